@@ -1,0 +1,12 @@
+//! maeum (마음, heart/mind) listens to a voice recording and estimates which emotion it carries,
+//! how old the speaker sounds and which gender.
+//!
+//! Data flows one way: [`audio`] turns a file into a 16 kHz voiced signal, [`features`] turns the
+//! signal into network inputs, [`nn`] runs the networks. `keras` turns Keras `.h5` files into
+//! the graphs that [`nn`] runs.
+
+pub mod audio;
+pub mod features;
+#[cfg(feature = "convert")]
+pub mod keras;
+pub mod nn;
