@@ -1,0 +1,78 @@
+//! What the integration tests share: where the reference files are, and how their goldens are read.
+#![allow(dead_code)] // each test binary uses its own part
+
+use std::path::PathBuf;
+
+/// The folder with `models/` and `golden/`, from `MAEUM_REFERENCE_DIR` (default `../shared`).
+///
+/// `None`, said loudly, when it is not there; a failure when it is not there in CI, so that a
+/// green run always means that the reference was compared.
+pub fn reference_dir() -> Option<PathBuf> {
+    let dir = std::env::var_os("MAEUM_REFERENCE_DIR").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"),
+        PathBuf::from,
+    );
+    if dir.join("models").is_dir() && dir.join("golden").is_dir() {
+        return Some(dir);
+    }
+    assert!(
+        std::env::var("CI").as_deref() != Ok("true"),
+        "the reference files are missing: no models/ and golden/ in {} (set MAEUM_REFERENCE_DIR)",
+        dir.display()
+    );
+    eprintln!(
+        "SKIPPED: the reference files are not in {} (set MAEUM_REFERENCE_DIR to a folder with models/ and golden/)",
+        dir.display()
+    );
+    None
+}
+
+/// The recordings whose every stage was captured.
+pub const RECORDINGS: [&str; 10] = [
+    "alsa_front_center", "de_8k", "en15s", "en3s", "en_long", "en_short", "ko_48k24", "ko_mid",
+    "ko_stereo44", "noise4s",
+];
+
+/// The eleventh one, whose recording lies among the models.
+pub const SAMPLE: &str = "test_dis";
+
+/// The recording behind a golden.
+pub fn recording(dir: &std::path::Path, name: &str) -> PathBuf {
+    if name == SAMPLE {
+        dir.join("models/test_dis.wav")
+    } else {
+        dir.join("golden").join(format!("{name}.wav"))
+    }
+}
+
+/// All eleven names.
+pub fn all_recordings() -> impl Iterator<Item = &'static str> {
+    RECORDINGS.into_iter().chain([SAMPLE])
+}
+
+/// One golden file.
+pub struct Golden(ndarray_npy::NpzReader<std::fs::File>, String);
+
+impl Golden {
+    pub fn open(dir: &std::path::Path, name: &str) -> Self {
+        let path = dir.join("golden").join(format!("{name}.npz"));
+        let file = std::fs::File::open(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        Self(ndarray_npy::NpzReader::new(file).unwrap(), name.into())
+    }
+
+    /// Array `key`, flattened in C order, with its shape.
+    pub fn get<T: ndarray_npy::ReadableElement + Clone>(&mut self, key: &str) -> (Vec<usize>, Vec<T>) {
+        let array: ndarray::ArrayD<T> = self
+            .0
+            .by_name(&format!("{key}.npy"))
+            .unwrap_or_else(|e| panic!("golden {} has no readable {key}: {e}", self.1));
+        let shape = array.shape().to_vec();
+        let data = array.as_standard_layout().iter().cloned().collect();
+        (shape, data)
+    }
+
+    pub fn has(&mut self, key: &str) -> bool {
+        let name = format!("{key}.npy");
+        self.0.names().unwrap().iter().any(|n| *n == name || *n == key)
+    }
+}
