@@ -1,0 +1,139 @@
+//! A network as data: inputs, nodes in the order of computation, outputs and weights.
+
+use serde::{Deserialize, Serialize};
+
+use super::layer::Layer;
+use super::shape;
+
+/// Index of a value: the inputs come first, then the output of each node in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ValueId(pub usize);
+
+/// Index into [`Graph::weights`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WeightId(pub usize);
+
+/// One network. Nested models are flattened into it; what they share, they share by [`WeightId`].
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Graph {
+    pub name: String,
+    pub inputs: Vec<Input>,
+    /// In an order in which every node reads only values before it.
+    pub nodes: Vec<Node>,
+    pub outputs: Vec<Output>,
+    pub weights: Vec<Weight>,
+}
+
+/// An input of a graph.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Input {
+    pub name: String,
+    /// Without the batch; `None` is a dimension that is known only when the graph is planned.
+    pub shape: Vec<Option<usize>>,
+}
+
+/// A layer at one place of a network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// Unique in the graph. A layer `conv` inside a nested model `body` is `body/conv`; the second
+    /// use of a layer or model gets the suffix `_1` (`body_1/conv`), the third `_2`.
+    pub name: String,
+    pub layer: Layer,
+    pub inputs: Vec<ValueId>,
+    /// How many leading dimensions of the input the layer treats like the batch
+    /// (1 inside a TimeDistributed).
+    #[serde(default)]
+    pub outer: usize,
+}
+
+/// A named result of a graph.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    pub name: String,
+    pub value: ValueId,
+}
+
+/// A weight tensor in row-major order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Weight {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub data: Vec<f32>,
+}
+
+/// Why a graph cannot be used.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum GraphError {
+    #[error("graph {graph}, node {node} ({class}): {problem}")]
+    Node {
+        graph: String,
+        node: String,
+        class: &'static str,
+        problem: String,
+    },
+    #[error("graph {graph}: {problem}")]
+    Graph { graph: String, problem: String },
+}
+
+/// The most dimensions a value may have, without the batch.
+pub const MAX_RANK: usize = 8;
+/// The most numbers a value may hold per batch row: far above any real network of this kind, low
+/// enough that no arithmetic on sizes can overflow and no hostile file can ask for all memory.
+pub const MAX_ELEMENTS: usize = 1 << 28;
+/// The most nodes a graph may have.
+pub const MAX_NODES: usize = 1 << 16;
+
+impl Graph {
+    /// The node that computes `value`, or `None` for an input.
+    pub fn producer(&self, value: ValueId) -> Option<&Node> {
+        value
+            .0
+            .checked_sub(self.inputs.len())
+            .and_then(|i| self.nodes.get(i))
+    }
+
+    /// The value that node number `node` computes.
+    pub fn output_of(&self, node: usize) -> ValueId {
+        ValueId(self.inputs.len() + node)
+    }
+
+    /// Whether any dropout stays on at inference.
+    pub fn is_stochastic(&self) -> bool {
+        self.nodes
+            .iter()
+            .any(|n| matches!(&n.layer, Layer::Dropout(d) if d.forced && d.rate > 0.0))
+    }
+
+    /// The declared input shapes, or `None` if one has an open dimension.
+    pub fn fixed_input_shapes(&self) -> Option<Vec<Vec<usize>>> {
+        self.inputs
+            .iter()
+            .map(|i| i.shape.iter().copied().collect())
+            .collect()
+    }
+
+    /// Checks everything that does not depend on the open input dimensions: names, references,
+    /// order, weight sizes. If all input shapes are fixed, also every shape.
+    ///
+    /// # Errors
+    /// Names the graph and the node, and says what is inconsistent.
+    pub fn validate(&self) -> Result<(), GraphError> {
+        shape::validate(self)
+    }
+
+    /// The shape of every value (inputs first, then each node's output) for the given input
+    /// shapes, all without the batch.
+    ///
+    /// # Errors
+    /// Names the node whose inputs or weights do not fit its layer.
+    pub fn infer_shapes(&self, inputs: &[Vec<usize>]) -> Result<Vec<Vec<usize>>, GraphError> {
+        shape::infer(self, inputs)
+    }
+
+    /// Number of parameters, each shared weight counted once.
+    pub fn parameters(&self) -> usize {
+        self.weights.iter().map(|w| w.data.len()).sum()
+    }
+}
