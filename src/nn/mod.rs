@@ -7,11 +7,17 @@
 //! Shapes never include the batch: an image is `[height, width, channels]`, a sequence
 //! `[time, channels]`, a vector `[channels]`. Channels are always last.
 
+mod cpu;
 pub mod dropout;
 pub mod graph;
 pub mod layer;
+mod plan;
+mod session;
 mod shape;
 
+pub use cpu::Isa;
 pub use dropout::DropoutMode;
 pub use graph::{Graph, GraphError, Input, Node, Output, ValueId, Weight, WeightId};
 pub use layer::Layer;
+pub use plan::Plan;
+pub use session::{RunError, Session};
