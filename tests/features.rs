@@ -345,7 +345,7 @@ fn flat_and_loud_bands_have_zeros_where_the_reference_has_nan() {
 
 #[test]
 fn histogram_bins_hold_their_lower_edge_and_the_last_one_also_its_upper() {
-    // Powers whose logarithms lie well inside a bin, and one band of exact zeros: the lower edge.
+    // Band 0 stays at exact zeros: the lower edge of the first bin.
     let frames = 2;
     let mut data = vec![0.0; N_MELS * frames];
     let power = |log: f64| (log.exp() - 1.0) / 1e6;
@@ -353,7 +353,12 @@ fn histogram_bins_hold_their_lower_edge_and_the_last_one_also_its_upper() {
     data[frames + 1] = power(10.01);
     data[2 * frames] = power(0.26);
     data[2 * frames + 1] = power(0.24);
-    let histogram = histogram::histogram(&Mel::from_bands(frames, data).unwrap().log());
+    data[3 * frames..4 * frames].fill(power(5.0));
+    data[4 * frames..5 * frames].fill(power(10.0));
+    let log = Mel::from_bands(frames, data).unwrap().log();
+    // Values this large come back from the logarithm exactly.
+    assert_eq!(log.data()[3 * frames..5 * frames], [5.0, 5.0, 10.0, 10.0]);
+    let histogram = histogram::histogram(&log);
     let bins = |band: usize| {
         let row = &histogram.density[band * HISTOGRAM_BINS..][..HISTOGRAM_BINS];
         row.iter()
@@ -365,6 +370,9 @@ fn histogram_bins_hold_their_lower_edge_and_the_last_one_also_its_upper() {
     assert_eq!(bins(0), [(0, 4.0)]);
     assert_eq!(bins(1), [(39, 4.0)]);
     assert_eq!(bins(2), [(0, 2.0), (1, 2.0)]);
+    assert_eq!(bins(3), [(20, 4.0)]);
+    assert_eq!(bins(4), [(39, 4.0)]);
+    assert_eq!(histogram.empty_bands, [] as [usize; 0]);
 }
 
 /// The window rules word by word, kept apart from the implementation.
