@@ -198,5 +198,5 @@ fn headroom_shift(peak: i16, count: usize) -> i32 {
     let square = i32::from(peak) * i32::from(peak);
     let free = square.leading_zeros() as i32 - 1;
     let needed = (usize::BITS - count.leading_zeros()) as i32;
-    if free > needed { 0 } else { needed - free }
+    (needed - free).max(0)
 }

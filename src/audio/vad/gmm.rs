@@ -11,6 +11,11 @@ use super::{Duration, Mode};
 const MIN_DEVIATION: i16 = 384;
 /// Smallest mean a speech Gaussian may adapt to, Q7.
 const MIN_SPEECH_MEAN: [i16; 2] = [640, 768];
+/// How fast the means follow noise and speech, Q15 (0.02 and 0.2), and the noise means the
+/// background, Q8 (0.6).
+const NOISE_RATE: i32 = 655;
+const SPEECH_RATE: i32 = 6554;
+const BACKGROUND_RATE: i32 = 154;
 /// The probability 1, Q14.
 const CERTAIN: i16 = 1 << 14;
 /// After more voiced frames in a row than this, the longer hangover applies.
@@ -187,17 +192,13 @@ impl Detector {
         // Each band's limit for single speech means is the one of the band before it.
         let mut speech_limit = 12800;
         for (i, (noise, speech)) in evidence.iter().enumerate() {
-            let background = self.bands[i].minimum.update(features[i], self.heard);
-            let learnt = if voiced { speech } else { noise };
-            self.bands[i].learn(
-                features[i],
-                voiced,
-                learnt,
-                background,
-                speech_limit + 640,
-                i,
-            );
-            self.bands[i].separate(&TUNING[i]);
+            let band = &mut self.bands[i];
+            let background = band.minimum.update(features[i], self.heard);
+            band.learn_noise(features[i], (!voiced).then_some(noise), background, i);
+            if voiced {
+                band.learn_speech(features[i], speech, speech_limit + 640);
+            }
+            band.separate(&TUNING[i]);
             speech_limit = TUNING[i].max_speech;
         }
         self.heard = (self.heard + 1).min(3);
@@ -231,51 +232,48 @@ impl Band {
         )
     }
 
-    /// Adapts the model that the frame was found to belong to, and pulls the noise means towards
-    /// the background level in any case.
-    fn learn(
+    /// Pulls the noise means towards the background level, and, if the frame was found to be noise,
+    /// adapts the model to it. `band` counts from the lowest.
+    fn learn_noise(
         &mut self,
         feature: i16,
-        voiced: bool,
-        evidence: &Evidence,
+        evidence: Option<&Evidence>,
         background: i16,
-        max_speech: i16,
         band: usize,
     ) {
         // Q8.
-        let gap =
-            ((i32::from(background) << 4) - i32::from((self.noise.mean() >> 6) as i16)) as i16;
-        let correction = ((i32::from(gap) * 154) >> 9) as i16;
+        let mean = (self.noise.mean() >> 6) as i16;
+        let gap = ((i32::from(background) << 4) - i32::from(mean)) as i16;
+        let correction = ((i32::from(gap) * BACKGROUND_RATE) >> 9) as i16;
 
-        for (k, noise) in self.noise.0.iter_mut().enumerate() {
-            let before = noise.mean;
-            let step = if voiced { 0 } else { evidence.step(k, 655, 22) };
+        for (k, gaussian) in self.noise.0.iter_mut().enumerate() {
+            let before = gaussian.mean;
+            let step = evidence.map_or(0, |evidence| evidence.step(k, NOISE_RATE, 22));
             let [min, max] = [k + 5, 72 + k - band].map(|limit| (limit << 7) as i16);
-            noise.mean = before
+            gaussian.mean = before
                 .wrapping_add(step)
                 .wrapping_add(correction)
                 .clamp(min, max);
-            if !voiced {
+            if let Some(evidence) = evidence {
                 let residual = feature.wrapping_sub(before >> 3);
-                let share = (evidence.shares[k].wrapping_add(2)) >> 2;
-                let growth = evidence.growth(k, residual, share) >> 14;
-                noise.widen(growth, 1, 6);
+                let share = (evidence.shares[k] + 2) >> 2;
+                gaussian.widen(evidence.growth(k, residual, share) >> 14, 1, 6);
             }
         }
-        if !voiced {
-            return;
-        }
-        for (k, speech) in self.speech.0.iter_mut().enumerate() {
-            let before = speech.mean;
-            let step = evidence.step(k, 6554, 21);
-            let halved = ((i32::from(step) + 1) >> 1) as i16;
-            speech.mean = before
-                .wrapping_add(halved)
-                .max(MIN_SPEECH_MEAN[k])
-                .min(max_speech);
+    }
+
+    /// Adapts the speech model to a frame that was found to be speech.
+    fn learn_speech(&mut self, feature: i16, evidence: &Evidence, max_mean: i16) {
+        for (k, gaussian) in self.speech.0.iter_mut().enumerate() {
+            let before = gaussian.mean;
+            // Q8, halved with rounding.
+            let step = i32::from(evidence.step(k, SPEECH_RATE, 21));
+            gaussian.mean = before
+                .wrapping_add(((step + 1) >> 1) as i16)
+                .clamp(MIN_SPEECH_MEAN[k], max_mean);
             let residual = feature.wrapping_sub(before.wrapping_add(4) >> 3);
-            let growth = evidence.growth(k, residual, evidence.shares[k] >> 2) >> 4;
-            speech.widen(growth, 10, 8);
+            let share = evidence.shares[k] >> 2;
+            gaussian.widen(evidence.growth(k, residual, share) >> 4, 10, 8);
         }
     }
 

@@ -5,7 +5,7 @@
 /// How many of the smallest values are remembered.
 const KEPT: usize = 16;
 /// For how many judged frames a value is remembered.
-const MAX_AGE: i16 = 100;
+const MAX_AGE: u8 = 100;
 /// Stands for "no value"; above every log energy.
 const EMPTY: i16 = 10_000;
 /// The level before anything was heard.
@@ -16,7 +16,7 @@ const START: i16 = 1600;
 pub(super) struct Minimum {
     /// Rising.
     values: [i16; KEPT],
-    ages: [i16; KEPT],
+    ages: [u8; KEPT],
     level: i16,
 }
 
@@ -59,8 +59,9 @@ impl Minimum {
                 self.values[KEPT - 1] = EMPTY;
                 self.ages[KEPT - 1] = MAX_AGE + 1;
             } else {
-                // Empty places age past the limit, round the 16 bits, and back to it.
-                self.ages[i] = self.ages[i].wrapping_add(1);
+                // An empty place gets older than the limit, but only until it is filled again:
+                // every frame fills one, as no log energy reaches `EMPTY`.
+                self.ages[i] += 1;
             }
         }
     }

@@ -172,7 +172,7 @@ impl Vad {
 
     /// Whether the next frame of the stream holds speech. Allocates nothing.
     ///
-    /// A pause shorter than the hangover (30 to 140 ms, by mode and frame length) after speech still
+    /// A pause shorter than the hangover (60 to 150 ms, by mode and frame length) after speech still
     /// counts as speech.
     ///
     /// # Errors
