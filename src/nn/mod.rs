@@ -10,6 +10,7 @@
 pub mod dropout;
 pub mod graph;
 pub mod layer;
+pub mod reference;
 mod shape;
 
 pub use dropout::DropoutMode;
