@@ -1,8 +1,9 @@
 //! The networks: layers, graphs, the bundle file that holds them, and the engine that runs them.
 //!
 //! A [`Graph`] is what a converter produces and a bundle stores: a validated list of [`Node`]s,
-//! each a [`Layer`] with the values it reads. `reference` computes any graph slowly in `f64`
-//! and is the truth that the engine is tested against.
+//! each a [`Layer`] with the values it reads. A [`Model`] is the graphs that answer together. A
+//! [`Plan`] makes a graph ready to run and a [`Session`] runs it. [`mod@reference`] computes any
+//! graph slowly in `f64` and is the truth that the engine is tested against.
 //!
 //! Shapes never include the batch: an image is `[height, width, channels]`, a sequence
 //! `[time, channels]`, a vector `[channels]`. Channels are always last.
@@ -12,6 +13,7 @@ pub mod dropout;
 pub mod graph;
 pub mod layer;
 mod plan;
+pub mod reference;
 mod session;
 mod shape;
 

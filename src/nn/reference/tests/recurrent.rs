@@ -1,0 +1,110 @@
+use super::*;
+
+/// Per gate: kernel, recurrent kernel and bias of one unit with one input.
+fn recurrent(gates: usize, kernel: &[f32], bias: &[&[f32]]) -> Vec<Weight> {
+    let bias_shape: &[usize] = match bias.len() {
+        1 => &[gates],
+        _ => &[2, gates],
+    };
+    let bias_data: Vec<f32> = bias.concat();
+    vec![
+        weight(&[1, gates], kernel),
+        weight(&[1, gates], &vec![1.0; gates]),
+        weight(bias_shape, &bias_data),
+    ]
+}
+
+fn options(return_sequences: bool, go_backwards: bool) -> Recurrent {
+    Recurrent {
+        kernel: WeightId(0),
+        recurrent_kernel: WeightId(1),
+        bias: Some(WeightId(2)),
+        activation: Activation::Linear,
+        recurrent_activation: Activation::HardSigmoid,
+        return_sequences,
+        go_backwards,
+    }
+}
+
+#[test]
+fn lstm_gates_come_in_the_order_input_forget_cell_output() {
+    let weights = || recurrent(4, &[1.0, 0.0, 2.0, 5.0], &[&[0.0, -2.5, 1.0, 2.5]]);
+    // Step 1, x = 1, h = 0: i = 0.7, f = 0, g = 3, o = 1 (clipped from 2); c = 2.1, h = 2.1.
+    // Step 2, x = 0, h = 2.1: i = 0.92, f = 0.42, g = 3.1, o = 1 (clipped from 1.42);
+    // c = 0.42 * 2.1 + 0.92 * 3.1 = 3.734.
+    check(
+        Layer::Lstm(options(true, false)),
+        &[2, 1],
+        weights(),
+        &[1.0, 0.0],
+        &[2, 1],
+        &[2.1, 3.734],
+    );
+    check(
+        Layer::Lstm(options(false, true)),
+        &[2, 1],
+        weights(),
+        &[0.0, 1.0],
+        &[1],
+        &[3.734],
+    );
+}
+
+#[test]
+fn gru_resets_before_or_after_the_recurrent_product() {
+    let gru = |reset_after| Layer::Gru {
+        recurrent: options(true, false),
+        reset_after,
+    };
+    // Gates update, reset, candidate. Step 1, x = 1, h = 0: z = 0.5, g = 2, h = 1.
+    // Step 2, x = 1, h = 1: z = 0.7, r = 0.7 - 0.5 = 0.2 (bias -2.5); g = 2 + 0.2 = 2.2;
+    // h = 0.7 + 0.3 * 2.2 = 1.36.
+    check(
+        gru(false),
+        &[2, 1],
+        recurrent(3, &[0.0, 0.0, 2.0], &[&[0.0, -2.5, 0.0]]),
+        &[1.0, 1.0],
+        &[2, 1],
+        &[1.0, 1.36],
+    );
+    // The recurrent biases: that of the candidate is inside the reset. Step 1: z = 0.5,
+    // r = 0.5 - 0.5 + 0.1 = 0.1, g = 2 + 0.1 * (0 + 10) = 3, h = 1.5.
+    // Step 2: z = 0.8, r = 0.4, g = 2 + 0.4 * (1.5 + 10) = 6.6, h = 1.2 + 0.2 * 6.6 = 2.52.
+    check_within(
+        OPTION,
+        gru(true),
+        &[2, 1],
+        recurrent(3, &[0.0, 0.0, 2.0], &[&[0.0, -2.5, 0.0], &[0.0, 0.5, 10.0]]),
+        &[1.0, 1.0],
+        &[2, 1],
+        &[1.5, 2.52],
+    );
+}
+
+#[test]
+fn gates_of_several_units_lie_side_by_side() {
+    // Two units; unit 1 has ten times the candidate of unit 0. Update gate shut, reset open.
+    let weights = vec![
+        weight(&[1, 6], &[0.0, 0.0, 0.0, 0.0, 1.0, 10.0]),
+        weight(
+            &[2, 6],
+            // The candidate of unit 0 hears unit 1, and the other way round.
+            &[
+                0.0, 0.0, 0.0, 0.0, 0.0, 2.0, //
+                0.0, 0.0, 0.0, 0.0, 3.0, 0.0,
+            ],
+        ),
+        weight(&[6], &[-9.0, -9.0, 9.0, 9.0, 0.0, 0.0]),
+    ];
+    check(
+        Layer::Gru {
+            recurrent: options(true, false),
+            reset_after: false,
+        },
+        &[2, 1],
+        weights,
+        &[1.0, 0.0],
+        &[2, 2],
+        &[1.0, 10.0, 30.0, 2.0],
+    );
+}
