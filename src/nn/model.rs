@@ -410,7 +410,10 @@ fn check_self_test(network: &Network) -> Result<(), ModelError> {
     };
     let graph = &network.graph;
     let shapes = graph.infer_shapes(&test.input_shapes)?;
-    let wanted_in = test.input_shapes.iter().map(|s| s.iter().product::<usize>());
+    let wanted_in = test
+        .input_shapes
+        .iter()
+        .map(|s| s.iter().product::<usize>());
     let wanted_out = graph
         .outputs
         .iter()
