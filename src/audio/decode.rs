@@ -52,7 +52,9 @@ impl Recording {
 
     /// The share of samples at full scale, 0 to 1.
     pub fn clipped_fraction(&self) -> f64 {
-        self.clipped as f64 / (self.samples.len() as f64 * f64::from(self.channels))
+        let samples = self.samples.len() as f64 * f64::from(self.channels);
+        // The count includes an encoder's padding, which is cut off later.
+        (self.clipped as f64 / samples).min(1.0)
     }
 }
 
