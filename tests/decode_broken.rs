@@ -410,6 +410,15 @@ fn damage_in_other_formats_is_named_too() {
     );
     assert!(memory < MEMORY, "{memory} bytes");
 
+    let mut flac = std::fs::read(fixture("sweep.flac")).unwrap();
+    flac[8..12].fill(0); // block sizes of 0
+    let error = decode(&flac, "a.flac").unwrap_err();
+    assert!(matches!(error.fault, Fault::Damaged(_)), "{error}");
+    assert!(
+        error.to_string().starts_with("a.flac: damaged audio: "),
+        "{error}"
+    );
+
     let name = [
         &b"FORM\xff\xff\xff\xf0AIFFNAME\xff\xff\xff\x00"[..],
         &[b'x'; 50],
