@@ -45,6 +45,14 @@ pub fn decode(bytes: &[u8]) -> Result<Recording, Fault> {
     match layout.format.tag {
         wav_header::IMA_ADPCM | wav_header::MS_ADPCM => {
             let mut recording = decode_media::decode(&rebuilt(bytes, &layout))?;
+            // The last block is filled up; the header may say where the recording ends in it.
+            let block = usize::from(layout.format.block_align) * 2;
+            let stated = layout.fact_frames.map_or(0, |n| n as usize);
+            if (1..recording.samples.len()).contains(&stated)
+                && recording.samples.len() - stated < block
+            {
+                recording.samples.truncate(stated);
+            }
             recording.truncated |= layout.truncated;
             recording.format = "wav adpcm".into();
             Ok(recording)
@@ -87,7 +95,7 @@ fn decode_samples(data: &[u8], layout: &Layout) -> Result<Recording, Fault> {
         }
     }
     let encoding = match format.tag {
-        wav_header::PCM => format!("pcm {} bit", format.bits),
+        wav_header::PCM => format!("pcm {} bit", format.valid_bits),
         wav_header::IEEE_FLOAT => format!("float {} bit", format.bits),
         wav_header::A_LAW => "a-law".into(),
         _ => "mu-law".into(),
@@ -108,7 +116,11 @@ fn storage(format: &Format, data: &[u8]) -> Result<Storage, Fault> {
     let Format { bits, channels, .. } = *format;
     let width = container(format)?;
     match (format.tag, bits, width) {
-        (wav_header::PCM, 24, 4) if is_low_24(data, format.extensible) => Ok(Storage::LowInteger24),
+        (wav_header::PCM, 24 | 32, 4)
+            if format.valid_bits == 24 && is_low_24(data, format.extensible) =>
+        {
+            Ok(Storage::LowInteger24)
+        }
         (wav_header::PCM, 1..=64, 1..=8) => Ok(Storage::Integer(width)),
         (wav_header::IEEE_FLOAT, 32, 4) => Ok(Storage::Float32),
         (wav_header::IEEE_FLOAT, 64, 8) => Ok(Storage::Float64),
@@ -143,14 +155,16 @@ fn container(format: &Format) -> Result<usize, Fault> {
 /// Whether 24-bit samples lie at the bottom of their 4-byte containers.
 ///
 /// The standard puts them at the top with zeros below; ALSA's `S24_LE`, hound and others put them
-/// at the bottom, the top byte being the sign (or always zero). An extensible header is only
-/// disbelieved on proof: if the bottom bytes are not all zero, the samples cannot be at the top.
+/// at the bottom, the top byte being the sign or always zero. If it is always zero, samples at
+/// the top would never go below zero, which no recording does. If it is always the sign, samples
+/// at the top would all be quieter than -48 dB: an extensible header is then believed unless a
+/// bottom byte is not zero, which cannot be for samples at the top.
 fn is_low_24(data: &[u8], extensible: bool) -> bool {
     let samples = || data.chunks_exact(4);
-    let signed = samples().all(|s| s[3] == if s[2] & 0x80 != 0 { 0xFF } else { 0 });
-    let unsigned = samples().all(|s| s[3] == 0);
+    let never_negative = samples().all(|s| s[3] == 0);
+    let sign_above = samples().all(|s| s[3] == if s[2] & 0x80 != 0 { 0xFF } else { 0 });
     let low_bits = samples().any(|s| s[0] != 0);
-    (signed || unsigned) && (low_bits || !extensible)
+    never_negative || sign_above && (low_bits || !extensible)
 }
 
 /// The same recording behind a header without surprises.
