@@ -1,18 +1,25 @@
 //! The networks: layers, graphs, the bundle file that holds them, and the engine that runs them.
 //!
 //! A [`Graph`] is what a converter produces and a bundle stores: a validated list of [`Node`]s,
-//! each a [`Layer`] with the values it reads. `reference` computes any graph slowly in `f64`
-//! and is the truth that the engine is tested against.
+//! each a [`Layer`] with the values it reads. A [`Model`] is the graphs that answer together. A
+//! [`Plan`] makes a graph ready to run and a [`Session`] runs it. [`mod@reference`] computes any
+//! graph slowly in `f64` and is the truth that the engine is tested against.
 //!
 //! Shapes never include the batch: an image is `[height, width, channels]`, a sequence
 //! `[time, channels]`, a vector `[channels]`. Channels are always last.
 
+mod cpu;
 pub mod dropout;
 pub mod graph;
 pub mod layer;
+mod plan;
 pub mod reference;
+mod session;
 mod shape;
 
+pub use cpu::Isa;
 pub use dropout::DropoutMode;
 pub use graph::{Graph, GraphError, Input, Node, Output, ValueId, Weight, WeightId};
 pub use layer::Layer;
+pub use plan::Plan;
+pub use session::{RunError, Session};

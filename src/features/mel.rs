@@ -1,0 +1,337 @@
+//! Power mel spectrogram.
+//!
+//! Method: librosa 0.6.2 `feature.melspectrogram` (short-time Fourier transform with a periodic
+//! Hann window on the mirror-padded signal, Slaney's mel scale and area normalisation as in his
+//! Auditory Toolbox). librosa keeps the transform as complex64; its magnitude and its square are
+//! single precision too, and only the mel sums are double. These roundings are repeated here
+//! because they show at 1e-7 of the result.
+
+use std::f64::consts::PI;
+use std::sync::Arc;
+
+use realfft::{RealFftPlanner, RealToComplex};
+
+use super::{BINS, FRAME_SAMPLES, FeatureError, HOP, LOG_SCALE, N_MELS, PAD, SAMPLE_RATE};
+
+/// Upper edge of the last mel band, in Hz.
+const TOP_HZ: f64 = SAMPLE_RATE as f64 / 2.0;
+/// Slaney's scale is linear up to here, in Hz, and logarithmic above.
+const LINEAR_TOP_HZ: f64 = 1000.0;
+/// Hz per mel in the linear part.
+const LINEAR_HZ_PER_MEL: f64 = 200.0 / 3.0;
+/// In the logarithmic part this many mels multiply the frequency by [`LOG_RATIO`].
+const LOG_MELS: f64 = 27.0;
+/// See [`LOG_MELS`].
+const LOG_RATIO: f64 = 6.4;
+
+/// Power per mel band and frame: 40 bands from 0 to 8,000 Hz, one frame per 10 ms.
+///
+/// Every value is finite, not negative and fits into single precision.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mel {
+    frames: usize,
+    data: Vec<f64>,
+}
+
+impl Mel {
+    /// Most frames that a spectrogram can have (about 2 years); keeps sizes from overflowing.
+    pub const MAX_FRAMES: usize = u32::MAX as usize;
+
+    /// Takes `[N_MELS][frames]` powers that were computed elsewhere.
+    ///
+    /// # Errors
+    /// [`FeatureError::Shape`] where the number of values is another, [`FeatureError::NotPower`]
+    /// for a value that is negative, not finite or beyond single precision.
+    pub fn from_bands(frames: usize, data: Vec<f64>) -> Result<Self, FeatureError> {
+        if frames == 0
+            || frames > Self::MAX_FRAMES
+            || frames.checked_mul(N_MELS) != Some(data.len())
+        {
+            return Err(FeatureError::Shape {
+                frames,
+                values: data.len(),
+            });
+        }
+        match data.iter().position(|v| !is_power(*v)) {
+            Some(at) => Err(FeatureError::NotPower {
+                band: at / frames,
+                frame: at % frames,
+                value: data[at],
+            }),
+            None => Ok(Self { frames, data }),
+        }
+    }
+
+    /// Number of frames, at least 1.
+    #[must_use]
+    pub fn frames(&self) -> usize {
+        self.frames
+    }
+
+    /// All powers, `[N_MELS][frames]`.
+    #[must_use]
+    pub fn data(&self) -> &[f64] {
+        &self.data
+    }
+
+    /// The logarithmic spectrogram `ln(1 + 1e6 * power)`.
+    #[must_use]
+    pub fn log(&self) -> LogMel {
+        // Not `ln_1p`: the reference rounds the sum first, and then a quiet band is exactly 0.
+        let data = self
+            .data
+            .iter()
+            .map(|s| (1.0 + LOG_SCALE * s).ln())
+            .collect();
+        LogMel {
+            frames: self.frames,
+            data,
+        }
+    }
+}
+
+/// `ln(1 + 1e6 * power)` per mel band and frame; finite and not negative.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogMel {
+    frames: usize,
+    data: Vec<f64>,
+}
+
+impl LogMel {
+    /// Number of frames, at least 1.
+    #[must_use]
+    pub fn frames(&self) -> usize {
+        self.frames
+    }
+
+    /// All values, `[N_MELS][frames]`.
+    #[must_use]
+    pub fn data(&self) -> &[f64] {
+        &self.data
+    }
+
+    /// The bands, each a slice over time, from low to high frequency.
+    pub fn bands(&self) -> impl ExactSizeIterator<Item = &[f64]> {
+        self.data.chunks_exact(self.frames)
+    }
+}
+
+/// Whether `value` can be a mel power. The filters' weights sum to less than 1 per band, so what
+/// fits into single precision per bin fits per band.
+fn is_power(value: f64) -> bool {
+    (0.0..=f64::from(f32::MAX)).contains(&value)
+}
+
+/// The mel filters with the Fourier transform and the analysis window before them.
+#[derive(Clone)]
+pub struct MelFilterbank {
+    fft: Arc<dyn RealToComplex<f64>>,
+    hann: Vec<f64>,
+    filters: Vec<Filter>,
+}
+
+/// One triangular filter: weights of the bins from `first` on; all others are 0.
+#[derive(Debug, Clone)]
+struct Filter {
+    first: usize,
+    weights: Vec<f64>,
+}
+
+impl std::fmt::Debug for MelFilterbank {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MelFilterbank")
+            .field("filters", &self.filters)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for MelFilterbank {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MelFilterbank {
+    /// Builds the transform, window and filters.
+    #[must_use]
+    pub fn new() -> Self {
+        let turn = 2.0 * PI / FRAME_SAMPLES as f64;
+        Self {
+            fft: RealFftPlanner::new().plan_fft_forward(FRAME_SAMPLES),
+            hann: (0..FRAME_SAMPLES)
+                .map(|i| 0.5 - 0.5 * (turn * i as f64).cos())
+                .collect(),
+            filters: filters(),
+        }
+    }
+
+    /// Power mel spectrogram of a 16 kHz signal: `1 + samples / HOP` frames.
+    ///
+    /// # Errors
+    /// [`FeatureError::TooShort`] under 400 samples, [`FeatureError::NotFinite`] for a NaN or
+    /// infinite sample, [`FeatureError::TooLoud`] where the power exceeds single precision.
+    pub fn mel(&self, signal: &[f64]) -> Result<Mel, FeatureError> {
+        if signal.len() < FRAME_SAMPLES {
+            return Err(FeatureError::TooShort {
+                samples: signal.len(),
+            });
+        }
+        if let Some(index) = signal.iter().position(|x| !x.is_finite()) {
+            return Err(FeatureError::NotFinite {
+                index,
+                value: signal[index],
+            });
+        }
+        let frames = 1 + signal.len() / HOP;
+        if frames > Mel::MAX_FRAMES {
+            return Err(FeatureError::Shape {
+                frames,
+                values: signal.len(),
+            });
+        }
+        let mut data = vec![0.0; N_MELS * frames];
+        let mut windowed = self.fft.make_input_vec();
+        let mut spectrum = self.fft.make_output_vec();
+        let mut scratch = self.fft.make_scratch_vec();
+        let mut power = [0.0; BINS];
+        for frame in 0..frames {
+            fill_frame(signal, frame, &self.hann, &mut windowed);
+            self.fft
+                .process_with_scratch(&mut windowed, &mut spectrum, &mut scratch)
+                .expect("the buffers were made by this transform");
+            for (power, bin) in power.iter_mut().zip(&spectrum) {
+                let (re, im) = (f64::from(bin.re as f32), f64::from(bin.im as f32));
+                let magnitude = (re * re + im * im).sqrt() as f32;
+                *power = f64::from(magnitude * magnitude);
+            }
+            for (band, filter) in self.filters.iter().enumerate() {
+                let bins = &power[filter.first..filter.first + filter.weights.len()];
+                let value = bins.iter().zip(&filter.weights).map(|(p, w)| p * w).sum();
+                if !is_power(value) {
+                    return Err(FeatureError::TooLoud { frame });
+                }
+                data[band * frames + frame] = value;
+            }
+        }
+        Ok(Mel { frames, data })
+    }
+}
+
+/// Writes the windowed samples of `frame` into `out`, mirroring the signal at its ends (the end
+/// sample itself not repeated). The signal is at least [`FRAME_SAMPLES`] long.
+fn fill_frame(signal: &[f64], frame: usize, hann: &[f64], out: &mut [f64]) {
+    let n = signal.len();
+    let padded_start = frame * HOP;
+    if padded_start >= PAD && padded_start - PAD + FRAME_SAMPLES <= n {
+        let samples = &signal[padded_start - PAD..][..FRAME_SAMPLES];
+        for ((out, w), x) in out.iter_mut().zip(hann).zip(samples) {
+            *out = w * x;
+        }
+        return;
+    }
+    for (i, (out, w)) in out.iter_mut().zip(hann).enumerate() {
+        let at = (padded_start + i).abs_diff(PAD);
+        let at = if at < n { at } else { 2 * (n - 1) - at };
+        *out = w * signal[at];
+    }
+}
+
+fn hz_to_mel(hz: f64) -> f64 {
+    if hz < LINEAR_TOP_HZ {
+        hz / LINEAR_HZ_PER_MEL
+    } else {
+        LINEAR_TOP_HZ / LINEAR_HZ_PER_MEL + (hz / LINEAR_TOP_HZ).ln() * LOG_MELS / LOG_RATIO.ln()
+    }
+}
+
+fn mel_to_hz(mel: f64) -> f64 {
+    let linear_top = LINEAR_TOP_HZ / LINEAR_HZ_PER_MEL;
+    if mel < linear_top {
+        mel * LINEAR_HZ_PER_MEL
+    } else {
+        LINEAR_TOP_HZ * ((mel - linear_top) * LOG_RATIO.ln() / LOG_MELS).exp()
+    }
+}
+
+/// The 40 triangles: edges equally spaced in mel, each with area 1 over frequency in Hz.
+fn filters() -> Vec<Filter> {
+    let mel_step = hz_to_mel(TOP_HZ) / (N_MELS + 1) as f64;
+    let edges: Vec<f64> = (0..N_MELS + 2)
+        .map(|i| mel_to_hz(i as f64 * mel_step))
+        .collect();
+    let bin_hz = TOP_HZ / (BINS - 1) as f64;
+    edges
+        .windows(3)
+        .map(|edge| {
+            let weight = |bin: usize| {
+                let hz = bin as f64 * bin_hz;
+                let rising = (hz - edge[0]) / (edge[1] - edge[0]);
+                let falling = (edge[2] - hz) / (edge[2] - edge[1]);
+                rising.min(falling).max(0.0) * 2.0 / (edge[2] - edge[0])
+            };
+            let first = (0..BINS).find(|&bin| weight(bin) > 0.0).unwrap_or(BINS);
+            let weights = (first..BINS).map(weight).take_while(|w| *w > 0.0).collect();
+            Filter { first, weights }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mel_scale_has_slaneys_landmarks() {
+        assert_eq!(hz_to_mel(0.0), 0.0);
+        assert!((hz_to_mel(1000.0) - 15.0).abs() < 1e-12);
+        assert!((hz_to_mel(6400.0) - 42.0).abs() < 1e-12);
+        for hz in [0.0, 60.0, 999.9, 1000.0, 3200.0, 8000.0] {
+            assert!((mel_to_hz(hz_to_mel(hz)) - hz).abs() < 1e-9, "{hz} Hz");
+        }
+    }
+
+    #[test]
+    fn every_filter_has_bins_and_weights_under_one() {
+        let filters = filters();
+        assert_eq!(filters.len(), N_MELS);
+        for (band, filter) in filters.iter().enumerate() {
+            assert!(!filter.weights.is_empty(), "band {band} covers no bin");
+            let sum: f64 = filter.weights.iter().sum();
+            assert!(sum > 0.0 && sum < 1.0, "band {band} sums to {sum}");
+        }
+    }
+
+    #[test]
+    fn a_pure_tone_lands_in_its_band() {
+        let signal: Vec<f64> = (0..16_000)
+            .map(|i| 0.5 * (2.0 * PI * 1000.0 * f64::from(i) / 16_000.0).sin())
+            .collect();
+        let mel = MelFilterbank::new().mel(&signal).unwrap();
+        let step = hz_to_mel(TOP_HZ) / (N_MELS + 1) as f64;
+        let nearest = (15.0 / step).round() as usize - 1;
+        for frame in 2..mel.frames() - 2 {
+            let at = |band: &usize| mel.data()[band * mel.frames() + frame];
+            let loudest = (0..N_MELS).max_by(|a, b| at(a).total_cmp(&at(b))).unwrap();
+            assert_eq!(loudest, nearest, "frame {frame}");
+        }
+    }
+
+    #[test]
+    fn frames_mirror_the_signal_at_both_ends() {
+        let n = 401_usize;
+        let signal: Vec<f64> = (0..n).map(|i| i as f64).collect();
+        let padded = |i: usize| match i {
+            0..200 => signal[200 - i],
+            200..601 => signal[i - 200],
+            _ => signal[n - 2 - (i - 601)],
+        };
+        let mut out = vec![0.0; FRAME_SAMPLES];
+        for frame in 0..=n / HOP {
+            fill_frame(&signal, frame, &[1.0; FRAME_SAMPLES], &mut out);
+            let expected: Vec<f64> = (0..FRAME_SAMPLES)
+                .map(|i| padded(frame * HOP + i))
+                .collect();
+            assert_eq!(out, expected, "frame {frame}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Layers that treat every number by itself: merges, scales, sums over one dimension.
+
+use super::isa::{Isa, Kernel};
+use crate::nn::layer::MergeOp;
+
+/// How one input of a merge is read: for each output element the distance between neighbours
+/// along each dimension, 0 where the input is stretched.
+#[derive(Debug, Clone)]
+pub(crate) struct Broadcast {
+    /// Output shape and input strides, or `None` when the shapes are equal.
+    strided: Option<(Vec<usize>, Vec<usize>)>,
+    input_item: usize,
+    output_item: usize,
+}
+
+impl Broadcast {
+    pub fn new(input: &[usize], output: &[usize]) -> Self {
+        let strided = (input != output).then(|| {
+            let missing = output.len() - input.len();
+            let mut strides = vec![0; output.len()];
+            let mut step = 1;
+            for (d, &n) in input.iter().enumerate().rev() {
+                strides[missing + d] = if n == 1 { 0 } else { step };
+                step *= n;
+            }
+            (output.to_vec(), strides)
+        });
+        Self {
+            strided,
+            input_item: input.iter().product(),
+            output_item: output.iter().product(),
+        }
+    }
+
+    /// Calls `f(output, input)` for every output element.
+    pub fn zip(&self, input: &[f32], output: &mut [f32], f: impl Fn(&mut f32, f32) + Copy) {
+        let Some((shape, strides)) = &self.strided else {
+            for (o, &x) in output.iter_mut().zip(input) {
+                f(o, x);
+            }
+            return;
+        };
+        let items = output.chunks_exact_mut(self.output_item);
+        for (source, target) in input.chunks_exact(self.input_item).zip(items) {
+            zip_dimension(shape, strides, source, target, f);
+        }
+    }
+}
+
+fn zip_dimension(
+    shape: &[usize],
+    strides: &[usize],
+    input: &[f32],
+    output: &mut [f32],
+    f: impl Fn(&mut f32, f32) + Copy,
+) {
+    let (&stride, rest_strides) = strides.split_first().expect("at least one dimension");
+    let (&n, rest) = shape.split_first().expect("at least one dimension");
+    if rest.is_empty() {
+        for (i, o) in output.iter_mut().enumerate() {
+            f(o, input[i * stride]);
+        }
+        return;
+    }
+    let part = output.len() / n;
+    for (i, out) in output.chunks_exact_mut(part).enumerate() {
+        zip_dimension(rest, rest_strides, &input[i * stride..], out, f);
+    }
+}
+
+/// Folds one more input into the output of a merge.
+pub(crate) fn merge(op: MergeOp, how: &Broadcast, input: &[f32], output: &mut [f32]) {
+    match op {
+        MergeOp::Add | MergeOp::Average => how.zip(input, output, |o, x| *o += x),
+        MergeOp::Subtract => how.zip(input, output, |o, x| *o -= x),
+        MergeOp::Multiply => how.zip(input, output, |o, x| *o *= x),
+        MergeOp::Maximum => how.zip(input, output, |o, x| *o = if x > *o { x } else { *o }),
+        MergeOp::Minimum => how.zip(input, output, |o, x| *o = if x < *o { x } else { *o }),
+    }
+}
+
+/// `output = input * scale + shift` per channel.
+pub(crate) fn scale_shift(
+    isa: Isa,
+    scale: &[f32],
+    shift: &[f32],
+    input: &[f32],
+    output: &mut [f32],
+) {
+    isa.dispatch(ScaleShift {
+        scale,
+        shift,
+        input,
+        output,
+    });
+}
+
+struct ScaleShift<'a> {
+    scale: &'a [f32],
+    shift: &'a [f32],
+    input: &'a [f32],
+    output: &'a mut [f32],
+}
+
+impl Kernel for ScaleShift<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const PIXELS: usize>(self) {
+        let channels = self.scale.len();
+        let shift = &self.shift[..channels];
+        let rows = self.input.chunks_exact(channels);
+        for (x, y) in rows.zip(self.output.chunks_exact_mut(channels)) {
+            for c in 0..channels {
+                y[c] = x[c].mul_add(self.scale[c], shift[c]);
+            }
+        }
+    }
+}
+
+/// `x` where `x > 0`, else `alpha * x`; `alpha` has the size of an item.
+pub(crate) fn prelu(alpha: &[f32], input: &[f32], output: &mut [f32]) {
+    let items = input.chunks_exact(alpha.len());
+    for (x, y) in items.zip(output.chunks_exact_mut(alpha.len())) {
+        for ((y, &x), &a) in y.iter_mut().zip(x).zip(alpha) {
+            *y = if x > 0.0 { x } else { a * x };
+        }
+    }
+}
+
+/// Sums `[before, n, after]` over the middle dimension.
+pub(crate) fn sum_axis(n: usize, after: usize, input: &[f32], output: &mut [f32]) {
+    let blocks = input.chunks_exact(n * after);
+    for (block, out) in blocks.zip(output.chunks_exact_mut(after)) {
+        out.fill(0.0);
+        for row in block.chunks_exact(after) {
+            for (o, &x) in out.iter_mut().zip(row) {
+                *o += x;
+            }
+        }
+    }
+}
+
+/// Maps times one factor per pixel.
+pub(crate) fn spatial_multiply(channels: usize, maps: &[f32], by: &[f32], output: &mut [f32]) {
+    let pixels = maps.chunks_exact(channels).zip(by);
+    for ((x, &w), y) in pixels.zip(output.chunks_exact_mut(channels)) {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = x * w;
+        }
+    }
+}
+
+/// Maps of `item` numbers times one factor per channel.
+pub(crate) fn channel_multiply(
+    item: usize,
+    channels: usize,
+    maps: &[f32],
+    by: &[f32],
+    output: &mut [f32],
+) {
+    let items = maps.chunks_exact(item).zip(by.chunks_exact(channels));
+    for ((x, w), y) in items.zip(output.chunks_exact_mut(item)) {
+        for (x, y) in x.chunks_exact(channels).zip(y.chunks_exact_mut(channels)) {
+            for c in 0..channels {
+                y[c] = x[c] * w[c];
+            }
+        }
+    }
+}

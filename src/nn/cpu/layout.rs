@@ -1,0 +1,162 @@
+//! Layers that move, repeat or interpolate numbers.
+
+use crate::nn::layer::Interpolation;
+
+/// Copies `[.., dims, ..]` so that output dimension `i` is input dimension `order[i]`.
+pub(crate) fn permute(shape: &[usize], order: &[usize], input: &[f32], output: &mut [f32]) {
+    let item: usize = shape.iter().product();
+    let stride = |dim: usize| shape[dim + 1..].iter().product::<usize>();
+    for (source, target) in input.chunks_exact(item).zip(output.chunks_exact_mut(item)) {
+        let mut target = target.iter_mut();
+        copy_dimension(shape, order, &stride, source, 0, &mut target);
+    }
+}
+
+fn copy_dimension<'a>(
+    shape: &[usize],
+    order: &[usize],
+    stride: &impl Fn(usize) -> usize,
+    source: &[f32],
+    at: usize,
+    target: &mut impl Iterator<Item = &'a mut f32>,
+) {
+    let Some((&dim, rest)) = order.split_first() else {
+        if let Some(t) = target.next() {
+            *t = source[at];
+        }
+        return;
+    };
+    let step = stride(dim);
+    if rest.is_empty() {
+        for (i, t) in (0..shape[dim]).zip(target) {
+            *t = source[at + i * step];
+        }
+        return;
+    }
+    for i in 0..shape[dim] {
+        copy_dimension(shape, rest, stride, source, at + i * step, target);
+    }
+}
+
+/// Rows of each item (`[rows, width]`) in reverse order.
+pub(crate) fn reverse(rows: usize, width: usize, input: &[f32], output: &mut [f32]) {
+    let items = input.chunks_exact(rows * width);
+    for (source, target) in items.zip(output.chunks_exact_mut(rows * width)) {
+        for (s, t) in source
+            .chunks_exact(width)
+            .rev()
+            .zip(target.chunks_exact_mut(width))
+        {
+            t.copy_from_slice(s);
+        }
+    }
+}
+
+/// Each of the rows (of `width` numbers) `count` times.
+pub(crate) fn repeat(count: usize, width: usize, input: &[f32], output: &mut [f32]) {
+    let rows = input.chunks_exact(width);
+    for (row, copies) in rows.zip(output.chunks_exact_mut(width * count)) {
+        for copy in copies.chunks_exact_mut(width) {
+            copy.copy_from_slice(row);
+        }
+    }
+}
+
+/// Puts rows of `width` numbers into output rows of `total` numbers, at column `at`.
+pub(crate) fn scatter(width: usize, total: usize, at: usize, input: &[f32], output: &mut [f32]) {
+    let rows = input.chunks_exact(width);
+    for (row, out) in rows.zip(output.chunks_exact_mut(total)) {
+        out[at..at + width].copy_from_slice(row);
+    }
+}
+
+/// Zeros around images `[height, width, channels]`, so that they become `size` high and wide.
+pub(crate) fn zero_pad(
+    image: [usize; 3],
+    size: [usize; 2],
+    [top, left]: [usize; 2],
+    input: &[f32],
+    output: &mut [f32],
+) {
+    let [height, width, channels] = image;
+    output.fill(0.0);
+    let images = input.chunks_exact(height * width * channels);
+    let targets = output.chunks_exact_mut(size[0] * size[1] * channels);
+    for (source, target) in images.zip(targets) {
+        for (y, row) in source.chunks_exact(width * channels).enumerate() {
+            let at = ((top + y) * size[1] + left) * channels;
+            target[at..at + row.len()].copy_from_slice(row);
+        }
+    }
+}
+
+/// For one output row or column: the two source positions and the weight of the second.
+#[derive(Debug, Clone, Copy)]
+struct Tap {
+    lower: usize,
+    upper: usize,
+    fraction: f32,
+}
+
+/// Upsampling with its interpolation taps.
+#[derive(Debug, Clone)]
+pub(crate) struct UpsamplePlan {
+    image: [usize; 3],
+    rows: Vec<Tap>,
+    columns: Vec<Tap>,
+}
+
+impl UpsamplePlan {
+    pub fn new(image: [usize; 3], factor: [usize; 2], interpolation: Interpolation) -> Self {
+        let taps = |n: usize, factor: usize| {
+            (0..n * factor)
+                .map(|i| tap(i, n, factor, interpolation))
+                .collect()
+        };
+        Self {
+            image,
+            rows: taps(image[0], factor[0]),
+            columns: taps(image[1], factor[1]),
+        }
+    }
+
+    pub fn run(&self, input: &[f32], output: &mut [f32]) {
+        let [height, width, channels] = self.image;
+        let mut outputs = output.chunks_exact_mut(channels);
+        for image in input.chunks_exact(height * width * channels) {
+            let pixel = |y: usize, x: usize| &image[(y * width + x) * channels..][..channels];
+            for row in &self.rows {
+                for column in &self.columns {
+                    let out = outputs.next().expect("one output per pair of taps");
+                    let (tl, tr) = (
+                        pixel(row.lower, column.lower),
+                        pixel(row.lower, column.upper),
+                    );
+                    let (bl, br) = (
+                        pixel(row.upper, column.lower),
+                        pixel(row.upper, column.upper),
+                    );
+                    for (c, o) in out.iter_mut().enumerate() {
+                        let top = (tr[c] - tl[c]).mul_add(column.fraction, tl[c]);
+                        let bottom = (br[c] - bl[c]).mul_add(column.fraction, bl[c]);
+                        *o = (bottom - top).mul_add(row.fraction, top);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn tap(i: usize, n: usize, factor: usize, interpolation: Interpolation) -> Tap {
+    let source = match interpolation {
+        Interpolation::Nearest => (i / factor) as f32,
+        Interpolation::BilinearLegacy => i as f32 / factor as f32,
+        Interpolation::BilinearHalfPixel => (i as f32 + 0.5) / factor as f32 - 0.5,
+    };
+    let floor = source.floor();
+    Tap {
+        lower: floor.max(0.0) as usize,
+        upper: ((floor + 1.0) as usize).min(n - 1),
+        fraction: source - floor,
+    }
+}

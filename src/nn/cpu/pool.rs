@@ -1,0 +1,136 @@
+//! Pooling over windows and over everything.
+
+use super::isa::{Isa, Kernel};
+use crate::nn::layer::{Pool, PoolKind};
+use crate::nn::shape::window;
+
+/// A pooling layer with everything that does not depend on the data.
+#[derive(Debug, Clone)]
+pub(crate) struct PoolPlan {
+    kind: PoolKind,
+    input: [usize; 3],
+    output: [usize; 2],
+    before: [usize; 2],
+    size: [usize; 2],
+    strides: [usize; 2],
+}
+
+impl PoolPlan {
+    /// For a validated layer and its input's shape.
+    pub fn new(pool: &Pool, input: &[usize]) -> Self {
+        let (height, width, channels) = match *input {
+            [time, channels] => (time, 1, channels),
+            [height, width, channels] => (height, width, channels),
+            _ => unreachable!("validated input"),
+        };
+        let mut plan = Self {
+            kind: pool.kind,
+            input: [height, width, channels],
+            output: [0; 2],
+            before: [0; 2],
+            size: pool.size,
+            strides: pool.strides,
+        };
+        for axis in 0..2 {
+            let n = plan.input[axis];
+            let (length, before) = window(n, pool.size[axis], pool.strides[axis], pool.padding)
+                .expect("validated shape");
+            plan.output[axis] = length;
+            plan.before[axis] = before;
+        }
+        plan
+    }
+
+    pub fn run(&self, isa: Isa, input: &[f32], output: &mut [f32]) {
+        isa.dispatch(Run {
+            plan: self,
+            input,
+            output,
+        });
+    }
+
+    /// The part of the input that window `i` along `axis` covers.
+    #[inline(always)]
+    fn range(&self, axis: usize, i: usize) -> std::ops::Range<usize> {
+        let start = i * self.strides[axis];
+        let from = start.saturating_sub(self.before[axis]);
+        let to = (start + self.size[axis]).saturating_sub(self.before[axis]);
+        from..to.min(self.input[axis])
+    }
+}
+
+struct Run<'a> {
+    plan: &'a PoolPlan,
+    input: &'a [f32],
+    output: &'a mut [f32],
+}
+
+impl Kernel for Run<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const PIXELS: usize>(self) {
+        let plan = self.plan;
+        let [height, width, channels] = plan.input;
+        let mut outputs = self.output.chunks_exact_mut(channels);
+        for image in self.input.chunks_exact(height * width * channels) {
+            for oy in 0..plan.output[0] {
+                for ox in 0..plan.output[1] {
+                    let out = outputs.next().expect("one output per window");
+                    let (rows, columns) = (plan.range(0, oy), plan.range(1, ox));
+                    let count = rows.len() * columns.len();
+                    let pixels = rows.flat_map(|y| columns.clone().map(move |x| y * width + x));
+                    pool(plan.kind, image, channels, pixels, count, out);
+                }
+            }
+        }
+    }
+}
+
+/// Pools over the given pixels of an image, channel by channel.
+#[inline(always)]
+fn pool(
+    kind: PoolKind,
+    image: &[f32],
+    channels: usize,
+    pixels: impl Iterator<Item = usize>,
+    count: usize,
+    out: &mut [f32],
+) {
+    match kind {
+        PoolKind::Max => {
+            out.fill(f32::NEG_INFINITY);
+            for pixel in pixels {
+                for (o, &x) in out.iter_mut().zip(&image[pixel * channels..][..channels]) {
+                    *o = if x > *o { x } else { *o };
+                }
+            }
+        }
+        PoolKind::Average => {
+            out.fill(0.0);
+            for pixel in pixels {
+                for (o, &x) in out.iter_mut().zip(&image[pixel * channels..][..channels]) {
+                    *o += x;
+                }
+            }
+            let count = count as f32;
+            for o in out {
+                *o /= count;
+            }
+        }
+    }
+}
+
+/// Pools `pixels` pixels of each item into one.
+pub(crate) fn global_pool(
+    kind: PoolKind,
+    pixels: usize,
+    channels: usize,
+    input: &[f32],
+    output: &mut [f32],
+) {
+    let images = input.chunks_exact(pixels * channels);
+    for (image, out) in images.zip(output.chunks_exact_mut(channels)) {
+        pool(kind, image, channels, 0..pixels, pixels, out);
+    }
+}
