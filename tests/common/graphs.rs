@@ -4,6 +4,7 @@
 //! fails, proptest makes the numbers, and with them the graph, smaller.
 #![allow(dead_code)] // each test binary uses its own part
 
+#[path = "graphs/layers.rs"]
 mod layers;
 
 use std::collections::HashMap;
@@ -15,7 +16,7 @@ use maeum::nn::layer::{Activation, Dropout, Layer};
 use maeum::nn::{Graph, Input, Node, Output, ValueId, Weight, reference};
 use proptest::prelude::*;
 
-pub use layers::{KINDS, Kind, kind_of};
+pub use layers::{KINDS, Kind};
 
 /// A graph with everything that a run of it needs.
 #[derive(Clone)]
@@ -66,12 +67,12 @@ impl Choices {
         range.start() + self.number() as usize % count
     }
 
-    /// From 1 to `most`, often 1 and rarely large.
+    /// From 1 to `most`, more often small, and 1 itself often.
     pub fn size(&mut self, most: usize) -> usize {
-        match self.within(0..=7) {
+        match self.within(0..=9) {
             0 | 1 => 1,
-            7 => self.within(1..=most),
-            _ => self.within(1..=most.min(8)),
+            2..=5 => self.within(1..=most.min(8)),
+            _ => self.within(1..=most),
         }
     }
 
@@ -94,7 +95,11 @@ pub fn numbers(seed: u32, count: usize, dyadic: bool) -> Vec<f32> {
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         let unit = ((z ^ (z >> 31)) >> 40) as f32 / (1 << 23) as f32 - 1.0;
-        if dyadic { (unit * 8.0).floor() / 8.0 } else { unit }
+        if dyadic {
+            (unit * 8.0).floor() / 8.0
+        } else {
+            unit
+        }
     };
     (0..count).map(|_| next()).collect()
 }
@@ -204,7 +209,7 @@ pub fn single(kind: Kind) -> impl Strategy<Value = Case> {
     })
 }
 
-/// A network of up to ten layers with branches, shared weights and several outputs.
+/// A network of up to sixteen layers with branches, shared weights and several outputs.
 pub fn network() -> impl Strategy<Value = Case> {
     let numbers = prop::collection::vec(any::<u32>(), 400);
     numbers.prop_map(|numbers| {
@@ -216,7 +221,7 @@ pub fn network() -> impl Strategy<Value = Case> {
             b.input(&shape);
             shapes.push(shape);
         }
-        for _ in 0..b.choices.within(1..=10) {
+        for _ in 0..b.choices.within(1..=16) {
             let before = b.graph.nodes.len();
             if !(grow(&mut b, &shapes).is_some() && tame(&mut b, &shapes)) {
                 b.graph.nodes.truncate(before);
@@ -247,13 +252,21 @@ fn grow(b: &mut Builder, shapes: &[Vec<usize>]) -> Option<()> {
     if b.choices.within(0..=4) == 0 && !b.graph.nodes.is_empty() {
         // The same layer once more, with the same weights, on another value.
         let used = b.choices.within(0..=b.graph.nodes.len() - 1);
-        let Node { layer, inputs, outer, .. } = b.graph.nodes[used].clone();
+        let Node {
+            layer,
+            inputs,
+            outer,
+            ..
+        } = b.graph.nodes[used].clone();
         if inputs.len() == 1 {
             b.node(layer, vec![ValueId(first)], outer);
             return Some(());
         }
     }
-    let kind = b.choices.pick(KINDS);
+    let kind = match b.choices.within(0..=7) {
+        0 => Kind::Dropout,
+        _ => b.choices.pick(KINDS),
+    };
     let outer = match known[first].len() {
         0 | 1 => 0,
         4.. => 1,
@@ -264,7 +277,8 @@ fn grow(b: &mut Builder, shapes: &[Vec<usize>]) -> Option<()> {
         for _ in 0..b.choices.within(1..=2) {
             // Of the values that have as many dimensions, one; this one itself at worst.
             let rank = known[first].len();
-            let fits = |&v: &usize| known[v].len() == rank && known[v][..outer] == known[first][..outer];
+            let fits =
+                |&v: &usize| known[v].len() == rank && known[v][..outer] == known[first][..outer];
             let others: Vec<usize> = (0..known.len()).filter(fits).collect();
             inputs.push(ValueId(b.choices.pick(&others)));
         }
@@ -273,7 +287,11 @@ fn grow(b: &mut Builder, shapes: &[Vec<usize>]) -> Option<()> {
     // Attention needs a second value of just the right shape, which is made from the first.
     let attention = match kind {
         Kind::SpatialMultiply => Some(layers::one_filter(b, &item)?),
-        Kind::ChannelMultiply => Some(layers::layer(Kind::GlobalPool, b, std::slice::from_ref(&item))?),
+        Kind::ChannelMultiply => Some(layers::layer(
+            Kind::GlobalPool,
+            b,
+            std::slice::from_ref(&item),
+        )?),
         _ => None,
     };
     if let Some(layer) = attention {
@@ -286,7 +304,10 @@ fn grow(b: &mut Builder, shapes: &[Vec<usize>]) -> Option<()> {
         b.node(attended, inputs, outer);
         return Some(());
     }
-    let items: Vec<Vec<usize>> = inputs.iter().map(|v| known[v.0][outer..].to_vec()).collect();
+    let items: Vec<Vec<usize>> = inputs
+        .iter()
+        .map(|v| known[v.0][outer..].to_vec())
+        .collect();
     let layer = layers::layer(kind, b, &items)?;
     b.node(layer, inputs, outer);
     Some(())
@@ -379,7 +400,12 @@ pub fn check_against_reference(case: &Case, run_engine: impl Fn(&Case) -> Vec<Ve
         };
         let wanted = reference::run(&own, &own_shapes, &own_inputs, rows, mode).unwrap();
         let what = format!("{} ({:?})", node.name, node.layer);
-        assert_close(&what, TOLERANCE, &got[id.0], &wanted.output(0).unwrap().data);
+        assert_close(
+            &what,
+            TOLERANCE,
+            &got[id.0],
+            &wanted.output(0).unwrap().data,
+        );
     }
 }
 
@@ -412,9 +438,7 @@ fn alone(graph: &Graph, node: &Node, shapes: &[Vec<usize>]) -> Graph {
 
 /// Every row `times` times, side by side.
 pub fn repeat_rows<T: Copy>(x: &[T], size: usize, times: usize) -> Vec<T> {
-    x.chunks(size)
-        .flat_map(|row| row.repeat(times))
-        .collect()
+    x.chunks(size).flat_map(|row| row.repeat(times)).collect()
 }
 
 /// The decisions that the case's dropout mode makes, one mask row per output row.
@@ -423,7 +447,12 @@ pub fn masks_of(case: &Case) -> Masks {
     let mut masks = HashMap::new();
     let mut number = 0;
     for (i, node) in case.graph.nodes.iter().enumerate() {
-        let Layer::Dropout(Dropout { rate, forced: true, per_channel }) = node.layer else {
+        let Layer::Dropout(Dropout {
+            rate,
+            forced: true,
+            per_channel,
+        }) = node.layer
+        else {
             continue;
         };
         if rate <= 0.0 {

@@ -1,7 +1,7 @@
 //! Random options for each kind of layer.
 
-use maeum::nn::layer::*;
 use maeum::nn::Layer;
+use maeum::nn::layer::*;
 
 use super::{Builder, Choices, weight};
 
@@ -94,7 +94,7 @@ fn dims(c: &mut Choices, rank: usize, most: usize) -> Vec<usize> {
 }
 
 fn image(c: &mut Choices, channels: usize) -> Vec<usize> {
-    vec![c.size(12), c.size(12), c.size(channels)]
+    vec![c.size(12), c.size(30), c.size(channels)]
 }
 
 fn sequence(c: &mut Choices) -> Vec<usize> {
@@ -179,7 +179,11 @@ fn stretchable(c: &mut Choices, full: &[usize]) -> Vec<usize> {
 /// Any activation; one that jumps only if the numbers in front of it are exact.
 fn activation(c: &mut Choices, jumps: bool) -> Activation {
     let slope = c.pick(&[0.0, 0.1]);
-    let threshold = if jumps { c.pick(&[0.0, 0.3, -0.2]) } else { 0.0 };
+    let threshold = if jumps {
+        c.pick(&[0.0, 0.3, -0.2])
+    } else {
+        0.0
+    };
     let all = [
         Activation::Linear,
         Activation::Relu,
@@ -219,7 +223,10 @@ fn optional(c: &mut Choices) -> bool {
 /// Window sizes, strides and dilations for these spatial dimensions.
 fn window(c: &mut Choices, rank: usize) -> ([usize; 2], [usize; 2]) {
     let mut size = [c.within(1..=6), c.within(1..=6)];
-    let mut strides = [c.within(1..=4), c.within(1..=4)];
+    let mut strides = [c.within(1..=3), c.within(1..=4)];
+    if c.flag() {
+        strides = [1, 1];
+    }
     if c.flag() {
         (size[1], strides[1]) = (size[0], strides[0]);
     }
@@ -286,17 +293,31 @@ pub fn one_filter(b: &mut Builder, x: &[usize]) -> Option<Layer> {
     }))
 }
 
+fn is_bounded(activation: Activation) -> bool {
+    use Activation::{HardSigmoid, Sigmoid, Softmax, Softsign, Tanh};
+    matches!(
+        activation,
+        HardSigmoid | Sigmoid | Softmax | Softsign | Tanh
+    )
+}
+
 fn recurrent(b: &mut Builder, x: &[usize], gates: usize, reset_after: bool) -> Option<Recurrent> {
     let &[time, channels] = x else { return None };
     // Weights of that size would let the state, and its rounding, grow with every step.
     b.dyadic = false;
-    // What grows without bound would, over many steps, leave f32's range.
-    let grows = |a: Activation| matches!(a, Activation::Exponential);
-    let mut choose = |otherwise| match activation(&mut b.choices, false) {
-        a if grows(a) && time > 2 => otherwise,
-        a => a,
+    // Gates above 1, or an exponential fed back, multiply the state (and its rounding) with every
+    // step; over a few steps they are as good as any.
+    const FEW: usize = 2;
+    let cell = match activation(&mut b.choices, false) {
+        Activation::Exponential if time > FEW => Activation::Tanh,
+        cell => cell,
     };
-    let (activation, recurrent_activation) = (choose(Activation::Tanh), choose(Activation::Sigmoid));
+    let gate = match activation(&mut b.choices, false) {
+        gate if time <= FEW || is_bounded(gate) => gate,
+        _ => b
+            .choices
+            .pick(&[Activation::Sigmoid, Activation::HardSigmoid]),
+    };
     let units = b.choices.size(20);
     let width = gates * units;
     let bias_shape = match reset_after {
@@ -307,8 +328,8 @@ fn recurrent(b: &mut Builder, x: &[usize], gates: usize, reset_after: bool) -> O
         kernel: weight(b, &[channels, width], near_one(channels), 0.0),
         recurrent_kernel: weight(b, &[units, width], near_one(units) / 3.0, 0.0),
         bias: optional(&mut b.choices).then(|| weight(b, &bias_shape, 0.5, 0.0)),
-        activation,
-        recurrent_activation,
+        activation: cell,
+        recurrent_activation: gate,
         return_sequences: b.choices.flag(),
         go_backwards: b.choices.flag(),
     })
