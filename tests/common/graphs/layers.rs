@@ -305,18 +305,18 @@ fn recurrent(b: &mut Builder, x: &[usize], gates: usize, reset_after: bool) -> O
     let &[time, channels] = x else { return None };
     // Weights of that size would let the state, and its rounding, grow with every step.
     b.dyadic = false;
-    // Gates above 1, or an exponential fed back, multiply the state (and its rounding) with every
-    // step; over a few steps they are as good as any.
+    // Gates above 1 multiply the state (and its rounding) with every step; over a few steps they
+    // are as good as any. An exponential of an exponential magnifies rounding beyond measure, so
+    // one that is fed back, or applied twice as in an LSTM, proves nothing.
     const FEW: usize = 2;
     let cell = match activation(&mut b.choices, false) {
-        Activation::Exponential if time > FEW => Activation::Tanh,
+        Activation::Exponential if time > 1 || gates == 4 => Activation::Tanh,
         cell => cell,
     };
     let gate = match activation(&mut b.choices, false) {
+        Activation::Exponential if time > 1 => Activation::Sigmoid,
         gate if time <= FEW || is_bounded(gate) => gate,
-        _ => b
-            .choices
-            .pick(&[Activation::Sigmoid, Activation::HardSigmoid]),
+        _ => b.choices.pick(&[Activation::Sigmoid, Activation::HardSigmoid]),
     };
     let units = b.choices.size(20);
     let width = gates * units;
