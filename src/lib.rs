@@ -2,11 +2,18 @@
 //! how old the speaker sounds and which gender.
 //!
 //! Data flows one way: [`audio`] turns a file into a 16 kHz voiced signal, [`features`] turns the
-//! signal into network inputs, [`nn`] runs the networks. `keras` turns Keras `.h5` files into
-//! the graphs that [`nn`] runs.
+//! signal into network inputs, [`nn`] runs the networks; [`recognizer`] goes the whole way
+//! to a [`Prediction`].
+//! `keras` turns Keras `.h5` files into the graphs that [`nn`] runs.
 
 pub mod audio;
 pub mod features;
 #[cfg(feature = "convert")]
 pub mod keras;
 pub mod nn;
+pub mod prediction;
+pub mod recognizer;
+pub mod report;
+
+pub use prediction::Prediction;
+pub use recognizer::Recognizer;

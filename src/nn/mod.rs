@@ -8,10 +8,13 @@
 //! Shapes never include the batch: an image is `[height, width, channels]`, a sequence
 //! `[time, channels]`, a vector `[channels]`. Channels are always last.
 
+pub mod bundle;
+pub mod cost;
 mod cpu;
 pub mod dropout;
 pub mod graph;
 pub mod layer;
+pub mod model;
 mod plan;
 pub mod reference;
 mod session;
@@ -21,5 +24,6 @@ pub use cpu::Isa;
 pub use dropout::DropoutMode;
 pub use graph::{Graph, GraphError, Input, Node, Output, ValueId, Weight, WeightId};
 pub use layer::Layer;
+pub use model::{Model, Network, Role};
 pub use plan::Plan;
 pub use session::{RunError, Session};

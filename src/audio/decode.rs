@@ -1,0 +1,225 @@
+//! Files and bytes to mono samples.
+//!
+//! WAV is read by this crate itself (PCM of any width, float, A-law, mu-law; headers that lie
+//! about their length are corrected); FLAC, MP3, Ogg Vorbis, AIFF, M4A and ADPCM go through
+//! symphonia. Whatever the encoding, samples are brought to 16-bit integers first, as the
+//! reference does: wider integers keep their top 16 bits, floats are scaled by 32768, rounded to
+//! nearest (ties to even) and clipped.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use thiserror::Error;
+
+use super::{decode_media, decode_wav};
+
+/// Lowest sample rate that is accepted, in Hz.
+pub const MIN_SAMPLE_RATE: u32 = 1_000;
+/// Highest sample rate that is accepted, in Hz.
+pub const MAX_SAMPLE_RATE: u32 = 768_000;
+/// Most channels that are accepted.
+pub const MAX_CHANNELS: u32 = 64;
+/// Largest file that is read, in bytes.
+pub const MAX_BYTES: u64 = 2 << 30;
+
+/// A decoded recording, mixed to mono.
+#[derive(Clone, PartialEq)]
+pub struct Recording {
+    /// Mono samples, 16-bit integers divided by 32768; the mean where there are several channels.
+    /// Never empty, all finite, between -1 and 1.
+    pub samples: Vec<f32>,
+    /// Frames per second, between [`MIN_SAMPLE_RATE`] and [`MAX_SAMPLE_RATE`].
+    pub sample_rate: u32,
+    /// Channels of the file, 1 to [`MAX_CHANNELS`].
+    pub channels: u32,
+    /// Container and encoding, such as `wav pcm 24 bit` or `flac`.
+    pub format: String,
+    /// How many samples, counted over all channels, are at the largest or smallest 16-bit value.
+    pub clipped: u64,
+    /// The file promises more audio than it holds: it was cut short.
+    pub truncated: bool,
+    /// Packets of a compressed file that could not be decoded and were left out.
+    pub damaged_packets: usize,
+}
+
+impl Recording {
+    /// Duration in seconds.
+    pub fn seconds(&self) -> f64 {
+        self.samples.len() as f64 / f64::from(self.sample_rate)
+    }
+
+    /// The share of samples at full scale, 0 to 1.
+    pub fn clipped_fraction(&self) -> f64 {
+        self.clipped as f64 / (self.samples.len() as f64 * f64::from(self.channels))
+    }
+}
+
+impl fmt::Debug for Recording {
+    /// Everything but the samples, of which only the number is shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recording")
+            .field("frames", &self.samples.len())
+            .field("sample_rate", &self.sample_rate)
+            .field("channels", &self.channels)
+            .field("format", &self.format)
+            .field("clipped", &self.clipped)
+            .field("truncated", &self.truncated)
+            .field("damaged_packets", &self.damaged_packets)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A recording that could not be decoded: which one, and why.
+#[derive(Debug, Error)]
+#[error("{name}: {fault}")]
+pub struct DecodeError {
+    /// Path of the file, or what the caller called the bytes.
+    pub name: String,
+    /// What is wrong with it.
+    pub fault: Fault,
+}
+
+/// What is wrong with a recording, and the way out.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Nothing at this path.
+    #[error("no such file; check the path")]
+    Missing,
+    /// A folder.
+    #[error("this is a folder; name a recording in it")]
+    Folder,
+    /// The operating system refuses to read it.
+    #[error("cannot be read: {0}")]
+    Unreadable(#[source] io::Error),
+    /// Zero bytes.
+    #[error("the file is empty (0 bytes); copy or export it again")]
+    Empty,
+    /// More than [`MAX_BYTES`].
+    #[error("larger than {} MiB; cut it into shorter recordings", limit >> 20)]
+    TooLarge {
+        /// The most bytes that are read.
+        limit: u64,
+    },
+    /// More frames than can be analysed.
+    #[error("longer than {frames} samples per channel; cut it into shorter recordings")]
+    TooLong {
+        /// The most frames that are decoded.
+        frames: usize,
+    },
+    /// No known format.
+    #[error(
+        "not a recording in a known format; WAV, FLAC, MP3, Ogg Vorbis, AIFF and M4A can be read"
+    )]
+    NotAudio,
+    /// The file ends before its audio begins.
+    #[error("cut short inside its header ({0}); copy or export it again")]
+    HeaderTruncated(String),
+    /// A header field that makes no sense.
+    #[error("damaged header: {0}; export it again as 16-bit WAV")]
+    BadHeader(String),
+    /// A known container with an encoding that is not supported.
+    #[error("{0} is not supported; export it as 16-bit WAV or FLAC")]
+    Unsupported(String),
+    /// Header without audio.
+    #[error("no audio samples in it; record or export it again")]
+    NoSamples,
+    /// Sample rate 0.
+    #[error("its header says a sample rate of 0 Hz; export it again with the right rate")]
+    ZeroSampleRate,
+    /// A sample rate that no recording has.
+    #[error(
+        "its header says a sample rate of {0} Hz, outside {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}; \
+         export it again with the right rate"
+    )]
+    SampleRate(u32),
+    /// Zero channels.
+    #[error("its header says 0 channels; export it again as mono")]
+    ZeroChannels,
+    /// More than [`MAX_CHANNELS`].
+    #[error("{0} channels, at most {MAX_CHANNELS} are accepted; export it as mono")]
+    TooManyChannels(u32),
+    /// NaN or infinity.
+    #[error(
+        "sample {frame} of channel {channel} is not a finite number; export it again as 16-bit WAV"
+    )]
+    NonFinite {
+        /// Frame, from 0.
+        frame: usize,
+        /// Channel, from 1.
+        channel: usize,
+    },
+    /// Compressed audio that cannot be decoded.
+    #[error("damaged audio: {0}; copy or export it again")]
+    Damaged(String),
+}
+
+/// Decodes the recording at `path`.
+pub fn decode_path(path: impl AsRef<Path>) -> Result<Recording, DecodeError> {
+    let path = path.as_ref();
+    let name = path.display().to_string();
+    let unreadable = |e: io::Error| DecodeError {
+        name: name.clone(),
+        fault: match e.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Fault::Missing,
+            io::ErrorKind::IsADirectory => Fault::Folder,
+            _ => Fault::Unreadable(e),
+        },
+    };
+    if std::fs::metadata(path).map_err(unreadable)?.is_dir() {
+        return Err(DecodeError {
+            name,
+            fault: Fault::Folder,
+        });
+    }
+    decode_reader(File::open(path).map_err(unreadable)?, &name)
+}
+
+/// Decodes what `reader` gives, such as standard input. `name` stands for it in errors.
+pub fn decode_reader(reader: impl Read, name: &str) -> Result<Recording, DecodeError> {
+    let mut bytes = Vec::new();
+    match reader.take(MAX_BYTES + 1).read_to_end(&mut bytes) {
+        Ok(_) => decode(&bytes, name),
+        Err(e) => Err(DecodeError {
+            name: name.into(),
+            fault: Fault::Unreadable(e),
+        }),
+    }
+}
+
+/// Decodes a recording from memory. `name` stands for it in errors.
+pub fn decode(bytes: &[u8], name: &str) -> Result<Recording, DecodeError> {
+    decode_bytes(bytes).map_err(|fault| DecodeError {
+        name: name.into(),
+        fault,
+    })
+}
+
+fn decode_bytes(bytes: &[u8]) -> Result<Recording, Fault> {
+    if bytes.is_empty() {
+        return Err(Fault::Empty);
+    }
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(Fault::TooLarge { limit: MAX_BYTES });
+    }
+    if decode_wav::is_riff(bytes) {
+        decode_wav::decode(bytes)
+    } else {
+        decode_media::decode(bytes)
+    }
+}
+
+/// Whether a sample rate and a channel count make sense.
+pub(super) fn check_spec(sample_rate: u32, channels: u32) -> Result<(), Fault> {
+    match (sample_rate, channels) {
+        (0, _) => Err(Fault::ZeroSampleRate),
+        (_, 0) => Err(Fault::ZeroChannels),
+        (rate, _) if !(MIN_SAMPLE_RATE..=MAX_SAMPLE_RATE).contains(&rate) => {
+            Err(Fault::SampleRate(rate))
+        }
+        (_, n) if n > MAX_CHANNELS => Err(Fault::TooManyChannels(n)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,177 @@
+//! WAV samples of every common encoding.
+
+use super::decode::{Fault, Recording};
+use super::decode_media;
+use super::encoding::{Mixer, from_a_law, from_mu_law};
+use super::wav_header::{self, Format, Layout};
+
+/// How the samples of a frame are stored.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Storage {
+    /// Integers in containers of this many bytes, at the top; one byte means unsigned.
+    Integer(usize),
+    /// 24-bit integers at the bottom of 4-byte containers.
+    LowInteger24,
+    Float32,
+    Float64,
+    ALaw,
+    MuLaw,
+}
+
+impl Storage {
+    fn bytes(self) -> usize {
+        match self {
+            Storage::Integer(bytes) => bytes,
+            Storage::LowInteger24 | Storage::Float32 => 4,
+            Storage::Float64 => 8,
+            Storage::ALaw | Storage::MuLaw => 1,
+        }
+    }
+}
+
+/// Whether the bytes begin like a RIFF file, or like the start of one that was cut short.
+pub fn is_riff(bytes: &[u8]) -> bool {
+    let magic = &bytes[..bytes.len().min(4)];
+    [b"RIFF", b"RF64", b"BW64"]
+        .iter()
+        .any(|m| m.starts_with(magic))
+        && bytes.get(8..12).is_none_or(|form| form == b"WAVE")
+}
+
+/// Decodes a file that [`is_riff`] accepts.
+pub fn decode(bytes: &[u8]) -> Result<Recording, Fault> {
+    let layout = wav_header::parse(bytes)?;
+    let data = &bytes[layout.data.clone()];
+    match layout.format.tag {
+        wav_header::IMA_ADPCM | wav_header::MS_ADPCM => {
+            let mut recording = decode_media::decode(&rebuilt(bytes, &layout))?;
+            recording.truncated |= layout.truncated;
+            recording.format = "wav adpcm".into();
+            Ok(recording)
+        }
+        wav_header::MP3 => {
+            let mut recording = decode_media::decode(data)?;
+            recording.truncated |= layout.truncated;
+            recording.format = "wav mp3".into();
+            Ok(recording)
+        }
+        _ => decode_samples(data, &layout),
+    }
+}
+
+fn decode_samples(data: &[u8], layout: &Layout) -> Result<Recording, Fault> {
+    let format = &layout.format;
+    let storage = storage(format, data)?;
+    let channels = format.channels as usize;
+    let width = storage.bytes();
+    let frames = data.len() / (width * channels);
+    if frames == 0 {
+        return Err(Fault::NoSamples);
+    }
+    let mut mixer = Mixer::new(channels, frames);
+    for s in data[..frames * width * channels].chunks_exact(width) {
+        match storage {
+            Storage::Integer(1) => mixer.push(i16::from((s[0] ^ 0x80) as i8) << 8)?,
+            Storage::Integer(n) => mixer.push(i16::from_le_bytes([s[n - 2], s[n - 1]]))?,
+            Storage::LowInteger24 => mixer.push(i16::from_le_bytes([s[1], s[2]]))?,
+            Storage::Float32 => {
+                let bits = [s[0], s[1], s[2], s[3]];
+                mixer.push_float(f64::from(f32::from_le_bytes(bits)))?;
+            }
+            Storage::Float64 => {
+                let bits = [s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]];
+                mixer.push_float(f64::from_le_bytes(bits))?;
+            }
+            Storage::ALaw => mixer.push(from_a_law(s[0]))?,
+            Storage::MuLaw => mixer.push(from_mu_law(s[0]))?,
+        }
+    }
+    let encoding = match format.tag {
+        wav_header::PCM => format!("pcm {} bit", format.bits),
+        wav_header::IEEE_FLOAT => format!("float {} bit", format.bits),
+        wav_header::A_LAW => "a-law".into(),
+        _ => "mu-law".into(),
+    };
+    let (samples, clipped) = mixer.finish();
+    Ok(Recording {
+        samples,
+        sample_rate: format.sample_rate,
+        channels: format.channels,
+        format: format!("wav {encoding}"),
+        clipped,
+        truncated: layout.truncated,
+        damaged_packets: 0,
+    })
+}
+
+fn storage(format: &Format, data: &[u8]) -> Result<Storage, Fault> {
+    let Format { bits, channels, .. } = *format;
+    let width = container(format)?;
+    match (format.tag, bits, width) {
+        (wav_header::PCM, 24, 4) if is_low_24(data, format.extensible) => Ok(Storage::LowInteger24),
+        (wav_header::PCM, 1..=64, 1..=8) => Ok(Storage::Integer(width)),
+        (wav_header::IEEE_FLOAT, 32, 4) => Ok(Storage::Float32),
+        (wav_header::IEEE_FLOAT, 64, 8) => Ok(Storage::Float64),
+        (wav_header::A_LAW, 8, 1) => Ok(Storage::ALaw),
+        (wav_header::MU_LAW, 8, 1) => Ok(Storage::MuLaw),
+        (wav_header::PCM | wav_header::IEEE_FLOAT | wav_header::A_LAW | wav_header::MU_LAW, ..) => {
+            Err(Fault::BadHeader(format!(
+                "{bits} bits per sample, {channels} channels and {} bytes per frame do not fit",
+                format.block_align
+            )))
+        }
+        (tag, ..) => Err(Fault::Unsupported(format!("WAV encoding 0x{tag:04X}"))),
+    }
+}
+
+/// Bytes per sample. The frame size decides; where it says nothing (0), the bits do.
+fn container(format: &Format) -> Result<usize, Fault> {
+    let needed = usize::from(format.bits).div_ceil(8);
+    let (align, channels) = (usize::from(format.block_align), format.channels as usize);
+    if align == 0 {
+        return Ok(needed);
+    }
+    if align % channels == 0 && align / channels >= needed {
+        return Ok(align / channels);
+    }
+    Err(Fault::BadHeader(format!(
+        "{align} bytes per frame cannot hold {channels} channels of {} bits",
+        format.bits
+    )))
+}
+
+/// Whether 24-bit samples lie at the bottom of their 4-byte containers.
+///
+/// The standard puts them at the top with zeros below; ALSA's `S24_LE`, hound and others put them
+/// at the bottom, the top byte being the sign (or always zero). An extensible header is only
+/// disbelieved on proof: if the bottom bytes are not all zero, the samples cannot be at the top.
+fn is_low_24(data: &[u8], extensible: bool) -> bool {
+    let samples = || data.chunks_exact(4);
+    let signed = samples().all(|s| s[3] == if s[2] & 0x80 != 0 { 0xFF } else { 0 });
+    let unsigned = samples().all(|s| s[3] == 0);
+    let low_bits = samples().any(|s| s[0] != 0);
+    (signed || unsigned) && (low_bits || !extensible)
+}
+
+/// The same recording behind a header without surprises.
+fn rebuilt(bytes: &[u8], layout: &Layout) -> Vec<u8> {
+    let chunks: [(&[u8; 4], &[u8]); 3] = [
+        (b"fmt ", &bytes[layout.format_bytes.clone()]),
+        (b"fact", &layout.fact_frames.unwrap_or(0).to_le_bytes()),
+        (b"data", &bytes[layout.data.clone()]),
+    ];
+    let mut body = b"WAVE".to_vec();
+    for (id, chunk) in chunks {
+        if id == b"fact" && layout.fact_frames.is_none() {
+            continue;
+        }
+        body.extend(id);
+        body.extend((chunk.len() as u32).to_le_bytes());
+        body.extend(chunk);
+        body.resize(body.len().next_multiple_of(2), 0);
+    }
+    let mut out = b"RIFF".to_vec();
+    out.extend((body.len() as u32).to_le_bytes());
+    out.append(&mut body);
+    out
+}

@@ -1,0 +1,104 @@
+//! From the sample encodings of files to 16-bit integers, and from channels to mono.
+
+use super::decode::Fault;
+
+/// The most frames a recording may have (4.6 hours at 16 kHz, 1.5 hours at 48 kHz; 1 GiB as
+/// mono float32). Compressed silence would otherwise grow without bound.
+pub const MAX_FRAMES: usize = 1 << 28;
+
+/// A float sample (full scale 1.0) as a 16-bit integer: rounded to nearest, ties to even, clipped.
+/// Only for finite samples.
+pub fn from_float(x: f64) -> i16 {
+    (x * 32768.0).round_ties_even().clamp(-32768.0, 32767.0) as i16
+}
+
+/// A G.711 A-law code as a 16-bit sample.
+pub fn from_a_law(code: u8) -> i16 {
+    // G.711 inverts every other bit for transmission.
+    let code = code ^ 0x55;
+    let mantissa = i16::from(code & 0x0f) << 4 | 8;
+    let magnitude = match code >> 4 & 7 {
+        0 => mantissa,
+        segment => (mantissa | 0x100) << (segment - 1),
+    };
+    if code & 0x80 != 0 {
+        magnitude
+    } else {
+        -magnitude
+    }
+}
+
+/// A G.711 mu-law code as a 16-bit sample.
+pub fn from_mu_law(code: u8) -> i16 {
+    const BIAS: i16 = 132;
+    let code = !code;
+    let magnitude = ((i16::from(code & 0x0f) << 3 | BIAS) << (code >> 4 & 7)) - BIAS;
+    if code & 0x80 != 0 {
+        -magnitude
+    } else {
+        magnitude
+    }
+}
+
+/// Collects interleaved 16-bit samples into a mono float32 signal.
+///
+/// Each sample is divided by 32768; a frame is the mean over its channels. The sum of the integers
+/// is exact in float32, so this equals averaging float32 samples in any order.
+pub struct Mixer {
+    channels: usize,
+    filled: usize,
+    sum: i32,
+    mono: Vec<f32>,
+    clipped: u64,
+}
+
+impl Mixer {
+    /// A mixer for `channels` (at least 1), with room for `frames`; the caller has bounded it.
+    pub fn new(channels: usize, frames: usize) -> Self {
+        let mono = Vec::with_capacity(frames.min(MAX_FRAMES));
+        Self {
+            channels,
+            filled: 0,
+            sum: 0,
+            mono,
+            clipped: 0,
+        }
+    }
+
+    /// Takes the next sample of the next channel.
+    pub fn push(&mut self, sample: i16) -> Result<(), Fault> {
+        self.clipped += u64::from(sample == i16::MAX || sample == i16::MIN);
+        self.sum += i32::from(sample);
+        self.filled += 1;
+        if self.filled == self.channels {
+            if self.mono.len() >= MAX_FRAMES {
+                return Err(Fault::TooLong { frames: MAX_FRAMES });
+            }
+            self.mono
+                .push(self.sum as f32 / 32768.0 / self.channels as f32);
+            (self.sum, self.filled) = (0, 0);
+        }
+        Ok(())
+    }
+
+    /// Takes the next sample as a float; refuses what is not a number.
+    pub fn push_float(&mut self, sample: f64) -> Result<(), Fault> {
+        if !sample.is_finite() {
+            return Err(Fault::NonFinite {
+                frame: self.mono.len(),
+                channel: self.filled + 1,
+            });
+        }
+        self.push(from_float(sample))
+    }
+
+    /// Complete frames so far.
+    pub fn frames(&self) -> usize {
+        self.mono.len()
+    }
+
+    /// The mono signal and how many samples were at full scale. An incomplete frame is dropped.
+    pub fn finish(self) -> (Vec<f32>, u64) {
+        (self.mono, self.clipped)
+    }
+}

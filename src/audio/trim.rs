@@ -1,0 +1,99 @@
+//! Voice decisions: what the detector is given, and which part of the signal is kept for them.
+//!
+//! Method: pyvad 0.0.8 (`vad` and `trim`), including how it completes decisions that begin or end
+//! inside speech.
+
+use std::ops::Range;
+
+/// Samples per detector frame: 30 ms at 16 kHz.
+pub const FRAME: usize = 480;
+
+/// A stretch counts as speech when its RMS, in the peak-normalised signal, is above this.
+const RMS_THRESHOLD: f64 = 0.01;
+
+/// Peak that a signal is scaled to before the detector sees it, if it reaches full scale.
+const DETECTOR_PEAK: f64 = 0.9;
+
+/// The 16-bit signal that the voice detector hears, from the peak-normalised one.
+///
+/// If the largest magnitude is 1 or more, it is scaled to 0.9. Truncated toward zero.
+pub fn detector_input(x: &[f64]) -> Vec<i16> {
+    let magnitude = x.iter().fold(0.0f64, |peak, x| peak.max(x.abs()));
+    let scaled = |x: f64| {
+        if magnitude >= 1.0 {
+            x / magnitude * DETECTOR_PEAK
+        } else {
+            x
+        }
+    };
+    x.iter()
+        .map(|&x| (scaled(x) * 32768.0) as f32 as i16)
+        .collect()
+}
+
+/// The signal in frames of [`FRAME`] samples, the last one filled up with zeros.
+///
+/// There are `floor(n / 480) + 1`: when `n` is a multiple of 480, the last one is all zeros.
+pub fn frames(x: &[i16]) -> impl Iterator<Item = [i16; FRAME]> + '_ {
+    (0..=x.len() / FRAME).map(|i| {
+        let rest = &x[i * FRAME..];
+        let mut frame = [0; FRAME];
+        let filled = rest.len().min(FRAME);
+        frame[..filled].copy_from_slice(&rest[..filled]);
+        frame
+    })
+}
+
+/// One decision per sample from one decision per frame, for `n` samples.
+pub fn spread(frames: &[bool], n: usize) -> Vec<bool> {
+    (0..n)
+        .map(|i| frames.get(i / FRAME).copied().unwrap_or(false))
+        .collect()
+}
+
+/// The part of a peak-normalised signal to keep: from the first stretch of speech that is loud
+/// enough to the end of the last one. `None` when nothing is to be trimmed (either nothing
+/// changes from silence to speech or back, or no stretch is loud enough).
+///
+/// `decisions` holds one entry per sample of `x`. A stretch starts at the last silent sample
+/// before speech and ends before the last voiced one.
+pub fn trim(decisions: &[bool], x: &[f64]) -> Option<Range<usize>> {
+    assert_eq!(decisions.len(), x.len(), "one decision per sample");
+    let last = x.len().checked_sub(1)?;
+    let edges = |from: bool| -> Vec<usize> {
+        let edge = |pair: &[bool]| pair[0] == from && pair[1] != from;
+        decisions
+            .windows(2)
+            .enumerate()
+            .filter(|(_, p)| edge(p))
+            .map(|(i, _)| i)
+            .collect()
+    };
+    let mut starts = edges(false);
+    let mut ends = edges(true);
+    if starts.is_empty() && ends.is_empty() {
+        return None;
+    }
+    if starts.is_empty() {
+        starts = ends.clone();
+        starts.push(0);
+    }
+    if ends.is_empty() {
+        ends.push(last);
+    }
+    if ends[0] <= starts[0] {
+        starts.insert(0, 0);
+    }
+    if starts.len() > ends.len() {
+        ends.push(last);
+    }
+    let stretches = starts.into_iter().zip(ends).map(|(start, end)| start..end);
+    let mut loud = stretches.filter(|s| s.start < s.end && rms(&x[s.clone()]) > RMS_THRESHOLD);
+    let first = loud.next()?;
+    let end = loud.last().map_or(first.end, |s| s.end);
+    Some(first.start..end)
+}
+
+fn rms(x: &[f64]) -> f64 {
+    (x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64).sqrt()
+}

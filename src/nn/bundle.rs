@@ -1,0 +1,312 @@
+//! The bundle file: one or more networks with all that is needed to use them, as `.safetensors`.
+//!
+//! The tensors are the weights (and each network's self-test pair), all `F32`. The metadata entry
+//! [`METADATA_KEY`] is a JSON document: for each network its role, graph and provenance, and for
+//! the whole bundle its labels and pre-processing. Loading checks everything before it is used:
+//! a file that loads holds only finite weights and consistent graphs of bounded size.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::cost;
+use super::graph::{Graph, GraphError, Input, Node, Output, Weight};
+use super::model::{BundleInfo, Model, Network, Provenance, Role, SelfTest};
+
+/// The metadata entry that holds the JSON document.
+pub const METADATA_KEY: &str = "maeum";
+/// The version of the document that this code writes and reads.
+pub const FORMAT: u32 = 1;
+/// The largest bundle file that is read, in bytes.
+pub const MAX_FILE: u64 = 1 << 30;
+/// The most arithmetic a network may need per row: far above any real one of this kind, low
+/// enough that a hostile file cannot keep a processor busy for long.
+pub const MAX_FLOPS: u64 = 1 << 38;
+
+/// Why a bundle cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    #[error("cannot read the bundle {file}: {source}")]
+    Read {
+        file: String,
+        source: std::io::Error,
+    },
+    #[error("cannot write the bundle {file}: {source}")]
+    Write {
+        file: String,
+        source: std::io::Error,
+    },
+    #[error("the bundle {file} has {bytes} bytes; at most {MAX_FILE} are read")]
+    TooLarge { file: String, bytes: u64 },
+    #[error(
+        "{file} is not a maeum bundle: {problem}. Make one from Keras .h5 files with the tool `convert`"
+    )]
+    NotABundle { file: String, problem: String },
+    #[error("the bundle {file} is damaged: {problem}. Convert the original files again")]
+    Damaged { file: String, problem: String },
+    #[error(
+        "the bundle {file} has format {found}, this version reads format {FORMAT}. Convert the original files again"
+    )]
+    Format { file: String, found: u32 },
+    #[error("the bundle {file}: {source}")]
+    Graph { file: String, source: GraphError },
+    #[error("the bundle {file}: {problem}")]
+    Inconsistent { file: String, problem: String },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    format: u32,
+    info: BundleInfo,
+    networks: Vec<NetworkRecord>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NetworkRecord {
+    role: Role,
+    name: String,
+    inputs: Vec<Input>,
+    nodes: Vec<Node>,
+    outputs: Vec<Output>,
+    weights: Vec<String>,
+    provenance: Provenance,
+    self_test: Option<SelfTestRecord>,
+}
+
+/// Shapes of the self-test's inputs; the numbers are tensors of the file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SelfTestRecord {
+    input_shapes: Vec<Vec<usize>>,
+}
+
+fn weight_key(network: usize, weight: usize) -> String {
+    format!("{network}.weight.{weight}")
+}
+
+fn test_key(network: usize, side: &str, index: usize) -> String {
+    format!("{network}.self_test.{side}.{index}")
+}
+
+/// The bytes of the bundle file for `model`. The same model gives the same bytes.
+pub fn to_bytes(model: &Model) -> Vec<u8> {
+    let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
+    let bytes = |data: &[f32]| data.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let mut networks = Vec::new();
+    for (n, network) in model.networks().iter().enumerate() {
+        let graph = &network.graph;
+        for (w, weight) in graph.weights.iter().enumerate() {
+            tensors.insert(
+                weight_key(n, w),
+                (weight.shape.clone(), bytes(&weight.data)),
+            );
+        }
+        if let Some(test) = &network.self_test {
+            for (side, arrays) in [("in", &test.inputs), ("out", &test.outputs)] {
+                for (i, data) in arrays.iter().enumerate() {
+                    tensors.insert(test_key(n, side, i), (vec![data.len()], bytes(data)));
+                }
+            }
+        }
+        networks.push(NetworkRecord {
+            role: network.role,
+            name: graph.name.clone(),
+            inputs: graph.inputs.clone(),
+            nodes: graph.nodes.clone(),
+            outputs: graph.outputs.clone(),
+            weights: graph.weights.iter().map(|w| w.name.clone()).collect(),
+            provenance: network.provenance.clone(),
+            self_test: network.self_test.as_ref().map(|t| SelfTestRecord {
+                input_shapes: t.input_shapes.clone(),
+            }),
+        });
+    }
+    let document = Document {
+        format: FORMAT,
+        info: model.info().clone(),
+        networks,
+    };
+    let json = serde_json::to_string(&document).expect("the document has only string keys");
+    let views = tensors.iter().map(|(name, (shape, data))| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), data);
+        (name.clone(), view.expect("sizes match"))
+    });
+    let metadata = HashMap::from([(METADATA_KEY.to_owned(), json)]);
+    safetensors::serialize(views, Some(metadata)).expect("sizes and names are valid")
+}
+
+/// Writes the bundle file for `model`: to a neighbouring file first, then renamed, so that a
+/// failure leaves no half-written bundle.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn save(model: &Model, path: &Path) -> Result<(), BundleError> {
+    let fail = |source| BundleError::Write {
+        file: path.display().to_string(),
+        source,
+    };
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".partial");
+    let partial = path.with_file_name(name);
+    std::fs::write(&partial, to_bytes(model))
+        .and_then(|()| std::fs::rename(&partial, path))
+        .inspect_err(|_| drop(std::fs::remove_file(&partial)))
+        .map_err(fail)
+}
+
+/// Reads and checks a bundle file.
+///
+/// # Errors
+/// Names the file and what is wrong with it.
+pub fn load(path: &Path) -> Result<Model, BundleError> {
+    let file = path.display().to_string();
+    let read = |source| BundleError::Read {
+        file: file.clone(),
+        source,
+    };
+    let handle = File::open(path).map_err(read)?;
+    let bytes = handle.metadata().map_err(read)?.len();
+    if bytes > MAX_FILE {
+        return Err(BundleError::TooLarge { file, bytes });
+    }
+    let mut data = Vec::new();
+    handle.take(MAX_FILE).read_to_end(&mut data).map_err(read)?;
+    from_bytes(&data, &file)
+}
+
+/// Checks the bytes of a bundle; `file` is what messages call it.
+///
+/// # Errors
+/// Names the file and what is wrong with it.
+pub fn from_bytes(bytes: &[u8], file: &str) -> Result<Model, BundleError> {
+    let file = || file.to_owned();
+    let not_a_bundle = |problem: String| BundleError::NotABundle {
+        file: file(),
+        problem,
+    };
+    let damaged = |problem: String| BundleError::Damaged {
+        file: file(),
+        problem,
+    };
+    if bytes.starts_with(b"\x89HDF") {
+        return Err(not_a_bundle("it is an HDF5 file".into()));
+    }
+    let tensors =
+        SafeTensors::deserialize(bytes).map_err(|e| not_a_bundle(format!("safetensors: {e}")))?;
+    let (_, header) =
+        SafeTensors::read_metadata(bytes).map_err(|e| not_a_bundle(format!("safetensors: {e}")))?;
+    let json = header
+        .metadata()
+        .as_ref()
+        .and_then(|m| m.get(METADATA_KEY))
+        .ok_or_else(|| not_a_bundle(format!("its metadata has no entry {METADATA_KEY:?}")))?;
+    #[derive(Deserialize)]
+    struct Version {
+        format: u32,
+    }
+    let Version { format } =
+        serde_json::from_str(json).map_err(|e| damaged(format!("metadata: {e}")))?;
+    if format != FORMAT {
+        return Err(BundleError::Format {
+            file: file(),
+            found: format,
+        });
+    }
+    let document: Document =
+        serde_json::from_str(json).map_err(|e| damaged(format!("metadata: {e}")))?;
+    let tensor = |key: &str| -> Result<(Vec<usize>, Vec<f32>), BundleError> {
+        let view = tensors
+            .tensor(key)
+            .map_err(|_| damaged(format!("tensor {key} is missing")))?;
+        if view.dtype() != Dtype::F32 {
+            return Err(damaged(format!(
+                "tensor {key} is {:?}, not F32",
+                view.dtype()
+            )));
+        }
+        let data: Vec<f32> = view
+            .data()
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
+        Ok((view.shape().to_vec(), data))
+    };
+    let mut networks = Vec::with_capacity(document.networks.len().min(16));
+    for (n, record) in document.networks.into_iter().enumerate() {
+        let mut weights = Vec::with_capacity(record.weights.len().min(4096));
+        for (w, name) in record.weights.into_iter().enumerate() {
+            let (shape, data) = tensor(&weight_key(n, w))?;
+            if data.iter().any(|x| !x.is_finite()) {
+                return Err(damaged(format!(
+                    "weight {name} holds a number that is not finite"
+                )));
+            }
+            weights.push(Weight { name, shape, data });
+        }
+        let graph = Graph {
+            name: record.name,
+            inputs: record.inputs,
+            nodes: record.nodes,
+            outputs: record.outputs,
+            weights,
+        };
+        let graph_error = |source| BundleError::Graph {
+            file: file(),
+            source,
+        };
+        graph.validate().map_err(graph_error)?;
+        let read_side = |side: &str, count: usize| -> Result<Vec<Vec<f32>>, BundleError> {
+            (0..count)
+                .map(|i| tensor(&test_key(n, side, i)).map(|(_, data)| data))
+                .collect()
+        };
+        let self_test = match record.self_test {
+            None => None,
+            Some(test) => Some(SelfTest {
+                inputs: read_side("in", graph.inputs.len())?,
+                outputs: read_side("out", graph.outputs.len())?,
+                input_shapes: test.input_shapes,
+            }),
+        };
+        let shapes = match (&self_test, graph.fixed_input_shapes()) {
+            (_, Some(shapes)) => Some(shapes),
+            (Some(test), None) => Some(test.input_shapes.clone()),
+            (None, None) => None,
+        };
+        if let Some(shapes) = shapes {
+            let total: u64 = cost::flops(&graph, &shapes)
+                .map_err(graph_error)?
+                .iter()
+                .fold(0, |a, &b| a.saturating_add(b));
+            if total > MAX_FLOPS {
+                return Err(BundleError::Inconsistent {
+                    file: file(),
+                    problem: format!("network {} needs {total} operations per row", graph.name),
+                });
+            }
+        }
+        networks.push(Network {
+            role: record.role,
+            graph,
+            provenance: record.provenance,
+            self_test,
+        });
+    }
+    let identity = Sha256::digest(bytes)
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    Model::new(networks, document.info)
+        .map(|model| model.with_identity(identity))
+        .map_err(|e| BundleError::Inconsistent {
+            file: file(),
+            problem: e.to_string(),
+        })
+}

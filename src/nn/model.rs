@@ -1,0 +1,434 @@
+//! A model: the networks that answer together, checked against each other.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::dropout::{DropoutMode, philox4x32};
+use super::graph::{Graph, GraphError};
+use super::plan::Plan;
+use super::reference;
+use super::session::{RunError, Session};
+
+/// What a network of a model does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Mel window to emotion weights.
+    EmotionWindows,
+    /// Mel window to age.
+    Age,
+    /// Mel window to gender.
+    Gender,
+    /// DCT, DST, histogram and moments to emotion weights, one set per branch and a total.
+    EmotionFeatures,
+    /// All emotion weights to the final ones.
+    Merge,
+    /// A network of no known role, converted to be run on given tensors.
+    Network,
+}
+
+impl Role {
+    /// The five roles that a speech model needs, in the order of computation.
+    pub const SPEECH: [Self; 5] = [
+        Self::EmotionWindows,
+        Self::Age,
+        Self::Gender,
+        Self::EmotionFeatures,
+        Self::Merge,
+    ];
+
+    /// Its name in bundles and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::EmotionWindows => "emotion_windows",
+            Self::Age => "age",
+            Self::Gender => "gender",
+            Self::EmotionFeatures => "emotion_features",
+            Self::Merge => "merge",
+            Self::Network => "network",
+        }
+    }
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Where a network came from.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// Name of the converted file, without its folder.
+    pub file: String,
+    /// SHA-256 of the converted file, in hexadecimal.
+    pub sha256: String,
+    /// The Keras version that wrote it.
+    pub keras_version: String,
+    pub backend: String,
+}
+
+/// An input and the output that the network must give for it with dropout off.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SelfTest {
+    pub input_shapes: Vec<Vec<usize>>,
+    pub inputs: Vec<Vec<f32>>,
+    pub outputs: Vec<Vec<f32>>,
+}
+
+/// One network of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Network {
+    pub role: Role,
+    pub graph: Graph,
+    pub provenance: Provenance,
+    pub self_test: Option<SelfTest>,
+}
+
+/// What the numbers that the networks take and give mean.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BundleInfo {
+    /// What the model is called.
+    pub name: String,
+    /// What the networks' inputs are computed with; `None` for networks of no known role.
+    pub preprocessing: Option<Preprocessing>,
+    /// Names of the emotion weights, in the networks' order.
+    pub emotions: Vec<String>,
+    /// Names of the gender outputs, in the network's order.
+    pub genders: Vec<String>,
+    pub age: Option<AgeScale>,
+}
+
+/// The front end that a model was trained with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Preprocessing {
+    /// Two-step resampling, Wiener filter, pre-emphasis and WebRTC voice activity, as in the
+    /// system of 2020.
+    Reference2020,
+}
+
+/// How the age network's output becomes years: `output * deviation + mean`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgeScale {
+    pub mean: f64,
+    pub deviation: f64,
+    /// The ages that the model was made for, in years, if it states them.
+    pub valid: Option<[f64; 2]>,
+}
+
+impl BundleInfo {
+    /// What the five networks of 2020 mean.
+    pub fn reference_2020() -> Self {
+        let strings = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect();
+        Self {
+            name: "Keras speech emotion, age and gender recogniser of 2020".into(),
+            preprocessing: Some(Preprocessing::Reference2020),
+            emotions: strings(&[
+                "anger",
+                "disgust",
+                "fear",
+                "happiness",
+                "neutral",
+                "sadness",
+                "surprise",
+            ]),
+            genders: strings(&["male", "female"]),
+            age: Some(AgeScale {
+                mean: 33.33587,
+                deviation: 7.69647,
+                valid: None,
+            }),
+        }
+    }
+
+    /// For a single network of no known role.
+    pub fn network(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            preprocessing: None,
+            emotions: Vec::new(),
+            genders: Vec::new(),
+            age: None,
+        }
+    }
+}
+
+/// Why networks do not make a model, or a model fails its self-test.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    #[error("the model holds no network")]
+    Empty,
+    #[error("the role {0} is taken by two networks")]
+    TwoForRole(Role),
+    #[error(
+        "the role {0} is missing; a speech model needs emotion_windows, age, gender, emotion_features and merge"
+    )]
+    MissingRole(Role),
+    #[error("a network of no known role must be the only one of its model")]
+    MixedRoles,
+    #[error("network {role} ({file}): {problem}")]
+    Role {
+        role: Role,
+        file: String,
+        problem: String,
+    },
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    #[error("network {role}: {source}")]
+    Run { role: Role, source: RunError },
+    #[error(
+        "network {role} fails its self-test: output {output} differs by {difference:e}, at most {limit:e} is allowed"
+    )]
+    SelfTest {
+        role: Role,
+        output: String,
+        difference: f32,
+        limit: f32,
+    },
+}
+
+/// How far a self-test's outputs may be from the stored ones, relative to their largest magnitude
+/// (or to 1, if that is larger): what `f32` rounding leaves after some ten thousand additions.
+pub const SELF_TEST_TOLERANCE: f32 = 1e-5;
+
+/// Networks that answer together; immutable and checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model {
+    networks: Vec<Network>,
+    info: BundleInfo,
+    identity: String,
+}
+
+/// The shapes of the mel windows and of the four feature branches (DCT, DST, histogram, moments).
+const WINDOW: [usize; 3] = [200, 40, 1];
+const BRANCHES: [[usize; 3]; 4] = [[40, 40, 1], [40, 40, 1], [40, 40, 1], [40, 8, 1]];
+
+impl Model {
+    /// Checks that the networks fit together: either one network of no known role, or the five
+    /// roles of a speech model with matching shapes and labels.
+    ///
+    /// # Errors
+    /// Names the role and the file that do not fit, and why.
+    pub fn new(networks: Vec<Network>, info: BundleInfo) -> Result<Self, ModelError> {
+        for network in &networks {
+            network.graph.validate()?;
+            check_self_test(network)?;
+        }
+        let model = Self {
+            networks,
+            info,
+            identity: String::new(),
+        };
+        match &*model.networks {
+            [] => return Err(ModelError::Empty),
+            [single] if single.role == Role::Network => {}
+            all if all.iter().any(|n| n.role == Role::Network) => {
+                return Err(ModelError::MixedRoles);
+            }
+            _ => model.check_speech()?,
+        }
+        Ok(model)
+    }
+
+    pub(super) fn with_identity(mut self, identity: String) -> Self {
+        self.identity = identity;
+        self
+    }
+
+    pub fn networks(&self) -> &[Network] {
+        &self.networks
+    }
+
+    pub fn info(&self) -> &BundleInfo {
+        &self.info
+    }
+
+    /// SHA-256 of the bundle file that it was read from; empty for a model made in memory.
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// The network of a role.
+    pub fn network(&self, role: Role) -> Option<&Network> {
+        self.networks.iter().find(|n| n.role == role)
+    }
+
+    /// Replays every network's self-test on the engine.
+    ///
+    /// # Errors
+    /// Names the network and output that differ.
+    pub fn self_test(&self) -> Result<(), ModelError> {
+        self.networks.iter().try_for_each(Network::self_test)
+    }
+
+    fn check_speech(&self) -> Result<(), ModelError> {
+        for (i, network) in self.networks.iter().enumerate() {
+            if self.networks[..i].iter().any(|n| n.role == network.role) {
+                return Err(ModelError::TwoForRole(network.role));
+            }
+        }
+        let emotions = self.info.emotions.len();
+        let genders = self.info.genders.len();
+        for role in Role::SPEECH {
+            let network = self.network(role).ok_or(ModelError::MissingRole(role))?;
+            let window = || vec![WINDOW.to_vec()];
+            let (inputs, outputs) = match role {
+                Role::EmotionWindows => (window(), vec![emotions]),
+                Role::Age => (window(), vec![1]),
+                Role::Gender => (window(), vec![genders]),
+                Role::EmotionFeatures => (
+                    BRANCHES.iter().map(|b| b.to_vec()).collect(),
+                    vec![emotions; BRANCHES.len() + 1],
+                ),
+                _ => (vec![vec![emotions]; BRANCHES.len() + 2], vec![emotions]),
+            };
+            network.expect(&inputs, &outputs)?;
+        }
+        Ok(())
+    }
+}
+
+impl Network {
+    fn problem(&self, problem: String) -> ModelError {
+        ModelError::Role {
+            role: self.role,
+            file: self.provenance.file.clone(),
+            problem,
+        }
+    }
+
+    fn expect(&self, inputs: &[Vec<usize>], outputs: &[usize]) -> Result<(), ModelError> {
+        let graph = &self.graph;
+        let shapes = graph.infer_shapes(inputs).map_err(|e| {
+            self.problem(format!("this role needs inputs of shapes {inputs:?}: {e}"))
+        })?;
+        let given: Vec<&[usize]> = graph.outputs.iter().map(|o| &*shapes[o.value.0]).collect();
+        let wanted: Vec<&[usize]> = outputs.iter().map(std::slice::from_ref).collect();
+        if given != wanted {
+            return Err(self.problem(format!(
+                "this role needs outputs of shapes {wanted:?}, it gives {given:?}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Makes the self-test: seeded inputs in [-1, 1) and what the `f64` reference gives for them.
+    /// Open input dimensions are tried with a few lengths.
+    ///
+    /// # Errors
+    /// When the network fits none of them or gives numbers that are not finite.
+    pub fn make_self_test(&mut self) -> Result<(), ModelError> {
+        const LENGTHS: [usize; 5] = [12, 16, 40, 200, 1];
+        let mut failure = None;
+        for length in LENGTHS {
+            let shapes: Vec<Vec<usize>> = self
+                .graph
+                .inputs
+                .iter()
+                .map(|i| i.shape.iter().map(|d| d.unwrap_or(length)).collect())
+                .collect();
+            if let Err(e) = self.graph.infer_shapes(&shapes) {
+                failure.get_or_insert(e);
+                continue;
+            }
+            let mut counter = 0;
+            let inputs: Vec<Vec<f32>> = shapes
+                .iter()
+                .map(|s| {
+                    (0..s.iter().product())
+                        .map(|_| uniform(&mut counter))
+                        .collect()
+                })
+                .collect();
+            let as_f64: Vec<Vec<f64>> = inputs
+                .iter()
+                .map(|i| i.iter().map(|&x| f64::from(x)).collect())
+                .collect();
+            let values = reference::run(&self.graph, &shapes, &as_f64, 1, &DropoutMode::Off)
+                .map_err(|e| self.problem(e.to_string()))?;
+            let outputs: Vec<Vec<f32>> = (0..self.graph.outputs.len())
+                .filter_map(|k| values.output(k))
+                .map(|value| value.data.iter().map(|&x| x as f32).collect())
+                .collect();
+            if outputs.iter().flatten().any(|x| !x.is_finite()) {
+                return Err(self.problem("it gives numbers that are not finite".into()));
+            }
+            self.self_test = Some(SelfTest {
+                input_shapes: shapes,
+                inputs,
+                outputs,
+            });
+            return Ok(());
+        }
+        Err(failure.expect("at least one length was tried").into())
+    }
+
+    fn self_test(&self) -> Result<(), ModelError> {
+        let Some(test) = &self.self_test else {
+            return Ok(());
+        };
+        let plan = Arc::new(Plan::new(&self.graph, &test.input_shapes)?);
+        let mut session = Session::new(&plan);
+        let inputs: Vec<&[f32]> = test.inputs.iter().map(|i| &**i).collect();
+        session
+            .run(&inputs, 1, &DropoutMode::Off)
+            .map_err(|source| ModelError::Run {
+                role: self.role,
+                source,
+            })?;
+        for (k, wanted) in test.outputs.iter().enumerate() {
+            let got = session.output(k);
+            let scale = wanted.iter().fold(1.0f32, |m, x| m.max(x.abs()));
+            let limit = SELF_TEST_TOLERANCE * scale;
+            let difference = got
+                .iter()
+                .zip(wanted)
+                .fold(0.0f32, |m, (g, w)| m.max((g - w).abs()));
+            let finite = got.iter().all(|x| x.is_finite());
+            if got.len() != wanted.len() || !finite || difference > limit {
+                return Err(ModelError::SelfTest {
+                    role: self.role,
+                    output: self.graph.outputs[k].name.clone(),
+                    difference: if finite { difference } else { f32::NAN },
+                    limit,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The stored pair must have the network's sizes.
+fn check_self_test(network: &Network) -> Result<(), ModelError> {
+    let Some(test) = &network.self_test else {
+        return Ok(());
+    };
+    let graph = &network.graph;
+    let shapes = graph.infer_shapes(&test.input_shapes)?;
+    let wanted_in = test
+        .input_shapes
+        .iter()
+        .map(|s| s.iter().product::<usize>());
+    let wanted_out = graph
+        .outputs
+        .iter()
+        .map(|o| shapes[o.value.0].iter().product::<usize>());
+    let lengths = |arrays: &[Vec<f32>]| arrays.iter().map(Vec::len).collect::<Vec<usize>>();
+    let fits = wanted_in.eq(lengths(&test.inputs)) && wanted_out.eq(lengths(&test.outputs));
+    match fits {
+        true => Ok(()),
+        false => Err(network.problem("its self-test has other sizes than the network".into())),
+    }
+}
+
+/// The next number of a fixed sequence in [-1, 1).
+fn uniform(counter: &mut u32) -> f32 {
+    let word = philox4x32([*counter, 0, 0, 0], [0; 2])[0];
+    *counter += 1;
+    (word >> 8) as f32 / 8_388_608.0 - 1.0
+}

@@ -1,0 +1,205 @@
+//! What is said about one recording.
+
+use std::ops::Range;
+
+use crate::audio::{Prepared, Recording};
+use crate::features::{self, Features};
+use crate::nn::DropoutMode;
+use crate::nn::model::AgeScale;
+
+/// A mean over draws and its sample standard deviation (0 for a single draw).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Estimate {
+    pub mean: f64,
+    pub std: f64,
+}
+
+/// The answer for one recording.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prediction {
+    /// One weight per emotion, in the order of [`BundleInfo::emotions`]; the means sum to 1.
+    pub emotions: Vec<Estimate>,
+    pub age: Age,
+    /// One weight in [0, 1] per gender, in the order of [`BundleInfo::genders`]: the mean over the
+    /// windows of independent sigmoids, so their sum is only close to 1.
+    pub gender: Vec<f64>,
+    /// What the window networks said about each stretch of time.
+    pub windows: Vec<Window>,
+    pub voice: Voice,
+    pub warnings: Vec<Warning>,
+    /// How forced dropout was treated.
+    pub dropout: DropoutMode,
+}
+
+impl Prediction {
+    /// Index of the largest emotion weight.
+    pub fn strongest_emotion(&self) -> usize {
+        let means = self.emotions.iter().map(|e| e.mean).enumerate();
+        means
+            .max_by(|a, b| a.1.total_cmp(&b.1))
+            .map_or(0, |(i, _)| i)
+    }
+}
+
+/// How old the speaker sounds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Age {
+    /// Mean over the windows, in years.
+    pub years: f64,
+    /// Standard deviation over the windows, in years (0 for a single window).
+    pub spread: f64,
+}
+
+/// The groups that the original answer distinguishes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgeGroup {
+    Under20,
+    From20To29,
+    From30To39,
+    From40,
+}
+
+impl Age {
+    pub fn group(self) -> AgeGroup {
+        match self.years {
+            years if years >= 40.0 => AgeGroup::From40,
+            years if years >= 30.0 => AgeGroup::From30To39,
+            years if years >= 20.0 => AgeGroup::From20To29,
+            _ => AgeGroup::Under20,
+        }
+    }
+}
+
+/// One window of 2 s (less at the end of a short recording).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Window {
+    /// Where it lies in the recording's own time, in seconds.
+    pub time: Range<f64>,
+    /// The window network's emotion weights (before they are merged with the feature network's).
+    pub emotions: Vec<f64>,
+    /// In years.
+    pub age: f64,
+    pub gender: Vec<f64>,
+    /// How much the emotion window network attended to each [`ATTENTION_CELL`] seconds from the
+    /// window's start: sums to 1 over the full window. Empty if the network has no attention pool.
+    pub attention: Vec<f64>,
+}
+
+/// Seconds that one attention value covers: 8 frames of 10 ms, as three poolings halve the time.
+pub const ATTENTION_CELL: f64 = 0.08;
+
+/// What part of a recording was heard as voice.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Voice {
+    /// Duration of the recording in seconds.
+    pub duration: f64,
+    pub sample_rate: u32,
+    pub channels: u32,
+    /// Container and encoding of the file.
+    pub format: String,
+    /// The analysed part, in seconds.
+    pub analysed: Range<f64>,
+    /// Whether silence was cut off at the ends; if not, all of the recording was analysed.
+    pub trimmed: bool,
+    /// Stretches heard as speech, in seconds.
+    pub speech: Vec<Range<f64>>,
+    /// How much of the analysed part was heard as speech, in seconds.
+    pub voiced: f64,
+}
+
+/// Something about a recording that makes its answer less certain.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Warning {
+    #[error("only {seconds:.2} s of voice; estimates need about 1 s or more")]
+    LittleVoice { seconds: f64 },
+    #[error("no voice was found; the answer describes whatever is in the recording")]
+    NoVoice,
+    #[error("{:.1}% of the samples are at full scale; the recording is clipped", fraction * 100.0)]
+    Clipped { fraction: f64 },
+    #[error("{seconds:.1} s of voice; age, gender and timeline come from its first 15 s")]
+    Long { seconds: f64 },
+    #[error("the estimated age {years:.0} is outside the {}-{} years that the model was made for", range[0], range[1])]
+    AgeOutOfRange { years: f64, range: [f64; 2] },
+    #[error("the file is cut short; what is there was analysed")]
+    Truncated,
+    #[error("{packets} packets of the file are damaged and were left out")]
+    Damaged { packets: usize },
+}
+
+impl Warning {
+    /// A stable name for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::LittleVoice { .. } => "little_voice",
+            Self::NoVoice => "no_voice",
+            Self::Clipped { .. } => "clipped",
+            Self::Long { .. } => "long",
+            Self::AgeOutOfRange { .. } => "age_out_of_range",
+            Self::Truncated => "truncated",
+            Self::Damaged { .. } => "damaged",
+        }
+    }
+}
+
+/// Voice shorter than this is warned about, in seconds.
+const LITTLE_VOICE: f64 = 1.0;
+/// A share of full-scale samples above this is warned about: a few may be honest peaks.
+const CLIPPED_SHARE: f64 = 0.001;
+
+/// What the front end found out about the recording.
+pub(crate) fn voice(recording: &Recording, prepared: &Prepared) -> Voice {
+    let seconds = |sample: usize| sample as f64 / f64::from(prepared.sample_rate);
+    Voice {
+        duration: recording.seconds(),
+        sample_rate: recording.sample_rate,
+        channels: recording.channels,
+        format: recording.format.clone(),
+        analysed: seconds(prepared.kept.start)..seconds(prepared.kept.end),
+        trimmed: prepared.trimmed,
+        speech: prepared.voiced_spans(),
+        voiced: prepared.voiced_seconds_kept(),
+    }
+}
+
+/// All that is worth warning about.
+pub(crate) fn warnings(
+    recording: &Recording,
+    prepared: &Prepared,
+    features: &Features,
+    age: &Age,
+    scale: AgeScale,
+) -> Vec<Warning> {
+    let voiced = prepared.voiced_seconds_kept();
+    let clipped = recording.clipped_fraction();
+    let mut warnings = Vec::new();
+    if voiced == 0.0 {
+        warnings.push(Warning::NoVoice);
+    } else if voiced < LITTLE_VOICE {
+        warnings.push(Warning::LittleVoice { seconds: voiced });
+    }
+    if clipped > CLIPPED_SHARE {
+        warnings.push(Warning::Clipped { fraction: clipped });
+    }
+    if features.frames > features::MAX_FRAMES {
+        warnings.push(Warning::Long {
+            seconds: prepared.signal.len() as f64 / f64::from(prepared.sample_rate),
+        });
+    }
+    if let Some(range) = scale.valid
+        && !(range[0]..=range[1]).contains(&age.years)
+    {
+        warnings.push(Warning::AgeOutOfRange {
+            years: age.years,
+            range,
+        });
+    }
+    if recording.truncated {
+        warnings.push(Warning::Truncated);
+    }
+    if recording.damaged_packets > 0 {
+        warnings.push(Warning::Damaged {
+            packets: recording.damaged_packets,
+        });
+    }
+    warnings
+}
