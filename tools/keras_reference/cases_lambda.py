@@ -9,16 +9,16 @@ from keras import backend as K
 from keras import layers as L
 from keras.src.utils.generic_utils import func_dump
 
-from .core import Channel_multiply, Spatial_multiply, case
+from .core import Channel_multiply, Spatial_multiply, case, portable
 
 MAPS = [(3, 4, 2), (3, 4, 1)]
 CHANNELS = [(3, 4, 5), (5,)]
 
 
 def known():
-    total = lambda x: K.sum(x, axis=1)
-    spatial = lambda x: Spatial_multiply(x)
-    channel = lambda x: Channel_multiply(x)
+    total = portable(lambda x: K.sum(x, axis=1))
+    spatial = portable(lambda x: Spatial_multiply(x))
+    channel = portable(lambda x: Channel_multiply(x))
     for tail, options in (("", {}), ("_legacy", {"legacy": True})):
         case(
             f"lambda_sum_axis1{tail}",
@@ -67,7 +67,7 @@ def known():
             f"lambda_{tag}",
             f"Lambda: {covers}",
             (4, 3),
-            lambda x, f=function: L.Lambda(f, name="lambda_1")(x),
+            lambda x, f=portable(function): L.Lambda(f, name="lambda_1")(x),
             refused="lambda_1",
             layer="lambda_1",
             may_run=True,
@@ -81,7 +81,7 @@ def refused():
 
         def store(config):
             (layer,) = [n for n in config["config"]["layers"] if n["class_name"] == "Lambda"]
-            layer["config"]["function"] = list(func_dump(function))
+            layer["config"]["function"] = list(func_dump(portable(function)))
             return config
 
         def build(*xs):
@@ -141,7 +141,7 @@ def refused():
             f"refused_lambda_{name}",
             f"Lambda that must be refused: {covers}",
             (4, 3),
-            lambda x: L.Lambda(lambda x: K.sum(x, axis=1), name="lambda_1")(x),
+            lambda x: L.Lambda(portable(lambda x: K.sum(x, axis=1)), name="lambda_1")(x),
             patch=store,
             refused="lambda_1",
             layer="lambda_1",
@@ -168,7 +168,7 @@ def refused():
         "refused_lambda_function_name",
         "Lambda that must be refused: a function stored by name alone",
         (4, 3),
-        lambda x: L.Lambda(lambda x: x, name="lambda_1")(x),
+        lambda x: L.Lambda(portable(lambda x: x), name="lambda_1")(x),
         patch=named,
         refused="lambda_1",
         layer="lambda_1",

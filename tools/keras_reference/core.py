@@ -17,6 +17,7 @@ from keras import layers as L
 from keras.src.engine.functional import Functional
 from keras.src.layers.regularization.dropout import Dropout
 
+tf.get_logger().setLevel("ERROR")
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
 
@@ -87,6 +88,12 @@ def Spatial_multiply(x):
 def Channel_multiply(x):
     """Maps (h, w, c) times one factor per channel (c)."""
     return x[0] * tf.reshape(x[1], (-1, 1, 1, x[0].shape[-1]))
+
+
+def portable(function):
+    """Takes the folder of this program out of the function's code, which Lambda layers store."""
+    function.__code__ = function.__code__.replace(co_filename="models.py")
+    return function
 
 
 def make_model(item):

@@ -12,7 +12,7 @@ import numpy as np
 from keras import backend as K
 from keras import layers as L
 
-from .core import Channel_multiply, LegacyUpSampling2D, Spatial_multiply, rng
+from .core import Channel_multiply, LegacyUpSampling2D, Spatial_multiply, portable, rng
 
 EMOTIONS = 7
 BRANCHES = ("dct", "dst", "hist", "moments")
@@ -47,7 +47,7 @@ def window_model(outputs, activation, sizes):
     x = L.Dense(25, activation="softmax", name="dense_1")(x)
     x = L.Permute((2, 1), name="permute_2")(x)
     x = L.Multiply(name="multiply_1")([sequence, x])
-    x = L.Lambda(lambda x: K.sum(x, axis=1), name="lambda_1")(x)
+    x = L.Lambda(portable(lambda x: K.sum(x, axis=1)), name="lambda_1")(x)
     x = L.Dense(outputs, activation=activation, name="output_layer")(x)
     return keras.Model(i, x, name="model_1")
 
@@ -88,7 +88,7 @@ def features_model(sizes):
         a = L.Dense(cells, activation="relu", name=f"dense_{b + 1}")(a)
         a = L.Reshape(shape, input_shape=(cells,), name=f"reshape_{b + 1}")(a)
         a = LegacyUpSampling2D(pool, interpolation="bilinear", name=f"up_sampling2d_{b + 1}")(a)
-        scale = L.Lambda(lambda x: Spatial_multiply(x), name=f"lambda_{1 + 5 * b}")
+        scale = L.Lambda(portable(lambda x: Spatial_multiply(x)), name=f"lambda_{1 + 5 * b}")
         inputs.append(i)
         spatial.append(scale([x, a]))
     bodies = [body(b, tuple(x.shape[1:]), sizes) for b, x in enumerate(spatial)]
@@ -98,7 +98,7 @@ def features_model(sizes):
     for b, (name, x) in enumerate(zip(BRANCHES, spatial)):
         a = L.Dense(sizes.trunk, activation="relu", name=f"TD_attention_{name}_1")(total)
         a = L.Dense(sizes.trunk, activation="relu", name=f"TD_attention_{name}_2")(a)
-        scale = L.Lambda(lambda x: Channel_multiply(x), name=f"lambda_{21 + 7 * b}")
+        scale = L.Lambda(portable(lambda x: Channel_multiply(x)), name=f"lambda_{21 + 7 * b}")
         channel.append(scale([x, a]))
     logits = top([m(x) for m, x in zip(bodies, channel)])
     outputs = [L.Activation("softmax", name=f"output_{name}")(x) for name, x in zip([*BRANCHES, "total"], logits)]
