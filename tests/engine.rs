@@ -1,5 +1,10 @@
 //! The engine against the naive reference, on random graphs of every layer and option.
 
+#[cfg(feature = "convert")]
+#[path = "common/captures.rs"]
+mod captures;
+#[cfg(feature = "convert")]
+mod common;
 #[path = "common/graphs.rs"]
 mod graphs;
 
@@ -178,5 +183,48 @@ proptest! {
     #[test]
     fn networks(case in network()) {
         check(&case);
+    }
+}
+
+/// The networks whose every layer Keras has computed.
+#[cfg(feature = "convert")]
+mod keras {
+    use super::*;
+    use captures::{check_keras_models, check_original};
+
+    fn run(
+        graph: &Graph,
+        shapes: &[Vec<usize>],
+        inputs: &[Vec<f32>],
+        batch: usize,
+        mode: &DropoutMode,
+    ) -> Result<Vec<Vec<f64>>, String> {
+        let plan = Plan::keeping_all(graph, shapes).map_err(|e| e.to_string())?;
+        let mut session = session(plan);
+        let inputs: Vec<&[f32]> = inputs.iter().map(|x| &**x).collect();
+        let ran = session.run(&inputs, batch, mode);
+        ran.map_err(|e| e.to_string())?;
+        let all = 0..graph.inputs.len() + graph.nodes.len();
+        Ok(all
+            .map(|i| graphs::widen(session.value(ValueId(i)).expect("all are kept")))
+            .collect())
+    }
+
+    #[test]
+    fn every_keras_model_is_reproduced() {
+        println!("{:?}", check_keras_models(&run));
+    }
+
+    #[test]
+    fn the_original_networks_are_reproduced() {
+        let Some(dir) = common::reference_dir() else {
+            return;
+        };
+        for recording in common::all_recordings() {
+            match check_original(&run, &dir, recording) {
+                Ok(agreement) => println!("{recording}: {agreement:?}"),
+                Err(e) => panic!("{recording}: {e}"),
+            }
+        }
     }
 }

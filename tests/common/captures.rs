@@ -77,19 +77,21 @@ pub fn arrays(path: &Path) -> BTreeMap<String, Array> {
     found
 }
 
-/// How many models and arrays agreed, and the largest difference among them in units of the scale.
+/// How many arrays agreed, and which differed most, in units of its scale.
 #[derive(Debug, Default)]
 pub struct Agreement {
-    pub models: usize,
     pub arrays: usize,
     pub largest: f64,
+    pub worst: String,
 }
 
 impl Agreement {
-    fn add(&mut self, other: &Self) {
-        self.models += 1;
+    fn add(&mut self, model: &str, other: &Self) {
         self.arrays += other.arrays;
-        self.largest = self.largest.max(other.largest);
+        if other.largest > self.largest {
+            self.largest = other.largest;
+            self.worst = format!("{model}: {}", other.worst);
+        }
     }
 
     /// Adds a comparison of `wanted` with the first rows of `got`.
@@ -102,7 +104,10 @@ impl Agreement {
             return Err(format!("{what} differs by {difference:e} of its scale"));
         }
         self.arrays += 1;
-        self.largest = self.largest.max(difference);
+        if difference > self.largest {
+            self.largest = difference;
+            self.worst = what.into();
+        }
         Ok(())
     }
 }
@@ -146,7 +151,7 @@ pub fn check_keras_models(run: Run) -> Agreement {
             }
         }
         match check_keras_model(run, &dir.join(file), arrays(&dir.join(npz))) {
-            Ok(one) => all.add(&one),
+            Ok(one) => all.add(file, &one),
             Err(e) => faults.push(format!("{file}: {e}")),
         }
     }
@@ -158,7 +163,7 @@ pub fn check_keras_models(run: Run) -> Agreement {
             .filter_map(|(k, v)| Some((k.strip_prefix(&prefix)?.to_string(), v.clone())));
         let file = model["file"].as_str().unwrap();
         match check_keras_model(run, &dir.join(file), own.collect()) {
-            Ok(one) => all.add(&one),
+            Ok(one) => all.add(file, &one),
             Err(e) => faults.push(format!("{file}: {e}")),
         }
     }
