@@ -316,7 +316,9 @@ fn recurrent(b: &mut Builder, x: &[usize], gates: usize, reset_after: bool) -> O
     let gate = match activation(&mut b.choices, false) {
         Activation::Exponential if time > 1 => Activation::Sigmoid,
         gate if time <= FEW || is_bounded(gate) => gate,
-        _ => b.choices.pick(&[Activation::Sigmoid, Activation::HardSigmoid]),
+        _ => b
+            .choices
+            .pick(&[Activation::Sigmoid, Activation::HardSigmoid]),
     };
     let units = b.choices.size(20);
     let width = gates * units;
