@@ -12,7 +12,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use maeum::nn::dropout::{DropoutMode, Masks, draw_factors};
-use maeum::nn::layer::{Activation, Dropout, Layer};
+use maeum::nn::layer::{Activation, Conv, Dropout, Layer};
 use maeum::nn::{Graph, Input, Node, Output, ValueId, Weight, reference};
 use proptest::prelude::*;
 
@@ -253,11 +253,17 @@ fn grow(b: &mut Builder, shapes: &[Vec<usize>]) -> Option<()> {
         // The same layer once more, with the same weights, on another value.
         let used = b.choices.within(0..=b.graph.nodes.len() - 1);
         let Node {
-            layer,
+            mut layer,
             inputs,
             outer,
             ..
         } = b.graph.nodes[used].clone();
+        if let Layer::Conv(Conv { bias, .. }) | Layer::Dense { bias, .. } = &mut layer
+            && b.choices.flag()
+        {
+            // Layers that share a kernel may differ in the rest.
+            *bias = None;
+        }
         if inputs.len() == 1 {
             b.node(layer, vec![ValueId(first)], outer);
             return Some(());
