@@ -29,8 +29,16 @@ pub fn reference_dir() -> Option<PathBuf> {
 
 /// The recordings whose every stage was captured.
 pub const RECORDINGS: [&str; 10] = [
-    "alsa_front_center", "de_8k", "en15s", "en3s", "en_long", "en_short", "ko_48k24", "ko_mid",
-    "ko_stereo44", "noise4s",
+    "alsa_front_center",
+    "de_8k",
+    "en15s",
+    "en3s",
+    "en_long",
+    "en_short",
+    "ko_48k24",
+    "ko_mid",
+    "ko_stereo44",
+    "noise4s",
 ];
 
 /// The eleventh one, whose recording lies among the models.
@@ -61,7 +69,10 @@ impl Golden {
     }
 
     /// Array `key`, flattened in C order, with its shape.
-    pub fn get<T: ndarray_npy::ReadableElement + Clone>(&mut self, key: &str) -> (Vec<usize>, Vec<T>) {
+    pub fn get<T: ndarray_npy::ReadableElement + Clone>(
+        &mut self,
+        key: &str,
+    ) -> (Vec<usize>, Vec<T>) {
         let array: ndarray::ArrayD<T> = self
             .0
             .by_name(&format!("{key}.npy"))
@@ -73,6 +84,10 @@ impl Golden {
 
     pub fn has(&mut self, key: &str) -> bool {
         let name = format!("{key}.npy");
-        self.0.names().unwrap().iter().any(|n| *n == name || *n == key)
+        self.0
+            .names()
+            .unwrap()
+            .iter()
+            .any(|n| *n == name || *n == key)
     }
 }
