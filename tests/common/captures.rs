@@ -100,7 +100,7 @@ impl Agreement {
     /// Says which number differs.
     fn compare(&mut self, what: &str, got: &[f64], wanted: &[f64]) -> Result<(), String> {
         let difference = difference(got, wanted).ok_or(format!("{what}: too few numbers"))?;
-        if !(difference <= TOLERANCE) {
+        if difference.is_nan() || difference > TOLERANCE {
             return Err(format!("{what} differs by {difference:e} of its scale"));
         }
         self.arrays += 1;
