@@ -1,17 +1,12 @@
 //! The engine against the naive reference, on random graphs of every layer and option.
 
-#[cfg(feature = "convert")]
-#[path = "common/captures.rs"]
-mod captures;
-#[cfg(feature = "convert")]
-mod common;
 #[path = "common/graphs.rs"]
 mod graphs;
 
 use std::sync::Arc;
 
 use graphs::{Case, Kind, check_against_reference, masks_of, network, repeat_rows, single};
-use maeum::nn::{DropoutMode, Graph, Isa, Plan, Session, ValueId};
+use maeum::nn::{DropoutMode, Graph, Isa, Plan, Session, ValueId, reference};
 use proptest::prelude::*;
 
 fn session(plan: Plan) -> Session {
@@ -99,19 +94,7 @@ fn check(case: &Case) {
         let again = outputs(&session, &case.graph);
         assert_same_bits("a session used before differs", &again, &wanted);
     }
-    let masked = Case {
-        inputs: case
-            .inputs
-            .iter()
-            .map(|x| repeat_rows(x, x.len() / case.batch, draws))
-            .collect(),
-        batch: case.batch * draws,
-        mode: match case.mode {
-            DropoutMode::Off => DropoutMode::Off,
-            _ => DropoutMode::Masks(masks_of(case)),
-        },
-        ..case.clone()
-    };
+    let masked = with_masks(case, draws);
     assert_same_bits("draws differ from their masks", &fresh(&masked), &wanted);
     for isa in Isa::available() {
         let plan = Plan::with_isa(&case.graph, &case.shapes, isa).unwrap();
@@ -119,6 +102,20 @@ fn check(case: &Case) {
         run(&mut session, &case.inputs, case.batch, &case.mode);
         let other = outputs(&session, &case.graph);
         assert_same_bits(&format!("{} differs", isa.name()), &other, &wanted);
+    }
+}
+
+/// The same computation with every draw as a row of its own and its decisions given as masks.
+fn with_masks(case: &Case, draws: usize) -> Case {
+    let repeat = |x: &Vec<f32>| repeat_rows(x, x.len() / case.batch, draws);
+    Case {
+        inputs: case.inputs.iter().map(repeat).collect(),
+        batch: case.batch * draws,
+        mode: match case.mode {
+            DropoutMode::Off => DropoutMode::Off,
+            _ => DropoutMode::Masks(masks_of(case)),
+        },
+        ..case.clone()
     }
 }
 
@@ -186,45 +183,17 @@ proptest! {
     }
 }
 
-/// The networks whose every layer Keras has computed.
-#[cfg(feature = "convert")]
-mod keras {
-    use super::*;
-    use captures::{check_keras_models, check_original};
-
-    fn run(
-        graph: &Graph,
-        shapes: &[Vec<usize>],
-        inputs: &[Vec<f32>],
-        batch: usize,
-        mode: &DropoutMode,
-    ) -> Result<Vec<Vec<f64>>, String> {
-        let plan = Plan::keeping_all(graph, shapes).map_err(|e| e.to_string())?;
-        let mut session = session(plan);
-        let inputs: Vec<&[f32]> = inputs.iter().map(|x| &**x).collect();
-        let ran = session.run(&inputs, batch, mode);
-        ran.map_err(|e| e.to_string())?;
-        let all = 0..graph.inputs.len() + graph.nodes.len();
-        Ok(all
-            .map(|i| graphs::widen(session.value(ValueId(i)).expect("all are kept")))
-            .collect())
-    }
-
+proptest! {
+    #![proptest_config(cases(200))]
     #[test]
-    fn every_keras_model_is_reproduced() {
-        println!("{:?}", check_keras_models(&run));
-    }
-
-    #[test]
-    fn the_original_networks_are_reproduced() {
-        let Some(dir) = common::reference_dir() else {
-            return;
+    fn the_reference_draws_what_its_masks_say(case in network()) {
+        let run = |case: &Case| {
+            let inputs: Vec<Vec<f64>> = case.inputs.iter().map(|x| graphs::widen(x)).collect();
+            let values = reference::run(&case.graph, &case.shapes, &inputs, case.batch, &case.mode);
+            let values = values.unwrap();
+            let all = 0..case.graph.outputs.len();
+            all.map(|k| values.output(k).unwrap().clone()).collect::<Vec<_>>()
         };
-        for recording in common::all_recordings() {
-            match check_original(&run, &dir, recording) {
-                Ok(agreement) => println!("{recording}: {agreement:?}"),
-                Err(e) => panic!("{recording}: {e}"),
-            }
-        }
+        prop_assert_eq!(run(&case), run(&with_masks(&case, case.mode.rows())));
     }
 }
