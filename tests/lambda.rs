@@ -28,7 +28,12 @@ struct Compiled {
 }
 
 /// What Python 3.6 to 3.13 compiled.
-fn compiled() -> Vec<Compiled> {
+fn compiled() -> &'static [Compiled] {
+    static ALL: std::sync::LazyLock<Vec<Compiled>> = std::sync::LazyLock::new(parse);
+    &ALL
+}
+
+fn parse() -> Vec<Compiled> {
     let lines = include_str!("lambda/codes.tsv").lines();
     lines
         .map(|line| {
@@ -270,7 +275,7 @@ proptest! {
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
     ) {
         let all = compiled();
-        let mut bytes = which.get(&all).bytes.clone();
+        let mut bytes = which.get(all).bytes.clone();
         for (at, value) in changes {
             let at = at.index(bytes.len());
             bytes[at] = value;
