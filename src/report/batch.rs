@@ -70,14 +70,13 @@ impl<'r> Batch<'r> {
                     // A bridge hands out the recordings one by one in order, so that what comes
                     // first is also finished early.
                     let numbered = inputs.iter().enumerate().par_bridge();
-                    let stopped = numbered
+                    // A failed send means that `each` gave up and returned its error.
+                    let _ = numbered
                         .map_init(
                             || self.recognizer.worker(),
                             |worker, (i, input)| (i, self.outcome(worker, input)),
                         )
-                        .try_for_each_with(sender, |sender, done| sender.send(done));
-                    // The receiver is gone after an error of `each`, which is reported there.
-                    drop(stopped);
+                        .try_for_each_with(sender, |sender, done| sender.send(done).map_err(drop));
                 })
             });
             let mut early = BTreeMap::new();

@@ -4,11 +4,11 @@
 
 use std::path::Path;
 
-use maeum::nn::layer::{
-    Activation, Dropout, MergeOp, Padding, Pool, PoolKind,
-};
+use maeum::nn::layer::{Activation, Dropout, MergeOp, Padding, Pool, PoolKind};
 use maeum::nn::model::{BundleInfo, Provenance};
-use maeum::nn::{Graph, Input, Layer, Model, Network, Node, Output, Role, ValueId, Weight, WeightId};
+use maeum::nn::{
+    Graph, Input, Layer, Model, Network, Node, Output, Role, ValueId, Weight, WeightId,
+};
 
 /// Cells of the attention pool: 200 frames, pooled by 8.
 pub const CELLS: usize = 25;
@@ -58,7 +58,9 @@ impl Builder {
         self.graph.weights.push(Weight {
             name: format!("weight_{id}"),
             shape: shape.to_vec(),
-            data: (0..count).map(|i| (noise(stream, i) * scale) as f32).collect(),
+            data: (0..count)
+                .map(|i| (noise(stream, i) * scale) as f32)
+                .collect(),
         });
         WeightId(id)
     }
@@ -234,7 +236,7 @@ pub fn speech_like(seconds: f64, rate: u32, pitch: f64) -> Vec<f32> {
                     (phase * f64::from(h) * std::f64::consts::TAU).sin() * formant
                 })
                 .sum();
-            (voice * loudness * 0.2 + hiss) as f32
+            (voice * loudness * 0.1 + hiss) as f32
         })
         .collect()
 }
