@@ -185,4 +185,14 @@ mod tests {
         assert!(refused.to_string().contains("none"), "{refused}");
         assert_eq!(names(dir.path()), ["a.wav"]);
     }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_device_is_written_to_and_not_replaced() {
+        let null = Path::new("/dev/null");
+        let mut sink = Sink::file(null, []).unwrap();
+        sink.write("gone").unwrap();
+        sink.finish().unwrap();
+        assert!(!null.is_file());
+    }
 }
