@@ -241,21 +241,25 @@ impl Worker<'_> {
         self.gender_windows.run(&input, windows, &off)?;
         let branches = features.branch_inputs();
         let inputs: Vec<&[f32]> = branches.iter().map(|b| &*b.data).collect();
-        self.emotion_features.run(&inputs, 1, dropout)?;
-
         let emotions = self.recognizer.info().emotions.len();
         let window_mean = column_means(self.emotion_windows.output(0), emotions);
-        let draws = self.emotion_features.rows();
-        let window_rows: Vec<f32> = window_mean.repeat(draws);
-        let mut merge_inputs = vec![&*window_rows];
-        merge_inputs.extend((0..=branches.len()).map(|k| self.emotion_features.output(k)));
-        self.merge.run(&merge_inputs, draws, &off)?;
+        let mut merged = Vec::new();
+        for part in parts(dropout) {
+            self.emotion_features
+                .run_from_draw(part.first, &inputs, 1, &part.mode)?;
+            let draws = self.emotion_features.rows();
+            let window_rows: Vec<f32> = window_mean.repeat(draws);
+            let mut merge_inputs = vec![&*window_rows];
+            merge_inputs.extend((0..=branches.len()).map(|k| self.emotion_features.output(k)));
+            self.merge.run(&merge_inputs, draws, &off)?;
+            merged.extend_from_slice(self.merge.output(0));
+        }
 
         for (role, outputs) in [
             (Role::EmotionWindows, self.emotion_windows.output(0)),
             (Role::Age, self.age_windows.output(0)),
             (Role::Gender, self.gender_windows.output(0)),
-            (Role::Merge, self.merge.output(0)),
+            (Role::Merge, &merged),
         ] {
             if outputs.iter().any(|x| !x.is_finite()) {
                 return Err(RecognizeError::NotFinite {
@@ -273,7 +277,7 @@ impl Worker<'_> {
             .collect();
         let genders = self.recognizer.info().genders.len();
         Ok(Answer {
-            emotions: estimates(self.merge.output(0), emotions),
+            emotions: estimates(&merged, emotions),
             age: Age {
                 years: mean(&ages),
                 spread: sample_deviation(&ages),
@@ -329,6 +333,33 @@ pub struct Answer {
     pub gender: Vec<f64>,
     /// Per window, in years.
     pub ages: Vec<f64>,
+}
+
+/// Draws that are computed together: enough to share the part of the network that no dropout
+/// touches, few enough to stay in the cache and in bounded memory.
+const DRAWS_AT_ONCE: u32 = 128;
+
+/// Some of the draws of a dropout mode.
+struct Part {
+    first: u32,
+    mode: DropoutMode,
+}
+
+/// The dropout mode in parts of at most [`DRAWS_AT_ONCE`] draws.
+fn parts(dropout: &DropoutMode) -> Vec<Part> {
+    let DropoutMode::Draws { n, seed } = dropout else {
+        return vec![Part {
+            first: 0,
+            mode: dropout.clone(),
+        }];
+    };
+    (0..n.get())
+        .step_by(DRAWS_AT_ONCE as usize)
+        .map(|first| Part {
+            first,
+            mode: DropoutMode::draws(DRAWS_AT_ONCE.min(n.get() - first), *seed),
+        })
+        .collect()
 }
 
 /// The recording's own time of window `i`, without the zeros that fill up a short one.

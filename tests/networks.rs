@@ -123,3 +123,31 @@ fn running_again_allocates_nothing() {
     }
     assert!(models > 200, "only {models} models could be run");
 }
+
+#[test]
+fn draws_can_be_computed_in_parts() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/arch_emotion_features.h5");
+    let graph = keras::load(file).unwrap().graph;
+    let shapes = graph.fixed_input_shapes().unwrap();
+    let inputs: Vec<Vec<f32>> = shapes
+        .iter()
+        .map(|s| {
+            (0..s.iter().product())
+                .map(|i: usize| (i % 17) as f32 * 0.1)
+                .collect()
+        })
+        .collect();
+    let inputs: Vec<&[f32]> = inputs.iter().map(|x| &**x).collect();
+    let mut session = Session::new(&Arc::new(Plan::new(&graph, &shapes).unwrap()));
+    session.run(&inputs, 1, &DropoutMode::draws(10, 3)).unwrap();
+    let whole = session.output(4).to_vec();
+    let mut parts = Vec::new();
+    for (first, n) in [(0, 4), (4, 5), (9, 1)] {
+        session
+            .run_from_draw(first, &inputs, 1, &DropoutMode::draws(n, 3))
+            .unwrap();
+        parts.extend_from_slice(session.output(4));
+    }
+    assert_eq!(whole, parts);
+    assert_ne!(whole[..7], whole[7..14], "draws differ");
+}

@@ -8,6 +8,9 @@ use std::path::Path;
 
 use common::Golden;
 use maeum::audio::decode::decode_path;
+use maeum::audio::prepare;
+use maeum::audio::vad::{Mode, SampleRate, Vad};
+use maeum::features::FeatureExtractor;
 use maeum::keras;
 use maeum::nn::model::{BundleInfo, Provenance};
 use maeum::nn::{DropoutMode, Model, Network, Role};
@@ -23,6 +26,13 @@ const GENDER_TOLERANCE: f64 = 1e-5;
 /// captured deviation ours may differ by.
 const STANDARD_ERRORS: f64 = 4.0;
 const DEVIATION_TOLERANCE: f64 = 0.1;
+
+/// A mel power, relative to itself: the two sides' Fourier transforms differ in their last bits,
+/// and are then rounded to `f32`.
+const MEL_TOLERANCE: f64 = 1e-6;
+/// Powers below this are compared as if they were this large: they vanish in `ln(1 + 1e6 * S)`
+/// and, beside speech (about 1e-3), in every sum.
+const MEL_FLOOR: f64 = 1e-20;
 
 fn original(dir: &Path) -> Recognizer {
     let files = [
@@ -42,6 +52,32 @@ fn original(dir: &Path) -> Recognizer {
         })
         .collect();
     Recognizer::new(Model::new(networks, BundleInfo::reference_2020()).unwrap()).unwrap()
+}
+
+#[test]
+fn the_spectrogram_of_every_recording_is_the_captured_one() {
+    let Some(dir) = common::reference_dir() else {
+        return;
+    };
+    let mut worst = 0.0f64;
+    for name in common::all_recordings() {
+        let recording = decode_path(common::recording(&dir, name)).unwrap();
+        let mut detector = Vad::new(SampleRate::Khz16, Mode::Aggressive);
+        let mut detector = |frame: &[i16; 480]| detector.is_speech(frame).unwrap();
+        let prepared = prepare(&recording, &mut detector).unwrap();
+        let mel = FeatureExtractor::new().mel(&prepared.signal).unwrap();
+        let (shape, golden) = Golden::open(&dir, name).get::<f64>("mel");
+        assert_eq!([40, mel.frames()], *shape, "{name}");
+        for (got, want) in mel.data().iter().zip(&golden) {
+            let difference = (got - want).abs() / want.abs().max(MEL_FLOOR);
+            worst = worst.max(difference);
+            assert!(
+                difference < MEL_TOLERANCE,
+                "{name}: {got} instead of {want}"
+            );
+        }
+    }
+    println!("largest relative difference: {worst:e}");
 }
 
 #[test]

@@ -14,7 +14,8 @@ pub enum DropoutMode {
     #[default]
     Off,
     /// Every row is computed `n` times with other decisions; the outputs hold `n` rows for each
-    /// row of the input, in the order of the draws.
+    /// row of the input, in the order of the draws. (The engine computes a network that has no
+    /// forced dropout once.)
     Draws { n: NonZeroU32, seed: u64 },
     /// The given decisions, for tests.
     Masks(Masks),

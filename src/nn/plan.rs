@@ -26,6 +26,8 @@ pub struct Plan {
     /// Inputs, then node outputs, then values that only the plan knows.
     pub(super) values: Vec<Value>,
     pub(super) slots: usize,
+    /// Numbers that all slots together hold per row.
+    pub(super) elements: usize,
     pub(super) steps: Vec<Step>,
     pub(super) dropouts: usize,
     keeps_all: bool,

@@ -33,7 +33,7 @@ pub enum RunError {
     TooLarge { rows: usize },
 }
 
-/// The most numbers that one value may take in a run.
+/// The most numbers that the values of a run may take together (4 GiB).
 const MAX_RUN_ELEMENTS: usize = 1 << 30;
 
 /// The buffers for running one plan on one thread. After the first run of a size, no run of that
@@ -45,6 +45,7 @@ pub struct Session {
     scratch: Vec<f32>,
     batch: usize,
     draws: usize,
+    first_draw: u32,
 }
 
 impl Session {
@@ -55,6 +56,7 @@ impl Session {
             scratch: Vec::new(),
             batch: 0,
             draws: 1,
+            first_draw: 0,
         }
     }
 
@@ -69,6 +71,21 @@ impl Session {
     /// When inputs or masks do not have the sizes that the plan needs.
     pub fn run(
         &mut self,
+        inputs: &[&[f32]],
+        batch: usize,
+        dropout: &DropoutMode,
+    ) -> Result<(), RunError> {
+        self.run_from_draw(0, inputs, batch, dropout)
+    }
+
+    /// Like [`Session::run`], but the draws are those from number `first` on: many draws can be
+    /// computed in parts of bounded memory.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn run_from_draw(
+        &mut self,
+        first: u32,
         inputs: &[&[f32]],
         batch: usize,
         dropout: &DropoutMode,
@@ -98,6 +115,7 @@ impl Session {
         }
         self.batch = batch;
         self.draws = draws;
+        self.first_draw = first;
         for (input, data) in plan.inputs.iter().zip(inputs) {
             let slot = &mut self.slots[plan.values[input.value].slot];
             slot.clear();
@@ -110,15 +128,16 @@ impl Session {
     }
 
     fn check_size(&self, plan: &Plan, batch: usize, draws: usize) -> Result<(), RunError> {
-        let largest = plan.values.iter().map(|v| v.elements).max().unwrap_or(1);
+        let too_large = RunError::TooLarge {
+            rows: batch.saturating_mul(draws),
+        };
+        // Values that no dropout touches are counted as if they had a row per draw: an upper bound.
         batch
             .checked_mul(draws)
-            .and_then(|rows| rows.checked_mul(largest))
+            .and_then(|rows| rows.checked_mul(plan.elements))
             .filter(|&n| n <= MAX_RUN_ELEMENTS)
             .map(drop)
-            .ok_or(RunError::TooLarge {
-                rows: batch.saturating_mul(draws),
-            })
+            .ok_or(too_large)
     }
 
     fn check_masks(&self, plan: &Plan, batch: usize, mode: &DropoutMode) -> Result<(), RunError> {
@@ -188,7 +207,8 @@ impl Session {
         let input = |i: usize| &*slots[plan.values[step.inputs[i]].slot];
         let scratch = &mut self.scratch[..needed];
         if let Op::Dropout { .. } = step.op {
-            drop_units(&step.op, dropout, input(0), &mut output, scratch);
+            let first = self.first_draw;
+            drop_units(&step.op, dropout, first, input(0), &mut output, scratch);
         } else {
             let call = Call {
                 isa: plan.isa,
@@ -317,7 +337,14 @@ fn softmax_axis(n: usize, after: usize, values: &mut [f32], scratch: &mut [f32])
 }
 
 /// Multiplies each row by its draw's (or mask's) factors; with dropout off it only copies.
-fn drop_units(op: &Op, mode: &DropoutMode, input: &[f32], output: &mut [f32], factors: &mut [f32]) {
+fn drop_units(
+    op: &Op,
+    mode: &DropoutMode,
+    first_draw: u32,
+    input: &[f32],
+    output: &mut [f32],
+    factors: &mut [f32],
+) {
     let Op::Dropout {
         name,
         number,
@@ -338,7 +365,7 @@ fn drop_units(op: &Op, mode: &DropoutMode, input: &[f32], output: &mut [f32], fa
                 continue;
             }
             DropoutMode::Draws { n, seed } => {
-                let draw = (r % n.get() as usize) as u32;
+                let draw = first_draw.wrapping_add((r % n.get() as usize) as u32);
                 draw_factors(*seed, draw, *number, *rate, factors);
             }
             DropoutMode::Masks(masks) => {

@@ -50,6 +50,7 @@ impl<'a> Builder<'a> {
                 outputs: Vec::new(),
                 values,
                 slots: 0,
+                elements: 0,
                 steps: Vec::new(),
                 dropouts: 0,
                 keeps_all,
@@ -378,6 +379,13 @@ impl<'a> Builder<'a> {
             }
         }
         plan.slots = used;
+        let mut sizes = vec![0; used];
+        for value in &plan.values {
+            if let Some(size) = sizes.get_mut(value.slot) {
+                *size = value.elements.max(*size);
+            }
+        }
+        plan.elements = sizes.iter().sum();
         if plan.keeps_all {
             // Values that are held by another one are read through it.
             for (value, &held) in self.held_by.iter().enumerate() {
