@@ -1,1 +1,178 @@
-//! (under construction)
+//! Keras `.h5` files become graphs.
+//!
+//! [`load`] reads a model that Keras 2 saved with `model.save("name.h5")` (Keras 2.0 to 2.15, with
+//! its own backend or inside TensorFlow) and returns it as one flat [`Graph`] with Keras' semantics
+//! of inference. Models inside models are flattened; a layer or model that is used several times
+//! becomes several nodes that share their weights. Layers that do nothing at inference leave no
+//! node.
+//!
+//! What a file says is either understood or refused: an unknown layer class, option, call argument
+//! or Python function is an error that names it. Nothing in a file is ever executed.
+
+mod activation;
+mod build;
+mod config;
+mod error;
+pub mod hdf5;
+pub mod lambda;
+mod layers;
+mod options;
+mod weights;
+
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use self::error::Fault;
+use self::hdf5::H5Model;
+use self::layers::Dialect;
+use crate::nn::Graph;
+
+pub use self::error::ConvertError;
+
+/// A converted file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KerasModel {
+    pub graph: Graph,
+    pub provenance: Provenance,
+}
+
+/// Where a graph comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// The file's name, without its folder.
+    pub file: String,
+    /// SHA-256 of the file's bytes, in lower-case hexadecimal.
+    pub sha256: String,
+    /// As the file states it, for example `2.2.4` or `2.2.4-tf`.
+    pub keras_version: Option<String>,
+    /// As the file states it, for example `tensorflow`.
+    pub backend: Option<String>,
+}
+
+/// The largest file that is read: far above any model whose weights fit the limits of a graph.
+pub const MAX_FILE: u64 = 4 << 30;
+
+/// Reads a Keras file.
+///
+/// # Errors
+/// The file cannot be read, is no saved Keras 2 model, or holds something that is not supported.
+/// Every error names the file; those of a layer also its path, class and option.
+pub fn load(path: impl AsRef<Path>) -> Result<KerasModel, ConvertError> {
+    let path = path.as_ref();
+    let file = path.display().to_string();
+    let read = |source| ConvertError::Read {
+        file: file.clone(),
+        source,
+    };
+    let format = |problem: &str| Fault::Format(problem.into()).in_file(&file);
+    let metadata = fs::metadata(path).map_err(read)?;
+    if metadata.is_dir() {
+        let saved_model = path.join("saved_model.pb").exists();
+        return Err(format(match saved_model {
+            true => {
+                "it is a folder in TensorFlow's SavedModel format; load it in Keras 2 and save it with model.save(\"name.h5\")"
+            }
+            false => "it is a folder, not a Keras .h5 file",
+        }));
+    }
+    if metadata.len() > MAX_FILE {
+        return Err(format(&format!("it is larger than {MAX_FILE} bytes")));
+    }
+    let bytes = fs::read(path).map_err(read)?;
+    let name = path
+        .file_name()
+        .map_or_else(|| file.clone(), |n| n.to_string_lossy().into_owned());
+    convert(&name, bytes).map_err(|fault| fault.in_file(&file))
+}
+
+/// Reads a Keras file from memory; `name` is the file name for messages and provenance.
+///
+/// # Errors
+/// See [`load`].
+pub fn load_bytes(name: &str, bytes: Vec<u8>) -> Result<KerasModel, ConvertError> {
+    convert(name, bytes).map_err(|fault| fault.in_file(name))
+}
+
+fn convert(name: &str, bytes: Vec<u8>) -> Result<KerasModel, Fault> {
+    check_kind(&bytes)?;
+    let sha256 = hex(&Sha256::digest(&bytes));
+    let model = hdf5::pure::read(bytes).map_err(Fault::Format)?;
+    let provenance = Provenance {
+        file: name.into(),
+        sha256,
+        keras_version: model.keras_version.clone(),
+        backend: model.backend.clone(),
+    };
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    Ok(KerasModel {
+        graph: graph(model, stem)?,
+        provenance,
+    })
+}
+
+/// The graph of a model; `name` is used if the file does not name the model.
+fn graph(file: H5Model, name: &str) -> Result<Graph, Fault> {
+    if let Some(backend) = &file.backend
+        && backend != "tensorflow"
+    {
+        // Theano and CNTK store convolution kernels mirrored.
+        return Err(Fault::Format(format!(
+            "it was saved with the backend {backend:?}; load it in Keras with the TensorFlow backend and save it again"
+        )));
+    }
+    let dialect = dialect(file.keras_version.as_deref())?;
+    let (model, leaves) = config::parse(&file.config, dialect)?;
+    let (leaf_weights, weights) = weights::assign(&model, leaves, file)?;
+    let name = model.name.clone().unwrap_or_else(|| name.into());
+    build::graph(name, &model, &leaf_weights, weights)
+}
+
+/// What a version of Keras means, where versions differ.
+fn dialect(version: Option<&str>) -> Result<Dialect, Fault> {
+    let Some(version) = version else {
+        return Ok(Dialect {
+            legacy_bilinear: None,
+        });
+    };
+    let (numbers, suffix) = version.split_once('-').unwrap_or((version, ""));
+    let mut parts = numbers.split('.').map(|n| n.parse::<u32>().ok());
+    let major = parts.next().flatten();
+    let minor = parts.next().flatten();
+    match major {
+        Some(2) => Ok(Dialect {
+            // Keras with its own backends resized as TensorFlow 1 does until 2.3; the Keras
+            // inside TensorFlow calls itself 2.2.4-tf and resizes with half-pixel centres.
+            legacy_bilinear: minor.map(|minor| minor < 3 && suffix != "tf"),
+        }),
+        Some(3..) => Err(Fault::Format(format!(
+            "it was saved by Keras {version}; only Keras 2 files are supported: build the model with the package tf_keras, load the weights into it and save that as .h5"
+        ))),
+        _ => Err(Fault::Format(format!(
+            "it was saved by Keras {version:?}; only Keras 2 files are supported: load it in Keras 2 and save it again"
+        ))),
+    }
+}
+
+/// Fails with advice for files that are not HDF5.
+fn check_kind(bytes: &[u8]) -> Result<(), Fault> {
+    if hdf5_pure::is_hdf5_bytes(bytes) {
+        return Ok(());
+    }
+    Err(Fault::Format(match bytes {
+        [] => "it is empty".into(),
+        [b'P', b'K', 3, 4, ..] => "it is a zip archive, probably in Keras' newer .keras format; load it in Keras 2 and save it with model.save(\"name.h5\")".into(),
+        _ => "it is not an HDF5 file; a Keras model saved with model.save(\"name.h5\") is needed".into(),
+    }))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

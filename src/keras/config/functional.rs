@@ -1,0 +1,203 @@
+//! Functional models: layers that say which outputs of which layers they read.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::wiring::{Named, Reference, Use, Wiring};
+use super::{InputSpec, Model, Parser, Spec, input, record};
+use crate::keras::error::Fault;
+use crate::keras::options::brief;
+use crate::nn::graph::MAX_NODES;
+
+impl Parser {
+    pub(super) fn functional(
+        &mut self,
+        config: &Value,
+        path: &str,
+        depth: usize,
+    ) -> Result<Model, Fault> {
+        let fail = |problem: String| Fault::model(path, problem);
+        let list = config
+            .get("layers")
+            .and_then(Value::as_array)
+            .ok_or_else(|| fail("its configuration has no list of layers".into()))?;
+        let mut declared: Vec<InputSpec> = Vec::new();
+        let mut layers: Vec<Spec> = Vec::new();
+        let mut uses: Vec<Use> = Vec::new();
+        let mut names: HashMap<&str, Named> = HashMap::new();
+        for value in list {
+            let (class, layer) = record(value).map_err(&fail)?;
+            let name = [value, layer]
+                .into_iter()
+                .find_map(|v| v.get("name")?.as_str())
+                .ok_or_else(|| fail(format!("a layer of class {class} has no name")))?;
+            let named = if class == "InputLayer" {
+                declared.push(input(name, layer, path)?);
+                Named::Input(declared.len() - 1)
+            } else {
+                let spec = self.spec(name, class, layer, path, depth)?;
+                let inbound = value.get("inbound_nodes").unwrap_or(&Value::Null);
+                let calls = calls(inbound).map_err(|problem| spec.fault(problem))?;
+                for (repetition, (inputs, training)) in calls.into_iter().enumerate() {
+                    uses.push(Use {
+                        layer: layers.len(),
+                        repetition,
+                        inputs,
+                        training,
+                    });
+                }
+                layers.push(spec);
+                Named::Layer(layers.len() - 1)
+            };
+            if names.insert(name, named).is_some() {
+                return Err(fail(format!("two of its layers are named {name:?}")));
+            }
+        }
+        if uses.len() > MAX_NODES {
+            return Err(fail(format!(
+                "its layers are used more than {MAX_NODES} times"
+            )));
+        }
+        let input_refs = list_of_references(config, "input_layers").map_err(&fail)?;
+        let output_refs = list_of_references(config, "output_layers").map_err(&fail)?;
+        let mut order = Vec::new();
+        for r in &input_refs {
+            match names.get(r.layer) {
+                Some(&Named::Input(i)) if !order.contains(&i) => order.push(i),
+                _ => {
+                    let problem = format!("its input {:?} is not an input layer", r.layer);
+                    return Err(fail(problem));
+                }
+            }
+        }
+        let wiring = Wiring::new(&layers, &uses, &names, &order, &output_refs);
+        let (steps, outputs) = wiring.sorted(&output_refs).map_err(&fail)?;
+        let outputs = unique_names(&output_refs)
+            .into_iter()
+            .zip(outputs)
+            .collect();
+        let mut slots: Vec<Option<InputSpec>> = declared.into_iter().map(Some).collect();
+        Ok(Model {
+            name: config.get("name").and_then(Value::as_str).map(Into::into),
+            inputs: order.iter().filter_map(|&i| slots[i].take()).collect(),
+            outputs,
+            layers,
+            steps,
+            built_with_inputs: true,
+        })
+    }
+}
+
+/// Outputs are named like their layers; further ones of a layer get `_1`, `_2`, ...
+fn unique_names(references: &[Reference]) -> Vec<String> {
+    let mut taken: HashMap<String, usize> =
+        references.iter().map(|r| (r.layer.to_owned(), 0)).collect();
+    let mut given = std::collections::HashSet::new();
+    let mut names = Vec::with_capacity(references.len());
+    for r in references {
+        let mut name = r.layer.to_owned();
+        let mut n = taken.get(r.layer).copied().unwrap_or(0);
+        while !given.insert(name.clone()) {
+            n += 1;
+            name = format!("{}_{n}", r.layer);
+        }
+        taken.insert(r.layer.to_owned(), n);
+        names.push(name);
+    }
+    names
+}
+
+type Call<'a> = (Vec<Reference<'a>>, Option<bool>);
+
+/// The uses of a layer: for each the list of what it reads and the argument `training`.
+fn calls(inbound: &Value) -> Result<Vec<Call<'_>>, String> {
+    let wrong = || format!("its inbound_nodes {} cannot be read", brief(inbound));
+    let nodes = match inbound {
+        Value::Null => &[][..],
+        Value::Array(nodes) => nodes,
+        _ => return Err(wrong()),
+    };
+    nodes
+        .iter()
+        .map(|node| {
+            let records = match node.as_array() {
+                // One input may stand there without a list around it.
+                Some(one) if one.first().is_some_and(Value::is_string) => {
+                    std::slice::from_ref(node)
+                }
+                Some(many) => many,
+                None => return Err(wrong()),
+            };
+            let mut training = None;
+            let inputs = records
+                .iter()
+                .map(|r| {
+                    let (reference, arguments) = reference(r).ok_or_else(|| {
+                        format!("it reads {}, which is no output of a layer", brief(r))
+                    })?;
+                    if let Some(arguments) = arguments {
+                        call_arguments(arguments, &mut training)?;
+                    }
+                    Ok(reference)
+                })
+                .collect::<Result<Vec<_>, String>>()?;
+            match inputs.is_empty() {
+                true => Err("it is used without an input".into()),
+                false => Ok((inputs, training)),
+            }
+        })
+        .collect()
+}
+
+fn call_arguments(arguments: &Value, training: &mut Option<bool>) -> Result<(), String> {
+    let map = match arguments {
+        Value::Null => return Ok(()),
+        Value::Object(map) => map,
+        other => return Err(format!("its call arguments are {}", brief(other))),
+    };
+    for (key, value) in map {
+        match (key.as_str(), value) {
+            (_, Value::Null) => {}
+            ("training", Value::Bool(on)) => *training = Some(*on),
+            // training=1 is saved as written.
+            ("training", Value::Number(n)) if n.as_u64().is_some_and(|n| n <= 1) => {
+                *training = Some(n.as_u64() == Some(1));
+            }
+            _ => {
+                return Err(format!(
+                    "it is called with the argument {key}={}; this is not supported",
+                    brief(value)
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `[layer, node, tensor]`, with or without call arguments.
+fn reference(value: &Value) -> Option<(Reference<'_>, Option<&Value>)> {
+    let parts = value.as_array()?;
+    let number = |i: usize| usize::try_from(parts.get(i)?.as_u64()?).ok();
+    let reference = Reference {
+        layer: parts.first()?.as_str()?,
+        node: number(1)?,
+        tensor: number(2)?,
+    };
+    (parts.len() <= 4).then_some((reference, parts.get(3)))
+}
+
+/// `input_layers` or `output_layers`: a list of references, or one alone.
+fn list_of_references<'a>(config: &'a Value, key: &str) -> Result<Vec<Reference<'a>>, String> {
+    let value = config.get(key).unwrap_or(&Value::Null);
+    let wrong = || format!("its {key} {} cannot be read", brief(value));
+    let records = match value.as_array() {
+        Some(one) if one.first().is_some_and(Value::is_string) => std::slice::from_ref(value),
+        Some(many) if !many.is_empty() && many.len() <= MAX_NODES => many,
+        _ => return Err(wrong()),
+    };
+    records
+        .iter()
+        .map(|r| reference(r).map(|(r, _)| r).ok_or_else(wrong))
+        .collect()
+}

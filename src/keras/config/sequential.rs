@@ -1,0 +1,98 @@
+//! Sequential models: each layer reads the one before.
+
+use serde_json::Value;
+
+use super::{InputSpec, MAX_DEPTH, Model, Parser, Source, Step};
+use super::{batch_shape, input, input_shape, record};
+use crate::keras::error::Fault;
+use crate::keras::options::float32;
+
+impl Parser {
+    pub(super) fn sequential(
+        &mut self,
+        config: &Value,
+        path: &str,
+        depth: usize,
+    ) -> Result<Model, Fault> {
+        let fail = |problem: String| Fault::model(path, problem);
+        // Keras before 2.2.3 saved the list of layers alone.
+        let list = match config {
+            Value::Array(list) => Some(list),
+            other => other.get("layers").and_then(Value::as_array),
+        };
+        let list = list.ok_or_else(|| fail("its configuration has no list of layers".into()))?;
+        let build_shape = config.get("build_input_shape").filter(|v| !v.is_null());
+        let mut found: Option<InputSpec> = None;
+        let mut built_with_inputs = true;
+        let mut layers = Vec::new();
+        for (i, value) in list.iter().enumerate() {
+            let (class, layer) = record(value).map_err(&fail)?;
+            let name = layer
+                .get("name")
+                .and_then(Value::as_str)
+                .map_or_else(|| format!("layer_{}", i + 1), str::to_owned);
+            if class == "InputLayer" {
+                if i > 0 {
+                    return Err(fail(format!(
+                        "the input layer {name} is not its first layer"
+                    )));
+                }
+                found = Some(input(&name, layer, path)?);
+                continue;
+            }
+            layers.push(self.spec(&name, class, layer, path, depth)?);
+            if found.is_some() {
+                continue;
+            }
+            let stated = first_shape(layer);
+            built_with_inputs = stated.is_some();
+            let shape = stated.or(build_shape).ok_or_else(|| {
+                fail("it was saved before it knew the shape of its input; call it on data (or model.build(shape)) and save it again".into())
+            })?;
+            if let Some(dtype) = layer.get("dtype").filter(|v| !v.is_null()) {
+                float32(dtype).map_err(|p| Fault::layer(&name, class, p))?;
+            }
+            found = Some(InputSpec {
+                name: format!("{name}_input"),
+                shape: input_shape(shape).map_err(&fail)?,
+            });
+        }
+        let input = found.ok_or_else(|| fail("it has no layers".into()))?;
+        let before = |n: usize| match n.checked_sub(1) {
+            None => Source::Input(0),
+            Some(step) => Source::Step { step, tensor: 0 },
+        };
+        let steps = (0..layers.len())
+            .map(|layer| Step {
+                layer,
+                repetition: 0,
+                inputs: vec![before(layer)],
+                training: None,
+            })
+            .collect();
+        let output = layers.last().map_or(&input.name, |l| &l.name).clone();
+        Ok(Model {
+            name: config.get("name").and_then(Value::as_str).map(Into::into),
+            outputs: vec![(output, before(layers.len()))],
+            inputs: vec![input],
+            layers,
+            steps,
+            built_with_inputs,
+        })
+    }
+}
+
+/// The input shape that the first layer of a Sequential states; it may be a model or wrapper.
+fn first_shape(mut layer: &Value) -> Option<&Value> {
+    for _ in 0..MAX_DEPTH {
+        if let Some(shape) = batch_shape(layer) {
+            return Some(shape);
+        }
+        let list = match layer {
+            Value::Array(list) => list,
+            other => other.get("layers")?.as_array()?,
+        };
+        layer = list.first()?.get("config")?;
+    }
+    None
+}

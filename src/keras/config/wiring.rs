@@ -1,0 +1,167 @@
+//! Which use of which layer each reference of a functional model means.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::{Kind, Source, Spec, Step};
+
+/// A reference to an output: the layer's name, which of its uses, which output of that use.
+pub struct Reference<'a> {
+    pub layer: &'a str,
+    pub node: usize,
+    pub tensor: usize,
+}
+
+/// One use of a layer as written.
+pub struct Use<'a> {
+    pub layer: usize,
+    pub repetition: usize,
+    pub inputs: Vec<Reference<'a>>,
+    pub training: Option<bool>,
+}
+
+/// What a layer's name stands for.
+#[derive(Clone, Copy)]
+pub enum Named {
+    Input(usize),
+    Layer(usize),
+}
+
+/// The references of a model put together with what they refer to.
+pub struct Wiring<'a> {
+    layers: &'a [Spec],
+    uses: &'a [Use<'a>],
+    names: &'a HashMap<&'a str, Named>,
+    /// For each declared input, its place among the model's inputs.
+    inputs: HashMap<usize, usize>,
+    /// For each layer, its first use and how many there are.
+    ranges: Vec<(usize, usize)>,
+    /// For each layer, the number that references give its first use.
+    bases: Vec<usize>,
+}
+
+impl<'a> Wiring<'a> {
+    pub fn new(
+        layers: &'a [Spec],
+        uses: &'a [Use<'a>],
+        names: &'a HashMap<&'a str, Named>,
+        order: &[usize],
+        outputs: &[Reference],
+    ) -> Self {
+        let mut ranges = vec![(0, 0); layers.len()];
+        for (i, u) in uses.iter().enumerate() {
+            let (first, count) = &mut ranges[u.layer];
+            if *count == 0 {
+                *first = i;
+            }
+            *count += 1;
+        }
+        let mut lowest = vec![usize::MAX; layers.len()];
+        let mut highest = vec![0; layers.len()];
+        for r in uses.iter().flat_map(|u| &u.inputs).chain(outputs) {
+            if let Some(&Named::Layer(l)) = names.get(r.layer) {
+                lowest[l] = lowest[l].min(r.node);
+                highest[l] = highest[l].max(r.node);
+            }
+        }
+        // A model that was built with inputs of its own has one node before it is used, and
+        // Keras counts that one. The references themselves tell, except when they leave out
+        // both the first and the last number.
+        let base = |l: usize| match &layers[l].kind {
+            Kind::Model(_) if lowest[l] == 0 => 0,
+            Kind::Model(_) if highest[l] >= ranges[l].1 => 1,
+            Kind::Model(model) => usize::from(model.built_with_inputs),
+            _ => 0,
+        };
+        Self {
+            bases: (0..layers.len()).map(base).collect(),
+            inputs: order.iter().enumerate().map(|(to, &i)| (i, to)).collect(),
+            layers,
+            uses,
+            names,
+            ranges,
+        }
+    }
+
+    /// The use that a reference means, numbered as written.
+    fn resolve(&self, r: &Reference) -> Result<Source, String> {
+        match self.names.get(r.layer) {
+            Some(Named::Input(i)) => match self.inputs.get(i) {
+                Some(&i) if r.node == 0 && r.tensor == 0 => Ok(Source::Input(i)),
+                _ => Err(format!("{:?} is read but is none of its inputs", r.layer)),
+            },
+            Some(&Named::Layer(l)) => {
+                let (first, count) = self.ranges[l];
+                match r.node.checked_sub(self.bases[l]) {
+                    Some(n) if n < count => Ok(Source::Step {
+                        step: first + n,
+                        tensor: r.tensor,
+                    }),
+                    _ => Err(format!(
+                        "use {} of layer {:?} is read, but it is used {count} time(s)",
+                        r.node, r.layer
+                    )),
+                }
+            }
+            None => Err(format!("layer {:?} is read but does not exist", r.layer)),
+        }
+    }
+
+    /// The uses in an order of computation, as near as possible to that of the file, and the
+    /// sources of the given outputs.
+    pub fn sorted(&self, outputs: &[Reference]) -> Result<(Vec<Step>, Vec<Source>), String> {
+        let mut readers: Vec<Vec<usize>> = vec![Vec::new(); self.uses.len()];
+        let mut waiting = vec![0usize; self.uses.len()];
+        let mut sources = Vec::with_capacity(self.uses.len());
+        for (i, u) in self.uses.iter().enumerate() {
+            let found = self.resolve_all(&u.inputs)?;
+            for source in &found {
+                if let Source::Step { step, .. } = source {
+                    readers[*step].push(i);
+                    waiting[i] += 1;
+                }
+            }
+            sources.push(found);
+        }
+        let mut ready: BTreeSet<usize> = (0..waiting.len()).filter(|&i| waiting[i] == 0).collect();
+        let mut position = vec![usize::MAX; self.uses.len()];
+        let mut steps = Vec::with_capacity(self.uses.len());
+        while let Some(i) = ready.pop_first() {
+            position[i] = steps.len();
+            let u = &self.uses[i];
+            steps.push(Step {
+                layer: u.layer,
+                repetition: u.repetition,
+                inputs: moved(&sources[i], &position),
+                training: u.training,
+            });
+            for &reader in &readers[i] {
+                waiting[reader] -= 1;
+                if waiting[reader] == 0 {
+                    ready.insert(reader);
+                }
+            }
+        }
+        if let Some(i) = position.iter().position(|&p| p == usize::MAX) {
+            let name = &self.layers[self.uses[i].layer].name;
+            return Err(format!("layer {name:?} reads, in the end, its own output"));
+        }
+        Ok((steps, moved(&self.resolve_all(outputs)?, &position)))
+    }
+
+    fn resolve_all(&self, references: &[Reference]) -> Result<Vec<Source>, String> {
+        references.iter().map(|r| self.resolve(r)).collect()
+    }
+}
+
+fn moved(sources: &[Source], position: &[usize]) -> Vec<Source> {
+    sources
+        .iter()
+        .map(|&source| match source {
+            Source::Step { step, tensor } => Source::Step {
+                step: position[step],
+                tensor,
+            },
+            input => input,
+        })
+        .collect()
+}

@@ -1,0 +1,154 @@
+//! Keras' conventions on top of HDF5: which attributes and datasets make a model.
+
+use crate::nn::graph::{MAX_ELEMENTS, MAX_NODES, MAX_RANK};
+
+use super::H5Reader;
+
+/// The content of a saved model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct H5Model {
+    /// The architecture, as JSON text.
+    pub config: String,
+    pub keras_version: Option<String>,
+    pub backend: Option<String>,
+    /// For each layer of the outermost model, by name, the weights in the order of saving.
+    pub layers: Vec<(String, Vec<H5Weight>)>,
+}
+
+/// One weight tensor in row-major order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct H5Weight {
+    /// As TensorFlow named the variable, `conv2d_1/kernel:0`.
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub data: Vec<f32>,
+}
+
+/// The most pieces that an attribute may be split into; HDF5 limits each to 64 KB.
+const MAX_PIECES: usize = 4096;
+
+/// Reads a model with everything that is needed to run it.
+///
+/// # Errors
+/// The file holds no model or only weights, or a part is missing, damaged or too large.
+pub fn read_model(reader: &dyn H5Reader) -> Result<H5Model, String> {
+    let config = match long_strings(reader, "", "model_config")? {
+        Some(pieces) => pieces.concat(),
+        None => return Err(without_model(reader)),
+    };
+    const GROUP: &str = "model_weights";
+    if !reader.has_group(GROUP) {
+        return Err(format!(
+            "it has no group {GROUP:?}: it holds an architecture without weights; save the whole model with model.save(\"name.h5\")"
+        ));
+    }
+    let single = |name: &str| -> Result<Option<String>, String> {
+        for group in ["", GROUP] {
+            if let Some(strings) = reader.strings(group, name)? {
+                return Ok(Some(strings.concat()));
+            }
+        }
+        Ok(None)
+    };
+    let keras_version = single("keras_version")?;
+    let backend = single("backend")?;
+    let names = long_strings(reader, GROUP, "layer_names")?
+        .ok_or("its group \"model_weights\" has no attribute \"layer_names\"")?;
+    if names.len() > MAX_NODES {
+        return Err(format!("it lists more than {MAX_NODES} layers"));
+    }
+    let mut layers = Vec::with_capacity(names.len());
+    let mut budget = Budget {
+        weights: MAX_NODES,
+        elements: MAX_ELEMENTS,
+    };
+    for layer in names {
+        let group = format!("{GROUP}/{layer}");
+        let weights = long_strings(reader, &group, "weight_names")?
+            .ok_or_else(|| format!("its group {group:?} has no attribute \"weight_names\""))?
+            .into_iter()
+            .map(|name| read_weight(reader, &group, name, &mut budget))
+            .collect::<Result<_, _>>()?;
+        layers.push((layer, weights));
+    }
+    Ok(H5Model {
+        config,
+        keras_version,
+        backend,
+        layers,
+    })
+}
+
+fn without_model(reader: &dyn H5Reader) -> String {
+    let weights = long_strings(reader, "", "layer_names").is_ok_and(|names| names.is_some());
+    match weights {
+        true => "it has no attribute \"model_config\": it holds only weights, not the network they belong to; save the whole model with model.save(\"name.h5\") instead of save_weights".into(),
+        false => "it has no attribute \"model_config\": it is an HDF5 file, but no Keras model".into(),
+    }
+}
+
+/// What may still be read, so that a small file cannot ask for all memory by naming one dataset
+/// many times.
+struct Budget {
+    weights: usize,
+    elements: usize,
+}
+
+fn read_weight(
+    reader: &dyn H5Reader,
+    group: &str,
+    name: String,
+    budget: &mut Budget,
+) -> Result<H5Weight, String> {
+    budget.weights = budget
+        .weights
+        .checked_sub(1)
+        .ok_or_else(|| format!("it lists more than {MAX_NODES} weights"))?;
+    let path = format!("{group}/{name}");
+    let shape = reader.shape(&path)?;
+    let elements = shape
+        .iter()
+        .try_fold(1usize, |n, &d| n.checked_mul(d))
+        .filter(|_| shape.len() <= MAX_RANK)
+        .ok_or_else(|| format!("weight {path:?} has the absurd shape {shape:?}"))?;
+    budget.elements = budget
+        .elements
+        .checked_sub(elements)
+        .ok_or_else(|| format!("its weights hold more than {MAX_ELEMENTS} numbers"))?;
+    let data = reader.numbers(&path)?;
+    if data.len() != elements {
+        return Err(format!(
+            "weight {path:?} has shape {shape:?} but {} numbers",
+            data.len()
+        ));
+    }
+    Ok(H5Weight { name, shape, data })
+}
+
+/// The strings of an attribute that Keras may have split into `name0`, `name1`, ... because HDF5
+/// keeps at most 64 KB in an object's header.
+fn long_strings(
+    reader: &dyn H5Reader,
+    group: &str,
+    name: &str,
+) -> Result<Option<Vec<String>>, String> {
+    if let Some(strings) = reader.strings(group, name)? {
+        return Ok(Some(strings));
+    }
+    let mut all = Vec::new();
+    for piece in 0..MAX_PIECES {
+        match reader.strings(group, &format!("{name}{piece}"))? {
+            Some(strings) => all.extend(strings),
+            None if piece == 0 => return Ok(None),
+            None => return Ok(Some(all)),
+        }
+        if all.len() > MAX_NODES {
+            return Err(format!(
+                "attribute {name:?} of {group:?} lists more than {MAX_NODES} names"
+            ));
+        }
+    }
+    Err(format!(
+        "attribute {name:?} of {group:?} has more than {MAX_PIECES} pieces"
+    ))
+}

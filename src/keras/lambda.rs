@@ -1,0 +1,241 @@
+//! Lambda layers: Python functions that a file carries as compiled code.
+//!
+//! The code is never run. It is parsed as data and recognised if it is one of three functions:
+//! a sum over an axis (`K.sum(x, axis=1)`, `tf.reduce_sum(x, 1)`), `Spatial_multiply(x)` and
+//! `Channel_multiply(x)`. Anything else is refused with a description of what was found.
+
+pub mod bytecode;
+pub mod marshal;
+
+use serde_json::Value;
+
+use self::bytecode::call_of_x;
+use self::marshal::{Code, Object, shortened};
+use super::layers::Leaf;
+use super::options::{Options, brief, dimension, missing, unsupported};
+use crate::nn::layer::Layer;
+
+/// What a Lambda layer computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Function {
+    /// The sum over an axis, counted as Keras does (0 is the batch, -1 the last).
+    SumAxis(i64),
+    /// `x[0] * x[1]`, the attention `[height, width, 1]` being repeated for all channels.
+    SpatialMultiply,
+    /// `x[0] * x[1]`, the attention `[channels]` being repeated for all places.
+    ChannelMultiply,
+}
+
+/// Recognises a marshalled code object.
+///
+/// # Errors
+/// It is no code object of Python 3.5 to 3.13, or computes something else; then its names,
+/// constants, argument count, source file and line are shown.
+pub fn recognise(marshalled: &[u8]) -> Result<Function, String> {
+    let code = marshal::code(marshalled).map_err(|problem| {
+        format!("its function is no code object of Python 3.5 to 3.13 ({problem})")
+    })?;
+    function(&code).ok_or_else(|| {
+        format!(
+            "its function is not one of those that are recognised (a sum over one axis, Spatial_multiply, Channel_multiply); found: {}",
+            describe(&code)
+        )
+    })
+}
+
+fn function(code: &Code) -> Option<Function> {
+    // *args and **kwargs (0x04, 0x08), generators and coroutines (0x20, 0x80, 0x100, 0x200).
+    const UNUSUAL: u32 = 0x3ac;
+    let simple = code.arguments == 1
+        && code.keyword_only == 0
+        && code.shared == 0
+        && code.locals.len() == 1
+        && code.flags & UNUSUAL == 0;
+    if !simple {
+        return None;
+    }
+    let call = call_of_x(code)?;
+    match (&*call.function, &*call.positional, &*call.keywords) {
+        (["Spatial_multiply"], [], []) => Some(Function::SpatialMultiply),
+        (["Channel_multiply"], [], []) => Some(Function::ChannelMultiply),
+        (path, [axis], []) | (path, [], [("axis", axis)]) if is_sum(path) => match axis {
+            Object::Int(axis) => Some(Function::SumAxis(*axis)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Whether a dotted name is the sum of Keras' backend or of TensorFlow, as they are imported.
+fn is_sum(path: &[&str]) -> bool {
+    matches!(
+        path,
+        ["K" | "backend", "sum"]
+            | ["keras", "backend", "sum"]
+            | ["keras", "K", "sum"]
+            | ["tf" | "tensorflow", "keras", "backend", "sum"]
+            | ["tf" | "tensorflow", "reduce_sum"]
+            | ["tf" | "tensorflow", "math", "reduce_sum"]
+    )
+}
+
+fn describe(code: &Code) -> String {
+    let list = |items: Vec<String>| {
+        let more = if items.len() > 12 { ", ..." } else { "" };
+        format!(
+            "{}{more}",
+            items.into_iter().take(12).collect::<Vec<_>>().join(", ")
+        )
+    };
+    format!(
+        "{} with {} argument(s), names ({}), constants ({}), from {:?} line {}",
+        shortened(&code.name),
+        code.arguments,
+        list(code.names.iter().map(|n| shortened(n)).collect()),
+        list(code.constants.iter().map(|c| c.brief()).collect()),
+        shortened(&code.file),
+        code.line
+    )
+}
+
+/// Reads a layer of class `Lambda`.
+///
+/// # Errors
+/// The function is not recognised, or comes with arguments, defaults or a closure.
+pub fn layer(o: &mut Options) -> Result<Leaf, String> {
+    // What Keras stores about the output is only needed to build the function anew.
+    o.ignore(&["output_shape", "output_shape_type", "output_shape_module"]);
+    match o.text("function_type")? {
+        None | Some("lambda") => {}
+        Some(kind) => {
+            let found = o.value("function").unwrap_or(&Value::Null);
+            return Err(format!(
+                "its function is the {kind} {}, which the file names but does not hold",
+                brief(found)
+            ));
+        }
+    }
+    if let Some(arguments) = o.value("arguments")
+        && !is_empty(arguments)
+    {
+        return Err(unsupported("arguments", arguments, "this is not supported"));
+    }
+    o.off("mask")?;
+    let found = o.value("function").ok_or_else(|| missing("function"))?;
+    let function = recognise(&base64(code_text(found)?)?)?;
+    let leaf = Leaf::plain(move |call| {
+        let inputs = call.ranks.len();
+        let wanted = if let Function::SumAxis(_) = function {
+            1
+        } else {
+            2
+        };
+        if inputs != wanted {
+            return Err(format!(
+                "its function takes {wanted} input(s), but it has {inputs}"
+            ));
+        }
+        Ok(Some(match function {
+            Function::SumAxis(axis) => Layer::SumAxis {
+                axis: dimension(axis, call.ranks[0])?,
+            },
+            Function::SpatialMultiply => Layer::SpatialMultiply,
+            Function::ChannelMultiply => Layer::ChannelMultiply,
+        }))
+    });
+    Ok(leaf.of_many())
+}
+
+/// The code in base64, without defaults and closure: `[code, null, null]`, or since Keras 2.13
+/// `{"class_name": "__lambda__", "config": {"code": ...}}`.
+fn code_text(function: &Value) -> Result<&str, String> {
+    let (code, defaults, closure) = match function {
+        Value::Array(parts) => (parts.first(), parts.get(1), parts.get(2)),
+        Value::Object(object) => match object.get("config") {
+            Some(Value::Object(config)) => (
+                config.get("code"),
+                config.get("defaults"),
+                config.get("closure"),
+            ),
+            _ => (None, None, None),
+        },
+        _ => (None, None, None),
+    };
+    for (name, part) in [("defaults", defaults), ("closure", closure)] {
+        if let Some(part) = part
+            && !is_empty(part)
+        {
+            return Err(format!(
+                "its function has {name} {}; this is not supported",
+                brief(part)
+            ));
+        }
+    }
+    code.and_then(Value::as_str)
+        .ok_or_else(|| unsupported("function", function, "a Python code object is needed"))
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        _ => false,
+    }
+}
+
+/// Decodes base64 (RFC 4648), line breaks allowed.
+fn base64(text: &str) -> Result<Vec<u8>, String> {
+    const WRONG: &str = "its function is not valid base64";
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    let (mut group, mut digits, mut padding) = (0u32, 0, 0);
+    for c in text.bytes().filter(|c| !c.is_ascii_whitespace()) {
+        let digit = match c {
+            b'A'..=b'Z' => c - b'A',
+            b'a'..=b'z' => c - b'a' + 26,
+            b'0'..=b'9' => c - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            b'=' => {
+                padding += 1;
+                0
+            }
+            _ => return Err(WRONG.into()),
+        };
+        if padding > 0 && c != b'=' {
+            return Err(WRONG.into());
+        }
+        group = group << 6 | u32::from(digit);
+        digits += 1;
+        if digits == 4 {
+            let [_, three @ ..] = group.to_be_bytes();
+            bytes.extend_from_slice(&three[..3usize.checked_sub(padding).ok_or(WRONG)?]);
+            (group, digits) = (0, 0);
+        }
+    }
+    match digits {
+        0 if padding <= 2 => Ok(bytes),
+        _ => Err(WRONG.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_matches_the_vectors_of_rfc_4648() {
+        for (text, bytes) in [
+            ("", ""),
+            ("Zg==", "f"),
+            ("Zm8=", "fo"),
+            ("Zm9v", "foo"),
+            ("Zm9v\nYmFyCg==\n", "foobar\n"),
+        ] {
+            assert_eq!(base64(text).unwrap(), bytes.as_bytes(), "{text:?}");
+        }
+        for wrong in ["Zg=", "Z", "Zg==Zg==", "====", "Zm9v====", "Zm9-"] {
+            assert!(base64(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

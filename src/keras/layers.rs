@@ -1,0 +1,224 @@
+//! Keras' layer classes: what each option means, which weights there are, and which
+//! [`Layer`] computes the same.
+
+mod plain;
+mod recurrent;
+mod spatial;
+
+use serde_json::{Map, Value};
+
+pub use recurrent::{Bidirectional, MergeMode};
+
+use super::activation;
+use super::lambda;
+use super::options::Options;
+use crate::nn::graph::WeightId;
+use crate::nn::layer::{Activation, Layer, PoolKind};
+
+/// A layer that becomes at most one node.
+pub struct Leaf {
+    /// The weights, in the order of the class.
+    pub slots: Vec<Slot>,
+    /// Whether it takes a list of inputs, rather than one.
+    many: bool,
+    lower: Box<Lower>,
+}
+
+type Lower = dyn Fn(&Call) -> Result<Option<Layer>, String> + Send + Sync;
+
+/// One weight that a layer needs.
+pub struct Slot {
+    /// The last part of the variable's name.
+    pub part: &'static str,
+    /// Whether training changes it; a layer's trainable weights are saved before the others.
+    pub trainable: bool,
+    pub shape: SlotShape,
+}
+
+/// What a layer's options say about the shape of a weight.
+pub enum SlotShape {
+    /// `None` is a dimension that depends on the input.
+    Dims(Vec<Option<usize>>),
+    /// The shape depends on the input.
+    Any,
+}
+
+impl SlotShape {
+    pub fn fits(&self, shape: &[usize]) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Dims(dims) => {
+                dims.len() == shape.len()
+                    && dims
+                        .iter()
+                        .zip(shape)
+                        .all(|(d, &n)| d.is_none_or(|d| d == n))
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for SlotShape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self::Dims(dims) = self else {
+            return f.write_str("[...]");
+        };
+        let dims: Vec<String> = dims
+            .iter()
+            .map(|d| d.map_or("?".into(), |d| d.to_string()))
+            .collect();
+        write!(f, "[{}]", dims.join(", "))
+    }
+}
+
+/// One use of a layer.
+pub struct Call<'a> {
+    /// The number of dimensions of each input, without the batch (and without the time steps
+    /// of a TimeDistributed around it).
+    pub ranks: &'a [usize],
+    /// One per [`Leaf::slots`].
+    pub weights: &'a [WeightId],
+    /// The call argument `training`.
+    pub training: Option<bool>,
+}
+
+impl Call<'_> {
+    /// Fails for a layer that would do something else in training.
+    fn no_training(&self) -> Result<(), String> {
+        match self.training {
+            Some(true) => Err("it is called with training=True, which is supported for Dropout and SpatialDropout only".into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn rank_is(&self, wanted: usize, what: &str) -> Result<(), String> {
+        match *self.ranks {
+            [rank] if rank == wanted => Ok(()),
+            [rank] => Err(format!(
+                "it takes {what}, but its input has {rank} dimensions without the batch"
+            )),
+            _ => Err(format!("it takes one input, not {}", self.ranks.len())),
+        }
+    }
+}
+
+impl Leaf {
+    /// A layer without weights.
+    pub fn plain(
+        lower: impl Fn(&Call) -> Result<Option<Layer>, String> + Send + Sync + 'static,
+    ) -> Self {
+        Self::weighted(Vec::new(), lower)
+    }
+
+    fn weighted(
+        slots: Vec<Slot>,
+        lower: impl Fn(&Call) -> Result<Option<Layer>, String> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            slots,
+            many: false,
+            lower: Box::new(lower),
+        }
+    }
+
+    /// The same, for a layer that takes a list of inputs.
+    pub fn of_many(self) -> Self {
+        Self { many: true, ..self }
+    }
+
+    /// The node for one use; `None` if the layer does nothing.
+    pub fn lower(&self, call: &Call) -> Result<Option<Layer>, String> {
+        if !self.many && call.ranks.len() != 1 {
+            return Err(format!("it takes one input, not {}", call.ranks.len()));
+        }
+        (self.lower)(call)
+    }
+}
+
+/// A weight that training changes.
+fn slot(part: &'static str, dims: &[Option<usize>]) -> Slot {
+    Slot {
+        part,
+        trainable: true,
+        shape: SlotShape::Dims(dims.to_vec()),
+    }
+}
+
+/// A bias, if option `use_bias` says so.
+fn bias_slot(o: &mut Options, dims: &[Option<usize>]) -> Result<Option<Slot>, String> {
+    Ok(o.bool("use_bias", true)?.then(|| slot("bias", dims)))
+}
+
+/// What a layer's meaning depends on beside its own options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dialect {
+    /// Whether bilinear upsampling follows TensorFlow 1; `None` if the file does not tell.
+    pub legacy_bilinear: Option<bool>,
+}
+
+/// Reads a layer that is no model and no wrapper.
+///
+/// # Errors
+/// The class, an option, or the value of an option is not supported.
+pub fn parse(class: &str, config: &Map<String, Value>, dialect: Dialect) -> Result<Leaf, String> {
+    if let Some(activation) = activation::layer(class, config) {
+        let activation = activation?;
+        return Ok(Leaf::plain(move |_| {
+            Ok((activation != Activation::Linear).then_some(Layer::Activation(activation)))
+        }));
+    }
+    let o = &mut Options::new(config);
+    let leaf = match class {
+        "Conv1D" | "Convolution1D" => spatial::conv::<1>(o),
+        "Conv2D" | "Convolution2D" => spatial::conv::<2>(o),
+        "MaxPooling1D" | "MaxPool1D" => spatial::pool::<1>(o, PoolKind::Max),
+        "MaxPooling2D" | "MaxPool2D" => spatial::pool::<2>(o, PoolKind::Max),
+        "AveragePooling1D" | "AvgPool1D" => {
+            spatial::pool::<1>(o, PoolKind::Average)
+        }
+        "AveragePooling2D" | "AvgPool2D" => {
+            spatial::pool::<2>(o, PoolKind::Average)
+        }
+        "GlobalMaxPooling1D" | "GlobalMaxPool1D" => {
+            spatial::global_pool(o, PoolKind::Max, 2)
+        }
+        "GlobalMaxPooling2D" | "GlobalMaxPool2D" => {
+            spatial::global_pool(o, PoolKind::Max, 3)
+        }
+        "GlobalAveragePooling1D" | "GlobalAvgPool1D" => {
+            spatial::global_pool(o, PoolKind::Average, 2)
+        }
+        "GlobalAveragePooling2D" | "GlobalAvgPool2D" => {
+            spatial::global_pool(o, PoolKind::Average, 3)
+        }
+        "UpSampling2D" => spatial::upsample(o, dialect),
+        "ZeroPadding2D" => spatial::zero_pad(o),
+        "BatchNormalization" | "BatchNormalizationV1" | "BatchNormalizationV2" => {
+            plain::batch_norm(o)
+        }
+        "Dense" => plain::dense(o),
+        "PReLU" => plain::prelu(o),
+        "Softmax" => plain::softmax(o),
+        "LSTM" => recurrent::lstm(o),
+        "GRU" => recurrent::gru(o),
+        "Flatten" => plain::flatten(o),
+        "Permute" => plain::permute(o),
+        "Reshape" => plain::reshape(o),
+        "RepeatVector" => plain::repeat_vector(o),
+        "Concatenate" => plain::concatenate(o),
+        "Add" | "Subtract" | "Multiply" | "Average" | "Maximum" | "Minimum" => plain::merge(class),
+        "Dropout" => plain::dropout(o, None),
+        "SpatialDropout1D" => plain::dropout(o, Some(2)),
+        "SpatialDropout2D" => plain::dropout(o, Some(3)),
+        "GaussianNoise" | "GaussianDropout" | "AlphaDropout" | "ActivityRegularization" => {
+            plain::training_only(o)
+        }
+        "Lambda" => lambda::layer(o),
+        "CuDNNLSTM" | "CuDNNGRU" => Err(
+            "its weights are laid out for cuDNN; build the model with the plain LSTM or GRU in Keras, load these weights into it and save that".into(),
+        ),
+        _ => Err("this class of layer is not supported".into()),
+    }?;
+    o.finish()?;
+    Ok(leaf)
+}

@@ -1,0 +1,200 @@
+//! LSTM, GRU, and both directions of one.
+
+use serde_json::{Map, Value, json};
+
+use super::{Leaf, bias_slot, slot};
+use crate::keras::activation;
+use crate::keras::options::{Options, missing, unsupported};
+use crate::nn::layer::{Activation, Layer, MergeOp, Recurrent};
+
+/// The options that LSTM and GRU share.
+struct Shared {
+    units: usize,
+    activation: Activation,
+    recurrent_activation: Activation,
+    return_sequences: bool,
+    go_backwards: bool,
+    /// Whether the layer drops inputs or states in training.
+    drops: bool,
+}
+
+fn shared(o: &mut Options) -> Result<Shared, String> {
+    for key in [
+        "stateful",
+        "return_state",
+        "time_major",
+        "zero_output_for_mask",
+        "num_constants",
+    ] {
+        o.off(key)?;
+    }
+    // How Keras computes, not what.
+    o.ignore(&[
+        "unroll",
+        "implementation",
+        "unit_forget_bias",
+        "input_dim",
+        "input_length",
+    ]);
+    let drops = o.number("dropout")?.unwrap_or(0.0) != 0.0
+        || o.number("recurrent_dropout")?.unwrap_or(0.0) != 0.0;
+    // The default of both functions is not linear, and one has changed between versions.
+    for key in ["activation", "recurrent_activation"] {
+        o.value(key).ok_or_else(|| missing(key))?;
+    }
+    Ok(Shared {
+        units: o.size("units")?,
+        activation: activation::option(o, "activation")?,
+        recurrent_activation: activation::option(o, "recurrent_activation")?,
+        return_sequences: o.bool("return_sequences", false)?,
+        go_backwards: o.bool("go_backwards", false)?,
+        drops,
+    })
+}
+
+fn leaf(
+    o: &mut Options,
+    gates: usize,
+    bias: &[Option<usize>],
+    shared: Shared,
+    make: impl Fn(Recurrent) -> Layer + Send + Sync + 'static,
+) -> Result<Leaf, String> {
+    let width = Some(gates * shared.units);
+    let mut slots = vec![
+        slot("kernel", &[None, width]),
+        slot("recurrent_kernel", &[Some(shared.units), width]),
+    ];
+    slots.extend(bias_slot(o, bias)?);
+    Ok(Leaf::weighted(slots, move |call| {
+        if shared.drops {
+            call.no_training()?;
+        }
+        call.rank_is(2, "[time, channels]")?;
+        Ok(Some(make(Recurrent {
+            kernel: call.weights[0],
+            recurrent_kernel: call.weights[1],
+            bias: call.weights.get(2).copied(),
+            activation: shared.activation,
+            recurrent_activation: shared.recurrent_activation,
+            return_sequences: shared.return_sequences,
+            go_backwards: shared.go_backwards,
+        })))
+    }))
+}
+
+pub fn lstm(o: &mut Options) -> Result<Leaf, String> {
+    let shared = shared(o)?;
+    let bias = [Some(4 * shared.units)];
+    leaf(o, 4, &bias, shared, Layer::Lstm)
+}
+
+pub fn gru(o: &mut Options) -> Result<Leaf, String> {
+    let shared = shared(o)?;
+    // Files from before the option existed do not have it.
+    let reset_after = o.bool("reset_after", false)?;
+    let width = Some(3 * shared.units);
+    let bias = if reset_after {
+        vec![Some(2), width]
+    } else {
+        vec![width]
+    };
+    leaf(o, 3, &bias, shared, move |recurrent| Layer::Gru {
+        recurrent,
+        reset_after,
+    })
+}
+
+/// How the two directions are joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MergeMode {
+    Concat,
+    Merge(MergeOp),
+}
+
+/// The configurations of the two layers of a Bidirectional.
+pub struct Bidirectional {
+    pub class: String,
+    pub forward: Map<String, Value>,
+    pub backward: Map<String, Value>,
+    pub mode: MergeMode,
+    /// The outputs are sequences, so the backward one must be turned around.
+    pub sequences: bool,
+}
+
+impl Bidirectional {
+    /// # Errors
+    /// An option is not supported, or the two layers do not match.
+    pub fn parse(config: &Map<String, Value>) -> Result<Self, String> {
+        let o = &mut Options::new(config);
+        let mode = match o.value("merge_mode") {
+            Some(Value::String(s)) => match s.as_str() {
+                "concat" => MergeMode::Concat,
+                "sum" => MergeMode::Merge(MergeOp::Add),
+                "mul" => MergeMode::Merge(MergeOp::Multiply),
+                "ave" => MergeMode::Merge(MergeOp::Average),
+                _ => return Err(unsupported("merge_mode", &json!(s), "this is not known")),
+            },
+            found => {
+                return Err(unsupported(
+                    "merge_mode",
+                    found.unwrap_or(&Value::Null),
+                    "two separate outputs are not supported",
+                ));
+            }
+        };
+        o.ignore(&["return_sequences"]);
+        for key in ["stateful", "return_state", "num_constants"] {
+            o.off(key)?;
+        }
+        let (class, forward) = inner(o, "layer")?.ok_or_else(|| missing("layer"))?;
+        let flag = |map: &Map<String, Value>, key| map.get(key).and_then(Value::as_bool);
+        let backward = match inner(o, "backward_layer")? {
+            Some((other, map)) => {
+                if other != class {
+                    return Err(format!(
+                        "option \"backward_layer\" is a {other}, option \"layer\" a {class}; both must be the same"
+                    ));
+                }
+                map
+            }
+            None => {
+                let mut map = forward.clone();
+                let turned = !flag(&map, "go_backwards").unwrap_or(false);
+                map.insert("go_backwards".into(), turned.into());
+                map
+            }
+        };
+        let sequences = flag(&forward, "return_sequences").unwrap_or(false);
+        if flag(&backward, "return_sequences").unwrap_or(false) != sequences {
+            return Err("its two layers differ in option \"return_sequences\"".into());
+        }
+        if !matches!(class.as_str(), "LSTM" | "GRU") {
+            return Err(format!(
+                "option \"layer\" is a {class}; only LSTM and GRU are supported"
+            ));
+        }
+        o.finish()?;
+        Ok(Self {
+            class,
+            forward,
+            backward,
+            mode,
+            sequences,
+        })
+    }
+}
+
+/// Class and configuration of a layer.
+type ClassAndConfig = (String, Map<String, Value>);
+
+/// The layer inside a wrapper.
+fn inner(o: &mut Options, key: &'static str) -> Result<Option<ClassAndConfig>, String> {
+    let Some(value) = o.value(key) else {
+        return Ok(None);
+    };
+    let class = value.get("class_name").and_then(Value::as_str);
+    match (class, value.get("config").and_then(Value::as_object)) {
+        (Some(class), Some(config)) => Ok(Some((class.into(), config.clone()))),
+        _ => Err(unsupported(key, value, "a layer is needed")),
+    }
+}

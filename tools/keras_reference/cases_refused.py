@@ -1,0 +1,209 @@
+"""Files that must be refused, by an error that says which layer and option it is about."""
+
+import json
+
+import keras
+import numpy as np
+from keras import layers as L
+
+from .core import case
+
+
+def no(name, covers, shape, layer, says, may_run=False, **options):
+    case(name, covers, shape, lambda x: layer()(x), refused=says, may_run=may_run, **options)
+
+
+def classes():
+    for name, shape, layer in (
+        ("conv_lstm2d", (2, 4, 4, 1), lambda: L.ConvLSTM2D(2, 3)),
+        ("locally_connected1d", (5, 2), lambda: L.LocallyConnected1D(2, 3)),
+        ("masking", (4, 3), L.Masking),
+        ("simple_rnn", (4, 3), lambda: L.SimpleRNN(2)),
+        ("embedding", (3,), lambda: L.Embedding(5, 2)),
+        ("layer_normalization", (4,), L.LayerNormalization),
+        ("separable_conv2d", (4, 4, 2), lambda: L.SeparableConv2D(2, 3)),
+        ("depthwise_conv2d", (4, 4, 2), lambda: L.DepthwiseConv2D(3)),
+        ("conv2d_transpose", (4, 4, 2), lambda: L.Conv2DTranspose(2, 3)),
+    ):
+        cls = layer().__class__.__name__
+        no(f"refused_{name}", f"{cls} is not known", shape, layer, cls)
+    case("refused_dot", "Dot is not known", [(4,), (4,)], lambda x, y: L.Dot(axes=1)([x, y]), refused="Dot")
+    case(
+        "refused_operator",
+        "x * 2 in the model's code, stored as a TFOpLambda layer",
+        (4,),
+        lambda x: L.Dense(2)(x * 2.0),
+        refused="TFOpLambda",
+    )
+
+    class Whitening(L.Layer):
+        pass
+
+    no("refused_own_class", "A layer class of the author's own", (4,), Whitening, "Whitening")
+
+
+def options():
+    def opt(name, covers, shape, layer, says, **kw):
+        no(f"refused_{name}", covers, shape, layer, says, **kw)
+
+    opt(
+        "conv2d_channels_first",
+        "Conv2D, channels_first",
+        (2, 6, 5),
+        lambda: L.Conv2D(3, 3, data_format="channels_first"),
+        "channels_first",
+    )
+    opt(
+        "max_pooling2d_channels_first",
+        "MaxPooling2D, channels_first",
+        (2, 6, 4),
+        lambda: L.MaxPooling2D(data_format="channels_first"),
+        "channels_first",
+    )
+    opt(
+        "flatten_channels_first",
+        "Flatten, channels_first",
+        (2, 3, 4),
+        lambda: L.Flatten(data_format="channels_first"),
+        "channels_first",
+        may_run=True,
+    )
+    opt("conv2d_groups", "Conv2D, two groups", (5, 5, 4), lambda: L.Conv2D(4, 3, groups=2), "groups")
+    opt(
+        "up_sampling2d_bicubic",
+        "UpSampling2D, bicubic",
+        (3, 3, 1),
+        lambda: L.UpSampling2D(2, interpolation="bicubic"),
+        "bicubic",
+    )
+    opt(
+        "batch_normalization_axis1",
+        "BatchNormalization over axis 1 of rank 4",
+        (3, 4, 2),
+        lambda: L.BatchNormalization(axis=1),
+        "axis",
+        may_run=True,
+    )
+    opt("lstm_return_state", "LSTM, return_state", (4, 3), lambda: L.LSTM(2, return_state=True), "return_state")
+    opt("gru_return_state", "GRU, return_state", (4, 3), lambda: L.GRU(2, return_state=True), "return_state")
+    opt("lstm_time_major", "LSTM, time_major", (4, 3), lambda: L.LSTM(2, time_major=True), "time_major")
+
+    def stateful():
+        i = L.Input(batch_shape=(2, 4, 3), name="input_1")
+        return keras.Model(i, L.LSTM(2, stateful=True)(i), name="model")
+
+    case("refused_lstm_stateful", "LSTM, stateful", build=stateful, refused="stateful")
+
+    def initial_state(x, h, c):
+        return L.LSTM(2)(x, initial_state=[h, c])
+
+    case(
+        "refused_lstm_initial_state",
+        "LSTM with an initial state from outside",
+        [(4, 3), (2,), (2,)],
+        initial_state,
+        refused="lstm",
+    )
+    case(
+        "refused_batch_normalization_training",
+        "BatchNormalization called with training=True",
+        (4,),
+        lambda x: L.BatchNormalization()(x, training=True),
+        refused="training",
+    )
+    case(
+        "refused_gaussian_noise_training",
+        "GaussianNoise called with training=True",
+        (4,),
+        lambda x: L.GaussianNoise(0.5)(x, training=True),
+        refused="training",
+    )
+    opt("mixed_precision", "Dense computed in float16", (4,), lambda: L.Dense(2, dtype="mixed_float16"), "float16")
+    opt("float64", "Dense computed in float64", (4,), lambda: L.Dense(2, dtype="float64"), "float64", may_run=True)
+
+    def rename(config):
+        config["config"]["layers"][-1]["config"]["activation"] = "my_activation"
+
+    no(
+        "refused_activation_name",
+        "An activation of an unknown name",
+        (4,),
+        lambda: L.Dense(2, activation="relu"),
+        "my_activation",
+        patch=rename,
+    )
+
+
+def damaged():
+    def broken(name, covers, says, **changes):
+        case(
+            f"broken_{name}",
+            covers,
+            (4,),
+            lambda x: L.Dense(2, name="head")(L.Dense(3, name="body")(x)),
+            refused=says,
+            **changes,
+        )
+
+    def drop(file):
+        del file["model_weights/body/body/kernel:0"]
+
+    def reshape(file):
+        del file["model_weights/body/body/kernel:0"]
+        file["model_weights/body/body/kernel:0"] = np.zeros((5, 3), np.float32)
+
+    def integers(file):
+        del file["model_weights/body/body/kernel:0"]
+        file["model_weights/body/body/kernel:0"] = np.ones((4, 3), np.int32)
+
+    def not_finite(file):
+        file["model_weights/body/body/kernel:0"][1, 1] = np.nan
+
+    def unlisted(file):
+        file["model_weights/body"].attrs["weight_names"] = np.array([b"body/kernel:0"])
+
+    def set_config(text):
+        def edit(file):
+            file.attrs["model_config"] = text.encode()
+
+        return edit
+
+    def no_config(file):
+        del file.attrs["model_config"]
+
+    def dangling(config):
+        config["config"]["layers"][-1]["inbound_nodes"][0][0][0] = "nobody"
+
+    def circle(config):
+        config["config"]["layers"][1]["inbound_nodes"][0][0][0] = "head"
+
+    def absent_node(config):
+        config["config"]["layers"][-1]["inbound_nodes"][0][0][1] = 5
+
+    def huge(config):
+        config["config"]["layers"][1]["config"]["units"] = 10**12
+
+    broken("missing_weight", "A weight is listed but not there", "body", edit=drop)
+    broken("weight_shape", "A weight has the wrong shape", "body", edit=reshape)
+    broken("weight_type", "A weight is stored as integers", "body", edit=integers)
+    broken("weight_not_finite", "A weight is NaN", "body", edit=not_finite)
+    broken("missing_bias", "A bias that the config asks for is not listed", "body", edit=unlisted)
+    broken("no_config", "A file of weights alone", "model_config", edit=no_config)
+    broken(
+        "config_not_json", "model_config is not JSON", "model_config", edit=set_config('{"class_name": "Functional", ')
+    )
+    broken(
+        "config_other_json",
+        "model_config is JSON of something else",
+        "model_config",
+        edit=set_config(json.dumps([1, 2])),
+    )
+    broken("unknown_layer", "A node names a layer that is not there", "nobody", patch=dangling)
+    broken("circle", "The graph goes round in a circle", "body", patch=circle)
+    broken("absent_node", "A node asks for the sixth call of a layer that has one", "body", patch=absent_node)
+    broken("units", "A layer said to have 10^12 units", "body", patch=huge)
+
+
+classes()
+options()
+damaged()
