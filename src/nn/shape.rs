@@ -2,11 +2,14 @@
 
 use std::collections::HashSet;
 
-use super::graph::{Graph, GraphError, MAX_ELEMENTS, MAX_NODES, MAX_RANK, Node, Weight, WeightId};
+use super::graph::{
+    Graph, GraphError, MAX_ELEMENTS, MAX_NODES, MAX_RANK, MAX_TOTAL, Node, Weight, WeightId,
+};
 use super::layer::{Conv, Layer, MergeOp, Padding, Pool, Recurrent};
+use super::limits::{check_activations, packed_size, scratch};
 
 /// A problem of one node; the caller adds which.
-type Problem = String;
+pub(super) type Problem = String;
 
 /// See [`Graph::validate`].
 pub(super) fn validate(graph: &Graph) -> Result<(), GraphError> {
@@ -43,6 +46,7 @@ pub(super) fn validate(graph: &Graph) -> Result<(), GraphError> {
             )));
         }
     }
+    let mut packed = 0;
     for (i, node) in graph.nodes.iter().enumerate() {
         let known = graph.inputs.len() + i;
         if let Some(v) = node.inputs.iter().find(|v| v.0 >= known) {
@@ -63,6 +67,18 @@ pub(super) fn validate(graph: &Graph) -> Result<(), GraphError> {
                 graph.weights.len()
             )));
         }
+        packed += node
+            .layer
+            .weights()
+            .iter()
+            .map(|(_, w)| packed_size(&graph.weights[w.0].shape))
+            .sum::<usize>();
+        if packed > MAX_TOTAL {
+            return Err(fail(format!(
+                "its nodes read more than {MAX_TOTAL} weights together"
+            )));
+        }
+        check_activations(&node.layer).map_err(at(graph, node))?;
     }
     let values = graph.inputs.len() + graph.nodes.len();
     if let Some(o) = graph.outputs.iter().find(|o| o.value.0 >= values) {
@@ -115,7 +131,7 @@ pub(super) fn infer(graph: &Graph, inputs: &[Vec<usize>]) -> Result<Vec<Vec<usiz
 }
 
 /// A shape with `?` for its open dimensions.
-fn open_shape(shape: &[Option<usize>]) -> String {
+pub(super) fn open_shape(shape: &[Option<usize>]) -> String {
     let dims: Vec<String> = shape
         .iter()
         .map(|d| d.map_or("?".into(), |d| d.to_string()))
@@ -134,11 +150,19 @@ fn at<'a>(graph: &'a Graph, node: &'a Node) -> impl Fn(Problem) -> GraphError + 
 
 fn infer_checked(graph: &Graph, inputs: &[Vec<usize>]) -> Result<Vec<Vec<usize>>, GraphError> {
     let mut shapes = inputs.to_vec();
+    let mut total = inputs.iter().map(|s| s.iter().product::<usize>()).sum();
     for node in &graph.nodes {
         let fail = at(graph, node);
         let given: Vec<&[usize]> = node.inputs.iter().map(|v| &*shapes[v.0]).collect();
         let shape = node_shape(graph, node, &given).map_err(&fail)?;
-        elements(&shape).map_err(&fail)?;
+        let output = elements(&shape).map_err(&fail)?;
+        let scratch = scratch(graph, node, given[0]);
+        total = scratch.saturating_add(output).saturating_add(total);
+        if total > MAX_TOTAL {
+            return Err(fail(format!(
+                "all values up to here hold more than {MAX_TOTAL} numbers"
+            )));
+        }
         shapes.push(shape);
     }
     Ok(shapes)
@@ -235,7 +259,14 @@ fn item_shape(graph: &Graph, layer: &Layer, inputs: &[&[usize]]) -> Result<Vec<u
             for (part, id) in layer.weights() {
                 expect(part, weight(id), &[channels])?;
             }
-            Ok(x.to_vec())
+            let variance = weight(b.variance);
+            match variance.data.iter().find(|&&v| v + b.epsilon <= 0.0) {
+                Some(v) => Err(format!(
+                    "its variance ({}) holds {v}: there is no square root of that plus epsilon {}",
+                    variance.name, b.epsilon
+                )),
+                None => Ok(x.to_vec()),
+            }
         }
         Layer::Dense { kernel, bias, .. } => {
             let inputs = last(x)?;
@@ -339,7 +370,7 @@ fn image(x: &[usize]) -> Result<[usize; 3], Problem> {
 }
 
 /// Height, width (1 for a sequence) and channels.
-fn spatial(x: &[usize]) -> Result<([usize; 2], usize), Problem> {
+pub(super) fn spatial(x: &[usize]) -> Result<([usize; 2], usize), Problem> {
     match *x {
         [time, channels] => Ok(([time, 1], channels)),
         [height, width, channels] => Ok(([height, width], channels)),
