@@ -195,7 +195,10 @@ fn the_merge_model_is_converted_although_its_variables_have_other_names() {
     );
     assert_eq!(graph.inputs.len(), 6);
     assert_eq!(graph.parameters(), 43 * 128 + 129 * 128 + 129 * 7);
-    assert_eq!(node(&graph, "concatenate_1").layer, Layer::Concat { axis: 0 });
+    assert_eq!(
+        node(&graph, "concatenate_1").layer,
+        Layer::Concat { axis: 0 }
+    );
 }
 
 /// The models that Keras 2.15 wrote for the tests, as tests/golden/index.json lists them.
@@ -213,7 +216,10 @@ fn array_shapes(path: &Path) -> HashMap<String, Vec<usize>> {
         .into_iter()
         .filter_map(|name| {
             let array: Result<ndarray::ArrayD<f32>, _> = npz.by_name(&name);
-            Some((name.trim_end_matches(".npy").into(), array.ok()?.shape().to_vec()))
+            Some((
+                name.trim_end_matches(".npy").into(),
+                array.ok()?.shape().to_vec(),
+            ))
         })
         .collect()
 }
@@ -244,7 +250,12 @@ fn genuine_models_have_the_shapes_that_keras_computed() {
         let shapes = graph.infer_shapes(&given).unwrap();
         for (k, output) in graph.outputs.iter().enumerate() {
             let wanted = &arrays[&format!("out.{k}")];
-            assert_eq!(shapes[output.value.0], wanted[1..], "{name} {}", output.name);
+            assert_eq!(
+                shapes[output.value.0],
+                wanted[1..],
+                "{name} {}",
+                output.name
+            );
         }
         converted += 1;
     }
@@ -366,6 +377,13 @@ fn both_hdf5_libraries_read_the_same() {
         };
         assert_eq!(bits(&pure), bits(&lib), "{name}");
         assert_eq!(pure.config, lib.config, "{name}");
-        assert!(pure == lib || pure.layers.iter().any(|(_, w)| w.iter().any(|w| w.data.iter().any(|x| x.is_nan()))), "{name}");
+        assert!(
+            pure == lib
+                || pure
+                    .layers
+                    .iter()
+                    .any(|(_, w)| w.iter().any(|w| w.data.iter().any(|x| x.is_nan()))),
+            "{name}"
+        );
     }
 }
