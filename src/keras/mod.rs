@@ -17,6 +17,7 @@ pub mod hdf5;
 pub mod lambda;
 mod layers;
 mod options;
+pub mod speech;
 mod weights;
 
 use std::fs;
@@ -106,11 +107,22 @@ fn convert(name: &str, bytes: Vec<u8>) -> Result<KerasModel, Fault> {
         keras_version: model.keras_version.clone(),
         backend: model.backend.clone(),
     };
-    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
     Ok(KerasModel {
-        graph: graph(model, stem)?,
+        graph: graph(model, stem(name))?,
         provenance,
     })
+}
+
+/// Converts what an HDF5 reader found in file `name`.
+///
+/// # Errors
+/// See [`load`].
+pub fn from_content(name: &str, content: H5Model) -> Result<Graph, ConvertError> {
+    graph(content, stem(name)).map_err(|fault| fault.in_file(name))
+}
+
+fn stem(name: &str) -> &str {
+    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
 }
 
 /// The graph of a model; `name` is used if the file does not name the model.

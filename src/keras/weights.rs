@@ -112,7 +112,7 @@ fn part(place: &Place) -> &'static str {
     }
 }
 
-/// Fails if the shape or the name of a weight contradicts its place. `prefix` is what the names of
+/// Fails if the shape or the name of a weight contradicts its place, or if it is not finite. `prefix` is what the names of
 /// the layer's weights begin with, as soon as one is known.
 fn check(place: &Place, weight: &H5Weight, prefix: &mut Option<String>) -> Result<(), Fault> {
     let Kind::Leaf { leaf, .. } = &place.spec.kind else {
@@ -123,6 +123,12 @@ fn check(place: &Place, weight: &H5Weight, prefix: &mut Option<String>) -> Resul
         return Err(place.spec.fault(format!(
             "its {} should have shape {}, but {:?} has {:?}",
             slot.part, slot.shape, weight.name, weight.shape
+        )));
+    }
+    if let Some(x) = weight.data.iter().find(|x| !x.is_finite()) {
+        return Err(place.spec.fault(format!(
+            "its {} ({:?}) contains {x}; the training failed or the file is damaged",
+            slot.part, weight.name
         )));
     }
     let (scope, variable) = weight.name.rsplit_once('/').unwrap_or(("", &weight.name));

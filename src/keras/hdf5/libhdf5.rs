@@ -1,4 +1,5 @@
 //! HDF5 through its C library (cargo feature `libhdf5`), to check [`super::pure`] against.
+//! 16-bit numbers are beyond this one.
 
 use std::path::Path;
 
@@ -60,9 +61,15 @@ impl H5Reader for LibReader {
     }
 
     fn numbers(&self, path: &str) -> Result<Vec<f32>, String> {
-        self.dataset(path)?
-            .read_raw::<f32>()
-            .map_err(|e| format!("the numbers of {path:?} cannot be read: {e}"))
+        let dataset = self.dataset(path)?;
+        let unreadable = |e| format!("the numbers of {path:?} cannot be read: {e}");
+        match dataset.dtype().and_then(|t| t.to_descriptor()) {
+            Ok(TypeDescriptor::Float(_)) => dataset.read_raw::<f32>().map_err(unreadable),
+            Ok(other) => Err(format!(
+                "dataset {path:?} holds {other}, not floating-point numbers"
+            )),
+            Err(e) => Err(unreadable(e)),
+        }
     }
 }
 

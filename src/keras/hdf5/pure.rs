@@ -11,9 +11,17 @@ pub struct PureReader(File);
 
 impl PureReader {
     /// # Errors
-    /// The bytes are no HDF5 file.
+    /// The bytes are no HDF5 file, or only a part of one.
     pub fn new(bytes: Vec<u8>) -> Result<Self, String> {
-        File::from_bytes(bytes).map(Self).map_err(|e| damaged(&e))
+        let length = bytes.len() as u64;
+        let file = File::from_bytes(bytes).map_err(|e| damaged(&e))?;
+        let needed = file.superblock().eof_address;
+        if needed > length {
+            return Err(format!(
+                "it is cut off: it has {length} bytes of {needed}; copy it again"
+            ));
+        }
+        Ok(Self(file))
     }
 
     fn group(&self, path: &str) -> Result<Group, String> {

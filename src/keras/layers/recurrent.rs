@@ -36,8 +36,9 @@ fn shared(o: &mut Options) -> Result<Shared, String> {
         "input_dim",
         "input_length",
     ]);
-    let drops = o.number("dropout")?.unwrap_or(0.0) != 0.0
-        || o.number("recurrent_dropout")?.unwrap_or(0.0) != 0.0;
+    let inputs_dropped = o.number("dropout")?.unwrap_or(0.0);
+    let states_dropped = o.number("recurrent_dropout")?.unwrap_or(0.0);
+    let drops = inputs_dropped != 0.0 || states_dropped != 0.0;
     // The default of both functions is not linear, and one has changed between versions.
     for key in ["activation", "recurrent_activation"] {
         o.value(key).ok_or_else(|| missing(key))?;
