@@ -161,8 +161,12 @@ impl SpeechFiles {
                 None => writeln!(text, "  missing  {name} ({role})"),
             };
         }
-        for path in &self.others {
+        const SHOWN: usize = 8;
+        for path in self.others.iter().take(SHOWN) {
             let _ = writeln!(text, "  no role  {}", shown(path));
+        }
+        if self.others.len() > SHOWN {
+            let _ = writeln!(text, "  and {} more .h5 files", self.others.len() - SHOWN);
         }
         text + "Add what is missing, give a file its role by flag (such as --age FILE), or name a single .h5 file to convert it alone"
     }

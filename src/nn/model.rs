@@ -1,5 +1,7 @@
 //! A model: the networks that answer together, checked against each other.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::graph::{Graph, GraphError};
@@ -134,6 +136,28 @@ impl BundleInfo {
         }
     }
 
+    /// Fails if names or numbers make no sense.
+    fn check(&self) -> Result<(), String> {
+        for (what, names) in [("emotions", &self.emotions), ("genders", &self.genders)] {
+            let distinct: HashSet<&String> = names.iter().collect();
+            if distinct.len() != names.len() || names.iter().any(String::is_empty) {
+                return Err(format!("the names of the {what} are {names:?}"));
+            }
+        }
+        match self.age {
+            Some(age) if !(age.mean.is_finite() && age.deviation.is_finite()) => {
+                Err(format!("the scale of the age is {age:?}"))
+            }
+            Some(AgeScale {
+                valid: Some([low, high]),
+                ..
+            }) if !(low < high && low.is_finite() && high.is_finite()) => {
+                Err(format!("the ages that it is made for are {low} to {high}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// For a single network of no known role.
     pub fn network(name: &str) -> Self {
         Self {
@@ -157,6 +181,8 @@ pub enum ModelError {
         "the role {0} is missing; a speech model needs emotion_windows, age, gender, emotion_features and merge"
     )]
     MissingRole(Role),
+    #[error("its description does not fit: {0}")]
+    Info(String),
     #[error("a network of no known role must be the only one of its model")]
     MixedRoles,
     #[error("network {role} ({file}): {problem}")]
@@ -256,6 +282,7 @@ impl Model {
                 return Err(ModelError::TwoForRole(network.role));
             }
         }
+        self.info.check().map_err(ModelError::Info)?;
         let emotions = self.info.emotions.len();
         let genders = self.info.genders.len();
         for role in Role::SPEECH {
