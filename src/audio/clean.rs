@@ -97,3 +97,67 @@ pub fn largest_sample(x: &[f64]) -> Option<f64> {
     let peak = x.iter().copied().reduce(f64::max)?;
     (peak != 0.0 && peak.is_finite()).then_some(peak)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_flat_signal_passes_through() {
+        let out = wiener(&[0.25; 100]);
+        assert!(out[1..99].iter().all(|y| *y == 0.25));
+        assert!(wiener(&[]).is_empty());
+        assert_eq!(wiener(&[0.0; 5]), [0.0; 5]);
+    }
+
+    #[test]
+    fn three_samples_by_hand() {
+        // Means 1, 2, 5/3; mean squares 5/3, 14/3, 13/3; variances 2/3, 2/3, 14/9; noise 26/27.
+        let out = wiener(&[1.0, 2.0, 3.0]);
+        let last = 5.0 / 3.0 + (3.0 - 5.0 / 3.0) * (1.0 - (26.0 / 27.0) / (14.0 / 9.0));
+        for (a, b) in out.iter().zip([1.0, 2.0, last]) {
+            assert!((a - b).abs() < 1e-14, "{a} against {b}");
+        }
+    }
+
+    #[test]
+    fn pre_emphasis_takes_most_of_the_previous_sample_away() {
+        let mut x = [1.0, 1.0, 0.0, -2.0];
+        pre_emphasis(&mut x);
+        assert_eq!(x, [1.0, 1.0 - 0.97, -0.97, -2.0]);
+    }
+
+    #[test]
+    fn the_largest_sample_is_by_value() {
+        assert_eq!(largest_sample(&[-3.0, 0.5, 0.25]), Some(0.5));
+        assert_eq!(largest_sample(&[-3.0, -0.5]), Some(-0.5));
+        assert_eq!(largest_sample(&[-3.0, 0.0]), None);
+        assert_eq!(largest_sample(&[]), None);
+    }
+
+    #[test]
+    fn zeros_of_both_signs_are_lifted() {
+        let mut x = [0.0, -0.0, 1e-20, -1.0];
+        lift_zeros(&mut x);
+        assert_eq!(x, [ZERO_REPLACEMENT, ZERO_REPLACEMENT, 1e-20, -1.0]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_filter_is_finite_on_every_scale(
+            x in prop::collection::vec(-1.0f32..1.0, 0..200),
+            quiet in -45i32..0,
+            hold in 1usize..20,
+        ) {
+            let scale = 10f32.powi(quiet);
+            let x: Vec<f32> = x.iter().flat_map(|x| std::iter::repeat_n(x * scale, hold)).collect();
+            prop_assert!(wiener(&x).iter().all(|y| y.is_finite()));
+        }
+
+        #[test]
+        fn pairwise_sums_are_sums(x in prop::collection::vec(-1.0f64..1.0, 0..2000)) {
+            prop_assert!((pairwise_sum(&x) - x.iter().sum::<f64>()).abs() < 1e-11);
+        }
+    }
+}

@@ -52,7 +52,9 @@ impl Recording {
 
     /// The share of samples at full scale, 0 to 1.
     pub fn clipped_fraction(&self) -> f64 {
-        self.clipped as f64 / (self.samples.len() as f64 * f64::from(self.channels))
+        let samples = self.samples.len() as f64 * f64::from(self.channels);
+        // The count includes an encoder's padding, which is cut off later.
+        (self.clipped as f64 / samples).min(1.0)
     }
 }
 
@@ -179,13 +181,24 @@ pub fn decode_path(path: impl AsRef<Path>) -> Result<Recording, DecodeError> {
 
 /// Decodes what `reader` gives, such as standard input. `name` stands for it in errors.
 pub fn decode_reader(reader: impl Read, name: &str) -> Result<Recording, DecodeError> {
+    let bytes = read_bounded(reader, MAX_BYTES);
+    let recording = bytes.and_then(|bytes| decode_bytes(&bytes));
+    recording.map_err(|fault| DecodeError {
+        name: name.into(),
+        fault,
+    })
+}
+
+fn read_bounded(reader: impl Read, limit: u64) -> Result<Vec<u8>, Fault> {
     let mut bytes = Vec::new();
-    match reader.take(MAX_BYTES + 1).read_to_end(&mut bytes) {
-        Ok(_) => decode(&bytes, name),
-        Err(e) => Err(DecodeError {
-            name: name.into(),
-            fault: Fault::Unreadable(e),
-        }),
+    reader
+        .take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(Fault::Unreadable)?;
+    if bytes.len() as u64 > limit {
+        Err(Fault::TooLarge { limit })
+    } else {
+        Ok(bytes)
     }
 }
 
@@ -221,5 +234,18 @@ pub(super) fn check_spec(sample_rate: u32, channels: u32) -> Result<(), Fault> {
         }
         (_, n) if n > MAX_CHANNELS => Err(Fault::TooManyChannels(n)),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endless_input_is_refused() {
+        let fault = read_bounded(io::repeat(b'x'), 5 << 20).unwrap_err();
+        assert!(matches!(fault, Fault::TooLarge { limit } if limit == 5 << 20));
+        assert!(fault.to_string().contains("larger than 5 MiB"));
+        assert_eq!(read_bounded(&b"abc"[..], 3).unwrap(), b"abc");
     }
 }

@@ -14,15 +14,28 @@ use symphonia::core::meta::MetadataOptions;
 
 use super::decode::{Fault, Recording, check_spec};
 use super::encoding::Mixer;
+use super::{aiff_header, mp4_edit};
 
 /// Decodes a file in any format that symphonia was built for.
 pub fn decode(bytes: &[u8]) -> Result<Recording, Fault> {
     if !is_media(bytes) {
         return Err(Fault::NotAudio);
     }
+    if is_mp4(bytes) && !mp4_edit::has_index(bytes) {
+        return Err(Fault::HeaderTruncated(
+            "its index, the `moov` box, is missing".into(),
+        ));
+    }
     // A decoder that trips over a damaged file must not take a whole batch down with it.
-    catch_unwind(AssertUnwindSafe(|| decode_tracks(bytes)))
-        .unwrap_or_else(|_| Err(Fault::Damaged("the decoder gave up on it".into())))
+    catch_unwind(AssertUnwindSafe(|| {
+        let (bytes, cut) = aiff_header::mended(bytes);
+        let recording = decode_tracks(&bytes)?;
+        Ok(Recording {
+            truncated: recording.truncated || cut,
+            ..recording
+        })
+    }))
+    .unwrap_or_else(|_| Err(Fault::Damaged("the decoder gave up on it".into())))
 }
 
 /// Whether the file begins like one of the formats in question. Without this, anything that holds
@@ -38,8 +51,12 @@ fn is_media(bytes: &[u8]) -> bool {
         || starts(b"ID3")
         || starts(b"RIFF")
         || starts(b"FORM")
-        || bytes.get(4..8) == Some(b"ftyp")
+        || is_mp4(bytes)
         || mpeg
+}
+
+fn is_mp4(bytes: &[u8]) -> bool {
+    bytes.get(4..8) == Some(b"ftyp")
 }
 
 fn decode_tracks(bytes: &[u8]) -> Result<Recording, Fault> {
@@ -55,6 +72,7 @@ fn decode_tracks(bytes: &[u8]) -> Result<Recording, Fault> {
             Error::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => {
                 Fault::HeaderTruncated("the file ends before its audio begins".into())
             }
+            Error::Unsupported("core (probe): no suitable format reader found") => Fault::NotAudio,
             Error::Unsupported(what) => Fault::Unsupported(format!("this file ({what})")),
             e => Fault::Damaged(e.to_string()),
         })?;
@@ -63,12 +81,6 @@ fn decode_tracks(bytes: &[u8]) -> Result<Recording, Fault> {
         .ok_or_else(|| Fault::Unsupported("a file without an audio track".into()))?
         .clone();
     let mut decoder = make_decoder(&track)?;
-    if let (Some(rate), Some(channels)) = (
-        decoder.codec_params().sample_rate,
-        &decoder.codec_params().channels,
-    ) {
-        check_spec(rate, channels.count() as u32)?;
-    }
     let format = reader.format_info().short_name.to_lowercase();
     let promised = track.num_frames;
     let mut output = Output::default();
@@ -81,7 +93,12 @@ fn decode_tracks(bytes: &[u8]) -> Result<Recording, Fault> {
         });
     };
     let missing = promised.is_some_and(|n| (mixer.frames() as u64) < n) && output.damaged == 0;
-    let (samples, clipped) = mixer.finish();
+    let (mut samples, clipped) = mixer.finish();
+    if format == "isomp4" {
+        let heard = mp4_edit::heard(bytes, track.id, samples.len(), sample_rate);
+        samples.truncate(heard.end);
+        samples.drain(..heard.start);
+    }
     Ok(Recording {
         samples,
         sample_rate,
@@ -99,9 +116,14 @@ fn make_decoder(track: &Track) -> Result<Box<dyn AudioDecoder>, Fault> {
             "an audio track without a known encoding".into(),
         ));
     };
+    // Before the decoder is made: it allocates buffers for all channels.
+    if let (Some(rate), Some(channels)) = (params.sample_rate, &params.channels) {
+        check_spec(rate, channels.count() as u32)?;
+    }
     symphonia::default::get_codecs()
         .make_audio_decoder(params, &AudioDecoderOptions::default())
         .map_err(|e| match e {
+            Error::Unsupported("core (probe): no suitable format reader found") => Fault::NotAudio,
             Error::Unsupported(what) => Fault::Unsupported(format!("its encoding ({what})")),
             e => Fault::Damaged(e.to_string()),
         })

@@ -45,6 +45,14 @@ pub fn decode(bytes: &[u8]) -> Result<Recording, Fault> {
     match layout.format.tag {
         wav_header::IMA_ADPCM | wav_header::MS_ADPCM => {
             let mut recording = decode_media::decode(&rebuilt(bytes, &layout))?;
+            // The last block is filled up; the header may say where the recording ends in it.
+            let block = usize::from(layout.format.block_align) * 2;
+            let stated = layout.fact_frames.map_or(0, |n| n as usize);
+            if (1..recording.samples.len()).contains(&stated)
+                && recording.samples.len() - stated < block
+            {
+                recording.samples.truncate(stated);
+            }
             recording.truncated |= layout.truncated;
             recording.format = "wav adpcm".into();
             Ok(recording)
@@ -68,26 +76,16 @@ fn decode_samples(data: &[u8], layout: &Layout) -> Result<Recording, Fault> {
     if frames == 0 {
         return Err(Fault::NoSamples);
     }
+    let data = &data[..frames * width * channels];
     let mut mixer = Mixer::new(channels, frames);
-    for s in data[..frames * width * channels].chunks_exact(width) {
-        match storage {
-            Storage::Integer(1) => mixer.push(i16::from((s[0] ^ 0x80) as i8) << 8)?,
-            Storage::Integer(n) => mixer.push(i16::from_le_bytes([s[n - 2], s[n - 1]]))?,
-            Storage::LowInteger24 => mixer.push(i16::from_le_bytes([s[1], s[2]]))?,
-            Storage::Float32 => {
-                let bits = [s[0], s[1], s[2], s[3]];
-                mixer.push_float(f64::from(f32::from_le_bytes(bits)))?;
-            }
-            Storage::Float64 => {
-                let bits = [s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]];
-                mixer.push_float(f64::from_le_bytes(bits))?;
-            }
-            Storage::ALaw => mixer.push(from_a_law(s[0]))?,
-            Storage::MuLaw => mixer.push(from_mu_law(s[0]))?,
+    match storage {
+        Storage::Integer(1..=4) | Storage::Float32 => {
+            read_with_hound(data, format, storage, &mut mixer)?;
         }
+        _ => read_encoded(data, storage, &mut mixer)?,
     }
     let encoding = match format.tag {
-        wav_header::PCM => format!("pcm {} bit", format.bits),
+        wav_header::PCM => format!("pcm {} bit", format.valid_bits),
         wav_header::IEEE_FLOAT => format!("float {} bit", format.bits),
         wav_header::A_LAW => "a-law".into(),
         _ => "mu-law".into(),
@@ -104,11 +102,73 @@ fn decode_samples(data: &[u8], layout: &Layout) -> Result<Recording, Fault> {
     })
 }
 
+/// hound reads the samples, behind a header that says plainly what they are: the file's own may
+/// have any of the faults that [`wav_header`] tolerates.
+fn read_with_hound(
+    data: &[u8],
+    format: &Format,
+    storage: Storage,
+    mixer: &mut Mixer,
+) -> Result<(), Fault> {
+    let bits = storage.bytes() as u32 * 8;
+    let frame = storage.bytes() as u32 * format.channels;
+    let tag = match storage {
+        Storage::Float32 => wav_header::IEEE_FLOAT,
+        _ => wav_header::PCM,
+    };
+    let mut fmt = Vec::with_capacity(16);
+    fmt.extend(tag.to_le_bytes());
+    fmt.extend((format.channels as u16).to_le_bytes());
+    fmt.extend(format.sample_rate.to_le_bytes());
+    fmt.extend(format.sample_rate.saturating_mul(frame).to_le_bytes());
+    fmt.extend((frame as u16).to_le_bytes());
+    fmt.extend((bits as u16).to_le_bytes());
+    let file = riff(&[(b"fmt ", &fmt), (b"data", data)]);
+    let unreadable = |e: hound::Error| Fault::BadHeader(e.to_string());
+    let mut reader = hound::WavReader::new(&*file).map_err(unreadable)?;
+    if storage == Storage::Float32 {
+        for sample in reader.samples::<f32>() {
+            mixer.push_float(f64::from(sample.map_err(unreadable)?))?;
+        }
+        return Ok(());
+    }
+    for sample in reader.samples::<i32>() {
+        let sample = sample.map_err(unreadable)?;
+        mixer.push(match bits {
+            8 => (sample << 8) as i16,
+            _ => (sample >> (bits - 16)) as i16,
+        })?;
+    }
+    Ok(())
+}
+
+/// The encodings that hound refuses or misreads.
+fn read_encoded(data: &[u8], storage: Storage, mixer: &mut Mixer) -> Result<(), Fault> {
+    for s in data.chunks_exact(storage.bytes()) {
+        match storage {
+            Storage::Integer(n) => mixer.push(i16::from_le_bytes([s[n - 2], s[n - 1]]))?,
+            Storage::LowInteger24 => mixer.push(i16::from_le_bytes([s[1], s[2]]))?,
+            Storage::Float32 => unreachable!("read by hound"),
+            Storage::Float64 => {
+                let bits = [s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]];
+                mixer.push_float(f64::from_le_bytes(bits))?;
+            }
+            Storage::ALaw => mixer.push(from_a_law(s[0]))?,
+            Storage::MuLaw => mixer.push(from_mu_law(s[0]))?,
+        }
+    }
+    Ok(())
+}
+
 fn storage(format: &Format, data: &[u8]) -> Result<Storage, Fault> {
     let Format { bits, channels, .. } = *format;
     let width = container(format)?;
     match (format.tag, bits, width) {
-        (wav_header::PCM, 24, 4) if is_low_24(data, format.extensible) => Ok(Storage::LowInteger24),
+        (wav_header::PCM, 24 | 32, 4)
+            if format.valid_bits == 24 && is_low_24(data, format.extensible) =>
+        {
+            Ok(Storage::LowInteger24)
+        }
         (wav_header::PCM, 1..=64, 1..=8) => Ok(Storage::Integer(width)),
         (wav_header::IEEE_FLOAT, 32, 4) => Ok(Storage::Float32),
         (wav_header::IEEE_FLOAT, 64, 8) => Ok(Storage::Float64),
@@ -143,35 +203,47 @@ fn container(format: &Format) -> Result<usize, Fault> {
 /// Whether 24-bit samples lie at the bottom of their 4-byte containers.
 ///
 /// The standard puts them at the top with zeros below; ALSA's `S24_LE`, hound and others put them
-/// at the bottom, the top byte being the sign (or always zero). An extensible header is only
-/// disbelieved on proof: if the bottom bytes are not all zero, the samples cannot be at the top.
+/// at the bottom, the top byte being the sign or always zero. If it is always zero, samples at
+/// the top would never go below zero, which no recording does. If it is always the sign, samples
+/// at the top would all be quieter than -48 dB: an extensible header is then believed unless a
+/// bottom byte is not zero, which cannot be for samples at the top.
 fn is_low_24(data: &[u8], extensible: bool) -> bool {
     let samples = || data.chunks_exact(4);
-    let signed = samples().all(|s| s[3] == if s[2] & 0x80 != 0 { 0xFF } else { 0 });
-    let unsigned = samples().all(|s| s[3] == 0);
+    let never_negative = samples().all(|s| s[3] == 0);
+    let sign_above = samples().all(|s| s[3] == if s[2] & 0x80 != 0 { 0xFF } else { 0 });
     let low_bits = samples().any(|s| s[0] != 0);
-    (signed || unsigned) && (low_bits || !extensible)
+    never_negative || sign_above && (low_bits || !extensible)
 }
 
 /// The same recording behind a header without surprises.
 fn rebuilt(bytes: &[u8], layout: &Layout) -> Vec<u8> {
-    let chunks: [(&[u8; 4], &[u8]); 3] = [
-        (b"fmt ", &bytes[layout.format_bytes.clone()]),
-        (b"fact", &layout.fact_frames.unwrap_or(0).to_le_bytes()),
-        (b"data", &bytes[layout.data.clone()]),
-    ];
-    let mut body = b"WAVE".to_vec();
-    for (id, chunk) in chunks {
-        if id == b"fact" && layout.fact_frames.is_none() {
-            continue;
-        }
-        body.extend(id);
-        body.extend((chunk.len() as u32).to_le_bytes());
-        body.extend(chunk);
-        body.resize(body.len().next_multiple_of(2), 0);
+    let format = &bytes[layout.format_bytes.clone()];
+    let data = &bytes[layout.data.clone()];
+    match layout.fact_frames {
+        Some(frames) => riff(&[
+            (b"fmt ", format),
+            (b"fact", &frames.to_le_bytes()),
+            (b"data", data),
+        ]),
+        None => riff(&[(b"fmt ", format), (b"data", data)]),
     }
-    let mut out = b"RIFF".to_vec();
-    out.extend((body.len() as u32).to_le_bytes());
-    out.append(&mut body);
+}
+
+/// A WAVE file of the given chunks.
+fn riff(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
+    let size = chunks
+        .iter()
+        .map(|(_, chunk)| 9 + chunk.len())
+        .sum::<usize>();
+    let mut out = Vec::with_capacity(12 + size);
+    out.extend(b"RIFF\0\0\0\0WAVE");
+    for (id, chunk) in chunks {
+        out.extend(*id);
+        out.extend((chunk.len() as u32).to_le_bytes());
+        out.extend(*chunk);
+        out.resize(out.len().next_multiple_of(2), 0);
+    }
+    let body = (out.len() - 8) as u32;
+    out[4..8].copy_from_slice(&body.to_le_bytes());
     out
 }

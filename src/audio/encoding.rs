@@ -50,6 +50,7 @@ pub struct Mixer {
     sum: i32,
     mono: Vec<f32>,
     clipped: u64,
+    limit: usize,
 }
 
 impl Mixer {
@@ -62,6 +63,7 @@ impl Mixer {
             sum: 0,
             mono,
             clipped: 0,
+            limit: MAX_FRAMES,
         }
     }
 
@@ -71,8 +73,8 @@ impl Mixer {
         self.sum += i32::from(sample);
         self.filled += 1;
         if self.filled == self.channels {
-            if self.mono.len() >= MAX_FRAMES {
-                return Err(Fault::TooLong { frames: MAX_FRAMES });
+            if self.mono.len() >= self.limit {
+                return Err(Fault::TooLong { frames: self.limit });
             }
             self.mono
                 .push(self.sum as f32 / 32768.0 / self.channels as f32);
@@ -100,5 +102,36 @@ impl Mixer {
     /// The mono signal and how many samples were at full scale. An incomplete frame is dropped.
     pub fn finish(self) -> (Vec<f32>, u64) {
         (self.mono, self.clipped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endless_recordings_are_refused() {
+        let mut mixer = Mixer {
+            limit: 3,
+            ..Mixer::new(2, usize::MAX >> 40)
+        };
+        for _ in 0..6 {
+            mixer.push(1).unwrap();
+        }
+        mixer.push(1).unwrap();
+        let fault = mixer.push(1).unwrap_err();
+        assert!(matches!(fault, Fault::TooLong { frames: 3 }), "{fault}");
+        assert_eq!(mixer.finish().0.len(), 3);
+    }
+
+    #[test]
+    fn g711_has_its_tabulated_extremes() {
+        // ITU-T G.711, tables 1 and 2, scaled to 16 bits.
+        for (code, expected) in [(0xAA, 32256), (0x2A, -32256), (0xD5, 8), (0x55, -8)] {
+            assert_eq!(from_a_law(code), expected, "{code:#x}");
+        }
+        for (code, expected) in [(0x80, 32124), (0x00, -32124), (0xFF, 0), (0x7F, 0)] {
+            assert_eq!(from_mu_law(code), expected, "{code:#x}");
+        }
     }
 }

@@ -89,7 +89,8 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Time in the recording, in seconds, of a sample of [`Prepared::signal`].
+    /// Time in the recording, in seconds, of a sample of [`Prepared::signal`]. Resampling rounds
+    /// up, so the last sample or two may lie just behind the recording's end.
     pub fn time_of(&self, sample: usize) -> f64 {
         (self.kept.start + sample) as f64 / f64::from(self.sample_rate)
     }
@@ -213,4 +214,125 @@ pub fn prepare(
         peak,
         original_seconds,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn recording(samples: Vec<f32>, sample_rate: u32) -> Recording {
+        Recording {
+            samples,
+            sample_rate,
+            channels: 1,
+            format: "test".into(),
+            clipped: 0,
+            truncated: false,
+            damaged_packets: 0,
+        }
+    }
+
+    fn tone(n: usize) -> Vec<f32> {
+        (0..n).map(|i| 0.3 * (i as f32 * 0.2).sin()).collect()
+    }
+
+    #[test]
+    fn times_lead_back_to_the_recording() {
+        // Speech in frames 10 to 19 of 1 s.
+        let mut i = 0;
+        let mut detector = |_: &[i16; FRAME]| {
+            i += 1;
+            (11..=20).contains(&i)
+        };
+        let prepared = prepare(&recording(tone(8000), 8000), &mut detector).unwrap();
+        assert!(prepared.trimmed);
+        assert_eq!(prepared.kept, 4799..9599);
+        assert_eq!(prepared.signal.len(), 4800);
+        assert_eq!(
+            (prepared.total_samples, prepared.sample_rate),
+            (16_000, 16_000)
+        );
+        assert_eq!(prepared.original_seconds, 1.0);
+        assert_eq!(prepared.time_of(1), 0.3);
+        assert!((prepared.voiced_seconds() - 0.3).abs() < 1e-12);
+        assert!((prepared.voiced_seconds_kept() - 4799.0 / 16_000.0).abs() < 1e-12);
+        assert_eq!(prepared.voiced_spans(), [0.3..0.6]);
+    }
+
+    #[test]
+    fn spans_end_with_the_recording() {
+        let prepared =
+            prepare(&recording(tone(4000), 16_000), &mut |_: &[i16; FRAME]| true).unwrap();
+        assert!(!prepared.trimmed);
+        // 16 kHz to 22,050 Hz and back, rounded up both times, makes one sample more.
+        assert_eq!(prepared.kept, 0..4001);
+        assert_eq!(prepared.voiced_frames.len(), 9);
+        assert_eq!(prepared.voiced_spans(), [0.0..4001.0 / 16_000.0]);
+        assert_eq!(prepared.voiced_seconds(), 4001.0 / 16_000.0);
+    }
+
+    #[test]
+    fn what_cannot_be_analysed_is_said() {
+        let never = |_: &[i16; FRAME]| false;
+        let error = |samples, rate| prepare(&recording(samples, rate), &mut { never }).unwrap_err();
+        assert_eq!(error(vec![0.0; 16_000], 16_000), AudioError::Silence);
+        let dither = (0..16_000).map(|i| (i % 3 - 1) as f32 / 32768.0).collect();
+        assert_eq!(error(dither, 16_000), AudioError::Silence);
+        assert_eq!(
+            error(vec![0.1; 398], 16_000),
+            AudioError::TooShort {
+                seconds: 398.0 / 16_000.0
+            }
+        );
+        assert_eq!(error(vec![], 16_000), AudioError::TooShort { seconds: 0.0 });
+        assert!(prepare(&recording(tone(400), 16_000), &mut { never }).is_ok());
+        assert!(error(vec![0.1; 9], 16_000).to_string().contains("0.025 s"));
+
+        // Only the tail of the last frame is speech.
+        let mut i = 0;
+        let mut last = |_: &[i16; FRAME]| {
+            i += 1;
+            i == 34
+        };
+        let error = prepare(&recording(tone(16_000), 16_000), &mut last).unwrap_err();
+        assert_eq!(
+            error,
+            AudioError::VoiceTooShort {
+                seconds: 160.0 / 16_000.0
+            }
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_recording_gives_finite_samples_or_an_error(
+            samples in prop::collection::vec(i16::MIN..=i16::MAX, 1..300),
+            repeat in 1usize..6,
+            shift in 0u32..16,
+            hold: bool,
+            rate in 1_000u32..=96_000,
+            decisions in prop::collection::vec(any::<bool>(), 1..50),
+        ) {
+            let level = |s: &i16| f32::from(s >> shift) / 32768.0;
+            let samples: Vec<f32> = if hold {
+                samples.iter().flat_map(|s| std::iter::repeat_n(level(s), repeat)).collect()
+            } else {
+                samples.repeat(repeat).iter().map(level).collect()
+            };
+            let mut decisions = decisions.into_iter().cycle();
+            let mut detector = |_: &[i16; FRAME]| decisions.next().unwrap();
+            if let Ok(p) = prepare(&recording(samples, rate), &mut detector) {
+                prop_assert!(p.signal.len() >= ANALYSIS_FRAME);
+                prop_assert!(p.signal.iter().all(|x| x.is_finite()));
+                prop_assert_eq!(p.kept.len(), p.signal.len());
+                prop_assert!(p.kept.end <= p.total_samples);
+                prop_assert_eq!(p.voiced_frames.len(), p.total_samples / FRAME + 1);
+                let spans: f64 = p.voiced_spans().iter().map(|s| s.end - s.start).sum();
+                prop_assert!((spans - p.voiced_seconds()).abs() < 1e-9);
+            }
+        }
+    }
 }

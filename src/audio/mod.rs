@@ -4,12 +4,14 @@
 //! them to 16 kHz, [`clean`] removes noise and tilts the spectrum, [`vad`] tells which frames are
 //! speech, [`trim`] keeps what is voiced. [`frontend`] runs all of it.
 
+mod aiff_header;
 pub mod clean;
 pub mod decode;
 mod decode_media;
 mod decode_wav;
 mod encoding;
 pub mod frontend;
+mod mp4_edit;
 pub mod resample;
 pub mod trim;
 pub mod vad;

@@ -90,10 +90,127 @@ pub fn trim(decisions: &[bool], x: &[f64]) -> Option<Range<usize>> {
     let stretches = starts.into_iter().zip(ends).map(|(start, end)| start..end);
     let mut loud = stretches.filter(|s| s.start < s.end && rms(&x[s.clone()]) > RMS_THRESHOLD);
     let first = loud.next()?;
-    let end = loud.last().map_or(first.end, |s| s.end);
+    let end = loud.next_back().map_or(first.end, |s| s.end);
     Some(first.start..end)
 }
 
 fn rms(x: &[f64]) -> f64 {
     (x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The rules as they are written, one after the other.
+    fn naive(a: &[bool], x: &[f64]) -> Option<(usize, usize)> {
+        let n = a.len();
+        let (mut starts, mut ends) = (vec![], vec![]);
+        for i in 0..n.saturating_sub(1) {
+            if !a[i] && a[i + 1] {
+                starts.push(i);
+            }
+            if a[i] && !a[i + 1] {
+                ends.push(i);
+            }
+        }
+        if starts.is_empty() && ends.is_empty() {
+            return None;
+        } else if starts.is_empty() {
+            starts = [ends.as_slice(), &[0]].concat();
+        } else if ends.is_empty() {
+            ends = vec![n - 1];
+        }
+        if ends[0] <= starts[0] {
+            starts = [&[0], starts.as_slice()].concat();
+        }
+        if starts.len() > ends.len() {
+            ends = [ends.as_slice(), &[n - 1]].concat();
+        }
+        let mut kept = None;
+        for i in 0..starts.len().min(ends.len()) {
+            let (start, end) = (starts[i], ends[i]);
+            let mut power = 0.0;
+            for x in x.iter().take(end).skip(start) {
+                power += x * x;
+            }
+            if end > start && (power / (end - start) as f64).sqrt() > 0.01 {
+                kept = Some((kept.map_or(start, |(first, _)| first), end));
+            }
+        }
+        kept
+    }
+
+    fn loud(pattern: &str) -> Option<Range<usize>> {
+        let a: Vec<bool> = pattern.chars().map(|c| c == '#').collect();
+        trim(&a, &vec![0.5; a.len()])
+    }
+
+    #[test]
+    fn patterns() {
+        let cases = [
+            ("..##..", Some(1..3)),
+            ("..#..#..", Some(1..5)),
+            ("..####", Some(1..5)),
+            // Speech from the first sample on: the end alone leads to a second stretch up to the
+            // last sample, which is loud here and so keeps everything but that sample.
+            ("##....", Some(0..5)),
+            ("##..##", Some(0..5)),
+            ("#.#.", Some(1..2)),
+            ("......", None),
+            ("######", None),
+            ("#", None),
+            ("", None),
+        ];
+        for (pattern, expected) in cases {
+            assert_eq!(loud(pattern), expected, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn quiet_stretches_do_not_count() {
+        let a: Vec<bool> = "..##....##..".chars().map(|c| c == '#').collect();
+        let mut x = vec![0.001; 12];
+        assert_eq!(trim(&a, &x), None);
+        x[8] = 0.5;
+        assert_eq!(trim(&a, &x), Some(7..9));
+    }
+
+    #[test]
+    fn the_detector_hears_a_peak_of_nine_tenths() {
+        assert_eq!(detector_input(&[1.0, -2.0, 0.5]), [14745, -29491, 7372]);
+        assert_eq!(detector_input(&[0.5, -0.99, 0.00001]), [16384, -32440, 0]);
+        assert!(detector_input(&[]).is_empty());
+    }
+
+    #[test]
+    fn there_is_always_one_frame_more_than_fit() {
+        for (n, expected) in [(0, 1), (1, 1), (479, 1), (480, 2), (481, 2), (960, 3)] {
+            let x = vec![7; n];
+            let all: Vec<_> = frames(&x).collect();
+            assert_eq!(all.len(), expected, "{n}");
+            let joined = all.concat();
+            assert_eq!(joined[..n], x[..]);
+            assert!(joined[n..].iter().all(|x| *x == 0));
+            assert_eq!(spread(&vec![true; expected], n), vec![true; n]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_rules(
+            runs in prop::collection::vec((1usize..8, prop::sample::select(vec![0.0, 0.005, 0.02, 1.0])), 0..12),
+            first: bool,
+        ) {
+            let (mut a, mut x) = (vec![], vec![]);
+            let mut voiced = first;
+            for (length, level) in runs {
+                a.extend(std::iter::repeat_n(voiced, length));
+                x.extend(std::iter::repeat_n(level, length));
+                voiced = !voiced;
+            }
+            prop_assert_eq!(trim(&a, &x), naive(&a, &x).map(|(start, end)| start..end));
+        }
+    }
 }

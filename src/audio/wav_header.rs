@@ -46,6 +46,8 @@ pub struct Format {
     pub block_align: u16,
     /// Bits per sample, as stated.
     pub bits: u16,
+    /// How many of them count; an extensible header may say fewer.
+    pub valid_bits: u16,
 }
 
 /// Where things are in a WAV file; all ranges lie inside it.
@@ -225,6 +227,10 @@ fn parse_format(body: &[u8]) -> Result<Format, Fault> {
     let sample_rate = u32_at(body, 4);
     check_spec(sample_rate, channels)?;
     let (block_align, bits) = (u16_at(body, 12), u16_at(body, 14));
+    let valid_bits = match if extensible { u16_at(body, 18) } else { 0 } {
+        valid if (1..bits).contains(&valid) => valid,
+        _ => bits,
+    };
     Ok(Format {
         tag,
         extensible,
@@ -232,6 +238,7 @@ fn parse_format(body: &[u8]) -> Result<Format, Fault> {
         sample_rate,
         block_align,
         bits,
+        valid_bits,
     })
 }
 

@@ -9,14 +9,17 @@ use super::layer::Layer;
 use super::model::{Model, Network, Preprocessing, Role};
 use super::shape::open_shape;
 
+/// A shape without the batch, with `None` for what depends on the input.
+pub type OpenShape = Vec<Option<usize>>;
+
 /// One node of a graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     pub name: String,
     pub class: &'static str,
-    /// Output shape without the batch; `None` dimensions depend on the input. `None` if no
-    /// length was found for which the graph's open dimensions fit each other.
-    pub shape: Option<Vec<Option<usize>>>,
+    /// Output shape; `None` if no two lengths were found that the graph's open dimensions can
+    /// have.
+    pub shape: Option<OpenShape>,
     /// Parameters that no node before has.
     pub parameters: usize,
     /// The first node that uses the same weights.
@@ -31,9 +34,9 @@ pub struct Row {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
     /// Name and shape, as [`Row::shape`].
-    pub inputs: Vec<(String, Vec<Option<usize>>)>,
+    pub inputs: Vec<(String, OpenShape)>,
     /// Name, the node or input that computes it, and shape.
-    pub outputs: Vec<(String, String, Option<Vec<Option<usize>>>)>,
+    pub outputs: Vec<(String, String, Option<OpenShape>)>,
     pub rows: Vec<Row>,
     /// Each shared weight counted once.
     pub parameters: usize,
@@ -65,7 +68,7 @@ impl Listing {
             .collect();
         // A single length that fits says nothing about what depends on it.
         let known = tried.len() == 2;
-        let shape = |value: usize| -> Option<Vec<Option<usize>>> {
+        let shape = |value: usize| -> Option<OpenShape> {
             let [(first, _), (second, _)] = &*tried else {
                 return None;
             };
@@ -134,7 +137,7 @@ fn clean(text: &str) -> String {
         .collect()
 }
 
-fn shape_text(shape: Option<&Vec<Option<usize>>>) -> String {
+fn shape_text(shape: Option<&OpenShape>) -> String {
     shape.map_or("?".into(), |s| open_shape(s))
 }
 

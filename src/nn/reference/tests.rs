@@ -289,7 +289,7 @@ fn leading_dimensions_count_as_batch() {
     let mut graph = graph(Layer::Flatten, &[&[2, 2, 2]], vec![]);
     graph.nodes[0].outer = 1;
     let x: Vec<f64> = (0..8).map(f64::from).collect();
-    let y = run_all(&graph, &[x.clone()], &DropoutMode::Off).unwrap();
+    let y = run_all(&graph, std::slice::from_ref(&x), &DropoutMode::Off).unwrap();
     assert_eq!((&y.shape[..], &y.data), (&[2, 4][..], &x));
     graph.nodes[0].layer = Layer::Reverse;
     let y = run_all(&graph, &[x], &DropoutMode::Off).unwrap();

@@ -1,0 +1,102 @@
+//! The part of an M4A track that is meant to be heard.
+//!
+//! AAC encoders put a thousand or two silent frames in front and fill up the last packet; the
+//! track's edit list (ISO/IEC 14496-12, 8.6.6) says what to leave out, and symphonia 0.6 does not
+//! read it.
+
+use std::ops::Range;
+
+/// Whether the file has its index, which many programs write last: without it, nothing can be
+/// found in it.
+pub fn has_index(bytes: &[u8]) -> bool {
+    find(bytes, &[b"moov"]).is_some()
+}
+
+/// The frames to keep out of `frames`, at `rate` Hz, of the track with this identifier. All of
+/// them where there is no edit list, or one that does more than cut both ends.
+pub fn heard(bytes: &[u8], track_id: u32, frames: usize, rate: u32) -> Range<usize> {
+    let edit = || -> Option<Range<usize>> {
+        let movie = find(bytes, &[b"moov"])?;
+        let movie_scale = time_scale(find(movie, &[b"mvhd"])?)?;
+        let mut tracks = boxes(movie).filter(|(id, _)| id == b"trak");
+        let track = tracks.find_map(|(_, track)| {
+            let header = find(track, &[b"tkhd"])?;
+            let at = if header.first()? == &1 { 20 } else { 12 };
+            (word(header, at)? == u64::from(track_id)).then_some(track)
+        })?;
+        let media_scale = time_scale(find(track, &[b"mdia", b"mdhd"])?)?;
+        let (duration, start) = single_edit(find(track, &[b"edts", b"elst"])?)?;
+        let to_frames = |time: u64, scale: u64| {
+            usize::try_from((u128::from(time) * u128::from(rate)).div_ceil(u128::from(scale))).ok()
+        };
+        let start = to_frames(start, media_scale)?;
+        let end = match to_frames(duration, movie_scale)? {
+            0 => frames,
+            length => frames.min(start.checked_add(length)?),
+        };
+        (start < end).then_some(start..end)
+    };
+    edit().unwrap_or(0..frames)
+}
+
+/// Duration (in the movie's time scale) and start (in the track's) of the only edit that plays
+/// something; `None` where there are several.
+fn single_edit(list: &[u8]) -> Option<(u64, u64)> {
+    let wide = *list.first()? == 1;
+    let size = if wide { 20 } else { 12 };
+    let entries = list
+        .get(8..)?
+        .chunks_exact(size)
+        .take(usize::try_from(word(list, 4)?).ok()?);
+    let mut playing = entries.filter_map(|entry| {
+        let (duration, start) = if wide {
+            (
+                word(entry, 0)? << 32 | word(entry, 4)?,
+                word(entry, 8)? << 32 | word(entry, 12)?,
+            )
+        } else {
+            (word(entry, 0)?, word(entry, 4)?)
+        };
+        // A start of -1 is a pause.
+        let pause = if wide { u64::MAX } else { u64::from(u32::MAX) };
+        (start != pause).then_some((duration, start))
+    });
+    let edit = playing.next()?;
+    playing.next().is_none().then_some(edit)
+}
+
+/// The time scale in an `mvhd` or `mdhd` box: units per second, above zero.
+fn time_scale(header: &[u8]) -> Option<u64> {
+    let at = if *header.first()? == 1 { 20 } else { 12 };
+    word(header, at).filter(|scale| *scale > 0)
+}
+
+/// The first box at this path.
+fn find<'a>(bytes: &'a [u8], path: &[&[u8; 4]]) -> Option<&'a [u8]> {
+    path.iter().try_fold(bytes, |inner, id| {
+        boxes(inner)
+            .find(|(found, _)| found == *id)
+            .map(|(_, body)| body)
+    })
+}
+
+/// The boxes in `bytes`, with their contents, until one does not fit.
+fn boxes(mut bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
+    std::iter::from_fn(move || {
+        let id = bytes.get(4..8)?.try_into().ok()?;
+        let (header, size) = match word(bytes, 0)? {
+            0 => (8, bytes.len() as u64),
+            1 => (16, word(bytes, 8)? << 32 | word(bytes, 12)?),
+            size => (8, size),
+        };
+        let size = usize::try_from(size).ok().filter(|size| *size >= header)?;
+        let body = bytes.get(header..size)?;
+        bytes = &bytes[size..];
+        Some((id, body))
+    })
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    let bytes = bytes.get(at..)?.first_chunk()?;
+    Some(u64::from(u32::from_be_bytes(*bytes)))
+}

@@ -1,0 +1,389 @@
+//! From a graph to a plan.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Op, Plan, PlannedInput, PlannedOutput, Step, Value};
+use crate::nn::cpu::Isa;
+use crate::nn::cpu::conv::ConvPlan;
+use crate::nn::cpu::elementwise::Broadcast;
+use crate::nn::cpu::gemm::Packed;
+use crate::nn::cpu::layout::UpsamplePlan;
+use crate::nn::cpu::pool::PoolPlan;
+use crate::nn::cpu::recurrent::{Cell, RecurrentPlan};
+use crate::nn::graph::{Graph, GraphError, Node, ValueId, WeightId};
+use crate::nn::layer::{Activation, Layer, Recurrent};
+
+/// A plan in the making.
+pub(super) struct Builder<'a> {
+    graph: &'a Graph,
+    plan: Plan,
+    /// For each value of the graph, the planned value that holds it (layers that change nothing
+    /// hold none of their own).
+    held_by: Vec<usize>,
+    packed: HashMap<(WeightId, Option<WeightId>), Arc<Packed>>,
+    spread: HashMap<usize, usize>,
+}
+
+impl<'a> Builder<'a> {
+    pub fn new(
+        graph: &'a Graph,
+        input_shapes: &[Vec<usize>],
+        isa: Isa,
+        keeps_all: bool,
+    ) -> Result<Self, GraphError> {
+        let shapes = graph.infer_shapes(input_shapes)?;
+        let values = shapes
+            .into_iter()
+            .map(|shape| Value {
+                elements: shape.iter().product(),
+                shape,
+                drawn: false,
+                slot: 0,
+            })
+            .collect();
+        Ok(Self {
+            graph,
+            plan: Plan {
+                isa,
+                inputs: Vec::new(),
+                outputs: Vec::new(),
+                values,
+                slots: 0,
+                steps: Vec::new(),
+                dropouts: 0,
+                keeps_all,
+            },
+            held_by: Vec::new(),
+            packed: HashMap::new(),
+            spread: HashMap::new(),
+        })
+    }
+
+    pub fn build(mut self) -> Result<Plan, GraphError> {
+        for (value, input) in self.graph.inputs.iter().enumerate() {
+            self.held_by.push(value);
+            self.plan.inputs.push(PlannedInput {
+                name: input.name.clone(),
+                value,
+                elements: self.plan.values[value].elements,
+            });
+        }
+        for (number, node) in self.graph.nodes.iter().enumerate() {
+            self.add(number, node);
+        }
+        let stochastic = self.plan.dropouts > 0;
+        for output in &self.graph.outputs {
+            let held = self.held_by[output.value.0];
+            let value = match stochastic && !self.plan.values[held].drawn {
+                true => self.spread(held),
+                false => held,
+            };
+            self.plan.outputs.push(PlannedOutput {
+                name: output.name.clone(),
+                shape: self.plan.values[output.value.0].shape.clone(),
+                value,
+            });
+        }
+        self.assign_slots();
+        Ok(self.plan)
+    }
+
+    /// The value that repeats `held` for every draw.
+    fn spread(&mut self, held: usize) -> usize {
+        if let Some(&value) = self.spread.get(&held) {
+            return value;
+        }
+        let value = self.plan.values.len();
+        self.plan.values.push(Value {
+            drawn: true,
+            ..self.plan.values[held].clone()
+        });
+        self.plan.steps.push(Step {
+            op: Op::Spread,
+            inputs: vec![held],
+            output: value,
+            outer: 1,
+        });
+        self.spread.insert(held, value);
+        value
+    }
+
+    fn add(&mut self, number: usize, node: &Node) {
+        let output = self.graph.output_of(number).0;
+        let mut inputs: Vec<usize> = node.inputs.iter().map(|v| self.held_by[v.0]).collect();
+        let shape = |v: ValueId| &self.plan.values[v.0].shape;
+        let leading = &shape(node.inputs[0])[..node.outer];
+        let outer = leading.iter().product();
+        let items: Vec<Vec<usize>> = node
+            .inputs
+            .iter()
+            .map(|&v| shape(v)[node.outer..].to_vec())
+            .collect();
+        let item_out = self.plan.values[output].shape[node.outer..].to_vec();
+        let Some(op) = self.op(node, outer, &items, &item_out) else {
+            self.held_by.push(inputs[0]);
+            return;
+        };
+        let makes_draws = matches!(op, Op::Dropout { .. });
+        let drawn = inputs.iter().any(|&v| self.plan.values[v].drawn);
+        if drawn || makes_draws {
+            for input in &mut inputs {
+                if !self.plan.values[*input].drawn {
+                    *input = self.spread(*input);
+                }
+            }
+        }
+        self.plan.values[output].drawn = drawn || makes_draws;
+        self.held_by.push(output);
+        self.plan.steps.push(Step {
+            op,
+            inputs,
+            output,
+            outer,
+        });
+    }
+
+    /// The computation of a validated node, or `None` if it only gives its input another shape.
+    fn op(
+        &mut self,
+        node: &Node,
+        outer: usize,
+        items: &[Vec<usize>],
+        output: &[usize],
+    ) -> Option<Op> {
+        let x = &*items[0];
+        let elements = x.iter().product();
+        let last = x.last().copied().unwrap_or(1);
+        Some(match &node.layer {
+            Layer::Conv(conv) => Op::Conv {
+                plan: ConvPlan::new(conv, &self.graph.weights[conv.kernel.0].shape, x),
+                packed: self.pack(conv.kernel, conv.bias),
+                activation: conv.activation,
+                channels: output[output.len() - 1],
+            },
+            Layer::Dense {
+                kernel,
+                bias,
+                activation,
+            } => Op::Dense {
+                packed: self.pack(*kernel, *bias),
+                activation: *activation,
+            },
+            Layer::Pool(pool) => Op::Pool(PoolPlan::new(pool, x)),
+            Layer::GlobalPool { kind, .. } => Op::GlobalPool {
+                kind: *kind,
+                pixels: elements / last,
+                channels: last,
+            },
+            Layer::Upsample {
+                factor,
+                interpolation,
+            } => Op::Upsample(UpsamplePlan::new(
+                [x[0], x[1], x[2]],
+                *factor,
+                *interpolation,
+            )),
+            Layer::ZeroPad { top, left, .. } => Op::ZeroPad {
+                image: [x[0], x[1], x[2]],
+                output: [output[0], output[1]],
+                top: *top,
+                left: *left,
+            },
+            Layer::BatchNorm(b) => {
+                let of = |id: WeightId, c: usize| f64::from(self.graph.weights[id.0].data[c]);
+                let scale: Vec<f64> = (0..last)
+                    .map(|c| {
+                        let deviation = (of(b.variance, c) + f64::from(b.epsilon)).sqrt();
+                        b.gamma.map_or(1.0, |g| of(g, c)) / deviation
+                    })
+                    .collect();
+                Op::ScaleShift {
+                    shift: (0..last)
+                        .map(|c| {
+                            (b.beta.map_or(0.0, |id| of(id, c)) - of(b.mean, c) * scale[c]) as f32
+                        })
+                        .collect(),
+                    scale: scale.into_iter().map(|s| s as f32).collect(),
+                }
+            }
+            Layer::Lstm(r) => self.recurrent(r, Cell::Lstm, x),
+            Layer::Gru {
+                recurrent,
+                reset_after,
+            } => {
+                let reset_after = *reset_after;
+                self.recurrent(recurrent, Cell::Gru { reset_after }, x)
+            }
+            Layer::Reverse => Op::Reverse {
+                rows: x[0],
+                width: elements / x[0],
+            },
+            Layer::Flatten | Layer::Reshape { .. } => return None,
+            Layer::Permute { order } => Op::Permute {
+                shape: x.to_vec(),
+                order: order.clone(),
+            },
+            Layer::RepeatVector { count } => Op::Repeat {
+                count: *count,
+                width: last,
+            },
+            Layer::Concat { axis } => {
+                let width = |s: &[usize]| s[*axis..].iter().product();
+                Op::Concat {
+                    widths: items.iter().map(|s| width(s)).collect(),
+                    total: width(output),
+                }
+            }
+            Layer::Merge { op } => Op::Merge {
+                op: *op,
+                inputs: items.iter().map(|s| Broadcast::new(s, output)).collect(),
+            },
+            Layer::Dropout(d) => {
+                if !d.forced || d.rate == 0.0 {
+                    return None;
+                }
+                let number = self.plan.dropouts as u32;
+                self.plan.dropouts += 1;
+                let (pixels, channels) = match d.per_channel {
+                    true => (elements / last, last),
+                    false => (1, elements),
+                };
+                Op::Dropout {
+                    name: node.name.clone(),
+                    number,
+                    rate: d.rate,
+                    units: outer * channels,
+                    pixels,
+                    channels,
+                }
+            }
+            Layer::Activation(Activation::Linear) => return None,
+            Layer::Activation(function) => Op::Activation {
+                function: *function,
+                last,
+            },
+            Layer::Softmax { axis } => Op::SoftmaxAxis {
+                n: x[*axis],
+                after: x[*axis + 1..].iter().product(),
+            },
+            Layer::PRelu { alpha } => {
+                let alpha = &self.graph.weights[alpha.0];
+                let mut full = vec![0.0; elements];
+                Broadcast::new(&alpha.shape, x).zip(&alpha.data, &mut full, |o, a| *o = a);
+                Op::PRelu { alpha: full }
+            }
+            Layer::SumAxis { axis } => Op::SumAxis {
+                n: x[*axis],
+                after: x[*axis + 1..].iter().product(),
+            },
+            Layer::SpatialMultiply => Op::SpatialMultiply { channels: last },
+            Layer::ChannelMultiply => Op::ChannelMultiply {
+                item: elements,
+                channels: last,
+            },
+        })
+    }
+
+    fn pack(&mut self, kernel: WeightId, bias: Option<WeightId>) -> Arc<Packed> {
+        let weights = &self.graph.weights;
+        let pack = || {
+            let kernel = &weights[kernel.0];
+            let channels = *kernel.shape.last().expect("validated kernel");
+            let bias = bias.map(|b| &*weights[b.0].data);
+            Arc::new(Packed::new(&kernel.data, channels, bias))
+        };
+        self.packed
+            .entry((kernel, bias))
+            .or_insert_with(pack)
+            .clone()
+    }
+
+    fn recurrent(&self, r: &Recurrent, cell: Cell, x: &[usize]) -> Op {
+        let weights = &self.graph.weights;
+        let kernel = &weights[r.kernel.0];
+        let recurrent = &weights[r.recurrent_kernel.0].data;
+        let width = kernel.shape[1];
+        let units = weights[r.recurrent_kernel.0].shape[0];
+        let bias = r.bias.map(|b| &*weights[b.0].data);
+        let columns = |from: usize, to: usize| -> Vec<f32> {
+            recurrent
+                .chunks_exact(width)
+                .flat_map(|row| &row[from..to])
+                .copied()
+                .collect()
+        };
+        let (recurrent, candidate) = match cell {
+            Cell::Lstm => (Packed::new(recurrent, width, None), None),
+            Cell::Gru { reset_after: true } => {
+                let bias = bias.map(|b| &b[width..]);
+                (Packed::new(recurrent, width, bias), None)
+            }
+            Cell::Gru { reset_after: false } => (
+                Packed::new(&columns(0, 2 * units), 2 * units, None),
+                Some(Packed::new(&columns(2 * units, width), units, None)),
+            ),
+        };
+        Op::Recurrent(Box::new(RecurrentPlan {
+            cell,
+            time: x[0],
+            units,
+            activation: r.activation,
+            recurrent_activation: r.recurrent_activation,
+            return_sequences: r.return_sequences,
+            go_backwards: r.go_backwards,
+            kernel: Packed::new(&kernel.data, width, bias.map(|b| &b[..width])),
+            recurrent,
+            candidate,
+        }))
+    }
+
+    /// Gives every value a buffer; buffers whose value is no longer needed are used again.
+    fn assign_slots(&mut self) {
+        let plan = &mut self.plan;
+        let mut last_use = vec![0; plan.values.len()];
+        for (i, step) in plan.steps.iter().enumerate() {
+            for &input in &step.inputs {
+                last_use[input] = i;
+            }
+        }
+        for output in &plan.outputs {
+            last_use[output.value] = usize::MAX;
+        }
+        let mut free: Vec<usize> = Vec::new();
+        let mut used = 0;
+        let mut new_slot = |free: &mut Vec<usize>| {
+            free.pop().unwrap_or_else(|| {
+                used += 1;
+                used - 1
+            })
+        };
+        for input in &plan.inputs {
+            plan.values[input.value].slot = new_slot(&mut free);
+        }
+        for (i, step) in plan.steps.iter().enumerate() {
+            plan.values[step.output].slot = new_slot(&mut free);
+            if plan.keeps_all {
+                continue;
+            }
+            let mut done: Vec<usize> = step.inputs.clone();
+            // A result that nobody reads is done with at once.
+            done.push(step.output);
+            done.sort_unstable();
+            done.dedup();
+            for value in done {
+                if last_use[value] == i || (value == step.output && last_use[value] == 0) {
+                    free.push(plan.values[value].slot);
+                }
+            }
+        }
+        plan.slots = used;
+        if plan.keeps_all {
+            // Values that are held by another one are read through it.
+            for (value, &held) in self.held_by.iter().enumerate() {
+                plan.values[value].slot = plan.values[held].slot;
+                plan.values[value].drawn = plan.values[held].drawn;
+            }
+        }
+    }
+}

@@ -1,0 +1,502 @@
+//! Random options for each kind of layer.
+
+use maeum::nn::Layer;
+use maeum::nn::layer::*;
+
+use super::{Builder, Choices, weight};
+
+/// A variant of [`Layer`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Conv,
+    Pool,
+    GlobalPool,
+    Upsample,
+    ZeroPad,
+    BatchNorm,
+    Dense,
+    Lstm,
+    Gru,
+    Reverse,
+    Flatten,
+    Reshape,
+    Permute,
+    RepeatVector,
+    Concat,
+    Merge,
+    Dropout,
+    Activation,
+    Softmax,
+    PRelu,
+    SumAxis,
+    SpatialMultiply,
+    ChannelMultiply,
+}
+
+pub const KINDS: &[Kind] = &[
+    Kind::Conv,
+    Kind::Pool,
+    Kind::GlobalPool,
+    Kind::Upsample,
+    Kind::ZeroPad,
+    Kind::BatchNorm,
+    Kind::Dense,
+    Kind::Lstm,
+    Kind::Gru,
+    Kind::Reverse,
+    Kind::Flatten,
+    Kind::Reshape,
+    Kind::Permute,
+    Kind::RepeatVector,
+    Kind::Concat,
+    Kind::Merge,
+    Kind::Dropout,
+    Kind::Activation,
+    Kind::Softmax,
+    Kind::PRelu,
+    Kind::SumAxis,
+    Kind::SpatialMultiply,
+    Kind::ChannelMultiply,
+];
+
+/// The kind of a layer. A new variant of [`Layer`] does not compile until it is added here, and
+/// so to what is tested.
+pub fn kind_of(layer: &Layer) -> Kind {
+    match layer {
+        Layer::Conv(_) => Kind::Conv,
+        Layer::Pool(_) => Kind::Pool,
+        Layer::GlobalPool { .. } => Kind::GlobalPool,
+        Layer::Upsample { .. } => Kind::Upsample,
+        Layer::ZeroPad { .. } => Kind::ZeroPad,
+        Layer::BatchNorm(_) => Kind::BatchNorm,
+        Layer::Dense { .. } => Kind::Dense,
+        Layer::Lstm(_) => Kind::Lstm,
+        Layer::Gru { .. } => Kind::Gru,
+        Layer::Reverse => Kind::Reverse,
+        Layer::Flatten => Kind::Flatten,
+        Layer::Reshape { .. } => Kind::Reshape,
+        Layer::Permute { .. } => Kind::Permute,
+        Layer::RepeatVector { .. } => Kind::RepeatVector,
+        Layer::Concat { .. } => Kind::Concat,
+        Layer::Merge { .. } => Kind::Merge,
+        Layer::Dropout(_) => Kind::Dropout,
+        Layer::Activation(_) => Kind::Activation,
+        Layer::Softmax { .. } => Kind::Softmax,
+        Layer::PRelu { .. } => Kind::PRelu,
+        Layer::SumAxis { .. } => Kind::SumAxis,
+        Layer::SpatialMultiply => Kind::SpatialMultiply,
+        Layer::ChannelMultiply => Kind::ChannelMultiply,
+    }
+}
+
+fn dims(c: &mut Choices, rank: usize, most: usize) -> Vec<usize> {
+    (0..rank).map(|_| c.size(most)).collect()
+}
+
+fn image(c: &mut Choices, channels: usize) -> Vec<usize> {
+    vec![c.size(12), c.size(30), c.size(channels)]
+}
+
+fn sequence(c: &mut Choices) -> Vec<usize> {
+    vec![c.size(30), c.size(40)]
+}
+
+/// Input shapes that this kind of layer can take.
+pub fn items(kind: Kind, c: &mut Choices) -> Vec<Vec<usize>> {
+    let one = match kind {
+        Kind::Conv | Kind::Pool | Kind::GlobalPool => match c.flag() {
+            true => image(c, 40),
+            false => sequence(c),
+        },
+        Kind::Upsample | Kind::ZeroPad => image(c, 40),
+        Kind::Lstm | Kind::Gru => sequence(c),
+        Kind::RepeatVector => dims(c, 1, 40),
+        Kind::SumAxis => {
+            let rank = c.within(2..=4);
+            dims(c, rank, 9)
+        }
+        Kind::BatchNorm
+        | Kind::Dense
+        | Kind::Reverse
+        | Kind::Flatten
+        | Kind::Reshape
+        | Kind::Permute
+        | Kind::Dropout
+        | Kind::Activation
+        | Kind::Softmax
+        | Kind::PRelu => match c.flag() {
+            true => {
+                let rank = c.within(1..=4);
+                dims(c, rank, 9)
+            }
+            false => sequence(c),
+        },
+        Kind::Concat => {
+            let rank = c.within(1..=4);
+            let first = dims(c, rank, 9);
+            let axis = c.within(0..=rank - 1);
+            return (0..c.within(1..=4))
+                .map(|_| {
+                    let mut shape = first.clone();
+                    shape[axis] = c.size(9);
+                    shape
+                })
+                .collect();
+        }
+        Kind::Merge => {
+            let rank = c.within(1..=4);
+            let full = dims(c, rank, 9);
+            return (0..c.within(2..=4))
+                .map(|_| stretchable(c, &full))
+                .collect();
+        }
+        Kind::SpatialMultiply => {
+            let maps = image(c, 40);
+            let attention = vec![maps[0], maps[1], 1];
+            return vec![maps, attention];
+        }
+        Kind::ChannelMultiply => {
+            let maps = image(c, 40);
+            let attention = vec![maps[2]];
+            return vec![maps, attention];
+        }
+    };
+    vec![one]
+}
+
+/// A shape that can be broadcast to `full`.
+fn stretchable(c: &mut Choices, full: &[usize]) -> Vec<usize> {
+    let dropped = match c.within(0..=3) {
+        0 => c.within(0..=full.len() - 1),
+        _ => 0,
+    };
+    full[dropped..]
+        .iter()
+        .map(|&d| if c.within(0..=3) == 0 { 1 } else { d })
+        .collect()
+}
+
+/// Any activation; one that jumps only if the numbers in front of it are exact.
+fn activation(c: &mut Choices, jumps: bool) -> Activation {
+    let slope = c.pick(&[0.0, 0.1]);
+    let threshold = if jumps {
+        c.pick(&[0.0, 0.3, -0.2])
+    } else {
+        0.0
+    };
+    let all = [
+        Activation::Linear,
+        Activation::Relu,
+        Activation::ReluWith {
+            max: c.pick(&[None, Some(0.5), Some(6.0)]),
+            slope,
+            threshold,
+        },
+        Activation::LeakyRelu { alpha: 0.3 },
+        Activation::Elu { alpha: 0.7 },
+        Activation::Selu,
+        Activation::Sigmoid,
+        Activation::HardSigmoid,
+        Activation::Tanh,
+        Activation::Softmax,
+        Activation::Softplus,
+        Activation::Softsign,
+        Activation::Exponential,
+        Activation::Swish,
+        Activation::Gelu,
+        Activation::Mish,
+        Activation::ThresholdedRelu { theta: 0.3 },
+    ];
+    let count = if jumps { all.len() } else { all.len() - 1 };
+    c.pick(&all[..count])
+}
+
+/// The magnitude that keeps a sum of `inputs` products near 1.
+fn near_one(inputs: usize) -> f32 {
+    1.7 / (inputs as f32).sqrt()
+}
+
+fn optional(c: &mut Choices) -> bool {
+    c.within(0..=3) != 0
+}
+
+/// Window sizes, strides and dilations for these spatial dimensions.
+fn window(c: &mut Choices, rank: usize) -> ([usize; 2], [usize; 2]) {
+    let mut size = [c.within(1..=6), c.within(1..=6)];
+    let mut strides = [c.within(1..=3), c.within(1..=4)];
+    if c.flag() {
+        strides = [1, 1];
+    }
+    if c.flag() {
+        (size[1], strides[1]) = (size[0], strides[0]);
+    }
+    if rank == 2 {
+        (size[1], strides[1]) = (1, 1);
+    }
+    (size, strides)
+}
+
+/// `Valid` only where a window fits.
+fn padding(c: &mut Choices, spatial: &[usize], extent: [usize; 2], causal: bool) -> Padding {
+    let fits = spatial.iter().zip(extent).all(|(&n, e)| e <= n);
+    let mut all = vec![Padding::Same];
+    if fits {
+        all.push(Padding::Valid);
+    }
+    if causal && spatial.len() == 1 {
+        all.push(Padding::Causal);
+    }
+    c.pick(&all)
+}
+
+fn conv(b: &mut Builder, x: &[usize]) -> Option<Layer> {
+    let (spatial, channels) = (&x[..x.len() - 1], x[x.len() - 1]);
+    if !(1..=2).contains(&spatial.len()) {
+        return None;
+    }
+    let (size, mut strides) = window(&mut b.choices, x.len());
+    let mut dilation = [1, 1];
+    if b.choices.within(0..=2) == 0 {
+        // Keras has either strides or dilation.
+        strides = [1, 1];
+        dilation = [b.choices.within(1..=3), b.choices.within(1..=3)];
+        if x.len() == 2 {
+            dilation[1] = 1;
+        }
+    }
+    let extent = [0, 1].map(|i| (size[i] - 1) * dilation[i] + 1);
+    let padding = padding(&mut b.choices, spatial, extent, true);
+    let filters = b.choices.size(40);
+    let shape = [&size[..spatial.len()], &[channels, filters]].concat();
+    let scale = near_one(size[0] * size[1] * channels);
+    let jumps = b.dyadic;
+    Some(Layer::Conv(Conv {
+        kernel: weight(b, &shape, scale, 0.0),
+        bias: optional(&mut b.choices).then(|| weight(b, &[filters], 0.5, 0.0)),
+        strides,
+        dilation,
+        padding,
+        activation: activation(&mut b.choices, jumps),
+    }))
+}
+
+/// A convolution to attention over places.
+pub fn one_filter(b: &mut Builder, x: &[usize]) -> Option<Layer> {
+    let &[_, _, channels] = x else { return None };
+    Some(Layer::Conv(Conv {
+        kernel: weight(b, &[1, 1, channels, 1], near_one(channels), 0.0),
+        bias: None,
+        strides: [1, 1],
+        dilation: [1, 1],
+        padding: Padding::Same,
+        activation: activation(&mut b.choices, false),
+    }))
+}
+
+fn is_bounded(activation: Activation) -> bool {
+    use Activation::{HardSigmoid, Sigmoid, Softmax, Softsign, Tanh};
+    matches!(
+        activation,
+        HardSigmoid | Sigmoid | Softmax | Softsign | Tanh
+    )
+}
+
+fn recurrent(b: &mut Builder, x: &[usize], gates: usize, reset_after: bool) -> Option<Recurrent> {
+    let &[time, channels] = x else { return None };
+    // Weights of that size would let the state, and its rounding, grow with every step.
+    b.dyadic = false;
+    // Gates above 1 multiply the state (and its rounding) with every step; over a few steps they
+    // are as good as any. An exponential of an exponential magnifies rounding beyond measure, so
+    // one that is fed back, or applied twice as in an LSTM, proves nothing.
+    const FEW: usize = 2;
+    let cell = match activation(&mut b.choices, false) {
+        Activation::Exponential if time > 1 || gates == 4 => Activation::Tanh,
+        cell => cell,
+    };
+    let gate = match activation(&mut b.choices, false) {
+        Activation::Exponential if time > 1 => Activation::Sigmoid,
+        gate if time <= FEW || is_bounded(gate) => gate,
+        _ => b
+            .choices
+            .pick(&[Activation::Sigmoid, Activation::HardSigmoid]),
+    };
+    let units = b.choices.size(20);
+    let width = gates * units;
+    let bias_shape = match reset_after {
+        true => vec![2, width],
+        false => vec![width],
+    };
+    Some(Recurrent {
+        kernel: weight(b, &[channels, width], near_one(channels), 0.0),
+        recurrent_kernel: weight(b, &[units, width], near_one(units) / 3.0, 0.0),
+        bias: optional(&mut b.choices).then(|| weight(b, &bias_shape, 0.5, 0.0)),
+        activation: cell,
+        recurrent_activation: gate,
+        return_sequences: b.choices.flag(),
+        go_backwards: b.choices.flag(),
+    })
+}
+
+fn reshape(c: &mut Choices, x: &[usize]) -> Vec<Option<usize>> {
+    let total: usize = x.iter().product();
+    let mut shape = match c.within(0..=2) {
+        0 => vec![total],
+        1 => {
+            let mut shape = x.to_vec();
+            shape.reverse();
+            shape
+        }
+        _ => {
+            let divisors: Vec<usize> = (1..=total).filter(|d| total.is_multiple_of(*d)).collect();
+            let d = c.pick(&divisors);
+            vec![d, 1, total / d]
+        }
+    }
+    .into_iter()
+    .map(Some)
+    .collect::<Vec<_>>();
+    if c.flag() {
+        let open = c.within(0..=shape.len() - 1);
+        shape[open] = None;
+    }
+    shape
+}
+
+fn permutation(c: &mut Choices, rank: usize) -> Vec<usize> {
+    let mut left: Vec<usize> = (0..rank).collect();
+    (0..rank)
+        .map(|_| {
+            let i = c.within(0..=left.len() - 1);
+            left.remove(i)
+        })
+        .collect()
+}
+
+/// A layer of this kind with random options and weights for inputs of these shapes, or `None` if
+/// it cannot take them.
+pub fn layer(kind: Kind, b: &mut Builder, inputs: &[Vec<usize>]) -> Option<Layer> {
+    let x = &inputs[0][..];
+    let spatial = x.len().checked_sub(1)?;
+    let windowed = (1..=2).contains(&spatial);
+    let channels = x[spatial];
+    let layer = match kind {
+        Kind::Conv => return conv(b, x),
+        Kind::Pool if windowed => {
+            let (size, strides) = window(&mut b.choices, x.len());
+            Layer::Pool(Pool {
+                kind: b.choices.pick(&[PoolKind::Max, PoolKind::Average]),
+                size,
+                strides,
+                padding: padding(&mut b.choices, &x[..spatial], size, false),
+            })
+        }
+        Kind::GlobalPool if windowed => Layer::GlobalPool {
+            kind: b.choices.pick(&[PoolKind::Max, PoolKind::Average]),
+            keep_dims: b.choices.flag(),
+        },
+        Kind::Upsample if spatial == 2 => Layer::Upsample {
+            factor: [b.choices.within(1..=5), b.choices.within(1..=5)],
+            interpolation: b.choices.pick(&[
+                Interpolation::Nearest,
+                Interpolation::BilinearLegacy,
+                Interpolation::BilinearHalfPixel,
+            ]),
+        },
+        Kind::ZeroPad if spatial == 2 => {
+            let [top, bottom, left, right] = [(); 4].map(|()| b.choices.within(0..=3));
+            Layer::ZeroPad {
+                top,
+                bottom,
+                left,
+                right,
+            }
+        }
+        Kind::BatchNorm => Layer::BatchNorm(BatchNorm {
+            gamma: b.choices.flag().then(|| weight(b, &[channels], 0.5, 1.0)),
+            beta: b.choices.flag().then(|| weight(b, &[channels], 0.5, 0.0)),
+            mean: weight(b, &[channels], 0.5, 0.0),
+            variance: weight(b, &[channels], 0.8, 1.125),
+            epsilon: b.choices.pick(&[1e-3, 1e-5, 0.1]),
+        }),
+        Kind::Dense => {
+            let units = b.choices.size(40);
+            let jumps = b.dyadic;
+            Layer::Dense {
+                kernel: weight(b, &[channels, units], near_one(channels), 0.0),
+                bias: optional(&mut b.choices).then(|| weight(b, &[units], 0.5, 0.0)),
+                activation: activation(&mut b.choices, jumps),
+            }
+        }
+        Kind::Lstm => Layer::Lstm(recurrent(b, x, 4, false)?),
+        Kind::Gru => {
+            let reset_after = b.choices.flag();
+            Layer::Gru {
+                recurrent: recurrent(b, x, 3, reset_after)?,
+                reset_after,
+            }
+        }
+        Kind::Reverse => Layer::Reverse,
+        Kind::Flatten => Layer::Flatten,
+        Kind::Reshape => Layer::Reshape {
+            shape: reshape(&mut b.choices, x),
+        },
+        Kind::Permute => Layer::Permute {
+            order: permutation(&mut b.choices, x.len()),
+        },
+        Kind::RepeatVector if x.len() == 1 => Layer::RepeatVector {
+            count: b.choices.size(9),
+        },
+        Kind::Concat => {
+            let differs = |&d: &usize| inputs.iter().any(|s| s[d] != x[d]);
+            let axis = (0..x.len()).find(differs);
+            Layer::Concat {
+                axis: axis.unwrap_or_else(|| b.choices.within(0..=x.len() - 1)),
+            }
+        }
+        Kind::Merge => {
+            let ops = [
+                MergeOp::Add,
+                MergeOp::Multiply,
+                MergeOp::Average,
+                MergeOp::Maximum,
+                MergeOp::Minimum,
+                MergeOp::Subtract,
+            ];
+            let usable = if inputs.len() == 2 { 6 } else { 5 };
+            Layer::Merge {
+                op: b.choices.pick(&ops[..usable]),
+            }
+        }
+        Kind::Dropout => Layer::Dropout(Dropout {
+            rate: b.choices.pick(&[0.5, 0.3, 0.1, 0.0]),
+            forced: optional(&mut b.choices),
+            per_channel: b.choices.flag(),
+        }),
+        // A jump is no trouble here: nothing is computed, and so rounded, before it.
+        Kind::Activation => Layer::Activation(activation(&mut b.choices, true)),
+        Kind::Softmax => Layer::Softmax {
+            axis: b.choices.within(0..=x.len() - 1),
+        },
+        Kind::PRelu => {
+            let shape = stretchable(&mut b.choices, x);
+            Layer::PRelu {
+                alpha: weight(b, &shape, 1.0, 0.0),
+            }
+        }
+        Kind::SumAxis if x.len() > 1 => Layer::SumAxis {
+            axis: b.choices.within(0..=x.len() - 1),
+        },
+        Kind::SpatialMultiply if inputs.len() == 2 => Layer::SpatialMultiply,
+        Kind::ChannelMultiply if inputs.len() == 2 => Layer::ChannelMultiply,
+        Kind::Pool
+        | Kind::GlobalPool
+        | Kind::Upsample
+        | Kind::ZeroPad
+        | Kind::RepeatVector
+        | Kind::SumAxis
+        | Kind::SpatialMultiply
+        | Kind::ChannelMultiply => return None,
+    };
+    debug_assert_eq!(kind_of(&layer), kind);
+    Some(layer)
+}
