@@ -18,10 +18,14 @@ pub struct Estimate {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prediction {
     /// One weight per emotion, in the order of [`BundleInfo::emotions`]; the means sum to 1.
+    ///
+    /// [`BundleInfo::emotions`]: crate::nn::model::BundleInfo::emotions
     pub emotions: Vec<Estimate>,
     pub age: Age,
     /// One weight in [0, 1] per gender, in the order of [`BundleInfo::genders`]: the mean over the
     /// windows of independent sigmoids, so their sum is only close to 1.
+    ///
+    /// [`BundleInfo::genders`]: crate::nn::model::BundleInfo::genders
     pub gender: Vec<f64>,
     /// What the window networks said about each stretch of time.
     pub windows: Vec<Window>,

@@ -1,1 +1,207 @@
-//! (under construction)
+//! From predictions to what is shown: a table for people, JSON and CSV for programs, and the object
+//! that the system of 2020 answered with.
+//!
+//! [`inputs`] finds the recordings that were asked for, [`batch`] recognises them in parallel,
+//! [`Reporter`] turns each outcome into text and [`sink`] puts the text where it belongs.
+
+pub mod batch;
+pub mod codes;
+mod csv;
+pub mod inputs;
+mod json;
+pub mod sink;
+mod table;
+
+use crate::nn::model::BundleInfo;
+use crate::prediction::{Age, AgeGroup, Prediction};
+
+/// What every answer has to be read with.
+pub const NOTICE: &str = "A voice-based estimate of how a recording sounds; \
+                          not to be used for decisions about people.";
+
+/// How answers are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// One document with everything; `docs/json.md` describes it.
+    Json,
+    /// The same records, one per line.
+    Jsonl,
+    /// A header and one row per recording.
+    Csv,
+    /// The object of the system of 2020, one per line.
+    Codes,
+}
+
+/// Why a model's answers cannot be written in a format.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReportError {
+    #[error(
+        "the model {model:?} has no {kind} named {label:?}, which the format codes needs (it has {has}); use another format"
+    )]
+    MissingLabel {
+        model: String,
+        kind: &'static str,
+        label: &'static str,
+        has: String,
+    },
+    #[error(
+        "the model {model:?} has two outputs named {label:?}; give each a name of its own and convert it again"
+    )]
+    RepeatedLabel { model: String, label: String },
+}
+
+/// Writes the answers of one model in one format.
+///
+/// The text of [`Reporter::begin`], of [`Reporter::recording`] for each recording in order and of
+/// [`Reporter::end`], one after the other, is the whole output.
+#[derive(Debug, Clone)]
+pub struct Reporter {
+    format: Format,
+    context: Context,
+    codes: Option<codes::Codes>,
+    written: usize,
+}
+
+/// What answers are written with besides themselves.
+#[derive(Debug, Clone)]
+struct Context {
+    model: String,
+    identity: String,
+    emotions: Vec<String>,
+    genders: Vec<String>,
+}
+
+impl Reporter {
+    /// For the answers of the model that `info` describes; `identity` is [`Model::identity`].
+    ///
+    /// # Errors
+    /// When two of the model's labels are the same, or it has no such label as the format needs.
+    ///
+    /// [`Model::identity`]: crate::nn::Model::identity
+    pub fn new(format: Format, info: &BundleInfo, identity: &str) -> Result<Self, ReportError> {
+        let labels: Vec<&String> = info.emotions.iter().chain(&info.genders).collect();
+        for (i, label) in labels.iter().enumerate() {
+            if labels[..i].contains(label) {
+                return Err(ReportError::RepeatedLabel {
+                    model: info.name.clone(),
+                    label: label.to_string(),
+                });
+            }
+        }
+        let codes = match format {
+            Format::Codes => Some(codes::Codes::new(info)?),
+            _ => None,
+        };
+        Ok(Self {
+            format,
+            context: Context {
+                model: info.name.clone(),
+                identity: identity.into(),
+                emotions: info.emotions.clone(),
+                genders: info.genders.clone(),
+            },
+            codes,
+            written: 0,
+        })
+    }
+
+    /// What comes before the first recording.
+    pub fn begin(&self) -> String {
+        match self.format {
+            Format::Json => "{\"results\": [".into(),
+            Format::Csv => csv::header(&self.context),
+            Format::Table | Format::Jsonl | Format::Codes => String::new(),
+        }
+    }
+
+    /// One recording: its answer, or why there is none.
+    pub fn recording(&mut self, file: &str, outcome: Result<&Prediction, &str>) -> String {
+        let first = self.written == 0;
+        self.written += 1;
+        let broken;
+        let outcome = match outcome {
+            Ok(prediction) if !is_finite(prediction) => {
+                broken = not_finite(file);
+                Err(&*broken)
+            }
+            other => other,
+        };
+        match (self.format, outcome) {
+            (Format::Table, outcome) => table::block(&self.context, file, outcome, first),
+            (Format::Json, outcome) => {
+                let comma = if first { "" } else { "," };
+                format!("{comma}\n{}", json::line(&self.context, file, outcome))
+            }
+            (Format::Jsonl, outcome) => json::line(&self.context, file, outcome) + "\n",
+            (Format::Csv, outcome) => csv::row(&self.context, file, outcome),
+            (Format::Codes, Ok(prediction)) => {
+                let codes = self.codes.as_ref().expect("made for this format");
+                codes.object(prediction) + "\n"
+            }
+            (Format::Codes, Err(error)) => codes::failure(file, error) + "\n",
+        }
+    }
+
+    /// What comes after the last recording.
+    pub fn end(&self) -> String {
+        match self.format {
+            Format::Json if self.written == 0 => "]}\n".into(),
+            Format::Json => "\n]}\n".into(),
+            Format::Table if self.written > 0 => format!("\n{NOTICE}\n"),
+            _ => String::new(),
+        }
+    }
+}
+
+/// Whether every number of an answer is finite: the only kind that is written.
+fn is_finite(p: &Prediction) -> bool {
+    let spans = p.voice.speech.iter().chain([&p.voice.analysed]);
+    p.emotions
+        .iter()
+        .flat_map(|e| [e.mean, e.std])
+        .chain([p.age.years, p.age.spread, p.voice.duration, p.voice.voiced])
+        .chain(p.gender.iter().copied())
+        .chain(spans.flat_map(|s| [s.start, s.end]))
+        .chain(p.windows.iter().flat_map(|w| {
+            [w.age, w.time.start, w.time.end]
+                .into_iter()
+                .chain(w.emotions.iter().copied())
+                .chain(w.gender.iter().copied())
+                .chain(w.attention.iter().copied())
+        }))
+        .all(f64::is_finite)
+}
+
+fn not_finite(subject: &str) -> String {
+    format!(
+        "{subject}: the model gives numbers that are not finite for this recording; use another model"
+    )
+}
+
+impl Context {
+    /// The name of an answer's largest emotion weight.
+    fn strongest(&self, prediction: &Prediction) -> &str {
+        self.emotions
+            .get(prediction.strongest_emotion())
+            .map_or("", |name| name)
+    }
+}
+
+/// The name of an age group, for people and programs alike.
+fn group_name(age: Age) -> &'static str {
+    match age.group() {
+        AgeGroup::Under20 => "under 20",
+        AgeGroup::From20To29 => "20-29",
+        AgeGroup::From30To39 => "30-39",
+        AgeGroup::From40 => "40+",
+    }
+}
+
+/// `text` without characters that steer a terminal.
+pub fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{FFFD}' } else { c })
+        .collect()
+}

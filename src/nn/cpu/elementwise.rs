@@ -1,6 +1,7 @@
 //! Layers that treat every number by itself: merges, scales, sums over one dimension.
 
 use super::isa::{Isa, Kernel};
+use super::lanes::Lanes;
 use crate::nn::layer::MergeOp;
 
 /// How one input of a merge is read: for each output element the distance between neighbours
@@ -106,7 +107,7 @@ impl Kernel for ScaleShift<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const PIXELS: usize>(self) {
+    fn run<V: Lanes, const PIXELS: usize>(self) {
         let channels = self.scale.len();
         let shift = &self.shift[..channels];
         let rows = self.input.chunks_exact(channels);

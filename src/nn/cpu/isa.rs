@@ -1,5 +1,7 @@
 //! Which instructions the processor has, and how a kernel gets compiled for them.
 
+use super::lanes::{self, LANES, Lanes};
+
 /// Proof that the processor has a set of instructions: only [`Isa::available`] makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Isa(Kind);
@@ -14,14 +16,14 @@ enum Kind {
     Avx512,
 }
 
-/// A computation whose inner loops are written for arrays of lanes, so that the compiler turns
-/// them into the vector instructions of whatever instruction set it is compiled for.
+/// A computation that is compiled once for each instruction set.
 pub(crate) trait Kernel {
     type Output;
 
-    /// `PIXELS` is how many outputs of one lane block fit into the registers at once.
-    /// Implementations are `#[inline(always)]`.
-    fn run<const PIXELS: usize>(self) -> Self::Output;
+    /// `V` is a block of lanes in registers, `PIXELS` how many of them can be summed up at once.
+    /// Loops without `V` are turned into vector instructions by the compiler. Implementations are
+    /// `#[inline(always)]`.
+    fn run<V: Lanes, const PIXELS: usize>(self) -> Self::Output;
 }
 
 impl Isa {
@@ -61,7 +63,7 @@ impl Isa {
     #[inline]
     pub(crate) fn dispatch<K: Kernel>(self, kernel: K) -> K::Output {
         match self.0 {
-            Kind::Portable => kernel.run::<4>(),
+            Kind::Portable => kernel.run::<[f32; LANES], 4>(),
             // SAFETY: this value was made by `available`, after the processor said that it has
             // the features.
             #[cfg(target_arch = "x86_64")]
@@ -76,11 +78,11 @@ impl Isa {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn avx2<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<6>()
+    kernel.run::<lanes::Avx2, 6>()
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,avx512f,avx512vl")]
 fn avx512<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<12>()
+    kernel.run::<lanes::Avx512, 12>()
 }

@@ -4,6 +4,7 @@
 //! not depend on the platform's mathematics library. The rarer functions go through `f64`.
 
 use super::isa::{Isa, Kernel};
+use super::lanes::Lanes;
 use crate::nn::layer::Activation;
 
 /// `exp(x)` within 1 ULP; 0 below -104, infinity above 88.8.
@@ -84,7 +85,7 @@ impl Kernel for Apply<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const PIXELS: usize>(self) {
+    fn run<V: Lanes, const PIXELS: usize>(self) {
         apply(self.function, self.values);
     }
 }
@@ -197,7 +198,7 @@ impl Kernel for Softmax<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const PIXELS: usize>(self) {
+    fn run<V: Lanes, const PIXELS: usize>(self) {
         for row in self.values.chunks_exact_mut(self.last) {
             softmax_row(row);
         }

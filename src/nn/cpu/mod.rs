@@ -1,13 +1,14 @@
 //! The arithmetic of the layers on the CPU.
 //!
-//! Every output number has one accumulator that is fed in one fixed order, and every multiply-add
-//! is fused, on every instruction set. So all of them give the same bits, whatever the batch size
-//! or the number of threads.
+//! Every output number is summed up in one fixed order, and every multiply-add is fused, on every
+//! instruction set. So all of them give the same bits, whatever the batch size or the number of
+//! threads.
 
 pub(crate) mod conv;
 pub(crate) mod elementwise;
 pub(crate) mod gemm;
 mod isa;
+mod lanes;
 pub(crate) mod layout;
 pub(crate) mod math;
 pub(crate) mod pool;

@@ -1,6 +1,7 @@
 //! Pooling over windows and over everything.
 
 use super::isa::{Isa, Kernel};
+use super::lanes::Lanes;
 use crate::nn::layer::{Pool, PoolKind};
 use crate::nn::shape::window;
 
@@ -69,7 +70,7 @@ impl Kernel for Run<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const PIXELS: usize>(self) {
+    fn run<V: Lanes, const PIXELS: usize>(self) {
         let plan = self.plan;
         let [height, width, channels] = plan.input;
         let mut outputs = self.output.chunks_exact_mut(channels);

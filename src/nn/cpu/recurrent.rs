@@ -3,6 +3,7 @@
 
 use super::gemm::{Packed, Start, matmul};
 use super::isa::{Isa, Kernel};
+use super::lanes::Lanes;
 use super::math;
 use crate::nn::layer::Activation;
 
@@ -249,7 +250,7 @@ impl Kernel for LstmGates<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<const PIXELS: usize>(self) {
+    fn run<V: Lanes, const PIXELS: usize>(self) {
         let n = self.plan.units;
         let (input_forget, rest) = self.z.split_at_mut(2 * n);
         let (candidate, output) = rest.split_at_mut(n);

@@ -1,0 +1,105 @@
+//! Many recordings at once: recognised in parallel, handed on in order.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc;
+
+use rayon::prelude::*;
+
+use super::inputs::Input;
+use super::{is_finite, not_finite};
+use crate::nn::DropoutMode;
+use crate::prediction::Prediction;
+use crate::recognizer::{RecognizeError, Recognizer, Worker};
+
+/// Outcomes that may wait to be handed on, per thread, before the threads wait too.
+const WAITING_PER_THREAD: usize = 4;
+
+/// Why nothing can be recognised.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start {threads} threads: {source}; ask for fewer")]
+pub struct BatchError {
+    threads: usize,
+    source: rayon::ThreadPoolBuildError,
+}
+
+/// The answer for one recording, or a message that names it and says why there is none.
+pub type Outcome = Result<Prediction, String>;
+
+/// Threads that recognise recordings, each with buffers of its own.
+#[derive(Debug)]
+pub struct Batch<'r> {
+    recognizer: &'r Recognizer,
+    dropout: DropoutMode,
+    pool: rayon::ThreadPool,
+}
+
+impl<'r> Batch<'r> {
+    /// # Errors
+    /// When the operating system does not give that many threads.
+    pub fn new(
+        recognizer: &'r Recognizer,
+        dropout: DropoutMode,
+        threads: usize,
+    ) -> Result<Self, BatchError> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .map_err(|source| BatchError { threads, source })?;
+        Ok(Self {
+            recognizer,
+            dropout,
+            pool,
+        })
+    }
+
+    /// Recognises `inputs` and hands each outcome to `each`, in the order of the inputs and as soon
+    /// as those before it are done. An answer does not depend on the number of threads.
+    ///
+    /// # Errors
+    /// The first error of `each`; the recordings after it are not begun.
+    pub fn run<E: Send>(
+        &self,
+        inputs: &[Input],
+        mut each: impl FnMut(&Input, Outcome) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let waiting = self.pool.current_num_threads() * WAITING_PER_THREAD;
+        let (sender, receiver) = mpsc::sync_channel(waiting);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                self.pool.install(|| {
+                    // A bridge hands out the recordings one by one in order, so that what comes
+                    // first is also finished early.
+                    let numbered = inputs.iter().enumerate().par_bridge();
+                    // A failed send means that `each` gave up and returned its error.
+                    let _ = numbered
+                        .map_init(
+                            || self.recognizer.worker(),
+                            |worker, (i, input)| (i, self.outcome(worker, input)),
+                        )
+                        .try_for_each_with(sender, |sender, done| sender.send(done).map_err(drop));
+                })
+            });
+            let mut early = BTreeMap::new();
+            let mut next = 0;
+            for (i, outcome) in receiver {
+                early.insert(i, outcome);
+                while let Some(outcome) = early.remove(&next) {
+                    each(&inputs[next], outcome)?;
+                    next += 1;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn outcome(&self, worker: &mut Worker<'_>, input: &Input) -> Outcome {
+        let subject = input.subject();
+        let recording = input.read().map_err(|e| e.to_string())?;
+        match worker.recognize(&recording, subject, &self.dropout) {
+            Ok(prediction) if is_finite(&prediction) => Ok(prediction),
+            Ok(_) => Err(not_finite(subject)),
+            Err(error @ RecognizeError::Run(_)) => Err(format!("{subject}: {error}")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The record of one recording. `docs/json.md` describes every name in it.
+
+use std::ops::Range;
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use super::{Context, NOTICE, group_name};
+use crate::nn::DropoutMode;
+use crate::prediction::{ATTENTION_CELL, Prediction, Warning, Window};
+
+/// The record of one recording, as one line without its end.
+pub fn line(context: &Context, file: &str, outcome: Result<&Prediction, &str>) -> String {
+    let text = match outcome {
+        Ok(prediction) => serde_json::to_string(&record(context, file, prediction)),
+        Err(error) => serde_json::to_string(&Failure { error, file }),
+    };
+    text.expect("all keys are strings")
+}
+
+#[derive(Serialize)]
+struct Failure<'a> {
+    error: &'a str,
+    file: &'a str,
+}
+
+#[derive(Serialize)]
+struct Record<'a> {
+    file: &'a str,
+    emotions: ByName<'a, Estimate>,
+    strongest: &'a str,
+    age: Age,
+    gender: ByName<'a, f64>,
+    voice: Voice<'a>,
+    timeline: Vec<TimelineWindow<'a>>,
+    model: Model<'a>,
+    dropout: Dropout,
+    warnings: Vec<WarningRecord>,
+    notice: &'static str,
+}
+
+/// Values under their labels, in the model's order.
+struct ByName<'a, T>(&'a [String], Vec<T>);
+
+impl<T: Serialize> Serialize for ByName<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in self.0.iter().zip(&self.1) {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+#[derive(Serialize)]
+struct Estimate {
+    mean: f64,
+    std: f64,
+}
+
+#[derive(Serialize)]
+struct Age {
+    years: f64,
+    spread: f64,
+    group: &'static str,
+}
+
+#[derive(Serialize)]
+struct Span {
+    start: f64,
+    end: f64,
+}
+
+impl From<&Range<f64>> for Span {
+    fn from(range: &Range<f64>) -> Self {
+        Self {
+            start: range.start,
+            end: range.end,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Voice<'a> {
+    duration: f64,
+    sample_rate: u32,
+    channels: u32,
+    format: &'a str,
+    analysed: Span,
+    trimmed: bool,
+    voiced: f64,
+    speech: Vec<Span>,
+}
+
+#[derive(Serialize)]
+struct TimelineWindow<'a> {
+    #[serde(flatten)]
+    time: Span,
+    emotions: ByName<'a, f64>,
+    age: f64,
+    gender: ByName<'a, f64>,
+    attention: Option<Attention<'a>>,
+}
+
+#[derive(Serialize)]
+struct Attention<'a> {
+    cell_seconds: f64,
+    weights: &'a [f64],
+}
+
+#[derive(Serialize)]
+struct Model<'a> {
+    name: &'a str,
+    sha256: &'a str,
+}
+
+#[derive(Serialize)]
+struct Dropout {
+    mode: &'static str,
+    draws: Option<u32>,
+    seed: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct WarningRecord {
+    code: &'static str,
+    message: String,
+}
+
+fn record<'a>(context: &'a Context, file: &'a str, p: &'a Prediction) -> Record<'a> {
+    let estimate = |e: &crate::prediction::Estimate| Estimate {
+        mean: e.mean,
+        std: e.std,
+    };
+    Record {
+        file,
+        emotions: ByName(&context.emotions, p.emotions.iter().map(estimate).collect()),
+        strongest: context.strongest(p),
+        age: Age {
+            years: p.age.years,
+            spread: p.age.spread,
+            group: group_name(p.age),
+        },
+        gender: ByName(&context.genders, p.gender.clone()),
+        voice: Voice {
+            duration: p.voice.duration,
+            sample_rate: p.voice.sample_rate,
+            channels: p.voice.channels,
+            format: &p.voice.format,
+            analysed: (&p.voice.analysed).into(),
+            trimmed: p.voice.trimmed,
+            voiced: p.voice.voiced,
+            speech: p.voice.speech.iter().map(Span::from).collect(),
+        },
+        timeline: p.windows.iter().map(|w| window(context, w)).collect(),
+        model: Model {
+            name: &context.model,
+            sha256: &context.identity,
+        },
+        dropout: dropout(&p.dropout),
+        warnings: p.warnings.iter().map(warning).collect(),
+        notice: NOTICE,
+    }
+}
+
+fn window<'a>(context: &'a Context, window: &'a Window) -> TimelineWindow<'a> {
+    TimelineWindow {
+        time: (&window.time).into(),
+        emotions: ByName(&context.emotions, window.emotions.clone()),
+        age: window.age,
+        gender: ByName(&context.genders, window.gender.clone()),
+        attention: (!window.attention.is_empty()).then_some(Attention {
+            cell_seconds: ATTENTION_CELL,
+            weights: &window.attention,
+        }),
+    }
+}
+
+fn dropout(mode: &DropoutMode) -> Dropout {
+    let (mode, draws, seed) = match mode {
+        DropoutMode::Off => ("off", None, None),
+        DropoutMode::Draws { n, seed } => ("draws", Some(n.get()), Some(*seed)),
+        DropoutMode::Masks(_) => ("masks", None, None),
+    };
+    Dropout { mode, draws, seed }
+}
+
+fn warning(warning: &Warning) -> WarningRecord {
+    WarningRecord {
+        code: warning.code(),
+        message: warning.to_string(),
+    }
+}

@@ -1,0 +1,198 @@
+//! Where the text goes: standard output or a file that appears only when it is complete.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Why the output cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    #[error("the output {0} is one of the files that are read; give another name after -o")]
+    IsInput(String),
+    #[error("the output {0} is a folder; give the name of a file in it after -o")]
+    IsFolder(String),
+    #[error("the output {0} is no file name; give one after -o")]
+    NoName(String),
+    #[error("cannot write the output {file}: {source}")]
+    Write { file: String, source: io::Error },
+}
+
+impl SinkError {
+    /// Whether the program that reads the output has stopped reading, which is its good right.
+    pub fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Write { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+/// Takes text. A file is written under a neighbouring name first and renamed by [`Sink::finish`];
+/// without that, the neighbour is removed and an older file of that name stays as it was.
+#[derive(Debug)]
+pub struct Sink {
+    name: String,
+    target: Target,
+}
+
+#[derive(Debug)]
+enum Target {
+    Stdout(io::Stdout),
+    /// Something that is no regular file, such as a device or a named pipe.
+    Device(File),
+    File {
+        file: File,
+        partial: PathBuf,
+        path: PathBuf,
+    },
+    Finished,
+}
+
+impl Sink {
+    /// To standard output.
+    pub fn stdout() -> Self {
+        Self {
+            name: "to standard output".into(),
+            target: Target::Stdout(io::stdout()),
+        }
+    }
+
+    /// To the file `path`, which must be none of `read`.
+    ///
+    /// # Errors
+    /// When it is one of those, is a folder, or cannot be created.
+    pub fn file<'a>(
+        path: &Path,
+        read: impl IntoIterator<Item = &'a Path>,
+    ) -> Result<Self, SinkError> {
+        let name = path.display().to_string();
+        let fail = |source| SinkError::Write {
+            file: name.clone(),
+            source,
+        };
+        // Through links, so that a link to a file that is read is that file.
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        if path.is_dir() {
+            return Err(SinkError::IsFolder(name));
+        }
+        let Some(file_name) = path.file_name() else {
+            return Err(SinkError::NoName(name));
+        };
+        let is_output = |input: &Path| input.canonicalize().is_ok_and(|input| input == path);
+        if path.exists() && read.into_iter().any(is_output) {
+            return Err(SinkError::IsInput(name));
+        }
+        let target = if path.exists() && !path.is_file() {
+            Target::Device(File::options().write(true).open(&path).map_err(fail)?)
+        } else {
+            let mut partial_name = OsString::from(".");
+            partial_name.push(file_name);
+            partial_name.push(format!(".{}.partial", std::process::id()));
+            let partial = path.with_file_name(partial_name);
+            let file = File::create_new(&partial).map_err(fail)?;
+            Target::File {
+                file,
+                partial,
+                path,
+            }
+        };
+        Ok(Self { name, target })
+    }
+
+    /// Writes `text` through to its reader.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&mut self, text: &str) -> Result<(), SinkError> {
+        match &mut self.target {
+            Target::Stdout(out) => out.write_all(text.as_bytes()).and_then(|()| out.flush()),
+            Target::Device(file) | Target::File { file, .. } => file.write_all(text.as_bytes()),
+            Target::Finished => Ok(()),
+        }
+        .map_err(|source| self.fail(source))
+    }
+
+    /// Completes the output.
+    ///
+    /// # Errors
+    /// When the file cannot get its name.
+    pub fn finish(mut self) -> Result<(), SinkError> {
+        if let Target::File { partial, path, .. } = &self.target {
+            std::fs::rename(partial, path).map_err(|source| self.fail(source))?;
+            self.target = Target::Finished;
+        }
+        Ok(())
+    }
+
+    fn fail(&self, source: io::Error) -> SinkError {
+        SinkError::Write {
+            file: self.name.clone(),
+            source,
+        }
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        if let Target::File { partial, .. } = &self.target {
+            // Nothing can be done about a file that does not let itself be removed.
+            let _ = std::fs::remove_file(partial);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(dir)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_appears_when_it_is_complete() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.csv");
+        std::fs::write(&path, "old").unwrap();
+        let mut sink = Sink::file(&path, []).unwrap();
+        sink.write("half").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
+        drop(sink);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(names(dir.path()), ["out.csv"]);
+        let mut sink = Sink::file(&path, []).unwrap();
+        sink.write("new").unwrap();
+        sink.write("er").unwrap();
+        sink.finish().unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "newer");
+        assert_eq!(names(dir.path()), ["out.csv"]);
+    }
+
+    #[test]
+    fn what_is_read_is_not_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let wav = dir.path().join("a.wav");
+        std::fs::write(&wav, "sound").unwrap();
+        let roundabout = dir.path().join(".").join("a.wav");
+        let refused = Sink::file(&roundabout, [&*wav]).unwrap_err();
+        assert!(matches!(refused, SinkError::IsInput(_)), "{refused}");
+        let refused = Sink::file(dir.path(), []).unwrap_err();
+        assert!(matches!(refused, SinkError::IsFolder(_)), "{refused}");
+        let refused = Sink::file(&dir.path().join("none/out"), []).unwrap_err();
+        assert!(refused.to_string().contains("none"), "{refused}");
+        assert_eq!(names(dir.path()), ["a.wav"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_device_is_written_to_and_not_replaced() {
+        let null = Path::new("/dev/null");
+        let mut sink = Sink::file(null, []).unwrap();
+        sink.write("gone").unwrap();
+        sink.finish().unwrap();
+        assert!(!null.is_file());
+    }
+}

@@ -1,0 +1,126 @@
+//! One block of text per recording, for people.
+
+use std::fmt::Write;
+use std::ops::Range;
+
+use super::{Context, group_name, printable};
+use crate::nn::DropoutMode;
+use crate::prediction::Prediction;
+
+/// Characters of a bar that stands for 100 %.
+const BAR: usize = 40;
+/// Left edge of what is said, after its heading.
+const INDENT: usize = 11;
+
+/// The block of one recording; blocks are separated by an empty line.
+pub fn block(
+    context: &Context,
+    file: &str,
+    outcome: Result<&Prediction, &str>,
+    first: bool,
+) -> String {
+    let mut text = String::new();
+    if !first {
+        text.push('\n');
+    }
+    text.push_str(&printable(file));
+    text.push('\n');
+    match outcome {
+        Ok(prediction) => answer(&mut text, context, prediction),
+        Err(error) => row(&mut text, "error", &printable(error)),
+    }
+    text
+}
+
+fn row(text: &mut String, heading: &str, said: &str) {
+    writeln!(text, "  {heading:<width$}{said}", width = INDENT - 2)
+        .expect("a string takes everything");
+}
+
+fn answer(text: &mut String, context: &Context, p: &Prediction) {
+    emotions(text, context, p);
+    let mut age = format!("{:.1} years", p.age.years);
+    if p.windows.len() > 1 {
+        let windows = p.windows.len();
+        age += &format!(" ± {:.1} over {windows} windows", p.age.spread);
+    }
+    row(text, "age", &format!("{age}, group {}", group_name(p.age)));
+    let mut genders: Vec<(&String, f64)> = context
+        .genders
+        .iter()
+        .zip(p.gender.iter().copied())
+        .collect();
+    genders.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let genders: Vec<String> = genders
+        .iter()
+        .map(|(name, share)| format!("{} {:.1} %", printable(name), share * 100.0))
+        .collect();
+    let genders = genders.join(", ");
+    row(text, "gender", &format!("{genders} (voice-based estimate)"));
+    row(text, "voice", &voice(p));
+    for warning in &p.warnings {
+        row(text, "warning", &warning.to_string());
+    }
+}
+
+/// Strongest first: which emotion it is matters more than where it stands in the model.
+fn emotions(text: &mut String, context: &Context, p: &Prediction) {
+    let names: Vec<String> = context.emotions.iter().map(|n| printable(n)).collect();
+    let width = names.iter().map(|n| n.chars().count()).max().unwrap_or(0);
+    let mut order: Vec<usize> = (0..p.emotions.len()).collect();
+    order.sort_by(|&a, &b| p.emotions[b].mean.total_cmp(&p.emotions[a].mean));
+    let draws = match &p.dropout {
+        DropoutMode::Draws { n, .. } if n.get() > 1 => Some(n.get()),
+        _ => None,
+    };
+    for (place, &i) in order.iter().enumerate() {
+        let estimate = p.emotions[i];
+        let percent = estimate.mean * 100.0;
+        let deviation = match draws {
+            Some(_) => format!(" ± {:>4.1}", estimate.std * 100.0),
+            None => String::new(),
+        };
+        let heading = if place == 0 { "emotion" } else { "" };
+        let said = format!(
+            "{:<width$}  {percent:>5.1} %{deviation}  {}",
+            names[i],
+            bar(estimate.mean)
+        );
+        row(text, heading, said.trim_end());
+    }
+    if let Some(n) = draws {
+        row(
+            text,
+            "",
+            &format!("(± over {n} random draws of the network)"),
+        );
+    }
+}
+
+/// A bar in steps of an eighth of a character.
+fn bar(share: f64) -> String {
+    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    let eighths = (share.clamp(0.0, 1.0) * (BAR * 8) as f64).round() as usize;
+    "█".repeat(eighths / 8) + EIGHTHS[eighths % 8]
+}
+
+fn voice(p: &Prediction) -> String {
+    let voice = &p.voice;
+    let span = |s: &Range<f64>| format!("{:.2} to {:.2} s", s.start, s.end);
+    let analysed = match voice.trimmed {
+        true => format!("analysed {}", span(&voice.analysed)),
+        false => "analysed all of it".into(),
+    };
+    let channels = match voice.channels {
+        1 => "mono".into(),
+        2 => "stereo".into(),
+        n => format!("{n} channels"),
+    };
+    format!(
+        "{:.2} s voiced of {:.2} s, {analysed}; {}, {} Hz, {channels}",
+        voice.voiced,
+        voice.duration,
+        printable(&voice.format),
+        voice.sample_rate,
+    )
+}

@@ -1,0 +1,202 @@
+//! What the program `infer` says when something is wrong.
+
+#[path = "common/infer.rs"]
+mod infer;
+#[path = "common/model.rs"]
+mod model;
+
+use infer::{Place, files};
+use maeum::nn::bundle;
+use maeum::nn::model::BundleInfo;
+use serde_json::Value;
+
+/// A bad recording, what its message says besides its name, and what it says to do.
+type Bad = (&'static str, &'static str, &'static str);
+
+const BAD: [Bad; 14] = [
+    ("gone.wav", "no such file", "check the path"),
+    ("empty.wav", "empty", "again"),
+    ("cut.wav", "cut short", "again"),
+    ("text.wav", "not a recording", "WAV, FLAC"),
+    ("nothing.wav", "no audio samples", "again"),
+    ("short.wav", "too short", "are needed"),
+    ("silence.wav", "digital silence", "record again"),
+    ("dither.wav", "digital silence", "record again"),
+    ("nan.wav", "not a finite number", "export it again"),
+    ("infinite.wav", "not a finite number", "export it again"),
+    ("rate0.wav", "sample rate of 0 Hz", "export it again"),
+    (
+        "rate4g.wav",
+        "sample rate of 4294967295 Hz",
+        "export it again",
+    ),
+    ("absurd.wav", "claims 4294967280 bytes", "again"),
+    ("absurd.flac", "damaged audio", "again"),
+];
+
+fn write_bad(place: &Place) {
+    const PCM: u16 = 1;
+    const FLOAT: u16 = 3;
+    let write = |name: &str, bytes: &[u8]| std::fs::write(place.path(name), bytes).unwrap();
+    let good = std::fs::read(place.path("c.wav")).unwrap();
+    write("empty.wav", b"");
+    write("cut.wav", &good[..30]);
+    write(
+        "text.wav",
+        b"Dear reader, this is a letter and not a recording at all.\n",
+    );
+    place.raw_wav("nothing.wav", PCM, 16_000, 16, b"");
+    // 20 ms.
+    place.raw_wav("short.wav", PCM, 16_000, 16, &good[1044..1044 + 640]);
+    place.raw_wav("silence.wav", PCM, 16_000, 16, &[0; 64_000]);
+    let dither = |i: u64| (model::noise(1, i) * 1.9) as i16;
+    let dither: Vec<u8> = (0..32_000).flat_map(|i| dither(i).to_le_bytes()).collect();
+    place.raw_wav("dither.wav", PCM, 16_000, 16, &dither);
+    let mut floats = model::speech_like(2.0, 16_000, 120.0);
+    for (name, bad) in [("nan.wav", f32::NAN), ("infinite.wav", f32::NEG_INFINITY)] {
+        floats[10_000] = bad;
+        let data: Vec<u8> = floats.iter().flat_map(|x| x.to_le_bytes()).collect();
+        place.raw_wav(name, FLOAT, 16_000, 32, &data);
+    }
+    place.raw_wav("rate0.wav", PCM, 0, 16, &good[44..]);
+    place.raw_wav("rate4g.wav", PCM, u32::MAX, 16, &good[44..]);
+    let mut absurd = good.clone();
+    absurd[16..20].copy_from_slice(&0xFFFF_FFF0u32.to_le_bytes());
+    write("absurd.wav", &absurd);
+    // A first metadata block of 16 MiB that is not there.
+    write("absurd.flac", b"fLaC\x00\xFF\xFF\xFF\x10\x00\x10\x00");
+}
+
+#[test]
+fn every_bad_recording_is_named_with_a_way_out() {
+    let place = Place::new();
+    write_bad(&place);
+    for (name, wrong, way_out) in BAD {
+        let run = place.infer(&["--format", "jsonl", name]).expect(1);
+        let lines = run.lines();
+        let keys: Vec<&String> = lines[0].as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["error", "file"], "{run:?}");
+        assert_eq!(lines[0]["file"], name);
+        let error = lines[0]["error"].as_str().unwrap();
+        assert!(error.starts_with(&format!("{name}: ")), "{error}");
+        assert!(error.contains(wrong) && error.contains(way_out), "{error}");
+        assert_eq!(run.err, format!("infer: {error}\n"));
+    }
+}
+
+#[test]
+fn one_bad_recording_does_not_stop_the_others() {
+    let place = Place::new();
+    write_bad(&place);
+    let mut arguments = vec!["c.wav"];
+    for (name, ..) in BAD {
+        arguments.extend([name, "c.wav"]);
+    }
+    let with = |format| {
+        let run = place.infer(&[&["--format", format, "--dropout", "2"], &arguments[..]].concat());
+        let run = run.expect(1);
+        assert!(
+            run.err.ends_with("infer: 14 of 29 recordings failed\n"),
+            "{}",
+            run.err
+        );
+        run
+    };
+    let check = |lines: &[Value]| {
+        assert_eq!(lines.len(), arguments.len());
+        for (line, name) in lines.iter().zip(&arguments) {
+            assert_eq!(line.get("error").is_some(), *name != "c.wav", "{line}");
+        }
+        assert!(lines.iter().step_by(2).all(|l| *l == lines[0]));
+    };
+    check(&with("codes").lines());
+    let jsonl = with("jsonl").lines();
+    check(&jsonl);
+    assert_eq!(files(&jsonl), arguments);
+    let document: Value = serde_json::from_str(&with("json").out).unwrap();
+    assert_eq!(document["results"], Value::from(jsonl));
+    let csv = with("csv");
+    assert_eq!(csv.out.lines().count(), 1 + arguments.len());
+    for (line, name) in csv.out.lines().skip(1).zip(&arguments) {
+        assert!(line.starts_with(&format!("{name},")), "{line}");
+        assert_eq!(line.ends_with(','), *name == "c.wav", "{line}");
+    }
+    let table = with("table").out;
+    assert_eq!(table.matches("\n  error  ").count(), BAD.len());
+    assert_eq!(
+        table.matches("\n  age  ").count(),
+        arguments.len() - BAD.len()
+    );
+}
+
+#[test]
+fn a_recording_cut_in_its_samples_is_analysed_with_a_warning() {
+    let place = Place::new();
+    let good = std::fs::read(place.path("b.wav")).unwrap();
+    std::fs::write(place.path("half.wav"), &good[..good.len() / 2]).unwrap();
+    let mut absurd = good.clone();
+    absurd[40..44].copy_from_slice(&0x7000_0000u32.to_le_bytes());
+    std::fs::write(place.path("absurd.wav"), absurd).unwrap();
+    for name in ["half.wav", "absurd.wav"] {
+        let record = &place.infer(&["--format", "jsonl", name]).expect(0).lines()[0];
+        assert_eq!(record["warnings"][0]["code"], "truncated", "{record}");
+    }
+}
+
+#[test]
+fn the_command_line_is_checked() {
+    let place = Place::new();
+    let run = place.bare(&["c.wav"]).expect(2);
+    for said in ["--model BUNDLE is needed", "convert "] {
+        assert!(run.err.contains(said), "{}", run.err);
+    }
+    for arguments in [
+        &["--dropout", "0", "c.wav"][..],
+        &["--dropout", "100001", "c.wav"],
+        &["--dropout", "some", "c.wav"],
+        &["--threads", "0", "c.wav"],
+        &["--seed", "-1", "c.wav"],
+        &["--format", "xml", "c.wav"],
+        &["--nonsense"],
+        &[],
+    ] {
+        let run = place.infer(arguments).expect(2);
+        assert_eq!(run.out, "");
+        assert!(run.err.contains("error:"), "{}", run.err);
+    }
+    let help = place.bare(&["--help"]).expect(0).out;
+    assert!(help.contains("not to be used for decisions"), "{help}");
+}
+
+#[test]
+fn a_bad_model_is_named() {
+    let place = Place::new();
+    let bytes = std::fs::read(place.path("model.safetensors")).unwrap();
+    std::fs::write(place.path("half.safetensors"), &bytes[..bytes.len() / 2]).unwrap();
+    std::fs::write(place.path("keras.h5"), b"\x89HDF\r\n\x1a\n").unwrap();
+    bundle::save(&model::single_network(), &place.path("single.safetensors")).unwrap();
+    let mut joyful = BundleInfo::reference_2020();
+    joyful.emotions[3] = "joy".into();
+    bundle::save(&model::speech_model(joyful), &place.path("joy.safetensors")).unwrap();
+    for (name, said) in [
+        ("gone.safetensors", "cannot read"),
+        ("half.safetensors", "convert"),
+        ("c.wav", "convert"),
+        ("keras.h5", "convert"),
+        ("single.safetensors", "no speech model"),
+        ("joy.safetensors", "\"happiness\""),
+    ] {
+        let run = place
+            .bare(&["--model", name, "--format", "codes", "c.wav"])
+            .expect(1);
+        assert!(
+            run.err.contains(name) && run.err.contains(said),
+            "{}",
+            run.err
+        );
+        assert_eq!(run.out, "");
+    }
+    place
+        .bare(&["--model", "joy.safetensors", "--format", "csv", "c.wav"])
+        .expect(0);
+}

@@ -1,0 +1,356 @@
+//! What each format makes of a fixed answer, compared with the files in `tests/snapshots`.
+//! `MAEUM_BLESS=1 cargo test --test report` writes them anew.
+
+mod common;
+
+use std::path::Path;
+
+use common::{Golden, all_recordings, reference_dir};
+use maeum::nn::DropoutMode;
+use maeum::nn::model::BundleInfo;
+use maeum::prediction::{Age, Estimate, Prediction, Voice, Warning, Window};
+use maeum::report::{Format, ReportError, Reporter};
+use serde_json::Value;
+
+const FORMATS: [(Format, &str); 5] = [
+    (Format::Table, "table.txt"),
+    (Format::Json, "json.json"),
+    (Format::Jsonl, "jsonl.jsonl"),
+    (Format::Csv, "csv.csv"),
+    (Format::Codes, "codes.txt"),
+];
+
+fn window(start: f64, attention: Vec<f64>) -> Window {
+    Window {
+        time: start..start + 2.0,
+        emotions: vec![0.25, 0.125, 0.125, 0.0625, 0.25, 0.0625, 0.125],
+        age: 28.5,
+        gender: vec![0.125, 0.875],
+        attention,
+    }
+}
+
+fn prediction() -> Prediction {
+    let means = [0.2007, 0.13969, 0.1317, 0.0768, 0.2603, 0.04421, 0.1466];
+    Prediction {
+        emotions: means
+            .iter()
+            .enumerate()
+            .map(|(i, &mean)| Estimate {
+                mean,
+                std: 0.01 + i as f64 / 1000.0,
+            })
+            .collect(),
+        age: Age {
+            years: 28.785_76,
+            spread: 1.25,
+        },
+        gender: vec![0.000_494_457_7, 0.999_494_6],
+        windows: vec![window(0.5, vec![0.5, 0.25, 0.25]), window(1.5, Vec::new())],
+        voice: Voice {
+            duration: 4.0,
+            sample_rate: 44_100,
+            channels: 2,
+            format: "wav pcm 16 bit".into(),
+            analysed: 0.5..3.5,
+            trimmed: true,
+            speech: vec![0.51..1.5, 2.01..3.51],
+            voiced: 2.49,
+        },
+        warnings: Vec::new(),
+        dropout: DropoutMode::draws(32, 7),
+    }
+}
+
+/// One window, dropout off, every warning.
+fn warned() -> Prediction {
+    let plain = prediction();
+    Prediction {
+        emotions: plain
+            .emotions
+            .iter()
+            .map(|e| Estimate { std: 0.0, ..*e })
+            .collect(),
+        age: Age {
+            years: 61.25,
+            spread: 0.0,
+        },
+        gender: vec![0.75, 0.375],
+        windows: plain.windows[..1].to_vec(),
+        voice: Voice {
+            channels: 1,
+            analysed: 0.0..4.0,
+            trimmed: false,
+            speech: Vec::new(),
+            voiced: 0.0,
+            ..plain.voice
+        },
+        warnings: vec![
+            Warning::NoVoice,
+            Warning::LittleVoice { seconds: 0.5 },
+            Warning::Clipped { fraction: 0.0125 },
+            Warning::Long { seconds: 20.0 },
+            Warning::AgeOutOfRange {
+                years: 61.25,
+                range: [18.0, 60.0],
+            },
+            Warning::Truncated,
+            Warning::Damaged { packets: 3 },
+        ],
+        dropout: DropoutMode::Off,
+    }
+}
+
+fn render(format: Format) -> String {
+    let info = BundleInfo::reference_2020();
+    let mut reporter = Reporter::new(format, &info, "0123abcd").unwrap();
+    let mut text = reporter.begin();
+    text += &reporter.recording("one.wav", Ok(&prediction()));
+    text += &reporter.recording(
+        "two, \"odd\".wav",
+        Err("two, \"odd\".wav: no such file; check the path"),
+    );
+    text += &reporter.recording("three.flac", Ok(&warned()));
+    text += &reporter.end();
+    text
+}
+
+fn snapshots() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots")
+}
+
+#[test]
+fn every_format_is_as_committed() {
+    for (format, name) in FORMATS {
+        let path = snapshots().join(name);
+        let text = render(format);
+        if std::env::var("MAEUM_BLESS").as_deref() == Ok("1") {
+            std::fs::write(&path, text).unwrap();
+            continue;
+        }
+        let wanted = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(
+            text == wanted,
+            "{name} has changed (MAEUM_BLESS=1 accepts it):\n{text}"
+        );
+    }
+}
+
+fn keys(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                found.push(key.clone());
+                keys(value, found);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| keys(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_name_of_the_json_is_documented() {
+    let doc = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/json.md");
+    let doc = std::fs::read_to_string(doc).unwrap();
+    let document: Value = serde_json::from_str(&render(Format::Json)).unwrap();
+    let mut found = Vec::new();
+    keys(&document, &mut found);
+    assert!(found.len() > 100, "{}", found.len());
+    for key in &found {
+        assert!(
+            doc.contains(&format!("`{key}`")),
+            "docs/json.md lacks {key}"
+        );
+    }
+    for warning in &warned().warnings {
+        let code = warning.code();
+        assert!(
+            doc.contains(&format!("`{code}`")),
+            "docs/json.md lacks {code}"
+        );
+    }
+}
+
+#[test]
+fn json_and_jsonl_hold_the_same_records() {
+    let document: Value = serde_json::from_str(&render(Format::Json)).unwrap();
+    let lines: Vec<Value> = render(Format::Jsonl)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(document["results"], Value::from(lines));
+    let info = BundleInfo::reference_2020();
+    let reporter = Reporter::new(Format::Json, &info, "").unwrap();
+    let nothing: Value = serde_json::from_str(&(reporter.begin() + &reporter.end())).unwrap();
+    assert_eq!(nothing, serde_json::json!({"results": []}));
+}
+
+#[test]
+fn numbers_read_back_exactly() {
+    let document: Value = serde_json::from_str(&render(Format::Json)).unwrap();
+    let first = &document["results"][0];
+    assert_eq!(first["gender"]["male"].as_f64(), Some(0.000_494_457_7));
+    assert_eq!(first["emotions"]["sadness"]["mean"].as_f64(), Some(0.04421));
+}
+
+#[test]
+fn csv_rows_have_as_many_fields_as_the_header() {
+    let text = render(Format::Csv);
+    let fields = |line: &str| {
+        let mut quoted = false;
+        let mut count = 1;
+        for c in line.chars() {
+            match c {
+                '"' => quoted = !quoted,
+                ',' if !quoted => count += 1,
+                _ => {}
+            }
+        }
+        assert!(!quoted, "{line}");
+        count
+    };
+    let counts: Vec<usize> = text.lines().map(fields).collect();
+    assert_eq!(counts, [counts[0]; 4], "{text}");
+}
+
+#[test]
+fn a_number_that_is_not_finite_is_a_failure() {
+    let breaks: [fn(&mut Prediction); 4] = [
+        |p| p.emotions[2].std = f64::NAN,
+        |p| p.age.years = f64::INFINITY,
+        |p| p.windows[0].attention[1] = f64::NAN,
+        |p| p.voice.speech[0].end = f64::NEG_INFINITY,
+    ];
+    for (format, _) in FORMATS {
+        for spoil in breaks {
+            let mut broken = prediction();
+            spoil(&mut broken);
+            let info = BundleInfo::reference_2020();
+            let mut reporter = Reporter::new(format, &info, "").unwrap();
+            let text = reporter.recording("x.wav", Ok(&broken));
+            assert!(text.contains("not finite"), "{text}");
+            assert!(!text.contains("NaN") && !text.contains("null"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn labels_must_be_there_and_differ() {
+    let with = |change: fn(&mut BundleInfo)| {
+        let mut info = BundleInfo::reference_2020();
+        change(&mut info);
+        info
+    };
+    for info in [
+        with(|i| i.emotions[3] = "joy".into()),
+        with(|i| i.genders[0] = "m".into()),
+    ] {
+        let error = Reporter::new(Format::Codes, &info, "").unwrap_err();
+        assert!(matches!(error, ReportError::MissingLabel { .. }), "{error}");
+        Reporter::new(Format::Json, &info, "").unwrap();
+    }
+    let info = with(|i| i.emotions[3] = "anger".into());
+    let error = Reporter::new(Format::Json, &info, "").unwrap_err();
+    assert!(
+        matches!(error, ReportError::RepeatedLabel { .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn control_characters_do_not_reach_the_terminal() {
+    let info = BundleInfo::reference_2020();
+    let mut reporter = Reporter::new(Format::Table, &info, "").unwrap();
+    let name = "a\u{1b}[2J\n.wav";
+    let text = reporter.recording(name, Ok(&prediction()));
+    assert!(!text.contains('\u{1b}'), "{text:?}");
+    let text = reporter.recording(name, Err(name));
+    assert!(!text.contains('\u{1b}'), "{text:?}");
+}
+
+/// What the system of 2020 answered for each captured recording, from age on: the emotions before
+/// are one random draw of many. Source: `response` in the goldens.
+const RESPONSES: [(&str, &str); 11] = [
+    (
+        "alsa_front_center",
+        r#""20000": 32.5564, "20003": 0.0, "20004": 1.0, "20005": 0.0, "30001": 0.0134, "30002": 0.9866}"#,
+    ),
+    (
+        "de_8k",
+        r#""20000": 33.0884, "20003": 0.0, "20004": 1.0, "20005": 0.0, "30001": 0.9987, "30002": 0.0013}"#,
+    ),
+    (
+        "en15s",
+        r#""20000": 30.792, "20003": 0.0, "20004": 1.0, "20005": 0.0, "30001": 0.9193, "30002": 0.0807}"#,
+    ),
+    (
+        "en3s",
+        r#""20000": 31.0348, "20003": 0.0, "20004": 1.0, "20005": 0.0, "30001": 0.9829, "30002": 0.0171}"#,
+    ),
+    (
+        "en_long",
+        r#""20000": 30.7233, "20003": 0.0, "20004": 1.0, "20005": 0.0, "30001": 0.9201, "30002": 0.0799}"#,
+    ),
+    (
+        "en_short",
+        r#""20000": 30.0721, "20003": 0.0, "20004": 1.0, "20005": 0.0, "30001": 1.0, "30002": 0.0}"#,
+    ),
+    (
+        "ko_48k24",
+        r#""20000": 30.2703, "20003": 0.0, "20004": 1.0, "20005": 0.0, "30001": 0.9963, "30002": 0.0037}"#,
+    ),
+    (
+        "ko_mid",
+        r#""20000": 30.2704, "20003": 0.0, "20004": 1.0, "20005": 0.0, "30001": 0.9963, "30002": 0.0037}"#,
+    ),
+    (
+        "ko_stereo44",
+        r#""20000": 30.2704, "20003": 0.0, "20004": 1.0, "20005": 0.0, "30001": 0.9963, "30002": 0.0037}"#,
+    ),
+    (
+        "noise4s",
+        r#""20000": 27.9795, "20003": 1.0, "20004": 0.0, "20005": 0.0, "30001": 0.5314, "30002": 0.4686}"#,
+    ),
+    (
+        "test_dis",
+        r#""20000": 28.7858, "20003": 1.0, "20004": 0.0, "20005": 0.0, "30001": 0.0005, "30002": 0.9995}"#,
+    ),
+];
+
+/// The captured network outputs, taken through this crate's object, are the captured responses.
+#[test]
+fn codes_are_the_captured_responses() {
+    let Some(dir) = reference_dir() else { return };
+    let info = BundleInfo::reference_2020();
+    let scale = info.age.unwrap();
+    for name in all_recordings() {
+        let mut golden = Golden::open(&dir, name);
+        let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
+        let (_, ages) = golden.get::<f32>("age_crop.output_layer");
+        let years = ages
+            .iter()
+            .map(|&a| f64::from(a) * scale.deviation + scale.mean);
+        let (_, genders) = golden.get::<f32>("gender_crop.output_layer");
+        let male = genders.chunks(2).map(|g| f64::from(g[0]));
+        let answer = Prediction {
+            age: Age {
+                years: mean(years.collect()),
+                spread: 0.0,
+            },
+            gender: vec![f64::from(mean(male.collect()) as f32), 0.5],
+            ..prediction()
+        };
+        let mut reporter = Reporter::new(Format::Codes, &info, "").unwrap();
+        let text = reporter.recording(name, Ok(&answer));
+        let (_, response) = RESPONSES.iter().find(|r| r.0 == name).unwrap();
+        assert!(
+            text.starts_with(r#"{"10001": 0.0768, "10002": 0.2007, "10003": 0.1397, "#),
+            "{text}"
+        );
+        assert_eq!(
+            &text[text.find("\"20000\"").unwrap()..],
+            format!("{response}\n")
+        );
+    }
+}
