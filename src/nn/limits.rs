@@ -1,6 +1,6 @@
 //! What a graph takes besides its values: counted, so that no hostile one can ask for all memory.
 
-use super::cpu::gemm::LANES;
+use super::cpu::lanes::LANES;
 use super::graph::{Graph, Node};
 use super::layer::{Activation, Conv, Layer, Padding};
 use super::shape::{Problem, conv_kernel, extent, spatial, window};
