@@ -17,6 +17,7 @@ pub mod hdf5;
 pub mod lambda;
 mod layers;
 mod options;
+pub mod speech;
 mod weights;
 
 use std::fs;

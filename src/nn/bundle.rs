@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -16,7 +16,8 @@ use sha2::{Digest, Sha256};
 
 use super::cost;
 use super::graph::{Graph, GraphError, Input, Node, Output, Weight};
-use super::model::{BundleInfo, Model, Network, Provenance, Role, SelfTest};
+use super::model::{BundleInfo, Model, Network, Provenance, Role};
+use super::self_test::SelfTest;
 
 /// The metadata entry that holds the JSON document.
 pub const METADATA_KEY: &str = "maeum";
@@ -36,7 +37,9 @@ pub enum BundleError {
         file: String,
         source: std::io::Error,
     },
-    #[error("cannot write the bundle {file}: {source}")]
+    #[error(
+        "cannot write the bundle {file}: {source}. Name a file in a folder that exists and can be written to"
+    )]
     Write {
         file: String,
         source: std::io::Error,
@@ -142,23 +145,27 @@ pub fn to_bytes(model: &Model) -> Vec<u8> {
     safetensors::serialize(views, Some(metadata)).expect("sizes and names are valid")
 }
 
-/// Writes the bundle file for `model`: to a neighbouring file first, then renamed, so that a
+/// Writes the bundle file for `model`: to a new neighbouring file first, then renamed, so that a
 /// failure leaves no half-written bundle.
 ///
 /// # Errors
 /// When the file cannot be written.
 pub fn save(model: &Model, path: &Path) -> Result<(), BundleError> {
-    let fail = |source| BundleError::Write {
+    replace(path, &to_bytes(model)).map_err(|source| BundleError::Write {
         file: path.display().to_string(),
         source,
-    };
+    })
+}
+
+/// Puts `bytes` in place of the file `path`, all or nothing.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".partial");
+    name.push(format!(".{}.partial", std::process::id()));
     let partial = path.with_file_name(name);
-    std::fs::write(&partial, to_bytes(model))
+    let mut file = File::create_new(&partial)?;
+    file.write_all(bytes)
         .and_then(|()| std::fs::rename(&partial, path))
         .inspect_err(|_| drop(std::fs::remove_file(&partial)))
-        .map_err(fail)
 }
 
 /// Reads and checks a bundle file.
@@ -238,7 +245,14 @@ pub fn from_bytes(bytes: &[u8], file: &str) -> Result<Model, BundleError> {
             .collect();
         Ok((view.shape().to_vec(), data))
     };
-    let mut networks = Vec::with_capacity(document.networks.len().min(16));
+    if document.networks.len() > Role::SPEECH.len() {
+        return Err(BundleError::Inconsistent {
+            file: file(),
+            problem: format!("it lists {} networks", document.networks.len()),
+        });
+    }
+    let mut used = 0;
+    let mut networks = Vec::with_capacity(document.networks.len());
     for (n, record) in document.networks.into_iter().enumerate() {
         let mut weights = Vec::with_capacity(record.weights.len().min(4096));
         for (w, name) in record.weights.into_iter().enumerate() {
@@ -262,6 +276,7 @@ pub fn from_bytes(bytes: &[u8], file: &str) -> Result<Model, BundleError> {
             source,
         };
         graph.validate().map_err(graph_error)?;
+        used += graph.weights.len();
         let read_side = |side: &str, count: usize| -> Result<Vec<Vec<f32>>, BundleError> {
             (0..count)
                 .map(|i| tensor(&test_key(n, side, i)).map(|(_, data)| data))
@@ -275,6 +290,9 @@ pub fn from_bytes(bytes: &[u8], file: &str) -> Result<Model, BundleError> {
                 input_shapes: test.input_shapes,
             }),
         };
+        if let Some(test) = &self_test {
+            used += test.inputs.len() + test.outputs.len();
+        }
         let shapes = match (&self_test, graph.fixed_input_shapes()) {
             (_, Some(shapes)) => Some(shapes),
             (Some(test), None) => Some(test.input_shapes.clone()),
@@ -298,6 +316,12 @@ pub fn from_bytes(bytes: &[u8], file: &str) -> Result<Model, BundleError> {
             provenance: record.provenance,
             self_test,
         });
+    }
+    if used != tensors.len() {
+        return Err(damaged(format!(
+            "it holds {} tensors, its networks use {used}",
+            tensors.len()
+        )));
     }
     let identity = Sha256::digest(bytes)
         .iter()

@@ -28,6 +28,7 @@ pub struct Graph {
 
 /// An input of a graph.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Input {
     pub name: String,
     /// Without the batch; `None` is a dimension that is known only when the graph is planned.
@@ -36,6 +37,7 @@ pub struct Input {
 
 /// A layer at one place of a network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Node {
     /// Unique in the graph. A layer `conv` inside a nested model `body` is `body/conv`; the second
     /// use of a layer or model gets the suffix `_1` (`body_1/conv`), the third `_2`.
@@ -50,6 +52,7 @@ pub struct Node {
 
 /// A named result of a graph.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Output {
     pub name: String,
     pub value: ValueId,
@@ -82,6 +85,10 @@ pub const MAX_RANK: usize = 8;
 /// The most numbers a value may hold per batch row: far above any real network of this kind, low
 /// enough that no arithmetic on sizes can overflow and no hostile file can ask for all memory.
 pub const MAX_ELEMENTS: usize = 1 << 28;
+/// The most numbers that all values of a graph, and copies made of them to compute, may hold
+/// together per batch row, and the most that all its nodes' weights may: what a run and a plan
+/// take in memory at most.
+pub const MAX_TOTAL: usize = 1 << 28;
 /// The most nodes a graph may have.
 pub const MAX_NODES: usize = 1 << 16;
 

@@ -13,10 +13,15 @@ pub mod cost;
 mod cpu;
 pub mod dropout;
 pub mod graph;
+pub mod inspect;
 pub mod layer;
+mod limits;
 pub mod model;
+pub mod npz;
 mod plan;
 pub mod reference;
+pub mod run;
+pub mod self_test;
 mod session;
 mod shape;
 
@@ -26,4 +31,5 @@ pub use graph::{Graph, GraphError, Input, Node, Output, ValueId, Weight, WeightI
 pub use layer::Layer;
 pub use model::{Model, Network, Role};
 pub use plan::Plan;
+pub use self_test::SelfTest;
 pub use session::{RunError, Session};

@@ -1,14 +1,12 @@
 //! A model: the networks that answer together, checked against each other.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::dropout::{DropoutMode, philox4x32};
 use super::graph::{Graph, GraphError};
-use super::plan::Plan;
-use super::reference;
-use super::session::{RunError, Session};
+use super::self_test::SelfTest;
+use super::session::RunError;
 
 /// What a network of a model does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -68,14 +66,6 @@ pub struct Provenance {
     /// The Keras version that wrote it.
     pub keras_version: String,
     pub backend: String,
-}
-
-/// An input and the output that the network must give for it with dropout off.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SelfTest {
-    pub input_shapes: Vec<Vec<usize>>,
-    pub inputs: Vec<Vec<f32>>,
-    pub outputs: Vec<Vec<f32>>,
 }
 
 /// One network of a model.
@@ -146,6 +136,28 @@ impl BundleInfo {
         }
     }
 
+    /// Fails if names or numbers make no sense.
+    fn check(&self) -> Result<(), String> {
+        for (what, names) in [("emotions", &self.emotions), ("genders", &self.genders)] {
+            let distinct: HashSet<&String> = names.iter().collect();
+            if distinct.len() != names.len() || names.iter().any(String::is_empty) {
+                return Err(format!("the names of the {what} are {names:?}"));
+            }
+        }
+        match self.age {
+            Some(age) if !(age.mean.is_finite() && age.deviation.is_finite()) => {
+                Err(format!("the scale of the age is {age:?}"))
+            }
+            Some(AgeScale {
+                valid: Some([low, high]),
+                ..
+            }) if !(low < high && low.is_finite() && high.is_finite()) => {
+                Err(format!("the ages that it is made for are {low} to {high}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// For a single network of no known role.
     pub fn network(name: &str) -> Self {
         Self {
@@ -169,6 +181,8 @@ pub enum ModelError {
         "the role {0} is missing; a speech model needs emotion_windows, age, gender, emotion_features and merge"
     )]
     MissingRole(Role),
+    #[error("its description does not fit: {0}")]
+    Info(String),
     #[error("a network of no known role must be the only one of its model")]
     MixedRoles,
     #[error("network {role} ({file}): {problem}")]
@@ -192,10 +206,6 @@ pub enum ModelError {
     },
 }
 
-/// How far a self-test's outputs may be from the stored ones, relative to their largest magnitude
-/// (or to 1, if that is larger): what `f32` rounding leaves after some ten thousand additions.
-pub const SELF_TEST_TOLERANCE: f32 = 1e-5;
-
 /// Networks that answer together; immutable and checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
@@ -217,7 +227,7 @@ impl Model {
     pub fn new(networks: Vec<Network>, info: BundleInfo) -> Result<Self, ModelError> {
         for network in &networks {
             network.graph.validate()?;
-            check_self_test(network)?;
+            network.check_self_test()?;
         }
         let model = Self {
             networks,
@@ -272,6 +282,7 @@ impl Model {
                 return Err(ModelError::TwoForRole(network.role));
             }
         }
+        self.info.check().map_err(ModelError::Info)?;
         let emotions = self.info.emotions.len();
         let genders = self.info.genders.len();
         for role in Role::SPEECH {
@@ -294,7 +305,7 @@ impl Model {
 }
 
 impl Network {
-    fn problem(&self, problem: String) -> ModelError {
+    pub(super) fn problem(&self, problem: String) -> ModelError {
         ModelError::Role {
             role: self.role,
             file: self.provenance.file.clone(),
@@ -316,119 +327,4 @@ impl Network {
         }
         Ok(())
     }
-
-    /// Makes the self-test: seeded inputs in [-1, 1) and what the `f64` reference gives for them.
-    /// Open input dimensions are tried with a few lengths.
-    ///
-    /// # Errors
-    /// When the network fits none of them or gives numbers that are not finite.
-    pub fn make_self_test(&mut self) -> Result<(), ModelError> {
-        const LENGTHS: [usize; 5] = [12, 16, 40, 200, 1];
-        let mut failure = None;
-        for length in LENGTHS {
-            let shapes: Vec<Vec<usize>> = self
-                .graph
-                .inputs
-                .iter()
-                .map(|i| i.shape.iter().map(|d| d.unwrap_or(length)).collect())
-                .collect();
-            if let Err(e) = self.graph.infer_shapes(&shapes) {
-                failure.get_or_insert(e);
-                continue;
-            }
-            let mut counter = 0;
-            let inputs: Vec<Vec<f32>> = shapes
-                .iter()
-                .map(|s| {
-                    (0..s.iter().product())
-                        .map(|_| uniform(&mut counter))
-                        .collect()
-                })
-                .collect();
-            let as_f64: Vec<Vec<f64>> = inputs
-                .iter()
-                .map(|i| i.iter().map(|&x| f64::from(x)).collect())
-                .collect();
-            let values = reference::run(&self.graph, &shapes, &as_f64, 1, &DropoutMode::Off)
-                .map_err(|e| self.problem(e.to_string()))?;
-            let outputs: Vec<Vec<f32>> = (0..self.graph.outputs.len())
-                .filter_map(|k| values.output(k))
-                .map(|value| value.data.iter().map(|&x| x as f32).collect())
-                .collect();
-            if outputs.iter().flatten().any(|x| !x.is_finite()) {
-                return Err(self.problem("it gives numbers that are not finite".into()));
-            }
-            self.self_test = Some(SelfTest {
-                input_shapes: shapes,
-                inputs,
-                outputs,
-            });
-            return Ok(());
-        }
-        Err(failure.expect("at least one length was tried").into())
-    }
-
-    fn self_test(&self) -> Result<(), ModelError> {
-        let Some(test) = &self.self_test else {
-            return Ok(());
-        };
-        let plan = Arc::new(Plan::new(&self.graph, &test.input_shapes)?);
-        let mut session = Session::new(&plan);
-        let inputs: Vec<&[f32]> = test.inputs.iter().map(|i| &**i).collect();
-        session
-            .run(&inputs, 1, &DropoutMode::Off)
-            .map_err(|source| ModelError::Run {
-                role: self.role,
-                source,
-            })?;
-        for (k, wanted) in test.outputs.iter().enumerate() {
-            let got = session.output(k);
-            let scale = wanted.iter().fold(1.0f32, |m, x| m.max(x.abs()));
-            let limit = SELF_TEST_TOLERANCE * scale;
-            let difference = got
-                .iter()
-                .zip(wanted)
-                .fold(0.0f32, |m, (g, w)| m.max((g - w).abs()));
-            let finite = got.iter().all(|x| x.is_finite());
-            if got.len() != wanted.len() || !finite || difference > limit {
-                return Err(ModelError::SelfTest {
-                    role: self.role,
-                    output: self.graph.outputs[k].name.clone(),
-                    difference: if finite { difference } else { f32::NAN },
-                    limit,
-                });
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The stored pair must have the network's sizes.
-fn check_self_test(network: &Network) -> Result<(), ModelError> {
-    let Some(test) = &network.self_test else {
-        return Ok(());
-    };
-    let graph = &network.graph;
-    let shapes = graph.infer_shapes(&test.input_shapes)?;
-    let wanted_in = test
-        .input_shapes
-        .iter()
-        .map(|s| s.iter().product::<usize>());
-    let wanted_out = graph
-        .outputs
-        .iter()
-        .map(|o| shapes[o.value.0].iter().product::<usize>());
-    let lengths = |arrays: &[Vec<f32>]| arrays.iter().map(Vec::len).collect::<Vec<usize>>();
-    let fits = wanted_in.eq(lengths(&test.inputs)) && wanted_out.eq(lengths(&test.outputs));
-    match fits {
-        true => Ok(()),
-        false => Err(network.problem("its self-test has other sizes than the network".into())),
-    }
-}
-
-/// The next number of a fixed sequence in [-1, 1).
-fn uniform(counter: &mut u32) -> f32 {
-    let word = philox4x32([*counter, 0, 0, 0], [0; 2])[0];
-    *counter += 1;
-    (word >> 8) as f32 / 8_388_608.0 - 1.0
 }

@@ -2,15 +2,16 @@
 
 use std::collections::HashSet;
 
-use super::graph::{Graph, GraphError, MAX_ELEMENTS, MAX_NODES, MAX_RANK, Node};
+use super::graph::{Graph, GraphError, MAX_ELEMENTS, MAX_NODES, MAX_RANK, MAX_TOTAL, Node};
+use super::limits::{check_activations, packed_size, scratch};
 
 mod layer;
 
 use layer::item_shape;
-pub(super) use layer::{conv_kernel, extent, window};
+pub(super) use layer::{conv_kernel, extent, spatial, window};
 
 /// A problem of one node; the caller adds which.
-type Problem = String;
+pub(super) type Problem = String;
 
 /// See [`Graph::validate`].
 pub(super) fn validate(graph: &Graph) -> Result<(), GraphError> {
@@ -47,6 +48,7 @@ pub(super) fn validate(graph: &Graph) -> Result<(), GraphError> {
             )));
         }
     }
+    let mut packed = 0;
     for (i, node) in graph.nodes.iter().enumerate() {
         let known = graph.inputs.len() + i;
         if let Some(v) = node.inputs.iter().find(|v| v.0 >= known) {
@@ -67,6 +69,18 @@ pub(super) fn validate(graph: &Graph) -> Result<(), GraphError> {
                 graph.weights.len()
             )));
         }
+        packed += node
+            .layer
+            .weights()
+            .iter()
+            .map(|(_, w)| packed_size(&graph.weights[w.0].shape))
+            .sum::<usize>();
+        if packed > MAX_TOTAL {
+            return Err(fail(format!(
+                "its nodes read more than {MAX_TOTAL} weights together"
+            )));
+        }
+        check_activations(&node.layer).map_err(at(graph, node))?;
     }
     let values = graph.inputs.len() + graph.nodes.len();
     if let Some(o) = graph.outputs.iter().find(|o| o.value.0 >= values) {
@@ -119,7 +133,7 @@ pub(super) fn infer(graph: &Graph, inputs: &[Vec<usize>]) -> Result<Vec<Vec<usiz
 }
 
 /// A shape with `?` for its open dimensions.
-fn open_shape(shape: &[Option<usize>]) -> String {
+pub(super) fn open_shape(shape: &[Option<usize>]) -> String {
     let dims: Vec<String> = shape
         .iter()
         .map(|d| d.map_or("?".into(), |d| d.to_string()))
@@ -138,11 +152,19 @@ fn at<'a>(graph: &'a Graph, node: &'a Node) -> impl Fn(Problem) -> GraphError + 
 
 fn infer_checked(graph: &Graph, inputs: &[Vec<usize>]) -> Result<Vec<Vec<usize>>, GraphError> {
     let mut shapes = inputs.to_vec();
+    let mut total = inputs.iter().map(|s| s.iter().product::<usize>()).sum();
     for node in &graph.nodes {
         let fail = at(graph, node);
         let given: Vec<&[usize]> = node.inputs.iter().map(|v| &*shapes[v.0]).collect();
         let shape = node_shape(graph, node, &given).map_err(&fail)?;
-        elements(&shape).map_err(&fail)?;
+        let output = elements(&shape).map_err(&fail)?;
+        let scratch = scratch(graph, node, given[0]);
+        total = scratch.saturating_add(output).saturating_add(total);
+        if total > MAX_TOTAL {
+            return Err(fail(format!(
+                "all values up to here hold more than {MAX_TOTAL} numbers"
+            )));
+        }
         shapes.push(shape);
     }
     Ok(shapes)

@@ -8,7 +8,7 @@ pub(crate) mod conv;
 pub(crate) mod elementwise;
 pub(crate) mod gemm;
 mod isa;
-mod lanes;
+pub(super) mod lanes;
 pub(crate) mod layout;
 pub(crate) mod math;
 pub(crate) mod pool;

@@ -58,7 +58,14 @@ pub(super) fn item_shape(
             for (part, id) in layer.weights() {
                 expect(part, weight(id), &[channels])?;
             }
-            Ok(x.to_vec())
+            let variance = weight(b.variance);
+            match variance.data.iter().find(|&&v| v + b.epsilon <= 0.0) {
+                Some(v) => Err(format!(
+                    "its variance ({}) holds {v}: there is no square root of that plus epsilon {}",
+                    variance.name, b.epsilon
+                )),
+                None => Ok(x.to_vec()),
+            }
         }
         Layer::Dense { kernel, bias, .. } => {
             let inputs = last(x)?;
@@ -162,7 +169,7 @@ fn image(x: &[usize]) -> Result<[usize; 3], Problem> {
 }
 
 /// Height, width (1 for a sequence) and channels.
-fn spatial(x: &[usize]) -> Result<([usize; 2], usize), Problem> {
+pub(in crate::nn) fn spatial(x: &[usize]) -> Result<([usize; 2], usize), Problem> {
     match *x {
         [time, channels] => Ok(([time, 1], channels)),
         [height, width, channels] => Ok(([height, width], channels)),

@@ -1,0 +1,219 @@
+//! Keras files into models: five that belong together become a speech model, any other one
+//! becomes a model of one network.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{ConvertError, load};
+use crate::nn::bundle::{self, BundleError};
+use crate::nn::model::{BundleInfo, ModelError, Provenance};
+use crate::nn::{Model, Network, Role};
+
+/// What the five files of a speech model are called, whatever the case of their letters.
+pub const FILE_NAMES: [(Role, &str); 5] = [
+    (Role::EmotionWindows, "Model_Emotion_crop.h5"),
+    (Role::Age, "Model_Age_crop.h5"),
+    (Role::Gender, "Model_Gender_crop.h5"),
+    (Role::EmotionFeatures, "Model_Emotion_Features.h5"),
+    (Role::Merge, "Model_Emotion_Merge.h5"),
+];
+
+/// Why files do not become a model.
+#[derive(Debug, thiserror::Error)]
+pub enum AssembleError {
+    #[error("cannot list the folder {folder}: {source}")]
+    Folder {
+        folder: String,
+        source: std::io::Error,
+    },
+    #[error(
+        "{first} and {second} are both given for the role {role}; leave one out or give it another role"
+    )]
+    Twice {
+        role: Role,
+        first: String,
+        second: String,
+    },
+    #[error(
+        "{0} is none of the five files of a speech model by its name; say by flag which role it has, or convert it alone"
+    )]
+    NoRole(String),
+    #[error("{place}: the five files of a speech model are not complete\n{list}")]
+    Incomplete { place: String, list: String },
+    #[error(transparent)]
+    Convert(#[from] ConvertError),
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+}
+
+/// The role that a file has by its name.
+pub fn role_of(path: &Path) -> Option<Role> {
+    let name = path.file_name()?.to_str()?;
+    FILE_NAMES
+        .iter()
+        .find(|(_, known)| name.eq_ignore_ascii_case(known))
+        .map(|&(role, _)| role)
+}
+
+/// Files with their roles, at most one for each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SpeechFiles {
+    files: Vec<(Role, PathBuf)>,
+    /// `.h5` files that were passed over because their names say no role.
+    others: Vec<PathBuf>,
+}
+
+impl SpeechFiles {
+    /// Adds a file for a role.
+    ///
+    /// # Errors
+    /// There is one already.
+    pub fn add(&mut self, role: Role, path: PathBuf) -> Result<(), AssembleError> {
+        match self.of(role) {
+            Some(first) => Err(AssembleError::Twice {
+                role,
+                first: first.display().to_string(),
+                second: path.display().to_string(),
+            }),
+            None => {
+                self.files.push((role, path));
+                Ok(())
+            }
+        }
+    }
+
+    /// Adds a file for the role that it has by its name.
+    ///
+    /// # Errors
+    /// It has none, or there is a file for this role already.
+    pub fn add_by_name(&mut self, path: PathBuf) -> Result<(), AssembleError> {
+        let role = role_of(&path).ok_or_else(|| AssembleError::NoRole(shown(&path)))?;
+        self.add(role, path)
+    }
+
+    /// Adds the files of a folder that have a role by their names, except for roles that are
+    /// taken already.
+    ///
+    /// # Errors
+    /// The folder cannot be listed, or two of its files have the same role.
+    pub fn add_folder(&mut self, folder: &Path) -> Result<(), AssembleError> {
+        let fail = |source| AssembleError::Folder {
+            folder: shown(folder),
+            source,
+        };
+        let mut paths = Vec::new();
+        for entry in fs::read_dir(folder).map_err(fail)? {
+            paths.push(entry.map_err(fail)?.path());
+        }
+        paths.sort();
+        let given = self.clone();
+        for path in paths {
+            let is_h5 = path
+                .extension()
+                .is_some_and(|e| e.eq_ignore_ascii_case("h5") || e.eq_ignore_ascii_case("hdf5"));
+            match role_of(&path) {
+                Some(role) if given.of(role).is_some() => {}
+                Some(role) => self.add(role, path)?,
+                None if is_h5 => self.others.push(path),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The file of a role.
+    pub fn of(&self, role: Role) -> Option<&Path> {
+        let found = self.files.iter().find(|(r, _)| *r == role);
+        found.map(|(_, path)| &**path)
+    }
+
+    /// Converts the five files into a model; `place` is what messages call where they were looked
+    /// for.
+    ///
+    /// # Errors
+    /// Says what is missing, or which file cannot be converted or does not fit the others.
+    pub fn convert(&self, place: &str) -> Result<Model, AssembleError> {
+        if Role::SPEECH.iter().any(|&role| self.of(role).is_none()) {
+            return Err(AssembleError::Incomplete {
+                place: place.into(),
+                list: self.list(),
+            });
+        }
+        let mut networks = Vec::new();
+        for role in Role::SPEECH {
+            if let Some(path) = self.of(role) {
+                networks.push(network(path, role)?);
+            }
+        }
+        finish(networks, BundleInfo::reference_2020())
+    }
+
+    /// What is there and what is missing, for a message.
+    fn list(&self) -> String {
+        let mut text = String::new();
+        for (role, name) in FILE_NAMES {
+            // Writing to a String cannot fail.
+            let _ = match self.of(role) {
+                Some(path) => writeln!(text, "  found    {} ({role})", shown(path)),
+                None => writeln!(text, "  missing  {name} ({role})"),
+            };
+        }
+        const SHOWN: usize = 8;
+        for path in self.others.iter().take(SHOWN) {
+            let _ = writeln!(text, "  no role  {}", shown(path));
+        }
+        if self.others.len() > SHOWN {
+            let _ = writeln!(text, "  and {} more .h5 files", self.others.len() - SHOWN);
+        }
+        text + "Add what is missing, give a file its role by flag (such as --age FILE), or name a single .h5 file to convert it alone"
+    }
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// Reads a Keras file as the network of a role.
+///
+/// # Errors
+/// See [`load`].
+pub fn network(path: &Path, role: Role) -> Result<Network, ConvertError> {
+    let model = load(path)?;
+    Ok(Network {
+        role,
+        graph: model.graph,
+        provenance: Provenance {
+            file: model.provenance.file,
+            sha256: model.provenance.sha256,
+            keras_version: model.provenance.keras_version.unwrap_or_default(),
+            backend: model.provenance.backend.unwrap_or_default(),
+        },
+        self_test: None,
+    })
+}
+
+/// Converts a single Keras file into a model of one network of no known role.
+///
+/// # Errors
+/// The file cannot be converted.
+pub fn convert_network(path: &Path) -> Result<Model, AssembleError> {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let network = network(path, Role::Network)?;
+    finish(vec![network], BundleInfo::network(&name))
+}
+
+/// A model of networks that fit, with self-tests that the engine passes, as a bundle gives it.
+fn finish(networks: Vec<Network>, info: BundleInfo) -> Result<Model, AssembleError> {
+    // That they fit is checked first: its messages say more than a self-test could.
+    let mut networks = Model::new(networks, info.clone())?.networks().to_vec();
+    for network in &mut networks {
+        network.make_self_test()?;
+    }
+    let bytes = bundle::to_bytes(&Model::new(networks, info)?);
+    let model = bundle::from_bytes(&bytes, "made from these files")?;
+    model.self_test()?;
+    Ok(model)
+}

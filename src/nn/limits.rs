@@ -1,0 +1,74 @@
+//! What a graph takes besides its values: counted, so that no hostile one can ask for all memory.
+
+use super::cpu::lanes::LANES;
+use super::graph::{Graph, Node};
+use super::layer::{Activation, Conv, Layer, Padding};
+use super::shape::{Problem, conv_kernel, extent, spatial, window};
+
+/// What a weight takes when it is packed for the engine.
+pub(super) fn packed_size(shape: &[usize]) -> usize {
+    let (channels, rows) = shape.split_last().unwrap_or((&1, &[]));
+    rows.iter()
+        .product::<usize>()
+        .saturating_mul(channels.next_multiple_of(LANES))
+}
+
+/// The numbers that a node with valid shapes needs besides its output: a padded copy of a
+/// convolution's input, or a recurrent layer's gates at all time steps.
+pub(super) fn scratch(graph: &Graph, node: &Node, input: &[usize]) -> usize {
+    let (outer, item) = input.split_at(node.outer);
+    let size = match &node.layer {
+        Layer::Conv(conv) => {
+            let kernel = conv_kernel(&graph.weights[conv.kernel.0].shape).unwrap_or([1; 4]);
+            let Ok((pixels, channels)) = spatial(item) else {
+                return 0;
+            };
+            let padded = |axis: usize| -> usize {
+                let n = pixels[axis];
+                let span = extent(kernel[axis], conv.dilation[axis]);
+                match window(n, span, conv.strides[axis], conv.padding) {
+                    Some((length, before)) if conv.padding != Padding::Valid => {
+                        ((length - 1) * conv.strides[axis] + span).max(before + n)
+                    }
+                    _ => n,
+                }
+            };
+            padded(0).saturating_mul(padded(1)).saturating_mul(channels)
+        }
+        Layer::Lstm(r) | Layer::Gru { recurrent: r, .. } => {
+            let width = graph.weights[r.kernel.0].shape.last().copied();
+            item[0].saturating_mul(width.unwrap_or(0))
+        }
+        _ => 0,
+    };
+    outer.iter().fold(size, |n, &d| n.saturating_mul(d))
+}
+
+/// Fails if a parameter of an activation function is not finite.
+pub(super) fn check_activations(layer: &Layer) -> Result<(), Problem> {
+    let used: &[&Activation] = match layer {
+        Layer::Conv(Conv { activation, .. })
+        | Layer::Dense { activation, .. }
+        | Layer::Activation(activation) => &[activation],
+        Layer::Lstm(r) | Layer::Gru { recurrent: r, .. } => {
+            &[&r.activation, &r.recurrent_activation]
+        }
+        _ => &[],
+    };
+    let finite = |a: &Activation| match *a {
+        Activation::ReluWith {
+            max,
+            slope,
+            threshold,
+        } => max.is_none_or(f32::is_finite) && slope.is_finite() && threshold.is_finite(),
+        Activation::ThresholdedRelu { theta } => theta.is_finite(),
+        Activation::LeakyRelu { alpha } | Activation::Elu { alpha } => alpha.is_finite(),
+        _ => true,
+    };
+    match used.iter().find(|a| !finite(a)) {
+        Some(a) => Err(format!(
+            "its activation {a:?} has a number that is not finite"
+        )),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,219 @@
+//! Running a graph on named arrays.
+
+use std::sync::Arc;
+
+use super::bundle::MAX_FLOPS;
+use super::cost;
+use super::dropout::DropoutMode;
+use super::graph::{Graph, GraphError, Input};
+use super::npz::{Array, MAX_NUMBERS};
+use super::plan::Plan;
+use super::session::{RunError, Session};
+
+/// Why a graph cannot be run on the given arrays.
+#[derive(Debug, thiserror::Error)]
+pub enum ArraysError {
+    #[error(
+        "the array {name:?} is missing; graph {graph} needs {needed}, given are {given}. An input's array has the batch as its first dimension"
+    )]
+    Missing {
+        graph: String,
+        name: String,
+        needed: String,
+        given: String,
+    },
+    #[error("the array {name:?} is no input of graph {graph}, which takes {needed}; leave it out")]
+    Extra {
+        graph: String,
+        name: String,
+        needed: String,
+    },
+    #[error(
+        "the array {name:?} has shape {given:?}; graph {graph} needs {needed}, the batch first"
+    )]
+    Shape {
+        graph: String,
+        name: String,
+        given: Vec<usize>,
+        needed: String,
+    },
+    #[error(
+        "the array {name:?} has {given} rows, {first:?} has {batch}; give all inputs the same batch"
+    )]
+    Batch {
+        name: String,
+        given: usize,
+        first: String,
+        batch: usize,
+    },
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    #[error(
+        "graph {graph} needs {flops} operations per row for these shapes; at most {MAX_FLOPS} are done"
+    )]
+    TooSlow { graph: String, flops: u64 },
+    #[error(
+        "the outputs would hold more than {MAX_NUMBERS} numbers; give fewer rows or draw less often"
+    )]
+    TooLarge,
+    #[error("graph {graph}: {source}")]
+    Run { graph: String, source: RunError },
+}
+
+/// What a value may take in one go, in numbers; longer batches are run part by part. Rows do not
+/// depend on each other, so the parts change nothing.
+const PART: usize = 1 << 22;
+
+/// Computes the outputs of `graph`, by name. Each array's first dimension is the batch. With
+/// `n` draws, the outputs have the shape `[batch, n, ...]`; a graph without forced dropout gives
+/// equal draws.
+///
+/// `names` are all arrays that there are, `read` gives one of them.
+///
+/// # Errors
+/// Names the array that is missing, not needed, or of the wrong shape.
+pub fn run<E: From<ArraysError>>(
+    graph: &Graph,
+    names: &[&str],
+    mut read: impl FnMut(&str) -> Result<Array, E>,
+    dropout: &DropoutMode,
+) -> Result<Vec<(String, Array)>, E> {
+    check_names(graph, names)?;
+    let arrays = graph
+        .inputs
+        .iter()
+        .map(|i| read(&i.name))
+        .collect::<Result<Vec<_>, E>>()?;
+    Ok(compute(graph, &arrays, dropout)?)
+}
+
+fn check_names(graph: &Graph, names: &[&str]) -> Result<(), ArraysError> {
+    let list = |names: &mut dyn Iterator<Item = &str>| -> String {
+        let names: Vec<String> = names.map(|n| format!("{n:?}")).collect();
+        match &*names {
+            [] => "none".into(),
+            _ => names.join(", "),
+        }
+    };
+    let needed = || list(&mut graph.inputs.iter().map(|i| &*i.name));
+    if let Some(input) = graph.inputs.iter().find(|i| !names.contains(&&*i.name)) {
+        return Err(ArraysError::Missing {
+            graph: graph.name.clone(),
+            name: input.name.clone(),
+            needed: needed(),
+            given: list(&mut names.iter().copied()),
+        });
+    }
+    let is_input = |name: &str| graph.inputs.iter().any(|i| i.name == name);
+    match names.iter().find(|n| !is_input(n)) {
+        Some(&name) => Err(ArraysError::Extra {
+            graph: graph.name.clone(),
+            name: name.into(),
+            needed: needed(),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn fits(input: &Input, shape: &[usize]) -> bool {
+    shape.len() == input.shape.len() + 1
+        && !shape.contains(&0)
+        && shape[1..]
+            .iter()
+            .zip(&input.shape)
+            .all(|(&got, want)| want.is_none_or(|want| want == got))
+}
+
+/// The outputs for arrays in the order of the graph's inputs.
+fn compute(
+    graph: &Graph,
+    arrays: &[Array],
+    dropout: &DropoutMode,
+) -> Result<Vec<(String, Array)>, ArraysError> {
+    let name = || graph.name.clone();
+    for (input, array) in graph.inputs.iter().zip(arrays) {
+        if !fits(input, &array.shape) {
+            let dims = input.shape.iter();
+            let dims = dims.map(|d| d.map_or("?".into(), |d| d.to_string()));
+            let needed: Vec<String> = std::iter::once("batch".into()).chain(dims).collect();
+            return Err(ArraysError::Shape {
+                graph: name(),
+                name: input.name.clone(),
+                given: array.shape.clone(),
+                needed: format!("[{}]", needed.join(", ")),
+            });
+        }
+    }
+    graph.validate()?;
+    let batch = arrays[0].shape[0];
+    for (input, array) in graph.inputs.iter().zip(arrays) {
+        if array.shape[0] != batch {
+            return Err(ArraysError::Batch {
+                name: input.name.clone(),
+                given: array.shape[0],
+                first: graph.inputs[0].name.clone(),
+                batch,
+            });
+        }
+    }
+    let shapes: Vec<Vec<usize>> = arrays.iter().map(|a| a.shape[1..].to_vec()).collect();
+    let flops = cost::flops(graph, &shapes)?
+        .into_iter()
+        .fold(0, u64::saturating_add);
+    if flops > MAX_FLOPS {
+        return Err(ArraysError::TooSlow {
+            graph: name(),
+            flops,
+        });
+    }
+    let plan = Arc::new(Plan::new(graph, &shapes)?);
+    let draws = dropout.rows();
+    let numbers = plan
+        .outputs()
+        .try_fold(0usize, |n, (_, shape)| {
+            n.checked_add(shape.iter().product())
+        })
+        .and_then(|n| n.checked_mul(draws)?.checked_mul(batch));
+    if numbers.is_none_or(|n| n > MAX_NUMBERS) {
+        return Err(ArraysError::TooLarge);
+    }
+    let values = graph.infer_shapes(&shapes)?;
+    let largest = values.iter().map(|s| s.iter().product::<usize>()).max();
+    let rows = (PART / largest.unwrap_or(1) / draws).max(1);
+    let mut session = Session::new(&plan);
+    let mut data = vec![Vec::new(); graph.outputs.len()];
+    for start in (0..batch).step_by(rows) {
+        let rows = rows.min(batch - start);
+        let inputs: Vec<&[f32]> = arrays
+            .iter()
+            .map(|a| {
+                let row = a.data.len() / batch;
+                &a.data[start * row..][..rows * row]
+            })
+            .collect();
+        session
+            .run(&inputs, rows, dropout)
+            .map_err(|source| ArraysError::Run {
+                graph: name(),
+                source,
+            })?;
+        let copies = rows * draws / session.rows();
+        for (k, data) in data.iter_mut().enumerate() {
+            let output = session.output(k);
+            for row in output.chunks_exact(output.len() / session.rows()) {
+                data.extend(std::iter::repeat_n(row, copies).flatten());
+            }
+        }
+    }
+    let leading: &[usize] = match dropout {
+        DropoutMode::Draws { .. } => &[batch, draws],
+        DropoutMode::Off | DropoutMode::Masks(_) => &[batch],
+    };
+    let outputs = plan.outputs().zip(data);
+    Ok(outputs
+        .map(|((name, shape), data)| {
+            let shape = [leading, shape].concat();
+            (name.to_owned(), Array { shape, data })
+        })
+        .collect())
+}

@@ -1,0 +1,143 @@
+//! The self-test: numbers that a network must give again wherever it runs.
+
+use std::sync::Arc;
+
+use super::dropout::{DropoutMode, philox4x32};
+use super::model::{ModelError, Network};
+use super::plan::Plan;
+use super::reference;
+use super::session::Session;
+
+/// An input and the output that the network must give for it with dropout off.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SelfTest {
+    pub input_shapes: Vec<Vec<usize>>,
+    pub inputs: Vec<Vec<f32>>,
+    pub outputs: Vec<Vec<f32>>,
+}
+
+/// How far a self-test's outputs may be from the stored ones, relative to their largest magnitude
+/// (or to 1, if that is larger): what `f32` rounding leaves after some ten thousand additions.
+pub const SELF_TEST_TOLERANCE: f32 = 1e-5;
+
+impl Network {
+    /// Makes the self-test: seeded inputs in [-1, 1) and what the `f64` reference gives for them.
+    /// Open input dimensions are tried with a few lengths.
+    ///
+    /// # Errors
+    /// When the network fits none of them or gives numbers that are not finite.
+    pub fn make_self_test(&mut self) -> Result<(), ModelError> {
+        const LENGTHS: [usize; 5] = [12, 16, 40, 200, 1];
+        let mut failure = None;
+        for length in LENGTHS {
+            let shapes: Vec<Vec<usize>> = self
+                .graph
+                .inputs
+                .iter()
+                .map(|i| i.shape.iter().map(|d| d.unwrap_or(length)).collect())
+                .collect();
+            if let Err(e) = self.graph.infer_shapes(&shapes) {
+                failure.get_or_insert(e);
+                continue;
+            }
+            let mut counter = 0;
+            let inputs: Vec<Vec<f32>> = shapes
+                .iter()
+                .map(|s| {
+                    (0..s.iter().product())
+                        .map(|_| uniform(&mut counter))
+                        .collect()
+                })
+                .collect();
+            let as_f64: Vec<Vec<f64>> = inputs
+                .iter()
+                .map(|i| i.iter().map(|&x| f64::from(x)).collect())
+                .collect();
+            let values = reference::run(&self.graph, &shapes, &as_f64, 1, &DropoutMode::Off)
+                .map_err(|e| self.problem(e.to_string()))?;
+            let outputs: Vec<Vec<f32>> = (0..self.graph.outputs.len())
+                .filter_map(|k| values.output(k))
+                .map(|value| value.data.iter().map(|&x| x as f32).collect())
+                .collect();
+            if outputs.iter().flatten().any(|x| !x.is_finite()) {
+                return Err(self.problem("it gives numbers that are not finite".into()));
+            }
+            self.self_test = Some(SelfTest {
+                input_shapes: shapes,
+                inputs,
+                outputs,
+            });
+            return Ok(());
+        }
+        Err(failure.expect("at least one length was tried").into())
+    }
+
+    pub(super) fn self_test(&self) -> Result<(), ModelError> {
+        let Some(test) = &self.self_test else {
+            return Ok(());
+        };
+        self.check_self_test()?;
+        let plan = Arc::new(Plan::new(&self.graph, &test.input_shapes)?);
+        let mut session = Session::new(&plan);
+        let inputs: Vec<&[f32]> = test.inputs.iter().map(|i| &**i).collect();
+        session
+            .run(&inputs, 1, &DropoutMode::Off)
+            .map_err(|source| ModelError::Run {
+                role: self.role,
+                source,
+            })?;
+        for (k, wanted) in test.outputs.iter().enumerate() {
+            let got = session.output(k);
+            let scale = wanted.iter().fold(1.0f32, |m, x| m.max(x.abs()));
+            let limit = SELF_TEST_TOLERANCE * scale;
+            let difference = got
+                .iter()
+                .zip(wanted)
+                .fold(0.0f32, |m, (g, w)| m.max((g - w).abs()));
+            let finite = got.iter().all(|x| x.is_finite());
+            if got.len() != wanted.len() || !finite || difference > limit {
+                return Err(ModelError::SelfTest {
+                    role: self.role,
+                    output: self.graph.outputs[k].name.clone(),
+                    difference: if finite { difference } else { f32::NAN },
+                    limit,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The stored pair must have the network's sizes and hold only finite numbers: beside one that
+    /// is not, every difference would look small.
+    pub(super) fn check_self_test(&self) -> Result<(), ModelError> {
+        let Some(test) = &self.self_test else {
+            return Ok(());
+        };
+        let shapes = self.graph.infer_shapes(&test.input_shapes)?;
+        let wanted_in = test
+            .input_shapes
+            .iter()
+            .map(|s| s.iter().product::<usize>());
+        let wanted_out = self
+            .graph
+            .outputs
+            .iter()
+            .map(|o| shapes[o.value.0].iter().product::<usize>());
+        let lengths = |arrays: &[Vec<f32>]| arrays.iter().map(Vec::len).collect::<Vec<usize>>();
+        if !wanted_in.eq(lengths(&test.inputs)) || !wanted_out.eq(lengths(&test.outputs)) {
+            return Err(self.problem("its self-test has other sizes than the network".into()));
+        }
+        let mut numbers = test.inputs.iter().chain(&test.outputs).flatten();
+        match numbers.all(|x| x.is_finite()) {
+            true => Ok(()),
+            false => Err(self.problem("its self-test holds a number that is not finite".into())),
+        }
+    }
+}
+
+/// The next number of a fixed sequence in [-1, 1).
+fn uniform(counter: &mut u32) -> f32 {
+    let word = philox4x32([*counter, 0, 0, 0], [0; 2])[0];
+    *counter += 1;
+    (word >> 8) as f32 / 8_388_608.0 - 1.0
+}

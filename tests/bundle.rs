@@ -1,0 +1,129 @@
+//! Bundles: what is stored comes back, and no damaged or hostile file does harm.
+
+#[path = "bundle/documents.rs"]
+mod documents;
+#[path = "bundle/fuzz.rs"]
+mod fuzz;
+#[path = "bundle/models.rs"]
+mod models;
+
+use std::path::Path;
+
+use maeum::nn::bundle::{self, BundleError};
+use serde_json::json;
+
+use self::models::{SINGLE, SPEECH, assert_sound, edited, join, load, single, speech, tampered};
+
+#[test]
+fn what_is_stored_comes_back() {
+    for model in [single(), speech()] {
+        let bytes = bundle::to_bytes(&model);
+        assert_eq!(bytes, bundle::to_bytes(&model));
+        let loaded = load(&bytes).unwrap();
+        assert_eq!(loaded.networks(), model.networks());
+        assert_eq!(loaded.info(), model.info());
+        assert_eq!(loaded.identity().len(), 64);
+        assert_eq!(model.identity(), "");
+        loaded.self_test().unwrap();
+        assert_eq!(bundle::to_bytes(&loaded), bytes);
+        assert_sound(&loaded);
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.safetensors");
+        std::fs::write(&path, "old").unwrap();
+        bundle::save(&model, &path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
+        assert_eq!(bundle::load(&path).unwrap(), loaded);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+    assert_ne!(
+        load(&SINGLE).unwrap().identity(),
+        load(&SPEECH).unwrap().identity()
+    );
+}
+
+#[test]
+fn a_failed_save_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("folder");
+    std::fs::create_dir(&folder).unwrap();
+    for path in [folder.clone(), dir.path().join("nowhere/x")] {
+        let error = bundle::save(&single(), &path).unwrap_err();
+        assert!(matches!(error, BundleError::Write { .. }), "{error}");
+        assert!(error.to_string().contains(&path.display().to_string()));
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn other_files_are_no_bundles() {
+    let check = |bytes: &[u8], part: &str| {
+        let text = load(bytes).unwrap_err().to_string();
+        assert!(
+            text.contains(part) && text.contains("x.safetensors"),
+            "{text}"
+        );
+    };
+    check(b"\x89HDF\r\n\x1a\n and so on", "it is an HDF5 file");
+    check(b"", "not a maeum bundle");
+    check(b"hello world, this is text", "not a maeum bundle");
+    check(&u64::MAX.to_le_bytes(), "not a maeum bundle");
+    check(&join(&json!({}), b""), "no entry \"maeum\"");
+    let foreign = json!({"__metadata__": {"maeum": "hello"}});
+    check(&join(&foreign, b""), "damaged");
+    for length in (0..SPEECH.len()).step_by(97) {
+        assert!(load(&SPEECH[..length]).is_err(), "cut to {length}");
+    }
+    let error = bundle::load(Path::new("does/not/exist.safetensors")).unwrap_err();
+    assert!(error.to_string().contains("does/not/exist.safetensors"));
+    assert!(bundle::load(Path::new(env!("CARGO_MANIFEST_DIR"))).is_err());
+}
+
+#[test]
+fn another_format_says_so() {
+    let bytes = edited(&SINGLE, |d| {
+        d["format"] = json!(bundle::FORMAT + 1);
+        // Nothing else of a future document may be needed to tell.
+        d["future"] = json!(true);
+    });
+    let error = load(&bytes).unwrap_err();
+    assert!(
+        matches!(error, BundleError::Format { found: 2, .. }),
+        "{error}"
+    );
+    assert!(
+        error
+            .to_string()
+            .contains("Convert the original files again")
+    );
+}
+
+#[test]
+fn tampered_numbers_are_noticed() {
+    let fails = |bytes: &[u8]| load(bytes).unwrap().self_test().unwrap_err().to_string();
+    let weight = tampered(&SPEECH, "1.weight.0", 0, 3.0);
+    // A softmax over one unit is 1 whatever its weight.
+    load(&weight).unwrap().self_test().unwrap();
+    for (tensor, index) in [
+        ("0.weight.0", 3),
+        ("2.weight.1", 1),
+        ("3.weight.9", 6),
+        ("4.weight.0", 100),
+        ("4.self_test.in.5", 2),
+        ("3.self_test.out.4", 0),
+    ] {
+        let text = fails(&tampered(&SPEECH, tensor, index, 3.0));
+        assert!(text.contains("fails its self-test"), "{tensor}: {text}");
+    }
+    for number in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for tensor in ["0.weight.0", "3.self_test.out.4", "4.self_test.in.5"] {
+            let error = load(&tampered(&SPEECH, tensor, 0, number)).unwrap_err();
+            assert!(
+                error.to_string().contains("not finite"),
+                "{tensor}: {error}"
+            );
+        }
+    }
+    let variance = load(&tampered(&SINGLE, "0.weight.4", 0, -1.0)).unwrap_err();
+    assert!(variance.to_string().contains("square root"), "{variance}");
+}
