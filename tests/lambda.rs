@@ -1,4 +1,5 @@
 //! Python code in Lambda layers: recognised or refused, never run.
+#![cfg(feature = "convert")]
 
 mod common;
 

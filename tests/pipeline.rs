@@ -15,6 +15,7 @@ use maeum::keras;
 use maeum::nn::model::{BundleInfo, Provenance};
 use maeum::nn::{DropoutMode, Model, Network, Role};
 use maeum::recognizer::Recognizer;
+use maeum::report::{Format, Reporter};
 
 /// Emotion weights with dropout off, from wav to answer: the `f32` networks agree to 1e-5, the
 /// histogram of a value at a bin edge may move one count.
@@ -137,6 +138,29 @@ fn answers_without_dropout_are_the_captured_ones() {
         "largest differences: emotions {:e}, age {:e} years, gender {:e}",
         worst[0], worst[1], worst[2]
     );
+}
+
+#[test]
+fn age_and_gender_codes_are_the_captured_ones_to_the_digit() {
+    let Some(dir) = common::reference_dir() else {
+        return;
+    };
+    let recognizer = original(&dir);
+    let mut worker = recognizer.worker();
+    let mut reporter = Reporter::new(Format::Codes, recognizer.info(), "").unwrap();
+    for (name, response) in common::RESPONSES {
+        let recording = decode_path(common::recording(&dir, name)).unwrap();
+        let answer = worker.recognize(&recording, name, &DropoutMode::draws(32, 0));
+        let line = reporter.recording(name, Ok(&answer.unwrap()));
+        assert!(line.starts_with("{\"10001\": "), "{name}: {line}");
+        assert_eq!(line.lines().count(), 1, "{name}: {line}");
+        let (_, from_age) = line.split_once(", \"20000\"").unwrap();
+        assert_eq!(
+            format!("\"20000\"{from_age}"),
+            format!("{response}\n"),
+            "{name}"
+        );
+    }
 }
 
 #[test]

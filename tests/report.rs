@@ -5,7 +5,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{Golden, all_recordings, reference_dir};
+use common::{Golden, RESPONSES, all_recordings, reference_dir};
 use maeum::nn::DropoutMode;
 use maeum::nn::model::BundleInfo;
 use maeum::prediction::{Age, Estimate, Prediction, Voice, Warning, Window};
@@ -268,55 +268,6 @@ fn control_characters_do_not_reach_the_terminal() {
     let text = reporter.recording(name, Err(name));
     assert!(!text.contains('\u{1b}'), "{text:?}");
 }
-
-/// What the system of 2020 answered for each captured recording, from age on: the emotions before
-/// are one random draw of many. Source: `response` in the goldens.
-const RESPONSES: [(&str, &str); 11] = [
-    (
-        "alsa_front_center",
-        r#""20000": 32.5564, "20003": 0.0, "20004": 1.0, "20005": 0.0, "30001": 0.0134, "30002": 0.9866}"#,
-    ),
-    (
-        "de_8k",
-        r#""20000": 33.0884, "20003": 0.0, "20004": 1.0, "20005": 0.0, "30001": 0.9987, "30002": 0.0013}"#,
-    ),
-    (
-        "en15s",
-        r#""20000": 30.792, "20003": 0.0, "20004": 1.0, "20005": 0.0, "30001": 0.9193, "30002": 0.0807}"#,
-    ),
-    (
-        "en3s",
-        r#""20000": 31.0348, "20003": 0.0, "20004": 1.0, "20005": 0.0, "30001": 0.9829, "30002": 0.0171}"#,
-    ),
-    (
-        "en_long",
-        r#""20000": 30.7233, "20003": 0.0, "20004": 1.0, "20005": 0.0, "30001": 0.9201, "30002": 0.0799}"#,
-    ),
-    (
-        "en_short",
-        r#""20000": 30.0721, "20003": 0.0, "20004": 1.0, "20005": 0.0, "30001": 1.0, "30002": 0.0}"#,
-    ),
-    (
-        "ko_48k24",
-        r#""20000": 30.2703, "20003": 0.0, "20004": 1.0, "20005": 0.0, "30001": 0.9963, "30002": 0.0037}"#,
-    ),
-    (
-        "ko_mid",
-        r#""20000": 30.2704, "20003": 0.0, "20004": 1.0, "20005": 0.0, "30001": 0.9963, "30002": 0.0037}"#,
-    ),
-    (
-        "ko_stereo44",
-        r#""20000": 30.2704, "20003": 0.0, "20004": 1.0, "20005": 0.0, "30001": 0.9963, "30002": 0.0037}"#,
-    ),
-    (
-        "noise4s",
-        r#""20000": 27.9795, "20003": 1.0, "20004": 0.0, "20005": 0.0, "30001": 0.5314, "30002": 0.4686}"#,
-    ),
-    (
-        "test_dis",
-        r#""20000": 28.7858, "20003": 1.0, "20004": 0.0, "20005": 0.0, "30001": 0.0005, "30002": 0.9995}"#,
-    ),
-];
 
 /// The captured network outputs, taken through this crate's object, are the captured responses.
 #[test]

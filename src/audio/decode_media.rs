@@ -1,5 +1,6 @@
 //! Everything but plain WAV, through symphonia.
 
+use std::cell::Cell;
 use std::io::{Cursor, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -27,15 +28,33 @@ pub fn decode(bytes: &[u8]) -> Result<Recording, Fault> {
         ));
     }
     // A decoder that trips over a damaged file must not take a whole batch down with it.
-    catch_unwind(AssertUnwindSafe(|| {
+    DECODING.set(true);
+    let result = catch_unwind(AssertUnwindSafe(|| {
         let (bytes, cut) = aiff_header::mended(bytes);
         let recording = decode_tracks(&bytes)?;
         Ok(Recording {
             truncated: recording.truncated || cut,
             ..recording
         })
-    }))
-    .unwrap_or_else(|_| Err(Fault::Damaged("the decoder gave up on it".into())))
+    }));
+    DECODING.set(false);
+    result.unwrap_or_else(|_| Err(Fault::Damaged("the decoder gave up on it".into())))
+}
+
+thread_local! {
+    /// Whether a panic of this thread will be caught and become an error.
+    static DECODING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps quiet about panics of decoders that become errors; all others are reported as before.
+/// Changes the process' panic hook, so it is for programs to call, once, at their start.
+pub fn silence_caught_panics() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !DECODING.get() {
+            report(info);
+        }
+    }));
 }
 
 /// Whether the file begins like one of the formats in question. Without this, anything that holds

@@ -18,4 +18,5 @@ pub mod vad;
 mod wav_header;
 
 pub use decode::{DecodeError, Fault, Recording};
+pub use decode_media::silence_caught_panics;
 pub use frontend::{AudioError, Prepared, VoiceDetector, prepare};

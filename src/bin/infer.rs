@@ -102,6 +102,7 @@ impl From<Format> for report::Format {
 }
 
 fn main() -> ExitCode {
+    maeum::audio::silence_caught_panics();
     let arguments = Arguments::parse();
     let Some(model) = &arguments.model else {
         usage_error(

@@ -23,13 +23,13 @@ mod weights;
 use std::fs;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use self::error::Fault;
 use self::hdf5::H5Model;
 use self::layers::Dialect;
 use crate::nn::Graph;
+use crate::nn::model::Provenance;
 
 pub use self::error::ConvertError;
 
@@ -38,19 +38,6 @@ pub use self::error::ConvertError;
 pub struct KerasModel {
     pub graph: Graph,
     pub provenance: Provenance,
-}
-
-/// Where a graph comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Provenance {
-    /// The file's name, without its folder.
-    pub file: String,
-    /// SHA-256 of the file's bytes, in lower-case hexadecimal.
-    pub sha256: String,
-    /// As the file states it, for example `2.2.4` or `2.2.4-tf`.
-    pub keras_version: Option<String>,
-    /// As the file states it, for example `tensorflow`.
-    pub backend: Option<String>,
 }
 
 /// The largest file that is read: far above any model whose weights fit the limits of a graph.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::{ConvertError, load};
 use crate::nn::bundle::{self, BundleError};
-use crate::nn::model::{BundleInfo, ModelError, Provenance};
+use crate::nn::model::{BundleInfo, ModelError};
 use crate::nn::{Model, Network, Role};
 
 /// What the five files of a speech model are called, whatever the case of their letters.
@@ -185,12 +185,7 @@ pub fn network(path: &Path, role: Role) -> Result<Network, ConvertError> {
     Ok(Network {
         role,
         graph: model.graph,
-        provenance: Provenance {
-            file: model.provenance.file,
-            sha256: model.provenance.sha256,
-            keras_version: model.provenance.keras_version.unwrap_or_default(),
-            backend: model.provenance.backend.unwrap_or_default(),
-        },
+        provenance: model.provenance,
         self_test: None,
     })
 }

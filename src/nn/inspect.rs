@@ -232,8 +232,8 @@ pub fn network(network: &Network) -> String {
         "network {}{role}\n  from {}, Keras {}, backend {}\n  SHA-256 {}\n  self-test: {self_test}\n{}",
         clean(&network.graph.name),
         or_unknown(&p.file),
-        or_unknown(&p.keras_version),
-        or_unknown(&p.backend),
+        or_unknown(p.keras_version.as_deref().unwrap_or_default()),
+        or_unknown(p.backend.as_deref().unwrap_or_default()),
         or_unknown(&p.sha256),
         Listing::new(&network.graph)
     )

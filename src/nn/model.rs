@@ -63,9 +63,10 @@ pub struct Provenance {
     pub file: String,
     /// SHA-256 of the converted file, in hexadecimal.
     pub sha256: String,
-    /// The Keras version that wrote it.
-    pub keras_version: String,
-    pub backend: String,
+    /// The Keras version that wrote it, as it says itself (`2.2.4`, `2.2.4-tf`), if it does.
+    pub keras_version: Option<String>,
+    /// As it says itself, for example `tensorflow`.
+    pub backend: Option<String>,
 }
 
 /// One network of a model.

@@ -87,8 +87,8 @@ pub fn network(role: Role, graph: Graph) -> Network {
         provenance: Provenance {
             file: "from.h5".into(),
             sha256: "00".into(),
-            keras_version: "2.2.4".into(),
-            backend: "tensorflow".into(),
+            keras_version: Some("2.2.4".into()),
+            backend: Some("tensorflow".into()),
         },
         self_test: None,
     };
