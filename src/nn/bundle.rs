@@ -158,7 +158,7 @@ pub fn save(model: &Model, path: &Path) -> Result<(), BundleError> {
 }
 
 /// Puts `bytes` in place of the file `path`, all or nothing.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.partial", std::process::id()));
     let partial = path.with_file_name(name);

@@ -3,17 +3,15 @@
 //! Reading is done here, because a general reader allocates what an array's header asks for.
 
 mod npy;
+mod writer;
 mod zip;
 
 use std::fs::File;
-use std::io::{Cursor, Read};
+use std::io::Read;
 use std::path::Path;
 
-use ndarray::ArrayViewD;
-use ndarray_npy::NpzWriter;
-
+pub use self::writer::Writer;
 use self::zip::Entry;
-use super::bundle;
 
 /// The largest file that is read, in bytes.
 pub const MAX_FILE: u64 = 1 << 30;
@@ -135,19 +133,11 @@ impl NpzFile {
 /// # Errors
 /// Names the file that cannot be written.
 pub fn write(path: &Path, arrays: &[(String, Array)]) -> Result<(), NpzError> {
-    let fail = |problem: String| NpzError::Write {
-        file: path.display().to_string(),
-        problem,
-    };
-    let mut npz = NpzWriter::new(Cursor::new(Vec::new()));
+    let mut writer = Writer::create(path)?;
     for (name, array) in arrays {
-        let view = ArrayViewD::from_shape(&*array.shape, &array.data)
-            .map_err(|e| fail(format!("array {name}: {e}")))?;
-        npz.add_array(&**name, &view)
-            .map_err(|e| fail(format!("array {name}: {e}")))?;
+        writer.add(name, &array.shape, &array.data)?;
     }
-    let bytes = npz.finish().map_err(|e| fail(e.to_string()))?.into_inner();
-    bundle::replace(path, &bytes).map_err(|e| fail(e.to_string()))
+    writer.finish()
 }
 
 #[cfg(test)]

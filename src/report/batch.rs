@@ -41,14 +41,10 @@ impl<'r> Batch<'r> {
         dropout: DropoutMode,
         threads: usize,
     ) -> Result<Self, BatchError> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .map_err(|source| BatchError { threads, source })?;
         Ok(Self {
             recognizer,
             dropout,
-            pool,
+            pool: pool(threads)?,
         })
     }
 
@@ -62,34 +58,13 @@ impl<'r> Batch<'r> {
         inputs: &[Input],
         mut each: impl FnMut(&Input, Outcome) -> Result<(), E>,
     ) -> Result<(), E> {
-        let waiting = self.pool.current_num_threads() * WAITING_PER_THREAD;
-        let (sender, receiver) = mpsc::sync_channel(waiting);
-        std::thread::scope(|scope| {
-            scope.spawn(move || {
-                self.pool.install(|| {
-                    // A bridge hands out the recordings one by one in order, so that what comes
-                    // first is also finished early.
-                    let numbered = inputs.iter().enumerate().par_bridge();
-                    // A failed send means that `each` gave up and returned its error.
-                    let _ = numbered
-                        .map_init(
-                            || self.recognizer.worker(),
-                            |worker, (i, input)| (i, self.outcome(worker, input)),
-                        )
-                        .try_for_each_with(sender, |sender, done| sender.send(done).map_err(drop));
-                })
-            });
-            let mut early = BTreeMap::new();
-            let mut next = 0;
-            for (i, outcome) in receiver {
-                early.insert(i, outcome);
-                while let Some(outcome) = early.remove(&next) {
-                    each(&inputs[next], outcome)?;
-                    next += 1;
-                }
-            }
-            Ok(())
-        })
+        in_order(
+            &self.pool,
+            inputs,
+            || self.recognizer.worker(),
+            |worker, input| self.outcome(worker, input),
+            |input, outcome| each(input, outcome),
+        )
     }
 
     fn outcome(&self, worker: &mut Worker<'_>, input: &Input) -> Outcome {
@@ -102,4 +77,52 @@ impl<'r> Batch<'r> {
             Err(error) => Err(error.to_string()),
         }
     }
+}
+
+/// # Errors
+/// When the operating system does not give that many threads.
+pub(super) fn pool(threads: usize) -> Result<rayon::ThreadPool, BatchError> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|source| BatchError { threads, source })
+}
+
+/// Does `work` on all `inputs` in parallel, with what `init` makes for each thread, and hands the
+/// results to `each` in the order of the inputs, as soon as those before are done.
+///
+/// # Errors
+/// The first error of `each`; the inputs after it are not begun.
+pub(super) fn in_order<W, T: Send, E: Send>(
+    pool: &rayon::ThreadPool,
+    inputs: &[Input],
+    init: impl Fn() -> W + Sync + Send,
+    work: impl Fn(&mut W, &Input) -> T + Sync + Send,
+    mut each: impl FnMut(&Input, T) -> Result<(), E>,
+) -> Result<(), E> {
+    let waiting = pool.current_num_threads() * WAITING_PER_THREAD;
+    let (sender, receiver) = mpsc::sync_channel(waiting);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            pool.install(|| {
+                // A bridge hands out the recordings one by one in order, so that what comes
+                // first is also finished early.
+                let numbered = inputs.iter().enumerate().par_bridge();
+                // A failed send means that `each` gave up and returned its error.
+                let _ = numbered
+                    .map_init(init, |worker, (i, input)| (i, work(worker, input)))
+                    .try_for_each_with(sender, |sender, done| sender.send(done).map_err(drop));
+            })
+        });
+        let mut early = BTreeMap::new();
+        let mut next = 0;
+        for (i, outcome) in receiver {
+            early.insert(i, outcome);
+            while let Some(outcome) = early.remove(&next) {
+                each(&inputs[next], outcome)?;
+                next += 1;
+            }
+        }
+        Ok(())
+    })
 }

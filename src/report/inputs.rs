@@ -55,6 +55,14 @@ pub enum ReadError {
 }
 
 impl Input {
+    /// The recording at `path`, called `name`.
+    pub fn file(name: String, path: PathBuf) -> Self {
+        Self {
+            name,
+            source: Source::File(path),
+        }
+    }
+
     /// The file, if it is one.
     pub fn path(&self) -> Option<&Path> {
         match &self.source {

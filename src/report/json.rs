@@ -114,8 +114,8 @@ struct Model<'a> {
     sha256: &'a str,
 }
 
-#[derive(Serialize)]
-struct Dropout {
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Dropout {
     mode: &'static str,
     draws: Option<u32>,
     seed: Option<u64>,
@@ -176,7 +176,7 @@ fn window<'a>(context: &'a Context, window: &'a Window) -> TimelineWindow<'a> {
     }
 }
 
-fn dropout(mode: &DropoutMode) -> Dropout {
+pub fn dropout(mode: &DropoutMode) -> Dropout {
     let (mode, draws, seed) = match mode {
         DropoutMode::Off => ("off", None, None),
         DropoutMode::Draws { n, seed } => ("draws", Some(n.get()), Some(*seed)),

@@ -2,13 +2,18 @@
 //! that the system of 2020 answered with.
 //!
 //! [`inputs`] finds the recordings that were asked for, [`batch`] recognises them in parallel,
-//! [`Reporter`] turns each outcome into text and [`sink`] puts the text where it belongs.
+//! [`Reporter`] turns each outcome into text and [`sink`] puts the text where it belongs. [`eval`]
+//! measures the answers against what a [`manifest`] says is true; [`dump`] writes what the networks
+//! are fed.
 
 pub mod batch;
 pub mod codes;
 mod csv;
+pub mod dump;
+pub mod eval;
 pub mod inputs;
 mod json;
+pub mod manifest;
 pub mod sink;
 mod table;
 

@@ -1,0 +1,205 @@
+//! What the networks are fed, written as NumPy arrays, so that networks are trained on exactly what
+//! they are given later.
+//!
+//! Each file holds `paths_utf8` (the recordings' names as UTF-8, one per line), one row per
+//! recording of each array of fixed size, and the front end's sequence: the rows of all recordings
+//! one after the other, with the number of each recording in `lengths`.
+
+use std::path::Path;
+
+use super::batch::{self, BatchError};
+use super::inputs::Input;
+use super::printable;
+use crate::audio::{self, Recording, resample, vad};
+use crate::features::utterance::{FRAME_VALUES, STATS, UtteranceExtractor};
+use crate::features::{
+    COEFFICIENTS, FeatureExtractor, HISTOGRAM_BINS, MOMENTS, N_MELS, SAMPLE_RATE, WINDOW_FRAMES,
+};
+use crate::nn::npz::{NpzError, Writer};
+
+/// Why nothing is written.
+#[derive(Debug, thiserror::Error)]
+pub enum DumpError {
+    #[error(transparent)]
+    Write(#[from] NpzError),
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    #[error("none of the recordings gives features; {0} is not written")]
+    Nothing(String),
+}
+
+/// One array: its name and its shape for one recording, or for one row of a sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Array {
+    pub name: &'static str,
+    pub shape: &'static [usize],
+}
+
+/// What a front end gives for one recording.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Computed {
+    /// In the order of [`FrontEnd::fixed`].
+    pub fixed: Vec<Vec<f32>>,
+    /// Rows of [`FrontEnd::sequence`].
+    pub sequence: Vec<f32>,
+}
+
+/// Computes the networks' inputs.
+pub trait FrontEnd: Sync {
+    /// The arrays that have the same size for every recording.
+    fn fixed(&self) -> &'static [Array];
+
+    /// The array whose number of rows depends on the recording.
+    fn sequence(&self) -> Array;
+
+    /// # Errors
+    /// Why the recording gives none.
+    fn compute(&self, recording: &Recording) -> Result<Computed, String>;
+}
+
+/// The front end of the system of 2020: two-step resampling, Wiener filter, voice activity; mel
+/// windows (`windows`) and the inputs of the feature network (`dct`, `dst`, `histogram`,
+/// `moments`).
+#[derive(Debug, Default)]
+pub struct Reference(FeatureExtractor);
+
+impl FrontEnd for Reference {
+    fn fixed(&self) -> &'static [Array] {
+        const SHAPES: [Array; 4] = [
+            Array {
+                name: "dct",
+                shape: &[N_MELS, COEFFICIENTS],
+            },
+            Array {
+                name: "dst",
+                shape: &[N_MELS, COEFFICIENTS],
+            },
+            Array {
+                name: "histogram",
+                shape: &[N_MELS, HISTOGRAM_BINS],
+            },
+            Array {
+                name: "moments",
+                shape: &[N_MELS, MOMENTS],
+            },
+        ];
+        &SHAPES
+    }
+
+    fn sequence(&self) -> Array {
+        Array {
+            name: "windows",
+            shape: &[WINDOW_FRAMES, N_MELS],
+        }
+    }
+
+    fn compute(&self, recording: &Recording) -> Result<Computed, String> {
+        let mut detector = vad::Vad::new(vad::SampleRate::Khz16, vad::Mode::Aggressive);
+        let mut detector = |frame: &[i16; audio::trim::FRAME]| {
+            detector
+                .is_speech(frame)
+                .expect("480 samples are 30 ms at 16 kHz")
+        };
+        let prepared = audio::prepare(recording, &mut detector).map_err(|e| e.to_string())?;
+        let features = self.0.extract(&prepared.signal);
+        let features = features.map_err(|e| e.to_string())?;
+        Ok(Computed {
+            fixed: features.branch_inputs().map(|b| b.data).into(),
+            sequence: features.windows.data().to_vec(),
+        })
+    }
+}
+
+/// The front end of the default networks: one resampling step; descriptors of the whole recording
+/// (`stats`) and values of each frame (`frames`).
+#[derive(Debug, Default)]
+pub struct Utterance(UtteranceExtractor);
+
+impl FrontEnd for Utterance {
+    fn fixed(&self) -> &'static [Array] {
+        const SHAPES: [Array; 1] = [Array {
+            name: "stats",
+            shape: &[STATS],
+        }];
+        &SHAPES
+    }
+
+    fn sequence(&self) -> Array {
+        Array {
+            name: "frames",
+            shape: &[FRAME_VALUES],
+        }
+    }
+
+    fn compute(&self, recording: &Recording) -> Result<Computed, String> {
+        let signal = resample::resample(
+            &recording.samples,
+            recording.sample_rate,
+            SAMPLE_RATE as u32,
+        );
+        let signal: Vec<f64> = signal.into_iter().map(f64::from).collect();
+        let utterance = self.0.analyse(&signal).map_err(|e| e.to_string())?;
+        Ok(Computed {
+            fixed: vec![utterance.stats],
+            sequence: utterance.frames,
+        })
+    }
+}
+
+/// Computes the features of `inputs` in parallel and writes them to `path`, in the order of the
+/// inputs; `each` hears of every recording, with the reason where it gives none and is left out.
+///
+/// Memory grows with the size of the file, which is about that of the recordings.
+///
+/// # Errors
+/// When the file cannot be written or nothing would be in it.
+pub fn dump(
+    front_end: &dyn FrontEnd,
+    inputs: &[Input],
+    threads: usize,
+    path: &Path,
+    mut each: impl FnMut(Result<(), &str>),
+) -> Result<(), DumpError> {
+    let mut writer = Writer::create(path)?;
+    let pool = batch::pool(threads)?;
+    let fixed = front_end.fixed();
+    let sequence = front_end.sequence();
+    let row: usize = sequence.shape.iter().product();
+    let mut names = Vec::new();
+    let mut lengths: Vec<i64> = Vec::new();
+    let mut columns: Vec<Vec<f32>> = vec![Vec::new(); fixed.len()];
+    let mut rows: Vec<f32> = Vec::new();
+    let compute = |_: &mut (), input: &Input| {
+        let recording = input.read().map_err(|e| e.to_string())?;
+        let computed = front_end.compute(&recording);
+        computed.map_err(|e| format!("{}: {e}", input.subject()))
+    };
+    batch::in_order(&pool, inputs, || (), compute, |input, computed| {
+        match computed {
+            Err(message) => each(Err(&message)),
+            Ok(computed) => {
+                names.push(printable(&input.name));
+                lengths.push((computed.sequence.len() / row) as i64);
+                rows.extend_from_slice(&computed.sequence);
+                for (column, values) in columns.iter_mut().zip(&computed.fixed) {
+                    column.extend_from_slice(values);
+                }
+                each(Ok(()));
+            }
+        }
+        Ok::<(), DumpError>(())
+    })?;
+    if names.is_empty() {
+        return Err(DumpError::Nothing(path.display().to_string()));
+    }
+    let with_rows = |n: usize, shape: &[usize]| [&[n], shape].concat();
+    let text = names.join("\n").into_bytes();
+    writer.add("paths_utf8", &[text.len()], &text)?;
+    writer.add("lengths", &[names.len()], &lengths)?;
+    for (array, column) in fixed.iter().zip(&columns) {
+        writer.add(array.name, &with_rows(names.len(), array.shape), column)?;
+    }
+    let shape = with_rows(rows.len() / row, sequence.shape);
+    writer.add(sequence.name, &shape, &rows)?;
+    Ok(writer.finish()?)
+}

@@ -1,0 +1,311 @@
+//! How right a model is on recordings of which the truth is known.
+//!
+//! [`Evaluator`] takes the outcome of each recording of a [`Manifest`] and gives an
+//! [`Evaluation`], which is written as JSON (`docs/eval.md` describes it) or as text.
+
+pub mod measure;
+mod text;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use self::measure::{AgeError, Calibration, Confusion};
+use super::NOTICE;
+use super::batch::Outcome;
+use super::json::{self, Dropout};
+use super::manifest::Manifest;
+use crate::nn::DropoutMode;
+use crate::nn::model::BundleInfo;
+
+/// Under this age, in years, a voice says little about gender; measured apart.
+pub const CHILD: f64 = 12.0;
+/// The age groups that results are given for: lower bound in years and name.
+const AGE_BANDS: [(f64, &str); 5] = [
+    (0.0, "under 12"),
+    (CHILD, "12-19"),
+    (20.0, "20-29"),
+    (30.0, "30-39"),
+    (40.0, "40+"),
+];
+
+/// The measured quality of a model.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Evaluation {
+    pub manifest: String,
+    /// The split that was evaluated, `None` for all rows.
+    pub split: Option<String>,
+    pub model: String,
+    /// SHA-256 of the bundle file.
+    pub sha256: String,
+    pub(super) dropout: Dropout,
+    /// Rows that were evaluated.
+    pub recordings: u64,
+    pub failures: Vec<Failure>,
+    pub pooled: Results,
+    pub corpora: Vec<Group>,
+    pub by_gender: Vec<Group>,
+    pub by_age: Vec<Group>,
+    /// By the manifest's own age bands.
+    pub by_age_band: Vec<Group>,
+    pub by_language: Vec<Group>,
+    pub by_speaker: Vec<Group>,
+    pub notice: &'static str,
+}
+
+/// A recording without an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    pub path: String,
+    pub error: String,
+}
+
+/// The results of some of the recordings.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Group {
+    pub name: String,
+    #[serde(flatten)]
+    pub results: Results,
+}
+
+/// What was measured on a set of recordings; a measure without recordings is `None`. Recordings
+/// that failed count in no measure.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Results {
+    pub recordings: u64,
+    pub failed: u64,
+    pub speakers: u64,
+    pub emotion: Option<Classification>,
+    pub calibration: Option<Calibration>,
+    /// Speakers of 12 years and more, or of unknown age.
+    pub gender: Option<Classification>,
+    pub gender_under_12: Option<Classification>,
+    pub age: Option<AgeError>,
+}
+
+/// How often the right label was answered.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Classification {
+    pub recordings: u64,
+    /// Unweighted average recall over the labels that are present.
+    pub uar: f64,
+    /// 95 % bootstrap interval over speakers, of the whole set of recordings alone.
+    pub uar_interval: Option<[f64; 2]>,
+    /// Share of right answers (weighted accuracy).
+    pub accuracy: f64,
+    /// Per label, in the order of the confusion's labels; `None` where it is not present.
+    pub recalls: Vec<Option<f64>>,
+    pub confusion: Confusion,
+}
+
+impl Classification {
+    fn new(confusion: Confusion) -> Option<Self> {
+        Some(Self {
+            recordings: confusion.total(),
+            uar: confusion.uar()?,
+            uar_interval: None,
+            accuracy: confusion.accuracy()?,
+            recalls: confusion.recalls(),
+            confusion,
+        })
+    }
+}
+
+/// The labels' indices and the numbers of one answer.
+#[derive(Debug, Clone, Copy)]
+struct Answer {
+    emotion: usize,
+    weight: f64,
+    gender: usize,
+    years: f64,
+}
+
+/// Collects outcomes.
+#[derive(Debug)]
+pub struct Evaluator<'m> {
+    manifest: &'m Manifest,
+    emotions: Vec<String>,
+    genders: Vec<String>,
+    /// In the order of the manifest's rows.
+    answers: Vec<Option<Answer>>,
+    failures: Vec<Failure>,
+}
+
+impl<'m> Evaluator<'m> {
+    /// For a manifest whose labels were checked against the model that `info` describes.
+    pub fn new(manifest: &'m Manifest, info: &BundleInfo) -> Self {
+        Self {
+            manifest,
+            emotions: info.emotions.clone(),
+            genders: info.genders.clone(),
+            answers: Vec::new(),
+            failures: Vec::new(),
+        }
+    }
+
+    /// Takes the outcome of the next row. The emotion is the one of the largest weight among all
+    /// that the model has, also for a corpus with fewer; so is the gender.
+    pub fn add(&mut self, outcome: &Outcome) {
+        let row = &self.manifest.rows[self.answers.len()];
+        let answer = match outcome {
+            Err(error) => {
+                self.failures.push(Failure {
+                    path: row.path.clone(),
+                    error: error.clone(),
+                });
+                None
+            }
+            Ok(p) => {
+                let genders = p.gender.iter().enumerate();
+                let emotion = p.strongest_emotion();
+                Some(Answer {
+                    emotion,
+                    weight: p.emotions[emotion].mean,
+                    gender: genders.max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |g| g.0),
+                    years: p.age.years,
+                })
+            }
+        };
+        self.answers.push(answer);
+    }
+
+    /// Measures what was taken.
+    pub fn finish(
+        self,
+        split: Option<&str>,
+        info: &BundleInfo,
+        identity: &str,
+        dropout: &DropoutMode,
+    ) -> Evaluation {
+        let rows = &self.manifest.rows[..self.answers.len()];
+        let all: Vec<usize> = (0..rows.len()).collect();
+        let mut pooled = self.results(&all);
+        if let Some(emotion) = &mut pooled.emotion {
+            let speakers = self.groups(|i| Some(self.speaker(i)));
+            let confusions = speakers.values().map(|rows| self.emotion(rows));
+            let heard: Vec<Confusion> = confusions.filter(|c| c.total() > 0).collect();
+            emotion.uar_interval = measure::uar_interval(&heard);
+        }
+        let age_band = |i: usize| {
+            let age = rows[i].age?;
+            let band = AGE_BANDS.iter().rposition(|(from, _)| age >= *from)?;
+            Some((band, AGE_BANDS[band].1.to_owned()))
+        };
+        Evaluation {
+            manifest: self.manifest.file.clone(),
+            split: split.map(str::to_owned),
+            model: info.name.clone(),
+            sha256: identity.into(),
+            dropout: json::dropout(dropout),
+            recordings: rows.len() as u64,
+            pooled,
+            corpora: self.by(|i| Some(rows[i].corpus.clone())),
+            by_gender: self.by(|i| rows[i].gender.clone()),
+            by_age: self
+                .groups(age_band)
+                .into_iter()
+                .map(|((_, name), rows)| self.group(name, &rows))
+                .collect(),
+            by_age_band: self.by(|i| rows[i].age_band.clone()),
+            by_language: self.by(|i| rows[i].language.clone()),
+            by_speaker: self.by(|i| Some(self.speaker(i))),
+            failures: self.failures,
+            notice: NOTICE,
+        }
+    }
+
+    /// A speaker's name is unique in its corpus only.
+    fn speaker(&self, i: usize) -> String {
+        let row = &self.manifest.rows[i];
+        format!("{}/{}", row.corpus, row.speaker)
+    }
+
+    /// The rows with the same key; rows without one are left out.
+    fn groups<K: Ord>(&self, key: impl Fn(usize) -> Option<K>) -> BTreeMap<K, Vec<usize>> {
+        let mut groups: BTreeMap<K, Vec<usize>> = BTreeMap::new();
+        for i in 0..self.answers.len() {
+            if let Some(key) = key(i) {
+                groups.entry(key).or_default().push(i);
+            }
+        }
+        groups
+    }
+
+    fn by(&self, key: impl Fn(usize) -> Option<String>) -> Vec<Group> {
+        let groups = self.groups(key).into_iter();
+        groups.map(|(name, rows)| self.group(name, &rows)).collect()
+    }
+
+    fn group(&self, name: String, rows: &[usize]) -> Group {
+        let results = self.results(rows);
+        Group { name, results }
+    }
+
+    fn results(&self, rows: &[usize]) -> Results {
+        let truth = |i: usize| &self.manifest.rows[i];
+        let answered = || {
+            rows.iter()
+                .filter_map(|&i| Some((truth(i), self.answers[i]?)))
+        };
+        let mut genders = [(); 2].map(|()| Confusion::new(&self.genders));
+        let mut calibration = Vec::new();
+        let mut ages = Vec::new();
+        for (row, answer) in answered() {
+            if let Some(gender) = index(&self.genders, &row.gender) {
+                let child = row.age.is_some_and(|age| age < CHILD);
+                genders[usize::from(child)].add(gender, answer.gender);
+            }
+            if let Some(emotion) = index(&self.emotions, &row.emotion) {
+                calibration.push((answer.weight, answer.emotion == emotion));
+            }
+            ages.extend(row.age.map(|age| (age, answer.years)));
+        }
+        let mut speakers: Vec<String> = rows.iter().map(|&i| self.speaker(i)).collect();
+        speakers.sort();
+        speakers.dedup();
+        let [gender, gender_under_12] = genders.map(Classification::new);
+        Results {
+            recordings: rows.len() as u64,
+            failed: (rows.len() - answered().count()) as u64,
+            speakers: speakers.len() as u64,
+            emotion: Classification::new(self.emotion(rows)),
+            calibration: measure::calibration(&calibration),
+            gender,
+            gender_under_12,
+            age: measure::age_error(&ages),
+        }
+    }
+
+    fn emotion(&self, rows: &[usize]) -> Confusion {
+        let mut confusion = Confusion::new(&self.emotions);
+        for &i in rows {
+            let truth = index(&self.emotions, &self.manifest.rows[i].emotion);
+            if let (Some(truth), Some(answer)) = (truth, self.answers[i]) {
+                confusion.add(truth, answer.emotion);
+            }
+        }
+        confusion
+    }
+}
+
+fn index(labels: &[String], label: &Option<String>) -> Option<usize> {
+    let label = label.as_ref()?;
+    labels.iter().position(|l| l == label)
+}
+
+impl Evaluation {
+    /// As one JSON document.
+    pub fn json(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).expect("all keys are strings");
+        text.push('\n');
+        text
+    }
+
+    /// As tables for people.
+    pub fn text(&self) -> String {
+        text::text(self)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,293 @@
+//! How right answers are: each measure from counts or pairs of numbers, and nothing else.
+
+use serde::Serialize;
+
+use crate::nn::dropout::philox4x32;
+
+/// How often each label was answered for each true one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Confusion {
+    pub labels: Vec<String>,
+    /// `counts[truth][answer]`.
+    pub counts: Vec<Vec<u64>>,
+}
+
+impl Confusion {
+    pub fn new(labels: &[String]) -> Self {
+        Self {
+            labels: labels.to_vec(),
+            counts: vec![vec![0; labels.len()]; labels.len()],
+        }
+    }
+
+    /// # Panics
+    /// When `truth` or `answer` is no index of a label.
+    pub fn add(&mut self, truth: usize, answer: usize) {
+        self.counts[truth][answer] += 1;
+    }
+
+    /// Adds the counts of another matrix of the same labels.
+    pub fn add_all(&mut self, other: &Self) {
+        for (row, others) in self.counts.iter_mut().zip(&other.counts) {
+            for (count, other) in row.iter_mut().zip(others) {
+                *count += other;
+            }
+        }
+    }
+
+    /// How many answers were counted.
+    pub fn total(&self) -> u64 {
+        self.counts.iter().flatten().sum()
+    }
+
+    /// How many answers there are for a true label.
+    pub fn of(&self, truth: usize) -> u64 {
+        self.counts[truth].iter().sum()
+    }
+
+    /// Share of right answers per true label; `None` where there are no such recordings.
+    pub fn recalls(&self) -> Vec<Option<f64>> {
+        let recall = |truth: usize| ratio(self.counts[truth][truth], self.of(truth));
+        (0..self.counts.len()).map(recall).collect()
+    }
+
+    /// Unweighted average recall: the mean of the recalls of the labels that are present.
+    pub fn uar(&self) -> Option<f64> {
+        let recalls: Vec<f64> = self.recalls().into_iter().flatten().collect();
+        (!recalls.is_empty()).then(|| recalls.iter().sum::<f64>() / recalls.len() as f64)
+    }
+
+    /// Share of right answers over all recordings (weighted accuracy).
+    pub fn accuracy(&self) -> Option<f64> {
+        let right = (0..self.counts.len()).map(|i| self.counts[i][i]).sum();
+        ratio(right, self.total())
+    }
+}
+
+fn ratio(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+/// Bins of the top weight, of equal width.
+pub const BINS: usize = 15;
+
+/// Whether a weight of p is right in a share p of the cases.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Calibration {
+    /// Expected calibration error: the mean over all recordings of the distance between accuracy
+    /// and mean weight in their bin (Guo et al., "On calibration of modern neural networks", ICML
+    /// 2017).
+    pub expected_error: f64,
+    /// Mean top weight of all recordings.
+    pub confidence: f64,
+    /// Share of right answers of all recordings.
+    pub accuracy: f64,
+    /// The reliability table.
+    pub bins: Vec<Bin>,
+}
+
+/// The recordings whose top weight lies in `[from, to)`; the last bin holds 1 too.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Bin {
+    pub from: f64,
+    pub to: f64,
+    pub count: u64,
+    /// Mean top weight, `None` in an empty bin.
+    pub confidence: Option<f64>,
+    /// Share of right answers, `None` in an empty bin.
+    pub accuracy: Option<f64>,
+}
+
+/// Calibration of `(top weight, whether it was right)`; `None` without any.
+pub fn calibration(answers: &[(f64, bool)]) -> Option<Calibration> {
+    if answers.is_empty() {
+        return None;
+    }
+    let mut counts = [(0u64, 0.0f64, 0u64); BINS];
+    for &(weight, right) in answers {
+        let bin = ((weight * BINS as f64) as usize).min(BINS - 1);
+        let (count, weights, rights) = &mut counts[bin];
+        *count += 1;
+        *weights += weight;
+        *rights += u64::from(right);
+    }
+    let n = answers.len() as f64;
+    let bins: Vec<Bin> = counts
+        .iter()
+        .enumerate()
+        .map(|(i, &(count, weights, rights))| Bin {
+            from: i as f64 / BINS as f64,
+            to: (i + 1) as f64 / BINS as f64,
+            count,
+            confidence: (count > 0).then(|| weights / count as f64),
+            accuracy: ratio(rights, count),
+        })
+        .collect();
+    let gaps = counts
+        .iter()
+        .map(|&(_, weights, rights)| (rights as f64 - weights).abs());
+    Some(Calibration {
+        expected_error: gaps.sum::<f64>() / n,
+        confidence: counts.iter().map(|c| c.1).sum::<f64>() / n,
+        accuracy: counts.iter().map(|c| c.2).sum::<u64>() as f64 / n,
+        bins,
+    })
+}
+
+/// How far estimated ages are from the true ones, in years.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AgeError {
+    pub recordings: u64,
+    pub mean_absolute: f64,
+    pub median_absolute: f64,
+    /// Mean of estimate minus truth: above zero where speakers are thought too old.
+    pub bias: f64,
+}
+
+/// Errors of `(true, estimated)` ages; `None` without any.
+pub fn age_error(ages: &[(f64, f64)]) -> Option<AgeError> {
+    if ages.is_empty() {
+        return None;
+    }
+    let n = ages.len();
+    let mut distances: Vec<f64> = ages.iter().map(|(t, e)| (e - t).abs()).collect();
+    distances.sort_by(f64::total_cmp);
+    Some(AgeError {
+        recordings: n as u64,
+        mean_absolute: distances.iter().sum::<f64>() / n as f64,
+        median_absolute: (distances[(n - 1) / 2] + distances[n / 2]) / 2.0,
+        bias: ages.iter().map(|(t, e)| e - t).sum::<f64>() / n as f64,
+    })
+}
+
+/// Samples of the bootstrap.
+const RESAMPLES: u32 = 2_000;
+/// Philox key of the bootstrap: one interval per set of answers, on every machine.
+const KEY: [u32; 2] = [2_020, 95];
+
+/// The range in which 95 % of the unweighted average recalls lie when the speakers are drawn
+/// again with replacement (percentile bootstrap; a speaker's recordings stay together, since they
+/// are alike). `None` for fewer than two speakers.
+pub fn uar_interval(speakers: &[Confusion]) -> Option<[f64; 2]> {
+    if speakers.len() < 2 {
+        return None;
+    }
+    let mut uars: Vec<f64> = (0..RESAMPLES)
+        .filter_map(|sample| {
+            let mut all = Confusion::new(&speakers[0].labels);
+            for place in 0..speakers.len() {
+                let counter = [place as u32, sample, 0, 0];
+                let word = u64::from(philox4x32(counter, KEY)[0]);
+                all.add_all(&speakers[((word * speakers.len() as u64) >> 32) as usize]);
+            }
+            all.uar()
+        })
+        .collect();
+    uars.sort_by(f64::total_cmp);
+    let at = |share: f64| uars[(share * (uars.len() - 1) as f64).round() as usize];
+    (!uars.is_empty()).then(|| [at(0.025), at(0.975)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sums of a few numbers around 1 are exact to some units in the last place.
+    const ROUNDING: f64 = 1e-12;
+
+    fn labels(n: usize) -> Vec<String> {
+        (0..n).map(|i| format!("label {i}")).collect()
+    }
+
+    fn confusion(counts: &[&[u64]]) -> Confusion {
+        Confusion {
+            labels: labels(counts.len()),
+            counts: counts.iter().map(|row| row.to_vec()).collect(),
+        }
+    }
+
+    fn close(a: f64, b: f64) {
+        assert!((a - b).abs() < ROUNDING, "{a} {b}");
+    }
+
+    #[test]
+    fn unweighted_average_recall_counts_labels_not_recordings() {
+        // Recalls 3/4, 1/2, none, 0 of 1; 4 of 7 right.
+        let c = confusion(&[&[3, 1, 0, 0], &[0, 1, 1, 0], &[0, 0, 0, 0], &[0, 0, 1, 0]]);
+        assert_eq!(c.recalls(), [Some(0.75), Some(0.5), None, Some(0.0)]);
+        close(c.uar().unwrap(), 1.25 / 3.0);
+        close(c.accuracy().unwrap(), 4.0 / 7.0);
+        assert_eq!(Confusion::new(&labels(3)).uar(), None);
+        assert_eq!(Confusion::new(&labels(3)).accuracy(), None);
+    }
+
+    #[test]
+    fn rows_of_the_confusion_are_the_truth() {
+        let mut c = Confusion::new(&labels(2));
+        for (truth, answer) in [(0, 1), (0, 1), (1, 1), (0, 0)] {
+            c.add(truth, answer);
+        }
+        assert_eq!(c.counts, [[1, 2], [0, 1]]);
+        let mut twice = c.clone();
+        twice.add_all(&c);
+        assert_eq!(twice.counts, [[2, 4], [0, 2]]);
+        assert_eq!((twice.total(), twice.of(0)), (8, 6));
+    }
+
+    #[test]
+    fn calibration_weighs_bins_by_their_recordings() {
+        // Bin 9 is [0.6, 0.666..): weights 0.61 and 0.65, one right: gap |1 - 1.26|.
+        // The last bin holds 1.0 (right) and 0.95 (wrong): gap |1 - 1.95|.
+        let c = calibration(&[(0.61, true), (1.0, true), (0.65, false), (0.95, false)]).unwrap();
+        close(c.expected_error, (0.26 + 0.95) / 4.0);
+        close(c.confidence, 3.21 / 4.0);
+        close(c.accuracy, 0.5);
+        assert_eq!(c.bins.len(), BINS);
+        let counts: Vec<(usize, u64)> = c.bins.iter().map(|b| b.count).enumerate().collect();
+        for (i, count) in counts {
+            assert_eq!(count, if i == 9 || i == 14 { 2 } else { 0 }, "bin {i}");
+        }
+        close(c.bins[9].confidence.unwrap(), 0.63);
+        assert_eq!(c.bins[9].accuracy, Some(0.5));
+        assert_eq!(c.bins[0].confidence, None);
+        assert_eq!((c.bins[0].from, c.bins[14].to), (0.0, 1.0));
+        assert_eq!(calibration(&[]), None);
+    }
+
+    #[test]
+    fn calibration_takes_its_edges() {
+        // A sum of 32-bit weights may come out above 1.
+        let c = calibration(&[(0.0, false), (1.0, true), (1.0 + 1e-7, true)]).unwrap();
+        assert_eq!((c.bins[0].count, c.bins[14].count), (1, 2));
+        assert!(c.expected_error < 1e-7, "{}", c.expected_error);
+        let sure_and_wrong = calibration(&[(1.0, false)]).unwrap();
+        assert_eq!(sure_and_wrong.expected_error, 1.0);
+    }
+
+    #[test]
+    fn age_errors_have_a_size_and_a_direction() {
+        let e = age_error(&[(30.0, 32.0), (40.0, 35.0), (20.0, 20.5)]).unwrap();
+        close(e.mean_absolute, 7.5 / 3.0);
+        close(e.median_absolute, 2.0);
+        close(e.bias, -2.5 / 3.0);
+        assert_eq!(e.recordings, 3);
+        let e = age_error(&[(30.0, 32.0), (40.0, 35.0)]).unwrap();
+        close(e.median_absolute, 3.5);
+        assert_eq!(age_error(&[]), None);
+    }
+
+    #[test]
+    fn the_interval_spans_what_other_speakers_would_give() {
+        let good = confusion(&[&[10, 0], &[0, 10]]);
+        let bad = confusion(&[&[0, 10], &[10, 0]]);
+        assert_eq!(uar_interval(std::slice::from_ref(&good)), None);
+        assert_eq!(uar_interval(&vec![good.clone(); 3]), Some([1.0, 1.0]));
+        // With two speakers a quarter of the samples hold only the bad one, a quarter the good.
+        assert_eq!(uar_interval(&[good.clone(), bad.clone()]), Some([0.0, 1.0]));
+        let many = [vec![good; 50], vec![bad; 50]].concat();
+        let [low, high] = uar_interval(&many).unwrap();
+        // The share of good ones among 100 has a deviation of 0.05; its 95 % are 1.96 of them.
+        assert!((low - 0.402).abs() < 0.02, "{low}");
+        assert!((high - 0.598).abs() < 0.02, "{high}");
+    }
+}

@@ -1,0 +1,146 @@
+use std::path::PathBuf;
+
+use super::*;
+use crate::prediction::{Age, Estimate, Prediction, Voice};
+
+const MANIFEST: &str = "path,emotion,gender,age,speaker,age_band,language\n\
+    one/a.wav,anger,male,30,A,,de\n\
+    one/b.wav,anger,male,30,A,,de\n\
+    one/c.wav,sadness,female,10,B,,de\n\
+    two/d.wav,sadness,female,,A,20s,ko\n\
+    two/e.wav,,,45,A,20s,ko\n\
+    two/f.wav,anger,female,,A,20s,ko\n";
+
+fn info() -> BundleInfo {
+    BundleInfo {
+        emotions: ["anger", "neutral", "sadness"].map(Into::into).to_vec(),
+        ..BundleInfo::reference_2020()
+    }
+}
+
+fn said(emotion: usize, weight: f64, male: f64, years: f64) -> Outcome {
+    let rest = (1.0 - weight) / 2.0;
+    let mut emotions = vec![Estimate { mean: rest, std: 0.0 }; 3];
+    emotions[emotion].mean = weight;
+    Ok(Prediction {
+        emotions,
+        age: Age { years, spread: 0.0 },
+        gender: vec![male, 1.0 - male],
+        windows: Vec::new(),
+        voice: Voice {
+            duration: 1.0,
+            sample_rate: 16_000,
+            channels: 1,
+            format: "wav".into(),
+            analysed: 0.0..1.0,
+            trimmed: false,
+            voiced: 1.0,
+            speech: Vec::new(),
+        },
+        warnings: Vec::new(),
+        dropout: DropoutMode::Off,
+    })
+}
+
+fn evaluation() -> Evaluation {
+    let manifest = Manifest::parse(
+        MANIFEST.as_bytes(),
+        "m.csv",
+        PathBuf::new(),
+        &Manifest::EVALUATION,
+    )
+    .unwrap();
+    let mut evaluator = Evaluator::new(&manifest, &info());
+    for outcome in [
+        said(0, 0.9, 0.8, 33.0),
+        said(1, 0.5, 0.3, 26.0),
+        said(2, 0.7, 0.6, 20.0),
+        said(0, 0.8, 0.1, 50.0),
+        said(1, 0.9, 0.9, 40.0),
+        Err("two/f.wav: no such file".into()),
+    ] {
+        evaluator.add(&outcome);
+    }
+    evaluator.finish(Some("test"), &info(), "abc", &DropoutMode::Off)
+}
+
+fn close(a: f64, b: f64) {
+    // Sums of a few numbers around 1 are exact to some units in the last place.
+    assert!((a - b).abs() < 1e-12, "{a} {b}");
+}
+
+#[test]
+fn pooled_measures_are_those_counted_by_hand() {
+    let e = evaluation();
+    assert_eq!((e.recordings, e.pooled.failed, e.pooled.speakers), (6, 1, 3));
+    let emotion = e.pooled.emotion.as_ref().unwrap();
+    assert_eq!(
+        emotion.confusion.counts,
+        [[1, 1, 0], [0, 0, 0], [1, 0, 1]]
+    );
+    close(emotion.uar, 0.5);
+    close(emotion.accuracy, 0.5);
+    let [low, high] = emotion.uar_interval.unwrap();
+    assert!(low <= 0.5 && high >= 0.5, "{low} {high}");
+    // Four weights in four bins: 0.9 right, 0.5 wrong, 0.7 right, 0.8 wrong; 0.8 and 0.7 apart.
+    let calibration = e.pooled.calibration.as_ref().unwrap();
+    close(calibration.expected_error, (0.1 + 0.5 + 0.3 + 0.8) / 4.0);
+    let age = e.pooled.age.as_ref().unwrap();
+    close(age.mean_absolute, (3.0 + 4.0 + 10.0 + 5.0) / 4.0);
+    close(age.median_absolute, 4.5);
+    close(age.bias, 1.0);
+}
+
+#[test]
+fn children_are_told_apart_where_gender_is_measured() {
+    let e = evaluation();
+    let adults = e.pooled.gender.as_ref().unwrap();
+    assert_eq!(adults.confusion.counts, [[1, 1], [0, 1]]);
+    close(adults.uar, 0.75);
+    let children = e.pooled.gender_under_12.as_ref().unwrap();
+    assert_eq!(children.confusion.counts, [[0, 0], [1, 0]]);
+    close(children.uar, 0.0);
+}
+
+#[test]
+fn groups_are_told_apart_by_the_manifests_columns() {
+    let e = evaluation();
+    let names = |groups: &[Group]| -> Vec<(String, u64)> {
+        let pair = |g: &Group| (g.name.clone(), g.results.recordings);
+        groups.iter().map(pair).collect()
+    };
+    let pairs = |wanted: &[(&str, u64)]| -> Vec<(String, u64)> {
+        wanted.iter().map(|(n, c)| ((*n).into(), *c)).collect()
+    };
+    assert_eq!(names(&e.corpora), pairs(&[("one", 3), ("two", 3)]));
+    assert_eq!(names(&e.by_gender), pairs(&[("female", 3), ("male", 2)]));
+    assert_eq!(
+        names(&e.by_age),
+        pairs(&[("under 12", 1), ("30-39", 2), ("40+", 1)])
+    );
+    assert_eq!(names(&e.by_age_band), pairs(&[("20s", 3)]));
+    assert_eq!(names(&e.by_language), pairs(&[("de", 3), ("ko", 3)]));
+    assert_eq!(
+        names(&e.by_speaker),
+        pairs(&[("one/A", 2), ("one/B", 1), ("two/A", 3)])
+    );
+    close(e.corpora[0].results.emotion.as_ref().unwrap().uar, 0.75);
+    assert_eq!(e.corpora[1].results.failed, 1);
+    assert_eq!(e.by_age[0].results.gender, None);
+}
+
+#[test]
+fn both_forms_say_the_same() {
+    let e = evaluation();
+    let json: serde_json::Value = serde_json::from_str(&e.json()).unwrap();
+    assert_eq!(json["split"], "test");
+    assert_eq!(json["dropout"]["mode"], "off");
+    assert_eq!(json["corpora"][0]["name"], "one");
+    assert_eq!(json["corpora"][0]["emotion"]["uar"], 0.75);
+    assert_eq!(json["failures"][0]["path"], "two/f.wav");
+    assert_eq!(json["pooled"]["emotion"]["recalls"][1], serde_json::Value::Null);
+    let text = e.text();
+    for said in ["two/f.wav: no such file", "0.750", "under 12", NOTICE] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+}

@@ -1,0 +1,378 @@
+//! A list of recordings and what is true of them: a CSV file with a header.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+
+use super::inputs::Input;
+use crate::nn::model::BundleInfo;
+
+/// The largest manifest that is read, in bytes.
+const MAX_BYTES: u64 = 256 << 20;
+/// The highest age that is believed, in years.
+const MAX_AGE: f64 = 130.0;
+/// The corpus of a recording that lies in no folder below the manifest's.
+const NO_CORPUS: &str = "none";
+
+/// Why a manifest cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    #[error("{file}: {problem}; give a CSV file whose first line names its columns")]
+    Unreadable { file: String, problem: String },
+    #[error("{file} has no column {column}; its first line must name the columns {needed}")]
+    MissingColumn {
+        file: String,
+        column: String,
+        needed: String,
+    },
+    #[error("{file} has two columns {column}; remove one")]
+    RepeatedColumn { file: String, column: String },
+    #[error("{file}, line {line}, column {column}: {problem}")]
+    Value {
+        file: String,
+        line: u64,
+        column: &'static str,
+        problem: String,
+    },
+    #[error("{file} has no recordings{of}; {hint}")]
+    Empty {
+        file: String,
+        of: String,
+        hint: String,
+    },
+}
+
+/// A manifest as read, in the order of its lines.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Manifest {
+    /// Its name in messages.
+    pub file: String,
+    folder: PathBuf,
+    pub rows: Vec<Row>,
+}
+
+/// One recording of a manifest. What is blank there is `None` or empty here.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Row {
+    /// Line of the manifest, from 1.
+    pub line: u64,
+    /// As written: relative to the manifest's folder.
+    pub path: String,
+    /// As written, or else the first folder of the path.
+    pub corpus: String,
+    pub speaker: String,
+    pub split: String,
+    pub emotion: Option<String>,
+    pub gender: Option<String>,
+    /// In years.
+    pub age: Option<f64>,
+    pub age_band: Option<String>,
+    pub language: Option<String>,
+}
+
+/// Where the known columns stand.
+struct Columns {
+    header: Vec<String>,
+}
+
+impl Columns {
+    fn new(header: &csv::StringRecord, file: &str, needed: &[&str]) -> Result<Self, ManifestError> {
+        let header: Vec<String> = header.iter().map(str::to_owned).collect();
+        for column in needed {
+            if !header.iter().any(|h| h == column) {
+                return Err(ManifestError::MissingColumn {
+                    file: file.into(),
+                    column: (*column).into(),
+                    needed: needed.join(", "),
+                });
+            }
+        }
+        for (i, column) in header.iter().enumerate() {
+            if !column.is_empty() && header[..i].contains(column) {
+                return Err(ManifestError::RepeatedColumn {
+                    file: file.into(),
+                    column: column.clone(),
+                });
+            }
+        }
+        Ok(Self { header })
+    }
+
+    /// The row's value, `None` where it is blank or there is no such column.
+    fn value(&self, record: &csv::StringRecord, column: &str) -> Option<String> {
+        let at = self.header.iter().position(|h| h == column)?;
+        record
+            .get(at)
+            .filter(|v| !v.is_empty())
+            .map(str::to_owned)
+    }
+}
+
+impl Manifest {
+    /// What an evaluation needs to know.
+    pub const EVALUATION: [&str; 5] = ["path", "emotion", "gender", "age", "speaker"];
+
+    /// Reads the manifest at `path`, which must have the columns `needed` (`path` among them).
+    /// Columns may come in any order; unknown ones are left out of account.
+    ///
+    /// # Errors
+    /// Names the file, line and column that is wrong.
+    pub fn read(path: &Path, needed: &[&str]) -> Result<Self, ManifestError> {
+        let file = path.display().to_string();
+        let unreadable = |problem: String| ManifestError::Unreadable {
+            file: file.clone(),
+            problem,
+        };
+        let mut text = Vec::new();
+        File::open(path)
+            .and_then(|handle| handle.take(MAX_BYTES + 1).read_to_end(&mut text))
+            .map_err(|e| unreadable(e.to_string()))?;
+        if text.len() as u64 > MAX_BYTES {
+            return Err(unreadable(format!("it has more than {MAX_BYTES} bytes")));
+        }
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        Self::parse(&text, &file, folder, needed)
+    }
+
+    fn parse(
+        text: &[u8],
+        file: &str,
+        folder: PathBuf,
+        needed: &[&str],
+    ) -> Result<Self, ManifestError> {
+        let unreadable = |e: csv::Error| ManifestError::Unreadable {
+            file: file.into(),
+            problem: e.to_string(),
+        };
+        let mut reader = csv::ReaderBuilder::new()
+            .trim(csv::Trim::All)
+            .from_reader(text);
+        let columns = Columns::new(reader.headers().map_err(unreadable)?, file, needed)?;
+        let mut rows = Vec::new();
+        for record in reader.records() {
+            let record = record.map_err(unreadable)?;
+            let line = record.position().map_or(0, csv::Position::line);
+            rows.push(row(&columns, &record, file, line)?);
+        }
+        let manifest = Self {
+            file: file.into(),
+            folder,
+            rows,
+        };
+        match manifest.rows.is_empty() {
+            true => Err(manifest.empty(String::new(), "write one line for each".into())),
+            false => Ok(manifest),
+        }
+    }
+
+    fn empty(&self, of: String, hint: String) -> ManifestError {
+        ManifestError::Empty {
+            file: self.file.clone(),
+            of,
+            hint,
+        }
+    }
+
+    /// Keeps the rows of one split.
+    ///
+    /// # Errors
+    /// When there are none; the message names the splits that there are.
+    pub fn keep_split(&mut self, split: &str) -> Result<(), ManifestError> {
+        let there: BTreeSet<String> = self.rows.iter().map(|r| r.split.clone()).collect();
+        self.rows.retain(|r| r.split == split);
+        if self.rows.is_empty() {
+            let there = Vec::from_iter(there).join(", ");
+            return Err(self.empty(
+                format!(" of the split {split:?}"),
+                format!("its column split holds: {there}"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Checks that a model knows every emotion and gender in the rows.
+    ///
+    /// # Errors
+    /// Names the line, the column and the labels that the model has.
+    pub fn check_labels(&self, info: &BundleInfo) -> Result<(), ManifestError> {
+        for row in &self.rows {
+            for (column, label, known) in [
+                ("emotion", &row.emotion, &info.emotions),
+                ("gender", &row.gender, &info.genders),
+            ] {
+                let Some(label) = label else { continue };
+                if !known.contains(label) {
+                    return Err(ManifestError::Value {
+                        file: self.file.clone(),
+                        line: row.line,
+                        column,
+                        problem: format!(
+                            "the model {:?} knows no {label:?}; use one of {}, or leave it blank",
+                            info.name,
+                            known.join(", ")
+                        ),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The recordings, called as the manifest calls them.
+    pub fn inputs(&self) -> Vec<Input> {
+        let input = |row: &Row| Input::file(row.path.clone(), self.folder.join(&row.path));
+        self.rows.iter().map(input).collect()
+    }
+}
+
+fn row(
+    columns: &Columns,
+    record: &csv::StringRecord,
+    file: &str,
+    line: u64,
+) -> Result<Row, ManifestError> {
+    let value = |column| columns.value(record, column);
+    let wrong = |column, problem: String| ManifestError::Value {
+        file: file.into(),
+        line,
+        column,
+        problem,
+    };
+    let path = value("path").ok_or_else(|| wrong("path", "it is blank".into()))?;
+    let age = match value("age") {
+        None => None,
+        Some(text) => {
+            let age = text.parse().ok().filter(|a| (0.0..=MAX_AGE).contains(a));
+            Some(age.ok_or_else(|| {
+                let problem =
+                    format!("{text:?} is no age in years from 0 to {MAX_AGE}; leave unknown ages blank");
+                wrong("age", problem)
+            })?)
+        }
+    };
+    Ok(Row {
+        line,
+        corpus: value("corpus").unwrap_or_else(|| first_folder(&path)),
+        path,
+        speaker: value("speaker").unwrap_or_default(),
+        split: value("split").unwrap_or_default(),
+        emotion: value("emotion"),
+        gender: value("gender"),
+        age,
+        age_band: value("age_band"),
+        language: value("language"),
+    })
+}
+
+fn first_folder(path: &str) -> String {
+    let mut parts = Path::new(path).components().filter_map(|part| match part {
+        Component::Normal(name) => name.to_str(),
+        _ => None,
+    });
+    match (parts.next(), parts.next()) {
+        (Some(folder), Some(_)) => folder.into(),
+        _ => NO_CORPUS.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Manifest, ManifestError> {
+        Manifest::parse(
+            text.as_bytes(),
+            "m.csv",
+            "data".into(),
+            &Manifest::EVALUATION,
+        )
+    }
+
+    fn refusal(text: &str) -> String {
+        parse(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn columns_are_found_by_name() {
+        let manifest = parse(
+            "\u{FEFF}speaker,licence,path,age,gender,emotion,split,age_band\r\n\
+             A,\"CC, BY\",one/a.wav,31.5,female,anger,test,\r\n\
+             ,x,b.wav,, , ,train,20s\r\n",
+        )
+        .unwrap();
+        let first = Row {
+            line: 2,
+            path: "one/a.wav".into(),
+            corpus: "one".into(),
+            speaker: "A".into(),
+            split: "test".into(),
+            emotion: Some("anger".into()),
+            gender: Some("female".into()),
+            age: Some(31.5),
+            ..Row::default()
+        };
+        let second = Row {
+            line: 3,
+            path: "b.wav".into(),
+            corpus: "none".into(),
+            split: "train".into(),
+            age_band: Some("20s".into()),
+            ..Row::default()
+        };
+        assert_eq!(manifest.rows, [first, second]);
+        let inputs = manifest.inputs();
+        assert_eq!(inputs[0].name, "one/a.wav");
+        assert_eq!(inputs[0].path(), Some(Path::new("data/one/a.wav")));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        const HEADER: &str = "path,emotion,gender,age,speaker\n";
+        let said = refusal("path,emotion,gender,speaker\na.wav,,,\n");
+        assert!(said.contains("no column age"), "{said}");
+        let said = refusal("path,emotion,gender,age,speaker,age\na.wav,,,,,\n");
+        assert!(said.contains("two columns age"), "{said}");
+        for age in ["old", "-1", "NaN", "131"] {
+            let said = refusal(&format!("{HEADER}a.wav,,,20,\nb.wav,,,{age},\n"));
+            assert!(said.contains("line 3, column age"), "{said}");
+        }
+        let said = refusal(&format!("{HEADER},anger,,,\n"));
+        assert!(said.contains("line 2, column path"), "{said}");
+        let said = refusal(&format!("{HEADER}a.wav,anger\n"));
+        assert!(said.contains("m.csv"), "{said}");
+        assert!(refusal(HEADER).contains("no recordings"));
+        assert!(refusal("").contains("no column path"));
+    }
+
+    #[test]
+    fn labels_that_the_model_does_not_know_are_refused() {
+        let info = BundleInfo::reference_2020();
+        let with = |emotion: &str, gender: &str| {
+            parse(&format!(
+                "path,emotion,gender,age,speaker\na.wav,,,,\nb.wav,{emotion},{gender},,\n"
+            ))
+            .unwrap()
+            .check_labels(&info)
+            .map_err(|e| e.to_string())
+        };
+        with("anger", "male").unwrap();
+        let said = with("joy", "male").unwrap_err();
+        assert!(said.contains("line 3, column emotion"), "{said}");
+        assert!(said.contains("happiness"), "{said}");
+        let said = with("", "Male").unwrap_err();
+        assert!(said.contains("line 3, column gender"), "{said}");
+    }
+
+    #[test]
+    fn a_split_is_kept_or_said_to_be_missing() {
+        let mut manifest = parse(
+            "path,emotion,gender,age,speaker,split\na.wav,,,,,train\nb.wav,,,,,test\n",
+        )
+        .unwrap();
+        manifest.keep_split("test").unwrap();
+        assert_eq!(manifest.rows[0].path, "b.wav");
+        let said = manifest.keep_split("valid").unwrap_err().to_string();
+        assert!(said.contains("\"valid\"") && said.contains("holds: test"), "{said}");
+    }
+}
