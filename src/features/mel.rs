@@ -132,9 +132,17 @@ pub struct MelFilterbank {
 
 /// One triangular filter: weights of the bins from `first` on; all others are 0.
 #[derive(Debug, Clone)]
-struct Filter {
+pub(super) struct Filter {
     first: usize,
     weights: Vec<f64>,
+}
+
+impl Filter {
+    /// Weighted sum of the [`BINS`] powers of a frame.
+    pub(super) fn apply(&self, power: &[f64; BINS]) -> f64 {
+        let bins = &power[self.first..self.first + self.weights.len()];
+        bins.iter().zip(&self.weights).map(|(p, w)| p * w).sum()
+    }
 }
 
 impl std::fmt::Debug for MelFilterbank {
@@ -155,12 +163,9 @@ impl MelFilterbank {
     /// Builds the transform, window and filters.
     #[must_use]
     pub fn new() -> Self {
-        let turn = 2.0 * PI / FRAME_SAMPLES as f64;
         Self {
             fft: RealFftPlanner::new().plan_fft_forward(FRAME_SAMPLES),
-            hann: (0..FRAME_SAMPLES)
-                .map(|i| 0.5 - 0.5 * (turn * i as f64).cos())
-                .collect(),
+            hann: periodic_hann(FRAME_SAMPLES),
             filters: filters(),
         }
     }
@@ -205,8 +210,7 @@ impl MelFilterbank {
                 *power = f64::from(magnitude * magnitude);
             }
             for (band, filter) in self.filters.iter().enumerate() {
-                let bins = &power[filter.first..filter.first + filter.weights.len()];
-                let value = bins.iter().zip(&filter.weights).map(|(p, w)| p * w).sum();
+                let value = filter.apply(&power);
                 if !is_power(value) {
                     return Err(FeatureError::TooLoud { frame });
                 }
@@ -215,6 +219,14 @@ impl MelFilterbank {
         }
         Ok(Mel { frames, data })
     }
+}
+
+/// Hann window whose next sample would be the first again.
+pub(super) fn periodic_hann(samples: usize) -> Vec<f64> {
+    let turn = 2.0 * PI / samples as f64;
+    (0..samples)
+        .map(|i| 0.5 - 0.5 * (turn * i as f64).cos())
+        .collect()
 }
 
 /// Writes the windowed samples of `frame` into `out`, mirroring the signal at its ends (the end
@@ -254,7 +266,7 @@ fn mel_to_hz(mel: f64) -> f64 {
 }
 
 /// The 40 triangles: edges equally spaced in mel, each with area 1 over frequency in Hz.
-fn filters() -> Vec<Filter> {
+pub(super) fn filters() -> Vec<Filter> {
     let mel_step = hz_to_mel(TOP_HZ) / (N_MELS + 1) as f64;
     let edges: Vec<f64> = (0..N_MELS + 2)
         .map(|i| mel_to_hz(i as f64 * mel_step))

@@ -14,6 +14,7 @@ pub mod mel;
 pub mod moments;
 mod pairwise;
 pub mod transforms;
+pub mod utterance;
 pub mod windows;
 
 pub use mel::{LogMel, Mel, MelFilterbank};

@@ -1,0 +1,293 @@
+//! What the default networks read: level-normalised frames and whole-recording descriptors.
+//!
+//! A second front end beside the one that repeats the reference system. Its definition is the
+//! numpy program `tools/train/features.py`, with which the default networks were trained; this is
+//! the same arithmetic in double precision, rounded to single at the end. Steps:
+//!
+//! 1. The mean is removed. Pre-emphasis, Hann window of 25 ms every 10 ms (zeros outside the
+//!    signal), power spectrum, 40 Slaney mel bands with area normalisation.
+//! 2. A frame is active when its energy lies within 30 dB of the recording's 95th percentile.
+//!    Frames from 5 before the first to 5 after the last active one are kept.
+//! 3. Levels: `ln(power / mean power of the active frames + 1e-5)`. A gain changes nothing.
+//! 4. Fundamental frequency per frame ([`pitch`]).
+//! 5. The values of each frame ([`Utterance::frames`]) and of the recording ([`Utterance::stats`]).
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use realfft::{RealFftPlanner, RealToComplex};
+
+use super::mel::{self, Filter, Mel};
+use super::{BINS, FRAME_SAMPLES, FeatureError, HOP, N_MELS, pairwise};
+
+mod describe;
+mod pitch;
+mod prosody;
+mod stats;
+mod windows;
+
+pub use stats::{STAT_GROUPS, STATS};
+pub use windows::{UtteranceWindows, WINDOW_FRAMES, WINDOW_HOP};
+
+/// Values of a frame: [`N_MELS`] levels `(level + 5) / 4`, `log2(F0 / 200 Hz)`, twice that minus
+/// its median over the voiced frames, 1 if voiced, and the height of the autocorrelation's peak
+/// (0 to 1). Both pitch values are 0 in an unvoiced frame.
+pub const FRAME_VALUES: usize = N_MELS + 4;
+
+const PRE_EMPHASIS: f64 = 0.97;
+/// Percentile of the frames' energies that activity and level are relative to.
+const LOUD_PERCENTILE: f64 = 95.0;
+/// How far under that an active frame's energy may lie, in dB.
+const ACTIVE_DB: f64 = 30.0;
+/// Frames kept before the first and after the last active one.
+const MARGIN: usize = 5;
+/// Added under the logarithm, relative to the mean power of the active frames.
+const FLOOR: f64 = 1e-5;
+/// Added to a frame's power before it is expressed in dB; what is no louder on average is silence.
+/// The quietest sound in 16-bit samples is a thousand million times as loud.
+const SILENCE: f64 = 1e-20;
+/// Least energy of a frame relative to the loud ones, in dB.
+const LEAST_DB: f64 = -60.0;
+/// Samples beyond this are scaled down first, so that no square overflows.
+const HUGE: f64 = 1e100;
+/// The pitch to which a frame's is relative, in Hz.
+const PITCH_REFERENCE: f64 = 200.0;
+
+/// Analyses recordings; holds what does not depend on them, so one serves many and many threads.
+#[derive(Clone)]
+pub struct UtteranceExtractor {
+    fft: Arc<dyn RealToComplex<f64>>,
+    hann: Vec<f64>,
+    filters: Vec<Filter>,
+    pitch: pitch::Tracker,
+    stats: stats::Summary,
+}
+
+impl std::fmt::Debug for UtteranceExtractor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UtteranceExtractor").finish_non_exhaustive()
+    }
+}
+
+impl Default for UtteranceExtractor {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One analysed recording. A frame is 10 ms; frame `t` of the whole recording is centred on
+/// sample `t * HOP`.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Utterance {
+    /// Frames of the whole recording: `1 + samples / HOP`.
+    pub total_frames: usize,
+    /// Which of them were kept, all others being much quieter; never empty.
+    pub kept: Range<usize>,
+    /// Whether a kept frame is loud enough to count.
+    pub active: Vec<bool>,
+    /// Fundamental frequency of each kept frame in Hz, 65 to 600; 0 where unvoiced.
+    pub f0: Vec<f64>,
+    /// `[kept][FRAME_VALUES]`, see [`FRAME_VALUES`]; finite.
+    pub frames: Vec<f32>,
+    /// The [`STATS`] descriptors of the kept frames, in the order of [`STAT_GROUPS`]; finite.
+    pub stats: Vec<f32>,
+}
+
+/// The tracks of the kept frames.
+struct Contours {
+    /// [`N_MELS`] tracks of levels.
+    bands: Vec<Vec<f64>>,
+    active: Vec<bool>,
+    /// In Hz, 0 where unvoiced.
+    f0: Vec<f64>,
+    /// Height of the autocorrelation's peak, 0 to 1.
+    height: Vec<f64>,
+    /// In dB relative to the loud frames.
+    energy: Vec<f64>,
+}
+
+impl UtteranceExtractor {
+    /// Prepares transforms, windows and filters.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut planner = RealFftPlanner::new();
+        Self {
+            fft: planner.plan_fft_forward(FRAME_SAMPLES),
+            hann: mel::periodic_hann(FRAME_SAMPLES),
+            filters: mel::filters(),
+            pitch: pitch::Tracker::new(&mut planner),
+            stats: stats::Summary::new(&mut planner),
+        }
+    }
+
+    /// Analyses a mono signal at 16 kHz of any level. Time and memory grow linearly with its
+    /// length.
+    ///
+    /// # Errors
+    /// [`FeatureError::TooShort`] under 400 samples, [`FeatureError::NotFinite`] for a NaN or
+    /// infinite sample, [`FeatureError::Constant`] where there is no sound,
+    /// [`FeatureError::Shape`] beyond [`Mel::MAX_FRAMES`] frames.
+    pub fn analyse(&self, signal: &[f64]) -> Result<Utterance, FeatureError> {
+        let x = centred(signal)?;
+        let power = self.mel_power(&x);
+        let energy: Vec<f64> = power
+            .chunks_exact(N_MELS)
+            .map(|bands| 10.0 * (pairwise::sum(bands, |p| p) + SILENCE).log10())
+            .collect();
+        let loud = describe::percentiles(&energy, [LOUD_PERCENTILE])[0];
+        let active: Vec<bool> = energy.iter().map(|e| *e > loud - ACTIVE_DB).collect();
+        let heard: Vec<f64> = power
+            .chunks_exact(N_MELS)
+            .zip(&active)
+            .filter(|(_, active)| **active)
+            .flat_map(|(bands, _)| bands.iter().copied())
+            .collect();
+        let level = describe::mean(&heard);
+        if level <= SILENCE {
+            return Err(FeatureError::Constant { value: level });
+        }
+        let kept = kept(&active);
+        let pitch = self.pitch.track(&x);
+        let contours = Contours {
+            bands: (0..N_MELS)
+                .map(|band| {
+                    let of_band = power.iter().skip(band).step_by(N_MELS);
+                    let of_kept = of_band.skip(kept.start).take(kept.len());
+                    of_kept.map(|p| (p / level + FLOOR).ln()).collect()
+                })
+                .collect(),
+            active: active[kept.clone()].to_vec(),
+            f0: pitch.f0[kept.clone()].to_vec(),
+            height: pitch.height[kept.clone()].to_vec(),
+            energy: energy[kept.clone()]
+                .iter()
+                .map(|e| (e - loud).max(LEAST_DB))
+                .collect(),
+        };
+        let stats = self.stats.of(&contours);
+        Ok(Utterance {
+            total_frames: active.len(),
+            kept,
+            frames: frames(&contours),
+            stats: stats.into_iter().map(|v| v as f32).collect(),
+            active: contours.active,
+            f0: contours.f0,
+        })
+    }
+
+    /// Mel power of each frame, `[frames][N_MELS]`.
+    fn mel_power(&self, x: &[f64]) -> Vec<f64> {
+        let mut emphasised = vec![0.0; x.len()];
+        for (y, pair) in emphasised[1..].iter_mut().zip(x.windows(2)) {
+            *y = pair[1] - PRE_EMPHASIS * pair[0];
+        }
+        let frames = frame_count(x.len());
+        let mut out = Vec::with_capacity(frames * N_MELS);
+        let mut windowed = self.fft.make_input_vec();
+        let mut spectrum = self.fft.make_output_vec();
+        let mut scratch = self.fft.make_scratch_vec();
+        let mut power = [0.0; BINS];
+        for frame in 0..frames {
+            copy_frame(&emphasised, frame, &mut windowed);
+            for (y, w) in windowed.iter_mut().zip(&self.hann) {
+                *y *= w;
+            }
+            self.fft
+                .process_with_scratch(&mut windowed, &mut spectrum, &mut scratch)
+                .expect("the buffers were made by this transform");
+            for (power, bin) in power.iter_mut().zip(&spectrum) {
+                *power = bin.norm_sqr();
+            }
+            out.extend(self.filters.iter().map(|filter| filter.apply(&power)));
+        }
+        out
+    }
+}
+
+impl Utterance {
+    /// Cuts the frames into the windows that the window network reads.
+    #[must_use]
+    pub fn windows(&self) -> UtteranceWindows {
+        UtteranceWindows::new(&self.frames)
+    }
+}
+
+/// The signal without its mean, at a level that can be squared.
+fn centred(signal: &[f64]) -> Result<Vec<f64>, FeatureError> {
+    let samples = signal.len();
+    if samples < FRAME_SAMPLES {
+        return Err(FeatureError::TooShort { samples });
+    }
+    if let Some(index) = signal.iter().position(|x| !x.is_finite()) {
+        return Err(FeatureError::NotFinite {
+            index,
+            value: signal[index],
+        });
+    }
+    let frames = frame_count(samples);
+    if frames > Mel::MAX_FRAMES {
+        return Err(FeatureError::Shape {
+            frames,
+            values: samples,
+        });
+    }
+    if pairwise::constant(signal).is_some() {
+        return Err(FeatureError::Constant { value: 0.0 });
+    }
+    let peak = signal.iter().fold(0.0_f64, |peak, x| peak.max(x.abs()));
+    // By a power of two, which changes no digit.
+    let scale = if peak > HUGE {
+        peak.log2().floor().exp2()
+    } else {
+        1.0
+    };
+    let mut x: Vec<f64> = signal.iter().map(|x| x / scale).collect();
+    let mean = describe::mean(&x);
+    for x in &mut x {
+        *x -= mean;
+    }
+    Ok(x)
+}
+
+fn frame_count(samples: usize) -> usize {
+    1 + samples / HOP
+}
+
+/// Writes the samples around the middle of `frame` into `out`, zeros outside the signal.
+fn copy_frame(x: &[f64], frame: usize, out: &mut [f64]) {
+    let (centre, half) = (frame * HOP, out.len() / 2);
+    let first = centre.saturating_sub(half);
+    let before = half.saturating_sub(centre);
+    let inside = (x.len() - first).min(out.len() - before);
+    out[..before].fill(0.0);
+    out[before..before + inside].copy_from_slice(&x[first..first + inside]);
+    out[before + inside..].fill(0.0);
+}
+
+/// From [`MARGIN`] frames before the first active one to as many after the last.
+fn kept(active: &[bool]) -> Range<usize> {
+    let first = active.iter().position(|a| *a).unwrap_or(0);
+    let last = active.iter().rposition(|a| *a).unwrap_or(0);
+    first.saturating_sub(MARGIN)..(last + 1 + MARGIN).min(active.len())
+}
+
+/// `[kept][FRAME_VALUES]`.
+fn frames(contours: &Contours) -> Vec<f32> {
+    let octaves = |f0: f64| (f0 / PITCH_REFERENCE).log2();
+    let voiced: Vec<f64> = contours.f0.iter().copied().filter(|f| *f > 0.0).collect();
+    let voiced: Vec<f64> = voiced.into_iter().map(octaves).collect();
+    let middle = describe::median(&voiced);
+    let mut out = Vec::with_capacity(contours.f0.len() * FRAME_VALUES);
+    for (t, (&f0, &height)) in contours.f0.iter().zip(&contours.height).enumerate() {
+        let levels = contours.bands.iter().map(|band| (band[t] + 5.0) / 4.0);
+        out.extend(levels.map(|v| v as f32));
+        let [absolute, relative, voiced] = if f0 > 0.0 {
+            [octaves(f0), 2.0 * (octaves(f0) - middle), 1.0]
+        } else {
+            [0.0; 3]
+        };
+        out.extend([absolute, relative, voiced, height].map(|v| v as f32));
+    }
+    out
+}

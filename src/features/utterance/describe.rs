@@ -1,0 +1,127 @@
+//! Descriptive statistics as numpy defines them.
+
+use std::ops::Range;
+
+use crate::features::pairwise;
+
+/// Mean; 0 of nothing.
+pub(super) fn mean(values: &[f64]) -> f64 {
+    if values.is_empty() {
+        return 0.0;
+    }
+    pairwise::sum(values, |x| x) / values.len() as f64
+}
+
+/// Mean and population deviation; 0 of nothing.
+pub(super) fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
+    if values.is_empty() {
+        return (0.0, 0.0);
+    }
+    pairwise::mean_and_deviation(values)
+}
+
+/// Population deviation; 0 of nothing.
+pub(super) fn deviation(values: &[f64]) -> f64 {
+    mean_and_deviation(values).1
+}
+
+/// Percentiles, linear between order statistics; 0 of nothing.
+pub(super) fn percentiles<const N: usize>(values: &[f64], percents: [f64; N]) -> [f64; N] {
+    if values.is_empty() {
+        return [0.0; N];
+    }
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    percents.map(|percent| {
+        let at = (sorted.len() - 1) as f64 * (percent / 100.0);
+        let below = (at as usize).min(sorted.len() - 1);
+        let above = (below + 1).min(sorted.len() - 1);
+        let part = at - below as f64;
+        let step = sorted[above] - sorted[below];
+        // From the nearer side, as numpy: then the ends are exact.
+        if part < 0.5 {
+            sorted[below] + step * part
+        } else {
+            sorted[above] - step * (1.0 - part)
+        }
+    })
+}
+
+/// Middle value, or the mean of the two in the middle; 0 of nothing.
+pub(super) fn median(values: &[f64]) -> f64 {
+    percentiles(values, [50.0])[0]
+}
+
+/// Slope over five frames, the first and last value repeated:
+/// `sum over k of k (v[t+k] - v[t-k]) / 10`, k = 1, 2.
+pub(super) fn delta(values: &[f64]) -> Vec<f64> {
+    let last = values.len().saturating_sub(1);
+    (0..values.len())
+        .map(|t| {
+            let ahead = |k: usize| values[(t + k).min(last)];
+            let behind = |k: usize| values[t.saturating_sub(k)];
+            ((ahead(1) - behind(1)) + 2.0 * (ahead(2) - behind(2))) / 10.0
+        })
+        .collect()
+}
+
+/// The values where `mask` is true.
+pub(super) fn select(values: &[f64], mask: &[bool]) -> Vec<f64> {
+    let pairs = values.iter().zip(mask);
+    pairs.filter(|(_, on)| **on).map(|(v, _)| *v).collect()
+}
+
+/// How often `mask` is true.
+pub(super) fn count(mask: &[bool]) -> usize {
+    mask.iter().filter(|on| **on).count()
+}
+
+/// The longest stretches over which `mask` is true.
+pub(super) fn runs(mask: &[bool]) -> Vec<Range<usize>> {
+    let mut runs = Vec::new();
+    let mut start = None;
+    for (t, on) in mask.iter().copied().chain([false]).enumerate() {
+        match (on, start) {
+            (true, None) => start = Some(t),
+            (false, Some(first)) => {
+                runs.push(first..t);
+                start = None;
+            }
+            _ => {}
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_lie_between_order_statistics() {
+        assert_eq!(
+            percentiles(&[3.0, 1.0, 2.0, 4.0], [0.0, 25.0, 50.0, 100.0]),
+            [1.0, 1.75, 2.5, 4.0]
+        );
+        assert_eq!(percentiles(&[7.0], [10.0, 95.0]), [7.0, 7.0]);
+        assert_eq!(percentiles(&[], [10.0]), [0.0]);
+        assert_eq!(median(&[5.0, 1.0, 3.0]), 3.0);
+    }
+
+    #[test]
+    fn delta_is_the_slope_of_a_line_away_from_the_ends() {
+        let line: Vec<f64> = (0..7).map(|t| 3.0 * f64::from(t)).collect();
+        let slopes = delta(&line);
+        assert_eq!(slopes[2..5], [3.0; 3]);
+        // (3 - 0) + 2 (6 - 0), over 10.
+        assert_eq!(slopes[0], 1.5);
+        assert_eq!(delta(&[4.0]), [0.0]);
+    }
+
+    #[test]
+    fn runs_are_found_at_both_ends() {
+        let mask = [true, false, true, true, false, true];
+        assert_eq!(runs(&mask), [0..1, 2..4, 5..6]);
+        assert_eq!(runs(&[false; 3]), []);
+    }
+}
