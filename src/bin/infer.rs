@@ -15,6 +15,9 @@ use maeum::report::inputs::{self, STANDARD_INPUT};
 use maeum::report::sink::{Sink, SinkError};
 use maeum::report::{self, NOTICE, Reporter, printable};
 
+#[path = "infer/measure.rs"]
+mod measure;
+
 /// Draws unless the command line says otherwise: the deviation of a mean over them is a sixth of
 /// that of a single answer of the original.
 const DRAWS: &str = "32";
@@ -45,13 +48,46 @@ struct Arguments {
     /// Writes to this file instead of standard output.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Measures the model on the recordings of a CSV file with the columns path, emotion, gender,
+    /// age and speaker: tables to standard output, or with `--format json` or `-o` a JSON document.
+    #[arg(long, value_name = "MANIFEST", conflicts_with = "dump_features")]
+    eval: Option<PathBuf>,
+    /// Takes only the manifest's rows with this word in their column `split`.
+    #[arg(long, value_name = "NAME")]
+    split: Option<String>,
+    /// Writes the tables of --eval to this file instead of standard output.
+    #[arg(long, value_name = "FILE", requires = "eval")]
+    text: Option<PathBuf>,
+    /// Writes what the networks are fed for recordings, folders or a manifest (`.csv`) as NumPy
+    /// arrays.
+    #[arg(long, value_name = "NPZ", conflicts_with = "output")]
+    dump_features: Option<PathBuf>,
+    /// Computes the features this way [default: the model's].
+    #[arg(long, value_enum, requires = "dump_features", conflicts_with = "model")]
+    front_end: Option<FrontEnd>,
     /// First checks that the model gives the outputs that were stored with it.
     #[arg(long)]
     self_test: bool,
     /// Recordings (WAV, FLAC, MP3, Ogg Vorbis, AIFF, M4A), folders to look for them in, or `-` for
     /// standard input.
-    #[arg(value_name = "WAV|DIR|-", required_unless_present = "self_test")]
+    #[arg(value_name = "WAV|DIR|-", required_unless_present_any = ["self_test", "eval"], conflicts_with = "eval")]
     recordings: Vec<PathBuf>,
+}
+
+impl Arguments {
+    fn dropout(&self) -> DropoutMode {
+        match self.dropout {
+            DropoutArgument::Off => DropoutMode::Off,
+            DropoutArgument::Draws(n) => DropoutMode::Draws { n, seed: self.seed },
+        }
+    }
+
+    /// As many as were asked for, or as there are processors, but no more than recordings.
+    fn threads(&self, recordings: usize) -> usize {
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = self.threads.map_or_else(processors, |n| n as usize);
+        threads.min(recordings)
+    }
 }
 
 const EXIT_CODES: &str = "Exit code: 0 all recordings have an answer, 1 at least one failed or \
@@ -73,6 +109,14 @@ fn dropout(text: &str) -> Result<DropoutArgument, String> {
         .filter(|n| n.get() <= MAX_DRAWS)
         .map(DropoutArgument::Draws)
         .ok_or_else(|| format!("give `off` or a number of draws from 1 to {MAX_DRAWS}"))
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum FrontEnd {
+    /// Of the default networks: per-frame values and descriptors of the whole recording.
+    Utterance,
+    /// Of the system of 2020: mel windows, transforms, histogram and moments.
+    Reference,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -104,6 +148,9 @@ impl From<Format> for report::Format {
 fn main() -> ExitCode {
     maeum::audio::silence_caught_panics();
     let arguments = Arguments::parse();
+    if let (Some(path), Some(front_end)) = (&arguments.dump_features, arguments.front_end) {
+        return exit(measure::dump(&arguments, path, front_end));
+    }
     let Some(model) = &arguments.model else {
         usage_error(
             ErrorKind::MissingRequiredArgument,
@@ -119,7 +166,18 @@ fn main() -> ExitCode {
             "standard input can be read only once; give `-` once",
         );
     }
-    match run(&arguments, model) {
+    if arguments.split.is_some() && arguments.eval.is_none() && arguments.dump_features.is_none() {
+        usage_error(
+            ErrorKind::MissingRequiredArgument,
+            "--split chooses rows of a manifest; give one with --eval",
+        );
+    }
+    exit(run(&arguments, model))
+}
+
+/// `outcome`: how many recordings failed, or why none could be tried.
+fn exit(outcome: Result<usize, String>) -> ExitCode {
+    match outcome {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(message) => {
@@ -146,10 +204,19 @@ fn run(arguments: &Arguments, model_path: &Path) -> Result<usize, String> {
     if arguments.self_test {
         complain(&self_test(&model).map_err(|e| of_model(&e))?);
     }
-    if arguments.recordings.is_empty() {
+    if let Some(path) = &arguments.dump_features {
+        let front_end = measure::front_end(&model).ok_or_else(|| {
+            of_model(&"it is no speech model; choose the features with --front-end")
+        })?;
+        return measure::dump(arguments, path, front_end);
+    }
+    if arguments.recordings.is_empty() && arguments.eval.is_none() {
         return Ok(0);
     }
     let recognizer = Recognizer::new(model).map_err(|e| of_model(&e))?;
+    if let Some(manifest) = &arguments.eval {
+        return measure::evaluate(arguments, manifest, model_path, &recognizer);
+    }
     let identity = recognizer.model().identity();
     let reporter = Reporter::new(arguments.format.into(), recognizer.info(), identity)
         .map_err(|e| of_model(&e))?;
@@ -161,17 +228,8 @@ fn run(arguments: &Arguments, model_path: &Path) -> Result<usize, String> {
             Sink::file(path, read).map_err(|e| e.to_string())?
         }
     };
-    let dropout = match arguments.dropout {
-        DropoutArgument::Off => DropoutMode::Off,
-        DropoutArgument::Draws(n) => DropoutMode::Draws {
-            n,
-            seed: arguments.seed,
-        },
-    };
-    let processors = || std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = arguments.threads.map_or_else(processors, |n| n as usize);
-    let batch =
-        Batch::new(&recognizer, dropout, threads.min(inputs.len())).map_err(|e| e.to_string())?;
+    let threads = arguments.threads(inputs.len());
+    let batch = Batch::new(&recognizer, arguments.dropout(), threads).map_err(|e| e.to_string())?;
     let seen = arguments.output.is_none() && io::stdout().is_terminal();
     let errors_are_seen = seen && matches!(arguments.format, Format::Table);
     let mut failed = 0;

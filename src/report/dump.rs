@@ -174,21 +174,27 @@ pub fn dump(
         let computed = front_end.compute(&recording);
         computed.map_err(|e| format!("{}: {e}", input.subject()))
     };
-    batch::in_order(&pool, inputs, || (), compute, |input, computed| {
-        match computed {
-            Err(message) => each(Err(&message)),
-            Ok(computed) => {
-                names.push(printable(&input.name));
-                lengths.push((computed.sequence.len() / row) as i64);
-                rows.extend_from_slice(&computed.sequence);
-                for (column, values) in columns.iter_mut().zip(&computed.fixed) {
-                    column.extend_from_slice(values);
+    batch::in_order(
+        &pool,
+        inputs,
+        || (),
+        compute,
+        |input, computed| {
+            match computed {
+                Err(message) => each(Err(&message)),
+                Ok(computed) => {
+                    names.push(printable(&input.name));
+                    lengths.push((computed.sequence.len() / row) as i64);
+                    rows.extend_from_slice(&computed.sequence);
+                    for (column, values) in columns.iter_mut().zip(&computed.fixed) {
+                        column.extend_from_slice(values);
+                    }
+                    each(Ok(()));
                 }
-                each(Ok(()));
             }
-        }
-        Ok::<(), DumpError>(())
-    })?;
+            Ok::<(), DumpError>(())
+        },
+    )?;
     if names.is_empty() {
         return Err(DumpError::Nothing(path.display().to_string()));
     }

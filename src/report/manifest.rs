@@ -102,10 +102,7 @@ impl Columns {
     /// The row's value, `None` where it is blank or there is no such column.
     fn value(&self, record: &csv::StringRecord, column: &str) -> Option<String> {
         let at = self.header.iter().position(|h| h == column)?;
-        record
-            .get(at)
-            .filter(|v| !v.is_empty())
-            .map(str::to_owned)
+        record.get(at).filter(|v| !v.is_empty()).map(str::to_owned)
     }
 }
 
@@ -245,8 +242,9 @@ fn row(
         Some(text) => {
             let age = text.parse().ok().filter(|a| (0.0..=MAX_AGE).contains(a));
             Some(age.ok_or_else(|| {
-                let problem =
-                    format!("{text:?} is no age in years from 0 to {MAX_AGE}; leave unknown ages blank");
+                let problem = format!(
+                    "{text:?} is no age in years from 0 to {MAX_AGE}; leave unknown ages blank"
+                );
                 wrong("age", problem)
             })?)
         }
@@ -366,13 +364,15 @@ mod tests {
 
     #[test]
     fn a_split_is_kept_or_said_to_be_missing() {
-        let mut manifest = parse(
-            "path,emotion,gender,age,speaker,split\na.wav,,,,,train\nb.wav,,,,,test\n",
-        )
-        .unwrap();
+        let mut manifest =
+            parse("path,emotion,gender,age,speaker,split\na.wav,,,,,train\nb.wav,,,,,test\n")
+                .unwrap();
         manifest.keep_split("test").unwrap();
         assert_eq!(manifest.rows[0].path, "b.wav");
         let said = manifest.keep_split("valid").unwrap_err().to_string();
-        assert!(said.contains("\"valid\"") && said.contains("holds: test"), "{said}");
+        assert!(
+            said.contains("\"valid\"") && said.contains("holds: test"),
+            "{said}"
+        );
     }
 }

@@ -20,7 +20,13 @@ fn info() -> BundleInfo {
 
 fn said(emotion: usize, weight: f64, male: f64, years: f64) -> Outcome {
     let rest = (1.0 - weight) / 2.0;
-    let mut emotions = vec![Estimate { mean: rest, std: 0.0 }; 3];
+    let mut emotions = vec![
+        Estimate {
+            mean: rest,
+            std: 0.0
+        };
+        3
+    ];
     emotions[emotion].mean = weight;
     Ok(Prediction {
         emotions,
@@ -72,12 +78,12 @@ fn close(a: f64, b: f64) {
 #[test]
 fn pooled_measures_are_those_counted_by_hand() {
     let e = evaluation();
-    assert_eq!((e.recordings, e.pooled.failed, e.pooled.speakers), (6, 1, 3));
-    let emotion = e.pooled.emotion.as_ref().unwrap();
     assert_eq!(
-        emotion.confusion.counts,
-        [[1, 1, 0], [0, 0, 0], [1, 0, 1]]
+        (e.recordings, e.pooled.failed, e.pooled.speakers),
+        (6, 1, 3)
     );
+    let emotion = e.pooled.emotion.as_ref().unwrap();
+    assert_eq!(emotion.confusion.counts, [[1, 1, 0], [0, 0, 0], [1, 0, 1]]);
     close(emotion.uar, 0.5);
     close(emotion.accuracy, 0.5);
     let [low, high] = emotion.uar_interval.unwrap();
@@ -138,7 +144,10 @@ fn both_forms_say_the_same() {
     assert_eq!(json["corpora"][0]["name"], "one");
     assert_eq!(json["corpora"][0]["emotion"]["uar"], 0.75);
     assert_eq!(json["failures"][0]["path"], "two/f.wav");
-    assert_eq!(json["pooled"]["emotion"]["recalls"][1], serde_json::Value::Null);
+    assert_eq!(
+        json["pooled"]["emotion"]["recalls"][1],
+        serde_json::Value::Null
+    );
     let text = e.text();
     for said in ["two/f.wav: no such file", "0.750", "under 12", NOTICE] {
         assert!(text.contains(said), "{said}: {text}");

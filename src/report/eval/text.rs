@@ -32,9 +32,8 @@ pub fn text(e: &Evaluation) -> String {
     if let Some(emotion) = &e.pooled.emotion
         && let Some([low, high]) = emotion.uar_interval
     {
-        let interval = format!(
-            "95 % interval of the pooled emotion UAR over speakers: {low:.3} to {high:.3}"
-        );
+        let interval =
+            format!("95 % interval of the pooled emotion UAR over speakers: {low:.3} to {high:.3}");
         line(&mut out, &interval);
     }
     for (name, results) in &overall {
