@@ -12,6 +12,8 @@ use crate::nn::model::BundleInfo;
 const MAX_BYTES: u64 = 256 << 20;
 /// The highest age that is believed, in years.
 const MAX_AGE: f64 = 130.0;
+/// What some programs write in front of UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// The corpus of a recording that lies in no folder below the manifest's.
 const NO_CORPUS: &str = "none";
 
@@ -132,7 +134,7 @@ impl Manifest {
         Self::parse(&text, &file, folder, needed)
     }
 
-    fn parse(
+    pub(super) fn parse(
         text: &[u8],
         file: &str,
         folder: PathBuf,
@@ -142,14 +144,21 @@ impl Manifest {
             file: file.into(),
             problem: e.to_string(),
         };
+        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         let mut reader = csv::ReaderBuilder::new()
             .trim(csv::Trim::All)
             .from_reader(text);
         let columns = Columns::new(reader.headers().map_err(unreadable)?, file, needed)?;
         let mut rows = Vec::new();
+        // The reader's own count of lines is one short where they end in CR LF.
+        let (mut line, mut counted) = (1, 0);
         for record in reader.records() {
             let record = record.map_err(unreadable)?;
-            let line = record.position().map_or(0, csv::Position::line);
+            let start = record.position().map_or(0, |p| p.byte() as usize);
+            let blank = |b: &&u8| matches!(b, b'\r' | b'\n');
+            let start = start + text[start..].iter().take_while(blank).count();
+            line += text[counted..start].iter().filter(|b| **b == b'\n').count() as u64;
+            counted = start;
             rows.push(row(&columns, &record, file, line)?);
         }
         let manifest = Self {
