@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-use crate::audio::{Prepared, Recording};
-use crate::features::{self, Features};
+use crate::audio::Recording;
 use crate::nn::DropoutMode;
 use crate::nn::model::AgeScale;
 
@@ -48,10 +47,13 @@ impl Prediction {
 /// How old the speaker sounds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Age {
-    /// Mean over the windows, in years.
+    /// In years: the mean over the windows, or the estimate from the whole recording.
     pub years: f64,
-    /// Standard deviation over the windows, in years (0 for a single window).
-    pub spread: f64,
+    /// Standard deviation over the windows, in years (0 for a single window); `None` if the model
+    /// estimates from the whole recording at once.
+    pub spread: Option<f64>,
+    /// Mean absolute error on unknown speakers that the model states, in years.
+    pub error: Option<f64>,
 }
 
 /// The groups that the original answer distinguishes.
@@ -81,16 +83,23 @@ pub struct Window {
     pub time: Range<f64>,
     /// The window network's emotion weights (before they are merged with the feature network's).
     pub emotions: Vec<f64>,
-    /// In years.
-    pub age: f64,
+    /// In years; `None` if the model estimates age from the whole recording.
+    pub age: Option<f64>,
+    /// Empty if the model estimates gender from the whole recording.
     pub gender: Vec<f64>,
-    /// How much the emotion window network attended to each [`ATTENTION_CELL`] seconds from the
-    /// window's start: sums to 1 over the full window. Empty if the network has no attention pool.
-    pub attention: Vec<f64>,
+    /// How much the emotion window network attended to each part of the window; `None` if it has
+    /// no attention pool.
+    pub attention: Option<Attention>,
 }
 
-/// Seconds that one attention value covers: 8 frames of 10 ms, as three poolings halve the time.
-pub const ATTENTION_CELL: f64 = 0.08;
+/// How attention is spread over a window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attention {
+    /// Seconds that one weight covers.
+    pub cell: f64,
+    /// From the window's start on; they sum to 1 over the full window.
+    pub weights: Vec<f64>,
+}
 
 /// What part of a recording was heard as voice.
 #[derive(Debug, Clone, PartialEq)]
@@ -150,60 +159,41 @@ const LITTLE_VOICE: f64 = 1.0;
 /// A share of full-scale samples above this is warned about: a few may be honest peaks.
 const CLIPPED_SHARE: f64 = 0.001;
 
-/// What the front end found out about the recording.
-pub(crate) fn voice(recording: &Recording, prepared: &Prepared) -> Voice {
-    let seconds = |sample: usize| sample as f64 / f64::from(prepared.sample_rate);
-    Voice {
-        duration: recording.seconds(),
-        sample_rate: recording.sample_rate,
-        channels: recording.channels,
-        format: recording.format.clone(),
-        analysed: seconds(prepared.kept.start)..seconds(prepared.kept.end),
-        trimmed: prepared.trimmed,
-        speech: prepared.voiced_spans(),
-        voiced: prepared.voiced_seconds_kept(),
+impl Warning {
+    /// What the recording as a whole and its estimates give reason to warn about; `voiced` is how
+    /// many seconds of voice were found.
+    pub(crate) fn general(
+        recording: &Recording,
+        voiced: f64,
+        age: &Age,
+        scale: &AgeScale,
+    ) -> Vec<Self> {
+        let clipped = recording.clipped_fraction();
+        let mut warnings = Vec::new();
+        if voiced == 0.0 {
+            warnings.push(Self::NoVoice);
+        } else if voiced < LITTLE_VOICE {
+            warnings.push(Self::LittleVoice { seconds: voiced });
+        }
+        if clipped > CLIPPED_SHARE {
+            warnings.push(Self::Clipped { fraction: clipped });
+        }
+        if let Some(range) = scale.valid
+            && !(range[0]..=range[1]).contains(&age.years)
+        {
+            warnings.push(Self::AgeOutOfRange {
+                years: age.years,
+                range,
+            });
+        }
+        if recording.truncated {
+            warnings.push(Self::Truncated);
+        }
+        if recording.damaged_packets > 0 {
+            warnings.push(Self::Damaged {
+                packets: recording.damaged_packets,
+            });
+        }
+        warnings
     }
-}
-
-/// All that is worth warning about.
-pub(crate) fn warnings(
-    recording: &Recording,
-    prepared: &Prepared,
-    features: &Features,
-    age: &Age,
-    scale: AgeScale,
-) -> Vec<Warning> {
-    let voiced = prepared.voiced_seconds_kept();
-    let clipped = recording.clipped_fraction();
-    let mut warnings = Vec::new();
-    if voiced == 0.0 {
-        warnings.push(Warning::NoVoice);
-    } else if voiced < LITTLE_VOICE {
-        warnings.push(Warning::LittleVoice { seconds: voiced });
-    }
-    if clipped > CLIPPED_SHARE {
-        warnings.push(Warning::Clipped { fraction: clipped });
-    }
-    if features.frames > features::MAX_FRAMES {
-        warnings.push(Warning::Long {
-            seconds: prepared.signal.len() as f64 / f64::from(prepared.sample_rate),
-        });
-    }
-    if let Some(range) = scale.valid
-        && !(range[0]..=range[1]).contains(&age.years)
-    {
-        warnings.push(Warning::AgeOutOfRange {
-            years: age.years,
-            range,
-        });
-    }
-    if recording.truncated {
-        warnings.push(Warning::Truncated);
-    }
-    if recording.damaged_packets > 0 {
-        warnings.push(Warning::Damaged {
-            packets: recording.damaged_packets,
-        });
-    }
-    warnings
 }

@@ -128,7 +128,7 @@ fn answers_without_dropout_are_the_captured_ones() {
             "{name}"
         );
         for window in &got.windows {
-            let attention: f64 = window.attention.iter().sum();
+            let attention: f64 = window.attention.as_ref().unwrap().weights.iter().sum();
             assert!((attention - 1.0).abs() < 1e-5, "{name}: {attention}");
             assert!(window.time.start < window.time.end, "{name}");
             assert!(window.time.end <= got.voice.duration + 1e-3, "{name}");

@@ -8,7 +8,7 @@ use std::path::Path;
 use common::{Golden, RESPONSES, all_recordings, reference_dir};
 use maeum::nn::DropoutMode;
 use maeum::nn::model::BundleInfo;
-use maeum::prediction::{Age, Estimate, Prediction, Voice, Warning, Window};
+use maeum::prediction::{Age, Attention, Estimate, Prediction, Voice, Warning, Window};
 use maeum::report::{Format, ReportError, Reporter};
 use serde_json::Value;
 
@@ -20,13 +20,16 @@ const FORMATS: [(Format, &str); 5] = [
     (Format::Codes, "codes.txt"),
 ];
 
-fn window(start: f64, attention: Vec<f64>) -> Window {
+fn window(start: f64, attention: Option<Vec<f64>>) -> Window {
     Window {
         time: start..start + 2.0,
         emotions: vec![0.25, 0.125, 0.125, 0.0625, 0.25, 0.0625, 0.125],
-        age: 28.5,
+        age: Some(28.5),
         gender: vec![0.125, 0.875],
-        attention,
+        attention: attention.map(|weights| Attention {
+            cell: 0.08,
+            weights,
+        }),
     }
 }
 
@@ -43,10 +46,11 @@ fn prediction() -> Prediction {
             .collect(),
         age: Age {
             years: 28.785_76,
-            spread: 1.25,
+            spread: Some(1.25),
+            error: None,
         },
         gender: vec![0.000_494_457_7, 0.999_494_6],
-        windows: vec![window(0.5, vec![0.5, 0.25, 0.25]), window(1.5, Vec::new())],
+        windows: vec![window(0.5, Some(vec![0.5, 0.25, 0.25])), window(1.5, None)],
         voice: Voice {
             duration: 4.0,
             sample_rate: 44_100,
@@ -73,7 +77,8 @@ fn warned() -> Prediction {
             .collect(),
         age: Age {
             years: 61.25,
-            spread: 0.0,
+            spread: Some(0.0),
+            error: None,
         },
         gender: vec![0.75, 0.375],
         windows: plain.windows[..1].to_vec(),
@@ -219,7 +224,7 @@ fn a_number_that_is_not_finite_is_a_failure() {
     let breaks: [fn(&mut Prediction); 4] = [
         |p| p.emotions[2].std = f64::NAN,
         |p| p.age.years = f64::INFINITY,
-        |p| p.windows[0].attention[1] = f64::NAN,
+        |p| p.windows[0].attention.as_mut().unwrap().weights[1] = f64::NAN,
         |p| p.voice.speech[0].end = f64::NEG_INFINITY,
     ];
     for (format, _) in FORMATS {
@@ -287,7 +292,8 @@ fn codes_are_the_captured_responses() {
         let answer = Prediction {
             age: Age {
                 years: mean(years.collect()),
-                spread: 0.0,
+                spread: None,
+                error: None,
             },
             gender: vec![f64::from(mean(male.collect()) as f32), 0.5],
             ..prediction()

@@ -39,6 +39,10 @@ pub enum AssembleError {
         "{0} is none of the five files of a speech model by its name; say by flag which role it has, or convert it alone"
     )]
     NoRole(String),
+    #[error(
+        "{file} does not say what the networks mean: {problem}; see models/default/model.json for one that does"
+    )]
+    Info { file: String, problem: String },
     #[error("{place}: the five files of a speech model are not complete\n{list}")]
     Incomplete { place: String, list: String },
     #[error(transparent)]
@@ -49,12 +53,18 @@ pub enum AssembleError {
     Bundle(#[from] BundleError),
 }
 
-/// The role that a file has by its name.
+/// The file beside the networks that says what they mean, for models other than that of 2020.
+pub const INFO_FILE: &str = "model.json";
+
+/// The role that a file has by its name: one of [`FILE_NAMES`], or the role's own (`age.h5`).
 pub fn role_of(path: &Path) -> Option<Role> {
     let name = path.file_name()?.to_str()?;
     FILE_NAMES
         .iter()
-        .find(|(_, known)| name.eq_ignore_ascii_case(known))
+        .find(|(role, known)| {
+            name.eq_ignore_ascii_case(known)
+                || name.eq_ignore_ascii_case(&format!("{}.h5", role.name()))
+        })
         .map(|&(role, _)| role)
 }
 
@@ -62,6 +72,8 @@ pub fn role_of(path: &Path) -> Option<Role> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SpeechFiles {
     files: Vec<(Role, PathBuf)>,
+    /// What the networks mean, where a folder says so; else they are those of 2020.
+    info: Option<PathBuf>,
     /// `.h5` files that were passed over because their names say no role.
     others: Vec<PathBuf>,
 }
@@ -114,6 +126,10 @@ impl SpeechFiles {
             let is_h5 = path
                 .extension()
                 .is_some_and(|e| e.eq_ignore_ascii_case("h5") || e.eq_ignore_ascii_case("hdf5"));
+            if path.file_name().is_some_and(|name| name == INFO_FILE) {
+                self.info = Some(path);
+                continue;
+            }
             match role_of(&path) {
                 Some(role) if given.of(role).is_some() => {}
                 Some(role) => self.add(role, path)?,
@@ -148,7 +164,11 @@ impl SpeechFiles {
                 networks.push(network(path, role)?);
             }
         }
-        finish(networks, BundleInfo::reference_2020())
+        let info = match &self.info {
+            Some(path) => read_info(path)?,
+            None => BundleInfo::reference_2020(),
+        };
+        finish(networks, info)
     }
 
     /// What is there and what is missing, for a message.
@@ -170,6 +190,15 @@ impl SpeechFiles {
         }
         text + "Add what is missing, give a file its role by flag (such as --age FILE), or name a single .h5 file to convert it alone"
     }
+}
+
+fn read_info(path: &Path) -> Result<BundleInfo, AssembleError> {
+    let fail = |problem: String| AssembleError::Info {
+        file: shown(path),
+        problem,
+    };
+    let text = fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
+    serde_json::from_str(&text).map_err(|e| fail(e.to_string()))
 }
 
 fn shown(path: &Path) -> String {

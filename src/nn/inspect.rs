@@ -250,6 +250,7 @@ pub fn model(model: &Model) -> String {
     if let Some(preprocessing) = info.preprocessing {
         lines.push(match preprocessing {
             Preprocessing::Reference2020 => "pre-processing reference_2020".into(),
+            Preprocessing::Utterance => "pre-processing utterance".into(),
         });
     }
     if !info.emotions.is_empty() {

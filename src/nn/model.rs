@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use crate::features::utterance;
 use serde::{Deserialize, Serialize};
 
 use super::graph::{Graph, GraphError};
@@ -91,6 +92,9 @@ pub struct BundleInfo {
     /// Names of the gender outputs, in the network's order.
     pub genders: Vec<String>,
     pub age: Option<AgeScale>,
+    /// What the results may be used for, where the model says so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub licences: Vec<Licence>,
 }
 
 /// The front end that a model was trained with.
@@ -100,6 +104,51 @@ pub enum Preprocessing {
     /// Two-step resampling, Wiener filter, pre-emphasis and WebRTC voice activity, as in the
     /// system of 2020.
     Reference2020,
+    /// One resampling, silence cut off by level, level-normalised mel with pitch, descriptors of
+    /// the whole recording ([`features::utterance`](crate::features::utterance)).
+    Utterance,
+}
+
+impl Preprocessing {
+    /// Shapes of the inputs that a role's network takes, for `emotions` emotions.
+    fn inputs(self, role: Role, emotions: usize) -> Vec<Vec<usize>> {
+        match (self, role) {
+            (_, Role::Network) => Vec::new(),
+            (Self::Reference2020, Role::EmotionFeatures) => {
+                BRANCHES.iter().map(|b| b.to_vec()).collect()
+            }
+            (Self::Reference2020, Role::Merge) => vec![vec![emotions]; BRANCHES.len() + 2],
+            (Self::Reference2020, _) => vec![WINDOW.to_vec()],
+            (Self::Utterance, Role::EmotionWindows) => {
+                vec![vec![utterance::WINDOW_FRAMES, utterance::FRAME_VALUES]]
+            }
+            (Self::Utterance, Role::Merge) => vec![vec![emotions]; 2],
+            (Self::Utterance, _) => vec![vec![utterance::STATS]],
+        }
+    }
+
+    /// Shapes of the outputs that a role's network gives.
+    fn outputs(self, role: Role, emotions: usize, genders: usize) -> Vec<usize> {
+        match (self, role) {
+            (_, Role::Network) => Vec::new(),
+            (_, Role::Age) => vec![1],
+            (_, Role::Gender) => vec![genders],
+            (Self::Reference2020, Role::EmotionFeatures) => vec![emotions; BRANCHES.len() + 1],
+            _ => vec![emotions],
+        }
+    }
+}
+
+/// What the results of some networks may be used for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Licence {
+    /// What it is about: `emotion`, `age`, `gender`.
+    pub estimates: Vec<String>,
+    /// The licence of the networks' weights, by its SPDX identifier.
+    pub licence: String,
+    /// What that means, in a few words.
+    pub terms: String,
 }
 
 /// How the age network's output becomes years: `output * deviation + mean`.
@@ -110,6 +159,9 @@ pub struct AgeScale {
     pub deviation: f64,
     /// The ages that the model was made for, in years, if it states them.
     pub valid: Option<[f64; 2]>,
+    /// Mean absolute error in years on speakers that it was not trained on, if it is stated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<f64>,
 }
 
 impl BundleInfo {
@@ -133,7 +185,9 @@ impl BundleInfo {
                 mean: 33.33587,
                 deviation: 7.69647,
                 valid: None,
+                error: None,
             }),
+            licences: Vec::new(),
         }
     }
 
@@ -148,6 +202,11 @@ impl BundleInfo {
         match self.age {
             Some(age) if !(age.mean.is_finite() && age.deviation.is_finite()) => {
                 Err(format!("the scale of the age is {age:?}"))
+            }
+            Some(AgeScale {
+                error: Some(error), ..
+            }) if !(error.is_finite() && error > 0.0) => {
+                Err(format!("the error of the age is {error}"))
             }
             Some(AgeScale {
                 valid: Some([low, high]),
@@ -167,6 +226,7 @@ impl BundleInfo {
             emotions: Vec::new(),
             genders: Vec::new(),
             age: None,
+            licences: Vec::new(),
         }
     }
 }
@@ -215,7 +275,7 @@ pub struct Model {
     identity: String,
 }
 
-/// The shapes of the mel windows and of the four feature branches (DCT, DST, histogram, moments).
+/// The reference front end's shapes: of the mel windows and of the four feature branches (DCT, DST, histogram, moments).
 const WINDOW: [usize; 3] = [200, 40, 1];
 const BRANCHES: [[usize; 3]; 4] = [[40, 40, 1], [40, 40, 1], [40, 40, 1], [40, 8, 1]];
 
@@ -283,23 +343,21 @@ impl Model {
                 return Err(ModelError::TwoForRole(network.role));
             }
         }
+        if let Some(&role) = Role::SPEECH.iter().find(|&&r| self.network(r).is_none()) {
+            return Err(ModelError::MissingRole(role));
+        }
         self.info.check().map_err(ModelError::Info)?;
+        let front_end = self.info.preprocessing.ok_or_else(|| {
+            ModelError::Info("a speech model needs to say its pre-processing".into())
+        })?;
         let emotions = self.info.emotions.len();
         let genders = self.info.genders.len();
         for role in Role::SPEECH {
             let network = self.network(role).ok_or(ModelError::MissingRole(role))?;
-            let window = || vec![WINDOW.to_vec()];
-            let (inputs, outputs) = match role {
-                Role::EmotionWindows => (window(), vec![emotions]),
-                Role::Age => (window(), vec![1]),
-                Role::Gender => (window(), vec![genders]),
-                Role::EmotionFeatures => (
-                    BRANCHES.iter().map(|b| b.to_vec()).collect(),
-                    vec![emotions; BRANCHES.len() + 1],
-                ),
-                _ => (vec![vec![emotions]; BRANCHES.len() + 2], vec![emotions]),
-            };
-            network.expect(&inputs, &outputs)?;
+            network.expect(
+                &front_end.inputs(role, emotions),
+                &front_end.outputs(role, emotions, genders),
+            )?;
         }
         Ok(())
     }

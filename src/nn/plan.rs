@@ -200,6 +200,11 @@ impl Plan {
             .map(|i| (&*i.name, &*self.values[i.value].shape))
     }
 
+    /// Whether any dropout stays on at inference.
+    pub fn is_stochastic(&self) -> bool {
+        self.dropouts > 0
+    }
+
     /// Whether every value stays readable.
     pub(super) fn keeps_all(&self) -> bool {
         self.keeps_all

@@ -40,7 +40,8 @@ pub fn row(context: &Context, file: &str, outcome: Result<&Prediction, &str>) ->
             fields.push(context.strongest(p).to_owned());
             fields.extend(p.emotions.iter().map(|e| e.mean.to_string()));
             fields.extend(p.emotions.iter().map(|e| e.std.to_string()));
-            fields.extend([p.age.years.to_string(), p.age.spread.to_string()]);
+            fields.push(p.age.years.to_string());
+            fields.push(p.age.spread.map_or_else(String::new, |s| s.to_string()));
             fields.push(group_name(p.age).to_owned());
             fields.extend(p.gender.iter().map(f64::to_string));
             fields.extend([

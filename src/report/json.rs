@@ -7,7 +7,8 @@ use serde::{Serialize, Serializer};
 
 use super::{Context, NOTICE, group_name};
 use crate::nn::DropoutMode;
-use crate::prediction::{ATTENTION_CELL, Prediction, Warning, Window};
+use crate::nn::model::Licence;
+use crate::prediction::{Prediction, Warning, Window};
 
 /// The record of one recording, as one line without its end.
 pub fn line(context: &Context, file: &str, outcome: Result<&Prediction, &str>) -> String {
@@ -61,7 +62,8 @@ struct Estimate {
 #[derive(Serialize)]
 struct Age {
     years: f64,
-    spread: f64,
+    spread: Option<f64>,
+    typical_error: Option<f64>,
     group: &'static str,
 }
 
@@ -97,8 +99,8 @@ struct TimelineWindow<'a> {
     #[serde(flatten)]
     time: Span,
     emotions: ByName<'a, f64>,
-    age: f64,
-    gender: ByName<'a, f64>,
+    age: Option<f64>,
+    gender: Option<ByName<'a, f64>>,
     attention: Option<Attention<'a>>,
 }
 
@@ -112,6 +114,7 @@ struct Attention<'a> {
 struct Model<'a> {
     name: &'a str,
     sha256: &'a str,
+    licences: &'a [Licence],
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -139,6 +142,7 @@ fn record<'a>(context: &'a Context, file: &'a str, p: &'a Prediction) -> Record<
         age: Age {
             years: p.age.years,
             spread: p.age.spread,
+            typical_error: p.age.error,
             group: group_name(p.age),
         },
         gender: ByName(&context.genders, p.gender.clone()),
@@ -156,6 +160,7 @@ fn record<'a>(context: &'a Context, file: &'a str, p: &'a Prediction) -> Record<
         model: Model {
             name: &context.model,
             sha256: &context.identity,
+            licences: &context.licences,
         },
         dropout: dropout(&p.dropout),
         warnings: p.warnings.iter().map(warning).collect(),
@@ -168,10 +173,11 @@ fn window<'a>(context: &'a Context, window: &'a Window) -> TimelineWindow<'a> {
         time: (&window.time).into(),
         emotions: ByName(&context.emotions, window.emotions.clone()),
         age: window.age,
-        gender: ByName(&context.genders, window.gender.clone()),
-        attention: (!window.attention.is_empty()).then_some(Attention {
-            cell_seconds: ATTENTION_CELL,
-            weights: &window.attention,
+        gender: (!window.gender.is_empty())
+            .then(|| ByName(&context.genders, window.gender.clone())),
+        attention: window.attention.as_ref().map(|a| Attention {
+            cell_seconds: a.cell,
+            weights: &a.weights,
         }),
     }
 }

@@ -17,7 +17,7 @@ pub mod manifest;
 pub mod sink;
 mod table;
 
-use crate::nn::model::BundleInfo;
+use crate::nn::model::{BundleInfo, Licence};
 use crate::prediction::{Age, AgeGroup, Prediction};
 
 /// What every answer has to be read with.
@@ -76,6 +76,7 @@ struct Context {
     identity: String,
     emotions: Vec<String>,
     genders: Vec<String>,
+    licences: Vec<Licence>,
 }
 
 impl Reporter {
@@ -106,6 +107,7 @@ impl Reporter {
                 identity: identity.into(),
                 emotions: info.emotions.clone(),
                 genders: info.genders.clone(),
+                licences: info.licences.clone(),
             },
             codes,
             written: 0,
@@ -154,7 +156,10 @@ impl Reporter {
         match self.format {
             Format::Json if self.written == 0 => "]}\n".into(),
             Format::Json => "\n]}\n".into(),
-            Format::Table if self.written > 0 => format!("\n{NOTICE}\n"),
+            Format::Table if self.written > 0 => {
+                let terms = table::licences(&self.context);
+                format!("\n{terms}{NOTICE}\n")
+            }
             _ => String::new(),
         }
     }
@@ -166,15 +171,18 @@ fn is_finite(p: &Prediction) -> bool {
     p.emotions
         .iter()
         .flat_map(|e| [e.mean, e.std])
-        .chain([p.age.years, p.age.spread, p.voice.duration, p.voice.voiced])
+        .chain([p.age.years, p.voice.duration, p.voice.voiced])
+        .chain(p.age.spread)
+        .chain(p.age.error)
         .chain(p.gender.iter().copied())
         .chain(spans.flat_map(|s| [s.start, s.end]))
         .chain(p.windows.iter().flat_map(|w| {
-            [w.age, w.time.start, w.time.end]
+            [w.time.start, w.time.end]
                 .into_iter()
+                .chain(w.age)
                 .chain(w.emotions.iter().copied())
                 .chain(w.gender.iter().copied())
-                .chain(w.attention.iter().copied())
+                .chain(w.attention.iter().flat_map(|a| a.weights.iter().copied()))
         }))
         .all(f64::is_finite)
 }

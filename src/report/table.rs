@@ -32,6 +32,22 @@ pub fn block(
     text
 }
 
+/// What the results may be used for, a line each.
+pub fn licences(context: &Context) -> String {
+    let mut text = String::new();
+    for licence in &context.licences {
+        writeln!(
+            text,
+            "{}: {} ({})",
+            printable(&licence.estimates.join(", ")),
+            printable(&licence.terms),
+            printable(&licence.licence)
+        )
+        .expect("a string takes everything");
+    }
+    text
+}
+
 fn row(text: &mut String, heading: &str, said: &str) {
     writeln!(text, "  {heading:<width$}{said}", width = INDENT - 2)
         .expect("a string takes everything");
@@ -40,9 +56,12 @@ fn row(text: &mut String, heading: &str, said: &str) {
 fn answer(text: &mut String, context: &Context, p: &Prediction) {
     emotions(text, context, p);
     let mut age = format!("{:.1} years", p.age.years);
-    if p.windows.len() > 1 {
-        let windows = p.windows.len();
-        age += &format!(" ± {:.1} over {windows} windows", p.age.spread);
+    if let (Some(spread), windows @ 2..) = (p.age.spread, p.windows.len()) {
+        age += &format!(" ± {spread:.1} over {windows} windows");
+    }
+    if let Some(error) = p.age.error {
+        let (low, high) = ((p.age.years - error).max(0.0), p.age.years + error);
+        age = format!("{low:.0} to {high:.0} years (typical error {error:.1})");
     }
     row(text, "age", &format!("{age}, group {}", group_name(p.age)));
     let mut genders: Vec<(&String, f64)> = context

@@ -1,0 +1,216 @@
+//! Models of the utterance front end: windows with pitch, descriptors of the whole recording.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::statistics::column_means;
+use super::{RecognizeError, RecognizerError, attention, check_finite, planned, row};
+use crate::audio::Recording;
+use crate::audio::resample::{TARGET_RATE, resample};
+use crate::features::utterance::{self, Utterance, UtteranceExtractor};
+use crate::features::{HOP, SAMPLE_RATE};
+use crate::nn::model::AgeScale;
+use crate::nn::{DropoutMode, Model, Plan, Role, Session};
+use crate::prediction::{Age, Prediction, Voice, Warning, Window};
+
+/// Seconds between frames, and of a full window.
+const FRAME_SECONDS: f64 = HOP as f64 / SAMPLE_RATE as f64;
+const WINDOW_SECONDS: f64 = utterance::WINDOW_FRAMES as f64 * FRAME_SECONDS;
+
+/// Everything that all threads share.
+#[derive(Debug)]
+pub struct Networks {
+    emotions: usize,
+    age: AgeScale,
+    extractor: UtteranceExtractor,
+    emotion_windows: Arc<Plan>,
+    emotion_features: Arc<Plan>,
+    merge: Arc<Plan>,
+    gender: Arc<Plan>,
+    ages: Arc<Plan>,
+}
+
+impl Networks {
+    /// For a model with this front end.
+    ///
+    /// # Errors
+    /// When a network cannot be planned.
+    pub fn new(model: &Model, age: AgeScale) -> Result<Self, RecognizerError> {
+        Ok(Self {
+            emotions: model.info().emotions.len(),
+            age,
+            extractor: UtteranceExtractor::new(),
+            emotion_windows: planned(model, Role::EmotionWindows)?,
+            emotion_features: planned(model, Role::EmotionFeatures)?,
+            merge: planned(model, Role::Merge)?,
+            gender: planned(model, Role::Gender)?,
+            ages: planned(model, Role::Age)?,
+        })
+    }
+
+    /// One thread's buffers.
+    pub fn worker(&self) -> Worker<'_> {
+        Worker {
+            networks: self,
+            emotion_windows: Session::new(&self.emotion_windows),
+            emotion_features: Session::new(&self.emotion_features),
+            merge: Session::new(&self.merge),
+            gender: Session::new(&self.gender),
+            ages: Session::new(&self.ages),
+        }
+    }
+}
+
+/// One thread's way through the networks.
+#[derive(Debug)]
+pub struct Worker<'r> {
+    networks: &'r Networks,
+    emotion_windows: Session,
+    emotion_features: Session,
+    merge: Session,
+    gender: Session,
+    ages: Session,
+}
+
+/// The recording at 16 kHz as this front end takes it.
+pub fn signal(recording: &Recording) -> Vec<f64> {
+    let samples = match recording.sample_rate {
+        TARGET_RATE => recording.samples.clone(),
+        rate => resample(&recording.samples, rate, TARGET_RATE),
+    };
+    samples.into_iter().map(f64::from).collect()
+}
+
+impl Worker<'_> {
+    /// The answer for a recording.
+    ///
+    /// # Errors
+    /// When it cannot be analysed.
+    pub fn recognize(
+        &mut self,
+        recording: &Recording,
+        name: &str,
+        dropout: &DropoutMode,
+    ) -> Result<Prediction, RecognizeError> {
+        let utterance = self
+            .networks
+            .extractor
+            .analyse(&signal(recording))
+            .map_err(|source| RecognizeError::Features {
+                name: name.into(),
+                source,
+            })?;
+        let off = DropoutMode::Off;
+        let windows = utterance.windows();
+        let emotions = self.networks.emotions;
+        self.emotion_windows
+            .run(&[windows.data()], windows.starts().len(), &off)?;
+        let logits = column_means(self.emotion_windows.output(0), emotions);
+        check_finite(Role::EmotionWindows, &logits, name)?;
+        let stats = [&*utterance.stats];
+        self.emotion_features.run(&stats, 1, dropout)?;
+        let draws = self.emotion_features.rows();
+        let repeated = logits.repeat(draws);
+        self.merge
+            .run(&[&repeated, self.emotion_features.output(0)], draws, &off)?;
+        check_finite(Role::Merge, self.merge.output(0), name)?;
+        self.gender.run(&stats, 1, &off)?;
+        check_finite(Role::Gender, self.gender.output(0), name)?;
+        self.ages.run(&stats, 1, &off)?;
+        check_finite(Role::Age, self.ages.output(0), name)?;
+
+        let scale = &self.networks.age;
+        let age = Age {
+            years: f64::from(self.ages.output(0)[0]) * scale.deviation + scale.mean,
+            spread: None,
+            error: scale.error,
+        };
+        let voice = voice(recording, &utterance);
+        Ok(Prediction {
+            emotions: super::statistics::estimates(self.merge.output(0), emotions),
+            warnings: Warning::general(recording, voice.voiced, &age, scale),
+            age,
+            gender: row(self.gender.output(0), 0, self.gender.output(0).len()),
+            windows: self.timeline(recording, &utterance, &windows),
+            voice,
+            dropout: match self.networks.emotion_features.is_stochastic() {
+                true => dropout.clone(),
+                false => off,
+            },
+        })
+    }
+
+    fn timeline(
+        &self,
+        recording: &Recording,
+        utterance: &Utterance,
+        windows: &utterance::UtteranceWindows,
+    ) -> Vec<Window> {
+        let emotions = self.networks.emotions;
+        let time = |frame: usize| {
+            let at = (utterance.kept.start + frame) as f64 * FRAME_SECONDS;
+            at.min(recording.seconds())
+        };
+        let starts = windows.starts().iter().enumerate();
+        starts
+            .map(|(i, &start)| Window {
+                time: time(start)..time(start + windows.real_frames(i)),
+                emotions: softmax(&row(self.emotion_windows.output(0), i, emotions)),
+                age: None,
+                gender: Vec::new(),
+                attention: attention::of_window(&self.emotion_windows, i, WINDOW_SECONDS),
+            })
+            .collect()
+    }
+}
+
+/// Exponentials that sum to 1.
+fn softmax(logits: &[f64]) -> Vec<f64> {
+    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let powers: Vec<f64> = logits.iter().map(|z| (z - largest).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    powers.into_iter().map(|p| p / sum).collect()
+}
+
+/// What the front end found out about the recording: speech is what is loud enough, if any of it
+/// has a pitch.
+fn voice(recording: &Recording, utterance: &Utterance) -> Voice {
+    let duration = recording.seconds();
+    let seconds =
+        |frame: usize| ((utterance.kept.start + frame) as f64 * FRAME_SECONDS).min(duration);
+    let has_pitch = utterance.f0.iter().filter(|f| **f > 0.0).count() >= PITCHED_FRAMES;
+    let speech = match has_pitch {
+        true => runs(&utterance.active)
+            .map(|run| seconds(run.start)..seconds(run.end))
+            .filter(|span| span.start < span.end)
+            .collect(),
+        false => Vec::new(),
+    };
+    Voice {
+        duration,
+        sample_rate: recording.sample_rate,
+        channels: recording.channels,
+        format: recording.format.clone(),
+        analysed: seconds(0)..seconds(utterance.kept.len()),
+        trimmed: utterance.kept.len() < utterance.total_frames,
+        voiced: speech.iter().map(|s: &Range<f64>| s.end - s.start).sum(),
+        speech,
+    }
+}
+
+/// Frames with a pitch that a recording of a voice has at least (0.1 s).
+const PITCHED_FRAMES: usize = 10;
+
+/// The stretches of `true`.
+fn runs(flags: &[bool]) -> impl Iterator<Item = Range<usize>> {
+    let edges = |wanted: bool| {
+        (0..flags.len()).filter(move |&i| {
+            let here = flags[i];
+            let (before, after) = (i > 0 && flags[i - 1], i + 1 < flags.len() && flags[i + 1]);
+            here && if wanted { !before } else { !after }
+        })
+    };
+    edges(true)
+        .zip(edges(false))
+        .map(|(start, last)| start..last + 1)
+}
