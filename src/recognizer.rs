@@ -10,9 +10,9 @@ use crate::nn::{DropoutMode, GraphError, Model, Plan, Role, RunError};
 use crate::prediction::Prediction;
 
 mod attention;
-mod reference;
+pub(crate) mod reference;
 mod statistics;
-mod utterance;
+pub(crate) mod utterance;
 
 /// Why a recording has no answer.
 #[derive(Debug, thiserror::Error)]

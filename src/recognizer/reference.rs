@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::statistics::{column_means, estimates, mean, sample_deviation};
 use super::{RecognizeError, RecognizerError, attention, check_finite, planned, row};
-use crate::audio::{self, Prepared, Recording, vad};
+use crate::audio::{self, AudioError, Prepared, Recording, vad};
 use crate::features::{self, FeatureExtractor, Features};
 use crate::nn::model::AgeScale;
 use crate::nn::{DropoutMode, Model, Plan, Role, Session};
@@ -77,6 +77,20 @@ struct Answer {
     ages: Vec<f64>,
 }
 
+/// The recording as this front end takes it.
+///
+/// # Errors
+/// When it cannot be analysed.
+pub fn prepare(recording: &Recording) -> Result<Prepared, AudioError> {
+    let mut detector = vad::Vad::new(vad::SampleRate::Khz16, vad::Mode::Aggressive);
+    let mut detector = |frame: &[i16; audio::trim::FRAME]| {
+        detector
+            .is_speech(frame)
+            .expect("480 samples are 30 ms at 16 kHz")
+    };
+    audio::prepare(recording, &mut detector)
+}
+
 impl Worker<'_> {
     /// The answer for a recording.
     ///
@@ -88,17 +102,10 @@ impl Worker<'_> {
         name: &str,
         dropout: &DropoutMode,
     ) -> Result<Prediction, RecognizeError> {
-        let mut detector = vad::Vad::new(vad::SampleRate::Khz16, vad::Mode::Aggressive);
-        let mut detector = |frame: &[i16; audio::trim::FRAME]| {
-            detector
-                .is_speech(frame)
-                .expect("480 samples are 30 ms at 16 kHz")
-        };
-        let prepared =
-            audio::prepare(recording, &mut detector).map_err(|source| RecognizeError::Audio {
-                name: name.into(),
-                source,
-            })?;
+        let prepared = prepare(recording).map_err(|source| RecognizeError::Audio {
+            name: name.into(),
+            source,
+        })?;
         let features = self
             .networks
             .extractor

@@ -10,12 +10,13 @@ use std::path::Path;
 use super::batch::{self, BatchError};
 use super::inputs::Input;
 use super::printable;
-use crate::audio::{self, Recording, resample, vad};
+use crate::audio::Recording;
 use crate::features::utterance::{FRAME_VALUES, STATS, UtteranceExtractor};
 use crate::features::{
-    COEFFICIENTS, FeatureExtractor, HISTOGRAM_BINS, MOMENTS, N_MELS, SAMPLE_RATE, WINDOW_FRAMES,
+    COEFFICIENTS, FeatureExtractor, HISTOGRAM_BINS, MOMENTS, N_MELS, WINDOW_FRAMES,
 };
 use crate::nn::npz::{NpzError, Writer};
+use crate::recognizer::{reference, utterance};
 
 /// Why nothing is written.
 #[derive(Debug, thiserror::Error)]
@@ -94,13 +95,7 @@ impl FrontEnd for Reference {
     }
 
     fn compute(&self, recording: &Recording) -> Result<Computed, String> {
-        let mut detector = vad::Vad::new(vad::SampleRate::Khz16, vad::Mode::Aggressive);
-        let mut detector = |frame: &[i16; audio::trim::FRAME]| {
-            detector
-                .is_speech(frame)
-                .expect("480 samples are 30 ms at 16 kHz")
-        };
-        let prepared = audio::prepare(recording, &mut detector).map_err(|e| e.to_string())?;
+        let prepared = reference::prepare(recording).map_err(|e| e.to_string())?;
         let features = self.0.extract(&prepared.signal);
         let features = features.map_err(|e| e.to_string())?;
         Ok(Computed {
@@ -132,12 +127,7 @@ impl FrontEnd for Utterance {
     }
 
     fn compute(&self, recording: &Recording) -> Result<Computed, String> {
-        let signal = resample::resample(
-            &recording.samples,
-            recording.sample_rate,
-            SAMPLE_RATE as u32,
-        );
-        let signal: Vec<f64> = signal.into_iter().map(f64::from).collect();
+        let signal = utterance::signal(recording);
         let utterance = self.0.analyse(&signal).map_err(|e| e.to_string())?;
         Ok(Computed {
             fixed: vec![utterance.stats],

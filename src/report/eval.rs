@@ -129,6 +129,8 @@ pub struct Evaluator<'m> {
     /// In the order of the manifest's rows.
     answers: Vec<Option<Answer>>,
     failures: Vec<Failure>,
+    /// Of the answers.
+    dropout: DropoutMode,
 }
 
 impl<'m> Evaluator<'m> {
@@ -140,6 +142,7 @@ impl<'m> Evaluator<'m> {
             genders: info.genders.clone(),
             answers: Vec::new(),
             failures: Vec::new(),
+            dropout: DropoutMode::Off,
         }
     }
 
@@ -156,6 +159,7 @@ impl<'m> Evaluator<'m> {
                 None
             }
             Ok(p) => {
+                self.dropout.clone_from(&p.dropout);
                 let genders = p.gender.iter().enumerate();
                 let emotion = p.strongest_emotion();
                 Some(Answer {
@@ -170,13 +174,7 @@ impl<'m> Evaluator<'m> {
     }
 
     /// Measures what was taken.
-    pub fn finish(
-        self,
-        split: Option<&str>,
-        info: &BundleInfo,
-        identity: &str,
-        dropout: &DropoutMode,
-    ) -> Evaluation {
+    pub fn finish(self, split: Option<&str>, info: &BundleInfo, identity: &str) -> Evaluation {
         let rows = &self.manifest.rows[..self.answers.len()];
         let all: Vec<usize> = (0..rows.len()).collect();
         let mut pooled = self.results(&all);
@@ -196,7 +194,7 @@ impl<'m> Evaluator<'m> {
             split: split.map(str::to_owned),
             model: info.name.clone(),
             sha256: identity.into(),
-            dropout: json::dropout(dropout),
+            dropout: json::dropout(&self.dropout),
             recordings: rows.len() as u64,
             pooled,
             corpora: self.by(|i| Some(rows[i].corpus.clone())),

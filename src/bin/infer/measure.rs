@@ -57,9 +57,12 @@ pub fn evaluate(
         None => (!json_to_stdout).then(Sink::stdout),
     };
 
-    let dropout = arguments.dropout();
-    let batch = Batch::new(recognizer, dropout.clone(), arguments.threads(inputs.len()))
-        .map_err(|e| e.to_string())?;
+    let batch = Batch::new(
+        recognizer,
+        arguments.dropout(),
+        arguments.threads(inputs.len()),
+    )
+    .map_err(|e| e.to_string())?;
     let mut evaluator = Evaluator::new(&manifest, info);
     let progress = progress(inputs.len());
     let mut failed = 0;
@@ -76,7 +79,7 @@ pub fn evaluate(
         .map_err(|e| e.to_string())?;
     progress.finish_and_clear();
     let identity = recognizer.model().identity();
-    let evaluation = evaluator.finish(arguments.split.as_deref(), info, identity, &dropout);
+    let evaluation = evaluator.finish(arguments.split.as_deref(), info, identity);
     for (sink, said) in [(json, evaluation.json()), (text, evaluation.text())] {
         let Some(mut sink) = sink else { continue };
         match sink.write(&said).and_then(|()| sink.finish()) {
@@ -91,6 +94,7 @@ pub fn evaluate(
 pub fn front_end(model: &Model) -> Option<FrontEnd> {
     model.info().preprocessing.map(|p| match p {
         Preprocessing::Reference2020 => FrontEnd::Reference,
+        Preprocessing::Utterance => FrontEnd::Utterance,
     })
 }
 

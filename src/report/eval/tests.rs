@@ -30,7 +30,11 @@ fn said(emotion: usize, weight: f64, male: f64, years: f64) -> Outcome {
     emotions[emotion].mean = weight;
     Ok(Prediction {
         emotions,
-        age: Age { years, spread: 0.0 },
+        age: Age {
+            years,
+            spread: None,
+            error: None,
+        },
         gender: vec![male, 1.0 - male],
         windows: Vec::new(),
         voice: Voice {
@@ -67,7 +71,7 @@ fn evaluation() -> Evaluation {
     ] {
         evaluator.add(&outcome);
     }
-    evaluator.finish(Some("test"), &info(), "abc", &DropoutMode::Off)
+    evaluator.finish(Some("test"), &info(), "abc")
 }
 
 fn close(a: f64, b: f64) {
