@@ -6,6 +6,8 @@
 //! to a [`Prediction`].
 //! `keras` turns Keras `.h5` files into the graphs that [`nn`] runs.
 
+#![warn(missing_docs)]
+
 pub mod audio;
 pub mod features;
 #[cfg(feature = "convert")]

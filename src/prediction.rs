@@ -9,7 +9,9 @@ use crate::nn::model::AgeScale;
 /// A mean over draws and its sample standard deviation (0 for a single draw).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimate {
+    /// Over the draws.
     pub mean: f64,
+    /// Divided by one less than the number of draws; in the unit of the mean.
     pub std: f64,
 }
 
@@ -20,6 +22,7 @@ pub struct Prediction {
     ///
     /// [`BundleInfo::emotions`]: crate::nn::model::BundleInfo::emotions
     pub emotions: Vec<Estimate>,
+    /// From the windows alone: no draw changes it.
     pub age: Age,
     /// One weight in [0, 1] per gender, in the order of [`BundleInfo::genders`]: the mean over the
     /// windows of independent sigmoids, so their sum is only close to 1.
@@ -28,7 +31,9 @@ pub struct Prediction {
     pub gender: Vec<f64>,
     /// What the window networks said about each stretch of time.
     pub windows: Vec<Window>,
+    /// What was analysed, and how much of it is speech.
     pub voice: Voice,
+    /// Reasons to trust the answer less; usually none.
     pub warnings: Vec<Warning>,
     /// How forced dropout was treated.
     pub dropout: DropoutMode,
@@ -59,13 +64,18 @@ pub struct Age {
 /// The groups that the original answer distinguishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AgeGroup {
+    /// Less than 20 years.
     Under20,
+    /// At least 20 and less than 30 years.
     From20To29,
+    /// At least 30 and less than 40 years.
     From30To39,
+    /// 40 years or more.
     From40,
 }
 
 impl Age {
+    /// The group of the mean age, which is not rounded first.
     pub fn group(self) -> AgeGroup {
         match self.years {
             years if years >= 40.0 => AgeGroup::From40,
@@ -85,7 +95,7 @@ pub struct Window {
     pub emotions: Vec<f64>,
     /// In years; `None` if the model estimates age from the whole recording.
     pub age: Option<f64>,
-    /// Empty if the model estimates gender from the whole recording.
+    /// In the order of [`Prediction::gender`]; empty if the model estimates gender from the whole recording.
     pub gender: Vec<f64>,
     /// How much the emotion window network attended to each part of the window; `None` if it has
     /// no attention pool.
@@ -106,7 +116,9 @@ pub struct Attention {
 pub struct Voice {
     /// Duration of the recording in seconds.
     pub duration: f64,
+    /// Of the file, in Hz.
     pub sample_rate: u32,
+    /// Of the file; the mean of all is analysed.
     pub channels: u32,
     /// Container and encoding of the file.
     pub format: String,
@@ -123,20 +135,45 @@ pub struct Voice {
 /// Something about a recording that makes its answer less certain.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Warning {
+    /// Too little speech for the networks, which look at windows of 2 s.
     #[error("only {seconds:.2} s of voice; estimates need about 1 s or more")]
-    LittleVoice { seconds: f64 },
+    LittleVoice {
+        /// Speech in the analysed part.
+        seconds: f64,
+    },
+    /// The voice detector heard no speech in the analysed part.
     #[error("no voice was found; the answer describes whatever is in the recording")]
     NoVoice,
+    /// The level was too high when it was recorded or exported: record it again with less.
     #[error("{:.1}% of the samples are at full scale; the recording is clipped", fraction * 100.0)]
-    Clipped { fraction: f64 },
+    Clipped {
+        /// Share of the samples at full scale, 0 to 1.
+        fraction: f64,
+    },
+    /// Longer than the 15 s that the window networks look at; only the feature network hears all of
+    /// it.
     #[error("{seconds:.1} s of voice; age, gender and timeline come from its first 15 s")]
-    Long { seconds: f64 },
+    Long {
+        /// Length of the analysed part.
+        seconds: f64,
+    },
+    /// Only for models that state their ages, [`AgeScale::valid`].
     #[error("the estimated age {years:.0} is outside the {}-{} years that the model was made for", range[0], range[1])]
-    AgeOutOfRange { years: f64, range: [f64; 2] },
+    AgeOutOfRange {
+        /// [`Age::years`].
+        years: f64,
+        /// Youngest and oldest age, in years.
+        range: [f64; 2],
+    },
+    /// The file promises more audio than it holds.
     #[error("the file is cut short; what is there was analysed")]
     Truncated,
+    /// Compressed audio that could not be decoded in places.
     #[error("{packets} packets of the file are damaged and were left out")]
-    Damaged { packets: usize },
+    Damaged {
+        /// How many were left out.
+        packets: usize,
+    },
 }
 
 impl Warning {

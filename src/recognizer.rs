@@ -22,13 +22,29 @@ pub enum RecognizeError {
     Decode(#[from] DecodeError),
     /// What was decoded cannot be analysed.
     #[error("{name}: {source}")]
-    Audio { name: String, source: AudioError },
+    Audio {
+        /// What the caller calls the recording.
+        name: String,
+        /// What is wrong with the recording, and what to do.
+        source: AudioError,
+    },
     /// No features can be computed.
     #[error("{name}: {source}")]
-    Features { name: String, source: FeatureError },
+    Features {
+        /// What the caller calls the recording.
+        name: String,
+        /// What is wrong with the signal, and what to do.
+        source: FeatureError,
+    },
     /// The networks gave a number that is not finite.
     #[error("{name}: the {role} network gives no finite number for this recording")]
-    NotFinite { name: String, role: Role },
+    NotFinite {
+        /// What the caller calls the recording.
+        name: String,
+        /// Whose output it is.
+        role: Role,
+    },
+    /// A network refuses to run, because the given dropout masks do not fit it.
     #[error(transparent)]
     Run(#[from] RunError),
 }
@@ -36,14 +52,23 @@ pub enum RecognizeError {
 /// Why a model cannot recognise speech.
 #[derive(Debug, thiserror::Error)]
 pub enum RecognizerError {
+    /// The name of a model that has no speech networks, no age scale or no pre-processing.
     #[error(
         "the model {0:?} is no speech model: it was converted from a single network. Convert the five files (emotion windows, age, gender, emotion features, merge) into one bundle"
     )]
     NotSpeech(String),
+    /// Forced dropout in a network that is computed once; draws are made of
+    /// [`Role::EmotionFeatures`] alone.
     #[error(
         "the model {model:?} has dropout that stays on in its {role} network; only the emotion_features network may have it"
     )]
-    Dropout { model: String, role: Role },
+    Dropout {
+        /// [`BundleInfo::name`].
+        model: String,
+        /// The network that has it.
+        role: Role,
+    },
+    /// A network cannot be planned for its inputs' shapes.
     #[error(transparent)]
     Graph(#[from] GraphError),
 }
@@ -93,10 +118,12 @@ impl Recognizer {
         Ok(Self { model, way })
     }
 
+    /// All networks, with where they came from.
     pub fn model(&self) -> &Model {
         &self.model
     }
 
+    /// Labels, age scale and pre-processing of the model.
     pub fn info(&self) -> &BundleInfo {
         self.model.info()
     }

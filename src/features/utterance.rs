@@ -8,8 +8,9 @@
 //!    signal), power spectrum, 40 Slaney mel bands with area normalisation.
 //! 2. A frame is active when its energy lies within 30 dB of the recording's 95th percentile.
 //!    Frames from 5 before the first to 5 after the last active one are kept.
-//! 3. Levels: `ln(power / mean power of the active frames + 1e-5)`. A gain changes nothing.
-//! 4. Fundamental frequency per frame ([`pitch`]).
+//! 3. Levels: `ln(power / mean power of the active frames + 1e-5)`. A gain changes nothing, as long as what is
+//!    nearly silent beside the rest does not cross the 1e-20 below which energies count as none.
+//! 4. Fundamental frequency per frame: autocorrelation and the best path through its peaks.
 //! 5. The values of each frame ([`Utterance::frames`]) and of the recording ([`Utterance::stats`]).
 
 use std::ops::Range;
@@ -50,6 +51,8 @@ const SILENCE: f64 = 1e-20;
 const LEAST_DB: f64 = -60.0;
 /// Samples beyond this are scaled down first, so that no square overflows.
 const HUGE: f64 = 1e100;
+/// Exponent of the largest power of two; the logarithm of a number near the largest rounds up.
+const LARGEST_EXPONENT: f64 = (f64::MAX_EXP - 1) as f64;
 /// The pitch to which a frame's is relative, in Hz.
 const PITCH_REFERENCE: f64 = 200.0;
 
@@ -238,7 +241,7 @@ fn centred(signal: &[f64]) -> Result<Vec<f64>, FeatureError> {
     let peak = signal.iter().fold(0.0_f64, |peak, x| peak.max(x.abs()));
     // By a power of two, which changes no digit.
     let scale = if peak > HUGE {
-        peak.log2().floor().exp2()
+        peak.log2().floor().min(LARGEST_EXPONENT).exp2()
     } else {
         1.0
     };

@@ -1,6 +1,6 @@
 //! What a Keras `.h5` file holds, read through one of two HDF5 libraries.
 
-pub mod content;
+mod content;
 #[cfg(feature = "libhdf5")]
 pub mod libhdf5;
 pub mod pure;

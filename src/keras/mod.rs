@@ -36,7 +36,9 @@ pub use self::error::ConvertError;
 /// A converted file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KerasModel {
+    /// The whole model, flattened and validated.
     pub graph: Graph,
+    /// The file's name and checksum, and the Keras that wrote it.
     pub provenance: Provenance,
 }
 

@@ -22,33 +22,57 @@ pub const FILE_NAMES: [(Role, &str); 5] = [
 /// Why files do not become a model.
 #[derive(Debug, thiserror::Error)]
 pub enum AssembleError {
+    /// The operating system does not list a folder.
     #[error("cannot list the folder {folder}: {source}")]
     Folder {
+        /// Path of the folder, as it was given.
         folder: String,
+        /// What the operating system says.
         source: std::io::Error,
     },
+    /// Two files are given for one role; a speech model takes one.
     #[error(
         "{first} and {second} are both given for the role {role}; leave one out or give it another role"
     )]
     Twice {
+        /// The role that both would have.
         role: Role,
+        /// Path of the file that was there already.
         first: String,
+        /// Path of the file that was to be added.
         second: String,
     },
+    /// The path of a file that is not called as in [`FILE_NAMES`]; give its role or convert it
+    /// alone.
     #[error(
         "{0} is none of the five files of a speech model by its name; say by flag which role it has, or convert it alone"
     )]
     NoRole(String),
+    /// The file beside the networks that says what they mean cannot be used.
     #[error(
         "{file} does not say what the networks mean: {problem}; see models/default/model.json for one that does"
     )]
-    Info { file: String, problem: String },
+    Info {
+        /// Its path.
+        file: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Roles are left without a file.
     #[error("{place}: the five files of a speech model are not complete\n{list}")]
-    Incomplete { place: String, list: String },
+    Incomplete {
+        /// Where the files were looked for, in the caller's words.
+        place: String,
+        /// A line for each role, found or missing, and the way out.
+        list: String,
+    },
+    /// A file cannot be converted.
     #[error(transparent)]
     Convert(#[from] ConvertError),
+    /// The networks do not fit together, or one fails its self-test on the engine.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// What was converted is refused as a bundle, for example because it needs too much arithmetic.
     #[error(transparent)]
     Bundle(#[from] BundleError),
 }

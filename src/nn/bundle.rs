@@ -32,34 +32,76 @@ pub const MAX_FLOPS: u64 = 1 << 38;
 /// Why a bundle cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
+    /// The operating system does not give the file's bytes.
     #[error("cannot read the bundle {file}: {source}")]
     Read {
+        /// Path of the file, as it was given.
         file: String,
+        /// What the operating system says.
         source: std::io::Error,
     },
+    /// The file cannot be created, written or renamed; an older one of that name is as it was.
     #[error(
         "cannot write the bundle {file}: {source}. Name a file in a folder that exists and can be written to"
     )]
     Write {
+        /// Path of the file, as it was given.
         file: String,
+        /// What the operating system says.
         source: std::io::Error,
     },
+    /// More than [`MAX_FILE`] bytes.
     #[error("the bundle {file} has {bytes} bytes; at most {MAX_FILE} are read")]
-    TooLarge { file: String, bytes: u64 },
+    TooLarge {
+        /// Path of the file, as it was given.
+        file: String,
+        /// Its size.
+        bytes: u64,
+    },
+    /// No safetensors file, or one without the metadata entry [`METADATA_KEY`].
     #[error(
         "{file} is not a maeum bundle: {problem}. Make one from Keras .h5 files with the tool `convert`"
     )]
-    NotABundle { file: String, problem: String },
+    NotABundle {
+        /// What the caller calls the file, its path with [`load`].
+        file: String,
+        /// What it is instead, or what it lacks.
+        problem: String,
+    },
+    /// The metadata cannot be read, or tensors are missing, superfluous, not `F32` or not finite.
     #[error("the bundle {file} is damaged: {problem}. Convert the original files again")]
-    Damaged { file: String, problem: String },
+    Damaged {
+        /// What the caller calls the file, its path with [`load`].
+        file: String,
+        /// The tensor or the part of the metadata, and what is wrong with it.
+        problem: String,
+    },
+    /// Written in another version of the format than [`FORMAT`].
     #[error(
         "the bundle {file} has format {found}, this version reads format {FORMAT}. Convert the original files again"
     )]
-    Format { file: String, found: u32 },
+    Format {
+        /// What the caller calls the file, its path with [`load`].
+        file: String,
+        /// The version that it states.
+        found: u32,
+    },
+    /// A graph is inconsistent or too large.
     #[error("the bundle {file}: {source}")]
-    Graph { file: String, source: GraphError },
+    Graph {
+        /// What the caller calls the file, its path with [`load`].
+        file: String,
+        /// The graph and node, and what does not fit.
+        source: GraphError,
+    },
+    /// The networks do not make a [`Model`], are too many, or one needs more than [`MAX_FLOPS`].
     #[error("the bundle {file}: {problem}")]
-    Inconsistent { file: String, problem: String },
+    Inconsistent {
+        /// What the caller calls the file, its path with [`load`].
+        file: String,
+        /// The network, and what is wrong with it.
+        problem: String,
+    },
 }
 
 #[derive(Serialize, Deserialize)]

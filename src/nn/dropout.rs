@@ -16,7 +16,12 @@ pub enum DropoutMode {
     /// Every row is computed `n` times with other decisions; the outputs hold `n` rows for each
     /// row of the input, in the order of the draws. (The engine computes a network that has no
     /// forced dropout once.)
-    Draws { n: NonZeroU32, seed: u64 },
+    Draws {
+        /// Draws per row of the input.
+        n: NonZeroU32,
+        /// The same seed gives the same decisions, on every machine.
+        seed: u64,
+    },
     /// The given decisions, for tests.
     Masks(Masks),
 }

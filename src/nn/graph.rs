@@ -18,11 +18,15 @@ pub struct WeightId(pub usize);
 /// One network. Nested models are flattened into it; what they share, they share by [`WeightId`].
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Graph {
+    /// What the model is called in its file; messages begin with it.
     pub name: String,
+    /// The values from 0 on, in the order in which data is given.
     pub inputs: Vec<Input>,
     /// In an order in which every node reads only values before it.
     pub nodes: Vec<Node>,
+    /// In the order in which results are given; two may be the same value.
     pub outputs: Vec<Output>,
+    /// What [`WeightId`] counts. A weight that several nodes read is here once.
     pub weights: Vec<Weight>,
 }
 
@@ -30,6 +34,7 @@ pub struct Graph {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
+    /// Unique among the graph's inputs and nodes.
     pub name: String,
     /// Without the batch; `None` is a dimension that is known only when the graph is planned.
     pub shape: Vec<Option<usize>>,
@@ -42,7 +47,9 @@ pub struct Node {
     /// Unique in the graph. A layer `conv` inside a nested model `body` is `body/conv`; the second
     /// use of a layer or model gets the suffix `_1` (`body_1/conv`), the third `_2`.
     pub name: String,
+    /// The operation, with references to its weights.
     pub layer: Layer,
+    /// The values that it reads, in the order that the layer asks for.
     pub inputs: Vec<ValueId>,
     /// How many leading dimensions of the input the layer treats like the batch
     /// (1 inside a TimeDistributed).
@@ -54,30 +61,46 @@ pub struct Node {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Output {
+    /// Unique among the graph's outputs.
     pub name: String,
+    /// The input or node output that is given.
     pub value: ValueId,
 }
 
 /// A weight tensor in row-major order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Weight {
+    /// Where it belongs, such as `model_5/conv2d_5/kernel`; for messages, not always unique.
     pub name: String,
+    /// Lengths of the dimensions, the slowest first, as the layer that reads it asks for.
     pub shape: Vec<usize>,
+    /// As many numbers as `shape` holds.
     pub data: Vec<f32>,
 }
 
 /// Why a graph cannot be used.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum GraphError {
+    /// One node's inputs, options or weights do not fit its layer.
     #[error("graph {graph}, node {node} ({class}): {problem}")]
     Node {
+        /// [`Graph::name`].
         graph: String,
+        /// [`Node::name`].
         node: String,
+        /// [`Layer::class`].
         class: &'static str,
+        /// What was found and what is needed.
         problem: String,
     },
+    /// Something of the graph as a whole: its names, inputs, outputs, weights or size.
     #[error("graph {graph}: {problem}")]
-    Graph { graph: String, problem: String },
+    Graph {
+        /// [`Graph::name`].
+        graph: String,
+        /// What was found and what is needed or allowed.
+        problem: String,
+    },
 }
 
 /// The most dimensions a value may have, without the batch.

@@ -15,7 +15,9 @@ pub type OpenShape = Vec<Option<usize>>;
 /// One node of a graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
+    /// [`Node::name`](super::graph::Node::name).
     pub name: String,
+    /// [`Layer::class`].
     pub class: &'static str,
     /// Output shape; `None` if no two lengths were found that the graph's open dimensions can
     /// have.
@@ -37,6 +39,7 @@ pub struct Listing {
     pub inputs: Vec<(String, OpenShape)>,
     /// Name, the node or input that computes it, and shape.
     pub outputs: Vec<(String, String, Option<OpenShape>)>,
+    /// The nodes, in the order of computation.
     pub rows: Vec<Row>,
     /// Each shared weight counted once.
     pub parameters: usize,

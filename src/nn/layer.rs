@@ -19,34 +19,45 @@ pub enum Layer {
     Pool(Pool),
     /// Pooling over all of the one or two spatial dimensions.
     GlobalPool {
+        /// What is taken of each channel.
         kind: PoolKind,
         /// Keep the pooled dimensions with length 1.
         keep_dims: bool,
     },
     /// Repeats or interpolates rows and columns of `[height, width, channels]`.
     Upsample {
+        /// Repetitions of rows and of columns, at least 1.
         factor: [usize; 2],
+        /// What the new rows and columns hold.
         interpolation: Interpolation,
     },
     /// Zeros around `[height, width, channels]`.
     ZeroPad {
+        /// Rows before the first.
         top: usize,
+        /// Rows after the last.
         bottom: usize,
+        /// Columns before the first.
         left: usize,
+        /// Columns after the last.
         right: usize,
     },
     /// `(x - mean) / sqrt(variance + epsilon) * gamma + beta` per channel.
     BatchNorm(BatchNorm),
     /// Matrix product over the last dimension.
     Dense {
+        /// `[inputs, units]`.
         kernel: WeightId,
+        /// `[units]`; `None` is zeros.
         bias: Option<WeightId>,
+        /// Applied to the sum of product and bias.
         activation: Activation,
     },
     /// Long short-term memory over `[time, channels]`, gate order input, forget, cell, output.
     Lstm(Recurrent),
     /// Gated recurrent unit over `[time, channels]`, gate order update, reset, candidate.
     Gru {
+        /// Weights and options as of an LSTM, with three gates.
         recurrent: Recurrent,
         /// The reset gate is applied after the recurrent product (two biases) instead of before.
         reset_after: bool,
@@ -56,26 +67,50 @@ pub enum Layer {
     /// All dimensions into one.
     Flatten,
     /// Other dimensions over the same numbers; at most one is `None`, which takes what is left.
-    Reshape { shape: Vec<Option<usize>> },
+    Reshape {
+        /// Without the batch.
+        shape: Vec<Option<usize>>,
+    },
     /// Output dimension `i` is input dimension `order[i]` (counted from 0).
-    Permute { order: Vec<usize> },
+    Permute {
+        /// Each dimension of the input once; the batch is not counted.
+        order: Vec<usize>,
+    },
     /// `[channels]` to `[count, channels]`.
-    RepeatVector { count: usize },
+    RepeatVector {
+        /// Copies of the vector.
+        count: usize,
+    },
     /// Joins its inputs along dimension `axis` (counted from 0).
-    Concat { axis: usize },
+    Concat {
+        /// The only dimension in which the inputs may differ in length; the batch is not counted.
+        axis: usize,
+    },
     /// Element by element over two or more inputs; missing leading dimensions and dimensions of
     /// length 1 are broadcast.
-    Merge { op: MergeOp },
+    Merge {
+        /// How the elements at one place become one.
+        op: MergeOp,
+    },
     /// Dropout. At inference it does nothing unless `forced`.
     Dropout(Dropout),
     /// An element-wise function (or softmax over the last dimension).
     Activation(Activation),
     /// Softmax over dimension `axis` (counted from 0).
-    Softmax { axis: usize },
+    Softmax {
+        /// Along it the results sum to 1; the batch is not counted.
+        axis: usize,
+    },
     /// `x` where `x > 0`, else `alpha * x`; `alpha` is broadcast to the input's shape.
-    PRelu { alpha: WeightId },
+    PRelu {
+        /// Slope of the negative part; a dimension of length 1 is shared along it.
+        alpha: WeightId,
+    },
     /// Sum over dimension `axis` (counted from 0), which disappears.
-    SumAxis { axis: usize },
+    SumAxis {
+        /// The batch is not counted; one dimension at least must be left.
+        axis: usize,
+    },
     /// Maps `[height, width, channels]` times attention `[height, width, 1]`.
     SpatialMultiply,
     /// Maps `[height, width, channels]` times attention `[channels]`.
@@ -182,11 +217,17 @@ impl Layer {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Conv {
+    /// `[height, width, in, out]` or `[length, in, out]`.
     pub kernel: WeightId,
+    /// `[out]`; `None` is zeros.
     pub bias: Option<WeightId>,
+    /// Samples from one window to the next, at least 1, as `[height, width]`.
     pub strides: [usize; 2],
+    /// Samples from one tap of the kernel to the next, at least 1 (1 is a dense kernel).
     pub dilation: [usize; 2],
+    /// `Causal` in one dimension only.
     pub padding: Padding,
+    /// Applied to the sum of product and bias.
     pub activation: Activation,
 }
 
@@ -207,21 +248,29 @@ pub enum Padding {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pool {
+    /// What is taken of each window, channel by channel.
     pub kind: PoolKind,
+    /// Samples of a window, as `[height, width]`.
     pub size: [usize; 2],
+    /// Samples from one window to the next, at least 1.
     pub strides: [usize; 2],
     /// `Valid` or `Same`.
     pub padding: Padding,
 }
 
+/// What pooling takes of the numbers of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PoolKind {
+    /// The largest.
     Max,
+    /// Their mean.
     Average,
 }
 
+/// What upsampling puts between the rows and columns that there were.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Interpolation {
+    /// Copies: source = floor(destination / factor).
     Nearest,
     /// TensorFlow 1's: source = destination / factor, edges clamped.
     BilinearLegacy,
@@ -233,23 +282,32 @@ pub enum Interpolation {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BatchNorm {
+    /// Scale, `[channels]`; `None` is ones.
     pub gamma: Option<WeightId>,
+    /// Shift, `[channels]`; `None` is zeros.
     pub beta: Option<WeightId>,
+    /// Moving mean, `[channels]`.
     pub mean: WeightId,
+    /// Moving variance, `[channels]`; with `epsilon` added it must be positive.
     pub variance: WeightId,
+    /// Added to the variance before the square root; at least 0.
     pub epsilon: f32,
 }
 
-/// What LSTM and GRU share. `kernel` is `[inputs, gates * units]`, `recurrent_kernel`
-/// `[units, gates * units]`, `bias` `[gates * units]` (a GRU with `reset_after`:
-/// `[2, 3 * units]`, input bias first).
+/// What LSTM (four gates) and GRU (three gates) share.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recurrent {
+    /// `[inputs, gates * units]`.
     pub kernel: WeightId,
+    /// `[units, gates * units]`.
     pub recurrent_kernel: WeightId,
+    /// `[gates * units]` (a GRU with `reset_after`: `[2, 3 * units]`, input bias first); `None` is
+    /// zeros.
     pub bias: Option<WeightId>,
+    /// Of the LSTM's cell input and cell state, of the GRU's candidate; usually tanh.
     pub activation: Activation,
+    /// Of the other gates; Keras 2 files often have the hard sigmoid.
     pub recurrent_activation: Activation,
     /// Output `[time, units]` (in the order of processing) instead of the last `[units]`.
     pub return_sequences: bool,
@@ -257,14 +315,20 @@ pub struct Recurrent {
     pub go_backwards: bool,
 }
 
+/// How [`Layer::Merge`] joins the elements of its inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MergeOp {
+    /// Their sum.
     Add,
     /// First minus second (exactly two inputs).
     Subtract,
+    /// Their product.
     Multiply,
+    /// Their sum divided by the number of inputs.
     Average,
+    /// The largest.
     Maximum,
+    /// The smallest.
     Minimum,
 }
 
@@ -272,6 +336,7 @@ pub enum MergeOp {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dropout {
+    /// The probability that a unit becomes 0, in [0, 1).
     pub rate: f32,
     /// Active at inference too (the file was saved with the call argument `training=True`).
     pub forced: bool,
@@ -282,25 +347,32 @@ pub struct Dropout {
 /// Activation functions, with Keras 2's definitions.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Activation {
+    /// `x`
     Linear,
     /// `max(x, 0)`
     Relu,
     /// `max` where `x >= max`, `x` where `threshold <= x < max`, else `slope * (x - threshold)`.
     ReluWith {
+        /// Upper limit of the output; `None` is no limit.
         max: Option<f32>,
+        /// Slope below the threshold.
         slope: f32,
+        /// Where the output begins to be `x`.
         threshold: f32,
     },
     /// `x` where `x > theta`, else 0.
     ThresholdedRelu {
+        /// Where the output begins to be `x`.
         theta: f32,
     },
     /// `x` where `x > 0`, else `alpha * x`.
     LeakyRelu {
+        /// Slope of the negative part.
         alpha: f32,
     },
     /// `x` where `x > 0`, else `alpha * (exp(x) - 1)`.
     Elu {
+        /// The output tends to `-alpha` for very negative `x`.
         alpha: f32,
     },
     /// `1.0507009873554805 * elu(x, 1.6732632423543772)`
@@ -309,6 +381,7 @@ pub enum Activation {
     Sigmoid,
     /// `clip(0.2 * x + 0.5, 0, 1)`
     HardSigmoid,
+    /// The hyperbolic tangent.
     Tanh,
     /// `exp(x - max) / sum`, over the last dimension.
     Softmax,

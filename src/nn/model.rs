@@ -73,9 +73,13 @@ pub struct Provenance {
 /// One network of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Network {
+    /// At most one network of a model has it.
     pub role: Role,
+    /// Its layers and weights.
     pub graph: Graph,
+    /// The file that it was converted from.
     pub provenance: Provenance,
+    /// What [`Model::self_test`] replays; a network without one passes.
     pub self_test: Option<SelfTest>,
 }
 
@@ -91,6 +95,7 @@ pub struct BundleInfo {
     pub emotions: Vec<String>,
     /// Names of the gender outputs, in the network's order.
     pub genders: Vec<String>,
+    /// How the age network's output becomes years; a speech model without it cannot be used.
     pub age: Option<AgeScale>,
     /// What the results may be used for, where the model says so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -155,7 +160,9 @@ pub struct Licence {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgeScale {
+    /// Years for an output of 0.
     pub mean: f64,
+    /// Years per unit of output.
     pub deviation: f64,
     /// The ages that the model was made for, in years, if it states them.
     pub valid: Option<[f64; 2]>,
@@ -234,35 +241,57 @@ impl BundleInfo {
 /// Why networks do not make a model, or a model fails its self-test.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
+    /// No network was given.
     #[error("the model holds no network")]
     Empty,
+    /// Two networks have this role; leave one out.
     #[error("the role {0} is taken by two networks")]
     TwoForRole(Role),
+    /// No network has this role; a speech model has all of [`Role::SPEECH`].
     #[error(
         "the role {0} is missing; a speech model needs emotion_windows, age, gender, emotion_features and merge"
     )]
     MissingRole(Role),
+    /// The [`BundleInfo`]: a label is empty or used twice, or the age's numbers make no sense.
     #[error("its description does not fit: {0}")]
     Info(String),
+    /// A [`Role::Network`] beside other networks; give it a model of its own.
     #[error("a network of no known role must be the only one of its model")]
     MixedRoles,
+    /// A network's shapes are not those of its role, or its self-test is unusable.
     #[error("network {role} ({file}): {problem}")]
     Role {
+        /// What the network was to do.
         role: Role,
+        /// [`Provenance::file`].
         file: String,
+        /// What was found and what is needed.
         problem: String,
     },
+    /// A graph is invalid in itself, or does not take the shapes of a self-test.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// The engine refuses to run a self-test.
     #[error("network {role}: {source}")]
-    Run { role: Role, source: RunError },
+    Run {
+        /// Whose self-test it is.
+        role: Role,
+        /// Why it is refused.
+        source: RunError,
+    },
+    /// The engine gives other numbers than the self-test holds: weights were changed, or it
+    /// computes wrongly on this processor.
     #[error(
         "network {role} fails its self-test: output {output} differs by {difference:e}, at most {limit:e} is allowed"
     )]
     SelfTest {
+        /// Whose self-test it is.
         role: Role,
+        /// Name of the graph's output.
         output: String,
+        /// The largest absolute difference; NaN if the engine gives numbers that are not finite.
         difference: f32,
+        /// [`SELF_TEST_TOLERANCE`](super::self_test::SELF_TEST_TOLERANCE), scaled to the output.
         limit: f32,
     },
 }
@@ -311,10 +340,12 @@ impl Model {
         self
     }
 
+    /// The single network of no known role, or the five of a speech model in the order given.
     pub fn networks(&self) -> &[Network] {
         &self.networks
     }
 
+    /// Labels, age scale and pre-processing.
     pub fn info(&self) -> &BundleInfo {
         &self.info
     }

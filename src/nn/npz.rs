@@ -21,30 +21,52 @@ pub const MAX_NUMBERS: usize = 1 << 27;
 /// Numbers in row-major order.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Array {
+    /// Lengths of the dimensions, the slowest first; empty for a single number.
     pub shape: Vec<usize>,
+    /// As many numbers as `shape` holds.
     pub data: Vec<f32>,
 }
 
 /// Why arrays cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum NpzError {
+    /// The operating system does not give the file's bytes.
     #[error("cannot read {file}: {source}")]
     Read {
+        /// Path of the file, as it was given.
         file: String,
+        /// What the operating system says.
         source: std::io::Error,
     },
+    /// No zip archive of `.npy` arrays, a damaged one, or more than [`MAX_FILE`] bytes.
     #[error("{file} is no .npz file: {problem}. Write one with numpy.savez(file, name=array)")]
-    NotNpz { file: String, problem: String },
-    #[error("{file}, array {array}: {problem}")]
-    Array {
+    NotNpz {
+        /// The file's path or name, as it was given.
         file: String,
-        array: String,
+        /// What is wrong with the archive.
         problem: String,
     },
+    /// One array is missing, damaged, too large or holds something else than real numbers.
+    #[error("{file}, array {array}: {problem}")]
+    Array {
+        /// The file's path or name, as it was given.
+        file: String,
+        /// Its name without `.npy`.
+        array: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The file cannot be created, written or renamed, or an array's shape does not fit its
+    /// numbers.
     #[error(
         "cannot write {file}: {problem}. Name a file in a folder that exists and can be written to"
     )]
-    Write { file: String, problem: String },
+    Write {
+        /// Path of the file, as it was given.
+        file: String,
+        /// What the operating system says, or the array that does not fit.
+        problem: String,
+    },
 }
 
 /// An `.npz` file in memory; its arrays are decoded one by one.

@@ -18,32 +18,59 @@ use super::layer::{BatchNorm, Dropout, Layer};
 /// Why a graph could not be computed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum RunError {
+    /// The graph is invalid or does not take these shapes.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// Data for more or fewer inputs than the graph has.
     #[error("graph {graph} has {wanted} inputs, data for {given} was given")]
     Inputs {
+        /// [`Graph::name`].
         graph: String,
+        /// Inputs of the graph.
         wanted: usize,
+        /// Inputs that there is data for.
         given: usize,
     },
+    /// An input's data is not `batch` rows of its shape.
     #[error("graph {graph}, input {input}: {wanted} numbers are needed, {given} were given")]
     Input {
+        /// [`Graph::name`].
         graph: String,
+        /// [`Input::name`](super::graph::Input::name).
         input: String,
+        /// Batch times the numbers of a row.
         wanted: usize,
+        /// Numbers in the data.
         given: usize,
     },
+    /// A value would hold more than [`MAX_ELEMENTS`] numbers.
     #[error("graph {graph}: {rows} rows are too many, pass fewer at a time")]
-    Rows { graph: String, rows: usize },
+    Rows {
+        /// [`Graph::name`].
+        graph: String,
+        /// Batch times draws.
+        rows: usize,
+    },
+    /// The mode is [`DropoutMode::Masks`], but lacks a forced dropout.
     #[error("graph {graph}: the dropout node {node} stays on, but there is no mask of that name")]
-    NoMask { graph: String, node: String },
+    NoMask {
+        /// [`Graph::name`].
+        graph: String,
+        /// [`Node::name`], which the mask should have.
+        node: String,
+    },
+    /// A mask has not one decision per row and unit.
     #[error(
         "graph {graph}, mask {node}: {wanted} decisions (rows times units) are needed, {given} were given"
     )]
     Mask {
+        /// [`Graph::name`].
         graph: String,
+        /// [`Node::name`].
         node: String,
+        /// Rows times units.
         wanted: usize,
+        /// Decisions in the mask.
         given: usize,
     },
 }

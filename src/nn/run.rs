@@ -13,51 +13,84 @@ use super::session::{RunError, Session};
 /// Why a graph cannot be run on the given arrays.
 #[derive(Debug, thiserror::Error)]
 pub enum ArraysError {
+    /// An input has no array of its name.
     #[error(
         "the array {name:?} is missing; graph {graph} needs {needed}, given are {given}. An input's array has the batch as its first dimension"
     )]
     Missing {
+        /// [`Graph::name`].
         graph: String,
+        /// [`Input::name`].
         name: String,
+        /// Names of all the graph's inputs.
         needed: String,
+        /// Names of the arrays that there are.
         given: String,
     },
+    /// An array has no input of its name.
     #[error("the array {name:?} is no input of graph {graph}, which takes {needed}; leave it out")]
     Extra {
+        /// [`Graph::name`].
         graph: String,
+        /// The array's name.
         name: String,
+        /// Names of all the graph's inputs.
         needed: String,
     },
+    /// An array is not `[batch, ...]` with the input's dimensions, or is empty.
     #[error(
         "the array {name:?} has shape {given:?}; graph {graph} needs {needed}, the batch first"
     )]
     Shape {
+        /// [`Graph::name`].
         graph: String,
+        /// [`Input::name`].
         name: String,
+        /// The array's shape.
         given: Vec<usize>,
+        /// The input's shape in words, `?` for an open dimension.
         needed: String,
     },
+    /// Two arrays have different numbers of rows.
     #[error(
         "the array {name:?} has {given} rows, {first:?} has {batch}; give all inputs the same batch"
     )]
     Batch {
+        /// The input whose array differs.
         name: String,
+        /// Its rows.
         given: usize,
+        /// The graph's first input.
         first: String,
+        /// That one's rows.
         batch: usize,
     },
+    /// The graph is invalid or does not take these shapes.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// More arithmetic than [`MAX_FLOPS`]; give shorter inputs.
     #[error(
         "graph {graph} needs {flops} operations per row for these shapes; at most {MAX_FLOPS} are done"
     )]
-    TooSlow { graph: String, flops: u64 },
+    TooSlow {
+        /// [`Graph::name`].
+        graph: String,
+        /// Floating-point operations per row, as [`cost::flops`] counts them.
+        flops: u64,
+    },
+    /// All outputs together would hold more than [`MAX_NUMBERS`] numbers.
     #[error(
         "the outputs would hold more than {MAX_NUMBERS} numbers; give fewer rows or draw less often"
     )]
     TooLarge,
+    /// The engine refuses the run.
     #[error("graph {graph}: {source}")]
-    Run { graph: String, source: RunError },
+    Run {
+        /// [`Graph::name`].
+        graph: String,
+        /// What it needs or cannot hold.
+        source: RunError,
+    },
 }
 
 /// What a value may take in one go, in numbers; longer batches are run part by part. Rows do not

@@ -11,8 +11,12 @@ use super::session::Session;
 /// An input and the output that the network must give for it with dropout off.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SelfTest {
+    /// One per graph input, without the batch.
     pub input_shapes: Vec<Vec<usize>>,
+    /// For each input one row of its shape, row-major and finite.
     pub inputs: Vec<Vec<f32>>,
+    /// For each graph output the row that belongs to the inputs, as the `f64` reference computes
+    /// it.
     pub outputs: Vec<Vec<f32>>,
 }
 

@@ -12,25 +12,45 @@ use super::plan::{Op, Plan, Step};
 /// Why a run is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RunError {
+    /// Data for more or fewer inputs than the network has.
     #[error("the network has {expected} inputs, {given} were given")]
-    Inputs { expected: usize, given: usize },
+    Inputs {
+        /// Inputs of the plan.
+        expected: usize,
+        /// Slices that were given.
+        given: usize,
+    },
+    /// An input's data is not `batch` rows of its shape.
     #[error("input {name} holds {given} numbers; {batch} rows of {elements} are needed")]
     InputLength {
+        /// The input's name in the graph.
         name: String,
+        /// Numbers in the slice.
         given: usize,
+        /// Rows of the run.
         batch: usize,
+        /// Numbers per row.
         elements: usize,
     },
+    /// The name of a forced dropout node that [`DropoutMode::Masks`] lacks.
     #[error("no dropout mask is given for {0}")]
     MissingMask(String),
+    /// A mask has not one decision per row and unit.
     #[error("the dropout mask for {name} holds {given} decisions, {expected} are needed")]
     MaskLength {
+        /// Name of the forced dropout node.
         name: String,
+        /// Decisions in the mask.
         given: usize,
+        /// Rows times units.
         expected: usize,
     },
+    /// The values of all rows would take more than 4 GiB.
     #[error("{rows} rows are too many for one run; split the batch or draw less often")]
-    TooLarge { rows: usize },
+    TooLarge {
+        /// Batch times draws.
+        rows: usize,
+    },
 }
 
 /// The most numbers that the values of a run may take together (4 GiB).
@@ -49,6 +69,7 @@ pub struct Session {
 }
 
 impl Session {
+    /// Empty buffers for `plan`, which other threads' sessions may share.
     pub fn new(plan: &Arc<Plan>) -> Self {
         Self {
             slots: vec![Vec::new(); plan.slots],
@@ -60,6 +81,7 @@ impl Session {
         }
     }
 
+    /// What it runs, with the shapes of inputs and outputs.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }

@@ -35,21 +35,37 @@ enum Source {
 /// Why an argument gives no recording.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
+    /// No name in the folder or below ends in one of [`EXTENSIONS`].
     #[error(
         "{folder}: no recordings in this folder; looked for names ending in {}", EXTENSIONS.join(", ")
     )]
-    EmptyFolder { folder: String },
+    EmptyFolder {
+        /// Its path, as it was given.
+        folder: String,
+    },
+    /// The operating system does not list a folder.
     #[error("{folder}: this folder cannot be read: {source}")]
-    Folder { folder: String, source: io::Error },
+    Folder {
+        /// Its path, as it was given or found.
+        folder: String,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// More than ten million recordings, as a folder of endless links would give.
     #[error("{folder}: more than {MAX_INPUTS} recordings; name parts of the folder")]
-    TooMany { folder: String },
+    TooMany {
+        /// Its path, as it was given.
+        folder: String,
+    },
 }
 
 /// Why an input gives no samples.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
+    /// It cannot be read, or is in no format that is understood. The message names it.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// The message of the [`InputError`] that stands in the recording's place.
     #[error("{0}")]
     Input(String),
 }

@@ -42,19 +42,30 @@ pub enum Format {
 /// Why a model's answers cannot be written in a format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReportError {
+    /// [`Format::Codes`] writes fixed labels, and the model lacks one.
     #[error(
         "the model {model:?} has no {kind} named {label:?}, which the format codes needs (it has {has}); use another format"
     )]
     MissingLabel {
+        /// [`BundleInfo::name`].
         model: String,
+        /// `emotion` or `gender`.
         kind: &'static str,
+        /// The label that is needed.
         label: &'static str,
+        /// The model's labels of this kind, separated by commas.
         has: String,
     },
+    /// Two of the model's outputs would be written under the same name.
     #[error(
         "the model {model:?} has two outputs named {label:?}; give each a name of its own and convert it again"
     )]
-    RepeatedLabel { model: String, label: String },
+    RepeatedLabel {
+        /// [`BundleInfo::name`].
+        model: String,
+        /// The name of both.
+        label: String,
+    },
 }
 
 /// Writes the answers of one model in one format.

@@ -8,14 +8,23 @@ use std::path::{Path, PathBuf};
 /// Why the output cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
+    /// The path of an output that would replace a recording that is read.
     #[error("the output {0} is one of the files that are read; give another name after -o")]
     IsInput(String),
+    /// The path of an output that is a folder.
     #[error("the output {0} is a folder; give the name of a file in it after -o")]
     IsFolder(String),
+    /// A path that does not end in a name, such as `..`.
     #[error("the output {0} is no file name; give one after -o")]
     NoName(String),
+    /// The output cannot be created, written or given its name.
     #[error("cannot write the output {file}: {source}")]
-    Write { file: String, source: io::Error },
+    Write {
+        /// Its path, or words for standard output.
+        file: String,
+        /// What the operating system says.
+        source: io::Error,
+    },
 }
 
 impl SinkError {

@@ -29,8 +29,11 @@ const MAX_NARROWBAND: usize = 240;
 /// A sampling rate that the detector accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SampleRate {
+    /// The detector's own rate; nothing is resampled.
     Khz8,
+    /// Halved once before the detector.
     Khz16,
+    /// Halved twice before the detector.
     Khz32,
     /// In frames of 20 and 30 ms only the first 10 ms are heard, as in the C code.
     Khz48,
@@ -110,19 +113,25 @@ impl TryFrom<u8> for Mode {
 /// What the detector cannot work with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VadError {
+    /// A frame of a length that [`SampleRate::frame_lengths`] does not list.
     #[error(
         "a frame of {length} samples is not 10, 20 or 30 ms at {rate} Hz: give frames of {}, {} or {} samples",
         .allowed[0], .allowed[1], .allowed[2]
     )]
     FrameLength {
+        /// Samples in the frame that was given.
         length: usize,
+        /// The detector's rate, in Hz.
         rate: u32,
+        /// Samples in 10, 20 and 30 ms at this rate.
         allowed: [usize; 3],
     },
+    /// A rate in Hz that is none of [`SampleRate::ALL`]; resample first.
     #[error(
         "the voice detector does not take {0} Hz: resample to 8000, 16000, 32000 or 48000 Hz first"
     )]
     SampleRate(u32),
+    /// A number above 3, the strictest mode.
     #[error("there is no voice detector mode {0}: choose 0 (lenient) to 3 (strict)")]
     Mode(u8),
 }

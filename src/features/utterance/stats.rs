@@ -14,7 +14,7 @@ use crate::features::{N_MELS, pairwise};
 pub const STATS: usize = 770;
 
 /// The groups of descriptors in their order, with the number of values of each. The values of
-/// `mel_*` are mel bands (levels L, see [`super`]), those of `cep_*` the first 20 coefficients of
+/// `mel_*` are mel bands (levels, see the module), those of `cep_*` the first 20 coefficients of
 /// the orthonormal type-II cosine transform of a frame's levels. Deviations are the population's;
 /// `d` is the slope over five frames, `dd` the slope of that.
 ///

@@ -9,7 +9,9 @@ use super::H5Reader;
 pub struct H5Model {
     /// The architecture, as JSON text.
     pub config: String,
+    /// What wrote the file, `2.2.4` or `2.2.4-tf`; `None` if it does not say.
     pub keras_version: Option<String>,
+    /// What Keras computed with, such as `tensorflow`; `None` if the file does not say.
     pub backend: Option<String>,
     /// For each layer of the outermost model, by name, the weights in the order of saving.
     pub layers: Vec<(String, Vec<H5Weight>)>,
@@ -20,7 +22,9 @@ pub struct H5Model {
 pub struct H5Weight {
     /// As TensorFlow named the variable, `conv2d_1/kernel:0`.
     pub name: String,
+    /// Lengths of the dimensions in Keras' layout, the slowest first; empty for a single number.
     pub shape: Vec<usize>,
+    /// As many numbers as `shape` holds.
     pub data: Vec<f32>,
 }
 

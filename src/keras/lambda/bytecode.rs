@@ -15,6 +15,7 @@ pub struct CallOfX<'a> {
     pub function: Vec<&'a str>,
     /// After the first argument, which is `x`.
     pub positional: Vec<&'a Object>,
+    /// Name and value of each argument that is given by name.
     pub keywords: Vec<(&'a str, &'a Object)>,
 }
 

@@ -7,31 +7,46 @@ use std::rc::Rc;
 /// A Python value, as far as code objects hold such.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Object {
+    /// Python's `None`.
     None,
+    /// Python's `True` or `False`.
     Bool(bool),
+    /// Python's `...`.
     Ellipsis,
+    /// An integer that 64 bits can hold.
     Int(i64),
     /// An integer of more than 64 bits.
     BigInt,
+    /// A number of 64 bits.
     Float(f64),
+    /// Real and imaginary part.
     Complex(f64, f64),
+    /// A `bytes` string; bytecode is one too.
     Bytes(Vec<u8>),
+    /// Text; surrogates have become replacement characters.
     Str(String),
+    /// Its items; one that is referred to several times is shared.
     Tuple(Vec<Rc<Object>>),
     /// A list or set, whose contents do not matter here.
     Collection,
+    /// The code of a function, also of one inside another.
     Code(Box<Code>),
 }
 
 /// A function's code.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Code {
+    /// The order of fields that the bytes were read in.
     pub layout: Layout,
     /// Positional arguments, those that are positional only included.
     pub arguments: u32,
+    /// Arguments that can only be given by name.
     pub keyword_only: u32,
+    /// `co_flags`: whether it takes `*args` (0x04) or `**kwargs` (0x08), is a generator (0x20), ...
     pub flags: u32,
+    /// Instructions, numbered as in the Python version that wrote them.
     pub bytecode: Vec<u8>,
+    /// What instructions refer to by index.
     pub constants: Vec<Rc<Object>>,
     /// Globals and attributes.
     pub names: Vec<String>,
@@ -39,8 +54,11 @@ pub struct Code {
     pub locals: Vec<String>,
     /// Variables shared with functions around or inside.
     pub shared: usize,
+    /// The source file that it was compiled from.
     pub file: String,
+    /// The function's name, `<lambda>` if it has none.
     pub name: String,
+    /// Its first line in the source file, counted from 1.
     pub line: u32,
 }
 
@@ -56,6 +74,7 @@ pub enum Layout {
 }
 
 impl Layout {
+    /// Every layout, the oldest Python first.
     pub const ALL: [Self; 3] = [Self::Py35, Self::Py38, Self::Py311];
 }
 
