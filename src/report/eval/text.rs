@@ -29,13 +29,6 @@ pub fn text(e: &Evaluation) -> String {
     let mut overall: Vec<(&str, &Results)> = e.corpora.iter().map(of_group).collect();
     overall.push(("pooled", &e.pooled));
     quality(&mut out, &overall);
-    if let Some(emotion) = &e.pooled.emotion
-        && let Some([low, high]) = emotion.uar_interval
-    {
-        let interval =
-            format!("95 % interval of the pooled emotion UAR over speakers: {low:.3} to {high:.3}");
-        line(&mut out, &interval);
-    }
     for (name, results) in &overall {
         if let Some(emotion) = &results.emotion {
             heading(
@@ -97,6 +90,13 @@ fn quality(out: &mut String, sets: &[(&str, &Results)]) {
         rows.push(row);
     }
     table(out, &rows);
+    for (name, r) in sets {
+        if let Some([low, high]) = r.emotion.as_ref().and_then(|e| e.uar_interval) {
+            let interval =
+                format!("  95 % interval of UAR over speakers, {name}: {low:.3} to {high:.3}");
+            line(out, &interval);
+        }
+    }
 
     heading(
         out,
