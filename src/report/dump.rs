@@ -21,18 +21,23 @@ use crate::recognizer::{reference, utterance};
 /// Why nothing is written.
 #[derive(Debug, thiserror::Error)]
 pub enum DumpError {
+    /// The output cannot be written.
     #[error(transparent)]
     Write(#[from] NpzError),
+    /// No threads.
     #[error(transparent)]
     Batch(#[from] BatchError),
     #[error("none of the recordings gives features; {0} is not written")]
+    /// The path of an output in which nothing would be.
     Nothing(String),
 }
 
 /// One array: its name and its shape for one recording, or for one row of a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Array {
+    /// In the file.
     pub name: &'static str,
+    /// Of one recording or row, without their number.
     pub shape: &'static [usize],
 }
 

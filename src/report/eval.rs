@@ -32,39 +32,53 @@ const AGE_BANDS: [(f64, &str); 5] = [
 /// The measured quality of a model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Evaluation {
+    /// The file as given.
     pub manifest: String,
     /// The split that was evaluated, `None` for all rows.
     pub split: Option<String>,
+    /// What the model is called.
     pub model: String,
     /// SHA-256 of the bundle file.
     pub sha256: String,
     pub(super) dropout: Dropout,
     /// Rows that were evaluated.
     pub recordings: u64,
+    /// In the order of the manifest.
     pub failures: Vec<Failure>,
+    /// Of all recordings.
     pub pooled: Results,
+    /// By the name of the corpus.
     pub corpora: Vec<Group>,
+    /// By the true gender.
     pub by_gender: Vec<Group>,
+    /// By the true age, where it is known, in five groups.
     pub by_age: Vec<Group>,
     /// By the manifest's own age bands.
     pub by_age_band: Vec<Group>,
+    /// By the manifest's language.
     pub by_language: Vec<Group>,
+    /// By `corpus/speaker`.
     pub by_speaker: Vec<Group>,
+    /// What every answer has to be read with.
     pub notice: &'static str,
 }
 
 /// A recording without an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Failure {
+    /// As the manifest has it.
     pub path: String,
+    /// Names the recording.
     pub error: String,
 }
 
 /// The results of some of the recordings.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Group {
+    /// What its recordings have in common.
     pub name: String,
     #[serde(flatten)]
+    /// What was measured on them.
     pub results: Results,
 }
 
@@ -72,20 +86,28 @@ pub struct Group {
 /// that failed count in no measure.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Results {
+    /// Also those that failed.
     pub recordings: u64,
+    /// Recordings without an answer.
     pub failed: u64,
+    /// Different ones.
     pub speakers: u64,
+    /// The answer is the emotion of the largest weight.
     pub emotion: Option<Classification>,
+    /// Of the largest emotion weight.
     pub calibration: Option<Calibration>,
     /// Speakers of 12 years and more, or of unknown age.
     pub gender: Option<Classification>,
+    /// Children, whose voices say little about it.
     pub gender_under_12: Option<Classification>,
+    /// Of recordings whose age is known.
     pub age: Option<AgeError>,
 }
 
 /// How often the right label was answered.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Classification {
+    /// With an answer and a true label.
     pub recordings: u64,
     /// Unweighted average recall over the labels that are present.
     pub uar: f64,
@@ -95,6 +117,7 @@ pub struct Classification {
     pub accuracy: f64,
     /// Per label, in the order of the confusion's labels; `None` where it is not present.
     pub recalls: Vec<Option<f64>>,
+    /// All answers.
     pub confusion: Confusion,
 }
 

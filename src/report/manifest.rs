@@ -20,27 +20,52 @@ const NO_CORPUS: &str = "none";
 /// Why a manifest cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
+    /// It cannot be read or is no CSV file.
     #[error("{file}: {problem}; give a CSV file whose first line names its columns")]
-    Unreadable { file: String, problem: String },
-    #[error("{file} has no column {column}; its first line must name the columns {needed}")]
-    MissingColumn {
+    Unreadable {
+        /// Its path.
         file: String,
-        column: String,
-        needed: String,
-    },
-    #[error("{file} has two columns {column}; remove one")]
-    RepeatedColumn { file: String, column: String },
-    #[error("{file}, line {line}, column {column}: {problem}")]
-    Value {
-        file: String,
-        line: u64,
-        column: &'static str,
+        /// What is wrong with it.
         problem: String,
     },
+    /// A column that is needed is not there.
+    #[error("{file} has no column {column}; its first line must name the columns {needed}")]
+    MissingColumn {
+        /// Its path.
+        file: String,
+        /// The one that is missing.
+        column: String,
+        /// All that are needed.
+        needed: String,
+    },
+    /// Which of two columns counts cannot be known.
+    #[error("{file} has two columns {column}; remove one")]
+    RepeatedColumn {
+        /// Its path.
+        file: String,
+        /// The name that is there twice.
+        column: String,
+    },
+    /// A value that makes no sense.
+    #[error("{file}, line {line}, column {column}: {problem}")]
+    Value {
+        /// Its path.
+        file: String,
+        /// From 1.
+        line: u64,
+        /// The name in the header.
+        column: &'static str,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// There is nothing to do.
     #[error("{file} has no recordings{of}; {hint}")]
     Empty {
+        /// Its path.
         file: String,
+        /// Of which split, as the message says it.
         of: String,
+        /// What to do.
         hint: String,
     },
 }
@@ -51,6 +76,7 @@ pub struct Manifest {
     /// Its name in messages.
     pub file: String,
     folder: PathBuf,
+    /// The recordings.
     pub rows: Vec<Row>,
 }
 
@@ -63,13 +89,19 @@ pub struct Row {
     pub path: String,
     /// As written, or else the first folder of the path.
     pub corpus: String,
+    /// A name, unique in its corpus.
     pub speaker: String,
+    /// Such as `train` or `test`.
     pub split: String,
+    /// The true emotion.
     pub emotion: Option<String>,
+    /// The true gender.
     pub gender: Option<String>,
     /// In years.
     pub age: Option<f64>,
+    /// The true age, roughly, in words.
     pub age_band: Option<String>,
+    /// In which it is spoken.
     pub language: Option<String>,
 }
 

@@ -7,12 +7,14 @@ use crate::nn::dropout::philox4x32;
 /// How often each label was answered for each true one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Confusion {
+    /// In the model's order.
     pub labels: Vec<String>,
     /// `counts[truth][answer]`.
     pub counts: Vec<Vec<u64>>,
 }
 
 impl Confusion {
+    /// Without any answer.
     pub fn new(labels: &[String]) -> Self {
         Self {
             labels: labels.to_vec(),
@@ -89,8 +91,11 @@ pub struct Calibration {
 /// The recordings whose top weight lies in `[from, to)`; the last bin holds 1 too.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Bin {
+    /// Lowest weight.
     pub from: f64,
+    /// The next bin's lowest weight.
     pub to: f64,
+    /// How many recordings.
     pub count: u64,
     /// Mean top weight, `None` in an empty bin.
     pub confidence: Option<f64>,
@@ -137,8 +142,11 @@ pub fn calibration(answers: &[(f64, bool)]) -> Option<Calibration> {
 /// How far estimated ages are from the true ones, in years.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AgeError {
+    /// How many.
     pub recordings: u64,
+    /// Mean distance from the truth.
     pub mean_absolute: f64,
+    /// Median distance from the truth.
     pub median_absolute: f64,
     /// Mean of estimate minus truth: above zero where speakers are thought too old.
     pub bias: f64,
