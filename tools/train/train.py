@@ -2,10 +2,11 @@
 
     python tools/train/train.py CORPORA_DIR OUT_DIR [--features DIR] [--no-cv] [--jobs N]
 
-Features come from DIR/<view>.npz when given (keys: paths, stats (n, N), lengths (n,), frames (sum T, 44)),
-else from features.py, cached in OUT_DIR/features. Cross-validation by speaker (5 folds over train + valid)
-gives the numbers of the log and the merge network's two weights; then every network is trained on all of
-train + valid. Writes emotion_windows.h5, emotion_stats.h5, emotion_merge.h5, gender.h5, age.h5, report.json.
+Features come from DIR/<view>.npz when given, as `infer --dump-features` writes them (keys: paths_utf8, stats
+(n, N), lengths (n,), frames (sum T, 44)), else from features.py, cached in OUT_DIR/features. Cross-validation
+by speaker (5 folds over train + valid) gives the numbers of the log and the merge network's two weights; then
+every network is trained on all of train + valid. Writes emotion_windows.h5, emotion_features.h5, merge.h5,
+gender.h5, age.h5, report.json.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import os
 import time
 import zlib
 from multiprocessing import Pool, get_context
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -25,6 +26,7 @@ from scipy.optimize import minimize
 
 import augment
 import features
+from networks import average_windows, finish, keras_modules, predict_windows, stats_trunk, window_model
 
 EMOTIONS = ["anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"]
 FREE = ("EmoDB", "speechocean762")
@@ -33,14 +35,15 @@ VIEWS = ("clean", "room1", "room2")
 STATS_VIEWS = ("clean", "room1")
 FOLDS = 5
 SEED = 20200
-PARTS = ("emotion_windows", "emotion_stats", "gender", "age")
-CLIP = 4.0
+# Between the seeds of networks that are averaged.
+MEMBER = 1000
+PARTS = ("emotion_windows", "emotion_features", "gender", "age")
 # The years that the age network's branches are scaled by while they train.
 AGE_CENTRE, AGE_SCALE = 21.0, 9.0
 CHILD = 12
 
-STATS = dict(branches=4, units=128, drop_in=0.4, drop=0.4, smoothing=0.1, epochs=30, batch=64, rate=2e-3)
-WINDOWS = dict(conv=(64, 96), gru=48, units=64, drop_conv=0.1, drop=0.3, smoothing=0.05, epochs=80, batch=32, rate=2e-3)
+STATS = dict(branches=3, units=112, drop_in=0.4, drop=0.4, smoothing=0.1, epochs=30, batch=64, rate=2e-3)
+WINDOWS = dict(members=2, conv=(64, 96), gru=48, units=64, drop_conv=0.1, drop=0.3, smoothing=0.05, epochs=80, batch=32, rate=2e-3)
 GENDER = dict(branches=2, units=64, drop_in=0.5, drop=0.3, smoothing=0.05, epochs=20, batch=32, rate=2e-3)
 AGE = dict(branches=2, units=64, drop_in=0.2, drop=0.3, epochs=40, batch=32, rate=2e-3)
 # Share of training windows drawn from a degraded view.
@@ -93,6 +96,36 @@ def _extract(job):
     return s.astype("f4"), f.astype("f4")
 
 
+def recorded_paths(z):
+    """The recordings of an npz of features, in the order of its rows."""
+    if "paths_utf8" in z:
+        return z["paths_utf8"].tobytes().decode().split("\n")
+    return z["paths"].tolist()
+
+
+def rows_of(wanted, names, file):
+    """The row of each wanted recording. Folders before the manifest's path and the extension do not count:
+    degraded copies are WAV files in another folder than the FLAC files that they were made from."""
+
+    def stem(path):
+        return PurePosixPath(path.replace("\\", "/")).with_suffix("").parts
+
+    stems = {stem(p) for p in wanted}
+    if len(stems) < len(wanted):
+        raise SystemExit("the manifest has recordings that differ in their extension alone")
+    lengths = sorted({len(s) for s in stems})
+    at = {}
+    for row, name in enumerate(names):
+        parts = stem(name)
+        for key in (parts[-n:] for n in lengths):
+            if key in stems and at.setdefault(key, row) != row:
+                raise SystemExit(f"{file}: two rows for {'/'.join(key)}: {names[at[key]]} and {name}")
+    missing = [p for p in wanted if stem(p) not in at]
+    if missing:
+        raise SystemExit(f"{file}: no features for {missing[0]} and {len(missing) - 1} more")
+    return [at[stem(p)] for p in wanted]
+
+
 def load_views(data, corpora, folder, computed, jobs):
     stats, frames = {}, {}
     for view in VIEWS:
@@ -111,18 +144,14 @@ def load_views(data, corpora, folder, computed, jobs):
             )
             say(f"features {view}: {time.time() - start:.0f} s")
         z = np.load(file)
-        at = {p: i for i, p in enumerate(z["paths"].tolist())}
-        missing = [p for p in data.paths if p not in at]
-        if missing:
-            raise SystemExit(f"{file}: no features for {missing[0]} and {len(missing) - 1} more")
-        order = [at[p] for p in data.paths]
+        order = rows_of(data.paths, recorded_paths(z), file)
         stats[view] = z["stats"].astype("f8")[order]
         end = np.cumsum(z["lengths"])
         begin = end - z["lengths"]
         all_frames = z["frames"]
         frames[view] = [np.asarray(all_frames[begin[i] : end[i]], "f4") for i in order]
-        if not np.isfinite(stats[view]).all():
-            raise SystemExit(f"{file}: stats hold NaN or infinity")
+        if not (np.isfinite(stats[view]).all() and np.isfinite(all_frames).all()):
+            raise SystemExit(f"{file}: features hold NaN or infinity")
     return stats, frames
 
 
@@ -145,35 +174,7 @@ def corpus_weights(data, mask):
     return w / w[mask].mean()
 
 
-# ---- networks ---------------------------------------------------------------------------------------
-
-
-def keras_modules():
-    import tensorflow as tf
-    from tensorflow import keras
-
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    return tf, keras, keras.layers
-
-
-def stats_trunk(n, outputs, cfg, mean, std):
-    """Input, then one logit tensor per branch. (x - mean) / std clipped to +-4 is two frozen BatchNorms and a ReLU."""
-    tf, keras, L = keras_modules()
-    i = L.Input((n,), name="stats")
-    norm = L.BatchNormalization(epsilon=1e-6, scale=False, trainable=False, name="standardise")
-    x = L.ReLU(max_value=2 * CLIP, name="clip")(norm(i))
-    centre = L.BatchNormalization(epsilon=1e-6, scale=False, center=False, trainable=False, name="centre")
-    x = centre(x)
-    norm.set_weights([np.full(n, CLIP), mean, np.maximum(std**2, 1e-12)])
-    centre.set_weights([np.full(n, CLIP), np.full(n, 1 - 1e-6)])
-    out = []
-    for k in range(cfg["branches"]):
-        y = L.Dropout(cfg["drop_in"])(x)
-        y = L.Dense(cfg["units"], activation="relu", kernel_regularizer=keras.regularizers.l2(1e-4), name=f"hidden_{k}")(y)
-        y = L.Dropout(cfg["drop"])(y)
-        out.append(L.Dense(outputs, name=f"branch_{k}")(y))
-    return i, out
+# ---- training ---------------------------------------------------------------------------------------
 
 
 def fit_stats(stats, target, mask, weight, outputs, loss, cfg, seed):
@@ -193,25 +194,6 @@ def fit_stats(stats, target, mask, weight, outputs, loss, cfg, seed):
     model.compile(keras.optimizers.Adam(rate), loss=[loss(keras, "sum_over_batch_size")] * k)
     model.fit(d, epochs=cfg["epochs"], verbose=0)
     return keras.Model(i, L.Average(name="logits")(branches))
-
-
-def window_model(cfg, outputs):
-    tf, keras, L = keras_modules()
-    i = L.Input((features.WINDOW, features.BANDS + 4), name="frames")
-    x = i
-    for u in cfg["conv"]:
-        x = L.Conv1D(u, 5, padding="same", kernel_regularizer=keras.regularizers.l2(1e-5))(x)
-        x = L.Activation("relu")(L.BatchNormalization()(x))
-        x = L.SpatialDropout1D(cfg["drop_conv"])(L.MaxPooling1D(2)(x))
-    x = L.Bidirectional(L.GRU(cfg["gru"], return_sequences=True, reset_after=True))(x)
-    time_steps, width = x.shape[1:]
-    a = L.Reshape((time_steps,))(L.Dense(1)(L.Dense(32, activation="tanh")(x)))
-    a = L.Permute((2, 1))(L.RepeatVector(width)(L.Softmax()(a)))
-    # The mean over time stands in for the sum: the BatchNorm after it absorbs the constant factor.
-    a = L.BatchNormalization()(L.GlobalAveragePooling1D()(L.Multiply()([x, a])))
-    y = L.Concatenate()([a, L.GlobalMaxPooling1D()(x), L.GlobalAveragePooling1D()(x)])
-    y = L.Dense(cfg["units"], activation="relu")(L.Dropout(cfg["drop"])(y))
-    return keras.Model(i, L.Dense(outputs, name="logits")(L.Dropout(cfg["drop"])(y)))
 
 
 def fit_windows(frames, target, mask, weight, loss, cfg, seed):
@@ -248,24 +230,6 @@ def fit_windows(frames, target, mask, weight, loss, cfg, seed):
                     x.append(f[s : s + features.WINDOW])
             step(np.stack(x), target[chosen], weight[chosen].astype("f4"))
     return model
-
-
-def predict_windows(model, frames):
-    """Mean logits over the windows of each recording."""
-    cut = [features.windows(f) for f in frames]
-    p = model.predict(np.concatenate([np.stack(c) for c in cut]), batch_size=256, verbose=0)
-    end = np.cumsum([len(c) for c in cut])
-    return np.stack([p[e - len(c) : e].mean(0) for c, e in zip(cut, end)])
-
-
-def finish(model, kernel, bias, activation, name):
-    """The averaged logits through a fixed dense layer: temperature, or years."""
-    tf, keras, L = keras_modules()
-    kernel = np.asarray(kernel, "f4")
-    dense = L.Dense(kernel.shape[1], activation=activation, name=name)
-    out = keras.Model(model.input, dense(model.output))
-    dense.set_weights([kernel, np.asarray(bias, "f4")])
-    return out
 
 
 # ---- measures ---------------------------------------------------------------------------------------
@@ -326,7 +290,7 @@ class Trainer:
         self.one_hot = np.eye(len(EMOTIONS))[np.maximum(data.emotion, 0)]
         self.years = ((data.age - AGE_CENTRE) / AGE_SCALE)[:, None]
 
-    def emotion_stats(self, mask, seed):
+    def emotion_features(self, mask, seed):
         w = emotion_weights(self.data, mask)
         return fit_stats(self.stats, self.one_hot, mask, w, len(EMOTIONS), categorical(STATS["smoothing"]), STATS, seed)
 
@@ -355,11 +319,15 @@ def _start(corpora, folder):
     TRAINER = Trainer(data, *load_views(data, corpora, folder, False, 1))
 
 
+def members_of(part):
+    return WINDOWS["members"] if part == "emotion_windows" else 1
+
+
 def _fold(job):
     """Held-out outputs of one network for one fold."""
-    part, f = job
+    part, f, k = job
     start, t = time.time(), TRAINER
-    held, seed = t.data.fold == f, SEED + f
+    held, seed = t.data.fold == f, SEED + f + MEMBER * k
     mask = t.masks()[part.split("_")[0]] & ~held
     net = getattr(t, part)(mask, seed)
     if part.endswith("windows"):
@@ -367,33 +335,41 @@ def _fold(job):
         z = predict_windows(net, [t.frames[VIEWS[0]][r] for r in rows])
     else:
         z = net.predict(t.stats[VIEWS[0]][held].astype("f4"), verbose=0)
-    return part, f, z, time.time() - start
+    return part, f, k, z, time.time() - start
 
 
 def _network(job):
-    part, file, kernel, bias, activation, name = job
+    """One final network: saved, or its weights where it is a member of an average."""
+    part, k, file, *last = job
     start, t = time.time(), TRAINER
-    net = getattr(t, part)(t.masks()[part.split("_")[0]], SEED)
-    if kernel is not None:
-        net = finish(net, kernel, bias, activation, name)
+    net = getattr(t, part)(t.masks()[part.split("_")[0]], SEED + MEMBER * k)
+    if file is None:
+        return part, k, net.get_weights(), 0, time.time() - start
+    if last:
+        net = finish(net, *last)
     net.save(file, include_optimizer=False)
-    return part, net.count_params(), time.time() - start
+    return part, k, None, net.count_params(), time.time() - start
 
 
 def cross_validate(pool, data):
-    out = {p: np.zeros((len(data), 7 if p.startswith("emotion") else 1)) for p in PARTS}
-    for part, f, z, seconds in pool.imap_unordered(_fold, [(p, f) for p in PARTS for f in range(FOLDS)], chunksize=1):
-        out[part][data.fold == f] = z
-        say(f"{part} fold {f}: {seconds:.0f} s")
-    return out["emotion_stats"], out["emotion_windows"], out["gender"][:, 0], out["age"][:, 0] * AGE_SCALE + AGE_CENTRE
+    """Held-out outputs by part, (members, recordings, outputs)."""
+    out = {p: np.zeros((members_of(p), len(data), 7 if p.startswith("emotion") else 1)) for p in PARTS}
+    jobs = [(p, f, k) for p in PARTS for k in range(members_of(p)) for f in range(FOLDS)]
+    for part, f, k, z, seconds in pool.imap_unordered(_fold, jobs, chunksize=1):
+        out[part][k, data.fold == f] = z
+        say(f"{part} {k} fold {f}: {seconds:.0f} s")
+    return out
 
 
-def report(data, zs, zw, zg, za):
+def report(data, members, zs, zg, za):
     m = data.emotion >= 0
+    zw = members.mean(0)
     wa, wb = fit_merge(zw[m], zs[m], data.emotion[m])
     out = {"merge": [float(wa), float(wb)]}
+    for k, z in enumerate(members):
+        out[f"windows_{k}"] = emotion_report(data, softmax(z), f"cv windows {k}")
     out["windows"] = emotion_report(data, softmax(zw), "cv windows")
-    out["stats"] = emotion_report(data, softmax(zs), "cv stats")
+    out["features"] = emotion_report(data, softmax(zs), "cv features")
     out["merged"] = emotion_report(data, softmax(wa * zw + wb * zs), "cv merged")
     # Honest calibration: each fold's weights come from the other folds.
     p = np.zeros((len(data), 7))
@@ -423,24 +399,30 @@ def report(data, zs, zw, zg, za):
 
 
 def final(pool, numbers, out):
-    jobs = [
-        ("emotion_windows", None, None, None, None),
-        ("emotion_stats", None, None, None, None),
-        ("gender", [[numbers["gender_scale"]]], [0.0], "sigmoid", "male"),
-        ("age", [[AGE_SCALE]], [AGE_CENTRE], None, "years"),
-    ]
-    total = 0
-    for part, n, seconds in pool.imap_unordered(_network, [(p, str(out / f"{p}.h5"), *rest) for p, *rest in jobs]):
+    scale = numbers["gender_scale"]
+    last = {
+        "gender": ([[scale, -scale]], [0.0, 0.0], "sigmoid", "male_female"),
+        "age": ([[AGE_SCALE]], [AGE_CENTRE], None, "years"),
+    }
+    jobs = [("emotion_windows", k, None) for k in range(WINDOWS["members"])]
+    jobs += [(p, 0, str(out / f"{p}.h5"), *last.get(p, ())) for p in PARTS[1:]]
+    total, windows = 0, [None] * WINDOWS["members"]
+    for part, k, weights, n, seconds in pool.imap_unordered(_network, jobs):
         total += n
-        say(f"{part}: {n} parameters, {seconds:.0f} s")
+        if weights is not None:
+            windows[k] = weights
+        say(f"{part} {k}: {seconds:.0f} s" + (f", {n} parameters" if n else ""))
     tf, keras, L = keras_modules()
-    both = [L.Input((len(EMOTIONS),), name="windows"), L.Input((len(EMOTIONS),), name="stats")]
+    both = average_windows(WINDOWS, len(EMOTIONS), windows)
+    both.save(out / "emotion_windows.h5", include_optimizer=False)
+    say(f"emotion_windows: {both.count_params()} parameters")
+    inputs = [L.Input((len(EMOTIONS),), name="windows"), L.Input((len(EMOTIONS),), name="features")]
     dense = L.Dense(len(EMOTIONS), activation="softmax", name="emotion")
-    merge = keras.Model(both, dense(L.Concatenate()(both)))
+    merge = keras.Model(inputs, dense(L.Concatenate()(inputs)))
     eye = np.eye(len(EMOTIONS))
     dense.set_weights([np.concatenate([w * eye for w in numbers["merge"]]), np.zeros(len(EMOTIONS))])
-    merge.save(out / "emotion_merge.h5", include_optimizer=False)
-    total += merge.count_params()
+    merge.save(out / "merge.h5", include_optimizer=False)
+    total += both.count_params() + merge.count_params()
     say(f"all: {total} parameters, {4 * total / 1e6:.2f} MB")
 
 
@@ -463,8 +445,10 @@ def main():
     load_views(data, args.corpora, folder, args.features is None, args.jobs)
     pool = get_context("spawn").Pool(args.jobs, _start, (args.corpora, str(folder)))
     if not args.no_cv:
-        z = cross_validate(pool, data)
-        np.savez(args.out / "cv.npz", paths=np.array(data.paths), stats=z[0], windows=z[1], gender=z[2], age=z[3])
+        held = cross_validate(pool, data)
+        members, stats, gender = held["emotion_windows"], held["emotion_features"][0], held["gender"][0, :, 0]
+        z = members, stats, gender, held["age"][0, :, 0] * AGE_SCALE + AGE_CENTRE
+        np.savez(args.out / "cv.npz", paths=np.array(data.paths), **dict(zip(("windows", "stats", "gender", "age"), z)))
         (args.out / "report.json").write_text(json.dumps(report(data, *z), indent=1) + "\n")
     numbers = json.loads((args.out / "report.json").read_text())
     start = time.time()

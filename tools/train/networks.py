@@ -1,0 +1,83 @@
+"""The default networks' layers."""
+
+import numpy as np
+
+import features
+
+# Standardised descriptors are clipped to this many standard deviations.
+CLIP = 4.0
+
+
+def keras_modules():
+    import tensorflow as tf
+    from tensorflow import keras
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    return tf, keras, keras.layers
+
+
+def stats_trunk(n, outputs, cfg, mean, std):
+    """Input, then one logit tensor per branch. (x - mean) / std clipped to +-4 is two frozen BatchNorms and a ReLU."""
+    tf, keras, L = keras_modules()
+    i = L.Input((n,), name="stats")
+    norm = L.BatchNormalization(epsilon=1e-6, scale=False, trainable=False, name="standardise")
+    x = L.ReLU(max_value=2 * CLIP, name="clip")(norm(i))
+    centre = L.BatchNormalization(epsilon=1e-6, scale=False, center=False, trainable=False, name="centre")
+    x = centre(x)
+    norm.set_weights([np.full(n, CLIP), mean, np.maximum(std**2, 1e-12)])
+    centre.set_weights([np.full(n, CLIP), np.full(n, 1 - 1e-6)])
+    out = []
+    for k in range(cfg["branches"]):
+        y = L.Dropout(cfg["drop_in"])(x)
+        y = L.Dense(cfg["units"], activation="relu", kernel_regularizer=keras.regularizers.l2(1e-4), name=f"hidden_{k}")(y)
+        y = L.Dropout(cfg["drop"])(y)
+        out.append(L.Dense(outputs, name=f"branch_{k}")(y))
+    return i, out
+
+
+def window_model(cfg, outputs, frames=None, name="logits"):
+    tf, keras, L = keras_modules()
+    i = L.Input((features.WINDOW, features.BANDS + 4), name="frames") if frames is None else frames
+    x = i
+    for u in cfg["conv"]:
+        x = L.Conv1D(u, 5, padding="same", kernel_regularizer=keras.regularizers.l2(1e-5))(x)
+        x = L.Activation("relu")(L.BatchNormalization()(x))
+        x = L.SpatialDropout1D(cfg["drop_conv"])(L.MaxPooling1D(2)(x))
+    x = L.Bidirectional(L.GRU(cfg["gru"], return_sequences=True, reset_after=True))(x)
+    time_steps, width = x.shape[1:]
+    a = L.Reshape((time_steps,))(L.Dense(1)(L.Dense(32, activation="tanh")(x)))
+    a = L.Permute((2, 1))(L.RepeatVector(width)(L.Softmax()(a)))
+    # The mean over time stands in for the sum: the BatchNorm after it absorbs the constant factor.
+    a = L.BatchNormalization()(L.GlobalAveragePooling1D()(L.Multiply()([x, a])))
+    y = L.Concatenate()([a, L.GlobalMaxPooling1D()(x), L.GlobalAveragePooling1D()(x)])
+    y = L.Dense(cfg["units"], activation="relu")(L.Dropout(cfg["drop"])(y))
+    return keras.Model(i, L.Dense(outputs, name=name)(L.Dropout(cfg["drop"])(y)))
+
+
+def average_windows(cfg, outputs, members):
+    """One network that averages the logits of several, given by their weights."""
+    tf, keras, L = keras_modules()
+    i = L.Input((features.WINDOW, features.BANDS + 4), name="frames")
+    nets = [window_model(cfg, outputs, i, f"logits_{k}") for k in range(len(members))]
+    for net, weights in zip(nets, members):
+        net.set_weights(weights)
+    return keras.Model(i, L.Average(name="logits")([net.output for net in nets]))
+
+
+def predict_windows(model, frames):
+    """Mean logits over the windows of each recording."""
+    cut = [features.windows(f) for f in frames]
+    p = model.predict(np.concatenate([np.stack(c) for c in cut]), batch_size=256, verbose=0)
+    end = np.cumsum([len(c) for c in cut])
+    return np.stack([p[e - len(c) : e].mean(0) for c, e in zip(cut, end)])
+
+
+def finish(model, kernel, bias, activation, name):
+    """The averaged logits through a fixed dense layer: temperature, or years."""
+    tf, keras, L = keras_modules()
+    kernel = np.asarray(kernel, "f4")
+    dense = L.Dense(kernel.shape[1], activation=activation, name=name)
+    out = keras.Model(model.input, dense(model.output))
+    dense.set_weights([kernel, np.asarray(bias, "f4")])
+    return out
