@@ -9,6 +9,8 @@
 #![warn(missing_docs)]
 
 pub mod audio;
+#[cfg(feature = "default-model")]
+pub mod default_model;
 pub mod features;
 #[cfg(feature = "convert")]
 pub mod keras;

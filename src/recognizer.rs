@@ -171,9 +171,9 @@ fn planned(model: &Model, role: Role) -> Result<Arc<Plan>, RecognizerError> {
     let not_speech = || RecognizerError::NotSpeech(model.info().name.clone());
     let mut graph = model.network(role).ok_or_else(not_speech)?.graph.clone();
     if role == Role::EmotionWindows {
-        let attention = attention::weights(&graph);
-        graph.outputs.extend(attention.map(|value| Output {
-            name: attention::OUTPUT.into(),
+        let pools = attention::weights(&graph).into_iter().enumerate();
+        graph.outputs.extend(pools.map(|(pool, value)| Output {
+            name: format!("{} {pool}", attention::OUTPUT),
             value,
         }));
     }

@@ -29,7 +29,7 @@ const MAX_THREADS: u32 = 1024;
 #[derive(Parser)]
 #[command(name = "infer", version, after_help = format!("{NOTICE}\n\n{EXIT_CODES}"))]
 struct Arguments {
-    /// The converted model; `convert` makes one from Keras .h5 files.
+    /// A converted model instead of the built-in one; `convert` makes one from Keras .h5 files.
     #[arg(long, value_name = "BUNDLE")]
     model: Option<PathBuf>,
     /// Random dropout in the emotion network: `off`, or the number of draws whose mean and
@@ -151,14 +151,6 @@ fn main() -> ExitCode {
     if let (Some(path), Some(front_end)) = (&arguments.dump_features, arguments.front_end) {
         return exit(measure::dump(&arguments, path, front_end));
     }
-    let Some(model) = &arguments.model else {
-        usage_error(
-            ErrorKind::MissingRequiredArgument,
-            "--model BUNDLE is needed. Make one from the five Keras files:\n\n    \
-             convert FOLDER_WITH_H5_FILES -o model.safetensors\n    \
-             infer --model model.safetensors recording.wav",
-        );
-    };
     let from_stdin = |path: &&PathBuf| path.as_os_str() == STANDARD_INPUT;
     if arguments.recordings.iter().filter(from_stdin).count() > 1 {
         usage_error(
@@ -172,7 +164,7 @@ fn main() -> ExitCode {
             "--split chooses rows of a manifest; give one with --eval",
         );
     }
-    exit(run(&arguments, model))
+    exit(run(&arguments))
 }
 
 /// `outcome`: how many recordings failed, or why none could be tried.
@@ -197,10 +189,38 @@ fn complain(message: &str) {
     let _ = writeln!(io::stderr(), "infer: {}", printable(message));
 }
 
+/// The model at `path`, or the built-in one.
+fn load(path: Option<&Path>) -> Result<Model, String> {
+    match path {
+        Some(path) => bundle::load(path).map_err(|e| e.to_string()),
+        None => built_in(),
+    }
+}
+
+#[cfg(feature = "default-model")]
+fn built_in() -> Result<Model, String> {
+    maeum::default_model::load().map_err(|e| e.to_string())
+}
+
+#[cfg(not(feature = "default-model"))]
+fn built_in() -> Result<Model, String> {
+    usage_error(
+        ErrorKind::MissingRequiredArgument,
+        "this program was built without a model of its own; give one with --model BUNDLE. `convert` \
+         makes one from the five Keras files:\n\n    \
+         convert FOLDER_WITH_H5_FILES -o model.safetensors\n    \
+         infer --model model.safetensors recording.wav",
+    )
+}
+
 /// Returns how many recordings have no answer.
-fn run(arguments: &Arguments, model_path: &Path) -> Result<usize, String> {
-    let model = bundle::load(model_path).map_err(|e| e.to_string())?;
-    let of_model = |e: &dyn std::fmt::Display| format!("{}: {e}", model_path.display());
+fn run(arguments: &Arguments) -> Result<usize, String> {
+    let model_path = arguments.model.as_deref();
+    let model = load(model_path)?;
+    let of_model = |e: &dyn std::fmt::Display| match model_path {
+        Some(path) => format!("{}: {e}", path.display()),
+        None => format!("the built-in model: {e}"),
+    };
     if arguments.self_test {
         complain(&self_test(&model).map_err(|e| of_model(&e))?);
     }
@@ -215,7 +235,7 @@ fn run(arguments: &Arguments, model_path: &Path) -> Result<usize, String> {
     }
     let recognizer = Recognizer::new(model).map_err(|e| of_model(&e))?;
     if let Some(manifest) = &arguments.eval {
-        return measure::evaluate(arguments, manifest, model_path, &recognizer);
+        return measure::evaluate(arguments, manifest, &recognizer);
     }
     let identity = recognizer.model().identity();
     let reporter = Reporter::new(arguments.format.into(), recognizer.info(), identity)
@@ -224,7 +244,7 @@ fn run(arguments: &Arguments, model_path: &Path) -> Result<usize, String> {
     let sink = match &arguments.output {
         None => Sink::stdout(),
         Some(path) => {
-            let read = inputs.iter().filter_map(|i| i.path()).chain([model_path]);
+            let read = inputs.iter().filter_map(|i| i.path()).chain(model_path);
             Sink::file(path, read).map_err(|e| e.to_string())?
         }
     };

@@ -1,17 +1,19 @@
 //! Where the emotion windows' network looks: the weights of its attention pool.
 
+use super::row;
 use super::statistics::mean;
 use crate::nn::Session;
 use crate::nn::graph::{Graph, Node, ValueId};
 use crate::nn::layer::{Activation, Layer, MergeOp, PoolKind};
 use crate::prediction::Attention;
 
-/// The name of the output that the weights are added as.
+/// What the names of the outputs begin with that the weights are added as.
 pub const OUTPUT: &str = "attention weights";
 
-/// The value `[time, units]` that weighs the time steps: a softmax over time, permuted, that is
-/// multiplied with the sequence before the sum (or mean) over time.
-pub fn weights(graph: &Graph) -> Option<ValueId> {
+/// The values `[time, units]` that weigh the time steps of each attention pool: a softmax over time,
+/// permuted, that is multiplied with the sequence before the sum (or mean) over time. A network
+/// that averages several has as many pools.
+pub fn weights(graph: &Graph) -> Vec<ValueId> {
     let is_weights = |value: &ValueId| {
         let permuted = graph.producer(*value)?;
         let transposes = matches!(&permuted.layer, Layer::Permute { order } if *order == [1, 0]);
@@ -31,20 +33,22 @@ pub fn weights(graph: &Graph) -> Option<ValueId> {
                 }
         )
     };
+    let multiplies = |n: &&Node| {
+        matches!(
+            n.layer,
+            Layer::Merge {
+                op: MergeOp::Multiply
+            }
+        )
+    };
     graph
         .nodes
         .iter()
         .filter(pools)
         .filter_map(|pool| graph.producer(pool.inputs[0]))
-        .filter(|n| {
-            matches!(
-                n.layer,
-                Layer::Merge {
-                    op: MergeOp::Multiply
-                }
-            )
-        })
-        .find_map(|product| product.inputs.iter().find_map(is_weights))
+        .filter(multiplies)
+        .filter_map(|product| product.inputs.iter().find_map(is_weights))
+        .collect()
 }
 
 fn is_softmax(node: &Node) -> bool {
@@ -58,20 +62,27 @@ fn is_softmax(node: &Node) -> bool {
     )
 }
 
-/// The attention of window `window`, which lasts `seconds`, of the last run; `None` if the network
-/// has none.
+/// The attention of window `window`, which lasts `seconds`, of the last run: the mean over the
+/// units of all pools; `None` if the network has none.
 pub fn of_window(session: &Session, window: usize, seconds: f64) -> Option<Attention> {
-    let outputs = session.plan().outputs();
-    let index = outputs.len() - 1;
-    let (name, shape) = session.plan().outputs().last()?;
-    let &[cells, units] = shape else {
-        return None;
+    let mut pools = Vec::new();
+    let mut cells = 0;
+    for (index, (name, shape)) in session.plan().outputs().enumerate() {
+        let (true, &[time, units]) = (name.starts_with(OUTPUT), shape) else {
+            continue;
+        };
+        cells = time;
+        pools.push(&session.output(index)[window * time * units..][..time * units]);
+    }
+    let cell_mean = |cell: usize| {
+        let units = |pool: &[f32]| {
+            let width = pool.len() / cells;
+            mean(&row(pool, cell, width))
+        };
+        mean(&pools.iter().map(|pool| units(pool)).collect::<Vec<_>>())
     };
-    (name == OUTPUT).then(|| Attention {
+    (cells > 0).then(|| Attention {
         cell: seconds / cells as f64,
-        weights: session.output(index)[window * cells * units..][..cells * units]
-            .chunks_exact(units)
-            .map(|cell| mean(&cell.iter().map(|&w| f64::from(w)).collect::<Vec<_>>()))
-            .collect(),
+        weights: (0..cells).map(cell_mean).collect(),
     })
 }

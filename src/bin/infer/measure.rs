@@ -19,7 +19,6 @@ use super::{Arguments, Format, FrontEnd, complain, progress, usage_error};
 pub fn evaluate(
     arguments: &Arguments,
     path: &Path,
-    model: &Path,
     recognizer: &Recognizer,
 ) -> Result<usize, String> {
     let json_to_stdout = match arguments.format {
@@ -38,7 +37,11 @@ pub fn evaluate(
     manifest.check_labels(info).map_err(|e| e.to_string())?;
     let inputs = manifest.inputs();
     let file = |output: &Path| {
-        let read = inputs.iter().filter_map(|i| i.path()).chain([model, path]);
+        let read = inputs
+            .iter()
+            .filter_map(|i| i.path())
+            .chain(arguments.model.as_deref())
+            .chain([path]);
         Sink::file(output, read).map_err(|e| e.to_string())
     };
     if arguments.text.is_some() && arguments.text == arguments.output {

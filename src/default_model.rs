@@ -1,0 +1,19 @@
+//! The model that is built in, for those who bring none.
+
+use crate::nn::Model;
+use crate::nn::bundle::{self, BundleError};
+
+/// What messages call the built-in model.
+pub const NAME: &str = "the built-in model";
+
+/// The bytes of the built-in bundle, `models/default/maeum.safetensors`. What it is and what it
+/// may be used for is said in `models/default/MODEL_CARD.md`.
+pub const BUNDLE: &[u8] = include_bytes!("../models/default/maeum.safetensors");
+
+/// Reads the built-in model.
+///
+/// # Errors
+/// When the crate was built from a damaged bundle.
+pub fn load() -> Result<Model, BundleError> {
+    bundle::from_bytes(BUNDLE, NAME)
+}

@@ -1,0 +1,140 @@
+//! The model that is built in: against Keras, and as its card says it is.
+#![cfg(all(feature = "default-model", feature = "convert"))]
+
+#[path = "common/captures.rs"]
+mod captures;
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use captures::arrays;
+use maeum::audio::decode::decode_path;
+use maeum::keras::speech::SpeechFiles;
+use maeum::nn::{DropoutMode, Plan, Role, Session, bundle};
+use maeum::{Recognizer, default_model};
+
+/// Of an output's largest magnitude, or of 1: both sides sum in `f32`, in another order.
+const TOLERANCE: f64 = 1e-5;
+/// Age is of the order of 30 years, and the front ends differ in the last bits of `f32`.
+const AGE_TOLERANCE: f64 = 1e-3;
+/// The largest bundle that is built in.
+const LARGEST: usize = 3_000_000;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn voice() -> PathBuf {
+    root().join("tests/data/voice.wav")
+}
+
+#[test]
+fn every_network_is_what_keras_computes() {
+    let golden = arrays(&root().join("tests/golden/default.npz"));
+    let model = default_model::load().unwrap();
+    for role in Role::SPEECH {
+        let graph = &model.network(role).unwrap().graph;
+        let inputs: Vec<Vec<f32>> = (0..graph.inputs.len())
+            .map(|k| &golden[&format!("{role}.in.{k}")])
+            .map(|a| a.data.iter().map(|&x| x as f32).collect())
+            .collect();
+        let shapes: Vec<Vec<usize>> = (0..graph.inputs.len())
+            .map(|k| golden[&format!("{role}.in.{k}")].shape[1..].to_vec())
+            .collect();
+        let wanted = &golden[&format!("{role}.out")];
+        let mut session = Session::new(&Arc::new(Plan::new(graph, &shapes).unwrap()));
+        let inputs: Vec<&[f32]> = inputs.iter().map(|x| &**x).collect();
+        session
+            .run(&inputs, wanted.shape[0], &DropoutMode::Off)
+            .unwrap();
+        let scale = wanted.data.iter().fold(1.0f64, |m, x| m.max(x.abs()));
+        assert_eq!(session.output(0).len(), wanted.data.len());
+        for (&got, want) in session.output(0).iter().zip(&wanted.data) {
+            let difference = (f64::from(got) - want).abs() / scale;
+            assert!(difference < TOLERANCE, "{role}: {got} instead of {want}");
+        }
+    }
+}
+
+#[test]
+fn the_whole_way_is_what_numpy_and_keras_compute() {
+    let golden = arrays(&root().join("tests/golden/default.npz"));
+    let recognizer = Recognizer::new(default_model::load().unwrap()).unwrap();
+    let recording = decode_path(voice()).unwrap();
+    let answer = recognizer
+        .worker()
+        .recognize(&recording, "voice.wav", &DropoutMode::Off)
+        .unwrap();
+    for (got, want) in answer.emotions.iter().zip(&golden["answer.emotion"].data) {
+        assert!((got.mean - want).abs() < TOLERANCE, "{got:?} {want}");
+    }
+    for (got, want) in answer.gender.iter().zip(&golden["answer.gender"].data) {
+        assert!((got - want).abs() < TOLERANCE, "{got} {want}");
+    }
+    let age = golden["answer.age"].data[0];
+    assert!((answer.age.years - age).abs() < AGE_TOLERANCE, "{age}");
+    assert!((answer.gender.iter().sum::<f64>() - 1.0).abs() < 1e-6);
+    for window in &answer.windows {
+        let sum: f64 = window.emotions.iter().sum();
+        assert!((sum - 1.0).abs() < 1e-9, "{sum}");
+        let attention = window.attention.as_ref().expect("an attention pool");
+        assert!((attention.weights.iter().sum::<f64>() - 1.0).abs() < 1e-5);
+        assert!(window.time.end <= answer.voice.duration);
+    }
+}
+
+#[test]
+fn the_bundle_is_what_its_files_convert_to() {
+    let folder = root().join("models/default");
+    let mut files = SpeechFiles::default();
+    files.add_folder(&folder).unwrap();
+    let converted = bundle::to_bytes(&files.convert("models/default").unwrap());
+    assert!(
+        converted == default_model::BUNDLE,
+        "run `cargo run --bin convert -- models/default -o models/default/maeum.safetensors`"
+    );
+    assert!(default_model::BUNDLE.len() <= LARGEST);
+    default_model::load().unwrap().self_test().unwrap();
+}
+
+#[test]
+fn infer_needs_nothing_but_a_recording() {
+    let run = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_infer"))
+            .args(arguments)
+            .arg(voice())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let table = run(&[]);
+    for said in [
+        "CC-BY-NC-SA-4.0",
+        "CC-BY-4.0",
+        "voice-based estimate",
+        " years",
+    ] {
+        assert!(table.contains(said), "{table}");
+    }
+    assert!(!table.contains("random draws"), "{table}");
+    let json: serde_json::Value = serde_json::from_str(&run(&["--format", "jsonl"])).unwrap();
+    assert_eq!(json["model"]["name"], "maeum default 1");
+    assert_eq!(json["dropout"]["mode"], "off");
+    assert_eq!(json["age"]["spread"], serde_json::Value::Null);
+    assert_eq!(json["timeline"][0]["age"], serde_json::Value::Null);
+    assert!(run(&["--format", "codes"]).starts_with("{\"10001\": "));
+}
+
+#[test]
+fn the_card_and_the_licences_are_there() {
+    let read =
+        |name: &str| std::fs::read_to_string(Path::new("models/default").join(name)).unwrap();
+    let card = read("MODEL_CARD.md");
+    for licence in &default_model::load().unwrap().info().licences {
+        assert!(read(&format!("LICENSE-{}.txt", licence.licence)).len() > 10_000);
+        assert!(card.contains(&format!("LICENSE-{}.txt", licence.licence)));
+    }
+}
