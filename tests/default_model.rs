@@ -10,6 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use captures::arrays;
+use maeum::audio::Recording;
 use maeum::audio::decode::decode_path;
 use maeum::keras::speech::SpeechFiles;
 use maeum::nn::{DropoutMode, Plan, Role, Session, bundle};
@@ -126,6 +127,34 @@ fn infer_needs_nothing_but_a_recording() {
     assert_eq!(json["age"]["spread"], serde_json::Value::Null);
     assert_eq!(json["timeline"][0]["age"], serde_json::Value::Null);
     assert!(run(&["--format", "codes"]).starts_with("{\"10001\": "));
+}
+
+#[test]
+fn silence_has_no_answer_and_noise_no_voice() {
+    let recognizer = Recognizer::new(default_model::load().unwrap()).unwrap();
+    let mut worker = recognizer.worker();
+    let recording = |sample: &dyn Fn(u32) -> f32| Recording {
+        samples: (0..32_000).map(sample).collect(),
+        ..decode_path(voice()).unwrap()
+    };
+    let dither = recording(&|i| (i % 3) as f32 / 32768.0 - 1.0 / 32768.0);
+    let error = worker
+        .recognize(&dither, "dither.wav", &DropoutMode::Off)
+        .unwrap_err();
+    assert!(error.to_string().contains("digital silence"), "{error}");
+    let noise = recording(&|i| {
+        let word = maeum::nn::dropout::philox4x32([i, 0, 0, 0], [0; 2])[0];
+        (word >> 8) as f32 / 16_777_216.0 - 0.5
+    });
+    let answer = worker
+        .recognize(&noise, "noise.wav", &DropoutMode::Off)
+        .unwrap();
+    assert_eq!(answer.warnings[0].code(), "no_voice");
+    assert!(
+        answer.voice.voiced.to_bits() == 0,
+        "{}",
+        answer.voice.voiced
+    );
 }
 
 #[test]

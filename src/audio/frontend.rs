@@ -30,6 +30,11 @@ impl<F: FnMut(&[i16; FRAME]) -> bool> VoiceDetector for F {
     }
 }
 
+/// Whether no sample is larger than the dither of a silent 16-bit file.
+pub fn is_silent(recording: &Recording) -> bool {
+    recording.samples.iter().all(|x| x.abs() <= SILENCE)
+}
+
 /// Why a recording that could be decoded cannot be analysed.
 #[derive(Debug, Error, Clone, PartialEq)]
 pub enum AudioError {
@@ -174,7 +179,7 @@ pub fn prepare(
             seconds: original_seconds,
         });
     }
-    if recording.samples.iter().all(|x| x.abs() <= SILENCE) {
+    if is_silent(recording) {
         return Err(AudioError::Silence);
     }
     let mut resampled = to_target_rate(&recording.samples, recording.sample_rate);

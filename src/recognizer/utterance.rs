@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::statistics::column_means;
 use super::{RecognizeError, RecognizerError, attention, check_finite, planned, row};
-use crate::audio::Recording;
+use crate::audio::frontend::is_silent;
 use crate::audio::resample::{TARGET_RATE, resample};
+use crate::audio::{AudioError, Recording};
 use crate::features::utterance::{self, Utterance, UtteranceExtractor};
 use crate::features::{HOP, SAMPLE_RATE};
 use crate::nn::model::AgeScale;
@@ -92,6 +93,12 @@ impl Worker<'_> {
         name: &str,
         dropout: &DropoutMode,
     ) -> Result<Prediction, RecognizeError> {
+        if is_silent(recording) {
+            return Err(RecognizeError::Audio {
+                name: name.into(),
+                source: AudioError::Silence,
+            });
+        }
         let utterance = self
             .networks
             .extractor
@@ -193,7 +200,9 @@ fn voice(recording: &Recording, utterance: &Utterance) -> Voice {
         format: recording.format.clone(),
         analysed: seconds(0)..seconds(utterance.kept.len()),
         trimmed: utterance.kept.len() < utterance.total_frames,
-        voiced: speech.iter().map(|s: &Range<f64>| s.end - s.start).sum(),
+        voiced: speech
+            .iter()
+            .fold(0.0, |sum, s: &Range<f64>| sum + s.end - s.start),
         speech,
     }
 }
