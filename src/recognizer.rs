@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::audio::{AudioError, DecodeError, Recording};
 use crate::features::FeatureError;
-use crate::nn::graph::{Graph, Output};
+use crate::nn::graph::Output;
 use crate::nn::model::{BundleInfo, Preprocessing};
 use crate::nn::{DropoutMode, GraphError, Model, Plan, Role, RunError};
 use crate::prediction::Prediction;
@@ -165,10 +165,11 @@ impl Worker<'_> {
     }
 }
 
-/// The plan of a role's network; of the emotion windows' with their attention, if they have any,
-/// as a last output.
+/// The plan of a role's network for the inputs that the front end gives; of the emotion windows'
+/// with their attention, if they have any, as last outputs.
 fn planned(model: &Model, role: Role) -> Result<Arc<Plan>, RecognizerError> {
     let not_speech = || RecognizerError::NotSpeech(model.info().name.clone());
+    let front_end = model.info().preprocessing.ok_or_else(not_speech)?;
     let mut graph = model.network(role).ok_or_else(not_speech)?.graph.clone();
     if role == Role::EmotionWindows {
         let pools = attention::weights(&graph).into_iter().enumerate();
@@ -177,16 +178,8 @@ fn planned(model: &Model, role: Role) -> Result<Arc<Plan>, RecognizerError> {
             value,
         }));
     }
-    plan_graph(&graph)
-}
-
-fn plan_graph(graph: &Graph) -> Result<Arc<Plan>, RecognizerError> {
-    let shapes: Vec<Vec<usize>> = graph
-        .inputs
-        .iter()
-        .map(|i| i.shape.iter().map(|d| d.unwrap_or(1)).collect())
-        .collect();
-    Ok(Arc::new(Plan::new(graph, &shapes)?))
+    let shapes = front_end.inputs(role, model.info().emotions.len());
+    Ok(Arc::new(Plan::new(&graph, &shapes)?))
 }
 
 /// Fails if an output of a role's network is not finite.

@@ -116,7 +116,7 @@ pub enum Preprocessing {
 
 impl Preprocessing {
     /// Shapes of the inputs that a role's network takes, for `emotions` emotions.
-    fn inputs(self, role: Role, emotions: usize) -> Vec<Vec<usize>> {
+    pub(crate) fn inputs(self, role: Role, emotions: usize) -> Vec<Vec<usize>> {
         match (self, role) {
             (_, Role::Network) => Vec::new(),
             (Self::Reference2020, Role::EmotionFeatures) => {
