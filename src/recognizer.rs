@@ -1,15 +1,13 @@
 //! From one recording to one [`Prediction`].
 
-use std::sync::Arc;
-
-use crate::audio::{AudioError, DecodeError, Recording};
+use crate::audio::{AudioError, Recording};
 use crate::features::FeatureError;
-use crate::nn::graph::Output;
 use crate::nn::model::{BundleInfo, Preprocessing};
-use crate::nn::{DropoutMode, GraphError, Model, Plan, Role, RunError};
+use crate::nn::{DropoutMode, GraphError, Model, Role, RunError};
 use crate::prediction::Prediction;
 
 mod attention;
+mod networks;
 pub(crate) mod reference;
 mod statistics;
 pub(crate) mod utterance;
@@ -17,9 +15,6 @@ pub(crate) mod utterance;
 /// Why a recording has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum RecognizeError {
-    /// The file cannot be read or decoded. The message names the file.
-    #[error(transparent)]
-    Decode(#[from] DecodeError),
     /// What was decoded cannot be analysed.
     #[error("{name}: {source}")]
     Audio {
@@ -163,23 +158,6 @@ impl Worker<'_> {
             WorkerWay::Utterance(worker) => worker.recognize(recording, name, dropout),
         }
     }
-}
-
-/// The plan of a role's network for the inputs that the front end gives; of the emotion windows'
-/// with their attention, if they have any, as last outputs.
-fn planned(model: &Model, role: Role) -> Result<Arc<Plan>, RecognizerError> {
-    let not_speech = || RecognizerError::NotSpeech(model.info().name.clone());
-    let front_end = model.info().preprocessing.ok_or_else(not_speech)?;
-    let mut graph = model.network(role).ok_or_else(not_speech)?.graph.clone();
-    if role == Role::EmotionWindows {
-        let pools = attention::weights(&graph).into_iter().enumerate();
-        graph.outputs.extend(pools.map(|(pool, value)| Output {
-            name: format!("{} {pool}", attention::OUTPUT),
-            value,
-        }));
-    }
-    let shapes = front_end.inputs(role, model.info().emotions.len());
-    Ok(Arc::new(Plan::new(&graph, &shapes)?))
 }
 
 /// Fails if an output of a role's network is not finite.

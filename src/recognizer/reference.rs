@@ -1,14 +1,14 @@
 //! The system of 2020: its front end, its features, its five networks.
 
 use std::ops::Range;
-use std::sync::Arc;
 
+use super::networks::{Plans, Sessions};
 use super::statistics::{column_means, estimates, mean, sample_deviation};
-use super::{RecognizeError, RecognizerError, attention, check_finite, planned, row};
+use super::{RecognizeError, RecognizerError, attention, check_finite, row};
 use crate::audio::{self, AudioError, Prepared, Recording, vad};
 use crate::features::{self, FeatureExtractor, Features};
 use crate::nn::model::AgeScale;
-use crate::nn::{DropoutMode, Model, Plan, Role, Session};
+use crate::nn::{DropoutMode, Model, Role};
 use crate::prediction::{Age, Estimate, Prediction, Voice, Warning, Window};
 
 /// Everything that all threads share.
@@ -18,11 +18,7 @@ pub struct Networks {
     genders: usize,
     age: AgeScale,
     extractor: FeatureExtractor,
-    emotion_windows: Arc<Plan>,
-    age_windows: Arc<Plan>,
-    gender_windows: Arc<Plan>,
-    emotion_features: Arc<Plan>,
-    merge: Arc<Plan>,
+    plans: Plans,
 }
 
 impl Networks {
@@ -36,11 +32,7 @@ impl Networks {
             genders: model.info().genders.len(),
             age,
             extractor: FeatureExtractor::new(),
-            emotion_windows: planned(model, Role::EmotionWindows)?,
-            age_windows: planned(model, Role::Age)?,
-            gender_windows: planned(model, Role::Gender)?,
-            emotion_features: planned(model, Role::EmotionFeatures)?,
-            merge: planned(model, Role::Merge)?,
+            plans: Plans::new(model)?,
         })
     }
 
@@ -48,11 +40,7 @@ impl Networks {
     pub fn worker(&self) -> Worker<'_> {
         Worker {
             networks: self,
-            emotion_windows: Session::new(&self.emotion_windows),
-            age_windows: Session::new(&self.age_windows),
-            gender_windows: Session::new(&self.gender_windows),
-            emotion_features: Session::new(&self.emotion_features),
-            merge: Session::new(&self.merge),
+            sessions: self.plans.sessions(),
         }
     }
 }
@@ -61,11 +49,7 @@ impl Networks {
 #[derive(Debug)]
 pub struct Worker<'r> {
     networks: &'r Networks,
-    emotion_windows: Session,
-    age_windows: Session,
-    gender_windows: Session,
-    emotion_features: Session,
-    merge: Session,
+    sessions: Sessions,
 }
 
 /// What the networks say about a recording's features.
@@ -142,31 +126,38 @@ impl Worker<'_> {
         let off = DropoutMode::Off;
         let windows = features.windows.starts().len();
         let input = [features.windows.data()];
-        self.emotion_windows.run(&input, windows, &off)?;
-        self.age_windows.run(&input, windows, &off)?;
-        self.gender_windows.run(&input, windows, &off)?;
+        self.sessions.emotion_windows.run(&input, windows, &off)?;
+        self.sessions.age.run(&input, windows, &off)?;
+        self.sessions.gender.run(&input, windows, &off)?;
         let branches = features.branch_inputs();
         let inputs: Vec<&[f32]> = branches.iter().map(|b| &*b.data).collect();
         let emotions = self.networks.emotions;
-        let window_mean = column_means(self.emotion_windows.output(0), emotions);
+        let window_mean = column_means(self.sessions.emotion_windows.output(0), emotions);
         let mut merged = Vec::new();
         for part in parts(dropout) {
-            self.emotion_features
+            self.sessions
+                .emotion_features
                 .run_from_draw(part.first, &inputs, 1, &part.mode)?;
-            let draws = self.emotion_features.rows();
+            let draws = self.sessions.emotion_features.rows();
             let window_rows: Vec<f32> = window_mean.repeat(draws);
             let mut merge_inputs = vec![&*window_rows];
-            merge_inputs.extend((0..=branches.len()).map(|k| self.emotion_features.output(k)));
-            self.merge.run(&merge_inputs, draws, &off)?;
-            merged.extend_from_slice(self.merge.output(0));
+            merge_inputs
+                .extend((0..=branches.len()).map(|k| self.sessions.emotion_features.output(k)));
+            self.sessions.merge.run(&merge_inputs, draws, &off)?;
+            merged.extend_from_slice(self.sessions.merge.output(0));
         }
-        check_finite(Role::EmotionWindows, self.emotion_windows.output(0), name)?;
-        check_finite(Role::Age, self.age_windows.output(0), name)?;
-        check_finite(Role::Gender, self.gender_windows.output(0), name)?;
+        check_finite(
+            Role::EmotionWindows,
+            self.sessions.emotion_windows.output(0),
+            name,
+        )?;
+        check_finite(Role::Age, self.sessions.age.output(0), name)?;
+        check_finite(Role::Gender, self.sessions.gender.output(0), name)?;
         check_finite(Role::Merge, &merged, name)?;
         let scale = self.networks.age;
         let ages: Vec<f64> = self
-            .age_windows
+            .sessions
+            .age
             .output(0)
             .iter()
             .map(|&a| f64::from(a) * scale.deviation + scale.mean)
@@ -178,7 +169,7 @@ impl Worker<'_> {
                 spread: Some(sample_deviation(&ages)),
                 error: scale.error,
             },
-            gender: column_means(self.gender_windows.output(0), self.networks.genders)
+            gender: column_means(self.sessions.gender.output(0), self.networks.genders)
                 .into_iter()
                 .map(f64::from)
                 .collect(),
@@ -194,10 +185,10 @@ impl Worker<'_> {
         starts
             .map(|(i, &start)| Window {
                 time: window_time(prepared, features, i, start),
-                emotions: row(self.emotion_windows.output(0), i, emotions),
+                emotions: row(self.sessions.emotion_windows.output(0), i, emotions),
                 age: Some(answer.ages[i]),
-                gender: row(self.gender_windows.output(0), i, genders),
-                attention: attention::of_window(&self.emotion_windows, i, WINDOW_SECONDS),
+                gender: row(self.sessions.gender.output(0), i, genders),
+                attention: attention::of_window(&self.sessions.emotion_windows, i, WINDOW_SECONDS),
             })
             .collect()
     }

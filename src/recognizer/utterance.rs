@@ -1,17 +1,17 @@
 //! Models of the utterance front end: windows with pitch, descriptors of the whole recording.
 
 use std::ops::Range;
-use std::sync::Arc;
 
+use super::networks::{Plans, Sessions};
 use super::statistics::column_means;
-use super::{RecognizeError, RecognizerError, attention, check_finite, planned, row};
+use super::{RecognizeError, RecognizerError, attention, check_finite, row};
 use crate::audio::frontend::is_silent;
 use crate::audio::resample::{TARGET_RATE, resample};
 use crate::audio::{AudioError, Recording};
 use crate::features::utterance::{self, Utterance, UtteranceExtractor};
 use crate::features::{HOP, SAMPLE_RATE};
 use crate::nn::model::AgeScale;
-use crate::nn::{DropoutMode, Model, Plan, Role, Session};
+use crate::nn::{DropoutMode, Model, Role};
 use crate::prediction::{Age, Prediction, Voice, Warning, Window};
 
 /// Seconds between frames, and of a full window.
@@ -24,11 +24,7 @@ pub struct Networks {
     emotions: usize,
     age: AgeScale,
     extractor: UtteranceExtractor,
-    emotion_windows: Arc<Plan>,
-    emotion_features: Arc<Plan>,
-    merge: Arc<Plan>,
-    gender: Arc<Plan>,
-    ages: Arc<Plan>,
+    plans: Plans,
 }
 
 impl Networks {
@@ -41,11 +37,7 @@ impl Networks {
             emotions: model.info().emotions.len(),
             age,
             extractor: UtteranceExtractor::new(),
-            emotion_windows: planned(model, Role::EmotionWindows)?,
-            emotion_features: planned(model, Role::EmotionFeatures)?,
-            merge: planned(model, Role::Merge)?,
-            gender: planned(model, Role::Gender)?,
-            ages: planned(model, Role::Age)?,
+            plans: Plans::new(model)?,
         })
     }
 
@@ -53,11 +45,7 @@ impl Networks {
     pub fn worker(&self) -> Worker<'_> {
         Worker {
             networks: self,
-            emotion_windows: Session::new(&self.emotion_windows),
-            emotion_features: Session::new(&self.emotion_features),
-            merge: Session::new(&self.merge),
-            gender: Session::new(&self.gender),
-            ages: Session::new(&self.ages),
+            sessions: self.plans.sessions(),
         }
     }
 }
@@ -66,11 +54,7 @@ impl Networks {
 #[derive(Debug)]
 pub struct Worker<'r> {
     networks: &'r Networks,
-    emotion_windows: Session,
-    emotion_features: Session,
-    merge: Session,
-    gender: Session,
-    ages: Session,
+    sessions: Sessions,
 }
 
 /// The recording at 16 kHz as this front end takes it.
@@ -110,37 +94,45 @@ impl Worker<'_> {
         let off = DropoutMode::Off;
         let windows = utterance.windows();
         let emotions = self.networks.emotions;
-        self.emotion_windows
+        self.sessions
+            .emotion_windows
             .run(&[windows.data()], windows.starts().len(), &off)?;
-        let logits = column_means(self.emotion_windows.output(0), emotions);
+        let logits = column_means(self.sessions.emotion_windows.output(0), emotions);
         check_finite(Role::EmotionWindows, &logits, name)?;
         let stats = [&*utterance.stats];
-        self.emotion_features.run(&stats, 1, dropout)?;
-        let draws = self.emotion_features.rows();
+        self.sessions.emotion_features.run(&stats, 1, dropout)?;
+        let draws = self.sessions.emotion_features.rows();
         let repeated = logits.repeat(draws);
-        self.merge
-            .run(&[&repeated, self.emotion_features.output(0)], draws, &off)?;
-        check_finite(Role::Merge, self.merge.output(0), name)?;
-        self.gender.run(&stats, 1, &off)?;
-        check_finite(Role::Gender, self.gender.output(0), name)?;
-        self.ages.run(&stats, 1, &off)?;
-        check_finite(Role::Age, self.ages.output(0), name)?;
+        self.sessions.merge.run(
+            &[&repeated, self.sessions.emotion_features.output(0)],
+            draws,
+            &off,
+        )?;
+        check_finite(Role::Merge, self.sessions.merge.output(0), name)?;
+        self.sessions.gender.run(&stats, 1, &off)?;
+        check_finite(Role::Gender, self.sessions.gender.output(0), name)?;
+        self.sessions.age.run(&stats, 1, &off)?;
+        check_finite(Role::Age, self.sessions.age.output(0), name)?;
 
         let scale = &self.networks.age;
         let age = Age {
-            years: f64::from(self.ages.output(0)[0]) * scale.deviation + scale.mean,
+            years: f64::from(self.sessions.age.output(0)[0]) * scale.deviation + scale.mean,
             spread: None,
             error: scale.error,
         };
         let voice = voice(recording, &utterance);
         Ok(Prediction {
-            emotions: super::statistics::estimates(self.merge.output(0), emotions),
+            emotions: super::statistics::estimates(self.sessions.merge.output(0), emotions),
             warnings: Warning::general(recording, voice.voiced, &age, scale),
             age,
-            gender: row(self.gender.output(0), 0, self.gender.output(0).len()),
+            gender: row(
+                self.sessions.gender.output(0),
+                0,
+                self.sessions.gender.output(0).len(),
+            ),
             windows: self.timeline(recording, &utterance, &windows),
             voice,
-            dropout: match self.networks.emotion_features.is_stochastic() {
+            dropout: match self.networks.plans.emotion_features.is_stochastic() {
                 true => dropout.clone(),
                 false => off,
             },
@@ -162,10 +154,10 @@ impl Worker<'_> {
         starts
             .map(|(i, &start)| Window {
                 time: time(start)..time(start + windows.real_frames(i)),
-                emotions: softmax(&row(self.emotion_windows.output(0), i, emotions)),
+                emotions: softmax(&row(self.sessions.emotion_windows.output(0), i, emotions)),
                 age: None,
                 gender: Vec::new(),
-                attention: attention::of_window(&self.emotion_windows, i, WINDOW_SECONDS),
+                attention: attention::of_window(&self.sessions.emotion_windows, i, WINDOW_SECONDS),
             })
             .collect()
     }
