@@ -230,12 +230,12 @@ pub fn load(path: &Path) -> Result<Model, BundleError> {
     from_bytes(&data, &file)
 }
 
-/// Checks the bytes of a bundle; `file` is what messages call it.
+/// Checks the bytes of a bundle; `name` is what messages call it.
 ///
 /// # Errors
 /// Names the file and what is wrong with it.
-pub fn from_bytes(bytes: &[u8], file: &str) -> Result<Model, BundleError> {
-    let file = || file.to_owned();
+pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Model, BundleError> {
+    let file = || name.to_owned();
     let not_a_bundle = |problem: String| BundleError::NotABundle {
         file: file(),
         problem,
@@ -270,95 +270,24 @@ pub fn from_bytes(bytes: &[u8], file: &str) -> Result<Model, BundleError> {
     }
     let document: Document =
         serde_json::from_str(json).map_err(|e| damaged(format!("metadata: {e}")))?;
-    let tensor = |key: &str| -> Result<(Vec<usize>, Vec<f32>), BundleError> {
-        let view = tensors
-            .tensor(key)
-            .map_err(|_| damaged(format!("tensor {key} is missing")))?;
-        if view.dtype() != Dtype::F32 {
-            return Err(damaged(format!(
-                "tensor {key} is {:?}, not F32",
-                view.dtype()
-            )));
-        }
-        let data: Vec<f32> = view
-            .data()
-            .chunks_exact(4)
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect();
-        Ok((view.shape().to_vec(), data))
-    };
     if document.networks.len() > Role::SPEECH.len() {
         return Err(BundleError::Inconsistent {
             file: file(),
             problem: format!("it lists {} networks", document.networks.len()),
         });
     }
-    let mut used = 0;
-    let mut networks = Vec::with_capacity(document.networks.len());
-    for (n, record) in document.networks.into_iter().enumerate() {
-        let mut weights = Vec::with_capacity(record.weights.len().min(4096));
-        for (w, name) in record.weights.into_iter().enumerate() {
-            let (shape, data) = tensor(&weight_key(n, w))?;
-            if data.iter().any(|x| !x.is_finite()) {
-                return Err(damaged(format!(
-                    "weight {name} holds a number that is not finite"
-                )));
-            }
-            weights.push(Weight { name, shape, data });
-        }
-        let graph = Graph {
-            name: record.name,
-            inputs: record.inputs,
-            nodes: record.nodes,
-            outputs: record.outputs,
-            weights,
-        };
-        let graph_error = |source| BundleError::Graph {
-            file: file(),
-            source,
-        };
-        graph.validate().map_err(graph_error)?;
-        used += graph.weights.len();
-        let read_side = |side: &str, count: usize| -> Result<Vec<Vec<f32>>, BundleError> {
-            (0..count)
-                .map(|i| tensor(&test_key(n, side, i)).map(|(_, data)| data))
-                .collect()
-        };
-        let self_test = match record.self_test {
-            None => None,
-            Some(test) => Some(SelfTest {
-                inputs: read_side("in", graph.inputs.len())?,
-                outputs: read_side("out", graph.outputs.len())?,
-                input_shapes: test.input_shapes,
-            }),
-        };
-        if let Some(test) = &self_test {
-            used += test.inputs.len() + test.outputs.len();
-        }
-        let shapes = match (&self_test, graph.fixed_input_shapes()) {
-            (_, Some(shapes)) => Some(shapes),
-            (Some(test), None) => Some(test.input_shapes.clone()),
-            (None, None) => None,
-        };
-        if let Some(shapes) = shapes {
-            let total: u64 = cost::flops(&graph, &shapes)
-                .map_err(graph_error)?
-                .iter()
-                .fold(0, |a, &b| a.saturating_add(b));
-            if total > MAX_FLOPS {
-                return Err(BundleError::Inconsistent {
-                    file: file(),
-                    problem: format!("network {} needs {total} operations per row", graph.name),
-                });
-            }
-        }
-        networks.push(Network {
-            role: record.role,
-            graph,
-            provenance: record.provenance,
-            self_test,
-        });
-    }
+    let mut reader = Reader {
+        file: name,
+        tensors,
+        used: 0,
+    };
+    let networks = document
+        .networks
+        .into_iter()
+        .enumerate()
+        .map(|(n, record)| reader.network(n, record))
+        .collect::<Result<Vec<Network>, BundleError>>()?;
+    let Reader { tensors, used, .. } = reader;
     if used != tensors.len() {
         return Err(damaged(format!(
             "it holds {} tensors, its networks use {used}",
@@ -375,4 +304,112 @@ pub fn from_bytes(bytes: &[u8], file: &str) -> Result<Model, BundleError> {
             file: file(),
             problem: e.to_string(),
         })
+}
+
+/// The tensors of a bundle and how many of them its networks have used.
+struct Reader<'a> {
+    file: &'a str,
+    tensors: SafeTensors<'a>,
+    used: usize,
+}
+
+impl Reader<'_> {
+    fn damaged(&self, problem: String) -> BundleError {
+        BundleError::Damaged {
+            file: self.file.into(),
+            problem,
+        }
+    }
+
+    fn graph_error(&self, source: GraphError) -> BundleError {
+        BundleError::Graph {
+            file: self.file.into(),
+            source,
+        }
+    }
+
+    /// Shape and numbers of a tensor.
+    fn tensor(&mut self, key: &str) -> Result<(Vec<usize>, Vec<f32>), BundleError> {
+        let view = self
+            .tensors
+            .tensor(key)
+            .map_err(|_| self.damaged(format!("tensor {key} is missing")))?;
+        if view.dtype() != Dtype::F32 {
+            return Err(self.damaged(format!("tensor {key} is {:?}, not F32", view.dtype())));
+        }
+        let data = view
+            .data()
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
+        let shape = view.shape().to_vec();
+        self.used += 1;
+        Ok((shape, data))
+    }
+
+    /// Network number `n`, checked by itself.
+    fn network(&mut self, n: usize, record: NetworkRecord) -> Result<Network, BundleError> {
+        let mut weights = Vec::with_capacity(record.weights.len().min(4096));
+        for (w, name) in record.weights.into_iter().enumerate() {
+            let (shape, data) = self.tensor(&weight_key(n, w))?;
+            if data.iter().any(|x| !x.is_finite()) {
+                return Err(
+                    self.damaged(format!("weight {name} holds a number that is not finite"))
+                );
+            }
+            weights.push(Weight { name, shape, data });
+        }
+        let graph = Graph {
+            name: record.name,
+            inputs: record.inputs,
+            nodes: record.nodes,
+            outputs: record.outputs,
+            weights,
+        };
+        graph.validate().map_err(|e| self.graph_error(e))?;
+        let self_test = match record.self_test {
+            None => None,
+            Some(test) => Some(SelfTest {
+                inputs: self.test_side(n, "in", graph.inputs.len())?,
+                outputs: self.test_side(n, "out", graph.outputs.len())?,
+                input_shapes: test.input_shapes,
+            }),
+        };
+        let tested = self_test.as_ref().map(|test| test.input_shapes.clone());
+        if let Some(shapes) = graph.fixed_input_shapes().or(tested) {
+            self.check_cost(&graph, &shapes)?;
+        }
+        Ok(Network {
+            role: record.role,
+            graph,
+            provenance: record.provenance,
+            self_test,
+        })
+    }
+
+    fn test_side(
+        &mut self,
+        n: usize,
+        side: &str,
+        count: usize,
+    ) -> Result<Vec<Vec<f32>>, BundleError> {
+        (0..count)
+            .map(|i| self.tensor(&test_key(n, side, i)).map(|(_, data)| data))
+            .collect()
+    }
+
+    /// Fails if the network needs more than [`MAX_FLOPS`].
+    fn check_cost(&self, graph: &Graph, shapes: &[Vec<usize>]) -> Result<(), BundleError> {
+        let total = cost::flops(graph, shapes)
+            .map_err(|e| self.graph_error(e))?
+            .iter()
+            .fold(0u64, |a, &b| a.saturating_add(b));
+        if total <= MAX_FLOPS {
+            return Ok(());
+        }
+        Err(BundleError::Inconsistent {
+            file: self.file.into(),
+            problem: format!("network {} needs {total} operations per row", graph.name),
+        })
+    }
 }
