@@ -9,10 +9,14 @@ mod models;
 
 use std::path::Path;
 
+use maeum::nn::Model;
 use maeum::nn::bundle::{self, BundleError};
+use maeum::nn::model::BundleInfo;
 use serde_json::json;
 
-use self::models::{SINGLE, SPEECH, assert_sound, edited, join, load, single, speech, tampered};
+use self::models::{
+    SINGLE, SPEECH, assert_sound, edited, join, load, single, speech, split, tampered,
+};
 
 #[test]
 fn what_is_stored_comes_back() {
@@ -96,6 +100,55 @@ fn another_format_says_so() {
             .to_string()
             .contains("Convert the original files again")
     );
+}
+
+/// [`single`] with a first weight of numbers from a binary16 pattern each.
+fn halves() -> (Vec<u8>, Vec<f32>) {
+    let mut network = single().networks()[0].clone();
+    let weight = &mut network.graph.weights[0];
+    for (i, x) in weight.data.iter_mut().enumerate() {
+        *x = (i as f32 - 20.0) / 64.0;
+    }
+    // The smallest number, and a zero whose sign must survive.
+    weight.data[0] = 2f32.powi(-24);
+    weight.data[1] = -0.0;
+    let numbers = weight.data.clone();
+    network.self_test = None;
+    let model = Model::new(vec![network], BundleInfo::network("halves")).unwrap();
+    (bundle::to_bytes(&model), numbers)
+}
+
+#[test]
+fn numbers_that_sixteen_bits_hold_take_sixteen() {
+    let (bytes, numbers) = halves();
+    let (header, _) = split(&bytes);
+    assert_eq!(header["0.weight.0"]["dtype"], "F16");
+    assert_eq!(header["0.weight.1"]["dtype"], "F32");
+    let model = load(&bytes).unwrap();
+    let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    let weights = &model.networks()[0].graph.weights;
+    assert_eq!(bits(&weights[0].data), bits(&numbers));
+    assert_eq!(bundle::to_bytes(&model), bytes);
+}
+
+#[test]
+fn halves_are_checked_like_other_numbers() {
+    let (bytes, _) = halves();
+    let (header, data) = split(&bytes);
+    let at = header["0.weight.0"]["data_offsets"][0].as_u64().unwrap() as usize;
+    for half in [0x7c00u16, 0xfc00, 0x7e00] {
+        let mut data = data.clone();
+        data[at..at + 2].copy_from_slice(&half.to_le_bytes());
+        let text = load(&join(&header, &data)).unwrap_err().to_string();
+        assert!(text.contains("not finite"), "{text}");
+    }
+    for other in ["BF16", "I16", "U16"] {
+        let mut header = header.clone();
+        header["0.weight.0"]["dtype"] = json!(other);
+        let text = load(&join(&header, &data)).unwrap_err().to_string();
+        let part = format!("0.weight.0 is {other}, neither F32 nor F16");
+        assert!(text.contains(&part), "{text}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The bundle file: one or more networks with all that is needed to use them, as `.safetensors`.
 //!
-//! The tensors are the weights (and each network's self-test pair), all `F32`. The metadata entry
-//! [`METADATA_KEY`] is a JSON document: for each network its role, graph and provenance, and for
+//! The tensors are the weights (and each network's self-test pair): `F16` where that holds every
+//! number of the tensor exactly, else `F32`. The metadata entry [`METADATA_KEY`] is a JSON document: for each network its role, graph and provenance, and for
 //! the whole bundle its labels and pre-processing. Loading checks everything before it is used:
 //! a file that loads holds only finite weights and consistent graphs of bounded size.
 
@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::cost;
 use super::graph::{Graph, GraphError, Input, Node, Output, Weight};
+use super::half;
 use super::model::{BundleInfo, Model, Network, Provenance, Role};
 use super::self_test::SelfTest;
 
@@ -68,7 +69,8 @@ pub enum BundleError {
         /// What it is instead, or what it lacks.
         problem: String,
     },
-    /// The metadata cannot be read, or tensors are missing, superfluous, not `F32` or not finite.
+    /// The metadata cannot be read, or tensors are missing, superfluous, of another type than
+    /// `F32` and `F16`, or not finite.
     #[error("the bundle {file} is damaged: {problem}. Convert the original files again")]
     Damaged {
         /// What the caller calls the file, its path with [`load`].
@@ -140,23 +142,37 @@ fn test_key(network: usize, side: &str, index: usize) -> String {
     format!("{network}.self_test.{side}.{index}")
 }
 
+/// The type and the bytes of the smallest tensor that holds exactly these numbers.
+fn encode(data: &[f32]) -> (Dtype, Vec<u8>) {
+    let halves: Option<Vec<[u8; 2]>> = data
+        .iter()
+        .map(|&x| half::narrow(x).map(u16::to_le_bytes))
+        .collect();
+    match halves {
+        Some(halves) => (Dtype::F16, halves.into_flattened()),
+        None => {
+            let bytes = data.iter().flat_map(|x| x.to_le_bytes()).collect();
+            (Dtype::F32, bytes)
+        }
+    }
+}
+
 /// The bytes of the bundle file for `model`. The same model gives the same bytes.
 pub fn to_bytes(model: &Model) -> Vec<u8> {
-    let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
-    let bytes = |data: &[f32]| data.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let mut tensors: BTreeMap<String, (Vec<usize>, (Dtype, Vec<u8>))> = BTreeMap::new();
     let mut networks = Vec::new();
     for (n, network) in model.networks().iter().enumerate() {
         let graph = &network.graph;
         for (w, weight) in graph.weights.iter().enumerate() {
             tensors.insert(
                 weight_key(n, w),
-                (weight.shape.clone(), bytes(&weight.data)),
+                (weight.shape.clone(), encode(&weight.data)),
             );
         }
         if let Some(test) = &network.self_test {
             for (side, arrays) in [("in", &test.inputs), ("out", &test.outputs)] {
                 for (i, data) in arrays.iter().enumerate() {
-                    tensors.insert(test_key(n, side, i), (vec![data.len()], bytes(data)));
+                    tensors.insert(test_key(n, side, i), (vec![data.len()], encode(data)));
                 }
             }
         }
@@ -179,8 +195,8 @@ pub fn to_bytes(model: &Model) -> Vec<u8> {
         networks,
     };
     let json = serde_json::to_string(&document).expect("the document has only string keys");
-    let views = tensors.iter().map(|(name, (shape, data))| {
-        let view = TensorView::new(Dtype::F32, shape.clone(), data);
+    let views = tensors.iter().map(|(name, (shape, (dtype, data)))| {
+        let view = TensorView::new(*dtype, shape.clone(), data);
         (name.clone(), view.expect("sizes match"))
     });
     let metadata = HashMap::from([(METADATA_KEY.to_owned(), json)]);
@@ -334,14 +350,21 @@ impl Reader<'_> {
             .tensors
             .tensor(key)
             .map_err(|_| self.damaged(format!("tensor {key} is missing")))?;
-        if view.dtype() != Dtype::F32 {
-            return Err(self.damaged(format!("tensor {key} is {:?}, not F32", view.dtype())));
-        }
-        let data = view
-            .data()
-            .chunks_exact(4)
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect();
+        let bytes = view.data();
+        let data = match view.dtype() {
+            Dtype::F32 => {
+                let (numbers, _) = bytes.as_chunks();
+                numbers.iter().map(|&b| f32::from_le_bytes(b)).collect()
+            }
+            Dtype::F16 => {
+                let (numbers, _) = bytes.as_chunks();
+                let halves = numbers.iter().map(|&b| u16::from_le_bytes(b));
+                halves.map(half::widen).collect()
+            }
+            other => {
+                return Err(self.damaged(format!("tensor {key} is {other:?}, neither F32 nor F16")));
+            }
+        };
         let shape = view.shape().to_vec();
         self.used += 1;
         Ok((shape, data))

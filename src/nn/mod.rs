@@ -13,6 +13,7 @@ pub mod cost;
 mod cpu;
 pub mod dropout;
 pub mod graph;
+pub(crate) mod half;
 pub mod inspect;
 pub mod layer;
 mod limits;

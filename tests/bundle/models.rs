@@ -228,9 +228,10 @@ pub fn edited(bytes: &[u8], edit: impl FnOnce(&mut Value)) -> Vec<u8> {
     join(&header, &data)
 }
 
-/// The bundle with `number` at place `index` of a tensor.
+/// The bundle with `number` at place `index` of an `F32` tensor.
 pub fn tampered(bytes: &[u8], tensor: &str, index: usize, number: f32) -> Vec<u8> {
     let (header, mut data) = split(bytes);
+    assert_eq!(header[tensor]["dtype"], "F32");
     let start = header[tensor]["data_offsets"][0].as_u64().unwrap() as usize + 4 * index;
     data[start..start + 4].copy_from_slice(&number.to_le_bytes());
     join(&header, &data)

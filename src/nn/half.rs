@@ -1,0 +1,91 @@
+//! IEEE 754 binary16 numbers as bundles store them: half of the bytes for weights that lose
+//! nothing by it.
+
+/// Fraction bits of `f32` that binary16 lacks.
+const CUT: u32 = 23 - 10;
+/// What lies between the exponent biases of `f32` (127) and binary16 (15).
+const BIAS: u32 = 127 - 15;
+/// The unit in the last place of binary16's subnormal numbers, 2^-24.
+const SUBNORMAL: f32 = 1.0 / (1 << 24) as f32;
+
+/// The number that `half` stands for; every binary16 number is an `f32` number.
+pub fn widen(half: u16) -> f32 {
+    let half = u32::from(half);
+    let (sign, exponent, fraction) = (half >> 15 << 31, half >> 10 & 31, half & 1023);
+    let magnitude = match exponent {
+        0 => (fraction as f32 * SUBNORMAL).to_bits(),
+        31 => 255 << 23 | fraction << CUT,
+        _ => (exponent + BIAS) << 23 | fraction << CUT,
+    };
+    f32::from_bits(sign | magnitude)
+}
+
+/// The finite binary16 number that is exactly `x`, with its sign also at zero.
+pub fn narrow(x: f32) -> Option<u16> {
+    let bits = x.to_bits();
+    let exponent = bits >> 23 & 255;
+    let magnitude = if exponent > BIAS {
+        ((bits & 0x7fff_ffff) - (BIAS << 23)) >> CUT
+    } else {
+        (x.abs() / SUBNORMAL) as u32
+    };
+    // Too large a magnitude reaches the exponent of infinity or does not fit.
+    let half = u16::try_from(magnitude).ok()? | u16::from(x.is_sign_negative()) << 15;
+    (x.is_finite() && widen(half).to_bits() == bits).then_some(half)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_half_comes_back() {
+        for half in 0..=u16::MAX {
+            let x = widen(half);
+            let finite = half >> 10 & 31 != 31;
+            assert_eq!(x.is_finite(), finite, "{half:#x}");
+            assert_eq!(narrow(x), finite.then_some(half), "{half:#x}");
+        }
+    }
+
+    #[test]
+    fn values_are_those_of_the_standard() {
+        for (half, x) in [
+            (0x0000, 0.0),
+            (0x0001, 2f32.powi(-24)),
+            (0x03ff, 1023.0 * 2f32.powi(-24)),
+            (0x0400, 2f32.powi(-14)),
+            (0x3555, 0.333_251_953_125),
+            (0x3c00, 1.0),
+            (0xc000, -2.0),
+            (0x7bff, 65504.0),
+            (0x7c00, f32::INFINITY),
+            (0xfc00, f32::NEG_INFINITY),
+        ] {
+            assert_eq!(widen(half), x, "{half:#x}");
+        }
+        assert_eq!(widen(0x8000).to_bits(), (-0.0f32).to_bits());
+        assert!(widen(0x7e00).is_nan());
+    }
+
+    #[test]
+    fn other_numbers_have_no_half() {
+        for x in [
+            0.1,
+            1.0 + 2f32.powi(-11),
+            65504.0 + 16.0,
+            65536.0,
+            1e38,
+            2f32.powi(-25),
+            1.5 * 2f32.powi(-24),
+            2f32.powi(-14) + 2f32.powi(-25),
+            f32::MIN_POSITIVE,
+            f32::from_bits(1),
+            f32::INFINITY,
+            f32::NAN,
+        ] {
+            assert_eq!(narrow(x), None, "{x}");
+            assert_eq!(narrow(-x), None, "-{x}");
+        }
+    }
+}
