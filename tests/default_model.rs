@@ -122,7 +122,7 @@ fn infer_needs_nothing_but_a_recording() {
     }
     assert!(!table.contains("random draws"), "{table}");
     let json: serde_json::Value = serde_json::from_str(&run(&["--format", "jsonl"])).unwrap();
-    assert_eq!(json["model"]["name"], "maeum default 1");
+    assert_eq!(json["model"]["name"], "maeum default 2");
     assert_eq!(json["dropout"]["mode"], "off");
     assert_eq!(json["age"]["spread"], serde_json::Value::Null);
     assert_eq!(json["timeline"][0]["age"], serde_json::Value::Null);

@@ -6,6 +6,8 @@ writes OUT_DIR/VIEW/<path>.wav (16-bit, 16 kHz, peak 0.9) for every recording ou
 A view is `clean` (the recording itself) or `room<k>`: speed 0.9 to 1.1, an equaliser of six random gains
 within 6 dB, then a room (decaying noise, 0.15 to 0.5 s) with probability 0.35 and coloured noise at 10 to
 35 dB with probability 0.7, everything drawn from a generator seeded by the view and the recording's path.
+
+`vary` changes the windows that the window network trains on, as they are drawn.
 """
 
 import csv
@@ -17,7 +19,16 @@ import numpy as np
 import soundfile
 from scipy import signal
 
+import features
+
 RATE = 16000
+# Share of the windows that are warped, and each mask's share.
+VARIED = 0.5
+# Largest |ln| of a warp's factor.
+WARP = 0.12
+# Shortest and longest mask, in bands and in frames.
+MASKED_BANDS, MASKED_FRAMES = (1, 8), (5, 35)
+CENTRES = features.mel_to_hz(np.linspace(0, features.hz_to_mel(RATE / 2), features.BANDS + 2))[1:-1]
 
 
 def recordings(corpora, splits=("train", "valid")):
@@ -47,6 +58,30 @@ def degrade(x, view, path):
         noise = np.fft.irfft(noise / np.maximum(np.arange(len(noise)), 1) ** colour, n)
         snr = rng.uniform(10, 35)
         x = x + noise * np.sqrt((x**2).mean() / (noise**2).mean()) * 10 ** (-snr / 20)
+    return x
+
+
+def vary(x, rng):
+    """A window (200, 44) as a vocal tract of another length would give it (the bands' centre frequencies and F0
+    divided by one factor; Jaitly and Hinton 2013), with bands and frames hidden (Park et al. 2019)."""
+    x, bands = x.copy(), features.BANDS
+    if rng.random() < VARIED:
+        factor = np.exp(rng.uniform(-WARP, WARP))
+        at = np.interp(CENTRES * factor, CENTRES, np.arange(bands))
+        low = np.minimum(at.astype(int), bands - 2)
+        part = (at - low).astype("f4")
+        x[:, :bands] = x[:, low] * (1 - part) + x[:, low + 1] * part
+        x[x[:, bands + 2] > 0, bands] -= np.float32(np.log2(factor))
+    mean = x[:, :bands].mean()
+    if rng.random() < VARIED:
+        n = rng.integers(MASKED_BANDS[0], MASKED_BANDS[1] + 1)
+        start = rng.integers(0, bands + 1 - n)
+        x[:, start : start + n] = mean
+    if rng.random() < VARIED:
+        n = rng.integers(MASKED_FRAMES[0], MASKED_FRAMES[1] + 1)
+        start = rng.integers(0, len(x) - n)
+        x[start : start + n, :bands] = mean
+        x[start : start + n, bands:] = 0
     return x
 
 

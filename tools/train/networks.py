@@ -73,6 +73,13 @@ def predict_windows(model, frames):
     return np.stack([p[e - len(c) : e].mean(0) for c, e in zip(cut, end)])
 
 
+def round_kernels(model):
+    """Rounds the kernels to binary16 numbers, which a bundle stores in half of the bytes. Biases and the statistics
+    of normalisations stay as they are."""
+    model.set_weights([w.astype("f2").astype("f4") if w.ndim > 1 else w for w in model.get_weights()])
+    return model
+
+
 def finish(model, kernel, bias, activation, name):
     """The averaged logits through a fixed dense layer: temperature, or years."""
     tf, keras, L = keras_modules()

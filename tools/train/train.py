@@ -26,7 +26,7 @@ from scipy.optimize import minimize
 
 import augment
 import features
-from networks import average_windows, finish, keras_modules, predict_windows, stats_trunk, window_model
+from networks import average_windows, finish, keras_modules, predict_windows, round_kernels, stats_trunk, window_model
 
 EMOTIONS = ["anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"]
 FREE = ("EmoDB", "speechocean762")
@@ -166,6 +166,16 @@ def emotion_weights(data, mask):
     return w / w[mask].mean()
 
 
+def gender_weights(data, mask):
+    """Every corpus and gender weighs the same."""
+    w = np.zeros(len(data))
+    for c in np.unique(data.corpus[mask]):
+        for g in (0, 1):
+            k = mask & (data.corpus == c) & (data.gender == g)
+            w[k] = 1 / max(k.sum(), 1)
+    return w / w[mask].mean()
+
+
 def corpus_weights(data, mask):
     w = np.zeros(len(data))
     for c in np.unique(data.corpus[mask]):
@@ -224,10 +234,11 @@ def fit_windows(frames, target, mask, weight, loss, cfg, seed):
                 view = VIEWS[rng.integers(1, len(VIEWS))] if rng.random() < DEGRADED else VIEWS[0]
                 f = frames[view][r]
                 if len(f) < features.WINDOW:
-                    x.append(features.windows(f)[0])
+                    f = features.windows(f)[0]
                 else:
                     s = rng.integers(0, len(f) - features.WINDOW + 1)
-                    x.append(f[s : s + features.WINDOW])
+                    f = f[s : s + features.WINDOW]
+                x.append(augment.vary(f, rng))
             step(np.stack(x), target[chosen], weight[chosen].astype("f4"))
     return model
 
@@ -299,7 +310,7 @@ class Trainer:
         return fit_windows(self.frames, self.one_hot, mask, w, categorical(WINDOWS["smoothing"]), WINDOWS, seed)
 
     def gender(self, mask, seed):
-        w = corpus_weights(self.data, mask)
+        w = gender_weights(self.data, mask)
         return fit_stats(self.stats, self.data.gender[:, None], mask, w, 1, binary(GENDER["smoothing"]), GENDER, seed)
 
     def age(self, mask, seed):
@@ -307,7 +318,7 @@ class Trainer:
 
     def masks(self):
         d = self.data
-        return dict(emotion=d.emotion >= 0, gender=(d.gender >= 0) & d.free & ~d.child, age=~np.isnan(d.age) & d.free)
+        return dict(emotion=d.emotion >= 0, gender=(d.gender >= 0) & ~d.child, age=~np.isnan(d.age) & d.free)
 
 
 TRAINER = None
@@ -347,7 +358,7 @@ def _network(job):
         return part, k, net.get_weights(), 0, time.time() - start
     if last:
         net = finish(net, *last)
-    net.save(file, include_optimizer=False)
+    round_kernels(net).save(file, include_optimizer=False)
     return part, k, None, net.count_params(), time.time() - start
 
 
@@ -413,7 +424,7 @@ def final(pool, numbers, out):
             windows[k] = weights
         say(f"{part} {k}: {seconds:.0f} s" + (f", {n} parameters" if n else ""))
     tf, keras, L = keras_modules()
-    both = average_windows(WINDOWS, len(EMOTIONS), windows)
+    both = round_kernels(average_windows(WINDOWS, len(EMOTIONS), windows))
     both.save(out / "emotion_windows.h5", include_optimizer=False)
     say(f"emotion_windows: {both.count_params()} parameters")
     inputs = [L.Input((len(EMOTIONS),), name="windows"), L.Input((len(EMOTIONS),), name="features")]
@@ -423,7 +434,7 @@ def final(pool, numbers, out):
     dense.set_weights([np.concatenate([w * eye for w in numbers["merge"]]), np.zeros(len(EMOTIONS))])
     merge.save(out / "merge.h5", include_optimizer=False)
     total += both.count_params() + merge.count_params()
-    say(f"all: {total} parameters, {4 * total / 1e6:.2f} MB")
+    say(f"all: {total} parameters")
 
 
 def main():
