@@ -26,6 +26,7 @@ from scipy.optimize import minimize
 
 import augment
 import features
+from measures import calibration_error, fit_merge, softmax, uar
 from networks import average_windows, finish, keras_modules, predict_windows, round_kernels, stats_trunk, window_model
 
 EMOTIONS = ["anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"]
@@ -246,21 +247,6 @@ def fit_windows(frames, target, mask, weight, loss, cfg, seed):
 # ---- measures ---------------------------------------------------------------------------------------
 
 
-def softmax(z):
-    z = np.exp(z - z.max(1, keepdims=True))
-    return z / z.sum(1, keepdims=True)
-
-
-def uar(truth, guess):
-    return float(np.mean([(guess[truth == c] == c).mean() for c in np.unique(truth)]))
-
-
-def calibration_error(p, truth, bins=15):
-    top, hit = p.max(1), p.argmax(1) == truth
-    b = np.minimum((top * bins).astype(int), bins - 1)
-    return float(sum((b == k).mean() * abs(top[b == k].mean() - hit[b == k].mean()) for k in np.unique(b)))
-
-
 def emotion_report(data, p, name):
     m = data.emotion >= 0
     out = {"pooled": uar(data.emotion[m], p[m].argmax(1)), "ece": calibration_error(p[m], data.emotion[m])}
@@ -269,15 +255,6 @@ def emotion_report(data, p, name):
         out[c] = uar(data.emotion[k], p[k].argmax(1))
     say(name, json.dumps({k: round(v, 3) for k, v in out.items()}))
     return out
-
-
-def fit_merge(a, b, truth):
-    """The two weights of softmax(wa*a + wb*b) of least cross-entropy."""
-
-    def cost(w):
-        return -np.log(softmax(w[0] * a + w[1] * b)[np.arange(len(truth)), truth] + 1e-12).mean()
-
-    return minimize(cost, [0.5, 0.5], method="Nelder-Mead").x
 
 
 # ---- the whole --------------------------------------------------------------------------------------
@@ -349,10 +326,16 @@ def _fold(job):
     return part, f, k, z, time.time() - start
 
 
+def forget_names():
+    """Layers are named by counting; files must not depend on what a process built before."""
+    keras_modules()[1].backend.clear_session()
+
+
 def _network(job):
     """One final network: saved, or its weights where it is a member of an average."""
     part, k, file, *last = job
     start, t = time.time(), TRAINER
+    forget_names()
     net = getattr(t, part)(t.masks()[part.split("_")[0]], SEED + MEMBER * k)
     if file is None:
         return part, k, net.get_weights(), 0, time.time() - start
@@ -423,6 +406,7 @@ def final(pool, numbers, out):
         if weights is not None:
             windows[k] = weights
         say(f"{part} {k}: {seconds:.0f} s" + (f", {n} parameters" if n else ""))
+    forget_names()
     tf, keras, L = keras_modules()
     both = round_kernels(average_windows(WINDOWS, len(EMOTIONS), windows))
     both.save(out / "emotion_windows.h5", include_optimizer=False)
