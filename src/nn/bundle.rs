@@ -142,37 +142,37 @@ fn test_key(network: usize, side: &str, index: usize) -> String {
     format!("{network}.self_test.{side}.{index}")
 }
 
-/// The type and the bytes of the smallest tensor that holds exactly these numbers.
-fn encode(data: &[f32]) -> (Dtype, Vec<u8>) {
+/// A tensor of the file: its shape, the type of its numbers and their bytes.
+type Stored = (Vec<usize>, Dtype, Vec<u8>);
+
+/// The smallest tensor that holds exactly these numbers.
+fn encode(shape: &[usize], data: &[f32]) -> Stored {
     let halves: Option<Vec<[u8; 2]>> = data
         .iter()
         .map(|&x| half::narrow(x).map(u16::to_le_bytes))
         .collect();
     match halves {
-        Some(halves) => (Dtype::F16, halves.into_flattened()),
+        Some(halves) => (shape.to_vec(), Dtype::F16, halves.into_flattened()),
         None => {
             let bytes = data.iter().flat_map(|x| x.to_le_bytes()).collect();
-            (Dtype::F32, bytes)
+            (shape.to_vec(), Dtype::F32, bytes)
         }
     }
 }
 
 /// The bytes of the bundle file for `model`. The same model gives the same bytes.
 pub fn to_bytes(model: &Model) -> Vec<u8> {
-    let mut tensors: BTreeMap<String, (Vec<usize>, (Dtype, Vec<u8>))> = BTreeMap::new();
+    let mut tensors: BTreeMap<String, Stored> = BTreeMap::new();
     let mut networks = Vec::new();
     for (n, network) in model.networks().iter().enumerate() {
         let graph = &network.graph;
         for (w, weight) in graph.weights.iter().enumerate() {
-            tensors.insert(
-                weight_key(n, w),
-                (weight.shape.clone(), encode(&weight.data)),
-            );
+            tensors.insert(weight_key(n, w), encode(&weight.shape, &weight.data));
         }
         if let Some(test) = &network.self_test {
             for (side, arrays) in [("in", &test.inputs), ("out", &test.outputs)] {
                 for (i, data) in arrays.iter().enumerate() {
-                    tensors.insert(test_key(n, side, i), (vec![data.len()], encode(data)));
+                    tensors.insert(test_key(n, side, i), encode(&[data.len()], data));
                 }
             }
         }
@@ -195,7 +195,7 @@ pub fn to_bytes(model: &Model) -> Vec<u8> {
         networks,
     };
     let json = serde_json::to_string(&document).expect("the document has only string keys");
-    let views = tensors.iter().map(|(name, (shape, (dtype, data)))| {
+    let views = tensors.iter().map(|(name, (shape, dtype, data))| {
         let view = TensorView::new(*dtype, shape.clone(), data);
         (name.clone(), view.expect("sizes match"))
     });
