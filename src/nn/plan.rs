@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::cpu::Isa;
-use super::cpu::conv::ConvPlan;
+use super::cpu::conv::{ConvPlan, Finish};
 use super::cpu::elementwise::Broadcast;
 use super::cpu::gemm::Packed;
 use super::cpu::layout::UpsamplePlan;
@@ -13,6 +13,7 @@ use super::graph::{Graph, GraphError};
 use super::layer::{Activation, MergeOp, PoolKind};
 
 mod build;
+mod fuse;
 
 use build::Builder;
 
@@ -73,6 +74,8 @@ pub(super) enum Op {
     Conv {
         plan: ConvPlan,
         packed: Arc<Packed>,
+        /// What follows at once; the activation is done there or, if it cannot be, after it.
+        finish: Finish,
         activation: Activation,
         channels: usize,
     },

@@ -216,7 +216,12 @@ impl Session {
         let mut output = std::mem::take(&mut self.slots[value.slot]);
         output.resize(rows * value.elements, 0.0);
         let needed = match &step.op {
-            Op::Conv { plan, .. } => plan.scratch(),
+            Op::Conv {
+                plan,
+                finish,
+                channels,
+                ..
+            } => plan.scratch(*channels, finish),
             Op::Recurrent(plan) => plan.scratch(items),
             Op::Dropout { units, .. } => *units,
             Op::SoftmaxAxis { n, .. } => *n,
@@ -267,14 +272,12 @@ impl Call {
             Op::Conv {
                 plan,
                 packed,
+                finish,
                 activation,
                 channels,
             } => {
-                let relu = *activation == Activation::Relu;
-                plan.run(isa, x, packed, output, scratch, relu);
-                if !relu {
-                    math::activate(isa, *activation, *channels, output);
-                }
+                plan.run(isa, x, packed, finish, output, scratch);
+                math::activate(isa, *activation, *channels, output);
             }
             Op::Dense { packed, activation } => {
                 let relu = *activation == Activation::Relu;

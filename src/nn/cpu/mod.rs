@@ -6,6 +6,7 @@
 
 pub(crate) mod conv;
 pub(crate) mod elementwise;
+mod first;
 pub(crate) mod gemm;
 mod isa;
 pub(super) mod lanes;

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Op, Plan, PlannedInput, PlannedOutput, Step, Value};
+use super::{Op, Plan, PlannedInput, PlannedOutput, Step, Value, fuse};
 use crate::nn::cpu::Isa;
-use crate::nn::cpu::conv::ConvPlan;
+use crate::nn::cpu::conv::{ConvPlan, Finish};
 use crate::nn::cpu::elementwise::Broadcast;
-use crate::nn::cpu::gemm::Packed;
+use crate::nn::cpu::gemm::{Epilogue, Packed};
 use crate::nn::cpu::layout::UpsamplePlan;
 use crate::nn::cpu::pool::PoolPlan;
 use crate::nn::cpu::recurrent::{Cell, RecurrentPlan};
@@ -86,6 +86,9 @@ impl<'a> Builder<'a> {
                 value,
             });
         }
+        if !self.plan.keeps_all {
+            fuse::fuse(&mut self.plan);
+        }
         self.assign_slots();
         Ok(self.plan)
     }
@@ -160,7 +163,17 @@ impl<'a> Builder<'a> {
             Layer::Conv(conv) => Op::Conv {
                 plan: ConvPlan::new(conv, &self.graph.weights[conv.kernel.0].shape, x),
                 packed: self.pack(conv.kernel, conv.bias),
-                activation: conv.activation,
+                finish: Finish {
+                    epilogue: Epilogue {
+                        relu: conv.activation == Activation::Relu,
+                        affine: None,
+                    },
+                    pool: None,
+                },
+                activation: match conv.activation {
+                    Activation::Relu => Activation::Linear,
+                    other => other,
+                },
                 channels: output[output.len() - 1],
             },
             Layer::Dense {
@@ -380,10 +393,10 @@ impl<'a> Builder<'a> {
         }
         plan.slots = used;
         let mut sizes = vec![0; used];
-        for value in &plan.values {
-            if let Some(size) = sizes.get_mut(value.slot) {
-                *size = value.elements.max(*size);
-            }
+        let inputs = plan.inputs.iter().map(|input| input.value);
+        for value in inputs.chain(plan.steps.iter().map(|step| step.output)) {
+            let Value { slot, elements, .. } = plan.values[value];
+            sizes[slot] = elements.max(sizes[slot]);
         }
         plan.elements = sizes.iter().sum();
         if plan.keeps_all {
