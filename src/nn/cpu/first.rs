@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::gemm::{BLOCK, Epilogue, Packed};
+use super::gemm::{BLOCK, Epilogue, Packed, store};
 use super::isa::Kernel;
 use super::lanes::{LANES, Lanes};
 
@@ -31,9 +31,12 @@ pub(super) struct First<'a> {
     pub output: &'a mut [f32],
 }
 
+/// Lanes of one of two pixels that share a vector.
+const HALF: usize = LANES / 2;
+
 /// Pixels that share a vector.
 fn sharing(channels: usize) -> usize {
-    match channels <= LANES / 2 {
+    match channels <= HALF {
         true => 2,
         false => 1,
     }
@@ -100,7 +103,7 @@ impl<'a, const SHARING: usize> Run<'a, SHARING> {
         let rows = self.of.rows.clone();
         let needed = rows.end + self.of.kernel[0] - 1;
         for row in rows.start.max(*self.of.expanded)..needed {
-            self.expand(row);
+            self.expand::<V>(row);
         }
         *self.of.expanded = needed;
         for block in 0..self.of.packed.channels.div_ceil(LANES) {
@@ -117,7 +120,7 @@ impl<'a, const SHARING: usize> Run<'a, SHARING> {
 
     /// Fills the line of row `row`, counted from the first row of zeros.
     #[inline(always)]
-    fn expand(&mut self, row: usize) {
+    fn expand<V: Lanes>(&mut self, row: usize) {
         let rows_in = self.of.input.len() / self.of.pitch;
         let Some(y) = row.checked_sub(self.of.top).filter(|&y| y < rows_in) else {
             return;
@@ -137,9 +140,10 @@ impl<'a, const SHARING: usize> Run<'a, SHARING> {
             None => 0.0,
         };
         for (x, lanes) in line.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-            let (a, b) = lanes.split_at_mut(LANES / 2);
-            a.fill(number(x));
-            b.fill(number(x + self.half));
+            let mut all = [number(x); LANES];
+            all[HALF..].fill(number(x + self.half));
+            // As one vector, or the compiler makes a scatter of neighbouring ones.
+            V::load(&all).store(lanes);
         }
     }
 
@@ -203,18 +207,22 @@ impl<'a, const SHARING: usize> Run<'a, SHARING> {
         for (row, sums) in sums.into_iter().enumerate() {
             let row = (y - self.of.rows.start + row) * self.of.width;
             for (column, sum) in sums.into_iter().enumerate() {
-                let values = self.of.epilogue.apply(sum, block);
-                for pixel in 0..SHARING {
-                    let x = x + column + pixel * self.half;
-                    if x < self.of.width {
-                        let at = (row + x) * channels + block * LANES;
-                        let values = &values[pixel * (LANES / 2)..];
-                        if SHARING == 2 && lanes == LANES / 2 {
-                            self.of.output[at..at + LANES / 2]
-                                .copy_from_slice(&values[..LANES / 2]);
-                        } else {
-                            self.of.output[at..at + lanes].copy_from_slice(&values[..lanes]);
-                        }
+                let result = self.of.epilogue.apply(sum, block);
+                let at = (row + x + column) * channels + block * LANES;
+                if SHARING == 1 {
+                    store(result, &mut self.of.output[at..][..lanes]);
+                    continue;
+                }
+                let mut values = [0.0; LANES];
+                result.store(&mut values);
+                for (pixel, values) in values.as_chunks::<HALF>().0.iter().enumerate() {
+                    if x + column + pixel * self.half >= self.of.width {
+                        continue;
+                    }
+                    let to = &mut self.of.output[at + pixel * self.half * channels..][..lanes];
+                    match <&mut [f32; HALF]>::try_from(&mut *to) {
+                        Ok(to) => *to = *values,
+                        Err(_) => to.copy_from_slice(&values[..lanes]),
                     }
                 }
             }
@@ -232,18 +240,26 @@ impl<'a, const SHARING: usize> Run<'a, SHARING> {
     ) {
         let kw = self.of.kernel[1];
         let mut partial = [[V::zero(); COLUMNS]; ACTIVE];
+        assert!(line.len() >= (COLUMNS + kw - 1) * Self::EACH);
+        assert!(weights.iter().all(|row| row.len() == kw));
+        let vectors = line.as_chunks::<LANES>().0;
         for tap in 0..kw {
-            let w: [V; ACTIVE] = std::array::from_fn(|row| V::load(&weights[row][tap]));
-            for column in 0..COLUMNS {
-                if SHARING == 1 {
-                    let x = line[column + tap];
-                    for row in 0..ACTIVE {
-                        partial[row][column] = w[row].mul_add(x, partial[row][column]);
-                    }
-                } else {
-                    let x = V::load(&line.as_chunks::<LANES>().0[column + tap]);
-                    for row in 0..ACTIVE {
-                        partial[row][column] = w[row].mul_add_lanes(x, partial[row][column]);
+            // SAFETY: `tap < kw` and `column < COLUMNS`, so that by the assertions above every
+            // index is in range.
+            unsafe {
+                let w: [V; ACTIVE] =
+                    std::array::from_fn(|row| V::load(weights[row].get_unchecked(tap)));
+                for column in 0..COLUMNS {
+                    if SHARING == 1 {
+                        let x = *line.get_unchecked(column + tap);
+                        for row in 0..ACTIVE {
+                            partial[row][column] = w[row].mul_add(x, partial[row][column]);
+                        }
+                    } else {
+                        let x = V::load(vectors.get_unchecked(column + tap));
+                        for row in 0..ACTIVE {
+                            partial[row][column] = w[row].mul_add_lanes(x, partial[row][column]);
+                        }
                     }
                 }
             }

@@ -88,17 +88,29 @@ impl Affine {
 impl Epilogue {
     /// What becomes of a sum of channel block `block`.
     #[inline(always)]
-    pub(super) fn apply<V: Lanes>(&self, sum: V, block: usize) -> [f32; LANES] {
+    pub(super) fn apply<V: Lanes>(&self, sum: V, block: usize) -> V {
         let sum = if self.relu { sum.relu() } else { sum };
-        let mut lanes = [0.0; LANES];
-        sum.store(&mut lanes);
-        if let Some(affine) = &self.affine {
-            let (scale, shift) = (&affine.scale[block], &affine.shift[block]);
-            for i in 0..LANES {
-                lanes[i] = lanes[i].mul_add(scale[i], shift[i]);
+        match &self.affine {
+            Some(affine) => {
+                let (scale, shift) = (&affine.scale[block], &affine.shift[block]);
+                sum.mul_add_lanes(V::load(scale), V::load(shift))
             }
+            None => sum,
         }
-        lanes
+    }
+}
+
+/// Stores the first lanes, as many as `to` is long.
+#[inline(always)]
+pub(super) fn store<V: Lanes>(lanes: V, to: &mut [f32]) {
+    match <&mut [f32; LANES]>::try_from(&mut *to) {
+        Ok(to) => lanes.store(to),
+        Err(_) => {
+            let mut all = [0.0; LANES];
+            lanes.store(&mut all);
+            let n = to.len();
+            to.copy_from_slice(&all[..n]);
+        }
     }
 }
 
@@ -219,13 +231,21 @@ impl Product<'_> {
     /// `N` outputs of `BLOCKS` channel blocks.
     #[inline(always)]
     fn tile<V: Lanes, const N: usize, const BLOCKS: usize>(&mut self, first: usize, block: usize) {
-        let pixels: [(usize, usize); N] = std::array::from_fn(|p| {
-            let p = first + p;
-            (p / self.columns, p % self.columns)
-        });
         let channels = self.packed.channels;
-        let targets: [usize; N] =
-            std::array::from_fn(|p| pixels[p].0 * self.output_pitch + pixels[p].1 * channels);
+        let (mut y, mut x) = (first / self.columns, first % self.columns);
+        let first_row = y * self.row_stride;
+        let mut rows = [0; N];
+        let mut offsets = [0; N];
+        let mut targets = [0; N];
+        for p in 0..N {
+            rows[p] = y * self.row_stride;
+            offsets[p] = self.first + x * self.step;
+            targets[p] = y * self.output_pitch + x * channels;
+            x += 1;
+            if x == self.columns {
+                (x, y) = (0, y + 1);
+            }
+        }
         let mut sums: [[V; N]; BLOCKS] =
             std::array::from_fn(|b| [V::load(&self.packed.bias[block + b]); N]);
         if self.start == Start::Output {
@@ -243,46 +263,69 @@ impl Product<'_> {
         let terms = self.packed.terms;
         let kernel_row = terms / self.kernel_rows;
         let rows_in = self.input.len() / self.pitch;
+        // The last pixel of a row reads farthest, and every pixel reads whole rows' parts.
+        assert!(self.first + (self.columns - 1) * self.step + span <= self.pitch);
+        assert!(span <= self.zeros.len() || self.is_inside(self.rows - 1));
+        let inside = first_row >= self.top && rows[N - 1] + self.reach() < self.top + rows_in;
+        let lines: [*const f32; N] = std::array::from_fn(|p| {
+            let at = rows[p].wrapping_sub(self.top).wrapping_mul(self.pitch);
+            self.input
+                .as_ptr()
+                .wrapping_add(at.wrapping_add(offsets[p]))
+        });
         for ky in 0..self.kernel_rows {
-            let row = |p: usize| {
-                let row = pixels[p].0 * self.row_stride + ky * self.row_dilation;
-                row.checked_sub(self.top).filter(|&row| row < rows_in)
-            };
-            if (0..N).all(|p| row(p).is_none()) {
-                continue;
-            }
-            let lines: [&[f32]; N] = std::array::from_fn(|p| match row(p) {
-                Some(row) => {
-                    let at = row * self.pitch + self.first + pixels[p].1 * self.step;
-                    &self.input[at..][..span]
-                }
-                None => &self.zeros[..span],
-            });
+            let shift = ky * self.row_dilation * self.pitch;
             let weights: [&[[f32; LANES]]; BLOCKS] = std::array::from_fn(|b| {
                 &self.packed.weights[(block + b) * terms + ky * kernel_row..][..kernel_row]
             });
-            self.row(&lines, &weights, &mut sums);
+            if inside {
+                // SAFETY: every row is one of the input, in which `span` numbers from the
+                // pixel's first on lie, as asserted above.
+                unsafe { self.row(&lines, shift, &weights, &mut sums) };
+                continue;
+            }
+            let has_row = |p: usize| {
+                let row = rows[p] + ky * self.row_dilation;
+                row >= self.top && row < self.top + rows_in
+            };
+            if (0..N).any(has_row) {
+                let lines: [*const f32; N] = std::array::from_fn(|p| match has_row(p) {
+                    true => lines[p],
+                    false => self.zeros.as_ptr().wrapping_sub(shift),
+                });
+                // SAFETY: as above, or `span` zeros.
+                unsafe { self.row(&lines, shift, &weights, &mut sums) };
+            }
         }
         for b in 0..BLOCKS {
             let from = (block + b) * LANES;
             let lanes = LANES.min(channels - from);
             for p in 0..N {
-                let row = self.epilogue.apply(sums[b][p], block + b);
-                let at = targets[p] + from;
-                if lanes == LANES {
-                    self.output[at..at + LANES].copy_from_slice(&row);
-                } else {
-                    self.output[at..at + lanes].copy_from_slice(&row[..lanes]);
-                }
+                let result = self.epilogue.apply(sums[b][p], block + b);
+                store(result, &mut self.output[targets[p] + from..][..lanes]);
             }
         }
     }
 
+    /// Rows from a pixel's first to its last.
+    fn reach(&self) -> usize {
+        (self.kernel_rows - 1) * self.row_dilation
+    }
+
+    /// Whether the pixels down to row `row` read no row outside of the input.
+    fn is_inside(&self, row: usize) -> bool {
+        self.top == 0 && row * self.row_stride + self.reach() < self.input.len() / self.pitch
+    }
+
     /// Adds the terms of one row of the kernel.
+    ///
+    /// # Safety
+    /// As many numbers as the taps span must lie `shift` numbers behind each of `lines`.
     #[inline(always)]
-    fn row<V: Lanes, const N: usize, const BLOCKS: usize>(
+    unsafe fn row<V: Lanes, const N: usize, const BLOCKS: usize>(
         &self,
-        lines: &[&[f32]; N],
+        lines: &[*const f32; N],
+        shift: usize,
         weights: &[&[[f32; LANES]]; BLOCKS],
         sums: &mut [[V; N]; BLOCKS],
     ) {
@@ -292,23 +335,42 @@ impl Product<'_> {
             let mut from = taps.terms.start;
             while from < taps.terms.end {
                 let to = ((from / BLOCK + 1) * BLOCK).min(taps.terms.end);
-                let lines: [&[f32]; N] =
-                    std::array::from_fn(|p| &lines[p][at + from - taps.terms.start..][..to - from]);
-                let weights: [&[[f32; LANES]]; BLOCKS] =
-                    std::array::from_fn(|b| &weights[b][column * taps.run + from..][..to - from]);
+                let weights: [*const [f32; LANES]; BLOCKS] = std::array::from_fn(|b| {
+                    weights[b][column * taps.run + from..][..to - from].as_ptr()
+                });
                 let mut partial = [[V::zero(); N]; BLOCKS];
-                for t in 0..to - from {
-                    // SAFETY: every slice is `to - from` long.
-                    unsafe {
-                        let w: [V; BLOCKS] =
-                            std::array::from_fn(|b| V::load(weights[b].get_unchecked(t)));
-                        for p in 0..N {
-                            let x = *lines[p].get_unchecked(t);
-                            for b in 0..BLOCKS {
-                                partial[b][p] = w[b].mul_add(x, partial[b][p]);
+                // Counted from the lines' beginnings, so that nothing is computed per line.
+                let first = shift + at + from - taps.terms.start;
+                macro_rules! add_term {
+                    ($t:expr) => {
+                        // SAFETY: the weights are `to - from` long, and so are the lines' parts
+                        // from `first` on.
+                        unsafe {
+                            let w: [V; BLOCKS] =
+                                std::array::from_fn(|b| V::load(&*weights[b].add($t - first)));
+                            for p in 0..N {
+                                let x = *lines[p].wrapping_add($t);
+                                for b in 0..BLOCKS {
+                                    partial[b][p] = w[b].mul_add(x, partial[b][p]);
+                                }
                             }
                         }
-                    }
+                    };
+                }
+                // Fewer jumps, so that the processor can foresee the last one.
+                const STEP: usize = 4;
+                let whole = first + (to - from) / STEP * STEP;
+                let mut t = first;
+                while t < whole {
+                    add_term!(t);
+                    add_term!(t + 1);
+                    add_term!(t + 2);
+                    add_term!(t + 3);
+                    t += STEP;
+                }
+                while t < first + to - from {
+                    add_term!(t);
+                    t += 1;
                 }
                 for b in 0..BLOCKS {
                     for p in 0..N {

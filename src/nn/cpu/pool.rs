@@ -210,15 +210,23 @@ impl Window<'_> {
     #[inline(always)]
     fn max<const N: usize>(&self, c: usize, out: &mut [f32]) {
         let mut most = [f32::NEG_INFINITY; N];
-        for y in 0..self.rows {
-            for x in 0..self.columns {
-                let pixel = &self.from[y * self.pitch + x * self.channels + c..][..N];
-                for i in 0..N {
-                    most[i] = if pixel[i] > most[i] {
-                        pixel[i]
-                    } else {
-                        most[i]
-                    };
+        let mut add = |y: usize, x: usize| {
+            let at = y * self.pitch + x * self.channels + c;
+            let pixel: &[f32; N] = self.from[at..][..N].try_into().expect("N numbers");
+            for (m, &v) in most.iter_mut().zip(pixel) {
+                *m = if v > *m { v } else { *m };
+            }
+        };
+        if (self.rows, self.columns) == (2, 2) {
+            // Without a loop, which the compiler would turn into gathers.
+            add(0, 0);
+            add(0, 1);
+            add(1, 0);
+            add(1, 1);
+        } else {
+            for y in 0..self.rows {
+                for x in 0..self.columns {
+                    add(y, x);
                 }
             }
         }
