@@ -9,6 +9,7 @@ use super::cpu::gemm::Packed;
 use super::cpu::layout::UpsamplePlan;
 use super::cpu::pool::PoolPlan;
 use super::cpu::recurrent::RecurrentPlan;
+use super::cpu::scaled::ScaledConv;
 use super::graph::{Graph, GraphError};
 use super::layer::{Activation, MergeOp, PoolKind};
 
@@ -79,6 +80,8 @@ pub(super) enum Op {
         activation: Activation,
         channels: usize,
     },
+    /// Convolution of maps times one factor per channel. Either may be the same in all draws.
+    ScaledConv(ScaledConv),
     Dense {
         packed: Arc<Packed>,
         activation: Activation,

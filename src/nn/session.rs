@@ -222,6 +222,7 @@ impl Session {
                 channels,
                 ..
             } => plan.scratch(*channels, finish),
+            Op::ScaledConv(conv) => conv.scratch(),
             Op::Recurrent(plan) => plan.scratch(items),
             Op::Dropout { units, .. } => *units,
             Op::SoftmaxAxis { n, .. } => *n,
@@ -279,6 +280,7 @@ impl Call {
                 plan.run(isa, x, packed, finish, output, scratch);
                 math::activate(isa, *activation, *channels, output);
             }
+            Op::ScaledConv(conv) => conv.run(isa, x, input(1), output, scratch),
             Op::Dense { packed, activation } => {
                 let relu = *activation == Activation::Relu;
                 let rows = x.len() / packed.terms;
@@ -382,8 +384,10 @@ fn drop_units(
         unreachable!("only called for dropout");
     };
     let row = units * pixels;
-    let rows = input.chunks_exact(row).zip(output.chunks_exact_mut(row));
-    for (r, (x, y)) in rows.enumerate() {
+    // An input that is the same in all draws has a row for several of the output's.
+    let copies = output.len() / input.len().max(1);
+    for (r, y) in output.chunks_exact_mut(row).enumerate() {
+        let x = &input[r / copies * row..][..row];
         match mode {
             DropoutMode::Off => {
                 y.copy_from_slice(x);

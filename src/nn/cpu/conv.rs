@@ -152,6 +152,24 @@ impl ConvPlan {
         }
     }
 
+    /// Rows and columns of a whole image's output, before pooling.
+    pub fn size_out(&self) -> [usize; 2] {
+        let [top, bottom] = self.around;
+        [self.rows_out(top + self.input[0] + bottom), self.width]
+    }
+
+    /// Rows, columns and channels of a whole image.
+    pub fn input(&self) -> [usize; 3] {
+        self.input
+    }
+
+    /// How many rows of its input a row of its output reads, and the rows of zeros above and
+    /// below a whole image, if it has as many rows of output as there are places for them.
+    pub fn rows_apart(&self) -> Option<(usize, [usize; 2])> {
+        let span = extent(self.kernel[0], self.dilation[0]);
+        (self.strides[0] == 1).then_some((span, self.around))
+    }
+
     fn is_first(&self) -> bool {
         self.input[2] == 1
             && self.strides == [1, 1]

@@ -67,6 +67,8 @@ pub(crate) struct Epilogue {
     pub relu: bool,
     /// After that, times a scale plus a shift.
     pub affine: Option<Affine>,
+    /// After that, the larger of the result and 0; 0 for NaN.
+    pub relu_last: bool,
 }
 
 /// A scale and a shift for every channel, in blocks of lanes as in [`Packed`].
@@ -90,13 +92,14 @@ impl Epilogue {
     #[inline(always)]
     pub(super) fn apply<V: Lanes>(&self, sum: V, block: usize) -> V {
         let sum = if self.relu { sum.relu() } else { sum };
-        match &self.affine {
+        let sum = match &self.affine {
             Some(affine) => {
                 let (scale, shift) = (&affine.scale[block], &affine.shift[block]);
                 sum.mul_add_lanes(V::load(scale), V::load(shift))
             }
             None => sum,
-        }
+        };
+        if self.relu_last { sum.relu() } else { sum }
     }
 }
 
@@ -411,7 +414,10 @@ pub(crate) fn matmul(
         start,
         output,
         output_pitch: packed.channels,
-        epilogue: &Epilogue { relu, affine: None },
+        epilogue: &Epilogue {
+            relu,
+            ..Epilogue::default()
+        },
     });
 }
 

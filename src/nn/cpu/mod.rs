@@ -14,5 +14,6 @@ pub(crate) mod layout;
 pub(crate) mod math;
 pub(crate) mod pool;
 pub(crate) mod recurrent;
+pub(crate) mod scaled;
 
 pub use isa::Isa;

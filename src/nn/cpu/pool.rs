@@ -52,6 +52,11 @@ impl PoolPlan {
         (plain && fits(0) && fits(1)).then_some(self.size)
     }
 
+    /// Rows of its input, pixels in each and channels of each.
+    pub fn input(&self) -> [usize; 3] {
+        self.input
+    }
+
     pub fn run(&self, isa: Isa, input: &[f32], output: &mut [f32]) {
         isa.dispatch(Run {
             plan: self,

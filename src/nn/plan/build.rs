@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Op, Plan, PlannedInput, PlannedOutput, Step, Value, fuse};
+use super::{Op, Plan, PlannedInput, PlannedOutput, Step, Value};
 use crate::nn::cpu::Isa;
 use crate::nn::cpu::conv::{ConvPlan, Finish};
 use crate::nn::cpu::elementwise::Broadcast;
@@ -11,8 +11,12 @@ use crate::nn::cpu::gemm::{Epilogue, Packed};
 use crate::nn::cpu::layout::UpsamplePlan;
 use crate::nn::cpu::pool::PoolPlan;
 use crate::nn::cpu::recurrent::{Cell, RecurrentPlan};
+use crate::nn::cpu::scaled::{ScaledConv, ScaledWeights};
 use crate::nn::graph::{Graph, GraphError, Node, ValueId, WeightId};
-use crate::nn::layer::{Activation, Layer, Recurrent};
+use crate::nn::layer::{Activation, Conv, Layer, Recurrent};
+
+/// Of a value that is computed into no buffer.
+const NO_SLOT: usize = usize::MAX;
 
 /// A plan in the making.
 pub(super) struct Builder<'a> {
@@ -22,7 +26,10 @@ pub(super) struct Builder<'a> {
     /// hold none of their own).
     held_by: Vec<usize>,
     packed: HashMap<(WeightId, Option<WeightId>), Arc<Packed>>,
+    scaled: HashMap<(WeightId, Option<WeightId>), Arc<ScaledWeights>>,
     spread: HashMap<usize, usize>,
+    /// For each planned value, the step that computes it.
+    made_by: Vec<Option<usize>>,
 }
 
 impl<'a> Builder<'a> {
@@ -39,11 +46,12 @@ impl<'a> Builder<'a> {
                 elements: shape.iter().product(),
                 shape,
                 drawn: false,
-                slot: 0,
+                slot: NO_SLOT,
             })
-            .collect();
+            .collect::<Vec<_>>();
         Ok(Self {
             graph,
+            made_by: vec![None; values.len()],
             plan: Plan {
                 isa,
                 inputs: Vec::new(),
@@ -57,6 +65,7 @@ impl<'a> Builder<'a> {
             },
             held_by: Vec::new(),
             packed: HashMap::new(),
+            scaled: HashMap::new(),
             spread: HashMap::new(),
         })
     }
@@ -87,10 +96,20 @@ impl<'a> Builder<'a> {
             });
         }
         if !self.plan.keeps_all {
-            fuse::fuse(&mut self.plan);
+            self.plan.fuse();
         }
         self.assign_slots();
         Ok(self.plan)
+    }
+
+    fn push(&mut self, step: Step) {
+        self.made_by[step.output] = Some(self.plan.steps.len());
+        self.plan.steps.push(step);
+    }
+
+    /// The step that computes a value of the plan.
+    fn maker(&self, value: usize) -> Option<&Step> {
+        Some(&self.plan.steps[self.made_by[value]?])
     }
 
     /// The value that repeats `held` for every draw.
@@ -103,7 +122,8 @@ impl<'a> Builder<'a> {
             drawn: true,
             ..self.plan.values[held].clone()
         });
-        self.plan.steps.push(Step {
+        self.made_by.push(None);
+        self.push(Step {
             op: Op::Spread,
             inputs: vec![held],
             output: value,
@@ -125,13 +145,17 @@ impl<'a> Builder<'a> {
             .map(|&v| shape(v)[node.outer..].to_vec())
             .collect();
         let item_out = self.plan.values[output].shape[node.outer..].to_vec();
-        let Some(op) = self.op(node, outer, &items, &item_out) else {
+        let op = match &node.layer {
+            Layer::Conv(conv) if outer == 1 => self.scaled_conv(conv, &items[0], &mut inputs),
+            _ => None,
+        };
+        let Some(op) = op.or_else(|| self.op(node, outer, &items, &item_out)) else {
             self.held_by.push(inputs[0]);
             return;
         };
         let makes_draws = matches!(op, Op::Dropout { .. });
         let drawn = inputs.iter().any(|&v| self.plan.values[v].drawn);
-        if drawn || makes_draws {
+        if drawn && !matches!(op, Op::Dropout { .. } | Op::ScaledConv(_)) {
             for input in &mut inputs {
                 if !self.plan.values[*input].drawn {
                     *input = self.spread(*input);
@@ -140,12 +164,53 @@ impl<'a> Builder<'a> {
         }
         self.plan.values[output].drawn = drawn || makes_draws;
         self.held_by.push(output);
-        self.plan.steps.push(Step {
+        self.push(Step {
             op,
             inputs,
             output,
             outer,
         });
+    }
+
+    /// The convolution of the product of maps and a factor per channel, as one computation of
+    /// `inputs`, which become the product's.
+    fn scaled_conv(&mut self, conv: &Conv, x: &[usize], inputs: &mut Vec<usize>) -> Option<Op> {
+        let product = self.maker(inputs[0])?;
+        let (&Op::ChannelMultiply { item, channels }, 1) = (&product.op, product.outer) else {
+            return None;
+        };
+        let relu = match conv.activation {
+            Activation::Relu => true,
+            Activation::Linear => false,
+            _ => return None,
+        };
+        if item != x.iter().product::<usize>() || Some(&channels) != x.last() {
+            return None;
+        }
+        let mut factors = product.inputs.clone();
+        // Maps that are the same in all draws need no copy for each.
+        if let Some(Step {
+            op: Op::Spread,
+            inputs,
+            ..
+        }) = self.maker(factors[0])
+        {
+            factors[0] = inputs[0];
+        }
+        *inputs = factors;
+        let weights = &self.graph.weights;
+        let kernel = &weights[conv.kernel.0];
+        let pack = || {
+            let bias = conv.bias.map(|b| &*weights[b.0].data);
+            Arc::new(ScaledWeights::new(&kernel.data, &kernel.shape, bias))
+        };
+        let key = (conv.kernel, conv.bias);
+        let packed = self.scaled.entry(key).or_insert_with(pack).clone();
+        let mut scaled = ScaledConv::new(conv, &kernel.shape, x, packed);
+        if relu {
+            scaled.fuse_relu();
+        }
+        Some(Op::ScaledConv(scaled))
     }
 
     /// The computation of a validated node, or `None` if it only gives its input another shape.
@@ -166,7 +231,7 @@ impl<'a> Builder<'a> {
                 finish: Finish {
                     epilogue: Epilogue {
                         relu: conv.activation == Activation::Relu,
-                        affine: None,
+                        ..Epilogue::default()
                     },
                     pool: None,
                 },
