@@ -12,6 +12,7 @@ use super::cpu::recurrent::RecurrentPlan;
 use super::cpu::scaled::ScaledConv;
 use super::graph::{Graph, GraphError};
 use super::layer::{Activation, MergeOp, PoolKind};
+use super::windows::WindowPlan;
 
 mod build;
 mod fuse;
@@ -32,7 +33,8 @@ pub struct Plan {
     pub(super) elements: usize,
     pub(super) steps: Vec<Step>,
     pub(super) dropouts: usize,
-    keeps_all: bool,
+    pub(super) keeps_all: bool,
+    pub(super) windows: WindowPlan,
 }
 
 #[derive(Debug)]
@@ -209,10 +211,5 @@ impl Plan {
     /// Whether any dropout stays on at inference.
     pub fn is_stochastic(&self) -> bool {
         self.dropouts > 0
-    }
-
-    /// Whether every value stays readable.
-    pub(super) fn keeps_all(&self) -> bool {
-        self.keeps_all
     }
 }

@@ -8,6 +8,7 @@ use super::dropout::{DropoutMode, draw_factors};
 use super::graph::ValueId;
 use super::layer::{Activation, MergeOp};
 use super::plan::{Op, Plan, Step};
+use super::windows::{self, Buffers};
 
 /// Why a run is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +46,24 @@ pub enum RunError {
         /// Rows times units.
         expected: usize,
     },
+    /// A sheet is not made of rows of the network's input.
+    #[error("the sheet holds {given} numbers, which are no rows of {row}")]
+    Sheet {
+        /// Numbers in the sheet.
+        given: usize,
+        /// Numbers in one row of a window.
+        row: usize,
+    },
+    /// A window lies past the end of its sheet.
+    #[error("a window of {rows} rows starts at row {start} of a sheet of {given}")]
+    Window {
+        /// First row of the window.
+        start: usize,
+        /// Rows of a window.
+        rows: usize,
+        /// Rows of the sheet.
+        given: usize,
+    },
     /// The values of all rows would take more than 4 GiB.
     #[error("{rows} rows are too many for one run; split the batch or draw less often")]
     TooLarge {
@@ -63,6 +82,7 @@ pub struct Session {
     plan: Arc<Plan>,
     slots: Vec<Vec<f32>>,
     scratch: Vec<f32>,
+    windows: Buffers,
     batch: usize,
     draws: usize,
     first_draw: u32,
@@ -75,6 +95,7 @@ impl Session {
             slots: vec![Vec::new(); plan.slots],
             plan: Arc::clone(plan),
             scratch: Vec::new(),
+            windows: Buffers::default(),
             batch: 0,
             draws: 1,
             first_draw: 0,
@@ -119,12 +140,7 @@ impl Session {
                 given: inputs.len(),
             });
         }
-        let draws = match plan.dropouts {
-            0 => 1,
-            _ => dropout.rows(),
-        };
-        self.check_size(&plan, batch, draws)?;
-        self.check_masks(&plan, batch, dropout)?;
+        let draws = self.check(&plan, batch, dropout)?;
         for (input, data) in plan.inputs.iter().zip(inputs) {
             if data.len() != batch * input.elements {
                 return Err(RunError::InputLength {
@@ -147,6 +163,84 @@ impl Session {
             self.step(&plan, step, dropout);
         }
         Ok(())
+    }
+
+    /// Computes the outputs for windows of a sheet: rows of numbers, such as a spectrogram's
+    /// frames. The plan has one input, whose first dimension are a window's rows; window `i` begins
+    /// at row `starts[i]` of the sheet. The outputs are the same bits as [`Session::run`] gives for
+    /// the windows one after the other, but what neighbouring windows have in common is computed
+    /// once, where `starts` ascends.
+    ///
+    /// # Errors
+    /// When the plan has several inputs, or the sheet or the masks do not have the sizes that are
+    /// needed.
+    pub fn run_windows(
+        &mut self,
+        sheet: &[f32],
+        starts: &[usize],
+        dropout: &DropoutMode,
+    ) -> Result<(), RunError> {
+        let plan = Arc::clone(&self.plan);
+        let [input] = &*plan.inputs else {
+            return Err(RunError::Inputs {
+                expected: plan.inputs.len(),
+                given: 1,
+            });
+        };
+        let value = &plan.values[input.value];
+        let rows = value.shape.first().copied().unwrap_or(1);
+        let row = input.elements / rows;
+        if !sheet.len().is_multiple_of(row) {
+            return Err(RunError::Sheet {
+                given: sheet.len(),
+                row,
+            });
+        }
+        let given = sheet.len() / row;
+        let fits = |start: usize| start.checked_add(rows).is_some_and(|end| end <= given);
+        if let Some(&start) = starts.iter().find(|&&start| !fits(start)) {
+            return Err(RunError::Window { start, rows, given });
+        }
+        self.draws = self.check(&plan, starts.len(), dropout)?;
+        self.batch = starts.len();
+        self.first_draw = 0;
+        if plan.windows.reads_input {
+            let slot = &mut self.slots[value.slot];
+            slot.clear();
+            for start in starts {
+                slot.extend_from_slice(&sheet[start * row..][..input.elements]);
+            }
+        }
+        for (number, step) in plan.steps.iter().enumerate() {
+            if let Some(chain) = plan.windows.ends(number) {
+                let value = &plan.values[step.output];
+                let mut output = std::mem::take(&mut self.slots[value.slot]);
+                output.resize(starts.len() * value.elements, 0.0);
+                windows::Run {
+                    isa: plan.isa,
+                    plan: &plan,
+                    chain,
+                    sheet,
+                    buffers: &mut self.windows,
+                }
+                .compute(starts, &mut output);
+                self.slots[value.slot] = output;
+            } else if plan.windows.of_step[number].is_none() {
+                self.step(&plan, step, dropout);
+            }
+        }
+        Ok(())
+    }
+
+    /// Draws per row of a run, if it can be done.
+    fn check(&self, plan: &Plan, batch: usize, dropout: &DropoutMode) -> Result<usize, RunError> {
+        let draws = match plan.dropouts {
+            0 => 1,
+            _ => dropout.rows(),
+        };
+        self.check_size(plan, batch, draws)?;
+        self.check_masks(plan, batch, dropout)?;
+        Ok(draws)
     }
 
     fn check_size(&self, plan: &Plan, batch: usize, draws: usize) -> Result<(), RunError> {
@@ -202,7 +296,7 @@ impl Session {
     /// touches have one row per input row, the others one per draw.
     pub fn value(&self, value: ValueId) -> Option<&[f32]> {
         let slot = self.plan.values.get(value.0)?.slot;
-        self.plan.keeps_all().then(|| &*self.slots[slot])
+        self.plan.keeps_all.then(|| &*self.slots[slot])
     }
 
     fn step(&mut self, plan: &Plan, step: &Step, dropout: &DropoutMode) {

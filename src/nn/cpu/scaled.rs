@@ -135,9 +135,8 @@ impl ScaledConv {
 
     /// Also scales and shifts each channel, if nothing but the larger of it and 0 follows yet.
     pub fn fuse_affine(&mut self, scale: &[f32], shift: &[f32]) -> bool {
-        let fits = self.affine.is_none()
-            && self.pool.is_none()
-            && scale.len() == self.weights.channels;
+        let fits =
+            self.affine.is_none() && self.pool.is_none() && scale.len() == self.weights.channels;
         if fits {
             self.affine = Some([blocks_of(scale), blocks_of(shift)]);
         }

@@ -14,6 +14,7 @@ use crate::nn::cpu::recurrent::{Cell, RecurrentPlan};
 use crate::nn::cpu::scaled::{ScaledConv, ScaledWeights};
 use crate::nn::graph::{Graph, GraphError, Node, ValueId, WeightId};
 use crate::nn::layer::{Activation, Conv, Layer, Recurrent};
+use crate::nn::windows::WindowPlan;
 
 /// Of a value that is computed into no buffer.
 const NO_SLOT: usize = usize::MAX;
@@ -62,6 +63,7 @@ impl<'a> Builder<'a> {
                 steps: Vec::new(),
                 dropouts: 0,
                 keeps_all,
+                windows: WindowPlan::default(),
             },
             held_by: Vec::new(),
             packed: HashMap::new(),
@@ -99,6 +101,7 @@ impl<'a> Builder<'a> {
             self.plan.fuse();
         }
         self.assign_slots();
+        self.plan.windows = WindowPlan::new(&self.plan);
         Ok(self.plan)
     }
 
