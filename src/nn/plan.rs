@@ -16,6 +16,7 @@ use super::windows::WindowPlan;
 
 mod build;
 mod fuse;
+mod slots;
 
 use build::Builder;
 

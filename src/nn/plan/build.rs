@@ -100,7 +100,7 @@ impl<'a> Builder<'a> {
         if !self.plan.keeps_all {
             self.plan.fuse();
         }
-        self.assign_slots();
+        self.plan.assign_slots(&self.held_by);
         self.plan.windows = WindowPlan::new(&self.plan);
         Ok(self.plan)
     }
@@ -418,61 +418,5 @@ impl<'a> Builder<'a> {
             recurrent,
             candidate,
         }))
-    }
-
-    /// Gives every value a buffer; buffers whose value is no longer needed are used again.
-    fn assign_slots(&mut self) {
-        let plan = &mut self.plan;
-        let mut last_use = vec![0; plan.values.len()];
-        for (i, step) in plan.steps.iter().enumerate() {
-            for &input in &step.inputs {
-                last_use[input] = i;
-            }
-        }
-        for output in &plan.outputs {
-            last_use[output.value] = usize::MAX;
-        }
-        let mut free: Vec<usize> = Vec::new();
-        let mut used = 0;
-        let mut new_slot = |free: &mut Vec<usize>| {
-            free.pop().unwrap_or_else(|| {
-                used += 1;
-                used - 1
-            })
-        };
-        for input in &plan.inputs {
-            plan.values[input.value].slot = new_slot(&mut free);
-        }
-        for (i, step) in plan.steps.iter().enumerate() {
-            plan.values[step.output].slot = new_slot(&mut free);
-            if plan.keeps_all {
-                continue;
-            }
-            let mut done: Vec<usize> = step.inputs.clone();
-            // A result that nobody reads is done with at once.
-            done.push(step.output);
-            done.sort_unstable();
-            done.dedup();
-            for value in done {
-                if last_use[value] == i || (value == step.output && last_use[value] == 0) {
-                    free.push(plan.values[value].slot);
-                }
-            }
-        }
-        plan.slots = used;
-        let mut sizes = vec![0; used];
-        let inputs = plan.inputs.iter().map(|input| input.value);
-        for value in inputs.chain(plan.steps.iter().map(|step| step.output)) {
-            let Value { slot, elements, .. } = plan.values[value];
-            sizes[slot] = elements.max(sizes[slot]);
-        }
-        plan.elements = sizes.iter().sum();
-        if plan.keeps_all {
-            // Values that are held by another one are read through it.
-            for (value, &held) in self.held_by.iter().enumerate() {
-                plan.values[value].slot = plan.values[held].slot;
-                plan.values[value].drawn = plan.values[held].drawn;
-            }
-        }
     }
 }
