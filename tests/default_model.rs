@@ -189,7 +189,7 @@ fn windows_share_what_they_have_in_common() {
 #[test]
 fn spare_threads_change_no_answer() {
     let recognizer = Recognizer::new(default_model::load().unwrap()).unwrap();
-    let recording = decode_path(&voice()).unwrap();
+    let recording = decode_path(voice()).unwrap();
     let draws = DropoutMode::draws(3, 1);
     let alone = recognizer
         .worker()

@@ -229,7 +229,7 @@ fn spare_threads_change_no_answer() {
         return;
     };
     let recognizer = original(&dir);
-    let recording = decode_path(&common::recording(&dir, common::SAMPLE)).unwrap();
+    let recording = decode_path(common::recording(&dir, common::SAMPLE)).unwrap();
     let draws = DropoutMode::draws(3, 1);
     let alone = recognizer
         .worker()

@@ -362,14 +362,14 @@ impl ScaledConv {
     #[inline(always)]
     fn finish<V: Lanes>(&self, sum: V, block: usize) -> [f32; LANES] {
         let sum = if self.relu { sum.relu() } else { sum };
+        let sum = match &self.affine {
+            Some([scale, shift]) => {
+                sum.mul_add_lanes(V::load(&scale[block]), V::load(&shift[block]))
+            }
+            None => sum,
+        };
         let mut lanes = [0.0; LANES];
         sum.store(&mut lanes);
-        if let Some([scale, shift]) = &self.affine {
-            let (scale, shift) = (&scale[block], &shift[block]);
-            for i in 0..LANES {
-                lanes[i] = lanes[i].mul_add(scale[i], shift[i]);
-            }
-        }
         lanes
     }
 }
