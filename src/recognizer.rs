@@ -6,6 +6,8 @@ use crate::nn::model::{BundleInfo, Preprocessing};
 use crate::nn::{DropoutMode, GraphError, Model, Role, RunError};
 use crate::prediction::Prediction;
 
+use networks::Together;
+
 mod attention;
 mod networks;
 pub(crate) mod reference;
@@ -143,6 +145,18 @@ enum WorkerWay<'r> {
 }
 
 impl Worker<'_> {
+    /// Lets the networks of one recording run side by side on the threads of the rayon pool that
+    /// [`Worker::recognize`] is called in: for when there are fewer recordings than threads. The
+    /// answers are the same.
+    #[must_use]
+    pub fn with_spare_threads(mut self) -> Self {
+        match &mut self.0 {
+            WorkerWay::Reference(worker) => worker.together = Together::Yes,
+            WorkerWay::Utterance(worker) => worker.together = Together::Yes,
+        }
+        self
+    }
+
     /// The answer for a decoded recording; `name` stands for it in errors.
     ///
     /// # Errors

@@ -167,3 +167,42 @@ fn the_card_and_the_licences_are_there() {
         assert!(card.contains(&format!("LICENSE-{}.txt", licence.licence)));
     }
 }
+
+#[test]
+fn windows_share_what_they_have_in_common() {
+    let model = default_model::load().unwrap();
+    let graph = &model.network(Role::EmotionWindows).unwrap().graph;
+    let shapes = graph.fixed_input_shapes().unwrap();
+    let sheet: Vec<f32> = (0..1000 * 44).map(|i| (i as f32 * 0.37).sin()).collect();
+    let starts = [0, 100, 200, 300, 387, 500, 600, 800];
+    let windows = starts.map(|start| &sheet[start * 44..][..200 * 44]);
+    let mut session = Session::new(&Arc::new(Plan::new(graph, &shapes).unwrap()));
+    let off = DropoutMode::Off;
+    session
+        .run(&[&windows.concat()], starts.len(), &off)
+        .unwrap();
+    let wanted = session.output(0).to_vec();
+    session.run_windows(&sheet, &starts, &off).unwrap();
+    assert_eq!(wanted, session.output(0));
+}
+
+#[test]
+fn spare_threads_change_no_answer() {
+    let recognizer = Recognizer::new(default_model::load().unwrap()).unwrap();
+    let recording = decode_path(voice()).unwrap();
+    let draws = DropoutMode::draws(3, 1);
+    let alone = recognizer
+        .worker()
+        .recognize(&recording, "voice", &draws)
+        .unwrap();
+    for threads in [1, 2, 5] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        let mut worker = recognizer.worker().with_spare_threads();
+        let shared = pool
+            .build()
+            .unwrap()
+            .install(|| worker.recognize(&recording, "voice", &draws))
+            .unwrap();
+        assert_eq!(alone, shared, "{threads} threads");
+    }
+}

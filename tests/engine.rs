@@ -5,7 +5,9 @@ mod graphs;
 
 use std::sync::Arc;
 
-use graphs::{Case, Kind, check_against_reference, masks_of, network, repeat_rows, single};
+use graphs::{
+    Case, Kind, check_against_reference, masks_of, network, repeat_rows, scaled, single, windowed,
+};
 use maeum::nn::{DropoutMode, Graph, Isa, Plan, Session, ValueId, reference};
 use proptest::prelude::*;
 
@@ -180,6 +182,36 @@ proptest! {
     #[test]
     fn networks(case in network()) {
         check(&case);
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(300))]
+    #[test]
+    fn scaled_convolutions(case in scaled()) {
+        check(&case);
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(600))]
+    #[test]
+    fn windows_that_share_are_windows_by_themselves(windowed in windowed()) {
+        let case = &windowed.case;
+        for isa in Isa::available() {
+            let plan = || Plan::with_isa(&case.graph, &case.shapes, isa).unwrap();
+            let mut apart = session(plan());
+            run(&mut apart, &case.inputs, case.batch, &case.mode);
+            let wanted = outputs(&apart, &case.graph);
+            let mut together = session(plan());
+            for _ in 0..2 {
+                together
+                    .run_windows(&windowed.sheet, &windowed.starts, &case.mode)
+                    .unwrap();
+                prop_assert_eq!(together.rows(), apart.rows());
+                assert_same_bits(isa.name(), &outputs(&together, &case.graph), &wanted);
+            }
+        }
     }
 }
 

@@ -132,7 +132,7 @@ fn normalised_mel_and_windows_are_bit_identical() {
             "{name}"
         );
         assert!(
-            bits(windows.data()) == bits(&expected),
+            bits(&windows.data()) == bits(&expected),
             "{name}: windows differ"
         );
     });

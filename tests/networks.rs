@@ -120,6 +120,17 @@ fn running_again_allocates_nothing() {
         let allocated = ALLOCATIONS.with(Cell::get) - before;
         assert_eq!(allocated, 0, "{}", file.display());
         models += 1;
+        if let [shape] = &*shapes {
+            let sheet = vec![0.25; 3 * shape.iter().product::<usize>()];
+            let step = shape[0].div_ceil(2);
+            let starts = [0, step, 2 * step];
+            session.run_windows(&sheet, &starts, &draws).unwrap();
+            let before = ALLOCATIONS.with(Cell::get);
+            session.run_windows(&sheet, &starts[1..], &draws).unwrap();
+            session.run_windows(&sheet, &starts, &draws).unwrap();
+            let allocated = ALLOCATIONS.with(Cell::get) - before;
+            assert_eq!(allocated, 0, "windows of {}", file.display());
+        }
     }
     assert!(models > 200, "only {models} models could be run");
 }

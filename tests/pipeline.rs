@@ -5,6 +5,7 @@
 mod common;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use common::Golden;
 use maeum::audio::decode::decode_path;
@@ -13,7 +14,7 @@ use maeum::audio::vad::{Mode, SampleRate, Vad};
 use maeum::features::FeatureExtractor;
 use maeum::keras;
 use maeum::nn::model::{BundleInfo, Provenance};
-use maeum::nn::{DropoutMode, Model, Network, Role};
+use maeum::nn::{DropoutMode, Model, Network, Plan, Role, Session};
 use maeum::recognizer::Recognizer;
 use maeum::report::{Format, Reporter};
 
@@ -198,4 +199,50 @@ fn draws_have_the_captured_means_and_deviations() {
         "largest differences: {} standard errors, {} of a deviation",
         worst[0], worst[1]
     );
+}
+
+#[test]
+fn windows_share_what_they_have_in_common() {
+    let Some(dir) = common::reference_dir() else {
+        return;
+    };
+    let graph = keras::load(dir.join("models/Model_Emotion_crop.h5"))
+        .unwrap()
+        .graph;
+    let sheet: Vec<f32> = (0..1000 * 40).map(|i| (i as f32 * 0.37).sin()).collect();
+    let starts = [0, 100, 200, 300, 387, 500, 600, 608, 800];
+    let windows = starts.map(|start| &sheet[start * 40..][..200 * 40]);
+    let plan = Plan::new(&graph, &[vec![200, 40, 1]]).unwrap();
+    let mut session = Session::new(&Arc::new(plan));
+    let off = DropoutMode::Off;
+    session
+        .run(&[&windows.concat()], starts.len(), &off)
+        .unwrap();
+    let wanted = session.output(0).to_vec();
+    session.run_windows(&sheet, &starts, &off).unwrap();
+    assert_eq!(wanted, session.output(0));
+}
+
+#[test]
+fn spare_threads_change_no_answer() {
+    let Some(dir) = common::reference_dir() else {
+        return;
+    };
+    let recognizer = original(&dir);
+    let recording = decode_path(common::recording(&dir, common::SAMPLE)).unwrap();
+    let draws = DropoutMode::draws(3, 1);
+    let alone = recognizer
+        .worker()
+        .recognize(&recording, "voice", &draws)
+        .unwrap();
+    for threads in [1, 2, 5] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        let mut worker = recognizer.worker().with_spare_threads();
+        let shared = pool
+            .build()
+            .unwrap()
+            .install(|| worker.recognize(&recording, "voice", &draws))
+            .unwrap();
+        assert_eq!(alone, shared, "{threads} threads");
+    }
 }

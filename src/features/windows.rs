@@ -51,19 +51,17 @@ impl NormalizedMel {
     #[must_use]
     pub fn windows(&self) -> Windows {
         let starts = window_starts(self.frames);
-        let mut data = vec![0.0; starts.len() * Windows::VALUES];
-        for (window, &start) in data.chunks_exact_mut(Windows::VALUES).zip(&starts) {
-            for (band, values) in self.data.chunks_exact(MAX_FRAMES).enumerate() {
-                let values = &values[start..start + WINDOW_FRAMES];
-                for (row, &value) in window.chunks_exact_mut(N_MELS).zip(values) {
-                    row[band] = value;
-                }
+        let rows = starts.last().map_or(0, |last| last + WINDOW_FRAMES);
+        let mut sheet = vec![0.0; rows * N_MELS];
+        for (band, values) in self.data.chunks_exact(MAX_FRAMES).enumerate() {
+            for (row, &value) in sheet.chunks_exact_mut(N_MELS).zip(values) {
+                row[band] = value;
             }
         }
         Windows {
             frames: self.frames,
             starts,
-            data,
+            sheet,
         }
     }
 }
@@ -73,7 +71,7 @@ impl NormalizedMel {
 pub struct Windows {
     frames: usize,
     starts: Vec<usize>,
-    data: Vec<f32>,
+    sheet: Vec<f32>,
 }
 
 impl Windows {
@@ -99,15 +97,23 @@ impl Windows {
             .min(WINDOW_FRAMES)
     }
 
+    /// The frames that the windows are cut from, `[frames][N_MELS]`, up to the last window's end.
+    #[must_use]
+    pub fn sheet(&self) -> &[f32] {
+        &self.sheet
+    }
+
     /// All windows, `[windows][WINDOW_FRAMES][N_MELS]`: the batch that the networks take.
     #[must_use]
-    pub fn data(&self) -> &[f32] {
-        &self.data
+    pub fn data(&self) -> Vec<f32> {
+        self.iter().flatten().copied().collect()
     }
 
     /// The windows one by one, each `[WINDOW_FRAMES][N_MELS]`.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &[f32]> {
-        self.data.chunks_exact(Self::VALUES)
+        self.starts
+            .iter()
+            .map(|start| &self.sheet[start * N_MELS..][..Self::VALUES])
     }
 }
 

@@ -25,6 +25,7 @@ pub mod run;
 pub mod self_test;
 mod session;
 mod shape;
+mod windows;
 
 pub use cpu::Isa;
 pub use dropout::DropoutMode;

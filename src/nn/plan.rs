@@ -3,16 +3,20 @@
 use std::sync::Arc;
 
 use super::cpu::Isa;
-use super::cpu::conv::ConvPlan;
+use super::cpu::conv::{ConvPlan, Finish};
 use super::cpu::elementwise::Broadcast;
 use super::cpu::gemm::Packed;
 use super::cpu::layout::UpsamplePlan;
 use super::cpu::pool::PoolPlan;
 use super::cpu::recurrent::RecurrentPlan;
+use super::cpu::scaled::ScaledConv;
 use super::graph::{Graph, GraphError};
 use super::layer::{Activation, MergeOp, PoolKind};
+use super::windows::WindowPlan;
 
 mod build;
+mod fuse;
+mod slots;
 
 use build::Builder;
 
@@ -30,7 +34,8 @@ pub struct Plan {
     pub(super) elements: usize,
     pub(super) steps: Vec<Step>,
     pub(super) dropouts: usize,
-    keeps_all: bool,
+    pub(super) keeps_all: bool,
+    pub(super) windows: WindowPlan,
 }
 
 #[derive(Debug)]
@@ -73,9 +78,13 @@ pub(super) enum Op {
     Conv {
         plan: ConvPlan,
         packed: Arc<Packed>,
+        /// What follows at once; the activation is done there or, if it cannot be, after it.
+        finish: Finish,
         activation: Activation,
         channels: usize,
     },
+    /// Convolution of maps times one factor per channel. Either may be the same in all draws.
+    ScaledConv(ScaledConv),
     Dense {
         packed: Arc<Packed>,
         activation: Activation,
@@ -203,10 +212,5 @@ impl Plan {
     /// Whether any dropout stays on at inference.
     pub fn is_stochastic(&self) -> bool {
         self.dropouts > 0
-    }
-
-    /// Whether every value stays readable.
-    pub(super) fn keeps_all(&self) -> bool {
-        self.keeps_all
     }
 }

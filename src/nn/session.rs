@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use super::cpu::gemm::{Start, matmul};
-use super::cpu::{Isa, elementwise, layout, math, pool};
-use super::dropout::{DropoutMode, draw_factors};
+use super::dropout::DropoutMode;
 use super::graph::ValueId;
-use super::layer::{Activation, MergeOp};
 use super::plan::{Op, Plan, Step};
+use super::windows::{self, Buffers};
+
+mod compute;
+
+use compute::{Call, drop_units};
 
 /// Why a run is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +47,24 @@ pub enum RunError {
         /// Rows times units.
         expected: usize,
     },
+    /// A sheet is not made of rows of the network's input.
+    #[error("the sheet holds {given} numbers, which are no rows of {row}")]
+    Sheet {
+        /// Numbers in the sheet.
+        given: usize,
+        /// Numbers in one row of a window.
+        row: usize,
+    },
+    /// A window lies past the end of its sheet.
+    #[error("a window of {rows} rows starts at row {start} of a sheet of {given}")]
+    Window {
+        /// First row of the window.
+        start: usize,
+        /// Rows of a window.
+        rows: usize,
+        /// Rows of the sheet.
+        given: usize,
+    },
     /// The values of all rows would take more than 4 GiB.
     #[error("{rows} rows are too many for one run; split the batch or draw less often")]
     TooLarge {
@@ -63,6 +83,7 @@ pub struct Session {
     plan: Arc<Plan>,
     slots: Vec<Vec<f32>>,
     scratch: Vec<f32>,
+    windows: Buffers,
     batch: usize,
     draws: usize,
     first_draw: u32,
@@ -75,6 +96,7 @@ impl Session {
             slots: vec![Vec::new(); plan.slots],
             plan: Arc::clone(plan),
             scratch: Vec::new(),
+            windows: Buffers::default(),
             batch: 0,
             draws: 1,
             first_draw: 0,
@@ -119,12 +141,7 @@ impl Session {
                 given: inputs.len(),
             });
         }
-        let draws = match plan.dropouts {
-            0 => 1,
-            _ => dropout.rows(),
-        };
-        self.check_size(&plan, batch, draws)?;
-        self.check_masks(&plan, batch, dropout)?;
+        let draws = self.check(&plan, batch, dropout)?;
         for (input, data) in plan.inputs.iter().zip(inputs) {
             if data.len() != batch * input.elements {
                 return Err(RunError::InputLength {
@@ -147,6 +164,84 @@ impl Session {
             self.step(&plan, step, dropout);
         }
         Ok(())
+    }
+
+    /// Computes the outputs for windows of a sheet: rows of numbers, such as a spectrogram's
+    /// frames. The plan has one input, whose first dimension are a window's rows; window `i` begins
+    /// at row `starts[i]` of the sheet. The outputs are the same bits as [`Session::run`] gives for
+    /// the windows one after the other, but what neighbouring windows have in common is computed
+    /// once, where `starts` ascends.
+    ///
+    /// # Errors
+    /// When the plan has several inputs, or the sheet or the masks do not have the sizes that are
+    /// needed.
+    pub fn run_windows(
+        &mut self,
+        sheet: &[f32],
+        starts: &[usize],
+        dropout: &DropoutMode,
+    ) -> Result<(), RunError> {
+        let plan = Arc::clone(&self.plan);
+        let [input] = &*plan.inputs else {
+            return Err(RunError::Inputs {
+                expected: plan.inputs.len(),
+                given: 1,
+            });
+        };
+        let value = &plan.values[input.value];
+        let rows = value.shape.first().copied().unwrap_or(1);
+        let row = input.elements / rows;
+        if !sheet.len().is_multiple_of(row) {
+            return Err(RunError::Sheet {
+                given: sheet.len(),
+                row,
+            });
+        }
+        let given = sheet.len() / row;
+        let fits = |start: usize| start.checked_add(rows).is_some_and(|end| end <= given);
+        if let Some(&start) = starts.iter().find(|&&start| !fits(start)) {
+            return Err(RunError::Window { start, rows, given });
+        }
+        self.draws = self.check(&plan, starts.len(), dropout)?;
+        self.batch = starts.len();
+        self.first_draw = 0;
+        if plan.windows.reads_input {
+            let slot = &mut self.slots[value.slot];
+            slot.clear();
+            for start in starts {
+                slot.extend_from_slice(&sheet[start * row..][..input.elements]);
+            }
+        }
+        for (number, step) in plan.steps.iter().enumerate() {
+            if let Some(chain) = plan.windows.ends(number) {
+                let value = &plan.values[step.output];
+                let mut output = std::mem::take(&mut self.slots[value.slot]);
+                output.resize(starts.len() * value.elements, 0.0);
+                windows::Run {
+                    isa: plan.isa,
+                    plan: &plan,
+                    chain,
+                    sheet,
+                    buffers: &mut self.windows,
+                }
+                .compute(starts, &mut output);
+                self.slots[value.slot] = output;
+            } else if plan.windows.of_step[number].is_none() {
+                self.step(&plan, step, dropout);
+            }
+        }
+        Ok(())
+    }
+
+    /// Draws per row of a run, if it can be done.
+    fn check(&self, plan: &Plan, batch: usize, dropout: &DropoutMode) -> Result<usize, RunError> {
+        let draws = match plan.dropouts {
+            0 => 1,
+            _ => dropout.rows(),
+        };
+        self.check_size(plan, batch, draws)?;
+        self.check_masks(plan, batch, dropout)?;
+        Ok(draws)
     }
 
     fn check_size(&self, plan: &Plan, batch: usize, draws: usize) -> Result<(), RunError> {
@@ -202,7 +297,7 @@ impl Session {
     /// touches have one row per input row, the others one per draw.
     pub fn value(&self, value: ValueId) -> Option<&[f32]> {
         let slot = self.plan.values.get(value.0)?.slot;
-        self.plan.keeps_all().then(|| &*self.slots[slot])
+        self.plan.keeps_all.then(|| &*self.slots[slot])
     }
 
     fn step(&mut self, plan: &Plan, step: &Step, dropout: &DropoutMode) {
@@ -216,7 +311,13 @@ impl Session {
         let mut output = std::mem::take(&mut self.slots[value.slot]);
         output.resize(rows * value.elements, 0.0);
         let needed = match &step.op {
-            Op::Conv { plan, .. } => plan.scratch(),
+            Op::Conv {
+                plan,
+                finish,
+                channels,
+                ..
+            } => plan.scratch(*channels, finish),
+            Op::ScaledConv(conv) => conv.scratch(),
             Op::Recurrent(plan) => plan.scratch(items),
             Op::Dropout { units, .. } => *units,
             Op::SoftmaxAxis { n, .. } => *n,
@@ -241,172 +342,5 @@ impl Session {
             call.compute(&step.op, step.inputs.len(), input, &mut output, scratch);
         }
         self.slots[value.slot] = output;
-    }
-}
-
-/// What a computation needs to know besides its data.
-struct Call {
-    isa: Isa,
-    items: usize,
-    draws: usize,
-    elements: usize,
-}
-
-impl Call {
-    fn compute<'a>(
-        &self,
-        op: &Op,
-        inputs: usize,
-        input: impl Fn(usize) -> &'a [f32],
-        output: &mut [f32],
-        scratch: &mut [f32],
-    ) {
-        let isa = self.isa;
-        let x = input(0);
-        match op {
-            Op::Conv {
-                plan,
-                packed,
-                activation,
-                channels,
-            } => {
-                let relu = *activation == Activation::Relu;
-                plan.run(isa, x, packed, output, scratch, relu);
-                if !relu {
-                    math::activate(isa, *activation, *channels, output);
-                }
-            }
-            Op::Dense { packed, activation } => {
-                let relu = *activation == Activation::Relu;
-                let rows = x.len() / packed.terms;
-                matmul(isa, x, rows, packed, Start::Bias, output, relu);
-                if !relu {
-                    math::activate(isa, *activation, packed.channels, output);
-                }
-            }
-            Op::Pool(plan) => plan.run(isa, x, output),
-            Op::GlobalPool {
-                kind,
-                pixels,
-                channels,
-            } => pool::global_pool(*kind, *pixels, *channels, x, output),
-            Op::Upsample(plan) => plan.run(x, output),
-            Op::ZeroPad {
-                image,
-                output: size,
-                top,
-                left,
-            } => layout::zero_pad(*image, *size, [*top, *left], x, output),
-            Op::ScaleShift { scale, shift } => {
-                elementwise::scale_shift(isa, scale, shift, x, output);
-            }
-            Op::Recurrent(plan) => plan.run(isa, self.items, x, output, scratch),
-            Op::Reverse { rows, width } => layout::reverse(*rows, *width, x, output),
-            Op::Permute { shape, order } => layout::permute(shape, order, x, output),
-            Op::Repeat { count, width } => layout::repeat(*count, *width, x, output),
-            Op::Concat { widths, total } => {
-                let mut at = 0;
-                for (i, &width) in widths.iter().enumerate() {
-                    layout::scatter(width, *total, at, input(i), output);
-                    at += width;
-                }
-            }
-            Op::Merge { op, inputs: how } => {
-                how[0].zip(x, output, |o, x| *o = x);
-                for (i, how) in how.iter().enumerate().skip(1) {
-                    elementwise::merge(*op, how, input(i), output);
-                }
-                if *op == MergeOp::Average {
-                    let n = inputs as f32;
-                    output.iter_mut().for_each(|o| *o /= n);
-                }
-            }
-            Op::Activation { function, last } => {
-                output.copy_from_slice(x);
-                math::activate(isa, *function, *last, output);
-            }
-            Op::SoftmaxAxis { n, after } => {
-                output.copy_from_slice(x);
-                softmax_axis(*n, *after, output, scratch);
-            }
-            Op::PRelu { alpha } => elementwise::prelu(alpha, x, output),
-            Op::SumAxis { n, after } => elementwise::sum_axis(*n, *after, x, output),
-            Op::SpatialMultiply { channels } => {
-                elementwise::spatial_multiply(*channels, x, input(1), output);
-            }
-            Op::ChannelMultiply { item, channels } => {
-                elementwise::channel_multiply(*item, *channels, x, input(1), output);
-            }
-            Op::Spread => layout::repeat(self.draws, self.elements, x, output),
-            Op::Dropout { .. } => unreachable!("computed by drop_units"),
-        }
-    }
-}
-
-/// Softmax over the middle dimension of `[.., n, after]`.
-fn softmax_axis(n: usize, after: usize, values: &mut [f32], scratch: &mut [f32]) {
-    for block in values.chunks_exact_mut(n * after) {
-        for lane in 0..after {
-            for (s, v) in scratch.iter_mut().zip(block[lane..].iter().step_by(after)) {
-                *s = *v;
-            }
-            math::softmax_row(scratch);
-            for (v, s) in block[lane..].iter_mut().step_by(after).zip(&*scratch) {
-                *v = *s;
-            }
-        }
-    }
-}
-
-/// Multiplies each row by its draw's (or mask's) factors; with dropout off it only copies.
-fn drop_units(
-    op: &Op,
-    mode: &DropoutMode,
-    first_draw: u32,
-    input: &[f32],
-    output: &mut [f32],
-    factors: &mut [f32],
-) {
-    let Op::Dropout {
-        name,
-        number,
-        rate,
-        units,
-        pixels,
-        channels,
-    } = op
-    else {
-        unreachable!("only called for dropout");
-    };
-    let row = units * pixels;
-    let rows = input.chunks_exact(row).zip(output.chunks_exact_mut(row));
-    for (r, (x, y)) in rows.enumerate() {
-        match mode {
-            DropoutMode::Off => {
-                y.copy_from_slice(x);
-                continue;
-            }
-            DropoutMode::Draws { n, seed } => {
-                let draw = first_draw.wrapping_add((r % n.get() as usize) as u32);
-                draw_factors(*seed, draw, *number, *rate, factors);
-            }
-            DropoutMode::Masks(masks) => {
-                let kept = 1.0 / (1.0 - rate);
-                let decisions = &masks.0[name][r * units..][..*units];
-                for (f, &keep) in factors.iter_mut().zip(decisions) {
-                    *f = if keep != 0 { kept } else { 0.0 };
-                }
-            }
-        }
-        let groups = x
-            .chunks_exact(pixels * channels)
-            .zip(y.chunks_exact_mut(pixels * channels));
-        for ((x, y), factors) in groups.zip(factors.chunks_exact(*channels)) {
-            for (x, y) in x.chunks_exact(*channels).zip(y.chunks_exact_mut(*channels)) {
-                for c in 0..*channels {
-                    y[c] = x[c] * factors[c];
-                }
-            }
-        }
     }
 }

@@ -69,3 +69,27 @@ fn planned(model: &Model, role: Role) -> Result<Arc<Plan>, RecognizerError> {
     let shapes = front_end.inputs(role, model.info().emotions.len());
     Ok(Arc::new(Plan::new(&graph, &shapes)?))
 }
+
+/// Whether networks of one recording run side by side.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Together {
+    /// One after the other, on the thread that asks.
+    #[default]
+    No,
+    /// On the threads of its rayon pool.
+    Yes,
+}
+
+impl Together {
+    /// Does both.
+    pub fn join<A: Send, B: Send>(
+        self,
+        a: impl FnOnce() -> A + Send,
+        b: impl FnOnce() -> B + Send,
+    ) -> (A, B) {
+        match self {
+            Self::No => (a(), b()),
+            Self::Yes => rayon::join(a, b),
+        }
+    }
+}

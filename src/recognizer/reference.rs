@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use super::networks::{Plans, Sessions};
+use super::networks::{Plans, Sessions, Together};
 use super::statistics::{column_means, estimates, mean, sample_deviation};
 use super::{RecognizeError, RecognizerError, attention, check_finite, row};
 use crate::audio::{self, AudioError, Prepared, Recording, vad};
 use crate::features::{self, FeatureExtractor, Features};
 use crate::nn::model::AgeScale;
-use crate::nn::{DropoutMode, Model, Role};
+use crate::nn::{DropoutMode, Model, Role, RunError, Session};
 use crate::prediction::{Age, Estimate, Prediction, Voice, Warning, Window};
 
 /// Everything that all threads share.
@@ -41,6 +41,7 @@ impl Networks {
         Worker {
             networks: self,
             sessions: self.plans.sessions(),
+            together: Together::default(),
         }
     }
 }
@@ -50,6 +51,7 @@ impl Networks {
 pub struct Worker<'r> {
     networks: &'r Networks,
     sessions: Sessions,
+    pub together: Together,
 }
 
 /// What the networks say about a recording's features.
@@ -124,27 +126,33 @@ impl Worker<'_> {
         name: &str,
     ) -> Result<Answer, RecognizeError> {
         let off = DropoutMode::Off;
-        let windows = features.windows.starts().len();
-        let input = [features.windows.data()];
-        self.sessions.emotion_windows.run(&input, windows, &off)?;
-        self.sessions.age.run(&input, windows, &off)?;
-        self.sessions.gender.run(&input, windows, &off)?;
+        let (sheet, starts) = (features.windows.sheet(), features.windows.starts());
         let branches = features.branch_inputs();
         let inputs: Vec<&[f32]> = branches.iter().map(|b| &*b.data).collect();
+        let Sessions {
+            emotion_windows,
+            age,
+            gender,
+            emotion_features,
+            merge,
+        } = &mut self.sessions;
+        let windows = |session: &mut Session| session.run_windows(sheet, starts, &off);
+        let together = self.together;
+        let ((drawn, aged), (first, second)) = together.join(
+            || together.join(|| draw(emotion_features, &inputs, dropout), || windows(age)),
+            || together.join(|| windows(emotion_windows), || windows(gender)),
+        );
+        aged.and(first).and(second)?;
+        let drawn = drawn?;
         let emotions = self.networks.emotions;
-        let window_mean = column_means(self.sessions.emotion_windows.output(0), emotions);
+        let window_mean = column_means(emotion_windows.output(0), emotions);
         let mut merged = Vec::new();
-        for part in parts(dropout) {
-            self.sessions
-                .emotion_features
-                .run_from_draw(part.first, &inputs, 1, &part.mode)?;
-            let draws = self.sessions.emotion_features.rows();
-            let window_rows: Vec<f32> = window_mean.repeat(draws);
+        for part in drawn {
+            let window_rows: Vec<f32> = window_mean.repeat(part.rows);
             let mut merge_inputs = vec![&*window_rows];
-            merge_inputs
-                .extend((0..=branches.len()).map(|k| self.sessions.emotion_features.output(k)));
-            self.sessions.merge.run(&merge_inputs, draws, &off)?;
-            merged.extend_from_slice(self.sessions.merge.output(0));
+            merge_inputs.extend(part.outputs.iter().map(|output| &**output));
+            merge.run(&merge_inputs, part.rows, &off)?;
+            merged.extend_from_slice(merge.output(0));
         }
         check_finite(
             Role::EmotionWindows,
@@ -201,6 +209,29 @@ const WINDOW_SECONDS: f64 =
 /// Draws that are computed together: enough to share the part of the network that no dropout
 /// touches, few enough to stay in the cache and in bounded memory.
 const DRAWS_AT_ONCE: u32 = 128;
+
+/// What the feature network gives for some draws.
+struct Drawn {
+    rows: usize,
+    outputs: Vec<Vec<f32>>,
+}
+
+/// All draws, in their order.
+fn draw(
+    session: &mut Session,
+    inputs: &[&[f32]],
+    dropout: &DropoutMode,
+) -> Result<Vec<Drawn>, RunError> {
+    let part = |part: Part| {
+        session.run_from_draw(part.first, inputs, 1, &part.mode)?;
+        let outputs = 0..session.plan().outputs().len();
+        Ok(Drawn {
+            rows: session.rows(),
+            outputs: outputs.map(|k| session.output(k).to_vec()).collect(),
+        })
+    };
+    parts(dropout).into_iter().map(part).collect()
+}
 
 /// Some of the draws of a dropout mode.
 struct Part {

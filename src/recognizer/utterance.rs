@@ -2,17 +2,17 @@
 
 use std::ops::Range;
 
-use super::networks::{Plans, Sessions};
+use super::networks::{Plans, Sessions, Together};
 use super::statistics::column_means;
 use super::{RecognizeError, RecognizerError, attention, check_finite, row};
 use crate::audio::frontend::is_silent;
 use crate::audio::resample::{TARGET_RATE, resample};
 use crate::audio::{AudioError, Recording};
-use crate::features::utterance::{self, Utterance, UtteranceExtractor};
+use crate::features::utterance::{self, Utterance, UtteranceExtractor, UtteranceWindows};
 use crate::features::{HOP, SAMPLE_RATE};
 use crate::nn::model::AgeScale;
-use crate::nn::{DropoutMode, Model, Role};
-use crate::prediction::{Age, Prediction, Voice, Warning, Window};
+use crate::nn::{DropoutMode, Model, Role, RunError, Session};
+use crate::prediction::{Age, Attention, Prediction, Voice, Warning, Window};
 
 /// Seconds between frames, and of a full window.
 const FRAME_SECONDS: f64 = HOP as f64 / SAMPLE_RATE as f64;
@@ -46,6 +46,7 @@ impl Networks {
         Worker {
             networks: self,
             sessions: self.plans.sessions(),
+            together: Together::default(),
         }
     }
 }
@@ -55,6 +56,7 @@ impl Networks {
 pub struct Worker<'r> {
     networks: &'r Networks,
     sessions: Sessions,
+    pub together: Together,
 }
 
 /// The recording at 16 kHz as this front end takes it.
@@ -94,13 +96,26 @@ impl Worker<'_> {
         let off = DropoutMode::Off;
         let windows = utterance.windows();
         let emotions = self.networks.emotions;
-        self.sessions
-            .emotion_windows
-            .run(&[windows.data()], windows.starts().len(), &off)?;
-        let logits = column_means(self.sessions.emotion_windows.output(0), emotions);
-        check_finite(Role::EmotionWindows, &logits, name)?;
         let stats = [&*utterance.stats];
-        self.sessions.emotion_features.run(&stats, 1, dropout)?;
+        let Sessions {
+            emotion_windows,
+            age,
+            gender,
+            emotion_features,
+            ..
+        } = &mut self.sessions;
+        let (seen, heard) = self.together.join(
+            || look(emotion_windows, &windows),
+            || {
+                emotion_features.run(&stats, 1, dropout)?;
+                gender.run(&stats, 1, &off)?;
+                age.run(&stats, 1, &off)
+            },
+        );
+        heard?;
+        let seen = seen?;
+        let logits = column_means(&seen.logits, emotions);
+        check_finite(Role::EmotionWindows, &logits, name)?;
         let draws = self.sessions.emotion_features.rows();
         let repeated = logits.repeat(draws);
         self.sessions.merge.run(
@@ -109,9 +124,7 @@ impl Worker<'_> {
             &off,
         )?;
         check_finite(Role::Merge, self.sessions.merge.output(0), name)?;
-        self.sessions.gender.run(&stats, 1, &off)?;
         check_finite(Role::Gender, self.sessions.gender.output(0), name)?;
-        self.sessions.age.run(&stats, 1, &off)?;
         check_finite(Role::Age, self.sessions.age.output(0), name)?;
 
         let scale = &self.networks.age;
@@ -130,7 +143,7 @@ impl Worker<'_> {
                 0,
                 self.sessions.gender.output(0).len(),
             ),
-            windows: self.timeline(recording, &utterance, &windows),
+            windows: self.timeline(recording, &utterance, &windows, seen),
             voice,
             dropout: match self.networks.plans.emotion_features.is_stochastic() {
                 true => dropout.clone(),
@@ -143,24 +156,49 @@ impl Worker<'_> {
         &self,
         recording: &Recording,
         utterance: &Utterance,
-        windows: &utterance::UtteranceWindows,
+        windows: &UtteranceWindows,
+        seen: Seen,
     ) -> Vec<Window> {
         let emotions = self.networks.emotions;
         let time = |frame: usize| {
             let at = (utterance.kept.start + frame) as f64 * FRAME_SECONDS;
             at.min(recording.seconds())
         };
-        let starts = windows.starts().iter().enumerate();
+        let starts = windows.starts().iter().zip(seen.attention).enumerate();
         starts
-            .map(|(i, &start)| Window {
+            .map(|(i, (&start, attention))| Window {
                 time: time(start)..time(start + windows.real_frames(i)),
-                emotions: softmax(&row(self.sessions.emotion_windows.output(0), i, emotions)),
+                emotions: softmax(&row(&seen.logits, i, emotions)),
                 age: None,
                 gender: Vec::new(),
-                attention: attention::of_window(&self.sessions.emotion_windows, i, WINDOW_SECONDS),
+                attention,
             })
             .collect()
     }
+}
+
+/// Windows that are computed together: enough to share what they have in common, few enough for
+/// bounded memory.
+const WINDOWS_AT_ONCE: usize = 32;
+
+/// What the window network gives for all windows.
+struct Seen {
+    logits: Vec<f32>,
+    attention: Vec<Option<Attention>>,
+}
+
+fn look(session: &mut Session, windows: &UtteranceWindows) -> Result<Seen, RunError> {
+    let mut seen = Seen {
+        logits: Vec::new(),
+        attention: Vec::new(),
+    };
+    for starts in windows.starts().chunks(WINDOWS_AT_ONCE) {
+        session.run_windows(windows.sheet(), starts, &DropoutMode::Off)?;
+        seen.logits.extend_from_slice(session.output(0));
+        let attention = |i| attention::of_window(session, i, WINDOW_SECONDS);
+        seen.attention.extend((0..starts.len()).map(attention));
+    }
+    Ok(seen)
 }
 
 /// Exponentials that sum to 1.

@@ -58,10 +58,16 @@ impl<'r> Batch<'r> {
         inputs: &[Input],
         mut each: impl FnMut(&Input, Outcome) -> Result<(), E>,
     ) -> Result<(), E> {
+        // Recordings come first; threads that have none of their own help with the others'.
+        let spare = inputs.len() < self.pool.current_num_threads();
+        let worker = || match spare {
+            true => self.recognizer.worker().with_spare_threads(),
+            false => self.recognizer.worker(),
+        };
         in_order(
             &self.pool,
             inputs,
-            || self.recognizer.worker(),
+            worker,
             |worker, input| self.outcome(worker, input),
             |input, outcome| each(input, outcome),
         )

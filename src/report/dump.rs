@@ -105,7 +105,7 @@ impl FrontEnd for Reference {
         let features = features.map_err(|e| e.to_string())?;
         Ok(Computed {
             fixed: features.branch_inputs().map(|b| b.data).into(),
-            sequence: features.windows.data().to_vec(),
+            sequence: features.windows.data(),
         })
     }
 }

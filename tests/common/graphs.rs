@@ -4,6 +4,8 @@
 //! fails, proptest makes the numbers, and with them the graph, smaller.
 #![allow(dead_code)] // each test binary uses its own part
 
+#[path = "graphs/chains.rs"]
+mod chains;
 #[path = "graphs/layers.rs"]
 mod layers;
 
@@ -16,6 +18,7 @@ use maeum::nn::layer::{Activation, Conv, Dropout, Layer};
 use maeum::nn::{Graph, Input, Node, Output, ValueId, Weight, reference};
 use proptest::prelude::*;
 
+pub use chains::{scaled, windowed};
 pub use layers::{KINDS, Kind};
 
 /// A graph with everything that a run of it needs.

@@ -16,7 +16,7 @@ pub const WINDOW_HOP: usize = 100;
 pub struct UtteranceWindows {
     frames: usize,
     starts: Vec<usize>,
-    data: Vec<f32>,
+    sheet: Vec<f32>,
 }
 
 impl UtteranceWindows {
@@ -27,16 +27,12 @@ impl UtteranceWindows {
     pub(super) fn new(frames: &[f32]) -> Self {
         let count = frames.len() / FRAME_VALUES;
         let starts = window_starts(count);
-        let mut data = Vec::with_capacity(starts.len() * Self::VALUES);
-        for &start in &starts {
-            for t in start..start + WINDOW_FRAMES {
-                data.extend_from_slice(&frames[t % count * FRAME_VALUES..][..FRAME_VALUES]);
-            }
-        }
+        let rows = starts.last().map_or(0, |last| last + WINDOW_FRAMES);
+        let values = frames.iter().cycle().take(rows * FRAME_VALUES);
         Self {
             frames: count,
             starts,
-            data,
+            sheet: values.copied().collect(),
         }
     }
 
@@ -56,15 +52,24 @@ impl UtteranceWindows {
         (self.frames - self.starts[index]).min(WINDOW_FRAMES)
     }
 
+    /// The frames that the windows are cut from, `[frames][FRAME_VALUES]`, up to the last window's
+    /// end.
+    #[must_use]
+    pub fn sheet(&self) -> &[f32] {
+        &self.sheet
+    }
+
     /// All windows, `[windows][WINDOW_FRAMES][FRAME_VALUES]`: the batch that the network takes.
     #[must_use]
-    pub fn data(&self) -> &[f32] {
-        &self.data
+    pub fn data(&self) -> Vec<f32> {
+        self.iter().flatten().copied().collect()
     }
 
     /// The windows one by one, each `[WINDOW_FRAMES][FRAME_VALUES]`.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &[f32]> {
-        self.data.chunks_exact(Self::VALUES)
+        self.starts
+            .iter()
+            .map(|start| &self.sheet[start * FRAME_VALUES..][..Self::VALUES])
     }
 }
 

@@ -1,22 +1,66 @@
-//! Convolution as a product over runs of consecutive inputs, from zero-padded copies.
+//! Convolution of a band of rows, with its activation, scale and pooling done before a number
+//! leaves the cache.
 
-use super::Isa;
-use super::gemm::{Packed, Product, Runs, Start};
+use std::ops::Range;
+
+use super::first::First;
+use super::gemm::{Epilogue, Packed, Product, Start, Taps};
+use super::isa::Isa;
+use super::pool::max_pool_rows;
 use crate::nn::layer::{Conv, Padding};
 use crate::nn::shape::{conv_kernel, extent, window};
+
+/// Rows that are convolved before they are pooled, about: the largest tile, so that a column of
+/// them fills it, and few enough to stay in the first-level cache.
+const ROWS: usize = 12;
 
 /// A convolution with everything that does not depend on the data.
 #[derive(Debug, Clone)]
 pub(crate) struct ConvPlan {
+    /// Rows, columns and channels of a whole image.
     input: [usize; 3],
-    /// Rows and columns of the padded copy.
-    padded: [usize; 2],
-    /// Zeros above and to the left of the input in the padded copy.
-    before: [usize; 2],
-    output: [usize; 2],
+    /// Rows of zeros above and below a whole image.
+    around: [usize; 2],
+    /// Columns of zeros to the left.
+    left: usize,
+    /// Columns of the output.
+    width: usize,
     strides: [usize; 2],
     dilation: [usize; 2],
     kernel: [usize; 2],
+    columns: Vec<Columns>,
+    /// As many as the taps of a kernel row span.
+    zeros: Vec<f32>,
+}
+
+/// Neighbouring columns of the output that read the same taps of each kernel row; the others
+/// would fall on the zeros to the left or right, and adding zeros changes no bit.
+#[derive(Debug, Clone)]
+struct Columns {
+    x: Range<usize>,
+    /// Where in its row the first one's inputs begin.
+    first: usize,
+    taps: Taps,
+}
+
+/// Consecutive rows of an image with the zeros that belong above and below them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Band<'a> {
+    /// `[rows, width, channels]`.
+    pub rows: &'a [f32],
+    /// Rows of zeros above, where the band begins at the image's edge and the convolution pads.
+    pub top: usize,
+    /// Rows of zeros below.
+    pub bottom: usize,
+}
+
+/// What happens to a convolution's sums before they are stored.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Finish {
+    pub epilogue: Epilogue,
+    /// After that, the maximum of each window of so many rows and columns, which do not overlap;
+    /// rows and columns that fill no window are left out.
+    pub pool: Option<[usize; 2]>,
 }
 
 impl ConvPlan {
@@ -28,112 +72,267 @@ impl ConvPlan {
             [height, width, _] => (height, width),
             _ => unreachable!("validated input"),
         };
+        let span = [extent(kh, conv.dilation[0]), extent(kw, conv.dilation[1])];
+        // Causal padding is along time alone; the other dimension has length 1 anyway.
+        let across = match conv.padding {
+            Padding::Causal => Padding::Valid,
+            other => other,
+        };
+        let (rows_out, top) =
+            window(height, span[0], conv.strides[0], conv.padding).expect("validated shape");
+        let (width_out, left) =
+            window(width, span[1], conv.strides[1], across).expect("validated shape");
+        let reached = (rows_out - 1) * conv.strides[0] + span[0];
         let mut plan = Self {
             input: [height, width, channels],
-            padded: [height, width],
-            before: [0; 2],
-            output: [0; 2],
+            around: [top, reached.saturating_sub(top + height)],
+            left,
+            width: width_out,
             strides: conv.strides,
             dilation: conv.dilation,
             kernel: [kh, kw],
+            columns: Vec::new(),
+            zeros: vec![0.0; span[1] * channels],
         };
-        for axis in 0..2 {
-            let span = extent(plan.kernel[axis], plan.dilation[axis]);
-            // Causal padding is along time alone; the other dimension has length 1 anyway.
-            let padding = match conv.padding {
-                Padding::Causal if axis == 1 => Padding::Valid,
-                other => other,
-            };
-            let n = plan.input[axis];
-            let (length, before) =
-                window(n, span, plan.strides[axis], padding).expect("validated shape");
-            plan.output[axis] = length;
-            plan.before[axis] = before;
-            plan.padded[axis] = ((length - 1) * plan.strides[axis] + span).max(before + n);
-        }
+        plan.columns = plan.groups_of_columns();
         plan
     }
 
-    fn needs_padding(&self) -> bool {
-        self.padded != [self.input[0], self.input[1]]
+    fn groups_of_columns(&self) -> Vec<Columns> {
+        let [_, width, channels] = self.input;
+        let (kw, stride, dilation) = (self.kernel[1], self.strides[1], self.dilation[1]);
+        // Taps of the kernel that lie within the image for output column x.
+        let inside = |x: usize| {
+            let at = |tap: usize| x * stride + tap * dilation;
+            let from = (0..kw).find(|&tap| at(tap) >= self.left).unwrap_or(kw);
+            let to = (0..kw).find(|&tap| at(tap) >= self.left + width);
+            from..to.unwrap_or(kw).max(from)
+        };
+        let mut groups: Vec<Columns> = Vec::new();
+        let mut last = None;
+        for x in 0..self.width {
+            let taps = inside(x);
+            match groups.last_mut() {
+                Some(group) if last.as_ref() == Some(&taps) => group.x.end = x + 1,
+                _ => groups.push(Columns {
+                    x: x..x + 1,
+                    first: match taps.is_empty() {
+                        true => 0,
+                        false => (x * stride + taps.start * dilation - self.left) * channels,
+                    },
+                    taps: self.taps(taps.clone()),
+                }),
+            }
+            last = Some(taps);
+        }
+        groups
     }
 
-    /// Numbers of scratch needed.
-    pub fn scratch(&self) -> usize {
-        match self.needs_padding() {
-            true => self.padded[0] * self.padded[1] * self.input[2],
-            false => 0,
+    fn taps(&self, inside: Range<usize>) -> Taps {
+        let channels = self.input[2];
+        match self.dilation[1] {
+            // Neighbouring columns lie next to each other, so that a kernel row is one run.
+            1 => Taps {
+                terms: inside.start * channels..inside.end * channels,
+                ..Taps::all(self.kernel[1] * channels)
+            },
+            dilation => Taps {
+                columns: inside,
+                column_step: dilation * channels,
+                ..Taps::all(channels)
+            },
         }
     }
 
-    /// Convolves the inputs one after the other.
+    /// Rows of the output for a band of `rows` rows and zeros, before pooling.
+    pub fn rows_out(&self, rows: usize) -> usize {
+        match rows.checked_sub(extent(self.kernel[0], self.dilation[0])) {
+            Some(room) => room / self.strides[0] + 1,
+            None => 0,
+        }
+    }
+
+    /// Rows and columns of a whole image's output, before pooling.
+    pub fn size_out(&self) -> [usize; 2] {
+        let [top, bottom] = self.around;
+        [self.rows_out(top + self.input[0] + bottom), self.width]
+    }
+
+    /// Rows, columns and channels of a whole image.
+    pub fn input(&self) -> [usize; 3] {
+        self.input
+    }
+
+    /// How many rows of its input a row of its output reads, and the rows of zeros above and
+    /// below a whole image, if it has as many rows of output as there are places for them.
+    pub fn rows_apart(&self) -> Option<(usize, [usize; 2])> {
+        let span = extent(self.kernel[0], self.dilation[0]);
+        (self.strides[0] == 1).then_some((span, self.around))
+    }
+
+    fn is_first(&self) -> bool {
+        self.input[2] == 1
+            && self.strides == [1, 1]
+            && self.dilation == [1, 1]
+            && First::takes(self.kernel)
+    }
+
+    /// Rows that are computed together before pooling, when windows are `height` high.
+    fn chunk(&self, height: usize) -> usize {
+        let rows = match self.is_first() {
+            true => First::ROWS,
+            false => ROWS,
+        };
+        (rows / height).max(1) * height
+    }
+
+    /// Numbers of scratch needed for any band.
+    pub fn scratch(&self, channels: usize, finish: &Finish) -> usize {
+        let pool = finish.pool.unwrap_or([1, 1]);
+        let buffer = match finish.pool {
+            Some(_) => self.chunk(pool[0]) * self.width * channels,
+            None => 0,
+        };
+        let lines = match self.is_first() {
+            true => First::lines(self.kernel, self.chunk(pool[0]), self.width, channels),
+            false => 0,
+        };
+        buffer + lines
+    }
+
+    /// Convolves the images one after the other.
     pub fn run(
         &self,
         isa: Isa,
-        input: &[f32],
+        images: &[f32],
         packed: &Packed,
+        finish: &Finish,
         output: &mut [f32],
         scratch: &mut [f32],
-        relu: bool,
     ) {
+        let [top, bottom] = self.around;
         let [height, width, channels] = self.input;
-        let pixels = self.output[0] * self.output[1];
-        let row = self.padded[1] * channels;
-        let scratch = &mut scratch[..self.scratch()];
-        scratch.fill(0.0);
-        let images = input.chunks_exact(height * width * channels);
-        let outputs = output.chunks_exact_mut(pixels * packed.channels);
-        for (image, out) in images.zip(outputs) {
-            let source = if self.needs_padding() {
-                for (y, line) in image.chunks_exact(width * channels).enumerate() {
-                    let at = (y + self.before[0]) * row + self.before[1] * channels;
-                    scratch[at..at + line.len()].copy_from_slice(line);
-                }
-                &*scratch
-            } else {
-                image
-            };
-            self.product(isa, source, row, packed, out, relu);
+        let [ph, pw] = finish.pool.unwrap_or([1, 1]);
+        let rows = self.rows_out(top + height + bottom) / ph;
+        let outputs = output.chunks_exact_mut(rows * (self.width / pw) * packed.channels);
+        for (rows, out) in images.chunks_exact(height * width * channels).zip(outputs) {
+            self.run_rows(
+                isa,
+                Band { rows, top, bottom },
+                packed,
+                finish,
+                out,
+                scratch,
+            );
         }
     }
 
+    /// Convolves a band: [`ConvPlan::rows_out`] of its rows and zeros, or as many as pooling makes
+    /// of them, of which each is the same bits as in the whole image's output.
+    pub fn run_rows(
+        &self,
+        isa: Isa,
+        band: Band,
+        packed: &Packed,
+        finish: &Finish,
+        output: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        let pitch = self.input[1] * self.input[2];
+        let rows = self.rows_out(band.top + band.rows.len() / pitch + band.bottom);
+        let (ph, pw) = match finish.pool {
+            None => (1, 1),
+            Some([ph, pw]) => (ph, pw),
+        };
+        let out_pitch = self.width / pw * packed.channels;
+        // What fills no window need not be computed.
+        let width = self.width / pw * pw;
+        let (windows, per) = (rows / ph, self.chunk(ph) / ph);
+        let (mut lines, buffer) = match self.is_first() {
+            true => {
+                let size = First::lines(self.kernel, per * ph, self.width, packed.channels);
+                scratch.split_at_mut(size)
+            }
+            false => scratch.split_at_mut(0),
+        };
+        let mut expanded = 0;
+        let chunks = match finish.pool {
+            None if !self.is_first() => 1,
+            _ => windows.div_ceil(per),
+        };
+        for chunk in 0..chunks {
+            let (from, to) = (windows * chunk / chunks, windows * (chunk + 1) / chunks);
+            let target = &mut output[from * out_pitch..to * out_pitch];
+            let result = match finish.pool {
+                None => &mut *target,
+                Some(_) => &mut buffer[..(to - from) * ph * width * packed.channels],
+            };
+            if self.is_first() {
+                let first = First {
+                    input: band.rows,
+                    pitch,
+                    top: band.top,
+                    left: self.left,
+                    kernel: self.kernel,
+                    rows: from * ph..to * ph,
+                    width,
+                    lines: &mut lines,
+                    expanded: &mut expanded,
+                    packed,
+                    epilogue: &finish.epilogue,
+                    output: result,
+                };
+                isa.dispatch(first);
+            } else {
+                self.product(isa, band, from * ph..to * ph, width, packed, finish, result);
+            }
+            if finish.pool.is_some() {
+                let result = &buffer[..(to - from) * ph * width * packed.channels];
+                max_pool_rows(isa, [ph, pw], width, packed.channels, result, target);
+            }
+        }
+    }
+
+    /// Rows `rows` of the output (before pooling) and its first `width` columns, without pooling.
+    #[allow(clippy::too_many_arguments)]
     fn product(
         &self,
         isa: Isa,
-        source: &[f32],
-        row: usize,
+        band: Band,
+        rows: Range<usize>,
+        width: usize,
         packed: &Packed,
+        finish: &Finish,
         output: &mut [f32],
-        relu: bool,
     ) {
-        let channels = self.input[2];
-        let columns_out = self.output[1];
-        let at = |p: usize| {
-            (p / columns_out) * self.strides[0] * row
-                + (p % columns_out) * self.strides[1] * channels
-        };
-        let [kh, kw] = self.kernel;
-        // Neighbouring columns lie next to each other, so that a kernel row is one run.
-        let (columns, run) = match self.dilation[1] {
-            1 => (1, kw * channels),
-            _ => (kw, channels),
-        };
-        Product {
-            input: source,
-            at,
-            pixels: self.output[0] * columns_out,
-            runs: Runs {
-                rows: kh,
-                row_step: self.dilation[0] * row,
-                columns,
-                column_step: self.dilation[1] * channels,
-                run,
-            },
-            packed,
-            start: Start::Bias,
-            output,
-            relu,
+        let [_, columns_in, channels] = self.input;
+        let pitch = columns_in * channels;
+        let above = rows.start * self.strides[0];
+        let skipped = above.saturating_sub(band.top) * pitch;
+        for columns in &self.columns {
+            let x = columns.x.start..columns.x.end.min(width);
+            if x.is_empty() {
+                break;
+            }
+            isa.dispatch(Product {
+                input: &band.rows[skipped.min(band.rows.len())..],
+                pitch,
+                rows: rows.len(),
+                columns: x.len(),
+                first: columns.first,
+                step: self.strides[1] * channels,
+                top: band.top.saturating_sub(above),
+                row_stride: self.strides[0],
+                kernel_rows: self.kernel[0],
+                row_dilation: self.dilation[0],
+                taps: &columns.taps,
+                zeros: &self.zeros,
+                packed,
+                start: Start::Bias,
+                output: &mut output[x.start * packed.channels..],
+                output_pitch: width * packed.channels,
+                epilogue: &finish.epilogue,
+            });
         }
-        .compute(isa);
     }
 }

@@ -1,21 +1,24 @@
 //! The product that convolutions, dense layers and recurrent layers are made of.
 
+use std::ops::Range;
+
 use super::isa::{Isa, Kernel};
 use super::lanes::{LANES, Lanes};
 
 /// Terms that are summed up apart before they join an output's sum. Short sums keep the rounding
 /// error of long dot products (up to 1,600 terms here) near that of the blocked sums that Keras
 /// was run with; a fixed length keeps the order the same everywhere.
-const BLOCK: usize = 32;
+pub(super) const BLOCK: usize = 32;
 
-/// A weight matrix `[terms, channels]`, packed as `[channel block][term][lane]` with zeros in the
-/// lanes past the last channel, and its bias as `[channel block][lane]`.
+/// A weight matrix `[terms, channels]`, packed as `[channel block][term][lane]`, and its bias as
+/// `[channel block][lane]`. The lanes past the last channel hold zeros, but with at most half a
+/// block of channels the second half of the lanes repeats the first.
 #[derive(Debug, Clone)]
 pub(crate) struct Packed {
     pub terms: usize,
     pub channels: usize,
-    weights: Vec<[f32; LANES]>,
-    bias: Vec<[f32; LANES]>,
+    pub(super) weights: Vec<[f32; LANES]>,
+    pub(super) bias: Vec<[f32; LANES]>,
 }
 
 impl Packed {
@@ -25,19 +28,91 @@ impl Packed {
         let blocks = channels.div_ceil(LANES);
         let mut packed = vec![[0.0; LANES]; blocks * terms];
         for (term, row) in weights.chunks_exact(channels).enumerate() {
-            for (block, part) in row.chunks(LANES).enumerate() {
-                packed[block * terms + term][..part.len()].copy_from_slice(part);
+            for (block, lanes) in pack(row).enumerate() {
+                packed[block * terms + term] = lanes;
             }
         }
-        let mut packed_bias = vec![[0.0; LANES]; blocks];
-        for (block, part) in bias.unwrap_or(&[]).chunks(LANES).enumerate() {
-            packed_bias[block][..part.len()].copy_from_slice(part);
-        }
+        // A bias of -0 becomes +0: then no sum can be -0 before its last term, and terms that are
+        // zero because of padding can be left out without changing a bit.
+        let bias: Vec<f32> = match bias {
+            Some(bias) => bias.iter().map(|b| b + 0.0).collect(),
+            None => vec![0.0; channels],
+        };
         Self {
             terms,
             channels,
             weights: packed,
-            bias: packed_bias,
+            bias: pack(&bias).collect(),
+        }
+    }
+}
+
+/// One number per channel in blocks of lanes, as in [`Packed`].
+fn pack(channels: &[f32]) -> impl Iterator<Item = [f32; LANES]> {
+    let repeats = channels.len() <= LANES / 2;
+    channels.chunks(LANES).map(move |part| {
+        let mut lanes = [0.0; LANES];
+        lanes[..part.len()].copy_from_slice(part);
+        if repeats {
+            lanes[LANES / 2..][..part.len()].copy_from_slice(part);
+        }
+        lanes
+    })
+}
+
+/// What is done to each sum before it is stored.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Epilogue {
+    /// The larger of the sum and 0; 0 for NaN.
+    pub relu: bool,
+    /// After that, times a scale plus a shift.
+    pub affine: Option<Affine>,
+    /// After that, the larger of the result and 0; 0 for NaN.
+    pub relu_last: bool,
+}
+
+/// A scale and a shift for every channel, in blocks of lanes as in [`Packed`].
+#[derive(Debug, Clone)]
+pub(crate) struct Affine {
+    scale: Vec<[f32; LANES]>,
+    shift: Vec<[f32; LANES]>,
+}
+
+impl Affine {
+    pub fn new(scale: &[f32], shift: &[f32]) -> Self {
+        Self {
+            scale: pack(scale).collect(),
+            shift: pack(shift).collect(),
+        }
+    }
+}
+
+impl Epilogue {
+    /// What becomes of a sum of channel block `block`.
+    #[inline(always)]
+    pub(super) fn apply<V: Lanes>(&self, sum: V, block: usize) -> V {
+        let sum = if self.relu { sum.relu() } else { sum };
+        let sum = match &self.affine {
+            Some(affine) => {
+                let (scale, shift) = (&affine.scale[block], &affine.shift[block]);
+                sum.mul_add_lanes(V::load(scale), V::load(shift))
+            }
+            None => sum,
+        };
+        if self.relu_last { sum.relu() } else { sum }
+    }
+}
+
+/// Stores the first lanes, as many as `to` is long.
+#[inline(always)]
+pub(super) fn store<V: Lanes>(lanes: V, to: &mut [f32]) {
+    match <&mut [f32; LANES]>::try_from(&mut *to) {
+        Ok(to) => lanes.store(to),
+        Err(_) => {
+            let mut all = [0.0; LANES];
+            lanes.store(&mut all);
+            let n = to.len();
+            to.copy_from_slice(&all[..n]);
         }
     }
 }
@@ -50,118 +125,262 @@ pub(crate) enum Start {
     Output,
 }
 
-/// How the terms of one output lie in the input: `rows` times `columns` runs of `run` consecutive
-/// numbers, the rows `row_step` apart, the columns `column_step`. Their product is the number of
-/// terms.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Runs {
-    pub rows: usize,
-    pub row_step: usize,
-    pub columns: usize,
+/// Which terms of one row of the kernel are summed up, and where their inputs lie: in each of
+/// `columns` runs of `run` terms those from `terms.start` to `terms.end`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Taps {
+    pub columns: Range<usize>,
+    /// Numbers of the input from one run to the next.
     pub column_step: usize,
     pub run: usize,
+    pub terms: Range<usize>,
 }
 
-/// `output[p, c] = start + sum over terms t of input[at(p) + t] * weights[t, c]` for `p` in
-/// `0..pixels`: each run in blocks of [`BLOCK`] terms, the blocks' sums added in their order.
-pub(crate) struct Product<'a, F> {
+impl Taps {
+    /// One run of `run` terms.
+    pub fn all(run: usize) -> Self {
+        Self {
+            columns: 0..1,
+            column_step: 0,
+            run,
+            terms: 0..run,
+        }
+    }
+
+    /// Numbers from the first input that is read to the last.
+    pub fn span(&self) -> usize {
+        match self.columns.len() {
+            0 => 0,
+            n => (n - 1) * self.column_step + self.terms.len(),
+        }
+    }
+}
+
+/// A product of rows of inputs with a weight matrix: `output[p, c] = start + sum over terms t of
+/// input(p)[t] * weights[t, c]`. Each run's terms are summed up in blocks of [`BLOCK`] terms, which
+/// are counted from the run's first term whether that is left out or not; the blocks' sums are
+/// added in their order.
+pub(crate) struct Product<'a> {
+    /// Rows of `pitch` numbers.
     pub input: &'a [f32],
-    /// Where the terms of output `p` begin in the input.
-    pub at: F,
-    pub pixels: usize,
-    pub runs: Runs,
+    pub pitch: usize,
+    /// The outputs are `columns` pixels from each of `rows` rows.
+    pub rows: usize,
+    pub columns: usize,
+    /// Where in its row the first pixel's inputs begin, and how far the next one's are.
+    pub first: usize,
+    pub step: usize,
+    /// Rows of zeros above the input, which the first pixels' taps may reach; those below are all
+    /// that are not in the input.
+    pub top: usize,
+    /// Rows from one pixel's first to that of the pixel below.
+    pub row_stride: usize,
+    /// How many rows of terms a pixel has, how far apart.
+    pub kernel_rows: usize,
+    pub row_dilation: usize,
+    pub taps: &'a Taps,
+    /// As many zeros as the taps span, read where the input has no row.
+    pub zeros: &'a [f32],
     pub packed: &'a Packed,
     pub start: Start,
+    /// Where the first pixel's channels go; the next ones follow, the next row `output_pitch` on.
     pub output: &'a mut [f32],
-    pub relu: bool,
+    pub output_pitch: usize,
+    pub epilogue: &'a Epilogue,
 }
 
-impl<F: Fn(usize) -> usize> Product<'_, F> {
-    pub fn compute(self, isa: Isa) {
-        let Runs {
-            rows, columns, run, ..
-        } = self.runs;
-        assert_eq!(rows * columns * run, self.packed.terms);
-        assert!(self.output.len() >= self.pixels * self.packed.channels);
-        isa.dispatch(self);
-    }
-
-    /// `N` outputs of one channel block, from output `first` on.
-    #[inline(always)]
-    fn tile<V: Lanes, const N: usize>(&mut self, first: usize, block: usize) {
-        let channels = self.packed.channels;
-        let from = block * LANES;
-        let lanes = LANES.min(channels - from);
-        let weights = &self.packed.weights[block * self.packed.terms..][..self.packed.terms];
-        let origins: [usize; N] = std::array::from_fn(|p| (self.at)(first + p));
-        let mut sums = [V::load(&self.packed.bias[block]); N];
-        if self.start == Start::Output {
-            for (p, sum) in sums.iter_mut().enumerate() {
-                let mut row = [0.0; LANES];
-                let at = (first + p) * channels + from;
-                row[..lanes].copy_from_slice(&self.output[at..][..lanes]);
-                *sum = V::load(&row);
-            }
-        }
-        let Runs {
-            columns,
-            row_step,
-            column_step,
-            run,
-            ..
-        } = self.runs;
-        for (segment, weights) in weights.chunks_exact(run).enumerate() {
-            let offset = (segment / columns) * row_step + (segment % columns) * column_step;
-            for (part, weights) in weights.chunks(BLOCK).enumerate() {
-                let rows: [&[f32]; N] = std::array::from_fn(|p| {
-                    &self.input[origins[p] + offset + part * BLOCK..][..weights.len()]
-                });
-                let mut partial = [V::zero(); N];
-                for (t, w) in weights.iter().enumerate() {
-                    let w = V::load(w);
-                    for p in 0..N {
-                        // SAFETY: every row is as long as this part of the weights.
-                        let x = unsafe { *rows[p].get_unchecked(t) };
-                        partial[p] = w.mul_add(x, partial[p]);
-                    }
-                }
-                for p in 0..N {
-                    sums[p] = sums[p].add(partial[p]);
-                }
-            }
-        }
-        for (p, &sum) in sums.iter().enumerate() {
-            let sum = if self.relu { sum.relu() } else { sum };
-            let mut row = [0.0; LANES];
-            sum.store(&mut row);
-            let at = (first + p) * channels + from;
-            if lanes == LANES {
-                self.output[at..at + LANES].copy_from_slice(&row);
-            } else {
-                self.output[at..at + lanes].copy_from_slice(&row[..lanes]);
-            }
-        }
-    }
-}
-
-impl<F: Fn(usize) -> usize> Kernel for Product<'_, F> {
+impl Kernel for Product<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<V: Lanes, const PIXELS: usize>(mut self) {
-        for block in 0..self.packed.channels.div_ceil(LANES) {
-            let mut p = 0;
-            while p + PIXELS <= self.pixels {
-                self.tile::<V, PIXELS>(p, block);
-                p += PIXELS;
+        let blocks = self.packed.channels.div_ceil(LANES);
+        let mut block = 0;
+        while block < blocks {
+            // With many registers, an input that is read once serves two blocks.
+            if PIXELS >= 12 && block + 2 <= blocks {
+                self.tiles::<V, PIXELS, 2>(block);
+                block += 2;
+            } else {
+                self.tiles::<V, PIXELS, 1>(block);
+                block += 1;
             }
-            while p + 4 <= self.pixels {
-                self.tile::<V, 4>(p, block);
-                p += 4;
+        }
+    }
+}
+
+impl Product<'_> {
+    /// All outputs of the `BLOCKS` channel blocks from `block` on, in tiles of nearly equal size.
+    #[inline(always)]
+    fn tiles<V: Lanes, const PIXELS: usize, const BLOCKS: usize>(&mut self, block: usize) {
+        let pixels = self.rows * self.columns;
+        let tiles = pixels.div_ceil(PIXELS);
+        let mut first = 0;
+        for tile in 0..tiles {
+            let end = pixels * (tile + 1) / tiles;
+            macro_rules! of_size {
+                ($($n:literal)*) => {
+                    match end - first {
+                        $($n if $n <= PIXELS => self.tile::<V, $n, BLOCKS>(first, block),)*
+                        _ => unreachable!("a tile has at most PIXELS pixels"),
+                    }
+                };
             }
-            while p < self.pixels {
-                self.tile::<V, 1>(p, block);
-                p += 1;
+            of_size!(1 2 3 4 5 6 7 8 9 10 11 12);
+            first = end;
+        }
+    }
+
+    /// `N` outputs of `BLOCKS` channel blocks.
+    #[inline(always)]
+    fn tile<V: Lanes, const N: usize, const BLOCKS: usize>(&mut self, first: usize, block: usize) {
+        let channels = self.packed.channels;
+        let (mut y, mut x) = (first / self.columns, first % self.columns);
+        let first_row = y * self.row_stride;
+        let mut rows = [0; N];
+        let mut offsets = [0; N];
+        let mut targets = [0; N];
+        for p in 0..N {
+            rows[p] = y * self.row_stride;
+            offsets[p] = self.first + x * self.step;
+            targets[p] = y * self.output_pitch + x * channels;
+            x += 1;
+            if x == self.columns {
+                (x, y) = (0, y + 1);
+            }
+        }
+        let mut sums: [[V; N]; BLOCKS] =
+            std::array::from_fn(|b| [V::load(&self.packed.bias[block + b]); N]);
+        if self.start == Start::Output {
+            for b in 0..BLOCKS {
+                let from = (block + b) * LANES;
+                let lanes = LANES.min(channels - from);
+                for p in 0..N {
+                    let mut row = [0.0; LANES];
+                    row[..lanes].copy_from_slice(&self.output[targets[p] + from..][..lanes]);
+                    sums[b][p] = V::load(&row);
+                }
+            }
+        }
+        let span = self.taps.span();
+        let terms = self.packed.terms;
+        let kernel_row = terms / self.kernel_rows;
+        let rows_in = self.input.len() / self.pitch;
+        // The last pixel of a row reads farthest, and every pixel reads whole rows' parts.
+        assert!(self.first + (self.columns - 1) * self.step + span <= self.pitch);
+        assert!(span <= self.zeros.len() || self.is_inside(self.rows - 1));
+        let inside = first_row >= self.top && rows[N - 1] + self.reach() < self.top + rows_in;
+        let lines: [*const f32; N] = std::array::from_fn(|p| {
+            let at = rows[p].wrapping_sub(self.top).wrapping_mul(self.pitch);
+            self.input
+                .as_ptr()
+                .wrapping_add(at.wrapping_add(offsets[p]))
+        });
+        for ky in 0..self.kernel_rows {
+            let shift = ky * self.row_dilation * self.pitch;
+            let weights: [&[[f32; LANES]]; BLOCKS] = std::array::from_fn(|b| {
+                &self.packed.weights[(block + b) * terms + ky * kernel_row..][..kernel_row]
+            });
+            if inside {
+                // SAFETY: every row is one of the input, in which `span` numbers from the
+                // pixel's first on lie, as asserted above.
+                unsafe { self.row(&lines, shift, &weights, &mut sums) };
+                continue;
+            }
+            let has_row = |p: usize| {
+                let row = rows[p] + ky * self.row_dilation;
+                row >= self.top && row < self.top + rows_in
+            };
+            if (0..N).any(has_row) {
+                let lines: [*const f32; N] = std::array::from_fn(|p| match has_row(p) {
+                    true => lines[p],
+                    false => self.zeros.as_ptr().wrapping_sub(shift),
+                });
+                // SAFETY: as above, or `span` zeros.
+                unsafe { self.row(&lines, shift, &weights, &mut sums) };
+            }
+        }
+        for b in 0..BLOCKS {
+            let from = (block + b) * LANES;
+            let lanes = LANES.min(channels - from);
+            for p in 0..N {
+                let result = self.epilogue.apply(sums[b][p], block + b);
+                store(result, &mut self.output[targets[p] + from..][..lanes]);
+            }
+        }
+    }
+
+    /// Rows from a pixel's first to its last.
+    fn reach(&self) -> usize {
+        (self.kernel_rows - 1) * self.row_dilation
+    }
+
+    /// Whether the pixels down to row `row` read no row outside of the input.
+    fn is_inside(&self, row: usize) -> bool {
+        self.top == 0 && row * self.row_stride + self.reach() < self.input.len() / self.pitch
+    }
+
+    /// Adds the terms of one row of the kernel.
+    ///
+    /// # Safety
+    /// As many numbers as the taps span must lie `shift` numbers behind each of `lines`.
+    #[inline(always)]
+    unsafe fn row<V: Lanes, const N: usize, const BLOCKS: usize>(
+        &self,
+        lines: &[*const f32; N],
+        shift: usize,
+        weights: &[&[[f32; LANES]]; BLOCKS],
+        sums: &mut [[V; N]; BLOCKS],
+    ) {
+        let taps = self.taps;
+        for column in taps.columns.clone() {
+            let at = (column - taps.columns.start) * taps.column_step;
+            let mut from = taps.terms.start;
+            while from < taps.terms.end {
+                let to = ((from / BLOCK + 1) * BLOCK).min(taps.terms.end);
+                let weights: [*const [f32; LANES]; BLOCKS] = std::array::from_fn(|b| {
+                    weights[b][column * taps.run + from..][..to - from].as_ptr()
+                });
+                let mut partial = [[V::zero(); N]; BLOCKS];
+                // Counted from the lines' beginnings, so that nothing is computed per line.
+                let first = shift + at + from - taps.terms.start;
+                macro_rules! add_term {
+                    ($t:expr) => {
+                        // SAFETY: the weights are `to - from` long, and so are the lines' parts
+                        // from `first` on.
+                        unsafe {
+                            let w: [V; BLOCKS] =
+                                std::array::from_fn(|b| V::load(&*weights[b].add($t - first)));
+                            for p in 0..N {
+                                let x = *lines[p].wrapping_add($t);
+                                for b in 0..BLOCKS {
+                                    partial[b][p] = w[b].mul_add(x, partial[b][p]);
+                                }
+                            }
+                        }
+                    };
+                }
+                // Fewer jumps, so that the processor can foresee the last one.
+                const STEP: usize = 4;
+                let whole = first + (to - from) / STEP * STEP;
+                let mut t = first;
+                while t < whole {
+                    add_term!(t);
+                    add_term!(t + 1);
+                    add_term!(t + 2);
+                    add_term!(t + 3);
+                    t += STEP;
+                }
+                while t < first + to - from {
+                    add_term!(t);
+                    t += 1;
+                }
+                for b in 0..BLOCKS {
+                    for p in 0..N {
+                        sums[b][p] = sums[b][p].add(partial[b][p]);
+                    }
+                }
+                from = to;
             }
         }
     }
@@ -178,23 +397,28 @@ pub(crate) fn matmul(
     relu: bool,
 ) {
     let terms = packed.terms;
-    Product {
-        input,
-        at: |p| p * terms,
-        pixels: rows,
-        runs: Runs {
-            rows: 1,
-            row_step: 0,
-            columns: 1,
-            column_step: 0,
-            run: terms,
-        },
+    isa.dispatch(Product {
+        input: &input[..rows * terms],
+        pitch: terms,
+        rows,
+        columns: 1,
+        first: 0,
+        step: 0,
+        top: 0,
+        row_stride: 1,
+        kernel_rows: 1,
+        row_dilation: 1,
+        taps: &Taps::all(terms),
+        zeros: &[],
         packed,
         start,
         output,
-        relu,
-    }
-    .compute(isa);
+        output_pitch: packed.channels,
+        epilogue: &Epilogue {
+            relu,
+            ..Epilogue::default()
+        },
+    });
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ pub(crate) trait Lanes: Copy {
     fn store(self, to: &mut [f32; LANES]);
     /// `x * self + sum` in every lane, rounded once.
     fn mul_add(self, x: f32, sum: Self) -> Self;
+    /// `x * self + sum`, lane by lane, rounded once.
+    fn mul_add_lanes(self, x: Self, sum: Self) -> Self;
     fn add(self, other: Self) -> Self;
     /// The larger of each lane and 0; 0 for NaN.
     fn relu(self) -> Self;
@@ -34,6 +36,11 @@ impl Lanes for [f32; LANES] {
     #[inline(always)]
     fn mul_add(self, x: f32, sum: Self) -> Self {
         std::array::from_fn(|i| x.mul_add(self[i], sum[i]))
+    }
+
+    #[inline(always)]
+    fn mul_add_lanes(self, x: Self, sum: Self) -> Self {
+        std::array::from_fn(|i| x[i].mul_add(self[i], sum[i]))
     }
 
     #[inline(always)]
@@ -103,6 +110,17 @@ mod x86 {
         }
 
         #[inline(always)]
+        fn mul_add_lanes(self, x: Self, sum: Self) -> Self {
+            // SAFETY: see above.
+            unsafe {
+                Self(
+                    _mm256_fmadd_ps(x.0, self.0, sum.0),
+                    _mm256_fmadd_ps(x.1, self.1, sum.1),
+                )
+            }
+        }
+
+        #[inline(always)]
         fn add(self, other: Self) -> Self {
             // SAFETY: see above.
             unsafe {
@@ -150,6 +168,12 @@ mod x86 {
         fn mul_add(self, x: f32, sum: Self) -> Self {
             // SAFETY: see above.
             unsafe { Self(_mm512_fmadd_ps(_mm512_set1_ps(x), self.0, sum.0)) }
+        }
+
+        #[inline(always)]
+        fn mul_add_lanes(self, x: Self, sum: Self) -> Self {
+            // SAFETY: see above.
+            unsafe { Self(_mm512_fmadd_ps(x.0, self.0, sum.0)) }
         }
 
         #[inline(always)]

@@ -6,6 +6,7 @@
 
 pub(crate) mod conv;
 pub(crate) mod elementwise;
+mod first;
 pub(crate) mod gemm;
 mod isa;
 pub(super) mod lanes;
@@ -13,5 +14,6 @@ pub(crate) mod layout;
 pub(crate) mod math;
 pub(crate) mod pool;
 pub(crate) mod recurrent;
+pub(crate) mod scaled;
 
 pub use isa::Isa;

@@ -42,6 +42,21 @@ impl PoolPlan {
         plan
     }
 
+    /// The windows of a maximum that do not overlap and reach no padding, or `None` if this is
+    /// another pooling.
+    pub fn plain_max(&self) -> Option<[usize; 2]> {
+        let fits = |axis: usize| {
+            self.before[axis] == 0 && self.output[axis] * self.size[axis] <= self.input[axis]
+        };
+        let plain = self.kind == PoolKind::Max && self.strides == self.size;
+        (plain && fits(0) && fits(1)).then_some(self.size)
+    }
+
+    /// Rows of its input, pixels in each and channels of each.
+    pub fn input(&self) -> [usize; 3] {
+        self.input
+    }
+
     pub fn run(&self, isa: Isa, input: &[f32], output: &mut [f32]) {
         isa.dispatch(Run {
             plan: self,
@@ -119,6 +134,108 @@ fn pool(
                 *o /= count;
             }
         }
+    }
+}
+
+/// The maximum of each window of `size` rows and columns that do not overlap, of rows of `width`
+/// pixels; what fills no window is left out.
+pub(crate) fn max_pool_rows(
+    isa: Isa,
+    size: [usize; 2],
+    width: usize,
+    channels: usize,
+    input: &[f32],
+    output: &mut [f32],
+) {
+    isa.dispatch(MaxRows {
+        size,
+        width,
+        channels,
+        input,
+        output,
+    });
+}
+
+struct MaxRows<'a> {
+    size: [usize; 2],
+    width: usize,
+    channels: usize,
+    input: &'a [f32],
+    output: &'a mut [f32],
+}
+
+impl Kernel for MaxRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes, const PIXELS: usize>(self) {
+        let [height, width] = self.size;
+        let channels = self.channels;
+        let pitch = self.width * channels;
+        let bands = self.input.chunks_exact(height * pitch);
+        let lines = self.output.chunks_exact_mut(self.width / width * channels);
+        for (band, line) in bands.zip(lines) {
+            for (x, out) in line.chunks_exact_mut(channels).enumerate() {
+                let window = Window {
+                    from: &band[x * width * channels..],
+                    rows: height,
+                    columns: width,
+                    pitch,
+                    channels,
+                };
+                let mut c = 0;
+                while c + 16 <= channels {
+                    window.max::<16>(c, out);
+                    c += 16;
+                }
+                while c + 8 <= channels {
+                    window.max::<8>(c, out);
+                    c += 8;
+                }
+                while c < channels {
+                    window.max::<1>(c, out);
+                    c += 1;
+                }
+            }
+        }
+    }
+}
+
+/// The pixels of one pooling window, row by row.
+struct Window<'a> {
+    from: &'a [f32],
+    rows: usize,
+    columns: usize,
+    pitch: usize,
+    channels: usize,
+}
+
+impl Window<'_> {
+    /// The maxima of `N` channels from `c` on; what [`pool`] gives, in the same order.
+    #[inline(always)]
+    fn max<const N: usize>(&self, c: usize, out: &mut [f32]) {
+        let mut most = [f32::NEG_INFINITY; N];
+        let mut add = |y: usize, x: usize| {
+            let at = y * self.pitch + x * self.channels + c;
+            let pixel: &[f32; N] = self.from[at..][..N].try_into().expect("N numbers");
+            for (m, &v) in most.iter_mut().zip(pixel) {
+                *m = if v > *m { v } else { *m };
+            }
+        };
+        if (self.rows, self.columns) == (2, 2) {
+            // Without a loop, which the compiler would turn into gathers.
+            add(0, 0);
+            add(0, 1);
+            add(1, 0);
+            add(1, 1);
+        } else {
+            for y in 0..self.rows {
+                for x in 0..self.columns {
+                    add(y, x);
+                }
+            }
+        }
+        out[c..c + N].copy_from_slice(&most);
     }
 }
 

@@ -5,14 +5,19 @@ use std::sync::Arc;
 
 use super::{Op, Plan, PlannedInput, PlannedOutput, Step, Value};
 use crate::nn::cpu::Isa;
-use crate::nn::cpu::conv::ConvPlan;
+use crate::nn::cpu::conv::{ConvPlan, Finish};
 use crate::nn::cpu::elementwise::Broadcast;
-use crate::nn::cpu::gemm::Packed;
+use crate::nn::cpu::gemm::{Epilogue, Packed};
 use crate::nn::cpu::layout::UpsamplePlan;
 use crate::nn::cpu::pool::PoolPlan;
 use crate::nn::cpu::recurrent::{Cell, RecurrentPlan};
+use crate::nn::cpu::scaled::{ScaledConv, ScaledWeights};
 use crate::nn::graph::{Graph, GraphError, Node, ValueId, WeightId};
-use crate::nn::layer::{Activation, Layer, Recurrent};
+use crate::nn::layer::{Activation, Conv, Layer, Recurrent};
+use crate::nn::windows::WindowPlan;
+
+/// Of a value that is computed into no buffer.
+const NO_SLOT: usize = usize::MAX;
 
 /// A plan in the making.
 pub(super) struct Builder<'a> {
@@ -22,7 +27,10 @@ pub(super) struct Builder<'a> {
     /// hold none of their own).
     held_by: Vec<usize>,
     packed: HashMap<(WeightId, Option<WeightId>), Arc<Packed>>,
+    scaled: HashMap<(WeightId, Option<WeightId>), Arc<ScaledWeights>>,
     spread: HashMap<usize, usize>,
+    /// For each planned value, the step that computes it.
+    made_by: Vec<Option<usize>>,
 }
 
 impl<'a> Builder<'a> {
@@ -39,11 +47,12 @@ impl<'a> Builder<'a> {
                 elements: shape.iter().product(),
                 shape,
                 drawn: false,
-                slot: 0,
+                slot: NO_SLOT,
             })
-            .collect();
+            .collect::<Vec<_>>();
         Ok(Self {
             graph,
+            made_by: vec![None; values.len()],
             plan: Plan {
                 isa,
                 inputs: Vec::new(),
@@ -54,9 +63,11 @@ impl<'a> Builder<'a> {
                 steps: Vec::new(),
                 dropouts: 0,
                 keeps_all,
+                windows: WindowPlan::default(),
             },
             held_by: Vec::new(),
             packed: HashMap::new(),
+            scaled: HashMap::new(),
             spread: HashMap::new(),
         })
     }
@@ -86,8 +97,22 @@ impl<'a> Builder<'a> {
                 value,
             });
         }
-        self.assign_slots();
+        if !self.plan.keeps_all {
+            self.plan.fuse();
+        }
+        self.plan.assign_slots(&self.held_by);
+        self.plan.windows = WindowPlan::new(&self.plan);
         Ok(self.plan)
+    }
+
+    fn push(&mut self, step: Step) {
+        self.made_by[step.output] = Some(self.plan.steps.len());
+        self.plan.steps.push(step);
+    }
+
+    /// The step that computes a value of the plan.
+    fn maker(&self, value: usize) -> Option<&Step> {
+        Some(&self.plan.steps[self.made_by[value]?])
     }
 
     /// The value that repeats `held` for every draw.
@@ -100,7 +125,8 @@ impl<'a> Builder<'a> {
             drawn: true,
             ..self.plan.values[held].clone()
         });
-        self.plan.steps.push(Step {
+        self.made_by.push(None);
+        self.push(Step {
             op: Op::Spread,
             inputs: vec![held],
             output: value,
@@ -122,13 +148,17 @@ impl<'a> Builder<'a> {
             .map(|&v| shape(v)[node.outer..].to_vec())
             .collect();
         let item_out = self.plan.values[output].shape[node.outer..].to_vec();
-        let Some(op) = self.op(node, outer, &items, &item_out) else {
+        let op = match &node.layer {
+            Layer::Conv(conv) if outer == 1 => self.scaled_conv(conv, &items[0], &mut inputs),
+            _ => None,
+        };
+        let Some(op) = op.or_else(|| self.op(node, outer, &items, &item_out)) else {
             self.held_by.push(inputs[0]);
             return;
         };
         let makes_draws = matches!(op, Op::Dropout { .. });
         let drawn = inputs.iter().any(|&v| self.plan.values[v].drawn);
-        if drawn || makes_draws {
+        if drawn && !matches!(op, Op::Dropout { .. } | Op::ScaledConv(_)) {
             for input in &mut inputs {
                 if !self.plan.values[*input].drawn {
                     *input = self.spread(*input);
@@ -137,12 +167,53 @@ impl<'a> Builder<'a> {
         }
         self.plan.values[output].drawn = drawn || makes_draws;
         self.held_by.push(output);
-        self.plan.steps.push(Step {
+        self.push(Step {
             op,
             inputs,
             output,
             outer,
         });
+    }
+
+    /// The convolution of the product of maps and a factor per channel, as one computation of
+    /// `inputs`, which become the product's.
+    fn scaled_conv(&mut self, conv: &Conv, x: &[usize], inputs: &mut Vec<usize>) -> Option<Op> {
+        let product = self.maker(inputs[0])?;
+        let (&Op::ChannelMultiply { item, channels }, 1) = (&product.op, product.outer) else {
+            return None;
+        };
+        let relu = match conv.activation {
+            Activation::Relu => true,
+            Activation::Linear => false,
+            _ => return None,
+        };
+        if item != x.iter().product::<usize>() || Some(&channels) != x.last() {
+            return None;
+        }
+        let mut factors = product.inputs.clone();
+        // Maps that are the same in all draws need no copy for each.
+        if let Some(Step {
+            op: Op::Spread,
+            inputs,
+            ..
+        }) = self.maker(factors[0])
+        {
+            factors[0] = inputs[0];
+        }
+        *inputs = factors;
+        let weights = &self.graph.weights;
+        let kernel = &weights[conv.kernel.0];
+        let pack = || {
+            let bias = conv.bias.map(|b| &*weights[b.0].data);
+            Arc::new(ScaledWeights::new(&kernel.data, &kernel.shape, bias))
+        };
+        let key = (conv.kernel, conv.bias);
+        let packed = self.scaled.entry(key).or_insert_with(pack).clone();
+        let mut scaled = ScaledConv::new(conv, &kernel.shape, x, packed);
+        if relu {
+            scaled.fuse_relu();
+        }
+        Some(Op::ScaledConv(scaled))
     }
 
     /// The computation of a validated node, or `None` if it only gives its input another shape.
@@ -160,7 +231,17 @@ impl<'a> Builder<'a> {
             Layer::Conv(conv) => Op::Conv {
                 plan: ConvPlan::new(conv, &self.graph.weights[conv.kernel.0].shape, x),
                 packed: self.pack(conv.kernel, conv.bias),
-                activation: conv.activation,
+                finish: Finish {
+                    epilogue: Epilogue {
+                        relu: conv.activation == Activation::Relu,
+                        ..Epilogue::default()
+                    },
+                    pool: None,
+                },
+                activation: match conv.activation {
+                    Activation::Relu => Activation::Linear,
+                    other => other,
+                },
                 channels: output[output.len() - 1],
             },
             Layer::Dense {
@@ -337,61 +418,5 @@ impl<'a> Builder<'a> {
             recurrent,
             candidate,
         }))
-    }
-
-    /// Gives every value a buffer; buffers whose value is no longer needed are used again.
-    fn assign_slots(&mut self) {
-        let plan = &mut self.plan;
-        let mut last_use = vec![0; plan.values.len()];
-        for (i, step) in plan.steps.iter().enumerate() {
-            for &input in &step.inputs {
-                last_use[input] = i;
-            }
-        }
-        for output in &plan.outputs {
-            last_use[output.value] = usize::MAX;
-        }
-        let mut free: Vec<usize> = Vec::new();
-        let mut used = 0;
-        let mut new_slot = |free: &mut Vec<usize>| {
-            free.pop().unwrap_or_else(|| {
-                used += 1;
-                used - 1
-            })
-        };
-        for input in &plan.inputs {
-            plan.values[input.value].slot = new_slot(&mut free);
-        }
-        for (i, step) in plan.steps.iter().enumerate() {
-            plan.values[step.output].slot = new_slot(&mut free);
-            if plan.keeps_all {
-                continue;
-            }
-            let mut done: Vec<usize> = step.inputs.clone();
-            // A result that nobody reads is done with at once.
-            done.push(step.output);
-            done.sort_unstable();
-            done.dedup();
-            for value in done {
-                if last_use[value] == i || (value == step.output && last_use[value] == 0) {
-                    free.push(plan.values[value].slot);
-                }
-            }
-        }
-        plan.slots = used;
-        let mut sizes = vec![0; used];
-        for value in &plan.values {
-            if let Some(size) = sizes.get_mut(value.slot) {
-                *size = value.elements.max(*size);
-            }
-        }
-        plan.elements = sizes.iter().sum();
-        if plan.keeps_all {
-            // Values that are held by another one are read through it.
-            for (value, &held) in self.held_by.iter().enumerate() {
-                plan.values[value].slot = plan.values[held].slot;
-                plan.values[value].drawn = plan.values[held].drawn;
-            }
-        }
     }
 }

@@ -1,0 +1,175 @@
+//! One step of a plan on its buffers.
+
+use crate::nn::cpu::gemm::{Start, matmul};
+use crate::nn::cpu::{Isa, elementwise, layout, math, pool};
+use crate::nn::dropout::{DropoutMode, draw_factors};
+use crate::nn::layer::{Activation, MergeOp};
+use crate::nn::plan::Op;
+
+/// What a computation needs to know besides its data.
+pub(super) struct Call {
+    pub isa: Isa,
+    pub items: usize,
+    pub draws: usize,
+    pub elements: usize,
+}
+
+impl Call {
+    pub fn compute<'a>(
+        &self,
+        op: &Op,
+        inputs: usize,
+        input: impl Fn(usize) -> &'a [f32],
+        output: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        let isa = self.isa;
+        let x = input(0);
+        match op {
+            Op::Conv {
+                plan,
+                packed,
+                finish,
+                activation,
+                channels,
+            } => {
+                plan.run(isa, x, packed, finish, output, scratch);
+                math::activate(isa, *activation, *channels, output);
+            }
+            Op::ScaledConv(conv) => conv.run(isa, x, input(1), output, scratch),
+            Op::Dense { packed, activation } => {
+                let relu = *activation == Activation::Relu;
+                let rows = x.len() / packed.terms;
+                matmul(isa, x, rows, packed, Start::Bias, output, relu);
+                if !relu {
+                    math::activate(isa, *activation, packed.channels, output);
+                }
+            }
+            Op::Pool(plan) => plan.run(isa, x, output),
+            Op::GlobalPool {
+                kind,
+                pixels,
+                channels,
+            } => pool::global_pool(*kind, *pixels, *channels, x, output),
+            Op::Upsample(plan) => plan.run(x, output),
+            Op::ZeroPad {
+                image,
+                output: size,
+                top,
+                left,
+            } => layout::zero_pad(*image, *size, [*top, *left], x, output),
+            Op::ScaleShift { scale, shift } => {
+                elementwise::scale_shift(isa, scale, shift, x, output);
+            }
+            Op::Recurrent(plan) => plan.run(isa, self.items, x, output, scratch),
+            Op::Reverse { rows, width } => layout::reverse(*rows, *width, x, output),
+            Op::Permute { shape, order } => layout::permute(shape, order, x, output),
+            Op::Repeat { count, width } => layout::repeat(*count, *width, x, output),
+            Op::Concat { widths, total } => {
+                let mut at = 0;
+                for (i, &width) in widths.iter().enumerate() {
+                    layout::scatter(width, *total, at, input(i), output);
+                    at += width;
+                }
+            }
+            Op::Merge { op, inputs: how } => {
+                how[0].zip(x, output, |o, x| *o = x);
+                for (i, how) in how.iter().enumerate().skip(1) {
+                    elementwise::merge(*op, how, input(i), output);
+                }
+                if *op == MergeOp::Average {
+                    let n = inputs as f32;
+                    output.iter_mut().for_each(|o| *o /= n);
+                }
+            }
+            Op::Activation { function, last } => {
+                output.copy_from_slice(x);
+                math::activate(isa, *function, *last, output);
+            }
+            Op::SoftmaxAxis { n, after } => {
+                output.copy_from_slice(x);
+                softmax_axis(*n, *after, output, scratch);
+            }
+            Op::PRelu { alpha } => elementwise::prelu(alpha, x, output),
+            Op::SumAxis { n, after } => elementwise::sum_axis(*n, *after, x, output),
+            Op::SpatialMultiply { channels } => {
+                elementwise::spatial_multiply(*channels, x, input(1), output);
+            }
+            Op::ChannelMultiply { item, channels } => {
+                elementwise::channel_multiply(*item, *channels, x, input(1), output);
+            }
+            Op::Spread => layout::repeat(self.draws, self.elements, x, output),
+            Op::Dropout { .. } => unreachable!("computed by drop_units"),
+        }
+    }
+}
+
+/// Softmax over the middle dimension of `[.., n, after]`.
+fn softmax_axis(n: usize, after: usize, values: &mut [f32], scratch: &mut [f32]) {
+    for block in values.chunks_exact_mut(n * after) {
+        for lane in 0..after {
+            for (s, v) in scratch.iter_mut().zip(block[lane..].iter().step_by(after)) {
+                *s = *v;
+            }
+            math::softmax_row(scratch);
+            for (v, s) in block[lane..].iter_mut().step_by(after).zip(&*scratch) {
+                *v = *s;
+            }
+        }
+    }
+}
+
+/// Multiplies each row by its draw's (or mask's) factors; with dropout off it only copies.
+pub(super) fn drop_units(
+    op: &Op,
+    mode: &DropoutMode,
+    first_draw: u32,
+    input: &[f32],
+    output: &mut [f32],
+    factors: &mut [f32],
+) {
+    let Op::Dropout {
+        name,
+        number,
+        rate,
+        units,
+        pixels,
+        channels,
+    } = op
+    else {
+        unreachable!("only called for dropout");
+    };
+    let row = units * pixels;
+    // An input that is the same in all draws has a row for several of the output's.
+    let copies = output.len() / input.len().max(1);
+    for (r, y) in output.chunks_exact_mut(row).enumerate() {
+        let x = &input[r / copies * row..][..row];
+        match mode {
+            DropoutMode::Off => {
+                y.copy_from_slice(x);
+                continue;
+            }
+            DropoutMode::Draws { n, seed } => {
+                let draw = first_draw.wrapping_add((r % n.get() as usize) as u32);
+                draw_factors(*seed, draw, *number, *rate, factors);
+            }
+            DropoutMode::Masks(masks) => {
+                let kept = 1.0 / (1.0 - rate);
+                let decisions = &masks.0[name][r * units..][..*units];
+                for (f, &keep) in factors.iter_mut().zip(decisions) {
+                    *f = if keep != 0 { kept } else { 0.0 };
+                }
+            }
+        }
+        let groups = x
+            .chunks_exact(pixels * channels)
+            .zip(y.chunks_exact_mut(pixels * channels));
+        for ((x, y), factors) in groups.zip(factors.chunks_exact(*channels)) {
+            for (x, y) in x.chunks_exact(*channels).zip(y.chunks_exact_mut(*channels)) {
+                for c in 0..*channels {
+                    y[c] = x[c] * factors[c];
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! The computation of chains over windows.
+
+use std::ops::Range;
+
+use super::{Chain, Stage};
+use crate::nn::cpu::conv::Band;
+use crate::nn::cpu::{Isa, elementwise, math, pool};
+use crate::nn::layer::Activation;
+use crate::nn::plan::{Op, Plan};
+
+/// Buffers for the sheet and for what is each window's own.
+#[derive(Debug, Default)]
+pub(in super::super) struct Buffers {
+    /// Rows that windows share, of one stage and of the next.
+    sheet: [Vec<f32>; 2],
+    /// Each window's own first and last rows, of one stage and of the next.
+    tops: [Vec<f32>; 2],
+    bottoms: [Vec<f32>; 2],
+    /// Consecutive rows of one window.
+    band: Vec<f32>,
+    /// A whole window, of one stage and of the next.
+    window: [Vec<f32>; 2],
+    scratch: Vec<f32>,
+}
+
+impl Buffers {
+    /// Makes buffers that change places as large as each other, so that the next run needs no more.
+    fn even_out(&mut self) {
+        let [a, b] = &mut self.window;
+        alike([a, b, &mut self.band]);
+        for pair in [&mut self.sheet, &mut self.tops, &mut self.bottoms] {
+            alike(pair.each_mut());
+        }
+    }
+}
+
+fn alike<const N: usize>(buffers: [&mut Vec<f32>; N]) {
+    let most = buffers.iter().map(|b| b.capacity()).max().unwrap_or(0);
+    for buffer in buffers {
+        buffer.reserve_exact(most - buffer.len());
+    }
+}
+
+/// Rows that windows share after some stage; windows' own rows are in the buffers.
+struct Shared<'a> {
+    /// Row 0 of the first window would be row 0.
+    rows: Range<usize>,
+    /// Which rows of each window are among them.
+    inside: Range<usize>,
+    /// Rows of a window, numbers in a row.
+    shape: [usize; 2],
+    /// Rows of the sheet per row.
+    step: usize,
+    starts: &'a [usize],
+}
+
+/// What a chain is run on.
+pub(in super::super) struct Run<'a> {
+    pub isa: Isa,
+    pub plan: &'a Plan,
+    pub chain: &'a Chain,
+    pub sheet: &'a [f32],
+    pub buffers: &'a mut Buffers,
+}
+
+impl Run<'_> {
+    /// Computes the chain's result for each of the windows that begin at these rows of the sheet.
+    pub fn compute(&mut self, starts: &[usize], output: &mut [f32]) {
+        let [rows, row] = self.chain.shape();
+        let mut output = output.chunks_exact_mut(rows * row);
+        let mut first = 0;
+        while first < starts.len() {
+            let count = neighbours(self.chain, &starts[first..]);
+            let starts = &starts[first..first + count];
+            match starts {
+                &[start] => {
+                    let from = start * self.chain.row;
+                    let window = &self.sheet[from..][..self.chain.rows * self.chain.row];
+                    fill(&mut self.buffers.window[0], window);
+                    let out = output.next().expect("one per window");
+                    self.whole(0, out);
+                }
+                _ => self.shared(starts, &mut output),
+            }
+            first += count;
+        }
+        self.buffers.even_out();
+    }
+
+    /// The stages from `from` on for the whole window in the buffer.
+    fn whole(&mut self, from: usize, output: &mut [f32]) {
+        let stages = &self.chain.stages[from..];
+        for (i, stage) in stages.iter().enumerate() {
+            let [mut input, mut result] = std::mem::take(&mut self.buffers.window);
+            let numbers = stage.outer[0] * stage.outer[1];
+            let [top, bottom] = stage.around;
+            let band = Band {
+                rows: &input,
+                top,
+                bottom,
+            };
+            if i + 1 == stages.len() {
+                self.rows(stage, band, true, output);
+            } else {
+                result.resize(numbers, 0.0);
+                self.rows(stage, band, true, &mut result);
+                std::mem::swap(&mut input, &mut result);
+            }
+            self.buffers.window = [input, result];
+        }
+        if stages.is_empty() {
+            output.copy_from_slice(&self.buffers.window[0]);
+        }
+    }
+
+    fn shared<'o>(&mut self, starts: &[usize], output: &mut impl Iterator<Item = &'o mut [f32]>) {
+        let chain = self.chain;
+        let distance = starts[starts.len() - 1] - starts[0];
+        let mut state = Shared {
+            rows: 0..distance + chain.rows,
+            inside: 0..chain.rows,
+            shape: [chain.rows, chain.row],
+            step: 1,
+            starts,
+        };
+        let from = starts[0] * chain.row;
+        let sheet = &self.sheet[from..][..state.rows.end * chain.row];
+        fill(&mut self.buffers.sheet[0], sheet);
+        let mut done = 0;
+        let mut pooled = true;
+        for stage in &chain.stages {
+            let fits = |step: usize| starts.iter().all(|s| (s - starts[0]).is_multiple_of(step));
+            if let Some(next) = state.after(stage, true).filter(|s| fits(s.step)) {
+                self.advance(stage, &state, &next, true);
+                state = next;
+                done += 1;
+                continue;
+            }
+            if stage.unpooled.is_some()
+                && let Some(next) = state.after(stage, false)
+            {
+                self.advance(stage, &state, &next, false);
+                state = next;
+                done += 1;
+                pooled = false;
+            }
+            break;
+        }
+        for i in 0..starts.len() {
+            let out = output.next().expect("one per window");
+            let mut window = std::mem::take(&mut self.buffers.band);
+            state.copy(self.buffers, i, 0..state.shape[0], &mut window);
+            if pooled {
+                std::mem::swap(&mut window, &mut self.buffers.window[0]);
+            } else {
+                let stage = &chain.stages[done - 1];
+                let mut result = std::mem::take(&mut self.buffers.window[0]);
+                result.resize(stage.outer[0] * stage.outer[1], 0.0);
+                self.pool(stage, &window, &mut result);
+                self.buffers.window[0] = result;
+            }
+            self.buffers.band = window;
+            self.whole(done, out);
+        }
+    }
+
+    /// One more stage of the sheet and of each window's own rows.
+    fn advance(&mut self, stage: &Stage, now: &Shared, next: &Shared, pooled: bool) {
+        let per = if pooled { stage.pool } else { 1 };
+        let width = next.shape[1];
+        let rows_in = |rows: usize| rows * per + stage.span - 1;
+
+        // The sheet: from the first row that the next stage's first one reads.
+        let [sheet, mut result] = std::mem::take(&mut self.buffers.sheet);
+        result.resize(next.rows.len() * width, 0.0);
+        let skipped = next.rows.start * per - stage.around[0] - now.rows.start;
+        let rows = &sheet[skipped * now.shape[1]..][..rows_in(next.rows.len()) * now.shape[1]];
+        self.rows(
+            stage,
+            Band {
+                rows,
+                top: 0,
+                bottom: 0,
+            },
+            pooled,
+            &mut result,
+        );
+        self.buffers.sheet = [sheet, result];
+
+        let own = [next.inside.start, next.shape[0] - next.inside.end];
+        let mut tops = std::mem::take(&mut self.buffers.tops[1]);
+        let mut bottoms = std::mem::take(&mut self.buffers.bottoms[1]);
+        tops.resize(now.starts.len() * own[0] * width, 0.0);
+        bottoms.resize(now.starts.len() * own[1] * width, 0.0);
+        let [top, bottom] = stage.around;
+        for i in 0..now.starts.len() {
+            let mut band = std::mem::take(&mut self.buffers.band);
+            if own[0] > 0 {
+                now.copy(self.buffers, i, 0..rows_in(own[0]) - top, &mut band);
+                let rows = Band {
+                    rows: &band,
+                    top,
+                    bottom: 0,
+                };
+                let size = own[0] * width;
+                self.rows(stage, rows, pooled, &mut tops[i * size..][..size]);
+            }
+            if own[1] > 0 {
+                let from = next.inside.end * per - top;
+                now.copy(self.buffers, i, from..now.shape[0], &mut band);
+                let rows = Band {
+                    rows: &band,
+                    top: 0,
+                    bottom,
+                };
+                let size = own[1] * width;
+                self.rows(stage, rows, pooled, &mut bottoms[i * size..][..size]);
+            }
+            self.buffers.band = band;
+        }
+        self.buffers.tops[1] = tops;
+        self.buffers.bottoms[1] = bottoms;
+        self.buffers.sheet.swap(0, 1);
+        self.buffers.tops.swap(0, 1);
+        self.buffers.bottoms.swap(0, 1);
+    }
+
+    /// The rows that a stage makes of a band.
+    fn rows(&mut self, stage: &Stage, band: Band, pooled: bool, output: &mut [f32]) {
+        let isa = self.isa;
+        match &self.plan.steps[stage.step].op {
+            Op::Conv {
+                plan,
+                packed,
+                finish,
+                activation,
+                channels,
+            } => {
+                let finish = match &stage.unpooled {
+                    Some(unpooled) if !pooled => unpooled,
+                    _ => finish,
+                };
+                let scratch = &mut self.buffers.scratch;
+                let needed = plan.scratch(*channels, finish);
+                if scratch.len() < needed {
+                    scratch.resize(needed, 0.0);
+                }
+                plan.run_rows(isa, band, packed, finish, output, &mut scratch[..needed]);
+                if *activation != Activation::Linear {
+                    math::activate(isa, *activation, *channels, output);
+                }
+            }
+            Op::ScaleShift { scale, shift } => {
+                elementwise::scale_shift(isa, scale, shift, band.rows, output);
+            }
+            Op::Activation { function, last } => {
+                output.copy_from_slice(band.rows);
+                math::activate(isa, *function, *last, output);
+            }
+            Op::Pool(_) => self.pool(stage, band.rows, output),
+            _ => unreachable!("no stage of a chain"),
+        }
+    }
+
+    /// Only the pooling of a stage.
+    fn pool(&self, stage: &Stage, input: &[f32], output: &mut [f32]) {
+        let (size, channels, width) = match &self.plan.steps[stage.step].op {
+            Op::Conv {
+                plan,
+                finish,
+                channels,
+                ..
+            } => (finish.pool.unwrap_or([1; 2]), *channels, plan.size_out()[1]),
+            Op::Pool(pool) => {
+                let [_, width, channels] = pool.input();
+                let size = pool.plain_max().expect("a plain maximum");
+                (size, channels, width)
+            }
+            _ => unreachable!("no stage that pools"),
+        };
+        pool::max_pool_rows(self.isa, size, width, channels, input, output);
+    }
+}
+
+/// How many windows from the first on overlap enough and lie on the same grid.
+pub(super) fn neighbours(chain: &Chain, starts: &[usize]) -> usize {
+    let pools = chain.stages.iter().map(|s| s.pool);
+    let grid: usize = match chain.stages.iter().rposition(|s| s.pool > 1) {
+        Some(last) => pools.take(last).product(),
+        None => 1,
+    };
+    let most = chain.rows * 3 / 4;
+    let follows = |pair: &&[usize]| {
+        pair[1] >= pair[0]
+            && pair[1] - pair[0] <= most
+            && (pair[1] - starts[0]).is_multiple_of(grid)
+    };
+    1 + starts.windows(2).take_while(follows).count()
+}
+
+fn fill(buffer: &mut Vec<f32>, with: &[f32]) {
+    buffer.clear();
+    buffer.extend_from_slice(with);
+}
+
+impl<'a> Shared<'a> {
+    /// What is shared after one more stage, if anything.
+    fn after(&self, stage: &Stage, pooled: bool) -> Option<Self> {
+        let per = if pooled { stage.pool } else { 1 };
+        let shape = if pooled { stage.outer } else { stage.inner };
+        let above = stage.around[0];
+        let below = stage.span - 1 - above.min(stage.span - 1);
+        let within = |rows: &Range<usize>| -> Range<usize> {
+            let end = rows.end.saturating_sub(below) / per;
+            (rows.start + above).div_ceil(per)..end
+        };
+        let (rows, mut inside) = (within(&self.rows), within(&self.inside));
+        inside.end = inside.end.min(shape[0]);
+        (inside.start < inside.end).then_some(Self {
+            rows,
+            inside,
+            shape,
+            step: self.step * per,
+            starts: self.starts,
+        })
+    }
+
+    /// Copies rows of window `i` from the sheet and its own.
+    fn copy(&self, buffers: &Buffers, i: usize, rows: Range<usize>, to: &mut Vec<f32>) {
+        let width = self.shape[1];
+        let own = [self.inside.start, self.shape[0] - self.inside.end];
+        let place = (self.starts[i] - self.starts[0]) / self.step;
+        to.clear();
+        let mut part = |from: &[f32], rows: Range<usize>| {
+            if rows.start < rows.end {
+                to.extend_from_slice(&from[rows.start * width..rows.end * width]);
+            }
+        };
+        let inside = &self.inside;
+        let top = i * own[0];
+        part(
+            &buffers.tops[0],
+            top + rows.start..top + rows.end.min(inside.start),
+        );
+        let at = |row: usize| place + row - self.rows.start;
+        let (from, end) = (rows.start.max(inside.start), rows.end.min(inside.end));
+        if from < end {
+            part(&buffers.sheet[0], at(from)..at(end));
+        }
+        let (from, bottom) = (rows.start.max(inside.end), i * own[1]);
+        if from < rows.end {
+            part(
+                &buffers.bottoms[0],
+                bottom + from - inside.end..bottom + rows.end - inside.end,
+            );
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! That windows share at all; that they get the right numbers is tested on random networks.
+
+use super::run::neighbours;
+use super::*;
+use crate::nn::graph::{Graph, Input, Node, Output, ValueId, Weight, WeightId};
+use crate::nn::layer::{Activation, Conv, Layer, Padding, Pool, PoolKind};
+
+/// Three times a convolution over five rows and a pooling by two, then one number per row.
+fn plan(shape: &[usize], output_too: bool) -> Plan {
+    let kernel = |input| Weight {
+        name: "kernel".into(),
+        shape: vec![5, 1, input, 2],
+        data: vec![0.5; 10 * input],
+    };
+    let conv = |weight| {
+        Layer::Conv(Conv {
+            kernel: WeightId(weight),
+            bias: None,
+            strides: [1, 1],
+            dilation: [1, 1],
+            padding: Padding::Same,
+            activation: Activation::Relu,
+        })
+    };
+    let pool = Layer::Pool(Pool {
+        kind: PoolKind::Max,
+        size: [2, 1],
+        strides: [2, 1],
+        padding: Padding::Valid,
+    });
+    let layers = [conv(0), pool.clone(), conv(1), pool.clone(), conv(1), pool];
+    let layers = layers.into_iter().chain([Layer::Flatten]);
+    let nodes = layers.enumerate().map(|(i, layer)| Node {
+        name: format!("node{i}"),
+        layer,
+        inputs: vec![ValueId(i)],
+        outer: 0,
+    });
+    let output = |value| Output {
+        name: format!("out{value}"),
+        value: ValueId(value),
+    };
+    let outputs = match output_too {
+        true => vec![output(7), output(4)],
+        false => vec![output(7)],
+    };
+    let graph = Graph {
+        name: "chain".into(),
+        inputs: vec![Input {
+            name: "in".into(),
+            shape: shape.iter().map(|&d| Some(d)).collect(),
+        }],
+        nodes: nodes.collect(),
+        outputs,
+        weights: vec![kernel(1), kernel(2)],
+    };
+    Plan::new(&graph, &[shape.to_vec()]).unwrap()
+}
+
+#[test]
+fn a_chain_ends_where_something_else_reads() {
+    let whole = plan(&[200, 3, 1], false);
+    assert_eq!(whole.windows.chains.len(), 1);
+    assert_eq!(whole.windows.chains[0].stages.len(), 3);
+    assert!(!whole.windows.reads_input);
+    let cut = plan(&[200, 3, 1], true);
+    assert_eq!(cut.windows.chains[0].stages.len(), 2);
+}
+
+#[test]
+fn windows_on_one_grid_share() {
+    let plan = plan(&[200, 3, 1], false);
+    let chain = &plan.windows.chains[0];
+    let count = |starts: &[usize]| neighbours(chain, starts);
+    // The last pooling is each window's own, so that a multiple of four is enough.
+    assert_eq!(count(&[0, 100, 200, 300, 387]), 4);
+    assert_eq!(count(&[387, 400]), 1);
+    assert_eq!(count(&[3, 103, 203]), 3);
+    assert_eq!(count(&[0, 180, 280]), 1);
+    assert_eq!(count(&[100, 0]), 1);
+}

@@ -1,0 +1,141 @@
+//! Chains of layers that the engine computes together.
+
+use maeum::nn::ValueId;
+use maeum::nn::layer::{Dropout, Layer, Padding};
+use proptest::prelude::*;
+
+use super::{Builder, Case, Kind, layers};
+
+/// Maps whose channels are scaled and then convolved, with what may follow; either may differ from
+/// draw to draw.
+pub fn scaled() -> impl Strategy<Value = Case> {
+    let numbers = prop::collection::vec(any::<u32>(), 160);
+    numbers.prop_map(|numbers| {
+        let mut b = Builder::new(numbers);
+        let shapes = layers::items(Kind::ChannelMultiply, &mut b.choices);
+        let mut operands: Vec<ValueId> = shapes.iter().map(|s| b.input(s)).collect();
+        for (i, most) in [(0, 3), (1, 1)] {
+            if b.choices.within(0..=most) == 0 {
+                let dropout = Layer::Dropout(Dropout {
+                    rate: 0.5,
+                    forced: true,
+                    per_channel: false,
+                });
+                operands[i] = b.node(dropout, vec![operands[i]], 0);
+            }
+        }
+        let mut last = b.node(Layer::ChannelMultiply, operands, 0);
+        if b.choices.within(0..=4) == 0 {
+            b.output(last);
+        }
+        last = follow(&mut b, &shapes, last, Kind::Conv, false);
+        for kind in [Kind::Activation, Kind::BatchNorm, Kind::Pool] {
+            if b.choices.within(0..=3) > 0 {
+                last = follow(&mut b, &shapes, last, kind, false);
+            }
+        }
+        b.output(last);
+        let batch = b.choices.size(4);
+        b.finish(shapes, 1.0, batch)
+    })
+}
+
+/// Adds a layer after `last`, if it fits there; of convolutions and poolings those that give a row
+/// for each row, or for each few, where `local`.
+fn follow(
+    b: &mut Builder,
+    shapes: &[Vec<usize>],
+    last: ValueId,
+    kind: Kind,
+    local: bool,
+) -> ValueId {
+    b.output(last);
+    let known = b.graph.infer_shapes(shapes).expect("fits so far");
+    b.graph.outputs.pop();
+    let Some(mut layer) = layers::layer(kind, b, &known[last.0..=last.0]) else {
+        return last;
+    };
+    match &mut layer {
+        Layer::Conv(conv) if local => conv.strides = [1, 1],
+        Layer::Pool(pool) if local => {
+            pool.strides = pool.size;
+            pool.padding = b
+                .choices
+                .pick(&[Padding::Valid, Padding::Valid, Padding::Same]);
+            if pool.size.iter().zip(&known[last.0]).any(|(s, n)| s > n) {
+                return last;
+            }
+        }
+        _ => {}
+    }
+    b.node(layer, vec![last], 0)
+}
+
+/// A network over windows that overlap in a sheet.
+#[derive(Debug, Clone)]
+pub struct Windowed {
+    /// The windows as rows of the batch.
+    pub case: Case,
+    pub sheet: Vec<f32>,
+    /// The window's first rows in the sheet, of this many numbers.
+    pub starts: Vec<usize>,
+}
+
+/// A network that begins with one or two chains of layers that are local in time.
+pub fn windowed() -> impl Strategy<Value = Windowed> {
+    let numbers = prop::collection::vec(any::<u32>(), 300);
+    numbers.prop_map(|numbers| {
+        let mut b = Builder::new(numbers);
+        let rows = b.choices.within(1..=60);
+        let shape = match b.choices.flag() {
+            true => vec![rows, b.choices.size(5), b.choices.size(3)],
+            false => vec![rows, b.choices.size(12)],
+        };
+        let shapes = [shape];
+        let input = b.input(&shapes[0]);
+        for _ in 0..b.choices.within(1..=2) {
+            let mut last = input;
+            for _ in 0..b.choices.within(1..=4) {
+                last = follow(&mut b, &shapes, last, Kind::Conv, true);
+                for kind in [Kind::BatchNorm, Kind::Activation, Kind::BatchNorm] {
+                    if b.choices.within(0..=2) == 0 {
+                        last = follow(&mut b, &shapes, last, kind, true);
+                    }
+                }
+                if b.choices.flag() {
+                    last = follow(&mut b, &shapes, last, Kind::Pool, true);
+                }
+                if b.choices.within(0..=15) == 0 {
+                    b.output(last);
+                }
+            }
+            if b.choices.within(0..=2) == 0 {
+                last = follow(&mut b, &shapes, last, Kind::Dropout, true);
+            }
+            b.output(last);
+        }
+        let row: usize = shapes[0][1..].iter().product();
+        let step = b.choices.within(1..=rows);
+        let mut starts = vec![b.choices.within(0..=5)];
+        for _ in 0..b.choices.within(0..=6) {
+            let last = starts[starts.len() - 1];
+            starts.push(match b.choices.within(0..=7) {
+                0 => b.choices.within(0..=2 * rows),
+                _ => last + step,
+            });
+        }
+        let most = starts.iter().max().map_or(0, |last| last + rows);
+        let seed = b.choices.number();
+        let sheet = super::numbers(seed, (most + 2) * row, false);
+        let mut case = b.finish(shapes.to_vec(), 1.0, starts.len());
+        let windows = starts
+            .iter()
+            .map(|start| &sheet[start * row..][..rows * row]);
+        case.inputs = vec![windows.flatten().copied().collect()];
+        Windowed {
+            case,
+            sheet,
+            starts,
+        }
+    })
+}
