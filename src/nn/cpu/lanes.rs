@@ -1,21 +1,30 @@
 //! Sixteen numbers in registers.
 
+use super::doubles::{DOUBLES, Doubles};
+
 /// Numbers in one block.
 pub(crate) const LANES: usize = 16;
 
 /// [`LANES`] numbers that are computed with at once. Every implementation gives the same bits.
 pub(crate) trait Lanes: Copy {
+    /// Numbers of twice the precision in the same registers.
+    type Doubles: Doubles;
+
     fn zero() -> Self;
     fn load(from: &[f32; LANES]) -> Self;
     fn store(self, to: &mut [f32; LANES]);
     /// `x * self + sum` in every lane, rounded once.
     fn mul_add(self, x: f32, sum: Self) -> Self;
+    /// `x * self + sum`, lane by lane, rounded once.
+    fn mul_add_lanes(self, x: Self, sum: Self) -> Self;
     fn add(self, other: Self) -> Self;
     /// The larger of each lane and 0; 0 for NaN.
     fn relu(self) -> Self;
 }
 
 impl Lanes for [f32; LANES] {
+    type Doubles = [f64; DOUBLES];
+
     #[inline(always)]
     fn zero() -> Self {
         [0.0; LANES]
@@ -37,6 +46,11 @@ impl Lanes for [f32; LANES] {
     }
 
     #[inline(always)]
+    fn mul_add_lanes(self, x: Self, sum: Self) -> Self {
+        std::array::from_fn(|i| x[i].mul_add(self[i], sum[i]))
+    }
+
+    #[inline(always)]
     fn add(self, other: Self) -> Self {
         std::array::from_fn(|i| self[i] + other[i])
     }
@@ -54,6 +68,7 @@ pub(super) use x86::{Avx2, Avx512};
 mod x86 {
     use std::arch::x86_64::*;
 
+    use super::super::doubles;
     use super::{LANES, Lanes};
 
     // SAFETY of every block below: these types are named only by `Isa::dispatch`, in functions
@@ -65,6 +80,8 @@ mod x86 {
     pub(in super::super) struct Avx2(__m256, __m256);
 
     impl Lanes for Avx2 {
+        type Doubles = doubles::Avx2;
+
         #[inline(always)]
         fn zero() -> Self {
             // SAFETY: see above.
@@ -103,6 +120,17 @@ mod x86 {
         }
 
         #[inline(always)]
+        fn mul_add_lanes(self, x: Self, sum: Self) -> Self {
+            // SAFETY: see above.
+            unsafe {
+                Self(
+                    _mm256_fmadd_ps(x.0, self.0, sum.0),
+                    _mm256_fmadd_ps(x.1, self.1, sum.1),
+                )
+            }
+        }
+
+        #[inline(always)]
         fn add(self, other: Self) -> Self {
             // SAFETY: see above.
             unsafe {
@@ -128,6 +156,8 @@ mod x86 {
     pub(in super::super) struct Avx512(__m512);
 
     impl Lanes for Avx512 {
+        type Doubles = doubles::Avx512;
+
         #[inline(always)]
         fn zero() -> Self {
             // SAFETY: see above.
@@ -150,6 +180,12 @@ mod x86 {
         fn mul_add(self, x: f32, sum: Self) -> Self {
             // SAFETY: see above.
             unsafe { Self(_mm512_fmadd_ps(_mm512_set1_ps(x), self.0, sum.0)) }
+        }
+
+        #[inline(always)]
+        fn mul_add_lanes(self, x: Self, sum: Self) -> Self {
+            // SAFETY: see above.
+            unsafe { Self(_mm512_fmadd_ps(x.0, self.0, sum.0)) }
         }
 
         #[inline(always)]

@@ -5,13 +5,16 @@
 //! threads.
 
 pub(crate) mod conv;
+pub(crate) mod doubles;
 pub(crate) mod elementwise;
 pub(crate) mod gemm;
 mod isa;
-pub(super) mod lanes;
+pub(crate) mod lanes;
 pub(crate) mod layout;
 pub(crate) mod math;
 pub(crate) mod pool;
 pub(crate) mod recurrent;
 
 pub use isa::Isa;
+pub(crate) use isa::Kernel;
+pub(crate) use lanes::Lanes;
