@@ -9,6 +9,7 @@ mod models;
 
 use std::path::Path;
 
+use maeum::audio::Resampling;
 use maeum::nn::Model;
 use maeum::nn::bundle::{self, BundleError};
 use maeum::nn::model::BundleInfo;
@@ -149,6 +150,35 @@ fn halves_are_checked_like_other_numbers() {
         let part = format!("0.weight.0 is {other}, neither F32 nor F16");
         assert!(text.contains(&part), "{text}");
     }
+}
+
+#[test]
+fn a_bundle_says_how_it_gets_to_16_khz() {
+    let stored = |bytes: &[u8]| load(bytes).unwrap().info().resampling;
+    let exact = speech();
+    assert_eq!(stored(&SPEECH), Resampling::Exact);
+    let fast = exact.clone().with_resampling(Resampling::Fast).unwrap();
+    assert_eq!(stored(&bundle::to_bytes(&fast)), Resampling::Fast);
+    let back = fast.with_resampling(Resampling::Exact).unwrap();
+    assert_eq!(bundle::to_bytes(&back), *SPEECH);
+
+    // A bundle that does not say means the exact one.
+    let silent = |bytes: &[u8]| !String::from_utf8_lossy(bytes).contains("resampling");
+    assert!(silent(&SPEECH) && silent(&SINGLE));
+    let spelt_out = edited(&SPEECH, |d| d["info"]["resampling"] = json!("exact"));
+    assert_eq!(stored(&spelt_out), Resampling::Exact);
+
+    for value in [json!("quick"), json!(1), json!(null), json!({"fast": 1})] {
+        let error = load(&edited(&SPEECH, |d| d["info"]["resampling"] = value)).unwrap_err();
+        assert!(matches!(error, BundleError::Damaged { .. }), "{error}");
+    }
+    let no_speech = edited(&SINGLE, |d| d["info"]["resampling"] = json!("fast"));
+    let text = load(&no_speech).unwrap_err().to_string();
+    assert!(
+        text.contains("resampling is fast") && text.contains("leave it out"),
+        "{text}"
+    );
+    assert!(single().with_resampling(Resampling::Fast).is_err());
 }
 
 #[test]

@@ -10,11 +10,12 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use maeum::audio::Resampling;
 use maeum::nn::npz::Array;
 use maeum::nn::{Role, bundle};
 
 use self::support::{
-    FIVE, Place, arrays, assert_close, assert_outputs, convert, golden, good, open, text,
+    FIVE, Place, arrays, assert_close, assert_outputs, bad, convert, golden, good, open, text,
 };
 
 #[test]
@@ -91,6 +92,37 @@ fn roles_come_from_names_in_any_case_or_from_flags() {
     good([&*folder, "--age", text(&files[1]), "-o", &output]);
     let text = shown(&output);
     assert!(text.contains("from Model_Age_crop.h5") && text.contains("from MODEL_GENDER_CROP.H5"));
+}
+
+#[test]
+fn the_way_to_16_khz_can_be_chosen() {
+    let place = Place::new();
+    let [unsaid, exact, fast] =
+        ["a", "b", "c"].map(|name| place.at(&format!("{name}.safetensors")));
+    let five = golden("five");
+    good([text(&five), "-o", &unsaid]);
+    good([text(&five), "-o", &exact, "--resampling", "exact"]);
+    good([text(&five), "-o", &fast, "--resampling", "fast"]);
+    assert_eq!(fs::read(&unsaid).unwrap(), fs::read(&exact).unwrap());
+    for (bundle, way) in [(&exact, Resampling::Exact), (&fast, Resampling::Fast)] {
+        assert_eq!(
+            bundle::load(Path::new(bundle)).unwrap().info().resampling,
+            way
+        );
+        let shown = good(["--inspect", bundle]);
+        let said = format!("pre-processing reference_2020, {} resampling", way.name());
+        assert!(shown.contains(&said), "{shown}");
+    }
+    let single = golden("five/Model_Emotion_Merge.h5");
+    let out = place.at("single.safetensors");
+    let asked = [text(&single), "-o", &out, "--resampling", "fast"];
+    bad(1, &["resampling is fast", "speech model"], asked);
+    assert!(!Path::new(&out).exists());
+    bad(
+        2,
+        &["exact", "fast"],
+        [text(&five), "-o", &out, "--resampling", "quick"],
+    );
 }
 
 #[test]

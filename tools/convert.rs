@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
+use maeum::audio::Resampling;
 use maeum::keras::speech::{self, SpeechFiles};
 use maeum::nn::model::Network;
 use maeum::nn::npz::{self, NpzError, NpzFile};
@@ -54,6 +55,16 @@ struct Arguments {
     /// The network that merges all emotion weights
     #[arg(long, value_name = "FILE", help_heading = "Roles", requires = "output")]
     merge: Option<PathBuf>,
+
+    /// How a speech model brings recordings to 16 kHz: exact repeats the original to the last bit
+    /// [default], fast takes one direct step
+    #[arg(
+        long,
+        value_name = "exact|fast",
+        requires = "output",
+        value_parser = parse_resampling
+    )]
+    resampling: Option<Resampling>,
 
     /// List layers, shapes, parameters, FLOPs and origin of an .h5 file or a bundle
     #[arg(long, help_heading = "Instead of converting", conflicts_with_all = ["run", "self_test"])]
@@ -118,6 +129,12 @@ fn parse_role(text: &str) -> Result<Role, String> {
                 Role::SPEECH.map(|role| role.name()).join(", ")
             )
         })
+}
+
+fn parse_resampling(text: &str) -> Result<Resampling, String> {
+    let mut ways = [Resampling::Exact, Resampling::Fast].into_iter();
+    ways.find(|way| way.name() == text)
+        .ok_or_else(|| "give `exact` or `fast`".into())
 }
 
 /// Anything that ends the program: the message and the exit code.
@@ -253,6 +270,10 @@ fn convert(a: &Arguments) -> Result<String, Failure> {
             };
             files.convert(&place)?
         }
+    };
+    let model = match a.resampling {
+        Some(resampling) => model.with_resampling(resampling)?,
+        None => model,
     };
     bundle::save(&model, output)?;
     let stored = bundle::load(output)?;

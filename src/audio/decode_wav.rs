@@ -78,12 +78,7 @@ fn decode_samples(data: &[u8], layout: &Layout) -> Result<Recording, Fault> {
     }
     let data = &data[..frames * width * channels];
     let mut mixer = Mixer::new(channels, frames);
-    match storage {
-        Storage::Integer(1..=4) | Storage::Float32 => {
-            read_with_hound(data, format, storage, &mut mixer)?;
-        }
-        _ => read_encoded(data, storage, &mut mixer)?,
-    }
+    read(data, storage, &mut mixer)?;
     let encoding = match format.tag {
         wav_header::PCM => format!("pcm {} bit", format.valid_bits),
         wav_header::IEEE_FLOAT => format!("float {} bit", format.bits),
@@ -102,62 +97,31 @@ fn decode_samples(data: &[u8], layout: &Layout) -> Result<Recording, Fault> {
     })
 }
 
-/// hound reads the samples, behind a header that says plainly what they are: the file's own may
-/// have any of the faults that [`wav_header`] tolerates.
-fn read_with_hound(
-    data: &[u8],
-    format: &Format,
-    storage: Storage,
-    mixer: &mut Mixer,
-) -> Result<(), Fault> {
-    let bits = storage.bytes() as u32 * 8;
-    let frame = storage.bytes() as u32 * format.channels;
-    let tag = match storage {
-        Storage::Float32 => wav_header::IEEE_FLOAT,
-        _ => wav_header::PCM,
-    };
-    let mut fmt = Vec::with_capacity(16);
-    fmt.extend(tag.to_le_bytes());
-    fmt.extend((format.channels as u16).to_le_bytes());
-    fmt.extend(format.sample_rate.to_le_bytes());
-    fmt.extend(format.sample_rate.saturating_mul(frame).to_le_bytes());
-    fmt.extend((frame as u16).to_le_bytes());
-    fmt.extend((bits as u16).to_le_bytes());
-    let file = riff(&[(b"fmt ", &fmt), (b"data", data)]);
-    let unreadable = |e: hound::Error| Fault::BadHeader(e.to_string());
-    let mut reader = hound::WavReader::new(&*file).map_err(unreadable)?;
-    if storage == Storage::Float32 {
-        for sample in reader.samples::<f32>() {
-            mixer.push_float(f64::from(sample.map_err(unreadable)?))?;
+/// Hands every sample to `mixer`; `data` holds a whole number of them.
+fn read(data: &[u8], storage: Storage, mixer: &mut Mixer) -> Result<(), Fault> {
+    let mut samples = data.chunks_exact(storage.bytes());
+    match storage {
+        Storage::Integer(1) => samples.try_for_each(|s| mixer.push((i16::from(s[0]) - 128) << 8)),
+        Storage::Integer(2) => {
+            samples.try_for_each(|s| mixer.push(i16::from_le_bytes([s[0], s[1]])))
         }
-        return Ok(());
-    }
-    for sample in reader.samples::<i32>() {
-        let sample = sample.map_err(unreadable)?;
-        mixer.push(match bits {
-            8 => (sample << 8) as i16,
-            _ => (sample >> (bits - 16)) as i16,
-        })?;
-    }
-    Ok(())
-}
-
-/// The encodings that hound refuses or misreads.
-fn read_encoded(data: &[u8], storage: Storage, mixer: &mut Mixer) -> Result<(), Fault> {
-    for s in data.chunks_exact(storage.bytes()) {
-        match storage {
-            Storage::Integer(n) => mixer.push(i16::from_le_bytes([s[n - 2], s[n - 1]]))?,
-            Storage::LowInteger24 => mixer.push(i16::from_le_bytes([s[1], s[2]]))?,
-            Storage::Float32 => unreachable!("read by hound"),
-            Storage::Float64 => {
-                let bits = [s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]];
-                mixer.push_float(f64::from_le_bytes(bits))?;
-            }
-            Storage::ALaw => mixer.push(from_a_law(s[0]))?,
-            Storage::MuLaw => mixer.push(from_mu_law(s[0]))?,
+        Storage::Integer(n) => {
+            samples.try_for_each(|s| mixer.push(i16::from_le_bytes([s[n - 2], s[n - 1]])))
         }
+        Storage::LowInteger24 => {
+            samples.try_for_each(|s| mixer.push(i16::from_le_bytes([s[1], s[2]])))
+        }
+        Storage::Float32 => samples.try_for_each(|s| {
+            let sample = f32::from_le_bytes([s[0], s[1], s[2], s[3]]);
+            mixer.push_float(f64::from(sample))
+        }),
+        Storage::Float64 => samples.try_for_each(|s| {
+            let bits = [s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]];
+            mixer.push_float(f64::from_le_bytes(bits))
+        }),
+        Storage::ALaw => samples.try_for_each(|s| mixer.push(from_a_law(s[0]))),
+        Storage::MuLaw => samples.try_for_each(|s| mixer.push(from_mu_law(s[0]))),
     }
-    Ok(())
 }
 
 fn storage(format: &Format, data: &[u8]) -> Result<Storage, Fault> {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use thiserror::Error;
 
-use super::resample::{INTERMEDIATE_RATE, TARGET_RATE, resampled_len, to_target_rate};
+use super::resample::{Resampling, TARGET_RATE};
 use super::trim::{FRAME, detector_input, frames, spread, trim};
 use super::{Recording, clean};
 
@@ -168,13 +168,17 @@ pub fn prepare(
     recording: &Recording,
     detector: &mut impl VoiceDetector,
 ) -> Result<Prepared, AudioError> {
+    prepare_with(recording, Resampling::Exact, detector)
+}
+
+/// [`prepare`] with another way to 16 kHz.
+pub fn prepare_with(
+    recording: &Recording,
+    resampling: Resampling,
+    detector: &mut impl VoiceDetector,
+) -> Result<Prepared, AudioError> {
     let original_seconds = recording.seconds();
-    let intermediate = resampled_len(
-        recording.samples.len(),
-        recording.sample_rate,
-        INTERMEDIATE_RATE,
-    );
-    if resampled_len(intermediate, INTERMEDIATE_RATE, TARGET_RATE) < ANALYSIS_FRAME {
+    if resampling.target_len(recording.samples.len(), recording.sample_rate) < ANALYSIS_FRAME {
         return Err(AudioError::TooShort {
             seconds: original_seconds,
         });
@@ -182,7 +186,7 @@ pub fn prepare(
     if is_silent(recording) {
         return Err(AudioError::Silence);
     }
-    let mut resampled = to_target_rate(&recording.samples, recording.sample_rate);
+    let mut resampled = resampling.to_target_rate(&recording.samples, recording.sample_rate);
     clean::lift_zeros(&mut resampled);
     let mut signal = clean::wiener(&resampled);
     drop(resampled);

@@ -19,4 +19,5 @@ mod wav_header;
 
 pub use decode::{DecodeError, Fault, Recording};
 pub use decode_media::silence_caught_panics;
-pub use frontend::{AudioError, Prepared, VoiceDetector, prepare};
+pub use frontend::{AudioError, Prepared, VoiceDetector, prepare, prepare_with};
+pub use resample::Resampling;

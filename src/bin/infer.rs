@@ -9,6 +9,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use maeum::Recognizer;
+use maeum::audio::Resampling;
 use maeum::nn::{DropoutMode, Model, bundle};
 use maeum::report::batch::Batch;
 use maeum::report::inputs::{self, STANDARD_INPUT};
@@ -149,7 +150,8 @@ fn main() -> ExitCode {
     maeum::audio::silence_caught_panics();
     let arguments = Arguments::parse();
     if let (Some(path), Some(front_end)) = (&arguments.dump_features, arguments.front_end) {
-        return exit(measure::dump(&arguments, path, front_end));
+        let exact = Resampling::Exact;
+        return exit(measure::dump(&arguments, path, front_end, exact));
     }
     let from_stdin = |path: &&PathBuf| path.as_os_str() == STANDARD_INPUT;
     if arguments.recordings.iter().filter(from_stdin).count() > 1 {
@@ -228,7 +230,7 @@ fn run(arguments: &Arguments) -> Result<usize, String> {
         let front_end = measure::front_end(&model).ok_or_else(|| {
             of_model(&"it is no speech model; choose the features with --front-end")
         })?;
-        return measure::dump(arguments, path, front_end);
+        return measure::dump(arguments, path, front_end, model.info().resampling);
     }
     if arguments.recordings.is_empty() && arguments.eval.is_none() {
         return Ok(0);

@@ -251,10 +251,12 @@ pub fn model(model: &Model) -> String {
     }
     let names = |names: &[String]| clean(&names.join(", "));
     if let Some(preprocessing) = info.preprocessing {
-        lines.push(match preprocessing {
-            Preprocessing::Reference2020 => "pre-processing reference_2020".into(),
-            Preprocessing::Utterance => "pre-processing utterance".into(),
-        });
+        let name = match preprocessing {
+            Preprocessing::Reference2020 => "reference_2020",
+            Preprocessing::Utterance => "utterance",
+        };
+        let resampling = info.resampling.name();
+        lines.push(format!("pre-processing {name}, {resampling} resampling"));
     }
     if !info.emotions.is_empty() {
         lines.push(format!("emotions {}", names(&info.emotions)));

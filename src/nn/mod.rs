@@ -10,7 +10,7 @@
 
 pub mod bundle;
 pub mod cost;
-mod cpu;
+pub(crate) mod cpu;
 pub mod dropout;
 pub mod graph;
 pub(crate) mod half;

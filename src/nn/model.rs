@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use crate::audio::Resampling;
 use crate::features::utterance;
 use serde::{Deserialize, Serialize};
 
@@ -91,6 +92,9 @@ pub struct BundleInfo {
     pub name: String,
     /// What the networks' inputs are computed with; `None` for networks of no known role.
     pub preprocessing: Option<Preprocessing>,
+    /// How the front end brings recordings to 16 kHz.
+    #[serde(default, skip_serializing_if = "is_exact")]
+    pub resampling: Resampling,
     /// Names of the emotion weights, in the networks' order.
     pub emotions: Vec<String>,
     /// Names of the gender outputs, in the network's order.
@@ -100,6 +104,10 @@ pub struct BundleInfo {
     /// What the results may be used for, where the model says so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub licences: Vec<Licence>,
+}
+
+fn is_exact(resampling: &Resampling) -> bool {
+    *resampling == Resampling::Exact
 }
 
 /// The front end that a model was trained with.
@@ -178,6 +186,7 @@ impl BundleInfo {
         Self {
             name: "Keras speech emotion, age and gender recogniser of 2020".into(),
             preprocessing: Some(Preprocessing::Reference2020),
+            resampling: Resampling::Exact,
             emotions: strings(&[
                 "anger",
                 "disgust",
@@ -200,6 +209,12 @@ impl BundleInfo {
 
     /// Fails if names or numbers make no sense.
     fn check(&self) -> Result<(), String> {
+        if self.preprocessing.is_none() && !is_exact(&self.resampling) {
+            return Err(format!(
+                "the resampling is {}, but only a speech model hears recordings; leave it out",
+                self.resampling.name()
+            ));
+        }
         for (what, names) in [("emotions", &self.emotions), ("genders", &self.genders)] {
             let distinct: HashSet<&String> = names.iter().collect();
             if distinct.len() != names.len() || names.iter().any(String::is_empty) {
@@ -230,6 +245,7 @@ impl BundleInfo {
         Self {
             name: name.into(),
             preprocessing: None,
+            resampling: Resampling::Exact,
             emotions: Vec::new(),
             genders: Vec::new(),
             age: None,
@@ -324,6 +340,7 @@ impl Model {
             info,
             identity: String::new(),
         };
+        model.info.check().map_err(ModelError::Info)?;
         match &*model.networks {
             [] => return Err(ModelError::Empty),
             [single] if single.role == Role::Network => {}
@@ -348,6 +365,17 @@ impl Model {
     /// Labels, age scale and pre-processing.
     pub fn info(&self) -> &BundleInfo {
         &self.info
+    }
+
+    /// The same model with another way to 16 kHz.
+    ///
+    /// # Errors
+    /// [`ModelError::Info`] for a network of no known role.
+    pub fn with_resampling(mut self, resampling: Resampling) -> Result<Self, ModelError> {
+        self.info.resampling = resampling;
+        self.info.check().map_err(ModelError::Info)?;
+        self.identity.clear();
+        Ok(self)
     }
 
     /// SHA-256 of the bundle file that it was read from; empty for a model made in memory.
@@ -377,7 +405,6 @@ impl Model {
         if let Some(&role) = Role::SPEECH.iter().find(|&&r| self.network(r).is_none()) {
             return Err(ModelError::MissingRole(role));
         }
-        self.info.check().map_err(ModelError::Info)?;
         let front_end = self.info.preprocessing.ok_or_else(|| {
             ModelError::Info("a speech model needs to say its pre-processing".into())
         })?;

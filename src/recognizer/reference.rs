@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::networks::{Plans, Sessions, Together};
 use super::statistics::{column_means, estimates, mean, sample_deviation};
 use super::{RecognizeError, RecognizerError, attention, check_finite, row};
-use crate::audio::{self, AudioError, Prepared, Recording, vad};
+use crate::audio::{self, AudioError, Prepared, Recording, Resampling, vad};
 use crate::features::{self, FeatureExtractor, Features};
 use crate::nn::model::AgeScale;
 use crate::nn::{DropoutMode, Model, Role, RunError, Session};
@@ -17,6 +17,7 @@ pub struct Networks {
     emotions: usize,
     genders: usize,
     age: AgeScale,
+    resampling: Resampling,
     extractor: FeatureExtractor,
     plans: Plans,
 }
@@ -31,6 +32,7 @@ impl Networks {
             emotions: model.info().emotions.len(),
             genders: model.info().genders.len(),
             age,
+            resampling: model.info().resampling,
             extractor: FeatureExtractor::new(),
             plans: Plans::new(model)?,
         })
@@ -67,14 +69,14 @@ struct Answer {
 ///
 /// # Errors
 /// When it cannot be analysed.
-pub fn prepare(recording: &Recording) -> Result<Prepared, AudioError> {
+pub fn prepare(recording: &Recording, resampling: Resampling) -> Result<Prepared, AudioError> {
     let mut detector = vad::Vad::new(vad::SampleRate::Khz16, vad::Mode::Aggressive);
     let mut detector = |frame: &[i16; audio::trim::FRAME]| {
         detector
             .is_speech(frame)
             .expect("480 samples are 30 ms at 16 kHz")
     };
-    audio::prepare(recording, &mut detector)
+    audio::prepare_with(recording, resampling, &mut detector)
 }
 
 impl Worker<'_> {
@@ -88,9 +90,11 @@ impl Worker<'_> {
         name: &str,
         dropout: &DropoutMode,
     ) -> Result<Prediction, RecognizeError> {
-        let prepared = prepare(recording).map_err(|source| RecognizeError::Audio {
-            name: name.into(),
-            source,
+        let prepared = prepare(recording, self.networks.resampling).map_err(|source| {
+            RecognizeError::Audio {
+                name: name.into(),
+                source,
+            }
         })?;
         let features = self
             .networks

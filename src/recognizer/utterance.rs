@@ -6,8 +6,8 @@ use super::networks::{Plans, Sessions, Together};
 use super::statistics::column_means;
 use super::{RecognizeError, RecognizerError, attention, check_finite, row};
 use crate::audio::frontend::is_silent;
-use crate::audio::resample::{TARGET_RATE, resample};
-use crate::audio::{AudioError, Recording};
+use crate::audio::resample::{TARGET_RATE, resample, resample_directly};
+use crate::audio::{AudioError, Recording, Resampling};
 use crate::features::utterance::{self, Utterance, UtteranceExtractor, UtteranceWindows};
 use crate::features::{HOP, SAMPLE_RATE};
 use crate::nn::model::AgeScale;
@@ -23,6 +23,7 @@ const WINDOW_SECONDS: f64 = utterance::WINDOW_FRAMES as f64 * FRAME_SECONDS;
 pub struct Networks {
     emotions: usize,
     age: AgeScale,
+    resampling: Resampling,
     extractor: UtteranceExtractor,
     plans: Plans,
 }
@@ -36,6 +37,7 @@ impl Networks {
         Ok(Self {
             emotions: model.info().emotions.len(),
             age,
+            resampling: model.info().resampling,
             extractor: UtteranceExtractor::new(),
             plans: Plans::new(model)?,
         })
@@ -59,13 +61,16 @@ pub struct Worker<'r> {
     pub together: Together,
 }
 
-/// The recording at 16 kHz as this front end takes it.
-pub fn signal(recording: &Recording) -> Vec<f64> {
-    let samples = match recording.sample_rate {
-        TARGET_RATE => recording.samples.clone(),
-        rate => resample(&recording.samples, rate, TARGET_RATE),
-    };
-    samples.into_iter().map(f64::from).collect()
+/// The recording at 16 kHz as this front end takes it: in one step either way, and as it is where
+/// that is its rate.
+pub fn signal(recording: &Recording, resampling: Resampling) -> Vec<f64> {
+    let wide = |samples: &[f32]| samples.iter().map(|x| f64::from(*x)).collect();
+    let x = &recording.samples;
+    match (recording.sample_rate, resampling) {
+        (TARGET_RATE, _) => wide(x),
+        (rate, Resampling::Exact) => wide(&resample(x, rate, TARGET_RATE)),
+        (rate, Resampling::Fast) => wide(&resample_directly(x, rate, TARGET_RATE)),
+    }
 }
 
 impl Worker<'_> {
@@ -88,7 +93,7 @@ impl Worker<'_> {
         let utterance = self
             .networks
             .extractor
-            .analyse(&signal(recording))
+            .analyse(&signal(recording, self.networks.resampling))
             .map_err(|source| RecognizeError::Features {
                 name: name.into(),
                 source,

@@ -10,7 +10,7 @@ use std::path::Path;
 use super::batch::{self, BatchError};
 use super::inputs::Input;
 use super::printable;
-use crate::audio::Recording;
+use crate::audio::{Recording, Resampling};
 use crate::features::utterance::{FRAME_VALUES, STATS, UtteranceExtractor};
 use crate::features::{
     COEFFICIENTS, FeatureExtractor, HISTOGRAM_BINS, MOMENTS, N_MELS, WINDOW_FRAMES,
@@ -63,11 +63,24 @@ pub trait FrontEnd: Sync {
     fn compute(&self, recording: &Recording) -> Result<Computed, String>;
 }
 
-/// The front end of the system of 2020: two-step resampling, Wiener filter, voice activity; mel
+/// The front end of the system of 2020: resampling, Wiener filter, voice activity; mel
 /// windows (`windows`) and the inputs of the feature network (`dct`, `dst`, `histogram`,
 /// `moments`).
 #[derive(Debug, Default)]
-pub struct Reference(FeatureExtractor);
+pub struct Reference {
+    extractor: FeatureExtractor,
+    resampling: Resampling,
+}
+
+impl Reference {
+    /// With a model's way to 16 kHz.
+    pub fn new(resampling: Resampling) -> Self {
+        Self {
+            resampling,
+            ..Self::default()
+        }
+    }
+}
 
 impl FrontEnd for Reference {
     fn fixed(&self) -> &'static [Array] {
@@ -100,8 +113,9 @@ impl FrontEnd for Reference {
     }
 
     fn compute(&self, recording: &Recording) -> Result<Computed, String> {
-        let prepared = reference::prepare(recording).map_err(|e| e.to_string())?;
-        let features = self.0.extract(&prepared.signal);
+        let prepared = reference::prepare(recording, self.resampling);
+        let prepared = prepared.map_err(|e| e.to_string())?;
+        let features = self.extractor.extract(&prepared.signal);
         let features = features.map_err(|e| e.to_string())?;
         Ok(Computed {
             fixed: features.branch_inputs().map(|b| b.data).into(),
@@ -113,7 +127,20 @@ impl FrontEnd for Reference {
 /// The front end of the default networks: one resampling step; descriptors of the whole recording
 /// (`stats`) and values of each frame (`frames`).
 #[derive(Debug, Default)]
-pub struct Utterance(UtteranceExtractor);
+pub struct Utterance {
+    extractor: UtteranceExtractor,
+    resampling: Resampling,
+}
+
+impl Utterance {
+    /// With a model's way to 16 kHz.
+    pub fn new(resampling: Resampling) -> Self {
+        Self {
+            resampling,
+            ..Self::default()
+        }
+    }
+}
 
 impl FrontEnd for Utterance {
     fn fixed(&self) -> &'static [Array] {
@@ -132,8 +159,8 @@ impl FrontEnd for Utterance {
     }
 
     fn compute(&self, recording: &Recording) -> Result<Computed, String> {
-        let signal = utterance::signal(recording);
-        let utterance = self.0.analyse(&signal).map_err(|e| e.to_string())?;
+        let signal = utterance::signal(recording, self.resampling);
+        let utterance = self.extractor.analyse(&signal).map_err(|e| e.to_string())?;
         Ok(Computed {
             fixed: vec![utterance.stats],
             sequence: utterance.frames,

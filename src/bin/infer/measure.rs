@@ -4,6 +4,7 @@ use std::path::Path;
 
 use clap::error::ErrorKind;
 use maeum::Recognizer;
+use maeum::audio::Resampling;
 use maeum::nn::Model;
 use maeum::nn::model::Preprocessing;
 use maeum::report::batch::Batch;
@@ -102,7 +103,12 @@ pub fn front_end(model: &Model) -> Option<FrontEnd> {
 }
 
 /// Returns how many recordings are left out.
-pub fn dump(arguments: &Arguments, output: &Path, front_end: FrontEnd) -> Result<usize, String> {
+pub fn dump(
+    arguments: &Arguments,
+    output: &Path,
+    front_end: FrontEnd,
+    resampling: Resampling,
+) -> Result<usize, String> {
     let manifest = match &*arguments.recordings {
         [path]
             if path
@@ -141,8 +147,8 @@ pub fn dump(arguments: &Arguments, output: &Path, front_end: FrontEnd) -> Result
         return Err(SinkError::IsInput(output.display().to_string()).to_string());
     }
     let front_end: &dyn dump::FrontEnd = match front_end {
-        FrontEnd::Utterance => &dump::Utterance::default(),
-        FrontEnd::Reference => &dump::Reference::default(),
+        FrontEnd::Utterance => &dump::Utterance::new(resampling),
+        FrontEnd::Reference => &dump::Reference::new(resampling),
     };
     let progress = progress(inputs.len());
     let mut failed = 0;

@@ -1,10 +1,15 @@
 //! Sixteen numbers in registers.
 
+use super::doubles::{DOUBLES, Doubles};
+
 /// Numbers in one block.
 pub(crate) const LANES: usize = 16;
 
 /// [`LANES`] numbers that are computed with at once. Every implementation gives the same bits.
 pub(crate) trait Lanes: Copy {
+    /// Numbers of twice the precision in the same registers.
+    type Doubles: Doubles;
+
     fn zero() -> Self;
     fn load(from: &[f32; LANES]) -> Self;
     fn store(self, to: &mut [f32; LANES]);
@@ -18,6 +23,8 @@ pub(crate) trait Lanes: Copy {
 }
 
 impl Lanes for [f32; LANES] {
+    type Doubles = [f64; DOUBLES];
+
     #[inline(always)]
     fn zero() -> Self {
         [0.0; LANES]
@@ -66,6 +73,7 @@ pub(super) use x86::{Avx2, Avx512};
 mod x86 {
     use std::arch::x86_64::*;
 
+    use super::super::doubles;
     use super::{LANES, Lanes};
 
     // SAFETY of every block below: these types are named only by `Isa::dispatch`, in functions
@@ -77,6 +85,8 @@ mod x86 {
     pub(in super::super) struct Avx2(__m256, __m256);
 
     impl Lanes for Avx2 {
+        type Doubles = doubles::Avx2;
+
         #[inline(always)]
         fn zero() -> Self {
             // SAFETY: see above.
@@ -151,6 +161,8 @@ mod x86 {
     pub(in super::super) struct Avx512(__m512);
 
     impl Lanes for Avx512 {
+        type Doubles = doubles::Avx512;
+
         #[inline(always)]
         fn zero() -> Self {
             // SAFETY: see above.

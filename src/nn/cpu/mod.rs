@@ -5,11 +5,12 @@
 //! threads.
 
 pub(crate) mod conv;
+pub(crate) mod doubles;
 pub(crate) mod elementwise;
 mod first;
 pub(crate) mod gemm;
 mod isa;
-pub(super) mod lanes;
+pub(crate) mod lanes;
 pub(crate) mod layout;
 pub(crate) mod math;
 pub(crate) mod pool;
@@ -17,3 +18,5 @@ pub(crate) mod recurrent;
 pub(crate) mod scaled;
 
 pub use isa::Isa;
+pub(crate) use isa::Kernel;
+pub(crate) use lanes::Lanes;

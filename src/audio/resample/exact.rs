@@ -1,0 +1,343 @@
+//! The sums of the exact resampler, in the reference's order of rounding.
+//!
+//! An output sample is a chain of dependent roundings, so only independent chains keep the processor
+//! busy. Where the two rates have a ratio of small whole numbers `p : q`, output samples `p` apart
+//! lie `q` input samples apart and meet the same rows of the table, at distances that differ by
+//! rounding alone: these are computed side by side, one in each lane of the registers, and the
+//! table is read once for all of them.
+
+use super::filter::Filter;
+use crate::nn::cpu::doubles::{DOUBLES, Doubles};
+use crate::nn::cpu::{Isa, Kernel, Lanes};
+
+/// Output samples that are computed side by side where each has rows of its own.
+const CHAINS: usize = 8;
+
+/// Inputs per lane, besides the filter's length, that are laid out at a time. Bounds that memory,
+/// whatever the rates and however long the recording.
+const STRETCH: usize = 1024;
+/// Fewest output samples in a lane: laying out the inputs costs as much as a few output samples.
+const SHORTEST_LANE: usize = 64;
+/// With fewer lanes in use than this, the blocks cost more than single chains.
+const WORTHWHILE: usize = 3;
+/// Most output samples in a lane: with more, a lane's time could drift from another's by an input.
+const LONGEST_LANE: usize = 1 << 16;
+/// Inputs laid out beyond what the first lane's time asks for, on either side: the other lanes'
+/// times are rounded differently.
+const SLACK: usize = 2;
+
+/// Computes `out` from `x`, which is not empty where `out` is not. `steps` are the whole numbers
+/// `(p, q)`, without a common factor, that [`Filter::ratio`] is the quotient of.
+pub(super) fn run(isa: Isa, filter: &Filter, steps: (usize, usize), x: &[f32], out: &mut [f32]) {
+    let (p, q) = steps;
+    let repeats = SHORTEST_LANE.div_ceil(p);
+    let (outputs, inputs) = (p * repeats, q * repeats);
+    // Inside, all taps of the table meet a sample.
+    let (row, end) = (filter.row, x.len());
+    let mut time = 0.0f64;
+    let mut at = 0;
+    while at < out.len() && time as usize + 1 < row {
+        time += filter.increment;
+        at += 1;
+    }
+    let start = at;
+    let mut times = Vec::new();
+    while at < out.len() && time as usize + row < end {
+        if (at - start).is_multiple_of(outputs) {
+            times.push(time);
+        }
+        time += filter.increment;
+        at += 1;
+    }
+    let (head, rest) = out.split_at_mut(start);
+    let (inner, tail) = rest.split_at_mut(at - start);
+    chains(filter, x, 0.0, head);
+    if times.len() < WORTHWHILE || outputs > LONGEST_LANE {
+        let first = times.first().copied().unwrap_or(time);
+        chains(filter, x, first, inner);
+    } else {
+        isa.dispatch(Inner {
+            filter,
+            x,
+            out: inner,
+            outputs,
+            inputs,
+            times: &times,
+        });
+    }
+    chains(filter, x, time, tail);
+}
+
+/// Computes `out`, whose first sample lies at `time`, a few samples side by side.
+pub(super) fn chains(filter: &Filter, x: &[f32], mut time: f64, out: &mut [f32]) {
+    // -0.0 is the one number that changes nothing when it is added.
+    let mut products = vec![[-0.0f64; CHAINS]; 2 * filter.row];
+    for block in out.chunks_mut(CHAINS) {
+        let (mut left_taps, mut right_taps) = (0, 0);
+        products.fill([-0.0; CHAINS]);
+        let (left, right) = products.split_at_mut(filter.row);
+        for lane in 0..block.len() {
+            let n = (time as usize).min(x.len() - 1);
+            let frac = filter.scale * (time - n as f64);
+            let wing = filter.wing(frac, n + 1);
+            left_taps = left_taps.max(wing.taps.len());
+            for ((p, [v, s]), x) in left.iter_mut().zip(wing.taps).zip(x[..=n].iter().rev()) {
+                p[lane] = (v + wing.eta * s) * f64::from(*x);
+            }
+            let wing = filter.wing(filter.scale - frac, x.len() - n - 1);
+            right_taps = right_taps.max(wing.taps.len());
+            for ((p, [v, s]), x) in right.iter_mut().zip(wing.taps).zip(&x[n + 1..]) {
+                p[lane] = (v + wing.eta * s) * f64::from(*x);
+            }
+            time += filter.increment;
+        }
+        let mut acc = [0.0f32; CHAINS];
+        for tap in left[..left_taps].iter().chain(&right[..right_taps]) {
+            for (acc, p) in acc.iter_mut().zip(tap) {
+                *acc = (f64::from(*acc) + p) as f32;
+            }
+        }
+        block.copy_from_slice(&acc[..block.len()]);
+    }
+}
+
+/// The output samples that have all their taps.
+struct Inner<'a> {
+    filter: &'a Filter,
+    x: &'a [f32],
+    out: &'a mut [f32],
+    /// Output samples per lane, and the input samples from one lane to the next.
+    outputs: usize,
+    inputs: usize,
+    /// Where every `outputs`-th output sample lies.
+    times: &'a [f64],
+}
+
+impl Kernel for Inner<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes, const PIXELS: usize>(mut self) {
+        let mut lane = 0;
+        while lane < self.times.len() {
+            let left = (self.times.len() - lane).div_ceil(DOUBLES);
+            let most = <V::Doubles as Doubles>::BLOCKS;
+            // No more blocks than the last lanes fill.
+            lane += match left.min(most) {
+                4.. => self.lanes::<V::Doubles, 4>(lane),
+                2.. => self.lanes::<V::Doubles, 2>(lane),
+                _ => self.lanes::<V::Doubles, 1>(lane),
+            };
+        }
+    }
+}
+
+/// Output samples per lane for which inputs are laid out at a time, of `outputs`.
+fn stretch(filter: &Filter, outputs: usize) -> usize {
+    outputs
+        .min((STRETCH as f64 / filter.increment) as usize)
+        .max(1)
+}
+
+/// Inputs laid out for them.
+fn layout_rows(filter: &Filter, stretch: usize) -> usize {
+    (stretch as f64 * filter.increment) as usize + 2 * (filter.row + SLACK)
+}
+
+/// `N` blocks of lanes.
+type Blocks<const N: usize> = [[f64; DOUBLES]; N];
+
+/// What output samples side by side share if they can be computed together.
+#[derive(Clone, Copy, PartialEq)]
+struct Place {
+    /// First input after the sample, counted from the lane's first.
+    input: f64,
+    /// Entries of the table at which the wings start.
+    left: f64,
+    right: f64,
+}
+
+impl Inner<'_> {
+    /// Computes the next lanes from `first` on; returns how many.
+    #[inline(always)]
+    fn lanes<D: Doubles, const N: usize>(&mut self, first: usize) -> usize {
+        let count = (N * DOUBLES).min(self.times.len() - first);
+        // Lanes without work repeat the first one's.
+        let source = |lane: usize| if lane < count { lane } else { 0 };
+        let mut times: Blocks<N> = std::array::from_fn(|n| {
+            std::array::from_fn(|i| self.times[first + source(n * DOUBLES + i)])
+        });
+        let outputs = self.outputs;
+        let stretch = stretch(self.filter, outputs);
+        let mut layout = vec![[[0.0; DOUBLES]; N]; layout_rows(self.filter, stretch)];
+        for from in (0..outputs).step_by(stretch) {
+            let base = times[0][0] as usize;
+            let bases: Blocks<N> = std::array::from_fn(|n| {
+                std::array::from_fn(|i| (base + source(n * DOUBLES + i) * self.inputs) as f64)
+            });
+            for lane in 0..N * DOUBLES {
+                let start = base + source(lane) * self.inputs;
+                self.lay_out(
+                    start,
+                    |row| &mut row[lane / DOUBLES][lane % DOUBLES],
+                    &mut layout,
+                );
+            }
+            for j in from..outputs.min(from + stretch) {
+                self.sample::<D, N>(&mut times, &bases, &layout, |out, lane, y| {
+                    let at = (first + lane) * outputs + j;
+                    if lane < count && at < out.len() {
+                        out[at] = y as f32;
+                    }
+                });
+            }
+        }
+        count
+    }
+
+    /// Fills one lane of the layout, whose first entry is the input [`Self::margin`] before
+    /// `start`; zeros where there is none.
+    #[inline(always)]
+    fn lay_out<T>(&self, start: usize, lane: impl Fn(&mut T) -> &mut f64, layout: &mut [T]) {
+        let before = self.margin().saturating_sub(start);
+        let x = self
+            .x
+            .get(start.saturating_sub(self.margin())..)
+            .unwrap_or(&[]);
+        let (outside, inside) = layout.split_at_mut(before.min(layout.len()));
+        outside.iter_mut().for_each(|row| *lane(row) = 0.0);
+        let (inside, behind) = inside.split_at_mut(x.len().min(inside.len()));
+        for (row, x) in inside.iter_mut().zip(x) {
+            *lane(row) = f64::from(*x);
+        }
+        behind.iter_mut().for_each(|row| *lane(row) = 0.0);
+    }
+
+    /// Inputs laid out before a lane's first.
+    fn margin(&self) -> usize {
+        self.filter.row + SLACK - 1
+    }
+
+    /// Computes one output sample per lane, hands them to `store`, and steps the times on.
+    #[inline(always)]
+    fn sample<D: Doubles, const N: usize>(
+        &mut self,
+        times: &mut Blocks<N>,
+        bases: &Blocks<N>,
+        layout: &[Blocks<N>],
+        mut store: impl FnMut(&mut [f32], usize, f64),
+    ) {
+        let filter = self.filter;
+        let mut input = [[0.0; DOUBLES]; N];
+        let mut left = [[0.0; DOUBLES]; N];
+        let mut right = [[0.0; DOUBLES]; N];
+        let mut left_eta = [[0.0; DOUBLES]; N];
+        let mut right_eta = [[0.0; DOUBLES]; N];
+        for n in 0..N {
+            for i in 0..DOUBLES {
+                let time = times[n][i];
+                let whole = time.trunc();
+                let frac = filter.scale * (time - whole);
+                let index = Filter::index(frac);
+                input[n][i] = whole - bases[n][i];
+                left[n][i] = index.trunc();
+                left_eta[n][i] = index - left[n][i];
+                let index = Filter::index(filter.scale - frac);
+                right[n][i] = index.trunc();
+                right_eta[n][i] = index - right[n][i];
+                times[n][i] = time + filter.increment;
+            }
+        }
+        let place = |lane: usize| Place {
+            input: input[lane / DOUBLES][lane % DOUBLES],
+            left: left[lane / DOUBLES][lane % DOUBLES],
+            right: right[lane / DOUBLES][lane % DOUBLES],
+        };
+        let mut different = 0;
+        for n in 0..N {
+            for i in 0..DOUBLES {
+                different |= input[n][i].to_bits() ^ input[0][0].to_bits();
+                different |= left[n][i].to_bits() ^ left[0][0].to_bits();
+                different |= right[n][i].to_bits() ^ right[0][0].to_bits();
+            }
+        }
+        let mut todo: u64 = (1 << (N * DOUBLES)) - 1;
+        while todo != 0 {
+            let here = place(todo.trailing_zeros() as usize);
+            let mut together = todo;
+            if different != 0 {
+                let same = (0..N * DOUBLES).filter(|lane| place(*lane) == here);
+                together &= same.fold(0, |lanes, lane| lanes | 1 << lane);
+            }
+            let sums = self.sums::<D, N>(here, &left_eta, &right_eta, layout);
+            for lane in (0..N * DOUBLES).filter(|lane| together >> lane & 1 == 1) {
+                store(self.out, lane, sums[lane / DOUBLES][lane % DOUBLES]);
+            }
+            todo &= !together;
+        }
+    }
+
+    #[inline(always)]
+    fn sums<D: Doubles, const N: usize>(
+        &self,
+        place: Place,
+        left_eta: &Blocks<N>,
+        right_eta: &Blocks<N>,
+        layout: &[Blocks<N>],
+    ) -> Blocks<N> {
+        // A lane's time is at most one input before its first or after its last.
+        let after = (place.input + 1.0) as usize + self.margin();
+        let (before, after) = layout.split_at(after.min(layout.len()));
+        let mut sums = [D::splat(0.0); N];
+        let taps = self.filter.taps(place.left as usize);
+        add_wing(&mut sums, left_eta, taps, before.iter().rev());
+        let taps = self.filter.taps(place.right as usize);
+        add_wing(&mut sums, right_eta, taps, after);
+        let mut out = [[0.0; DOUBLES]; N];
+        for (out, sum) in out.iter_mut().zip(sums) {
+            sum.store(out);
+        }
+        out
+    }
+}
+
+/// Adds the products of a wing's taps and `inputs`, tap by tap.
+#[inline(always)]
+fn add_wing<'a, D: Doubles, const N: usize>(
+    sums: &mut [D; N],
+    eta: &Blocks<N>,
+    taps: &[[f64; 2]],
+    inputs: impl IntoIterator<Item = &'a Blocks<N>>,
+) {
+    let eta: [D; N] = std::array::from_fn(|n| D::load(&eta[n]));
+    let mut acc = *sums;
+    for ([value, slope], x) in taps.iter().zip(inputs) {
+        let (value, slope) = (D::splat(*value), D::splat(*slope));
+        for n in 0..N {
+            let product = value.add(eta[n].mul(slope)).mul(D::load(&x[n]));
+            acc[n] = acc[n].add(product).to_single();
+        }
+    }
+    *sums = acc;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_layout_is_bounded_by_the_filter() {
+        for rate in [
+            1_000u32, 8_000, 16_000, 44_100, 44_101, 96_000, 767_999, 768_000,
+        ] {
+            let filter = Filter::of(16_000.0 / f64::from(rate));
+            for outputs in [64, 441, LONGEST_LANE] {
+                let stretch = stretch(&filter, outputs);
+                let rows = layout_rows(&filter, stretch);
+                assert!((1..=outputs).contains(&stretch), "{rate} Hz: {stretch}");
+                let bound = STRETCH.max(rate.div_ceil(16_000) as usize) + 2 * (filter.row + SLACK);
+                assert!(rows <= bound, "{rate} Hz: {rows} of {bound}");
+            }
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The tabulated filter of resampy's `kaiser_best`.
+
+use std::f64::consts::PI;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// Zero crossings of the sinc on each side.
+pub(super) const ZEROS: usize = 64;
+/// Table entries per zero crossing.
+const ENTRIES_PER_ZERO: usize = 512;
+/// Index of the last entry of one wing.
+const LAST: usize = ZEROS * ENTRIES_PER_ZERO;
+/// Shape of the Kaiser window (resampy's `kaiser_best`).
+pub(super) const BETA: f64 = 14.769656459379492;
+/// Cut-off as a fraction of the Nyquist frequency (resampy's `kaiser_best`).
+pub(super) const ROLLOFF: f64 = 0.9475937167399596;
+
+/// Filters that are kept for the next recordings: two conversions of two common rates. Each takes
+/// half a megabyte.
+const KEPT: usize = 4;
+
+/// The right half of the filter: `rolloff * sinc * kaiser` at `0..=LAST`.
+fn half_filter() -> &'static [f64] {
+    static TABLE: OnceLock<Vec<f64>> = OnceLock::new();
+    TABLE.get_or_init(|| {
+        let norm = bessel_i0([BETA])[0];
+        let mut table = vec![0.0; LAST + 1];
+        let mut first = 0;
+        for part in table.chunks_mut(SIDE_BY_SIDE) {
+            let window = bessel_i0::<SIDE_BY_SIDE>(std::array::from_fn(|i| {
+                let edge = (first + i).min(LAST) as f64 / LAST as f64;
+                BETA * (1.0 - edge * edge).sqrt()
+            }));
+            for (i, (entry, window)) in part.iter_mut().zip(window).enumerate() {
+                let crossings = (first + i) as f64 / ENTRIES_PER_ZERO as f64;
+                let sinc = match PI * (ROLLOFF * crossings) {
+                    0.0 => 1.0,
+                    angle => angle.sin() / angle,
+                };
+                *entry = ROLLOFF * sinc * (window / norm);
+            }
+            first += part.len();
+        }
+        table
+    })
+}
+
+/// Values of the window that are computed at once.
+const SIDE_BY_SIDE: usize = 8;
+
+/// Modified Bessel function of the first kind, order 0, by its power series
+/// (Abramowitz & Stegun 9.6.12). All terms are positive, so nothing cancels, and a term that is too
+/// small for one of the sums leaves it as it is while the others still grow.
+pub(super) fn bessel_i0<const N: usize>(x: [f64; N]) -> [f64; N] {
+    let quarter = x.map(|x| x * x / 4.0);
+    let (mut sum, mut term, mut k) = ([1.0; N], [1.0; N], 1.0);
+    while (0..N).any(|i| term[i] > sum[i] * (f64::EPSILON / 8.0)) {
+        for i in 0..N {
+            term[i] *= quarter[i] / (k * k);
+            sum[i] += term[i];
+        }
+        k += 1.0;
+    }
+    sum
+}
+
+/// The filter for one ratio, ordered so that the taps of one output sample are neighbours.
+pub(super) struct Filter {
+    /// Rate after over rate before.
+    pub(super) ratio: f64,
+    /// `min(1, ratio)`: what the filter is stretched by and multiplied with.
+    pub(super) scale: f64,
+    /// Input samples per output sample.
+    pub(super) increment: f64,
+    /// Distance of neighbouring taps in the half filter.
+    step: usize,
+    /// Taps per row; a row holds the entries `offset`, `offset + step`, ...
+    pub(super) row: usize,
+    /// Value and slope (difference to the next entry) per tap, in rows by offset.
+    taps: Vec<[f64; 2]>,
+}
+
+/// One side of an output sample: its taps (value and slope) and how far along the slope it lies.
+pub(super) struct Wing<'f> {
+    pub(super) taps: &'f [[f64; 2]],
+    pub(super) eta: f64,
+}
+
+/// The filters that were used last, the latest at the end.
+struct Kept(Mutex<Vec<Arc<Filter>>>);
+
+impl Kept {
+    const fn new() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+
+    fn filter(&self, ratio: f64) -> Arc<Filter> {
+        let mut filters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let filter = match filters.iter().position(|f| f.ratio == ratio) {
+            Some(at) => filters.remove(at),
+            None => Arc::new(Filter::new(ratio)),
+        };
+        if filters.len() == KEPT {
+            filters.remove(0);
+        }
+        filters.push(Arc::clone(&filter));
+        filter
+    }
+}
+
+impl Filter {
+    /// The filter for a ratio, from those that are kept or built.
+    pub(super) fn of(ratio: f64) -> Arc<Self> {
+        static FILTERS: Kept = Kept::new();
+        FILTERS.filter(ratio)
+    }
+
+    fn new(ratio: f64) -> Self {
+        let base = half_filter();
+        let gain = ratio.min(1.0);
+        let entry = |i: usize| base[i] * gain;
+        let slope_at = |i: usize| {
+            if i < LAST {
+                entry(i + 1) - entry(i)
+            } else {
+                0.0
+            }
+        };
+        // At least one, so that absurd ratios stay finite; sane ones never come near it.
+        let step = ((gain * ENTRIES_PER_ZERO as f64) as usize).max(1);
+        // The step is cut to a whole number, the offset is not: it can reach past the step.
+        let offsets = (gain * ENTRIES_PER_ZERO as f64) as usize + 2;
+        let row = (LAST + 1) / step;
+        let mut taps = vec![[0.0; 2]; offsets * row];
+        for (offset, taps) in taps.chunks_exact_mut(row).enumerate() {
+            for (tap, i) in taps.iter_mut().zip((offset..=LAST).step_by(step)) {
+                *tap = [entry(i), slope_at(i)];
+            }
+        }
+        Self {
+            ratio,
+            scale: gain,
+            increment: 1.0 / ratio,
+            step,
+            row,
+            taps,
+        }
+    }
+
+    /// Where a sample `distance` inputs (times [`Self::scale`]) away from its first tap lies in the
+    /// half filter, in entries.
+    #[inline(always)]
+    pub(super) fn index(distance: f64) -> f64 {
+        distance * ENTRIES_PER_ZERO as f64
+    }
+
+    /// The taps of a wing that starts at an entry, all that the table holds.
+    pub(super) fn taps(&self, offset: usize) -> &[[f64; 2]] {
+        &self.taps[offset * self.row..][..(LAST + 1 - offset) / self.step]
+    }
+
+    /// The wing of a sample `distance` away from the nearest of `reach` inputs.
+    pub(super) fn wing(&self, distance: f64, reach: usize) -> Wing<'_> {
+        let index = Self::index(distance);
+        let offset = index as usize;
+        let taps = self.taps(offset);
+        Wing {
+            taps: &taps[..reach.min(taps.len())],
+            eta: index - offset as f64,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bessel_function_has_its_tabulated_values() {
+        // Abramowitz & Stegun, table 9.8.
+        let xs = [0.0, 1.0, 10.0];
+        let expected = [1.0, 1.266_065_877_752_008_4, 2_815.716_628_466_254];
+        for ((x, together), expected) in xs.into_iter().zip(bessel_i0(xs)).zip(expected) {
+            let error: f64 = together / expected - 1.0;
+            assert!(error.abs() < 4.0 * f64::EPSILON, "{x}: {error:e}");
+            assert_eq!(bessel_i0([x]), [together], "{x}");
+        }
+    }
+
+    #[test]
+    fn a_filter_is_built_once_and_few_are_kept() {
+        let filters = Kept::new();
+        let first = filters.filter(0.25);
+        for k in 1..KEPT {
+            filters.filter(1.0 + k as f64);
+        }
+        assert!(Arc::ptr_eq(&first, &filters.filter(0.25)));
+        for k in 0..KEPT {
+            filters.filter(0.3 + k as f64);
+        }
+        let again = filters.filter(0.25);
+        assert!(!Arc::ptr_eq(&first, &again));
+        assert_eq!(filters.0.lock().unwrap().len(), KEPT);
+        assert_eq!(first.taps, again.taps);
+    }
+}
