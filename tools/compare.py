@@ -1,0 +1,392 @@
+"""How fast maeum is beside ONNX Runtime, tract and Keras 2.15, and what a whole recording takes.
+
+    python3.11 tools/compare.py            # some ten minutes, the first time with builds
+    python3.11 tools/compare.py --quick    # does it run at all? The figures mean nothing
+
+Prints tables and, last, one line of JSON. docs/performance.md says what is measured and how.
+
+Each contender is a process of its own that stays alive. It prints `ready` and then answers each
+line (fields separated by tabs) with one line:
+
+    answer RECORDING         the merged emotion weights of the captured inputs
+    networks RECORDING N     nanoseconds per run of the five networks, over N runs
+
+ours (tools/compare/ours.rs) also answers `isa`, `draws RECORDING DRAWS N`, `recording BUNDLE
+DRAWS PATH N` (a file on the disk to its answer) and `batch BUNDLE DRAWS THREADS N PATH ...`;
+BUNDLE may be `default`, DRAWS may be `off`. The Python one (tools/compare/contender.py) also
+answers `golden RECORDING`.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import time
+import wave
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+BUILD = ROOT / "target" / "compare"
+RECORDINGS = ("test_dis", "en_long")
+THREADS = (1, 2)
+OTHERS = ("onnxruntime", "tract", "keras")
+
+# What the authors of the system of 2020 left runnable, at its pinned versions (Python 3.5, Keras
+# 2.2.4, TensorFlow 1.12), took per request for test_dis.wav once warm: measured on another
+# machine, a 2-core x86-64 with AVX-512, with all of its threads.
+ORIGINAL_MS = 560.0
+
+# Emotion weights are at most 1; float32 sums in another order differ by far less.
+LARGEST_ERROR = 1e-5
+
+# A measurement repeats its work until it takes about this long, in seconds.
+MEASUREMENT = 0.15
+# Lets threads that spin while they wait for more work fall asleep, in seconds.
+PAUSE = 0.02
+DRAWS = "32"
+
+
+class Contender:
+    def __init__(self, command, log):
+        self.name = pathlib.Path(command[0]).name
+        self.log = log
+        with open(log, "w") as errors:
+            self.process = subprocess.Popen(
+                [str(c) for c in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+            )
+        self.read()
+
+    def read(self):
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit(f"{self.name} gave up:\n{self.log.read_text()[-2000:]}")
+        return line.strip()
+
+    def ask(self, *fields):
+        self.process.stdin.write("\t".join(map(str, fields)) + "\n")
+        self.process.stdin.flush()
+        return self.read()
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+class Measurement:
+    """One thing that is timed again and again; `ask` takes a number of runs and gives the
+    nanoseconds that one took."""
+
+    def __init__(self, ask):
+        self.ask = ask
+        self.runs = 1
+        self.ms = []
+
+    def calibrate(self):
+        self.ask(1)
+        once = max(int(self.ask(1)) / 1e9, 1e-6)
+        self.runs = max(1, round(MEASUREMENT / once))
+
+    def take(self):
+        self.ms.append(int(self.ask(self.runs)) / 1e6)
+
+
+def interleaved(measurements, rounds, quick):
+    """Takes every measurement once per round, in an order that changes from round to round."""
+    order = list(measurements.values())
+    if not quick:
+        for measurement in order:
+            measurement.calibrate()
+    for _ in range(rounds):
+        random.shuffle(order)
+        for measurement in order:
+            time.sleep(PAUSE)
+            measurement.take()
+
+
+def quartiles(values):
+    if len(values) < 2:
+        return values[0], values[0], values[0]
+    return statistics.quantiles(values, n=4, method="inclusive")
+
+
+def ratio(numerator, denominator):
+    """The median over the rounds of one measurement's share of another's: what slows the machine
+    down for a while slows both."""
+    return statistics.median(a / b for a, b in zip(numerator.ms, denominator.ms))
+
+
+def row(name, values, unit="ms", note=""):
+    low, middle, high = quartiles(values)
+    print(f"  {name:<46}{middle:>10.2f} {unit:<3} [{low:.2f} .. {high:.2f}]  {note}".rstrip())
+
+
+def run(*command, **options):
+    subprocess.run([str(c) for c in command], check=True, cwd=ROOT, **options)
+
+
+def python():
+    """The interpreter of a virtual environment that has the other libraries."""
+    venv = BUILD / "venv"
+    interpreter = venv / "bin" / "python"
+    files = [ROOT / "tools" / f"requirements-{name}.txt" for name in ("compare", "keras")]
+    wanted = "".join(f.read_text() for f in files)
+    stamp = venv / "requirements.txt"
+    if not stamp.is_file() or stamp.read_text() != wanted:
+        run(sys.executable, "-m", "venv", venv)
+        run(interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", files[0])
+        stamp.write_text(wanted)
+    return interpreter
+
+
+def build(reference, contenders):
+    """Programs and bundles; gives the bundles by name."""
+    run("cargo", "build", "--release", "--quiet", "--bin", "infer", "--bin", "convert", "--example", "compare")
+    if "tract" in contenders:
+        manifest = ROOT / "tools" / "compare" / "tract" / "Cargo.toml"
+        target = ("--target-dir", BUILD / "tract")
+        run("cargo", "build", "--release", "--quiet", "--locked", "--manifest-path", manifest, *target)
+    convert = ROOT / "target" / "release" / "convert"
+    bundles = {"exact": BUILD / "reference.safetensors", "default": "default"}
+    run(convert, reference / "models", "-o", bundles["exact"], stdout=subprocess.DEVNULL)
+    usage = subprocess.run([convert, "--help"], capture_output=True, text=True, check=True).stdout
+    if "--resampling" in usage:
+        bundles["fast"] = BUILD / "reference_fast.safetensors"
+        options = ("--resampling", "fast", "-o", bundles["fast"])
+        run(convert, reference / "models", *options, stdout=subprocess.DEVNULL)
+    return bundles
+
+
+def repeated(source, seconds):
+    """A recording of this length: `source` again and again."""
+    path = BUILD / f"{seconds}_seconds.wav"
+    with wave.open(str(source)) as reader, wave.open(str(path), "wb") as writer:
+        writer.setparams(reader.getparams())
+        sound = reader.readframes(reader.getnframes())
+        frame = reader.getsampwidth() * reader.getnchannels()
+        size = seconds * reader.getframerate() * frame
+        writer.writeframes((sound * (size // len(sound) + 1))[:size])
+    return path
+
+
+def start(command):
+    """Starts a program and waits until it has printed its answer and ended: milliseconds, and the
+    most memory that it had resident, in MB."""
+    begun = time.perf_counter()
+    process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE)
+    with process.stdout as output:
+        answer = output.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    elapsed = (time.perf_counter() - begun) * 1e3
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        sys.exit(f"{command} failed:\n{answer.decode()}")
+    return elapsed, usage.ru_maxrss / 1024
+
+
+def machine():
+    model, flags = platform.processor(), ""
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            model = value.strip()
+        if key.strip() == "flags":
+            flags = "AVX-512" if "avx512f" in value.split() else "no AVX-512"
+    return f"{model}, {os.cpu_count()} processors, {flags}, {platform.platform()}"
+
+
+def check(name, contender, golden):
+    """Fails unless the contender gives the captured answers."""
+    for recording in RECORDINGS:
+        answer = [float(x) for x in contender.ask("answer", recording).split()]
+        error = max(abs(a - b) for a, b in zip(answer, golden[recording], strict=True))
+        print(f"  {name:<16}{recording:<12}{error:.1e}")
+        if not error <= LARGEST_ERROR:
+            sys.exit(f"{name} computes something else: {answer}")
+
+
+def networks(arguments, reference, bundles, interpreter):
+    """The five networks against the other runtimes. Gives ratios and one ours per thread count."""
+    golden_folder = reference / "golden"
+    commands = {
+        "ours": [ROOT / "target/release/examples/compare", bundles["exact"]],
+        "onnxruntime": [interpreter, "tools/compare/contender.py", "onnxruntime", arguments.onnx],
+        "tract": [BUILD / "tract/release/compare-tract", arguments.onnx],
+        "keras": [interpreter, "tools/compare/contender.py", "keras", reference / "models"],
+    }
+    contenders = {
+        (name, threads): Contender([*commands[name], golden_folder, threads], BUILD / f"{name}_{threads}.log")
+        for name in ("ours", *arguments.contenders)
+        for threads in THREADS
+    }
+    ours = {threads: contenders["ours", threads] for threads in THREADS}
+    print(f"  our instruction set: {ours[1].ask('isa')}")
+
+    if arguments.contenders:
+        print("\nlargest difference from the captured emotion weights")
+        golden = golden_answers(contenders)
+        for (name, threads), contender in contenders.items():
+            check(f"{name} x{threads}", contender, golden)
+
+    ratios = {}
+    for threads in THREADS:
+        times = {
+            (name, recording): Measurement(lambda n, c=contenders[name, threads], r=recording: c.ask("networks", r, n))
+            for name in ("ours", *arguments.contenders)
+            for recording in RECORDINGS
+        }
+        if threads == 1:
+            times["draws", "test_dis"] = Measurement(lambda n, c=ours[threads]: c.ask("draws", "test_dis", DRAWS, n))
+        interleaved(times, arguments.rounds, arguments.quick)
+        suffix = "" if threads == 1 else f"_{threads}threads"
+        print(f"\nfive networks, dropout off, threads: {threads}")
+        for recording in RECORDINGS:
+            mine = times["ours", recording]
+            row(f"{recording}: ours", mine.ms)
+            for name in arguments.contenders:
+                key = f"{name}_{recording}{suffix}"
+                ratios[key] = ratio(times[name, recording], mine)
+                row(f"{recording}: {name}", times[name, recording].ms, note=f"{ratios[key]:.2f} times ours")
+        if threads == 1:
+            mine, drawn = times["ours", "test_dis"], times["draws", "test_dis"]
+            ratios["draws_over_deterministic"] = ratio(drawn, mine) - 1.0
+            added = f"{ratios['draws_over_deterministic']:.2f} of it added"
+            row(f"test_dis: ours with {DRAWS} draws", drawn.ms, note=added)
+    for (name, threads), contender in contenders.items():
+        if (name, threads) != ("ours", 1):
+            contender.close()
+    return ratios, ours[1]
+
+
+def golden_answers(contenders):
+    for name in ("onnxruntime", "keras"):
+        if (name, 1) in contenders:
+            return {r: [float(x) for x in contenders[name, 1].ask("golden", r).split()] for r in RECORDINGS}
+    sys.exit("one of onnxruntime and keras must be among the contenders, to read the captured answers")
+
+
+def whole_recordings(arguments, reference, bundles, ours):
+    """Files on the disk to answers, in a process that is warm."""
+    sample = reference / "models" / "test_dis.wav"
+    one, ten = (repeated(reference / "golden" / "en_long.wav", seconds) for seconds in (60, 600))
+    recordings = sorted((reference / "golden").glob("*.wav")) + [sample]
+    files = [f for f in recordings if f.name != "silence2s.wav"] * (1 if arguments.quick else 4)
+
+    def recording(bundle, draws, path):
+        return Measurement(lambda n: ours.ask("recording", bundles[bundle], draws, path, n))
+
+    def batch(bundle, threads):
+        return Measurement(lambda n: ours.ask("batch", bundles[bundle], DRAWS, threads, n, *files))
+
+    times = {}
+    for bundle in bundles:
+        times[bundle, "32"] = recording(bundle, DRAWS, sample)
+    for bundle in set(bundles) - {"default"}:
+        times[bundle, "off"] = recording(bundle, "off", sample)
+    for bundle in ("default", "exact"):
+        times[bundle, "one"] = recording(bundle, DRAWS, one)
+        times[bundle, "ten"] = recording(bundle, DRAWS, ten)
+        for threads in THREADS:
+            times[bundle, f"batch{threads}"] = batch(bundle, threads)
+    interleaved(times, arguments.rounds, arguments.quick)
+
+    ratios = {}
+    keys = {"exact": "original_reference_exact", "fast": "original_reference_fast", "default": "original_default"}
+    names = {"exact": "reference bundle", "fast": "reference bundle, fast resampling", "default": "default bundle"}
+    print("\ntest_dis.wav (6.3 s) to answer, warm, one thread")
+    print(f"  the original (its own measurement, on another machine) {ORIGINAL_MS:.0f} ms")
+    for bundle in bundles:
+        mine = times[bundle, "32"].ms
+        ratios[keys[bundle]] = ORIGINAL_MS / statistics.median(mine)
+        noted = f"the original took {ratios[keys[bundle]]:.1f} times that"
+        row(f"{names[bundle]}, {DRAWS} draws", mine, note=noted)
+        if (bundle, "off") in times:
+            row(f"{names[bundle]}, dropout off", times[bundle, "off"].ms)
+    print(f"\n{len(files)} recordings on two threads and on one")
+    for bundle, suffix in (("default", ""), ("exact", "_reference")):
+        one_thread, two_threads = (times[bundle, f"batch{t}"] for t in THREADS)
+        ratios[f"two_threads{suffix}"] = ratio(one_thread, two_threads)
+        row(f"{names[bundle]}, one thread", one_thread.ms)
+        row(f"{names[bundle]}, two threads", two_threads.ms, note=f"{ratios[f'two_threads{suffix}']:.2f} times as fast")
+    print("\na recording of ten minutes and one of one")
+    for bundle, suffix in (("default", ""), ("exact", "_reference")):
+        short, long = times[bundle, "one"], times[bundle, "ten"]
+        ratios[f"ten_minutes_over_one{suffix}"] = ratio(long, short)
+        row(f"{names[bundle]}, one minute", short.ms)
+        times_longer = f"{ratios[f'ten_minutes_over_one{suffix}']:.2f} times as long"
+        row(f"{names[bundle]}, ten minutes", long.ms, note=times_longer)
+    return ratios, sample, ten
+
+
+def processes(arguments, bundles, sample, ten):
+    """Whole processes: from start to printed answer, and their memory."""
+    infer = ROOT / "target" / "release" / "infer"
+    commands = {
+        "": ("default bundle", [infer, sample]),
+        "_reference": ("reference bundle", [infer, "--model", bundles["exact"], sample]),
+    }
+    taken = {suffix: [] for suffix in commands}
+    for _ in range(arguments.rounds):
+        for suffix in random.sample(list(commands), len(commands)):
+            taken[suffix].append(start(commands[suffix][1]))
+    # A program that has begun counts the memory of the one that started it, too.
+    floor = start(["true"])[1]
+    ratios = {}
+    print("\na process from start to printed answer, test_dis.wav")
+    for suffix, (name, _) in commands.items():
+        times, memory = zip(*taken[suffix])
+        ratios[f"start_ms{suffix}"] = statistics.median(times)
+        ratios[f"resident_mb{suffix}"] = max(memory)
+        row(name, times)
+        bound = "" if max(memory) > floor else "or less: this program alone has as much"
+        row(f"{name}, resident", memory, "MB", bound)
+    for suffix, (name, command) in commands.items():
+        _, memory = start([*command[:-1], ten])
+        ratios[f"resident_ten_minutes_mb{suffix}"] = memory
+        row(f"{name}, ten minutes, resident", [memory], "MB")
+    return ratios
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--quick", action="store_true", help="two short rounds: a smoke test")
+    parser.add_argument("--rounds", type=int, default=15, metavar="N", help="[default: %(default)s]")
+    parser.add_argument("--onnx", type=pathlib.Path, metavar="DIR",
+                        help="the five networks as ONNX files [default: $MAEUM_REFERENCE_DIR/peers]")  # fmt: skip
+    parser.add_argument("--contenders", default=",".join(OTHERS), metavar="NAMES",
+                        help="those beside ours, separated by commas [default: %(default)s]")  # fmt: skip
+    arguments = parser.parse_args()
+    arguments.contenders = [name for name in arguments.contenders.split(",") if name]
+    unknown = set(arguments.contenders) - set(OTHERS)
+    if unknown:
+        parser.error(f"no contender is called {', '.join(sorted(unknown))}")
+    if arguments.quick:
+        arguments.rounds = 2
+    return arguments
+
+
+def main():
+    arguments = parse()
+    reference = pathlib.Path(os.environ.get("MAEUM_REFERENCE_DIR", ROOT.parent / "shared")).resolve()
+    arguments.onnx = (arguments.onnx or reference / "peers").resolve()
+    for folder in (reference / "models", reference / "golden", arguments.onnx):
+        if not folder.is_dir():
+            sys.exit(f"{folder} is missing: set MAEUM_REFERENCE_DIR to the folder with models/ and golden/")
+    BUILD.mkdir(parents=True, exist_ok=True)
+    interpreter = python() if {"onnxruntime", "keras"} & set(arguments.contenders) else None
+    bundles = build(reference, arguments.contenders)
+    print(machine())
+    print(f"  {arguments.rounds} rounds; medians and [quartiles]; load at the start: {os.getloadavg()[0]:.1f}")
+    ratios, ours = networks(arguments, reference, bundles, interpreter)
+    more, sample, ten = whole_recordings(arguments, reference, bundles, ours)
+    ours.close()
+    ratios.update(more)
+    ratios.update(processes(arguments, bundles, sample, ten))
+    print(f"\nload at the end: {os.getloadavg()[0]:.1f}")
+    print(json.dumps({key: round(value, 3) for key, value in ratios.items()}))
+
+
+main()
