@@ -6,6 +6,7 @@ use clap::error::ErrorKind;
 use maeum::Recognizer;
 use maeum::nn::Model;
 use maeum::nn::model::Preprocessing;
+use maeum::report::Format;
 use maeum::report::batch::Batch;
 use maeum::report::dump;
 use maeum::report::eval::Evaluator;
@@ -13,7 +14,7 @@ use maeum::report::inputs;
 use maeum::report::manifest::Manifest;
 use maeum::report::sink::{Sink, SinkError};
 
-use super::{Arguments, Format, FrontEnd, complain, progress, usage_error};
+use super::{Arguments, FrontEnd, complain, progress, usage_error};
 
 /// Returns how many recordings have no answer.
 pub fn evaluate(
