@@ -41,7 +41,7 @@ pub fn document(context: &Context, file: &str, p: &Prediction) -> String {
     y = timeline::draw(&mut canvas, context, p, y + 10.0);
     let below_bars = bars(&mut canvas, context, p, y);
     let below_text = sayings(&mut canvas, context, p, y);
-    y = below_bars.max(below_text) + 10.0;
+    y = below_bars.max(below_text) + 20.0;
     for line in footer(context) {
         canvas.text("small", Anchor::Start, MARGIN, y, &line);
         y += LINE;
@@ -85,9 +85,11 @@ fn bars(canvas: &mut Canvas, context: &Context, p: &Prediction, top: f64) -> f64
         let mut said = format!("{:.1} %", estimate.mean * 100.0);
         if uncertain {
             let ends = [-estimate.std, estimate.std].map(|d| x(estimate.mean + d));
-            canvas.line("whisker", (ends[0], middle), (ends[1], middle));
-            for end in ends {
-                canvas.line("whisker", (end, middle - 4.0), (end, middle + 4.0));
+            for class in ["halo", "whisker"] {
+                canvas.line(class, (ends[0], middle), (ends[1], middle));
+                for end in ends {
+                    canvas.line(class, (end, middle - 4.0), (end, middle + 4.0));
+                }
             }
             said += &format!(" ± {:.1}", estimate.std * 100.0);
         }

@@ -24,6 +24,7 @@ pub const STYLE: &str = "\
 .maeum .attention{fill:#3d4752}
 .maeum .grid{stroke:#57606a;stroke-opacity:.35;fill:none}
 .maeum .whisker{stroke:#1b1f24;stroke-width:1.5;fill:none}
+.maeum .halo{stroke:#fff;stroke-width:4;stroke-linecap:square;fill:none}
 .maeum .area{stroke:#fff;stroke-width:1;stroke-linejoin:round}
 .maeum .c0{fill:#e69f00}
 .maeum .c1{fill:#56b4e9}
@@ -45,6 +46,7 @@ pub const STYLE: &str = "\
 .maeum .attention{fill:#c3ccd5}
 .maeum .grid{stroke:#a3adb8}
 .maeum .whisker{stroke:#fff}
+.maeum .halo{stroke:#14181d}
 .maeum .area{stroke:#14181d}
 }
 ";

@@ -40,7 +40,7 @@ pub fn draw(canvas: &mut Canvas, context: &Context, p: &Prediction, top: f64) ->
     let axis = Axis(p.voice.duration);
     let cells = at_most(timeline::cells(p), MAX_STEPS);
     let mut y = top;
-    label(canvas, "emotion", y + 14.0);
+    label(canvas, "emotion", y + AREA_HEIGHT / 4.0 + 4.0);
     canvas.rect("plot", LEFT, y, RIGHT - LEFT, AREA_HEIGHT);
     for (share, said) in [(0.0, "0 %"), (0.5, "50 %"), (1.0, "100 %")] {
         let at = y + AREA_HEIGHT * (1.0 - share);
@@ -48,7 +48,7 @@ pub fn draw(canvas: &mut Canvas, context: &Context, p: &Prediction, top: f64) ->
             "small",
             Anchor::End,
             LEFT - 6.0,
-            (at + 4.0).max(y + 30.0),
+            (at + 4.0).max(y + 10.0),
             said,
         );
     }
@@ -256,8 +256,10 @@ fn ticks(canvas: &mut Canvas, axis: &Axis, top: f64, bottom: f64) {
         canvas.text("small", Anchor::Middle, x, bottom + 18.0, &said);
     }
     let unit = if duration < 120.0 { "seconds; " } else { "" };
-    let caption = format!("{unit}speech: dark, analysed part: pale");
+    let caption = format!("{unit}speech: narrow bars, analysed part: wide bar");
     let y = bottom + 18.0 + TEXT_SIZE + 3.0;
+    let source = "emotion over time: by the windows' network alone";
+    canvas.text("small", Anchor::Start, LEFT, y, source);
     canvas.text("small", Anchor::End, RIGHT, y, &caption);
 }
 
