@@ -14,7 +14,7 @@ const STRIP_HEIGHT: f64 = 36.0;
 const TRACK_HEIGHT: f64 = 14.0;
 const GAP: f64 = 12.0;
 /// Room for the axis' numbers and its caption.
-const AXIS_HEIGHT: f64 = 40.0;
+const AXIS_HEIGHT: f64 = 50.0;
 /// Steps that a curve has at most: one for every two pixels.
 const MAX_STEPS: usize = 418;
 /// Distance of an area's edges within which a name fits.
