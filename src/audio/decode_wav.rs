@@ -1,6 +1,6 @@
 //! WAV samples of every common encoding.
 
-use super::decode::{Fault, Recording};
+use super::decode::{Fault, Limit, Recording};
 use super::decode_media;
 use super::encoding::{Mixer, from_a_law, from_mu_law};
 use super::wav_header::{self, Format, Layout};
@@ -39,12 +39,12 @@ pub fn is_riff(bytes: &[u8]) -> bool {
 }
 
 /// Decodes a file that [`is_riff`] accepts.
-pub fn decode(bytes: &[u8]) -> Result<Recording, Fault> {
+pub fn decode(bytes: &[u8], limit: Limit) -> Result<Recording, Fault> {
     let layout = wav_header::parse(bytes)?;
     let data = &bytes[layout.data.clone()];
     match layout.format.tag {
         wav_header::IMA_ADPCM | wav_header::MS_ADPCM => {
-            let mut recording = decode_media::decode(&rebuilt(bytes, &layout))?;
+            let mut recording = decode_media::decode(&rebuilt(bytes, &layout), limit)?;
             // The last block is filled up; the header may say where the recording ends in it.
             let block = usize::from(layout.format.block_align) * 2;
             let stated = layout.fact_frames.map_or(0, |n| n as usize);
@@ -58,16 +58,16 @@ pub fn decode(bytes: &[u8]) -> Result<Recording, Fault> {
             Ok(recording)
         }
         wav_header::MP3 => {
-            let mut recording = decode_media::decode(data)?;
+            let mut recording = decode_media::decode(data, limit)?;
             recording.truncated |= layout.truncated;
             recording.format = "wav mp3".into();
             Ok(recording)
         }
-        _ => decode_samples(data, &layout),
+        _ => decode_samples(data, &layout, limit),
     }
 }
 
-fn decode_samples(data: &[u8], layout: &Layout) -> Result<Recording, Fault> {
+fn decode_samples(data: &[u8], layout: &Layout, limit: Limit) -> Result<Recording, Fault> {
     let format = &layout.format;
     let storage = storage(format, data)?;
     let channels = format.channels as usize;
@@ -76,8 +76,12 @@ fn decode_samples(data: &[u8], layout: &Layout) -> Result<Recording, Fault> {
     if frames == 0 {
         return Err(Fault::NoSamples);
     }
+    let limit = limit.frames(format.sample_rate);
+    if frames > limit {
+        return Err(Fault::TooLong { frames: limit });
+    }
     let data = &data[..frames * width * channels];
-    let mut mixer = Mixer::new(channels, frames);
+    let mut mixer = Mixer::new(channels, frames, limit);
     match storage {
         Storage::Integer(1..=4) | Storage::Float32 => {
             read_with_hound(data, format, storage, &mut mixer)?;
