@@ -27,6 +27,8 @@ mod timeline;
 
 pub use format::{Format, UnknownFormat};
 
+pub use format::{Format, UnknownFormat};
+
 use crate::nn::model::{BundleInfo, Licence};
 use crate::prediction::{Age, AgeGroup, Prediction};
 
@@ -191,7 +193,7 @@ impl Reporter {
 }
 
 /// Whether every number of an answer is finite: the only kind that is written.
-fn is_finite(p: &Prediction) -> bool {
+pub(crate) fn is_finite(p: &Prediction) -> bool {
     let spans = p.voice.speech.iter().chain([&p.voice.analysed]);
     p.emotions
         .iter()
