@@ -27,8 +27,6 @@ mod timeline;
 
 pub use format::{Format, UnknownFormat};
 
-pub use format::{Format, UnknownFormat};
-
 use crate::nn::model::{BundleInfo, Licence};
 use crate::prediction::{Age, AgeGroup, Prediction};
 
