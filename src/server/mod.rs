@@ -274,13 +274,18 @@ pub fn router(shared: &Arc<Shared>) -> Result<Router, StartError> {
     let header = |name: HeaderName, value: &'static str| {
         SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
     };
-    Ok(router
+    let router = router
         .merge(docs::routes(&api))
         .fallback(health::not_found)
         .method_not_allowed_fallback(health::method_not_allowed)
         .layer(DefaultBodyLimit::disable())
-        .layer(from_fn_with_state(Arc::clone(shared), guard::check_origin))
-        .layer(cors(&shared.settings)?)
+        .layer(from_fn_with_state(Arc::clone(shared), guard::check_origin));
+    // Without allowed origins there is nothing to say about them.
+    let router = match shared.settings.allow_origins.is_empty() {
+        true => router,
+        false => router.layer(cors(&shared.settings)?),
+    };
+    Ok(router
         .layer(header(X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(header(CONTENT_SECURITY_POLICY, NO_CONTENT))
         .layer(header(CACHE_CONTROL, "no-store"))
@@ -289,11 +294,8 @@ pub fn router(shared: &Arc<Shared>) -> Result<Router, StartError> {
         .with_state(Arc::clone(shared)))
 }
 
-/// Lets the pages of the allowed origins read answers; without any, no header is sent.
+/// Lets the pages of the allowed origins read answers.
 fn cors(settings: &Settings) -> Result<CorsLayer, StartError> {
-    if settings.allow_origins.is_empty() {
-        return Ok(CorsLayer::new());
-    }
     let origins: Result<Vec<HeaderValue>, _> =
         settings.allow_origins.iter().map(|o| o.parse()).collect();
     Ok(CorsLayer::new()
