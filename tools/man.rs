@@ -1,5 +1,5 @@
 //! Writes the programs' manual pages and shell completions, for those who make packages:
-//! `cargo run --features man --bin man [FOLDER]`, into `target` unless a folder is given.
+//! `cargo run --features man,serve --bin man [FOLDER]`, into `target` unless a folder is given.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -16,6 +16,10 @@ mod convert;
 #[allow(dead_code)]
 #[path = "../../src/bin/infer/arguments.rs"]
 mod infer;
+#[cfg(feature = "serve")]
+#[allow(dead_code)]
+#[path = "../../src/bin/serve/arguments.rs"]
+mod serve;
 
 const SHELLS: [Shell; 5] = [
     Shell::Bash,
@@ -31,6 +35,8 @@ pub fn commands() -> Vec<Command> {
         infer::Arguments::command(),
         #[cfg(feature = "convert")]
         convert::Arguments::command(),
+        #[cfg(feature = "serve")]
+        serve::Arguments::command(),
     ]
 }
 
