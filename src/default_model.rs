@@ -17,3 +17,6 @@ pub const BUNDLE: &[u8] = include_bytes!("../models/default/maeum.safetensors");
 pub fn load() -> Result<Model, BundleError> {
     bundle::from_bytes(BUNDLE, NAME)
 }
+
+/// The card of the built-in model, `models/default/MODEL_CARD.md`.
+pub const CARD: &str = include_str!("../models/default/MODEL_CARD.md");

@@ -18,6 +18,8 @@ pub mod nn;
 pub mod prediction;
 pub mod recognizer;
 pub mod report;
+#[cfg(feature = "serve")]
+pub mod server;
 
 pub use prediction::Prediction;
 pub use recognizer::Recognizer;

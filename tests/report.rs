@@ -12,12 +12,16 @@ use maeum::prediction::{Age, Attention, Estimate, Prediction, Voice, Warning, Wi
 use maeum::report::{Format, ReportError, Reporter};
 use serde_json::Value;
 
-const FORMATS: [(Format, &str); 5] = [
+const FORMATS: [(Format, &str); 9] = [
     (Format::Table, "table.txt"),
     (Format::Json, "json.json"),
     (Format::Jsonl, "jsonl.jsonl"),
     (Format::Csv, "csv.csv"),
     (Format::Codes, "codes.txt"),
+    (Format::TextGrid, "textgrid.TextGrid"),
+    (Format::Audacity, "audacity.txt"),
+    (Format::Rttm, "rttm.rttm"),
+    (Format::Svg, "svg.svg"),
 ];
 
 fn window(start: f64, attention: Option<Vec<f64>>) -> Window {
@@ -106,11 +110,27 @@ fn warned() -> Prediction {
     }
 }
 
+/// What a model says that hears age and gender in the whole recording.
+fn of_the_whole() -> Prediction {
+    let mut plain = prediction();
+    plain.age.spread = None;
+    plain.age.error = Some(4.75);
+    for window in &mut plain.windows {
+        window.age = None;
+        window.gender.clear();
+    }
+    plain
+}
+
+/// The whole output for three recordings, or for the first if a document holds one.
 fn render(format: Format) -> String {
     let info = BundleInfo::reference_2020();
     let mut reporter = Reporter::new(format, &info, "0123abcd").unwrap();
     let mut text = reporter.begin();
     text += &reporter.recording("one.wav", Ok(&prediction()));
+    if format.is_per_recording() {
+        return text + &reporter.end();
+    }
     text += &reporter.recording(
         "two, \"odd\".wav",
         Err("two, \"odd\".wav: no such file; check the path"),
@@ -124,20 +144,40 @@ fn snapshots() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots")
 }
 
+fn compare(name: &str, text: &str) {
+    let path = snapshots().join(name);
+    if std::env::var("MAEUM_BLESS").as_deref() == Ok("1") {
+        std::fs::write(&path, text).unwrap();
+        return;
+    }
+    let wanted = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{name}: {e}"));
+    assert!(
+        text == wanted,
+        "{name} has changed (MAEUM_BLESS=1 accepts it):\n{text}"
+    );
+}
+
 #[test]
 fn every_format_is_as_committed() {
+    assert_eq!(FORMATS.map(|f| f.0), Format::ALL);
     for (format, name) in FORMATS {
-        let path = snapshots().join(name);
-        let text = render(format);
-        if std::env::var("MAEUM_BLESS").as_deref() == Ok("1") {
-            std::fs::write(&path, text).unwrap();
-            continue;
-        }
-        let wanted = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{name}: {e}"));
-        assert!(
-            text == wanted,
-            "{name} has changed (MAEUM_BLESS=1 accepts it):\n{text}"
-        );
+        compare(name, &render(format));
+    }
+}
+
+#[test]
+fn labels_say_what_the_windows_say_and_no_more() {
+    let info = BundleInfo::reference_2020();
+    for (format, answer, name) in [
+        (Format::TextGrid, of_the_whole(), "whole.TextGrid"),
+        (Format::Audacity, of_the_whole(), "whole.txt"),
+        (Format::TextGrid, warned(), "warned.TextGrid"),
+        (Format::Svg, warned(), "warned.svg"),
+    ] {
+        let mut reporter = Reporter::new(format, &info, "0123abcd").unwrap();
+        assert_eq!(reporter.recording("one.wav", Err("one.wav: empty")), "");
+        compare(name, &reporter.recording("one.wav", Ok(&answer)));
+        assert_eq!(reporter.begin() + &reporter.end(), "");
     }
 }
 
@@ -234,7 +274,9 @@ fn a_number_that_is_not_finite_is_a_failure() {
             let info = BundleInfo::reference_2020();
             let mut reporter = Reporter::new(format, &info, "").unwrap();
             let text = reporter.recording("x.wav", Ok(&broken));
-            assert!(text.contains("not finite"), "{text}");
+            let silent = format.is_per_recording() || format == Format::Rttm;
+            assert_eq!(text.contains("not finite"), !silent, "{text}");
+            assert_eq!(text.is_empty(), silent, "{text}");
             assert!(!text.contains("NaN") && !text.contains("null"), "{text}");
         }
     }

@@ -1,13 +1,11 @@
 //! Turns Keras `.h5` files into bundles, and shows, runs and checks both.
 
 use std::io::{self, Write};
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use maeum::audio::Resampling;
 use maeum::keras::speech::{self, SpeechFiles};
 use maeum::nn::model::Network;
 use maeum::nn::npz::{self, NpzError, NpzFile};
@@ -15,127 +13,10 @@ use maeum::nn::run::{self, ArraysError};
 use maeum::nn::self_test::SELF_TEST_TOLERANCE;
 use maeum::nn::{DropoutMode, Model, Role, bundle, inspect};
 
-const EXAMPLES: &str = "\
-Examples:
-  convert models/ -o speech.safetensors          the five files of a folder, found by their names
-  convert --age a.h5 models/ -o s.safetensors    the same, with another age network
-  convert model.h5 -o model.safetensors          any other Keras file, alone
-  convert --inspect model.h5                     its layers (of a bundle, too)
-  convert --run in.npz --out out.npz --role age speech.safetensors
-  convert --run in.npz --out out.npz --dropout 10 --seed 7 model.h5
-  convert --self-test speech.safetensors         does this machine compute what is stored?
+use arguments::{Arguments, Draws};
 
-The five files of a speech model are Model_Emotion_crop.h5, Model_Age_crop.h5,
-Model_Gender_crop.h5, Model_Emotion_Features.h5 and Model_Emotion_Merge.h5, in any case.";
-
-/// Turns Keras .h5 files into one bundle that `infer` uses; shows, runs and checks both.
-#[derive(Parser)]
-#[command(name = "convert", version, after_help = EXAMPLES)]
-struct Arguments {
-    /// Keras .h5 files or a folder of them; with --inspect, --run or --self-test one file
-    #[arg(value_name = "FILE|DIR")]
-    inputs: Vec<PathBuf>,
-
-    /// Where the bundle goes; an existing file is replaced, but never an input
-    #[arg(short, long, value_name = "BUNDLE", conflicts_with_all = ["inspect", "run", "self_test"])]
-    output: Option<PathBuf>,
-
-    /// The network from mel windows to emotions, whatever its file is called
-    #[arg(long, value_name = "FILE", help_heading = "Roles", requires = "output")]
-    emotion_windows: Option<PathBuf>,
-    /// The network from mel windows to age
-    #[arg(long, value_name = "FILE", help_heading = "Roles", requires = "output")]
-    age: Option<PathBuf>,
-    /// The network from mel windows to gender
-    #[arg(long, value_name = "FILE", help_heading = "Roles", requires = "output")]
-    gender: Option<PathBuf>,
-    /// The network from DCT, DST, histogram and moments to emotions
-    #[arg(long, value_name = "FILE", help_heading = "Roles", requires = "output")]
-    emotion_features: Option<PathBuf>,
-    /// The network that merges all emotion weights
-    #[arg(long, value_name = "FILE", help_heading = "Roles", requires = "output")]
-    merge: Option<PathBuf>,
-
-    /// How a speech model brings recordings to 16 kHz: exact repeats the original to the last bit
-    /// [default], fast takes one direct step
-    #[arg(
-        long,
-        value_name = "exact|fast",
-        requires = "output",
-        value_parser = parse_resampling
-    )]
-    resampling: Option<Resampling>,
-
-    /// List layers, shapes, parameters, FLOPs and origin of an .h5 file or a bundle
-    #[arg(long, help_heading = "Instead of converting", conflicts_with_all = ["run", "self_test"])]
-    inspect: bool,
-    /// Replay the self-test that a bundle holds
-    #[arg(long, help_heading = "Instead of converting", conflicts_with = "run")]
-    self_test: bool,
-    /// Run an .h5 file or a bundle on the arrays of INPUT.npz, named like the inputs, batch first
-    #[arg(
-        long,
-        value_name = "INPUT.npz",
-        help_heading = "Instead of converting",
-        requires = "out"
-    )]
-    run: Option<PathBuf>,
-    /// Where --run writes the outputs, named like in the model
-    #[arg(
-        long,
-        value_name = "OUTPUT.npz",
-        help_heading = "Running",
-        requires = "run"
-    )]
-    out: Option<PathBuf>,
-    /// Dropout that stays on at inference: off, or N draws (outputs [batch, N, ...])
-    #[arg(long, value_name = "off|N", help_heading = "Running", requires = "run", value_parser = parse_draws)]
-    dropout: Option<Draws>,
-    /// Seed of the draws
-    #[arg(
-        long,
-        help_heading = "Running",
-        requires = "dropout",
-        default_value_t = 0
-    )]
-    seed: u64,
-    /// Which network of a speech model: emotion_windows, age, gender, emotion_features or merge
-    #[arg(long, help_heading = "Running", requires = "run", value_parser = parse_role)]
-    role: Option<Role>,
-}
-
-/// `None` is off.
-#[derive(Clone, Copy)]
-struct Draws(Option<NonZeroU32>);
-
-fn parse_draws(text: &str) -> Result<Draws, String> {
-    match text {
-        "off" => Ok(Draws(None)),
-        _ => text
-            .parse()
-            .map(|n| Draws(Some(n)))
-            .map_err(|_| "give `off` or a number of draws from 1 on".into()),
-    }
-}
-
-fn parse_role(text: &str) -> Result<Role, String> {
-    let wanted = text.replace('-', "_");
-    Role::SPEECH
-        .into_iter()
-        .find(|role| role.name() == wanted)
-        .ok_or_else(|| {
-            format!(
-                "give one of {}",
-                Role::SPEECH.map(|role| role.name()).join(", ")
-            )
-        })
-}
-
-fn parse_resampling(text: &str) -> Result<Resampling, String> {
-    let mut ways = [Resampling::Exact, Resampling::Fast].into_iter();
-    ways.find(|way| way.name() == text)
-        .ok_or_else(|| "give `exact` or `fast`".into())
-}
+#[path = "convert/arguments.rs"]
+mod arguments;
 
 /// Anything that ends the program: the message and the exit code.
 struct Failure(String, u8);

@@ -13,6 +13,7 @@ use std::path::Path;
 
 use thiserror::Error;
 
+use super::encoding::{MAX_FRAMES, Mixer};
 use super::{decode_media, decode_wav};
 
 /// Lowest sample rate that is accepted, in Hz.
@@ -23,6 +24,34 @@ pub const MAX_SAMPLE_RATE: u32 = 768_000;
 pub const MAX_CHANNELS: u32 = 64;
 /// Largest file that is read, in bytes.
 pub const MAX_BYTES: u64 = 2 << 30;
+
+/// How much audio is decoded before a recording is refused as too long. The default is what can be
+/// analysed at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// Longest duration, in seconds.
+    pub seconds: u32,
+    /// Most samples per channel, at whatever rate: what bounds the memory.
+    pub frames: usize,
+}
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self {
+            seconds: u32::MAX,
+            frames: MAX_FRAMES,
+        }
+    }
+}
+
+impl Limit {
+    /// Samples per channel at a rate in Hz.
+    pub fn frames(self, sample_rate: u32) -> usize {
+        let frames = u64::from(self.seconds) * u64::from(sample_rate);
+        self.frames
+            .min(usize::try_from(frames).unwrap_or(usize::MAX))
+    }
+}
 
 /// A decoded recording, mixed to mono.
 #[derive(Clone, PartialEq)]
@@ -45,6 +74,33 @@ pub struct Recording {
 }
 
 impl Recording {
+    /// What a 16-bit mono WAV file of these samples, little-endian pairs of bytes, decodes to. A
+    /// last odd byte is left out.
+    ///
+    /// # Errors
+    /// When there is no sample, the sample rate makes no sense or there are too many of them.
+    pub fn from_pcm16(bytes: &[u8], sample_rate: u32) -> Result<Self, Fault> {
+        check_spec(sample_rate, 1)?;
+        let frames = bytes.len() / 2;
+        if frames == 0 {
+            return Err(Fault::NoSamples);
+        }
+        let mut mixer = Mixer::new(1, frames, MAX_FRAMES);
+        for pair in bytes.chunks_exact(2) {
+            mixer.push(i16::from_le_bytes([pair[0], pair[1]]))?;
+        }
+        let (samples, clipped) = mixer.finish();
+        Ok(Self {
+            samples,
+            sample_rate,
+            channels: 1,
+            format: "wav pcm 16 bit".into(),
+            clipped,
+            truncated: false,
+            damaged_packets: 0,
+        })
+    }
+
     /// Duration in seconds.
     pub fn seconds(&self) -> f64 {
         self.samples.len() as f64 / f64::from(self.sample_rate)
@@ -182,7 +238,7 @@ pub fn decode_path(path: impl AsRef<Path>) -> Result<Recording, DecodeError> {
 /// Decodes what `reader` gives, such as standard input. `name` stands for it in errors.
 pub fn decode_reader(reader: impl Read, name: &str) -> Result<Recording, DecodeError> {
     let bytes = read_bounded(reader, MAX_BYTES);
-    let recording = bytes.and_then(|bytes| decode_bytes(&bytes));
+    let recording = bytes.and_then(|bytes| decode_bytes(&bytes, Limit::default()));
     recording.map_err(|fault| DecodeError {
         name: name.into(),
         fault,
@@ -204,13 +260,18 @@ fn read_bounded(reader: impl Read, limit: u64) -> Result<Vec<u8>, Fault> {
 
 /// Decodes a recording from memory. `name` stands for it in errors.
 pub fn decode(bytes: &[u8], name: &str) -> Result<Recording, DecodeError> {
-    decode_bytes(bytes).map_err(|fault| DecodeError {
+    decode_within(bytes, name, Limit::default())
+}
+
+/// Decodes a recording from memory and stops with [`Fault::TooLong`] where `limit` is passed.
+pub fn decode_within(bytes: &[u8], name: &str, limit: Limit) -> Result<Recording, DecodeError> {
+    decode_bytes(bytes, limit).map_err(|fault| DecodeError {
         name: name.into(),
         fault,
     })
 }
 
-fn decode_bytes(bytes: &[u8]) -> Result<Recording, Fault> {
+fn decode_bytes(bytes: &[u8], limit: Limit) -> Result<Recording, Fault> {
     if bytes.is_empty() {
         return Err(Fault::Empty);
     }
@@ -218,9 +279,9 @@ fn decode_bytes(bytes: &[u8]) -> Result<Recording, Fault> {
         return Err(Fault::TooLarge { limit: MAX_BYTES });
     }
     if decode_wav::is_riff(bytes) {
-        decode_wav::decode(bytes)
+        decode_wav::decode(bytes, limit)
     } else {
-        decode_media::decode(bytes)
+        decode_media::decode(bytes, limit)
     }
 }
 

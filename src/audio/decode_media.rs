@@ -13,12 +13,12 @@ use symphonia::core::formats::{FormatOptions, FormatReader, Track, TrackType};
 use symphonia::core::io::MediaSourceStream;
 use symphonia::core::meta::MetadataOptions;
 
-use super::decode::{Fault, Recording, check_spec};
+use super::decode::{Fault, Limit, Recording, check_spec};
 use super::encoding::Mixer;
 use super::{aiff_header, mp4_edit};
 
 /// Decodes a file in any format that symphonia was built for.
-pub fn decode(bytes: &[u8]) -> Result<Recording, Fault> {
+pub fn decode(bytes: &[u8], limit: Limit) -> Result<Recording, Fault> {
     if !is_media(bytes) {
         return Err(Fault::NotAudio);
     }
@@ -31,7 +31,7 @@ pub fn decode(bytes: &[u8]) -> Result<Recording, Fault> {
     DECODING.set(true);
     let result = catch_unwind(AssertUnwindSafe(|| {
         let (bytes, cut) = aiff_header::mended(bytes);
-        let recording = decode_tracks(&bytes)?;
+        let recording = decode_tracks(&bytes, limit)?;
         Ok(Recording {
             truncated: recording.truncated || cut,
             ..recording
@@ -78,7 +78,7 @@ fn is_mp4(bytes: &[u8]) -> bool {
     bytes.get(4..8) == Some(b"ftyp")
 }
 
-fn decode_tracks(bytes: &[u8]) -> Result<Recording, Fault> {
+fn decode_tracks(bytes: &[u8], limit: Limit) -> Result<Recording, Fault> {
     let stream = MediaSourceStream::new(Box::new(Cursor::new(bytes)), Default::default());
     let mut reader = symphonia::default::get_probe()
         .probe(
@@ -102,7 +102,10 @@ fn decode_tracks(bytes: &[u8]) -> Result<Recording, Fault> {
     let mut decoder = make_decoder(&track)?;
     let format = reader.format_info().short_name.to_lowercase();
     let promised = track.num_frames;
-    let mut output = Output::default();
+    let mut output = Output {
+        limit,
+        ..Output::default()
+    };
     let cut = read_packets(reader.as_mut(), &track, decoder.as_mut(), &mut output)?;
     let Some((sample_rate, channels, mixer)) = output.mixer.filter(|(.., m)| m.frames() > 0) else {
         return Err(match output.last_error {
@@ -151,6 +154,7 @@ fn make_decoder(track: &Track) -> Result<Box<dyn AudioDecoder>, Fault> {
 /// What the packets have given so far.
 #[derive(Default)]
 struct Output {
+    limit: Limit,
     /// Sample rate, channels and the samples.
     mixer: Option<(u32, u32, Mixer)>,
     damaged: usize,
@@ -206,7 +210,11 @@ impl Output {
         }
         if self.mixer.is_none() {
             check_spec(rate, channels)?;
-            self.mixer = Some((rate, channels, Mixer::new(channels as usize, 0)));
+            self.mixer = Some((
+                rate,
+                channels,
+                Mixer::new(channels as usize, 0, self.limit.frames(rate)),
+            ));
         }
         let Some((first_rate, first_channels, mixer)) = &mut self.mixer else {
             return Ok(());

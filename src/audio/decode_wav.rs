@@ -1,6 +1,6 @@
 //! WAV samples of every common encoding.
 
-use super::decode::{Fault, Recording};
+use super::decode::{Fault, Limit, Recording};
 use super::decode_media;
 use super::encoding::{Mixer, from_a_law, from_mu_law};
 use super::wav_header::{self, Format, Layout};
@@ -39,12 +39,12 @@ pub fn is_riff(bytes: &[u8]) -> bool {
 }
 
 /// Decodes a file that [`is_riff`] accepts.
-pub fn decode(bytes: &[u8]) -> Result<Recording, Fault> {
+pub fn decode(bytes: &[u8], limit: Limit) -> Result<Recording, Fault> {
     let layout = wav_header::parse(bytes)?;
     let data = &bytes[layout.data.clone()];
     match layout.format.tag {
         wav_header::IMA_ADPCM | wav_header::MS_ADPCM => {
-            let mut recording = decode_media::decode(&rebuilt(bytes, &layout))?;
+            let mut recording = decode_media::decode(&rebuilt(bytes, &layout), limit)?;
             // The last block is filled up; the header may say where the recording ends in it.
             let block = usize::from(layout.format.block_align) * 2;
             let stated = layout.fact_frames.map_or(0, |n| n as usize);
@@ -58,16 +58,16 @@ pub fn decode(bytes: &[u8]) -> Result<Recording, Fault> {
             Ok(recording)
         }
         wav_header::MP3 => {
-            let mut recording = decode_media::decode(data)?;
+            let mut recording = decode_media::decode(data, limit)?;
             recording.truncated |= layout.truncated;
             recording.format = "wav mp3".into();
             Ok(recording)
         }
-        _ => decode_samples(data, &layout),
+        _ => decode_samples(data, &layout, limit),
     }
 }
 
-fn decode_samples(data: &[u8], layout: &Layout) -> Result<Recording, Fault> {
+fn decode_samples(data: &[u8], layout: &Layout, limit: Limit) -> Result<Recording, Fault> {
     let format = &layout.format;
     let storage = storage(format, data)?;
     let channels = format.channels as usize;
@@ -76,9 +76,18 @@ fn decode_samples(data: &[u8], layout: &Layout) -> Result<Recording, Fault> {
     if frames == 0 {
         return Err(Fault::NoSamples);
     }
+    let limit = limit.frames(format.sample_rate);
+    if frames > limit {
+        return Err(Fault::TooLong { frames: limit });
+    }
     let data = &data[..frames * width * channels];
-    let mut mixer = Mixer::new(channels, frames);
-    read(data, storage, &mut mixer)?;
+    let mut mixer = Mixer::new(channels, frames, limit);
+    match storage {
+        Storage::Integer(1..=4) | Storage::Float32 => {
+            read_with_hound(data, format, storage, &mut mixer)?;
+        }
+        _ => read_encoded(data, storage, &mut mixer)?,
+    }
     let encoding = match format.tag {
         wav_header::PCM => format!("pcm {} bit", format.valid_bits),
         wav_header::IEEE_FLOAT => format!("float {} bit", format.bits),
@@ -97,31 +106,62 @@ fn decode_samples(data: &[u8], layout: &Layout) -> Result<Recording, Fault> {
     })
 }
 
-/// Hands every sample to `mixer`; `data` holds a whole number of them.
-fn read(data: &[u8], storage: Storage, mixer: &mut Mixer) -> Result<(), Fault> {
-    let mut samples = data.chunks_exact(storage.bytes());
-    match storage {
-        Storage::Integer(1) => samples.try_for_each(|s| mixer.push((i16::from(s[0]) - 128) << 8)),
-        Storage::Integer(2) => {
-            samples.try_for_each(|s| mixer.push(i16::from_le_bytes([s[0], s[1]])))
+/// hound reads the samples, behind a header that says plainly what they are: the file's own may
+/// have any of the faults that [`wav_header`] tolerates.
+fn read_with_hound(
+    data: &[u8],
+    format: &Format,
+    storage: Storage,
+    mixer: &mut Mixer,
+) -> Result<(), Fault> {
+    let bits = storage.bytes() as u32 * 8;
+    let frame = storage.bytes() as u32 * format.channels;
+    let tag = match storage {
+        Storage::Float32 => wav_header::IEEE_FLOAT,
+        _ => wav_header::PCM,
+    };
+    let mut fmt = Vec::with_capacity(16);
+    fmt.extend(tag.to_le_bytes());
+    fmt.extend((format.channels as u16).to_le_bytes());
+    fmt.extend(format.sample_rate.to_le_bytes());
+    fmt.extend(format.sample_rate.saturating_mul(frame).to_le_bytes());
+    fmt.extend((frame as u16).to_le_bytes());
+    fmt.extend((bits as u16).to_le_bytes());
+    let file = riff(&[(b"fmt ", &fmt), (b"data", data)]);
+    let unreadable = |e: hound::Error| Fault::BadHeader(e.to_string());
+    let mut reader = hound::WavReader::new(&*file).map_err(unreadable)?;
+    if storage == Storage::Float32 {
+        for sample in reader.samples::<f32>() {
+            mixer.push_float(f64::from(sample.map_err(unreadable)?))?;
         }
-        Storage::Integer(n) => {
-            samples.try_for_each(|s| mixer.push(i16::from_le_bytes([s[n - 2], s[n - 1]])))
-        }
-        Storage::LowInteger24 => {
-            samples.try_for_each(|s| mixer.push(i16::from_le_bytes([s[1], s[2]])))
-        }
-        Storage::Float32 => samples.try_for_each(|s| {
-            let sample = f32::from_le_bytes([s[0], s[1], s[2], s[3]]);
-            mixer.push_float(f64::from(sample))
-        }),
-        Storage::Float64 => samples.try_for_each(|s| {
-            let bits = [s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]];
-            mixer.push_float(f64::from_le_bytes(bits))
-        }),
-        Storage::ALaw => samples.try_for_each(|s| mixer.push(from_a_law(s[0]))),
-        Storage::MuLaw => samples.try_for_each(|s| mixer.push(from_mu_law(s[0]))),
+        return Ok(());
     }
+    for sample in reader.samples::<i32>() {
+        let sample = sample.map_err(unreadable)?;
+        mixer.push(match bits {
+            8 => (sample << 8) as i16,
+            _ => (sample >> (bits - 16)) as i16,
+        })?;
+    }
+    Ok(())
+}
+
+/// The encodings that hound refuses or misreads.
+fn read_encoded(data: &[u8], storage: Storage, mixer: &mut Mixer) -> Result<(), Fault> {
+    for s in data.chunks_exact(storage.bytes()) {
+        match storage {
+            Storage::Integer(n) => mixer.push(i16::from_le_bytes([s[n - 2], s[n - 1]]))?,
+            Storage::LowInteger24 => mixer.push(i16::from_le_bytes([s[1], s[2]]))?,
+            Storage::Float32 => unreachable!("read by hound"),
+            Storage::Float64 => {
+                let bits = [s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]];
+                mixer.push_float(f64::from_le_bytes(bits))?;
+            }
+            Storage::ALaw => mixer.push(from_a_law(s[0]))?,
+            Storage::MuLaw => mixer.push(from_mu_law(s[0]))?,
+        }
+    }
+    Ok(())
 }
 
 fn storage(format: &Format, data: &[u8]) -> Result<Storage, Fault> {

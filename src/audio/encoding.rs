@@ -54,16 +54,18 @@ pub struct Mixer {
 }
 
 impl Mixer {
-    /// A mixer for `channels` (at least 1), with room for `frames`; the caller has bounded it.
-    pub fn new(channels: usize, frames: usize) -> Self {
-        let mono = Vec::with_capacity(frames.min(MAX_FRAMES));
+    /// A mixer for `channels` (at least 1) that takes at most `limit` frames, with room for
+    /// `frames`; the caller has bounded it.
+    pub fn new(channels: usize, frames: usize, limit: usize) -> Self {
+        let limit = limit.min(MAX_FRAMES);
+        let mono = Vec::with_capacity(frames.min(limit));
         Self {
             channels,
             filled: 0,
             sum: 0,
             mono,
             clipped: 0,
-            limit: MAX_FRAMES,
+            limit,
         }
     }
 
@@ -111,10 +113,7 @@ mod tests {
 
     #[test]
     fn endless_recordings_are_refused() {
-        let mut mixer = Mixer {
-            limit: 3,
-            ..Mixer::new(2, usize::MAX >> 40)
-        };
+        let mut mixer = Mixer::new(2, usize::MAX >> 40, 3);
         for _ in 0..6 {
             mixer.push(1).unwrap();
         }

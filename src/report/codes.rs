@@ -55,16 +55,27 @@ impl Codes {
         Ok(Self { emotions, male })
     }
 
+    /// The emotion weights in the order of their keys.
+    pub fn emotions(&self, prediction: &Prediction) -> [f64; EMOTIONS.len()] {
+        self.emotions.map(|index| prediction.emotions[index].mean)
+    }
+
+    /// The weight of male, and one minus it.
+    pub fn gender(&self, prediction: &Prediction) -> [f64; 2] {
+        let male = prediction.gender[self.male];
+        [male, 1.0 - male]
+    }
+
     /// The object, without a line end.
     pub fn object(&self, prediction: &Prediction) -> String {
-        let emotions = EMOTIONS.iter().zip(self.emotions);
         let group = prediction.age.group();
-        let male = prediction.gender[self.male];
-        let pairs = emotions
-            .map(|((code, _), index)| (*code, prediction.emotions[index].mean))
+        let [male, female] = self.gender(prediction);
+        let codes = EMOTIONS.iter().map(|(code, _)| *code);
+        let pairs = codes
+            .zip(self.emotions(prediction))
             .chain([(AGE, prediction.age.years)])
             .chain(AGE_GROUPS.map(|(code, g)| (code, f64::from(u8::from(g == group)))))
-            .chain([(MALE, male), (FEMALE, 1.0 - male)]);
+            .chain([(MALE, male), (FEMALE, female)]);
         let mut text = String::from("{");
         for (i, (code, value)) in pairs.enumerate() {
             let comma = if i == 0 { "" } else { ", " };

@@ -1,21 +1,31 @@
-//! From predictions to what is shown: a table for people, JSON and CSV for programs, and the object
-//! that the system of 2020 answered with.
+//! From predictions to what is shown: a table and a picture for people, JSON and CSV for programs,
+//! labels for programs that show sound, and the object that the system of 2020 answered with.
 //!
 //! [`inputs`] finds the recordings that were asked for, [`batch`] recognises them in parallel,
 //! [`Reporter`] turns each outcome into text and [`sink`] puts the text where it belongs. [`eval`]
 //! measures the answers against what a [`manifest`] says is true; [`dump`] writes what the networks
 //! are fed.
 
+mod audacity;
 pub mod batch;
 pub mod codes;
 mod csv;
 pub mod dump;
 pub mod eval;
+mod format;
 pub mod inputs;
 mod json;
 pub mod manifest;
+pub mod names;
+mod rttm;
+mod short;
 pub mod sink;
+mod svg;
 mod table;
+mod textgrid;
+mod timeline;
+
+pub use format::{Format, UnknownFormat};
 
 use crate::nn::model::{BundleInfo, Licence};
 use crate::prediction::{Age, AgeGroup, Prediction};
@@ -23,21 +33,6 @@ use crate::prediction::{Age, AgeGroup, Prediction};
 /// What every answer has to be read with.
 pub const NOTICE: &str = "A voice-based estimate of how a recording sounds; \
                           not to be used for decisions about people.";
-
-/// How answers are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// For people.
-    Table,
-    /// One document with everything; `docs/json.md` describes it.
-    Json,
-    /// The same records, one per line.
-    Jsonl,
-    /// A header and one row per recording.
-    Csv,
-    /// The object of the system of 2020, one per line.
-    Codes,
-}
 
 /// Why a model's answers cannot be written in a format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,12 +66,15 @@ pub enum ReportError {
 /// Writes the answers of one model in one format.
 ///
 /// The text of [`Reporter::begin`], of [`Reporter::recording`] for each recording in order and of
-/// [`Reporter::end`], one after the other, is the whole output.
+/// [`Reporter::end`], one after the other, is the whole output. In a format that
+/// [is per recording](Format::is_per_recording) the text of each [`Reporter::recording`] is an
+/// output of its own, empty if there is no answer, and the other two are empty.
 #[derive(Debug, Clone)]
 pub struct Reporter {
     format: Format,
     context: Context,
     codes: Option<codes::Codes>,
+    names: names::Names,
     written: usize,
 }
 
@@ -121,6 +119,7 @@ impl Reporter {
                 licences: info.licences.clone(),
             },
             codes,
+            names: names::Names::new("/"),
             written: 0,
         })
     }
@@ -130,11 +129,19 @@ impl Reporter {
         match self.format {
             Format::Json => "{\"results\": [".into(),
             Format::Csv => csv::header(&self.context),
-            Format::Table | Format::Jsonl | Format::Codes => String::new(),
+            Format::Table
+            | Format::Jsonl
+            | Format::Codes
+            | Format::TextGrid
+            | Format::Audacity
+            | Format::Rttm
+            | Format::Svg => String::new(),
         }
     }
 
-    /// One recording: its answer, or why there is none.
+    /// One recording: its answer, or why there is none. The formats that have no place for that
+    /// ([`Format::TextGrid`], [`Format::Audacity`], [`Format::Rttm`], [`Format::Svg`]) give an empty
+    /// text then.
     pub fn recording(&mut self, file: &str, outcome: Result<&Prediction, &str>) -> String {
         let first = self.written == 0;
         self.written += 1;
@@ -159,6 +166,13 @@ impl Reporter {
                 codes.object(prediction) + "\n"
             }
             (Format::Codes, Err(error)) => codes::failure(file, error) + "\n",
+            (Format::TextGrid, Ok(p)) => textgrid::document(&self.context, p),
+            (Format::Audacity, Ok(p)) => audacity::document(&self.context, p),
+            (Format::Rttm, Ok(p)) => rttm::lines(&self.context, &self.names.next(file), p),
+            (Format::Svg, Ok(p)) => svg::document(&self.context, file, p),
+            (Format::TextGrid | Format::Audacity | Format::Rttm | Format::Svg, Err(_)) => {
+                String::new()
+            }
         }
     }
 
@@ -177,7 +191,7 @@ impl Reporter {
 }
 
 /// Whether every number of an answer is finite: the only kind that is written.
-fn is_finite(p: &Prediction) -> bool {
+pub(crate) fn is_finite(p: &Prediction) -> bool {
     let spans = p.voice.speech.iter().chain([&p.voice.analysed]);
     p.emotions
         .iter()

@@ -14,6 +14,9 @@ pub enum SinkError {
     /// The path of an output that is a folder.
     #[error("the output {0} is a folder; give the name of a file in it after -o")]
     IsFolder(String),
+    /// The path of an output that names a folder which is not there.
+    #[error("there is no folder {0}; create it, or give the name of a file after -o")]
+    NoFolder(String),
     /// A path that does not end in a name, such as `..`.
     #[error("the output {0} is no file name; give one after -o")]
     NoName(String),
@@ -81,6 +84,9 @@ impl Sink {
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         if path.is_dir() {
             return Err(SinkError::IsFolder(name));
+        }
+        if name.ends_with(std::path::is_separator) {
+            return Err(SinkError::NoFolder(name));
         }
         let Some(file_name) = path.file_name() else {
             return Err(SinkError::NoName(name));
@@ -190,6 +196,8 @@ mod tests {
         assert!(matches!(refused, SinkError::IsInput(_)), "{refused}");
         let refused = Sink::file(dir.path(), []).unwrap_err();
         assert!(matches!(refused, SinkError::IsFolder(_)), "{refused}");
+        let refused = Sink::file(&dir.path().join("none/"), []).unwrap_err();
+        assert!(matches!(refused, SinkError::NoFolder(_)), "{refused}");
         let refused = Sink::file(&dir.path().join("none/out"), []).unwrap_err();
         assert!(refused.to_string().contains("none"), "{refused}");
         assert_eq!(names(dir.path()), ["a.wav"]);

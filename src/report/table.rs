@@ -55,6 +55,16 @@ fn row(text: &mut String, heading: &str, said: &str) {
 
 fn answer(text: &mut String, context: &Context, p: &Prediction) {
     emotions(text, context, p);
+    row(text, "age", &age(p));
+    row(text, "gender", &gender(context, p));
+    row(text, "voice", &voice(p));
+    for warning in &p.warnings {
+        row(text, "warning", &warning.to_string());
+    }
+}
+
+/// Years or a range of years, and their group.
+pub fn age(p: &Prediction) -> String {
     let mut age = format!("{:.1} years", p.age.years);
     if let (Some(spread), windows @ 2..) = (p.age.spread, p.windows.len()) {
         age += &format!(" ± {spread:.1} over {windows} windows");
@@ -63,7 +73,11 @@ fn answer(text: &mut String, context: &Context, p: &Prediction) {
         let (low, high) = ((p.age.years - error).max(0.0), p.age.years + error);
         age = format!("{low:.0} to {high:.0} years (typical error {error:.1})");
     }
-    row(text, "age", &format!("{age}, group {}", group_name(p.age)));
+    format!("{age}, group {}", group_name(p.age))
+}
+
+/// Every gender's weight, the largest first.
+pub fn gender(context: &Context, p: &Prediction) -> String {
     let mut genders: Vec<(&String, f64)> = context
         .genders
         .iter()
@@ -75,10 +89,14 @@ fn answer(text: &mut String, context: &Context, p: &Prediction) {
         .map(|(name, share)| format!("{} {:.1} %", printable(name), share * 100.0))
         .collect();
     let genders = genders.join(", ");
-    row(text, "gender", &format!("{genders} (voice-based estimate)"));
-    row(text, "voice", &voice(p));
-    for warning in &p.warnings {
-        row(text, "warning", &warning.to_string());
+    format!("{genders} (voice-based estimate)")
+}
+
+/// How many random draws the weights are the mean of, if they are.
+pub fn draws(p: &Prediction) -> Option<u32> {
+    match &p.dropout {
+        DropoutMode::Draws { n, .. } if n.get() > 1 => Some(n.get()),
+        _ => None,
     }
 }
 
@@ -88,10 +106,7 @@ fn emotions(text: &mut String, context: &Context, p: &Prediction) {
     let width = names.iter().map(|n| n.chars().count()).max().unwrap_or(0);
     let mut order: Vec<usize> = (0..p.emotions.len()).collect();
     order.sort_by(|&a, &b| p.emotions[b].mean.total_cmp(&p.emotions[a].mean));
-    let draws = match &p.dropout {
-        DropoutMode::Draws { n, .. } if n.get() > 1 => Some(n.get()),
-        _ => None,
-    };
+    let draws = draws(p);
     for (place, &i) in order.iter().enumerate() {
         let estimate = p.emotions[i];
         let percent = estimate.mean * 100.0;
@@ -123,7 +138,8 @@ fn bar(share: f64) -> String {
     "█".repeat(eighths / 8) + EIGHTHS[eighths % 8]
 }
 
-fn voice(p: &Prediction) -> String {
+/// How much of the recording is voice, what was analysed, and how it is stored.
+pub fn voice(p: &Prediction) -> String {
     let voice = &p.voice;
     let span = |s: &Range<f64>| format!("{:.2} to {:.2} s", s.start, s.end);
     let analysed = match voice.trimmed {

@@ -18,6 +18,7 @@ use maeum::nn::layer::{Activation, Conv, Dropout, Layer};
 use maeum::nn::{Graph, Input, Node, Output, ValueId, Weight, reference};
 use proptest::prelude::*;
 
+#[allow(unused_imports, reason = "not every test that includes this draws them")]
 pub use chains::{scaled, windowed};
 pub use layers::{KINDS, Kind};
 

@@ -7,6 +7,7 @@ use maeum::Recognizer;
 use maeum::audio::Resampling;
 use maeum::nn::Model;
 use maeum::nn::model::Preprocessing;
+use maeum::report::Format;
 use maeum::report::batch::Batch;
 use maeum::report::dump;
 use maeum::report::eval::Evaluator;
@@ -14,7 +15,7 @@ use maeum::report::inputs;
 use maeum::report::manifest::Manifest;
 use maeum::report::sink::{Sink, SinkError};
 
-use super::{Arguments, Format, FrontEnd, complain, progress, usage_error};
+use super::{Arguments, FrontEnd, complain, progress, usage_error};
 
 /// Returns how many recordings have no answer.
 pub fn evaluate(

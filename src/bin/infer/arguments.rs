@@ -1,0 +1,119 @@
+//! The command line of `infer`.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Parser, ValueEnum};
+use maeum::nn::DropoutMode;
+use maeum::report::{Format, NOTICE};
+
+/// Draws unless the command line says otherwise: the deviation of a mean over them is a sixth of
+/// that of a single answer of the original.
+const DRAWS: &str = "32";
+const MAX_DRAWS: u32 = 100_000;
+const MAX_THREADS: u32 = 1024;
+
+/// Listens to voice recordings and estimates which emotion they carry, how old the speaker sounds
+/// and which gender.
+#[derive(Parser)]
+#[command(name = "infer", version, after_help = format!("{NOTICE}\n\n{EXIT_CODES}"))]
+pub struct Arguments {
+    /// A converted model instead of the built-in one; `convert` makes one from Keras .h5 files.
+    #[arg(long, value_name = "BUNDLE")]
+    pub model: Option<PathBuf>,
+    /// Random dropout in the emotion network: `off`, or the number of draws whose mean and
+    /// deviation are given.
+    #[arg(long, value_name = "off|N", default_value = DRAWS, value_parser = dropout)]
+    dropout: DropoutArgument,
+    /// Which draws; the same seed gives the same answer.
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    pub seed: u64,
+    /// How many recordings are worked on at once [default: one per processor]. Answers do not
+    /// depend on it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_THREADS)))]
+    pub threads: Option<u32>,
+    /// How the answers are written.
+    #[arg(long, value_parser = format(), default_value_t = Format::Table)]
+    pub format: Format,
+    /// Writes to this file instead of standard output. A format with one file per recording also
+    /// takes an existing folder and names the files in it after the recordings.
+    #[arg(short, long, value_name = "FILE|DIR")]
+    pub output: Option<PathBuf>,
+    /// Measures the model on the recordings of a CSV file with the columns path, emotion, gender,
+    /// age and speaker: tables to standard output, or with `--format json` or `-o` a JSON document.
+    #[arg(long, value_name = "MANIFEST", conflicts_with = "dump_features")]
+    pub eval: Option<PathBuf>,
+    /// Takes only the manifest's rows with this word in their column `split`.
+    #[arg(long, value_name = "NAME")]
+    pub split: Option<String>,
+    /// Writes the tables of --eval to this file instead of standard output.
+    #[arg(long, value_name = "FILE", requires = "eval")]
+    pub text: Option<PathBuf>,
+    /// Writes what the networks are fed for recordings, folders or a manifest (`.csv`) as NumPy
+    /// arrays.
+    #[arg(long, value_name = "NPZ", conflicts_with = "output")]
+    pub dump_features: Option<PathBuf>,
+    /// Computes the features this way [default: the model's].
+    #[arg(long, value_enum, requires = "dump_features", conflicts_with = "model")]
+    pub front_end: Option<FrontEnd>,
+    /// First checks that the model gives the outputs that were stored with it.
+    #[arg(long)]
+    pub self_test: bool,
+    /// Recordings (WAV, FLAC, MP3, Ogg Vorbis, AIFF, M4A), folders to look for them in, or `-` for
+    /// standard input.
+    #[arg(value_name = "WAV|DIR|-", required_unless_present_any = ["self_test", "eval"], conflicts_with = "eval")]
+    pub recordings: Vec<PathBuf>,
+}
+
+impl Arguments {
+    /// What `--dropout` and `--seed` ask for.
+    pub fn dropout(&self) -> DropoutMode {
+        match self.dropout {
+            DropoutArgument::Off => DropoutMode::Off,
+            DropoutArgument::Draws(n) => DropoutMode::Draws { n, seed: self.seed },
+        }
+    }
+
+    /// As many as were asked for, or as there are processors, but no more than recordings.
+    pub fn threads(&self, recordings: usize) -> usize {
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = self.threads.map_or_else(processors, |n| n as usize);
+        threads.min(recordings)
+    }
+}
+
+const EXIT_CODES: &str = "Exit code: 0 all recordings have an answer, 1 at least one failed or \
+                          the model or output does not work, 2 the command line is wrong.";
+
+#[derive(Clone, Copy)]
+pub enum DropoutArgument {
+    Off,
+    Draws(NonZeroU32),
+}
+
+fn dropout(text: &str) -> Result<DropoutArgument, String> {
+    if text == "off" {
+        return Ok(DropoutArgument::Off);
+    }
+    text.parse()
+        .ok()
+        .and_then(NonZeroU32::new)
+        .filter(|n| n.get() <= MAX_DRAWS)
+        .map(DropoutArgument::Draws)
+        .ok_or_else(|| format!("give `off` or a number of draws from 1 to {MAX_DRAWS}"))
+}
+
+/// The names of all formats, with what each is.
+fn format() -> impl TypedValueParser<Value = Format> {
+    let values = Format::ALL.map(|f| PossibleValue::new(f.name()).help(f.description()));
+    PossibleValuesParser::new(values).try_map(|name| name.parse::<Format>())
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum FrontEnd {
+    /// Of the default networks: per-frame values and descriptors of the whole recording.
+    Utterance,
+    /// Of the system of 2020: mel windows, transforms, histogram and moments.
+    Reference,
+}

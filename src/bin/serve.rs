@@ -1,0 +1,225 @@
+//! Serves voice recognition over HTTP.
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use maeum::Recognizer;
+use maeum::nn::{DropoutMode, Model, bundle};
+use maeum::server::settings::Times;
+use maeum::server::{Settings, Shared, listen, router};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use arguments::{Arguments, Dropout};
+
+#[path = "serve/arguments.rs"]
+mod arguments;
+
+fn main() -> ExitCode {
+    maeum::audio::silence_caught_panics();
+    let arguments = Arguments::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .with_max_level(match arguments.quiet {
+            true => tracing::Level::WARN,
+            false => tracing::Level::INFO,
+        })
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let outcome = runtime
+        .map_err(|e| format!("cannot start the threads that talk to clients: {e}"))
+        .and_then(|runtime| {
+            let outcome = runtime.block_on(run(arguments));
+            // What has not ended in time is left where it is.
+            runtime.shutdown_background();
+            outcome
+        });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            tracing::error!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), String> {
+    let path = arguments.model.as_deref();
+    let of_model = |e: &dyn std::fmt::Display| match path {
+        Some(path) => format!("{}: {e}", path.display()),
+        None => format!("the built-in model: {e}"),
+    };
+    let recognizer = Recognizer::new(load(path)?).map_err(|e| of_model(&e))?;
+    let address = SocketAddr::new(arguments.host, arguments.port);
+    let settings = settings(&arguments)?;
+    let key_is_missing = !settings.loopback && settings.key.is_none();
+    let shared = Shared::new(Arc::new(recognizer), settings).map_err(|e| e.to_string())?;
+    let router = router(&shared).map_err(|e| e.to_string())?;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|e| format!("cannot listen on {address}: {e}; choose another --port or --host"))?;
+    let address = listener
+        .local_addr()
+        .map_err(|e| format!("cannot listen on {address}: {e}"))?;
+    if key_is_missing {
+        tracing::warn!(
+            "whoever reaches {address} may use this server; set a key with --key-file or MAEUM_KEY"
+        );
+    }
+    tracing::info!("listening on http://{address}");
+    let failed = test(&shared);
+    let mut broken = None;
+    let served = listen::serve(listener, router, &shared, ended(failed, &mut broken)).await;
+    if let Some(message) = broken {
+        return Err(of_model(&message));
+    }
+    match served {
+        true => tracing::info!("everything ended"),
+        false => tracing::warn!("some requests did not end in time and were cut off"),
+    }
+    Ok(())
+}
+
+/// Tests the model beside the listening; what is received is why it failed.
+fn test(shared: &Arc<Shared>) -> mpsc::Receiver<String> {
+    let (sender, failed) = mpsc::channel(1);
+    let shared = Arc::clone(shared);
+    std::thread::spawn(move || match shared.self_test() {
+        Ok(()) => tracing::info!("the model's self-test has passed"),
+        Err(message) => {
+            // Nobody listens any more if the server has been told to end.
+            let _ = sender.blocking_send(message);
+        }
+    });
+    failed
+}
+
+/// Waits until the server is to end: a signal, or a model that does not pass its test.
+async fn ended(mut failed: mpsc::Receiver<String>, broken: &mut Option<String>) {
+    let fails = async {
+        match failed.recv().await {
+            Some(message) => message,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = stopped() => tracing::info!("ending"),
+        message = fails => *broken = Some(message),
+    }
+}
+
+/// Waits for what a service manager or a person at the keyboard sends.
+#[cfg(unix)]
+async fn stopped() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminate = signal(SignalKind::terminate());
+    let interrupt = signal(SignalKind::interrupt());
+    let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else {
+        // Without signals the process can only be killed.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+#[cfg(not(unix))]
+async fn stopped() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+fn settings(arguments: &Arguments) -> Result<Settings, String> {
+    let defaults = Settings::default();
+    let seconds = |s: u32| Duration::from_secs(s.into());
+    Ok(Settings {
+        workers: arguments.threads.map_or(defaults.workers, |n| n as usize),
+        queue: arguments.queue as usize,
+        max_body: (arguments.max_body as usize) << 20,
+        max_seconds: arguments.max_seconds,
+        max_held: defaults.max_held.max((arguments.max_body as usize) << 22),
+        max_connections: arguments.connections as usize,
+        dropout: match arguments.dropout {
+            Dropout::Off => DropoutMode::Off,
+            Dropout::Draws(n) => DropoutMode::Draws {
+                n,
+                seed: arguments.seed,
+            },
+        },
+        files_root: arguments.files_root.clone(),
+        write_root: arguments.write_root.clone(),
+        key: key(arguments.key_file.as_deref())?,
+        allow_origins: arguments.allow_origin.clone(),
+        allow_hosts: arguments.allow_host.clone(),
+        loopback: arguments.host.is_loopback(),
+        card: arguments.model.is_none().then(card).flatten(),
+        times: Times {
+            body: seconds(arguments.body_timeout),
+            drain: seconds(arguments.drain),
+            ..defaults.times
+        },
+        ..defaults
+    })
+}
+
+/// The first line of the file, or else the variable `MAEUM_KEY`.
+fn key(file: Option<&Path>) -> Result<Option<String>, String> {
+    let (key, of) = match file {
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .map_err(|e| format!("--key-file {}: {e}", path.display()))?;
+            let line = text.lines().next().unwrap_or_default().trim().to_owned();
+            (line, format!("--key-file {}", path.display()))
+        }
+        None => match std::env::var("MAEUM_KEY") {
+            Ok(key) => (key, "MAEUM_KEY".into()),
+            Err(std::env::VarError::NotPresent) => return Ok(None),
+            Err(_) => return Err("MAEUM_KEY: the key is no text".into()),
+        },
+    };
+    // Anything else would never arrive in a header.
+    match !key.is_empty() && key.bytes().all(|b| b.is_ascii_graphic()) {
+        true => Ok(Some(key)),
+        false => Err(format!(
+            "{of}: the key must be one or more printable ASCII characters without spaces"
+        )),
+    }
+}
+
+fn load(path: Option<&Path>) -> Result<Model, String> {
+    match path {
+        Some(path) => bundle::load(path).map_err(|e| e.to_string()),
+        None => built_in(),
+    }
+}
+
+#[cfg(feature = "default-model")]
+fn built_in() -> Result<Model, String> {
+    maeum::default_model::load().map_err(|e| e.to_string())
+}
+
+#[cfg(not(feature = "default-model"))]
+fn built_in() -> Result<Model, String> {
+    Err("this program was built without a model of its own; give one with --model BUNDLE".into())
+}
+
+#[cfg(feature = "default-model")]
+fn card() -> Option<String> {
+    Some(maeum::default_model::CARD.into())
+}
+
+#[cfg(not(feature = "default-model"))]
+fn card() -> Option<String> {
+    None
+}

@@ -1,0 +1,165 @@
+//! The answer over time, in stretches that do not overlap.
+
+use std::ops::Range;
+
+use crate::prediction::{Prediction, Window};
+
+/// Bounds of windows nearer to each other than this are one bound, in seconds: two analysis frames.
+/// It is far below the second by which windows follow each other, and above the rounding of their
+/// times to frames.
+const SAME_BOUND: f64 = 0.02;
+
+/// A stretch of time and the mean of the windows that cover it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cell {
+    /// In seconds.
+    pub time: Range<f64>,
+    /// In the model's order.
+    pub emotions: Vec<f64>,
+    /// In years; `None` if the windows have none.
+    pub age: Option<f64>,
+    /// In the model's order; empty if the windows have none.
+    pub gender: Vec<f64>,
+}
+
+/// The time that the windows cover, cut where one begins or ends: of windows of 2 s that begin every
+/// second, cells of 1 s. In order, within the recording, without overlaps; where no window lies
+/// there is no cell.
+pub fn cells(p: &Prediction) -> Vec<Cell> {
+    let within = |t: f64| t.clamp(0.0, p.voice.duration.max(0.0));
+    let mut windows: Vec<(Range<f64>, &Window)> = p
+        .windows
+        .iter()
+        .map(|w| (within(w.time.start)..within(w.time.end), w))
+        .filter(|(time, _)| time.end - time.start > SAME_BOUND)
+        .collect();
+    windows.sort_by(|a, b| a.0.start.total_cmp(&b.0.start));
+    let mut bounds: Vec<f64> = windows.iter().flat_map(|(t, _)| [t.start, t.end]).collect();
+    bounds.sort_by(f64::total_cmp);
+    bounds.dedup_by(|later, earlier| *later - *earlier < SAME_BOUND);
+
+    let mut cells = Vec::new();
+    let mut open: Vec<usize> = Vec::new();
+    let mut next = 0;
+    for pair in bounds.windows(2) {
+        let middle = f64::midpoint(pair[0], pair[1]);
+        while next < windows.len() && windows[next].0.start <= middle {
+            open.push(next);
+            next += 1;
+        }
+        open.retain(|&i| windows[i].0.end > middle);
+        if !open.is_empty() {
+            let covering: Vec<&Window> = open.iter().map(|&i| windows[i].1).collect();
+            cells.push(mean(pair[0]..pair[1], &covering));
+        }
+    }
+    cells
+}
+
+fn mean(time: Range<f64>, windows: &[&Window]) -> Cell {
+    let ages: Vec<f64> = windows.iter().filter_map(|w| w.age).collect();
+    Cell {
+        time,
+        emotions: column_means(windows.iter().map(|w| &*w.emotions)),
+        age: (!ages.is_empty()).then(|| ages.iter().sum::<f64>() / ages.len() as f64),
+        gender: column_means(windows.iter().map(|w| &*w.gender)),
+    }
+}
+
+/// Of rows of the same length; none for no rows.
+fn column_means<'a>(rows: impl Iterator<Item = &'a [f64]>) -> Vec<f64> {
+    let mut sums: Vec<f64> = Vec::new();
+    let mut count = 0.0;
+    for row in rows {
+        sums.resize(sums.len().max(row.len()), 0.0);
+        sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+        count += 1.0;
+    }
+    sums.iter().map(|sum| sum / count).collect()
+}
+
+/// The largest of `weights` and its name.
+pub fn strongest<'a>(names: &'a [String], weights: &[f64]) -> Option<(&'a str, f64)> {
+    let named = names.iter().zip(weights.iter().copied());
+    let largest = named.max_by(|a, b| a.1.total_cmp(&b.1));
+    largest.map(|(name, weight)| (&**name, weight))
+}
+
+/// The stretches heard as speech: in order, within the recording, without overlaps, none empty.
+pub fn speech(p: &Prediction) -> Vec<Range<f64>> {
+    let mut spans = p.voice.speech.clone();
+    spans.sort_by(|a, b| a.start.total_cmp(&b.start));
+    let mut joined: Vec<Range<f64>> = Vec::new();
+    for span in spans {
+        let (start, end) = (span.start.max(0.0), span.end.min(p.voice.duration));
+        match joined.last_mut() {
+            _ if start >= end => {}
+            Some(last) if start <= last.end => last.end = last.end.max(end),
+            _ => joined.push(start..end),
+        }
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::DropoutMode;
+    use crate::prediction::{Age, Voice};
+
+    fn of(windows: &[(f64, f64, f64)]) -> Vec<Cell> {
+        let windows = windows.iter().map(|&(start, end, weight)| Window {
+            time: start..end,
+            emotions: vec![weight, 1.0 - weight],
+            age: None,
+            gender: Vec::new(),
+            attention: None,
+        });
+        let age = Age {
+            years: 30.0,
+            spread: None,
+            error: None,
+        };
+        let voice = Voice {
+            duration: 10.0,
+            sample_rate: 16_000,
+            channels: 1,
+            format: String::new(),
+            analysed: 0.0..10.0,
+            trimmed: false,
+            speech: Vec::new(),
+            voiced: 0.0,
+        };
+        cells(&Prediction {
+            emotions: Vec::new(),
+            age,
+            gender: Vec::new(),
+            windows: windows.collect(),
+            voice,
+            warnings: Vec::new(),
+            dropout: DropoutMode::Off,
+        })
+    }
+
+    #[test]
+    fn windows_that_overlap_by_half_give_cells_of_a_second() {
+        // The second window's end misses the last one's start by one frame, as rounding may do.
+        let cells = of(&[
+            (0.5, 2.5, 0.25),
+            (1.5, 3.51, 0.75),
+            (2.5, 4.5, 0.5),
+            (3.5, 5.5, 0.0),
+        ]);
+        let times: Vec<Range<f64>> = cells.iter().map(|c| c.time.clone()).collect();
+        assert_eq!(times, [0.5..1.5, 1.5..2.5, 2.5..3.5, 3.5..4.5, 4.5..5.5]);
+        let first: Vec<f64> = cells.iter().map(|c| c.emotions[0]).collect();
+        assert_eq!(first, [0.25, 0.5, 0.625, 0.25, 0.0]);
+    }
+
+    #[test]
+    fn what_no_window_covers_has_no_cell() {
+        let cells = of(&[(6.0, 12.0, 0.5), (1.0, 2.0, 0.5), (9.0, 9.01, 0.5)]);
+        let times: Vec<Range<f64>> = cells.iter().map(|c| c.time.clone()).collect();
+        assert_eq!(times, [1.0..2.0, 6.0..10.0]);
+    }
+}

@@ -1,0 +1,154 @@
+//! What a worker does with a recording, whichever way it came.
+
+use std::str::FromStr;
+
+use crate::audio::Recording;
+use crate::audio::decode::{Limit, decode_within};
+use crate::nn::DropoutMode;
+use crate::prediction::Prediction;
+use crate::recognizer::Worker;
+use crate::report::is_finite;
+
+use super::errors::ApiError;
+use super::settings::MAX_DRAWS;
+
+/// How forced dropout is to be treated, as a client says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DropoutChoice {
+    draws: Option<Draws>,
+    seed: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Draws {
+    Off,
+    Number(u32),
+}
+
+impl DropoutChoice {
+    /// Takes `off` or a number of draws.
+    ///
+    /// # Errors
+    /// 400 when it is neither, or a number that is too large.
+    pub fn set_draws(&mut self, text: &str) -> Result<(), ApiError> {
+        let number = || {
+            u32::from_str(text)
+                .ok()
+                .filter(|n| (1..=MAX_DRAWS).contains(n))
+        };
+        let draws = match text {
+            "off" => Some(Draws::Off),
+            _ => number().map(Draws::Number),
+        };
+        self.draws = Some(draws.ok_or_else(|| {
+            ApiError::bad_request(format!(
+                "dropout must be `off` or a number of draws from 1 to {MAX_DRAWS}"
+            ))
+        })?);
+        Ok(())
+    }
+
+    /// Takes a seed.
+    ///
+    /// # Errors
+    /// 400 when it is no 64-bit number.
+    pub fn set_seed(&mut self, text: &str) -> Result<(), ApiError> {
+        self.seed = Some(text.parse().map_err(|_| {
+            ApiError::bad_request("seed must be a whole number from 0 to 18446744073709551615")
+        })?);
+        Ok(())
+    }
+
+    /// The mode, with `default` where nothing was said.
+    pub fn mode(self, default: &DropoutMode) -> DropoutMode {
+        let (n, seed) = match default {
+            DropoutMode::Draws { n, seed } => (Some(n.get()), *seed),
+            DropoutMode::Off | DropoutMode::Masks(_) => (None, 0),
+        };
+        let draws = match self.draws {
+            Some(Draws::Off) => None,
+            Some(Draws::Number(n)) => Some(n),
+            None => n,
+        };
+        match draws {
+            Some(n) => DropoutMode::draws(n, self.seed.unwrap_or(seed)),
+            None => DropoutMode::Off,
+        }
+    }
+}
+
+/// A recording's answer and its duration in seconds.
+pub struct Answered {
+    /// The answer.
+    pub prediction: Prediction,
+    /// Of the recording, in seconds.
+    pub seconds: f64,
+}
+
+/// Decodes and recognises a file's bytes; `name` stands for it in messages.
+///
+/// # Errors
+/// 413 when it is too long, 422 when it is not usable.
+pub fn of_bytes(
+    worker: &mut Worker<'_>,
+    bytes: &[u8],
+    name: &str,
+    limit: Limit,
+    dropout: &DropoutMode,
+) -> Result<Answered, ApiError> {
+    of_recording(worker, &decode_within(bytes, name, limit)?, name, dropout)
+}
+
+/// Recognises a decoded recording.
+///
+/// # Errors
+/// 422 when it is not usable.
+pub fn of_recording(
+    worker: &mut Worker<'_>,
+    recording: &Recording,
+    name: &str,
+    dropout: &DropoutMode,
+) -> Result<Answered, ApiError> {
+    let prediction = worker.recognize(recording, name, dropout)?;
+    if !is_finite(&prediction) {
+        return Err(ApiError::unusable(format!(
+            "{name}: the model gives numbers that are not finite for this recording"
+        )));
+    }
+    Ok(Answered {
+        prediction,
+        seconds: recording.seconds(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropout_is_what_was_said_or_the_default() {
+        let mode = |draws: Option<&str>, seed: Option<&str>, default: &DropoutMode| {
+            let mut choice = DropoutChoice::default();
+            draws.map_or(Ok(()), |d| choice.set_draws(d))?;
+            seed.map_or(Ok(()), |s| choice.set_seed(s))?;
+            Ok::<_, ApiError>(choice.mode(default))
+        };
+        let default = DropoutMode::draws(32, 5);
+        assert_eq!(mode(None, None, &default), Ok(default.clone()));
+        assert_eq!(mode(Some("off"), Some("3"), &default), Ok(DropoutMode::Off));
+        assert_eq!(
+            mode(Some("1024"), None, &default),
+            Ok(DropoutMode::draws(1024, 5))
+        );
+        assert_eq!(
+            mode(Some("2"), Some("18446744073709551615"), &DropoutMode::Off),
+            Ok(DropoutMode::draws(2, u64::MAX))
+        );
+        for wrong in ["", "0", "1025", "-1", "1.5", "OFF", "99999999999"] {
+            assert!(mode(Some(wrong), None, &default).is_err(), "{wrong}");
+        }
+        for wrong in ["", "-1", "x", "18446744073709551616"] {
+            assert!(mode(None, Some(wrong), &default).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! `POST /v1/audio/emotion`: a recording in the request, its answer in any format.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{RawQuery, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use utoipa::{IntoParams, ToSchema};
+
+use super::Shared;
+use super::answer::{self, DropoutChoice};
+use super::body::{self, Field, Kind};
+use super::errors::{ApiError, ErrorBody};
+use super::metrics::Heard;
+use super::schema::Answer;
+use super::settings::MAX_TEXT;
+use crate::report::Format;
+
+/// What a recording without a name of its own is called in its answer.
+const UNNAMED: &str = "recording";
+/// Characters of a recording's name that are kept.
+const MAX_NAME: usize = 255;
+
+/// What a request may choose, as query parameters or as fields of the form.
+#[derive(Debug, IntoParams, ToSchema)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code)] // described here, read by `Options`
+pub struct Choices {
+    /// How the answer is written: `json` (default), or another that `/v1/models` lists.
+    #[param(required = false, example = "json")]
+    #[schema(required = false)]
+    pub response_format: String,
+    /// `off`, or the number of draws, up to 1024, whose mean and deviation are given.
+    #[param(required = false, example = "32")]
+    #[schema(required = false)]
+    pub dropout: String,
+    /// Which draws; the same seed gives the same answer.
+    #[param(required = false, minimum = 0, example = 0)]
+    #[schema(required = false)]
+    pub seed: u64,
+}
+
+/// A form with a recording.
+#[derive(Debug, ToSchema)]
+#[allow(dead_code)] // described here, read by `Upload`
+pub struct UploadForm {
+    /// The recording: WAV, FLAC, MP3, Ogg Vorbis, AIFF or M4A.
+    #[schema(value_type = String, format = Binary)]
+    pub file: Vec<u8>,
+    /// As the query parameter.
+    #[schema(required = false)]
+    pub response_format: String,
+    /// As the query parameter.
+    #[schema(required = false)]
+    pub dropout: String,
+    /// As the query parameter.
+    #[schema(required = false)]
+    pub seed: u64,
+}
+
+/// What a request chose.
+#[derive(Debug)]
+struct Options {
+    format: Format,
+    dropout: DropoutChoice,
+}
+
+impl Options {
+    /// Takes one choice.
+    ///
+    /// # Errors
+    /// 400 when the name is unknown or the value makes no sense.
+    fn set(&mut self, name: &str, value: &str) -> Result<(), ApiError> {
+        match name {
+            "response_format" => {
+                self.format = value
+                    .parse()
+                    .map_err(|e| ApiError::bad_request(format!("response_format: {e}")))?;
+            }
+            "dropout" => self.dropout.set_draws(value)?,
+            "seed" => self.dropout.set_seed(value)?,
+            _ => {
+                return Err(ApiError::bad_request(format!(
+                    "there is no parameter {name:?}; give file, response_format, dropout or seed"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn from_query(query: Option<&str>) -> Result<Self, ApiError> {
+        let mut options = Self {
+            format: Format::Json,
+            dropout: DropoutChoice::default(),
+        };
+        let query = query.unwrap_or_default();
+        if query.len() > MAX_TEXT {
+            return Err(ApiError::bad_request(format!(
+                "the query is longer than {MAX_TEXT} bytes"
+            )));
+        }
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            options.set(&name, &value)?;
+        }
+        Ok(options)
+    }
+
+    /// Takes the choices among the fields and returns the recording.
+    fn take(&mut self, fields: Vec<Field>) -> Result<Upload, ApiError> {
+        let mut upload = None;
+        for field in fields {
+            if field.name != "file" {
+                self.set(&field.name, &field.text()?)?;
+                continue;
+            }
+            let name = field.file_name.filter(|name| !name.is_empty());
+            let name = name.map_or_else(
+                || UNNAMED.into(),
+                |name| name.chars().take(MAX_NAME).collect(),
+            );
+            let one = Upload {
+                bytes: field.bytes,
+                name,
+            };
+            if upload.replace(one).is_some() {
+                return Err(ApiError::bad_request(
+                    "there are two fields named file; send one recording per request",
+                ));
+            }
+        }
+        upload.ok_or_else(|| {
+            ApiError::bad_request("the field file is missing; send the recording in it")
+        })
+    }
+}
+
+/// A recording as it arrived.
+#[derive(Debug)]
+struct Upload {
+    bytes: Bytes,
+    name: String,
+}
+
+/// Recognises one recording. As `json`, the answer is what `infer --format json` writes for it.
+#[utoipa::path(
+    post,
+    path = "/v1/audio/emotion",
+    tag = "recognition",
+    security((), ("key" = [])),
+    params(Choices),
+    request_body(
+        description = "The recording, in a form or as it is",
+        content(
+            (UploadForm = "multipart/form-data"),
+            (Vec<u8> = "audio/wav"),
+            (Vec<u8> = "application/octet-stream"),
+        )
+    ),
+    responses(
+        (status = 200, description = "What was heard", content(
+            (Answer = "application/json"),
+            (String = "application/x-ndjson"),
+            (String = "text/csv"),
+            (String = "text/plain"),
+            (String = "image/svg+xml"),
+        )),
+        (status = 400, description = "A parameter is wrong or the file is missing", body = ErrorBody),
+        (status = 401, description = "The key is missing", body = ErrorBody),
+        (status = 403, description = "From a page of another site", body = ErrorBody),
+        (status = 408, description = "The body arrived too slowly", body = ErrorBody),
+        (status = 413, description = "Too many bytes or too long a recording", body = ErrorBody),
+        (status = 415, description = "No content type of a recording", body = ErrorBody),
+        (status = 422, description = "No usable recording", body = ErrorBody),
+        (status = 429, description = "Too much to do; `Retry-After` says when to try again", body = ErrorBody),
+        (status = 503, description = "Not ready", body = ErrorBody),
+    )
+)]
+pub async fn recognise(
+    State(shared): State<Arc<Shared>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    shared.check_ready()?;
+    let mut options = Options::from_query(query.as_deref())?;
+    let kind = Kind::of(&headers);
+    if !matches!(kind, Kind::Multipart | Kind::Audio) {
+        return Err(ApiError::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "no_recording",
+            "send the recording as field `file` of a multipart/form-data body, or as the body with \
+             a content type such as audio/wav or application/octet-stream",
+        ));
+    }
+    let settings = &shared.settings;
+    let held = body::read(
+        &headers,
+        body,
+        settings.max_body,
+        &shared.budget,
+        &settings.times,
+    )
+    .await?;
+    let body::Held { bytes, lease } = held;
+    let upload = match kind {
+        Kind::Multipart => options.take(body::multipart(&headers, &bytes).await?)?,
+        _ => Upload {
+            bytes: bytes.clone(),
+            name: UNNAMED.into(),
+        },
+    };
+    drop(bytes);
+    let Options { format, dropout } = options;
+    let mut reporter = shared.reporter(format)?;
+    let dropout = dropout.mode(&settings.dropout);
+    let limit = settings.limit();
+    let work = move |worker: &mut crate::recognizer::Worker<'_>| {
+        let Upload { bytes, name } = upload;
+        let answered = answer::of_bytes(worker, &bytes, &name, limit, &dropout)?;
+        drop((bytes, lease));
+        let text = reporter.begin()
+            + &reporter.recording(&name, Ok(&answered.prediction))
+            + &reporter.end();
+        Ok::<_, ApiError>((text, answered.seconds))
+    };
+    let (text, seconds) = shared.pool.run(work).await??;
+    let mut response = ([(CONTENT_TYPE, format.media_type())], text).into_response();
+    response.extensions_mut().insert(Heard(seconds));
+    Ok(response)
+}

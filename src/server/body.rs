@@ -1,0 +1,347 @@
+//! Bodies: read completely before any work begins, bounded in size, time and in sum.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, Multipart, Request};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use axum::http::{HeaderMap, StatusCode};
+use futures_util::StreamExt;
+
+use super::errors::ApiError;
+use super::settings::{MAX_FIELDS, MAX_TEXT, Times};
+
+/// How much more than the limit is read and thrown away, so that a client that sends before it
+/// listens hears why it was refused.
+const DISCARDED: usize = 4;
+
+/// Most memory that is taken for a body because it was announced, before any of it is there.
+const AT_ONCE: usize = 1 << 20;
+
+/// Counts the bytes that all requests hold together.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    used: Arc<AtomicUsize>,
+    limit: usize,
+}
+
+/// Bytes of a [`Budget`] that are in use until this is dropped.
+#[derive(Debug)]
+pub struct Lease {
+    budget: Budget,
+    bytes: usize,
+}
+
+impl Budget {
+    /// Of `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            used: Arc::new(AtomicUsize::new(0)),
+            limit,
+        }
+    }
+
+    /// Of no bytes yet.
+    pub fn lease(&self) -> Lease {
+        Lease {
+            budget: self.clone(),
+            bytes: 0,
+        }
+    }
+
+    /// Bytes in use.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+}
+
+impl Lease {
+    /// Takes `bytes` more.
+    ///
+    /// # Errors
+    /// When the budget has no room for them.
+    pub fn extend(&mut self, bytes: usize) -> Result<(), ApiError> {
+        let before = self.budget.used.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes += bytes;
+        match before.saturating_add(bytes) > self.budget.limit {
+            true => Err(ApiError::busy(1)),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A complete body.
+#[derive(Debug)]
+pub struct Held {
+    /// All of it.
+    pub bytes: Bytes,
+    /// Dropped when the bytes are no longer needed.
+    pub lease: Lease,
+}
+
+/// Reads a body of at most `limit` bytes.
+///
+/// # Errors
+/// 413 when it is larger, 408 when it takes too long, 400 when it breaks off, 429 when the requests
+/// together hold too much.
+pub async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+    budget: &Budget,
+    times: &Times,
+) -> Result<Held, ApiError> {
+    let length = content_length(headers);
+    // A client that asks first needs nothing to be thrown away.
+    let hopeless = limit.saturating_mul(DISCARDED);
+    if length.is_some_and(|n| n > hopeless || n > limit && headers.contains_key(EXPECT)) {
+        return Err(larger_than(limit));
+    }
+    let expected = length.unwrap_or(0).min(AT_ONCE);
+    let reading = read_all(body, limit, hopeless, expected, budget);
+    tokio::time::timeout(times.body, reading)
+        .await
+        .unwrap_or_else(|_| {
+            Err(ApiError::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "timeout",
+                format!(
+                    "the body did not arrive within {} s; send it faster or send less",
+                    times.body.as_secs()
+                ),
+            ))
+        })
+}
+
+fn content_length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn larger_than(limit: usize) -> ApiError {
+    ApiError::too_large(
+        "too_large",
+        format!("the body is larger than {limit} bytes; send a shorter or a compressed recording"),
+    )
+}
+
+async fn read_all(
+    body: Body,
+    limit: usize,
+    hopeless: usize,
+    expected: usize,
+    budget: &Budget,
+) -> Result<Held, ApiError> {
+    let mut lease = budget.lease();
+    let mut chunks = body.into_data_stream();
+    let mut first = Bytes::new();
+    let mut all = Vec::new();
+    let mut seen = 0usize;
+    let mut refused = None;
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|_| {
+            ApiError::bad_request("the body broke off before its end; send it again")
+        })?;
+        seen = seen.saturating_add(chunk.len());
+        if seen > hopeless {
+            return Err(refused.unwrap_or_else(|| larger_than(limit)));
+        }
+        if refused.is_some() {
+            continue;
+        }
+        refused = match lease.extend(chunk.len()) {
+            _ if seen > limit => Some(larger_than(limit)),
+            full => full.err(),
+        };
+        if refused.is_some() {
+            (first, all) = (Bytes::new(), Vec::new());
+            lease = budget.lease();
+        } else if seen == chunk.len() {
+            // Most bodies arrive in one piece.
+            first = chunk;
+        } else {
+            if all.is_empty() {
+                all.reserve(expected);
+                all.extend_from_slice(&first);
+                first = Bytes::new();
+            }
+            all.extend_from_slice(&chunk);
+        }
+    }
+    match refused {
+        Some(error) => Err(error),
+        None if all.is_empty() => Ok(Held {
+            bytes: first,
+            lease,
+        }),
+        None => Ok(Held {
+            bytes: all.into(),
+            lease,
+        }),
+    }
+}
+
+/// What kind of body a request says that it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `application/x-www-form-urlencoded`
+    Form,
+    /// `multipart/form-data`
+    Multipart,
+    /// `audio/*` or `application/octet-stream`
+    Audio,
+    /// None, or something else.
+    Other,
+}
+
+impl Kind {
+    /// By the content type.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let value = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
+        let name = value.and_then(|v| v.split(';').next()).unwrap_or("").trim();
+        match &*name.to_ascii_lowercase() {
+            "application/x-www-form-urlencoded" => Self::Form,
+            "multipart/form-data" => Self::Multipart,
+            "application/octet-stream" => Self::Audio,
+            name if name.starts_with("audio/") => Self::Audio,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// One field of a multipart body.
+#[derive(Debug)]
+pub struct Field {
+    /// What the form calls it.
+    pub name: String,
+    /// The name of the file, if it is one.
+    pub file_name: Option<String>,
+    /// Its content.
+    pub bytes: Bytes,
+}
+
+impl Field {
+    /// Its content as text; what is not UTF-8 is replaced.
+    pub fn text(&self) -> Result<String, ApiError> {
+        if self.bytes.len() > MAX_TEXT {
+            return Err(ApiError::bad_request(format!(
+                "the field {:?} is longer than {MAX_TEXT} bytes",
+                self.name
+            )));
+        }
+        Ok(String::from_utf8_lossy(&self.bytes).into_owned())
+    }
+}
+
+/// The fields of a multipart body.
+///
+/// # Errors
+/// 400 when it is malformed or has too many.
+pub async fn multipart(headers: &HeaderMap, bytes: &Bytes) -> Result<Vec<Field>, ApiError> {
+    let malformed = |e: &dyn std::fmt::Display| {
+        ApiError::bad_request(format!("the multipart body is malformed: {e}"))
+    };
+    let mut request = Request::new(Body::from(bytes.clone()));
+    if let Some(kind) = headers.get(CONTENT_TYPE) {
+        request.headers_mut().insert(CONTENT_TYPE, kind.clone());
+    }
+    let mut form = Multipart::from_request(request, &())
+        .await
+        .map_err(|e| malformed(&e.body_text()))?;
+    let mut fields = Vec::new();
+    while let Some(field) = form
+        .next_field()
+        .await
+        .map_err(|e| malformed(&e.body_text()))?
+    {
+        if fields.len() == MAX_FIELDS {
+            return Err(ApiError::bad_request(format!(
+                "the multipart body has more than {MAX_FIELDS} fields"
+            )));
+        }
+        fields.push(Field {
+            name: field.name().unwrap_or_default().to_owned(),
+            file_name: field.file_name().map(str::to_owned),
+            bytes: field.bytes().await.map_err(|e| malformed(&e.body_text()))?,
+        });
+    }
+    Ok(fields)
+}
+
+/// The fields of a form, urlencoded or multipart. Another content type has none.
+///
+/// # Errors
+/// As [`multipart`].
+pub async fn form(headers: &HeaderMap, bytes: &Bytes) -> Result<Vec<(String, String)>, ApiError> {
+    match Kind::of(headers) {
+        Kind::Form => Ok(form_urlencoded::parse(bytes).into_owned().collect()),
+        Kind::Multipart => {
+            let fields = multipart(headers, bytes).await?;
+            let pair = |f: Field| f.text().map(|text| (f.name, text));
+            fields.into_iter().map(pair).collect()
+        }
+        Kind::Audio | Kind::Other => Ok(Vec::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+
+    fn chunked(chunks: &[&'static [u8]]) -> Body {
+        let chunks: Vec<Result<Bytes, Infallible>> =
+            chunks.iter().map(|c| Ok(Bytes::from_static(c))).collect();
+        Body::from_stream(futures_util::stream::iter(chunks))
+    }
+
+    async fn read_with(body: Body, limit: usize, budget: &Budget) -> Result<Held, ApiError> {
+        read(&HeaderMap::new(), body, limit, budget, &Times::default()).await
+    }
+
+    #[tokio::test]
+    async fn bodies_are_whole_and_bounded_and_given_back() {
+        let budget = Budget::new(8);
+        for chunks in [&[&b"abcdef"[..]][..], &[b"ab", b"", b"cde", b"f"]] {
+            let held = read_with(chunked(chunks), 6, &budget).await.unwrap();
+            assert_eq!(&held.bytes[..], b"abcdef");
+            assert_eq!(budget.used(), 6);
+            let more = read_with(chunked(&[b"ghi"]), 6, &budget).await;
+            assert_eq!(more.unwrap_err().code, "busy");
+            assert_eq!(budget.used(), 6);
+            drop(held);
+            assert_eq!(budget.used(), 0);
+        }
+        for chunks in [&[&b"abcdefg"[..]][..], &[b"abc", b"defg"]] {
+            let error = read_with(chunked(chunks), 6, &budget).await.unwrap_err();
+            assert_eq!((error.status.as_u16(), error.code), (413, "too_large"));
+        }
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn endless_bodies_end() {
+        let endless = futures_util::stream::repeat_with(|| Ok::<_, Infallible>(Bytes::from("xx")));
+        let budget = Budget::new(100);
+        let error = read_with(Body::from_stream(endless), 7, &budget)
+            .await
+            .unwrap_err();
+        assert_eq!(error.status.as_u16(), 413);
+        let never = futures_util::stream::pending::<Result<Bytes, Infallible>>();
+        let times = Times {
+            body: std::time::Duration::from_millis(1),
+            ..Times::default()
+        };
+        let body = Body::from_stream(never);
+        let error = read(&HeaderMap::new(), body, 7, &budget, &times)
+            .await
+            .unwrap_err();
+        assert_eq!(error.status.as_u16(), 408);
+    }
+}

@@ -1,0 +1,178 @@
+//! What a client is told when it gets no answer: always the same JSON shape.
+
+use axum::Json;
+use axum::http::header::{CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::audio::{AudioError, DecodeError, Fault};
+use crate::recognizer::RecognizeError;
+
+use super::pool::Refusal;
+
+/// Why a request has no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiError {
+    /// Of the answer.
+    pub status: StatusCode,
+    /// A stable name for programs.
+    pub code: &'static str,
+    /// What is wrong and what to do, for people.
+    pub message: String,
+    /// When to try again, in seconds.
+    pub retry_after: Option<u64>,
+}
+
+/// The body of every answer whose status is 400 or more.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub error: ErrorDetail,
+}
+
+/// What went wrong, for programs and for people.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ErrorDetail {
+    /// A stable name.
+    pub code: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// How a request ended, for the metrics: `ok` or an error's code.
+#[derive(Debug, Clone, Copy)]
+pub struct Outcome(pub &'static str);
+
+impl ApiError {
+    /// Without a time to try again.
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+            retry_after: None,
+        }
+    }
+
+    /// 400: something in the request is missing or makes no sense.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    /// 403: not allowed.
+    pub fn forbidden(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, code, message)
+    }
+
+    /// 422: nothing that can be recognised.
+    pub fn unusable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unusable_audio", message)
+    }
+
+    /// 413: more than the server takes.
+    pub fn too_large(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, code, message)
+    }
+
+    /// 500: a fault of the server.
+    pub fn internal() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "the server failed on this request and is working on; please report it with the recording if it happens again",
+        )
+    }
+
+    /// 429: too much to do, try again later.
+    pub fn busy(retry_after: u64) -> Self {
+        Self {
+            retry_after: Some(retry_after),
+            ..Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "busy",
+                format!("the server has all the work it can take; try again in {retry_after} s"),
+            )
+        }
+    }
+
+    /// 503: not before a time, in seconds.
+    pub fn unavailable(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            retry_after: Some(1),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
+        }
+    }
+
+    /// The shape that the client gets.
+    pub fn body(&self) -> ErrorBody {
+        ErrorBody {
+            error: ErrorDetail {
+                code: self.code.into(),
+                message: self.message.clone(),
+            },
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body())).into_response();
+        response.extensions_mut().insert(Outcome(self.code));
+        let headers = response.headers_mut();
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::REQUEST_TIMEOUT {
+            // The rest of the body may still come.
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Bearer");
+            headers.insert(WWW_AUTHENTICATE, challenge);
+        }
+        response
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Full { retry_after } => Self::busy(retry_after),
+            Refusal::Panicked => Self::internal(),
+            Refusal::Closed => Self::unavailable("draining", "the server is shutting down"),
+        }
+    }
+}
+
+impl From<DecodeError> for ApiError {
+    fn from(error: DecodeError) -> Self {
+        match error.fault {
+            Fault::TooLong { .. } | Fault::TooLarge { .. } => {
+                Self::too_large("too_long", error.to_string())
+            }
+            _ => Self::unusable(error.to_string()),
+        }
+    }
+}
+
+impl From<RecognizeError> for ApiError {
+    fn from(error: RecognizeError) -> Self {
+        match &error {
+            RecognizeError::Audio {
+                source:
+                    AudioError::Silence
+                    | AudioError::TooShort { .. }
+                    | AudioError::VoiceTooShort { .. }
+                    | AudioError::NoPeak,
+                ..
+            }
+            | RecognizeError::Features { .. }
+            | RecognizeError::NotFinite { .. } => Self::unusable(error.to_string()),
+            RecognizeError::Run(_) => Self::internal(),
+        }
+    }
+}

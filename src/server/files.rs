@@ -1,0 +1,344 @@
+//! The folders that clients of the compatible route may name files in. The operating system itself
+//! resolves each path inside the folder (cap-std), so no `..` and no link leads out, whatever is
+//! moved meanwhile.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::http::StatusCode;
+use cap_std::ambient_authority;
+use cap_std::fs::{Dir, OpenOptions};
+
+use super::errors::ApiError;
+
+/// A folder that paths cannot leave.
+#[derive(Debug)]
+pub struct Root {
+    dir: Dir,
+    /// How absolute paths into it may begin.
+    names: Vec<PathBuf>,
+    /// The option that set it, for messages.
+    option: &'static str,
+}
+
+/// Makes the names of unfinished files differ.
+static UNFINISHED: AtomicU64 = AtomicU64::new(0);
+
+impl Root {
+    /// # Errors
+    /// When there is no such folder.
+    pub fn open(path: &Path, option: &'static str) -> io::Result<Self> {
+        let mut names = vec![path.canonicalize()?];
+        names.extend(path.is_absolute().then(|| path.to_owned()));
+        Ok(Self {
+            dir: Dir::open_ambient_dir(path, ambient_authority())?,
+            names,
+            option,
+        })
+    }
+
+    /// Reads the recording at `path`, at most `limit` bytes of it.
+    ///
+    /// # Errors
+    /// 403 when the path leads out of the folder or must not be read, 404 when nothing is there, 422
+    /// when it is no regular file, 413 when it is larger.
+    pub fn read(&self, path: &str, limit: usize) -> Result<Vec<u8>, ApiError> {
+        let mut options = OpenOptions::new();
+        options.read(true);
+        #[cfg(unix)]
+        {
+            use cap_std::fs::OpenOptionsExt;
+            // Opening a named pipe would wait for its writer, opening a terminal would take it.
+            options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+        }
+        let fail = |e: io::Error| self.failure(path, &e);
+        let file = self
+            .dir
+            .open_with(self.inside(path)?, &options)
+            .map_err(fail)?;
+        let metadata = file.metadata().map_err(fail)?;
+        if metadata.is_dir() {
+            return Err(ApiError::unusable(format!(
+                "{path}: this is a folder; name a recording in it"
+            )));
+        }
+        if !metadata.is_file() {
+            return Err(ApiError::unusable(format!(
+                "{path}: this is no regular file; name a recording"
+            )));
+        }
+        let too_large = || {
+            ApiError::too_large(
+                "too_large",
+                format!("{path}: larger than {limit} bytes; cut it into shorter recordings"),
+            )
+        };
+        if metadata.len() > limit as u64 {
+            return Err(too_large());
+        }
+        let mut bytes = Vec::with_capacity(metadata.len() as usize);
+        file.take(limit as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(fail)?;
+        match bytes.len() > limit {
+            true => Err(too_large()),
+            false => Ok(bytes),
+        }
+    }
+
+    /// Writes a file that appears, or takes the place of an older one, when it is complete. Its
+    /// folder must exist.
+    ///
+    /// # Errors
+    /// 403 when the path leads out of the folder or must not be written, 404 when its folder is not
+    /// there.
+    pub fn write(&self, path: &str, content: &[u8]) -> Result<(), ApiError> {
+        let target = self.inside(path)?;
+        let fail = |e: io::Error| self.failure(path, &e);
+        let name = target.file_name().ok_or_else(|| {
+            ApiError::forbidden("outside", format!("{path}: this is no name of a file"))
+        })?;
+        // Once opened, the folder stays the same even if it is moved.
+        let parent = match target.parent().filter(|p| !p.as_os_str().is_empty()) {
+            Some(parent) => self.dir.open_dir(parent).map_err(fail)?,
+            None => self.dir.try_clone().map_err(fail)?,
+        };
+        let number = UNFINISHED.fetch_add(1, Ordering::Relaxed);
+        let partial = format!(".maeum-{}-{number}.partial", std::process::id());
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        let mut file = parent.open_with(&partial, &options).map_err(fail)?;
+        let written = file
+            .write_all(content)
+            .and_then(|()| parent.rename(&partial, &parent, name));
+        if let Err(error) = written {
+            // Nothing can be done about a file that does not let itself be removed.
+            let _ = parent.remove_file(&partial);
+            return Err(fail(error));
+        }
+        Ok(())
+    }
+
+    /// The path seen from the folder.
+    fn inside<'p>(&self, path: &'p str) -> Result<&'p Path, ApiError> {
+        let path = Path::new(path);
+        if !path.has_root() {
+            return Ok(path);
+        }
+        let mut relative = self.names.iter().filter_map(|n| path.strip_prefix(n).ok());
+        relative
+            .next()
+            .ok_or_else(|| self.outside(&path.display().to_string()))
+    }
+
+    fn outside(&self, path: &str) -> ApiError {
+        let Self { option, .. } = self;
+        ApiError::forbidden(
+            "outside",
+            format!(
+                "{path}: this path leads out of the folder that the server was given with {option}; move the file into it and name it relative to it"
+            ),
+        )
+    }
+
+    fn failure(&self, path: &str, error: &io::Error) -> ApiError {
+        match error.kind() {
+            // cap-std's own refusal has no number of the operating system.
+            ErrorKind::PermissionDenied if error.raw_os_error().is_none() => self.outside(path),
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => ApiError::forbidden(
+                "no_permission",
+                format!("{path}: the server is not permitted to use this file; change its rights"),
+            ),
+            ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidInput => {
+                ApiError::new(
+                    StatusCode::NOT_FOUND,
+                    "not_found",
+                    format!("{path}: no such file or folder; check the path"),
+                )
+            }
+            kind => ApiError::unusable(format!("{path}: cannot be used: {kind}")),
+        }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    const SECRET: &[u8] = b"secret";
+
+    /// `out/` with a secret beside `root/` with a recording, and links of every kind.
+    fn place() -> (tempfile::TempDir, Root) {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir_all(at("root/sub/deep")).unwrap();
+        fs::create_dir_all(at("root-not")).unwrap();
+        fs::create_dir_all(at("out")).unwrap();
+        for name in ["out/secret", "secret", "root-not/secret"] {
+            fs::write(at(name), SECRET).unwrap();
+        }
+        fs::write(at("root/a.wav"), b"sound").unwrap();
+        fs::write(at("root/sub/b.wav"), b"noise").unwrap();
+        symlink("../out/secret", at("root/link")).unwrap();
+        symlink(at("out"), at("root/folder")).unwrap();
+        symlink("a.wav", at("root/inner")).unwrap();
+        symlink("../a.wav", at("root/sub/up")).unwrap();
+        symlink("round", at("root/round")).unwrap();
+        let root = Root::open(&at("root"), "--files-root").unwrap();
+        (dir, root)
+    }
+
+    fn status(result: Result<Vec<u8>, ApiError>) -> (u16, &'static str) {
+        let error = result.unwrap_err();
+        (error.status.as_u16(), error.code)
+    }
+
+    #[test]
+    fn files_inside_are_read_by_every_name() {
+        let (dir, root) = place();
+        let absolute = dir.path().join("root/a.wav").display().to_string();
+        for path in [
+            "a.wav",
+            "./a.wav",
+            "sub/../a.wav",
+            "sub//b.wav/../../a.wav",
+            "inner",
+            "sub/up",
+            &absolute,
+        ] {
+            let read = root.read(path, 5);
+            if path.contains("b.wav/..") {
+                assert_eq!(status(read), (404, "not_found"), "{path}");
+            } else {
+                assert_eq!(read.unwrap(), b"sound", "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_outside_is_read() {
+        let (dir, root) = place();
+        let absolute = |name: &str| dir.path().join(name).display().to_string();
+        for path in [
+            "../secret",
+            "../out/secret",
+            "../nowhere",
+            "sub/../../secret",
+            "link",
+            "folder/secret",
+            "folder/nowhere",
+            "/etc/passwd",
+            "//etc/passwd",
+            &absolute("secret"),
+            &absolute("root-not/secret"),
+            &absolute("root/../secret"),
+        ] {
+            assert_eq!(status(root.read(path, 100)), (403, "outside"), "{path}");
+        }
+        for path in ["nowhere", "", "a.wav/b", "a\0.wav", "sub/deep/none"] {
+            assert_eq!(status(root.read(path, 100)), (404, "not_found"), "{path:?}");
+        }
+        for path in [".", "sub", "sub/deep/.."] {
+            assert_eq!(
+                status(root.read(path, 100)),
+                (422, "unusable_audio"),
+                "{path}"
+            );
+        }
+        assert_eq!(status(root.read("a.wav", 4)), (413, "too_large"));
+        assert_eq!(status(root.read("round", 4)).0, 422);
+        let message = root.read("link", 9).unwrap_err().message;
+        assert!(!message.contains(&absolute("")), "{message}");
+    }
+
+    #[test]
+    fn a_pipe_does_not_wait_for_its_writer() {
+        let (dir, root) = place();
+        let pipe = dir.path().join("root/pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        assert_eq!(status(root.read("pipe", 9)), (422, "unusable_audio"));
+    }
+
+    #[test]
+    fn files_are_written_whole_and_only_inside() {
+        let (dir, root) = place();
+        let at = |name: &str| dir.path().join(name);
+        root.write("sub/x.npy", b"one").unwrap();
+        root.write("sub/x.npy", b"two").unwrap();
+        assert_eq!(fs::read(at("root/sub/x.npy")).unwrap(), b"two");
+        // A link is replaced and not followed.
+        root.write("link", b"mine").unwrap();
+        assert_eq!(fs::read(at("root/link")).unwrap(), b"mine");
+        for path in ["../x", "folder/x", "/tmp/x", "..", "sub/../.."] {
+            assert_eq!(
+                root.write(path, b"x").unwrap_err().code,
+                "outside",
+                "{path}"
+            );
+        }
+        assert_eq!(root.write("none/x", b"x").unwrap_err().code, "not_found");
+        assert!(root.write("sub", b"x").is_err(), "a folder is in the way");
+        assert_eq!(fs::read(at("out/secret")).unwrap(), SECRET);
+        let mut names: Vec<_> = fs::read_dir(at("root"))
+            .unwrap()
+            .chain(fs::read_dir(at("root/sub")).unwrap())
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(
+            names,
+            [
+                "a.wav", "b.wav", "deep", "folder", "inner", "link", "round", "sub", "up", "x.npy"
+            ]
+        );
+    }
+
+    fn part() -> impl Strategy<Value = String> {
+        prop_oneof![
+            Just("..".to_owned()),
+            Just(".".into()),
+            Just(String::new()),
+            Just("a.wav".into()),
+            Just("sub".into()),
+            Just("link".into()),
+            Just("folder".into()),
+            Just("secret".into()),
+            Just("out".into()),
+            Just("root".into()),
+            "[a-z./%\\\\\u{0}가]{0,6}",
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_path_gets_out(
+            paths in prop::collection::vec(
+                (prop::collection::vec(part(), 0..8), any::<bool>(), any::<bool>()), 1..40),
+        ) {
+            let (dir, root) = place();
+            for (parts, absolute, into_root) in paths {
+                let mut path = parts.join("/");
+                if absolute {
+                    let base = if into_root { dir.path().join("root") } else { dir.path().to_owned() };
+                    path = format!("{}/{path}", base.display());
+                }
+                if let Ok(bytes) = root.read(&path, 100) {
+                    prop_assert!(bytes == b"sound" || bytes == b"noise", "{path:?}");
+                }
+                let _ = root.write(&path, b"noise");
+                prop_assert_eq!(fs::read(dir.path().join("out/secret")).unwrap(), SECRET);
+                prop_assert_eq!(fs::read(dir.path().join("secret")).unwrap(), SECRET);
+                let outside = fs::read_dir(dir.path()).unwrap().count();
+                prop_assert_eq!(outside, 4, "{:?}", path);
+                prop_assert_eq!(fs::read_dir(dir.path().join("out")).unwrap().count(), 1);
+            }
+        }
+    }
+}

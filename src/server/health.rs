@@ -1,0 +1,186 @@
+//! The routes that say how the server is, and those that do not exist.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::errors::{ApiError, ErrorBody};
+use super::{Phase, Shared};
+
+/// Where to look.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pointer {
+    /// What this is.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The route of the readable description.
+    pub docs: String,
+    /// The route of the description for programs.
+    pub openapi: String,
+    /// What answers must not be used for.
+    pub notice: String,
+}
+
+/// Where the API is described.
+#[utoipa::path(
+    get,
+    path = "/",
+    tag = "service",
+    responses((status = 200, description = "Where to look", body = Pointer))
+)]
+pub async fn root() -> Json<Pointer> {
+    Json(Pointer {
+        name: "maeum".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        docs: "/docs".into(),
+        openapi: "/openapi.json".into(),
+        notice: crate::report::NOTICE.into(),
+    })
+}
+
+/// How the server is.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Status {
+    /// `ok`.
+    pub status: String,
+}
+
+fn ok() -> Json<Status> {
+    Json(Status {
+        status: "ok".into(),
+    })
+}
+
+/// Whether the process runs at all.
+#[utoipa::path(
+    get,
+    path = "/livez",
+    tag = "service",
+    responses((status = 200, description = "It runs", body = Status))
+)]
+pub async fn live() -> Json<Status> {
+    ok()
+}
+
+/// Whether recordings are recognised: the model's self-test has passed and the server is not about
+/// to end.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "service",
+    responses(
+        (status = 200, description = "Recordings are recognised", body = Status),
+        (status = 503, description = "Not yet, or not any more", body = ErrorBody),
+    )
+)]
+pub async fn ready(State(shared): State<Arc<Shared>>) -> Result<Json<Status>, ApiError> {
+    shared.check_ready()?;
+    match shared.phase() {
+        Phase::Draining => Err(ApiError::unavailable(
+            "draining",
+            "the server is shutting down",
+        )),
+        _ => Ok(ok()),
+    }
+}
+
+/// Requests by route and outcome, latencies, audio seconds, queue depth, panics, in Prometheus' text
+/// format.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "service",
+    security((), ("key" = [])),
+    responses(
+        (status = 200, description = "The metrics", body = String, content_type = "text/plain"),
+        (status = 401, description = "The key is missing", body = ErrorBody),
+    )
+)]
+pub async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (kind, shared.metrics.render(&shared)).into_response()
+}
+
+/// The answer for paths without a route.
+pub async fn not_found() -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        "no_route",
+        "nothing is served under this path; /docs lists what is",
+    )
+}
+
+/// The answer for methods that a route does not have.
+pub async fn method_not_allowed() -> ApiError {
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "this path does not take this method; /docs says which it takes",
+    )
+}
+
+#[cfg(all(test, feature = "default-model"))]
+mod tests {
+    use super::*;
+    use crate::Recognizer;
+    use crate::server::{Settings, router};
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use tower::ServiceExt;
+
+    async fn ask(shared: &Arc<Shared>, path: &str) -> (StatusCode, Option<String>, ErrorBody) {
+        let method = if path == "/readyz" { "GET" } else { "POST" };
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .body(Body::empty())
+            .unwrap();
+        let response = router(shared).unwrap().oneshot(request).await.unwrap();
+        let retry = response.headers().get("retry-after");
+        let retry = retry.map(|r| r.to_str().unwrap().to_owned());
+        let status = response.status();
+        let body = to_bytes(response.into_body(), 10_000).await.unwrap();
+        let error = serde_json::from_slice(&body).unwrap_or_else(|_| ErrorBody {
+            error: crate::server::errors::ErrorDetail {
+                code: String::new(),
+                message: String::new(),
+            },
+        });
+        (status, retry, error)
+    }
+
+    #[tokio::test]
+    async fn nothing_is_recognised_before_the_test_has_passed() {
+        let model = crate::default_model::load().unwrap();
+        let recognizer = Arc::new(Recognizer::new(model).unwrap());
+        let shared = Shared::new(recognizer, Settings::default()).unwrap();
+        for path in ["/readyz", "/v1/audio/emotion", "/"] {
+            let (status, retry, error) = ask(&shared, path).await;
+            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+            assert_eq!(
+                (retry.as_deref(), &*error.error.code),
+                (Some("1"), "starting")
+            );
+        }
+        shared.self_test().unwrap();
+        assert_eq!(ask(&shared, "/readyz").await.0, StatusCode::OK);
+        let status = ask(&shared, "/v1/audio/emotion").await.0;
+        assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        shared.start_draining();
+        let (status, _, error) = ask(&shared, "/readyz").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(error.error.code, "draining");
+        // What comes over a connection that is still open is answered.
+        let status = ask(&shared, "/v1/audio/emotion").await.0;
+        assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    }
+}

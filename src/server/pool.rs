@@ -1,0 +1,352 @@
+//! The threads that decode and recognise: a fixed number, each with one worker, behind a bounded
+//! queue. Nothing that takes processor time runs anywhere else.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use crate::recognizer::{Recognizer, Worker};
+
+/// Why a job gave no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The queue is full.
+    Full {
+        /// Seconds until what waits is likely to be done.
+        retry_after: u64,
+    },
+    /// The job panicked; its worker was replaced.
+    Panicked,
+    /// The pool takes no jobs any more.
+    Closed,
+}
+
+/// What the pool is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Load {
+    /// Jobs that wait.
+    pub queued: usize,
+    /// Jobs that run.
+    pub running: usize,
+    /// Jobs that panicked since the start.
+    pub panics: u64,
+}
+
+/// Threads that recognise.
+pub struct Pool {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    state: Mutex<State>,
+    wake: Condvar,
+    limit: usize,
+    threads: usize,
+}
+
+struct State {
+    jobs: VecDeque<Box<dyn Job>>,
+    load: Load,
+    closed: bool,
+    /// Of a job, as a moving average.
+    seconds: f64,
+}
+
+trait Job: Send {
+    /// Whether nobody waits for the answer any more.
+    fn is_abandoned(&self) -> bool;
+    /// Returns whether the job panicked.
+    fn run(self: Box<Self>, worker: &mut Worker<'_>) -> bool;
+}
+
+struct Task<W, T> {
+    work: W,
+    reply: oneshot::Sender<Result<T, Refusal>>,
+}
+
+impl<W, T> Job for Task<W, T>
+where
+    W: FnOnce(&mut Worker<'_>) -> T + Send,
+    T: Send,
+{
+    fn is_abandoned(&self) -> bool {
+        self.reply.is_closed()
+    }
+
+    fn run(self: Box<Self>, worker: &mut Worker<'_>) -> bool {
+        let Self { work, reply } = *self;
+        // The worker is not used again after a panic.
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(worker)));
+        let panicked = outcome.is_err();
+        // A client that has gone in the meantime does not hear it.
+        let _ = reply.send(outcome.map_err(|_| Refusal::Panicked));
+        panicked
+    }
+}
+
+/// How much the newest job counts in the average duration.
+const NEWEST: f64 = 0.1;
+/// What a job is taken to last before the first one has ended, in seconds.
+const FIRST_GUESS: f64 = 0.02;
+/// Longest time that a client is asked to wait, in seconds.
+const LONGEST_RETRY: f64 = 60.0;
+
+impl Pool {
+    /// Starts `threads` threads; at most `limit` jobs wait for them.
+    ///
+    /// # Errors
+    /// When the operating system does not give that many threads.
+    pub fn new(
+        recognizer: &Arc<Recognizer>,
+        threads: usize,
+        limit: usize,
+    ) -> Result<Self, std::io::Error> {
+        let inner = Arc::new(Inner {
+            state: Mutex::new(State {
+                jobs: VecDeque::with_capacity(limit),
+                load: Load::default(),
+                closed: false,
+                seconds: FIRST_GUESS,
+            }),
+            wake: Condvar::new(),
+            limit,
+            threads,
+        });
+        let pool = Self { inner };
+        for i in 0..threads {
+            let (inner, recognizer) = (Arc::clone(&pool.inner), Arc::clone(recognizer));
+            std::thread::Builder::new()
+                .name(format!("recognise {i}"))
+                .spawn(move || inner.work(&recognizer))?;
+        }
+        Ok(pool)
+    }
+
+    /// Runs `work` on a thread of the pool. If the returned future is dropped while the job waits,
+    /// the job is not begun.
+    ///
+    /// # Errors
+    /// When the queue is full, the job panics or the pool is closed.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Worker<'_>) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let answer = self.submit(work, self.inner.limit)?;
+        answer.await.unwrap_or(Err(Refusal::Closed))
+    }
+
+    /// The same, but only if a thread has nothing to do; [`Refusal::Full`] otherwise.
+    ///
+    /// # Errors
+    /// As [`Pool::run`].
+    pub async fn run_if_idle<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Worker<'_>) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let answer = self.submit(work, 0)?;
+        answer.await.unwrap_or(Err(Refusal::Closed))
+    }
+
+    /// Takes a job if a thread is free or fewer than `limit` jobs wait.
+    fn submit<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Worker<'_>) -> T + Send + 'static,
+        limit: usize,
+    ) -> Result<oneshot::Receiver<Result<T, Refusal>>, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let mut state = self.inner.lock();
+        if state.closed {
+            return Err(Refusal::Closed);
+        }
+        let room = |state: &State| {
+            let free = self.inner.threads.saturating_sub(state.load.running);
+            state.jobs.len() < limit + free
+        };
+        if !room(&state) {
+            state.jobs.retain(|job| !job.is_abandoned());
+        }
+        if !room(&state) {
+            let ahead = (state.jobs.len() + state.load.running) as f64;
+            let wait = (ahead * state.seconds / self.inner.threads as f64).ceil();
+            let retry_after = wait.clamp(1.0, LONGEST_RETRY) as u64;
+            return Err(Refusal::Full { retry_after });
+        }
+        state.jobs.push_back(Box::new(Task { work, reply }));
+        drop(state);
+        self.inner.wake.notify_one();
+        Ok(answer)
+    }
+
+    /// What waits, runs and has gone wrong.
+    pub fn load(&self) -> Load {
+        let state = self.inner.lock();
+        Load {
+            queued: state.jobs.len(),
+            ..state.load
+        }
+    }
+
+    /// Takes no more jobs; those that wait are refused, those that run end.
+    pub fn close(&self) {
+        let mut state = self.inner.lock();
+        state.closed = true;
+        state.jobs.clear();
+        drop(state);
+        self.inner.wake.notify_all();
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Inner {
+    /// No code that can panic runs under the lock.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self, recognizer: &Recognizer) {
+        let mut worker = recognizer.worker();
+        while let Some(job) = self.next() {
+            let start = Instant::now();
+            let panicked = job.run(&mut worker);
+            if panicked {
+                worker = recognizer.worker();
+            }
+            let mut state = self.lock();
+            state.load.running -= 1;
+            state.load.panics += u64::from(panicked);
+            state.seconds += NEWEST * (start.elapsed().as_secs_f64() - state.seconds);
+        }
+    }
+
+    /// The next job that somebody waits for, counted as running; `None` when the pool is closed.
+    fn next(&self) -> Option<Box<dyn Job>> {
+        let mut state = self.lock();
+        loop {
+            while let Some(job) = state.jobs.pop_front() {
+                if !job.is_abandoned() {
+                    state.load.running += 1;
+                    return Some(job);
+                }
+            }
+            if state.closed {
+                return None;
+            }
+            state = self
+                .wake
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+#[cfg(all(test, feature = "default-model"))]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    fn pool(threads: usize, limit: usize) -> Pool {
+        let model = crate::default_model::load().unwrap();
+        let recognizer = Arc::new(Recognizer::new(model).unwrap());
+        Pool::new(&recognizer, threads, limit).unwrap()
+    }
+
+    /// A job that says when it runs and ends when it is told to.
+    fn blocker() -> (
+        impl FnOnce(&mut Worker<'_>) + Send + 'static,
+        mpsc::Receiver<()>,
+        mpsc::Sender<()>,
+    ) {
+        let (started, has_started) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let work = move |_: &mut Worker<'_>| {
+            started.send(()).unwrap();
+            let _ = released.recv();
+        };
+        (work, has_started, release)
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_and_an_abandoned_job_makes_room() {
+        let pool = Arc::new(pool(1, 1));
+        let (work, started, release) = blocker();
+        let running = pool.submit(work, 1).unwrap();
+        started.recv().unwrap();
+        assert_eq!(
+            pool.run_if_idle(|_| ()).await,
+            Err(Refusal::Full { retry_after: 1 })
+        );
+        let waiting = pool.submit(|_| 1, 1).unwrap();
+        assert_eq!(pool.load().queued, 1);
+        assert_eq!(
+            pool.submit(|_| 2, 1).err(),
+            Some(Refusal::Full { retry_after: 1 })
+        );
+        drop(waiting);
+        let waiting = pool.submit(|_| 3, 1).unwrap();
+        release.send(()).unwrap();
+        running.await.unwrap().unwrap();
+        assert_eq!(waiting.await.unwrap(), Ok(3));
+    }
+
+    #[tokio::test]
+    async fn an_abandoned_job_is_not_begun() {
+        let pool = pool(1, 4);
+        let (work, started, release) = blocker();
+        let running = pool.submit(work, 4).unwrap();
+        started.recv().unwrap();
+        let (begun, has_begun) = mpsc::channel();
+        drop(pool.submit(move |_| begun.send(()).unwrap(), 4).unwrap());
+        let after = pool.submit(|_| 7, 4).unwrap();
+        release.send(()).unwrap();
+        running.await.unwrap().unwrap();
+        assert_eq!(after.await.unwrap(), Ok(7));
+        assert!(has_begun.recv().is_err(), "the job was dropped unbegun");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_refused_and_counted_and_the_thread_works_on() {
+        let pool = pool(1, 4);
+        let broken: Result<(), Refusal> = pool.run(|_| panic!("on purpose")).await;
+        assert_eq!(broken, Err(Refusal::Panicked));
+        assert_eq!(pool.run(|_| 5).await, Ok(5));
+        assert_eq!(pool.load().panics, 1);
+    }
+
+    #[tokio::test]
+    async fn a_closed_pool_refuses_what_waits_and_what_comes() {
+        let pool = pool(1, 4);
+        let (work, started, release) = blocker();
+        let running = pool.submit(work, 4).unwrap();
+        started.recv().unwrap();
+        let waiting = pool.submit(|_| 1, 4).unwrap();
+        pool.close();
+        assert!(waiting.await.is_err(), "its sender is gone");
+        assert_eq!(pool.run(|_| 2).await, Err(Refusal::Closed));
+        release.send(()).unwrap();
+        running.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_time_to_try_again_follows_from_what_is_ahead() {
+        let pool = pool(1, 1);
+        let (work, started, release) = blocker();
+        let running = pool.submit(work, 1).unwrap();
+        started.recv().unwrap();
+        let waiting = pool.submit(|_| (), 1).unwrap();
+        for (seconds, retry_after) in [(0.001, 1), (4.0, 8), (1e6, 60)] {
+            pool.inner.lock().seconds = seconds;
+            assert_eq!(pool.run(|_| ()).await, Err(Refusal::Full { retry_after }));
+        }
+        release.send(()).unwrap();
+        running.await.unwrap().unwrap();
+        waiting.await.unwrap().unwrap();
+    }
+}

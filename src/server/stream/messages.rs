@@ -1,0 +1,159 @@
+//! What a client says in a stream besides its samples.
+
+use serde::Deserialize;
+
+use crate::audio::decode::{MAX_SAMPLE_RATE, MIN_SAMPLE_RATE};
+use crate::nn::DropoutMode;
+use crate::server::answer::DropoutChoice;
+use crate::server::errors::ApiError;
+
+/// What the recording is called where the client does not say.
+const UNNAMED: &str = "stream";
+/// Characters of a name that are kept.
+const MAX_NAME: usize = 255;
+
+/// The first message.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    sample_rate: u32,
+    encoding: String,
+    dropout: Option<Dropout>,
+    seed: Option<u64>,
+    name: Option<String>,
+    interim: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Dropout {
+    Number(u32),
+    Text(String),
+}
+
+/// A text message after the first.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Control {
+    r#type: String,
+}
+
+/// Whether the message says that the recording is complete.
+pub fn is_end(text: &str) -> bool {
+    serde_json::from_str(text).is_ok_and(|c: Control| c.r#type == "end")
+}
+
+/// What a stream is about.
+#[derive(Debug, PartialEq)]
+pub struct Setup {
+    /// What the recording is called in the results.
+    pub name: String,
+    /// Samples per second.
+    pub rate: u32,
+    /// How forced dropout is treated.
+    pub dropout: DropoutMode,
+    /// Whether results on the way are wanted.
+    pub interim: bool,
+}
+
+impl Setup {
+    /// Reads the first message; `dropout` is what it may leave out.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn read(text: &str, dropout: &DropoutMode) -> Result<Self, ApiError> {
+        let config: Config = serde_json::from_str(text)
+            .map_err(|e| ApiError::bad_request(format!("the first message: {e}")))?;
+        if config.encoding != "s16le" {
+            return Err(ApiError::bad_request(
+                "encoding must be \"s16le\": 16-bit little-endian mono samples",
+            ));
+        }
+        if !(MIN_SAMPLE_RATE..=MAX_SAMPLE_RATE).contains(&config.sample_rate) {
+            return Err(ApiError::bad_request(format!(
+                "sample_rate must be from {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz"
+            )));
+        }
+        let mut choice = DropoutChoice::default();
+        match config.dropout {
+            Some(Dropout::Text(text)) => choice.set_draws(&text)?,
+            Some(Dropout::Number(n)) => choice.set_draws(&n.to_string())?,
+            None => {}
+        }
+        if let Some(seed) = config.seed {
+            choice.set_seed(&seed.to_string())?;
+        }
+        let name = config.name.unwrap_or_else(|| UNNAMED.into());
+        Ok(Self {
+            name: name.chars().take(MAX_NAME).collect(),
+            rate: config.sample_rate,
+            dropout: choice.mode(dropout),
+            interim: config.interim.unwrap_or(true),
+        })
+    }
+
+    /// The answer to a stream that begins with samples.
+    pub fn missing() -> ApiError {
+        ApiError::bad_request(
+            "the first message must be text such as {\"sample_rate\": 16000, \"encoding\": \"s16le\"}",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_message_says_all_or_little() {
+        let default = DropoutMode::draws(32, 0);
+        let read = |text: &str| Setup::read(text, &default);
+        let little = read(r#"{"sample_rate": 16000, "encoding": "s16le"}"#).unwrap();
+        let wanted = Setup {
+            name: "stream".into(),
+            rate: 16_000,
+            dropout: default.clone(),
+            interim: true,
+        };
+        assert_eq!(little, wanted);
+        let all = r#"{"sample_rate": 44100, "encoding": "s16le", "dropout": 7, "seed": 9,
+            "name": "a", "interim": false}"#;
+        let wanted = Setup {
+            name: "a".into(),
+            rate: 44_100,
+            dropout: DropoutMode::draws(7, 9),
+            interim: false,
+        };
+        assert_eq!(read(all).unwrap(), wanted);
+        for (text, said) in [
+            ("", "first message"),
+            ("{}", "sample_rate"),
+            (r#"{"sample_rate": 999, "encoding": "s16le"}"#, "from 1000"),
+            (r#"{"sample_rate": 16000, "encoding": "opus"}"#, "s16le"),
+            (
+                r#"{"sample_rate": 16000, "encoding": "s16le", "dropout": 0}"#,
+                "draws",
+            ),
+            (
+                r#"{"sample_rate": 16000, "encoding": "s16le", "rate": 1}"#,
+                "rate",
+            ),
+        ] {
+            let message = read(text).unwrap_err().message;
+            assert!(message.contains(said), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn only_end_ends() {
+        assert!(is_end(r#"{"type": "end"}"#));
+        for other in [
+            "",
+            "end",
+            r#"{"type": "stop"}"#,
+            r#"{"type": "end", "x": 1}"#,
+        ] {
+            assert!(!is_end(other), "{other}");
+        }
+    }
+}

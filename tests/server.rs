@@ -1,0 +1,25 @@
+//! What the program `serve` answers.
+
+#[path = "common/mod.rs"]
+mod common;
+#[path = "common/infer.rs"]
+mod infer;
+#[path = "common/model.rs"]
+mod model;
+
+#[path = "server/compatible.rs"]
+mod compatible;
+#[path = "server/documents.rs"]
+mod documents;
+#[path = "server/guard.rs"]
+mod guard;
+#[path = "server/load.rs"]
+mod load;
+#[path = "server/python.rs"]
+mod python;
+#[path = "server/stream.rs"]
+mod stream;
+#[path = "server/support.rs"]
+mod support;
+#[path = "server/upload.rs"]
+mod upload;
