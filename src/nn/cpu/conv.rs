@@ -314,7 +314,7 @@ impl ConvPlan {
             if x.is_empty() {
                 break;
             }
-            isa.dispatch(Product {
+            Product {
                 input: &band.rows[skipped.min(band.rows.len())..],
                 pitch,
                 rows: rows.len(),
@@ -332,7 +332,8 @@ impl ConvPlan {
                 output: &mut output[x.start * packed.channels..],
                 output_pitch: width * packed.channels,
                 epilogue: &finish.epilogue,
-            });
+            }
+            .compute(isa);
         }
     }
 }

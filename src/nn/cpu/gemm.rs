@@ -103,6 +103,19 @@ impl Epilogue {
     }
 }
 
+/// The first lanes, as many as `from` is long; zeros in the others.
+#[inline(always)]
+fn load<V: Lanes>(from: &[f32]) -> V {
+    match <&[f32; LANES]>::try_from(from) {
+        Ok(from) => V::load(from),
+        Err(_) => {
+            let mut all = [0.0; LANES];
+            all[..from.len()].copy_from_slice(from);
+            V::load(&all)
+        }
+    }
+}
+
 /// Stores the first lanes, as many as `to` is long.
 #[inline(always)]
 pub(super) fn store<V: Lanes>(lanes: V, to: &mut [f32]) {
@@ -189,40 +202,48 @@ pub(crate) struct Product<'a> {
     pub epilogue: &'a Epilogue,
 }
 
-impl Kernel for Product<'_> {
-    type Output = ();
+/// How many pixels the instruction set sums up at once.
+struct Pixels;
+
+impl Kernel for Pixels {
+    type Output = usize;
 
     #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(mut self) {
-        let blocks = self.packed.channels.div_ceil(LANES);
-        let mut block = 0;
-        while block < blocks {
-            // With many registers, an input that is read once serves two blocks.
-            if PIXELS >= 12 && block + 2 <= blocks {
-                self.tiles::<V, PIXELS, 2>(block);
-                block += 2;
-            } else {
-                self.tiles::<V, PIXELS, 1>(block);
-                block += 1;
-            }
-        }
+    fn run<V: Lanes, const PIXELS: usize>(self) -> usize {
+        PIXELS
     }
 }
 
 impl Product<'_> {
+    pub fn compute(mut self, isa: Isa) {
+        let blocks = self.packed.channels.div_ceil(LANES);
+        let pixels = isa.dispatch(Pixels);
+        let mut block = 0;
+        while block < blocks {
+            // With many registers, an input that is read once serves two blocks.
+            if pixels >= MANY && block + 2 <= blocks {
+                // The addresses of more do not fit into x86-64's registers.
+                self.tiles::<2>(isa, 10, block);
+                block += 2;
+            } else {
+                self.tiles::<1>(isa, pixels, block);
+                block += 1;
+            }
+        }
+    }
+
     /// All outputs of the `BLOCKS` channel blocks from `block` on, in tiles of nearly equal size.
-    #[inline(always)]
-    fn tiles<V: Lanes, const PIXELS: usize, const BLOCKS: usize>(&mut self, block: usize) {
+    fn tiles<const BLOCKS: usize>(&mut self, isa: Isa, most: usize, block: usize) {
         let pixels = self.rows * self.columns;
-        let tiles = pixels.div_ceil(PIXELS);
+        let tiles = pixels.div_ceil(most);
         let mut first = 0;
         for tile in 0..tiles {
             let end = pixels * (tile + 1) / tiles;
             macro_rules! of_size {
                 ($($n:literal)*) => {
                     match end - first {
-                        $($n if $n <= PIXELS => self.tile::<V, $n, BLOCKS>(first, block),)*
-                        _ => unreachable!("a tile has at most PIXELS pixels"),
+                        $($n => isa.dispatch(Tile::<$n, BLOCKS> { of: self, first, block }),)*
+                        _ => unreachable!("no tile has more than 12 pixels"),
                     }
                 };
             }
@@ -230,24 +251,74 @@ impl Product<'_> {
             first = end;
         }
     }
+}
 
-    /// `N` outputs of `BLOCKS` channel blocks.
+/// Instruction sets that sum up so many pixels have registers for two channel blocks of each.
+const MANY: usize = 12;
+
+/// `N` outputs of `BLOCKS` channel blocks, from pixel `first` and block `block` on. Each is a
+/// function of its own: in one that holds all of them, the compiler runs out of registers.
+struct Tile<'a, 'b, const N: usize, const BLOCKS: usize> {
+    of: &'a mut Product<'b>,
+    first: usize,
+    block: usize,
+}
+
+impl<const N: usize, const BLOCKS: usize> Kernel for Tile<'_, '_, N, BLOCKS> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes, const PIXELS: usize>(self) {
+        if N <= PIXELS && (BLOCKS == 1 || PIXELS >= MANY) {
+            self.of.tile::<V, N, BLOCKS>(self.first, self.block);
+        }
+    }
+}
+
+impl Product<'_> {
     #[inline(always)]
     fn tile<V: Lanes, const N: usize, const BLOCKS: usize>(&mut self, first: usize, block: usize) {
         let channels = self.packed.channels;
-        let (mut y, mut x) = (first / self.columns, first % self.columns);
-        let first_row = y * self.row_stride;
-        let mut rows = [0; N];
-        let mut offsets = [0; N];
+        let span = self.taps.span();
+        let terms = self.packed.terms;
+        let kernel_row = terms / self.kernel_rows;
+        let rows_in = self.input.len() / self.pitch;
+        let (y, mut x) = (first / self.columns, first % self.columns);
+        let last_y = (first + N - 1) / self.columns;
+        // The last pixel of a row reads farthest, and every pixel reads whole rows' parts; what is
+        // written lies before the end of the last row.
+        assert!(self.first + (self.columns - 1) * self.step + span <= self.pitch);
+        assert!(span <= self.zeros.len() || self.is_inside(self.rows - 1));
+        assert!(
+            last_y < self.rows
+                && last_y * self.output_pitch + self.columns * channels <= self.output.len()
+        );
+        let inside = y * self.row_stride >= self.top
+            && last_y * self.row_stride + self.reach() < self.top + rows_in;
+        // From pixel to pixel and from a row's last one to the next row's first.
+        let steps = [
+            self.step,
+            (self.row_stride * self.pitch).wrapping_sub((self.columns - 1) * self.step),
+        ];
+        let target_steps = [
+            channels,
+            self.output_pitch
+                .wrapping_sub((self.columns - 1) * channels),
+        ];
+        let row = (y * self.row_stride).wrapping_sub(self.top);
+        let mut at = row
+            .wrapping_mul(self.pitch)
+            .wrapping_add(self.first + x * self.step);
+        let mut target = y * self.output_pitch + x * channels;
+        let mut lines = [std::ptr::null(); N];
         let mut targets = [0; N];
         for p in 0..N {
-            rows[p] = y * self.row_stride;
-            offsets[p] = self.first + x * self.step;
-            targets[p] = y * self.output_pitch + x * channels;
-            x += 1;
-            if x == self.columns {
-                (x, y) = (0, y + 1);
-            }
+            lines[p] = self.input.as_ptr().wrapping_add(at);
+            targets[p] = target;
+            let ends = usize::from(x + 1 == self.columns);
+            at = at.wrapping_add(steps[ends]);
+            target = target.wrapping_add(target_steps[ends]);
+            x = (x + 1) * (1 - ends);
         }
         let mut sums: [[V; N]; BLOCKS] =
             std::array::from_fn(|b| [V::load(&self.packed.bias[block + b]); N]);
@@ -256,56 +327,49 @@ impl Product<'_> {
                 let from = (block + b) * LANES;
                 let lanes = LANES.min(channels - from);
                 for p in 0..N {
-                    let mut row = [0.0; LANES];
-                    row[..lanes].copy_from_slice(&self.output[targets[p] + from..][..lanes]);
-                    sums[b][p] = V::load(&row);
+                    sums[b][p] = load(&self.output[targets[p] + from..][..lanes]);
                 }
             }
         }
-        let span = self.taps.span();
-        let terms = self.packed.terms;
-        let kernel_row = terms / self.kernel_rows;
-        let rows_in = self.input.len() / self.pitch;
-        // The last pixel of a row reads farthest, and every pixel reads whole rows' parts.
-        assert!(self.first + (self.columns - 1) * self.step + span <= self.pitch);
-        assert!(span <= self.zeros.len() || self.is_inside(self.rows - 1));
-        let inside = first_row >= self.top && rows[N - 1] + self.reach() < self.top + rows_in;
-        let lines: [*const f32; N] = std::array::from_fn(|p| {
-            let at = rows[p].wrapping_sub(self.top).wrapping_mul(self.pitch);
-            self.input
-                .as_ptr()
-                .wrapping_add(at.wrapping_add(offsets[p]))
-        });
         for ky in 0..self.kernel_rows {
             let shift = ky * self.row_dilation * self.pitch;
             let weights: [&[[f32; LANES]]; BLOCKS] = std::array::from_fn(|b| {
                 &self.packed.weights[(block + b) * terms + ky * kernel_row..][..kernel_row]
             });
-            if inside {
-                // SAFETY: every row is one of the input, in which `span` numbers from the
-                // pixel's first on lie, as asserted above.
-                unsafe { self.row(&lines, shift, &weights, &mut sums) };
-                continue;
+            let mut of_row = lines;
+            if !inside {
+                let mut any = false;
+                for p in 0..N {
+                    let row = (first + p) / self.columns * self.row_stride + ky * self.row_dilation;
+                    if row >= self.top && row < self.top + rows_in {
+                        any = true;
+                    } else {
+                        of_row[p] = self.zeros.as_ptr().wrapping_sub(shift);
+                    }
+                }
+                if !any {
+                    continue;
+                }
             }
-            let has_row = |p: usize| {
-                let row = rows[p] + ky * self.row_dilation;
-                row >= self.top && row < self.top + rows_in
-            };
-            if (0..N).any(has_row) {
-                let lines: [*const f32; N] = std::array::from_fn(|p| match has_row(p) {
-                    true => lines[p],
-                    false => self.zeros.as_ptr().wrapping_sub(shift),
-                });
-                // SAFETY: as above, or `span` zeros.
-                unsafe { self.row(&lines, shift, &weights, &mut sums) };
-            }
+            // SAFETY: every row is one of the input, in which `span` numbers from the pixel's
+            // first on lie, as asserted above, or `span` zeros.
+            unsafe { self.row(&of_row, shift, &weights, &mut sums) };
         }
         for b in 0..BLOCKS {
             let from = (block + b) * LANES;
             let lanes = LANES.min(channels - from);
             for p in 0..N {
                 let result = self.epilogue.apply(sums[b][p], block + b);
-                store(result, &mut self.output[targets[p] + from..][..lanes]);
+                if lanes == LANES {
+                    // SAFETY: a pixel's channels lie within the output, as asserted above, and
+                    // this is a whole block of them.
+                    unsafe {
+                        let to = self.output.as_mut_ptr().add(targets[p] + from);
+                        result.store(&mut *to.cast());
+                    }
+                } else {
+                    store(result, &mut self.output[targets[p] + from..][..lanes]);
+                }
             }
         }
     }
@@ -397,7 +461,7 @@ pub(crate) fn matmul(
     relu: bool,
 ) {
     let terms = packed.terms;
-    isa.dispatch(Product {
+    Product {
         input: &input[..rows * terms],
         pitch: terms,
         rows,
@@ -418,7 +482,8 @@ pub(crate) fn matmul(
             relu,
             ..Epilogue::default()
         },
-    });
+    }
+    .compute(isa);
 }
 
 #[cfg(test)]

@@ -176,66 +176,42 @@ impl Kernel for MaxRows<'_> {
         let lines = self.output.chunks_exact_mut(self.width / width * channels);
         for (band, line) in bands.zip(lines) {
             for (x, out) in line.chunks_exact_mut(channels).enumerate() {
-                let window = Window {
-                    from: &band[x * width * channels..],
-                    rows: height,
-                    columns: width,
-                    pitch,
-                    channels,
-                };
-                let mut c = 0;
-                while c + 16 <= channels {
-                    window.max::<16>(c, out);
-                    c += 16;
-                }
-                while c + 8 <= channels {
-                    window.max::<8>(c, out);
-                    c += 8;
-                }
-                while c < channels {
-                    window.max::<1>(c, out);
-                    c += 1;
+                if (height, width) == (2, 2) {
+                    let top = &band[x * 2 * channels..][..2 * channels];
+                    let bottom = &band[pitch + x * 2 * channels..][..2 * channels];
+                    max_of_four(top, bottom, out);
+                } else {
+                    let rows = (0..height).map(|y| y * pitch / channels + x * width);
+                    let pixels = rows.flat_map(|from| from..from + width);
+                    pool(PoolKind::Max, band, channels, pixels, height * width, out);
                 }
             }
         }
     }
 }
 
-/// The pixels of one pooling window, row by row.
-struct Window<'a> {
-    from: &'a [f32],
-    rows: usize,
-    columns: usize,
-    pitch: usize,
-    channels: usize,
-}
-
-impl Window<'_> {
-    /// The maxima of `N` channels from `c` on; what [`pool`] gives, in the same order.
-    #[inline(always)]
-    fn max<const N: usize>(&self, c: usize, out: &mut [f32]) {
-        let mut most = [f32::NEG_INFINITY; N];
-        let mut add = |y: usize, x: usize| {
-            let at = y * self.pitch + x * self.channels + c;
-            let pixel: &[f32; N] = self.from[at..][..N].try_into().expect("N numbers");
-            for (m, &v) in most.iter_mut().zip(pixel) {
-                *m = if v > *m { v } else { *m };
-            }
-        };
-        if (self.rows, self.columns) == (2, 2) {
-            // Without a loop, which the compiler would turn into gathers.
-            add(0, 0);
-            add(0, 1);
-            add(1, 0);
-            add(1, 1);
-        } else {
-            for y in 0..self.rows {
-                for x in 0..self.columns {
-                    add(y, x);
-                }
-            }
+/// The maximum of two pixels above and two below, taken in the order of [`pool`].
+#[inline(always)]
+fn max_of_four(top: &[f32], bottom: &[f32], out: &mut [f32]) {
+    const STEP: usize = 8;
+    let most = |pixels: [f32; 4]| {
+        let larger = |m, x| if x > m { x } else { m };
+        pixels.into_iter().fold(f32::NEG_INFINITY, larger)
+    };
+    let (a, b) = top.split_at(out.len());
+    let (c, d) = bottom.split_at(out.len());
+    let (a, a_rest) = a.as_chunks::<STEP>();
+    let (b, b_rest) = b.as_chunks::<STEP>();
+    let (c, c_rest) = c.as_chunks::<STEP>();
+    let (d, d_rest) = d.as_chunks::<STEP>();
+    let (out, rest) = out.as_chunks_mut::<STEP>();
+    for ((((out, a), b), c), d) in out.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+        for i in 0..STEP {
+            out[i] = most([a[i], b[i], c[i], d[i]]);
         }
-        out[c..c + N].copy_from_slice(&most);
+    }
+    for (i, out) in rest.iter_mut().enumerate() {
+        *out = most([a_rest[i], b_rest[i], c_rest[i], d_rest[i]]);
     }
 }
 

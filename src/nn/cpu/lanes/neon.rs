@@ -3,7 +3,7 @@
 use std::arch::aarch64::*;
 use std::array::from_fn;
 
-use super::{LANES, Lanes};
+use super::{DOUBLES, LANES, Lanes};
 
 // SAFETY of every block below: this module is compiled only where the target guarantees the
 // instructions. Loads and stores may be unaligned and lie within the arrays.
@@ -13,6 +13,8 @@ use super::{LANES, Lanes};
 pub(in super::super) struct Neon([float32x4_t; 4]);
 
 impl Lanes for Neon {
+    type Doubles = [f64; DOUBLES];
+
     #[inline(always)]
     fn zero() -> Self {
         // SAFETY: see above.
