@@ -14,6 +14,8 @@ enum Kind {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+    Neon,
 }
 
 /// A computation that is compiled once for each instruction set.
@@ -40,6 +42,8 @@ impl Isa {
                 }
             }
         }
+        #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+        all.push(Self(Kind::Neon));
         all
     }
 
@@ -56,6 +60,8 @@ impl Isa {
             Kind::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => "avx512",
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+            Kind::Neon => "neon",
         }
     }
 
@@ -71,6 +77,10 @@ impl Isa {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => unsafe { avx512(kernel) },
+            // The compilation target guarantees these instructions. Six times four accumulators
+            // leave eight of the 32 registers for the weights and inputs.
+            #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+            Kind::Neon => kernel.run::<lanes::Neon, 6>(),
         }
     }
 }

@@ -54,6 +54,11 @@ impl Lanes for [f32; LANES] {
     }
 }
 
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod neon;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+pub(super) use neon::Neon;
+
 #[cfg(target_arch = "x86_64")]
 pub(super) use x86::{Avx2, Avx512};
 
@@ -186,6 +191,79 @@ mod x86 {
         fn relu(self) -> Self {
             // SAFETY: see above. The second operand is what comes out for NaN.
             unsafe { Self(_mm512_max_ps(self.0, _mm512_setzero_ps())) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::cpu::isa::{Isa, Kernel};
+
+    /// Signs, zeros, infinities, NaN quiet and signalling, subnormal numbers, and products that
+    /// differ where the multiply-add rounds twice.
+    const SPECIAL: [f32; LANES] = [
+        0.0,
+        -0.0,
+        1.0,
+        -1.0,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        f32::NAN,
+        f32::from_bits(0xffc0_0000),
+        f32::from_bits(0x7f80_0001),
+        f32::from_bits(1),
+        f32::from_bits(0x8000_0001),
+        f32::MIN_POSITIVE,
+        f32::MAX,
+        f32::MIN,
+        1.0 + f32::EPSILON,
+        0.1,
+    ];
+
+    struct Operations {
+        other: [f32; LANES],
+        x: f32,
+    }
+
+    impl Kernel for Operations {
+        type Output = [[f32; LANES]; 4];
+
+        #[inline(always)]
+        fn run<V: Lanes, const PIXELS: usize>(self) -> Self::Output {
+            let special = V::load(&SPECIAL);
+            let other = V::load(&self.other);
+            let mut out = [[f32::NAN; LANES]; 4];
+            V::zero().store(&mut out[0]);
+            special.mul_add(self.x, other).store(&mut out[1]);
+            special.add(other).store(&mut out[2]);
+            special.relu().store(&mut out[3]);
+            out
+        }
+    }
+
+    /// Which of its bits a NaN has is the processor's choice.
+    fn bits(x: f32) -> u32 {
+        if x.is_nan() { u32::MAX } else { x.to_bits() }
+    }
+
+    #[test]
+    fn every_lane_is_what_a_single_number_gives_on_every_instruction_set() {
+        for isa in Isa::available() {
+            for turn in 0..LANES {
+                let mut other = SPECIAL;
+                other.rotate_left(turn);
+                let x = SPECIAL[turn];
+                let got = isa.dispatch(Operations { other, x });
+                for (i, (&a, &b)) in SPECIAL.iter().zip(&other).enumerate() {
+                    let relu = if a > 0.0 { a } else { 0.0 };
+                    let wanted = [0.0, a.mul_add(x, b), a + b, relu];
+                    for (operation, (got, wanted)) in got.iter().zip(wanted).enumerate() {
+                        let same = bits(got[i]) == bits(wanted);
+                        assert!(same, "{} {operation}: {a} {b} {x}", isa.name());
+                    }
+                }
+            }
         }
     }
 }

@@ -1,0 +1,57 @@
+//! The vector registers of 64-bit ARM.
+
+use std::arch::aarch64::*;
+use std::array::from_fn;
+
+use super::{LANES, Lanes};
+
+// SAFETY of every block below: this module is compiled only where the target guarantees the
+// instructions. Loads and stores may be unaligned and lie within the arrays.
+
+/// Four registers of four.
+#[derive(Clone, Copy)]
+pub(in super::super) struct Neon([float32x4_t; 4]);
+
+impl Lanes for Neon {
+    #[inline(always)]
+    fn zero() -> Self {
+        // SAFETY: see above.
+        Self([unsafe { vdupq_n_f32(0.0) }; 4])
+    }
+
+    #[inline(always)]
+    fn load(from: &[f32; LANES]) -> Self {
+        // SAFETY: see above.
+        Self(from_fn(|i| unsafe { vld1q_f32(from.as_ptr().add(4 * i)) }))
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32; LANES]) {
+        for (i, part) in self.0.into_iter().enumerate() {
+            // SAFETY: see above.
+            unsafe { vst1q_f32(to.as_mut_ptr().add(4 * i), part) }
+        }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, x: f32, sum: Self) -> Self {
+        // SAFETY: see above.
+        Self(from_fn(|i| unsafe { vfmaq_n_f32(sum.0[i], self.0[i], x) }))
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        // SAFETY: see above.
+        Self(from_fn(|i| unsafe { vaddq_f32(self.0[i], other.0[i]) }))
+    }
+
+    #[inline(always)]
+    fn relu(self) -> Self {
+        // A comparison and not `vmaxnmq_f32`, which lets a signalling NaN through.
+        // SAFETY: see above.
+        Self(self.0.map(|x| unsafe {
+            let bits = vandq_u32(vreinterpretq_u32_f32(x), vcgtzq_f32(x));
+            vreinterpretq_f32_u32(bits)
+        }))
+    }
+}
