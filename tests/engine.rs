@@ -161,12 +161,14 @@ each_kind! {
     channel_multiply, ChannelMultiply, 60;
 }
 
-/// Failing seeds are not written to files: a failure becomes a case of its own.
+/// `PROPTEST_CASES`, whose default is 256, asks for more or fewer of all in proportion. Failing
+/// seeds are not written to files: a failure becomes a case of its own.
 fn cases(cases: u32) -> ProptestConfig {
+    let asked = ProptestConfig::default();
     ProptestConfig {
-        cases,
+        cases: (cases * asked.cases / 256).max(1),
         failure_persistence: None,
-        ..ProptestConfig::default()
+        ..asked
     }
 }
 

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Compiles the library for 64-bit ARM and runs tests under emulation (qemu-user):
+#   tools/neon.sh                   the tests of the networks' arithmetic, with fewer random graphs
+#   tools/neon.sh ARGUMENTS         cargo test ARGUMENTS
+# The compiler is Debian's (rustc-web), since its standard library for ARM is a package too. What is
+# missing of the packages is installed, if this may be done. Where they cannot be had, nothing is
+# tested, which the output says; the exit code is then 0, or 1 with NEON_REQUIRED=1.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+target=aarch64-unknown-linux-gnu
+export RUSTC=/usr/bin/rustc
+packages="rustc-web libstd-rust-web-dev:arm64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
+
+not_tested() {
+    printf '\n!!! NEON NOT TESTED: %s\n\n' "$*"
+    exit "${NEON_REQUIRED:-0}"
+}
+
+missing() {
+    local libraries
+    libraries=$("$RUSTC" --print target-libdir --target "$target" 2>/dev/null) || return 0
+    ! { ls "$libraries"/libstd-*.rlib && command -v aarch64-linux-gnu-gcc qemu-aarch64; } >/dev/null 2>&1
+}
+
+if missing; then
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+        || not_tested "needs the Debian packages $packages"
+    log=$(mktemp)
+    trap 'rm -f "$log"' EXIT
+    {
+        dpkg --add-architecture arm64 && apt-get update -qq \
+            && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends --no-remove $packages
+    } >"$log" 2>&1 || { tail -n 20 "$log"; not_tested "the Debian packages $packages cannot be installed"; }
+    ! missing || not_tested "the packages $packages are installed but not complete"
+fi
+least=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+version=$("$RUSTC" --version | cut -d ' ' -f 2)
+printf '%s\n' "$least" "$version" | sort -V -C || not_tested "Debian's compiler is $version, older than $least"
+echo "rustc $version for $target, $(qemu-aarch64 --version | head -n 1)"
+
+export CARGO_BUILD_TARGET=$target CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/neon
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+# Without `-L`: the C library is that of libc6:arm64, which the standard library depends on. The cross
+# compiler's own has another loader, and threads hang when the two are mixed.
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=qemu-aarch64
+export CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc AR_aarch64_unknown_linux_gnu=aarch64-linux-gnu-ar
+export CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0
+
+if [ $# -gt 0 ]; then
+    exec cargo test "$@"
+fi
+# The other parts hold no instructions of their own and take long to compile.
+cargo test --no-default-features --lib nn::
+PROPTEST_CASES=${PROPTEST_CASES:-32} cargo test --no-default-features --test bits --test engine
