@@ -40,6 +40,14 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
+    fn mul_add_lanes(self, x: Self, sum: Self) -> Self {
+        // SAFETY: see above.
+        Self(from_fn(|i| unsafe {
+            vfmaq_f32(sum.0[i], self.0[i], x.0[i])
+        }))
+    }
+
+    #[inline(always)]
     fn add(self, other: Self) -> Self {
         // SAFETY: see above.
         Self(from_fn(|i| unsafe { vaddq_f32(self.0[i], other.0[i]) }))
@@ -47,11 +55,8 @@ impl Lanes for Neon {
 
     #[inline(always)]
     fn relu(self) -> Self {
-        // A comparison and not `vmaxnmq_f32`, which lets a signalling NaN through.
-        // SAFETY: see above.
-        Self(self.0.map(|x| unsafe {
-            let bits = vandq_u32(vreinterpretq_u32_f32(x), vcgtzq_f32(x));
-            vreinterpretq_f32_u32(bits)
-        }))
+        // SAFETY: see above. The instruction gives the number where the other operand is a quiet
+        // NaN, as that of every sum is, and the positive of two zeros.
+        Self(self.0.map(|x| unsafe { vmaxnmq_f32(x, vdupq_n_f32(0.0)) }))
     }
 }
