@@ -77,10 +77,8 @@ impl Isa {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => unsafe { avx512(kernel) },
-            // The compilation target guarantees these instructions. Six times four accumulators
-            // leave eight of the 32 registers for the weights and inputs.
             #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
-            Kind::Neon => kernel.run::<lanes::Neon, 6>(),
+            Kind::Neon => neon(kernel),
         }
     }
 }
@@ -95,4 +93,12 @@ fn avx2<K: Kernel>(kernel: K) -> K::Output {
 #[target_feature(enable = "avx2,fma,avx512f,avx512vl")]
 fn avx512<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<lanes::Avx512, 12>()
+}
+
+/// Not inlined, as those above cannot be: kernels rely on being functions of their own. Six times
+/// four accumulators leave eight of the 32 registers for the weights and inputs.
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+#[inline(never)]
+fn neon<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<lanes::Neon, 6>()
 }

@@ -266,12 +266,11 @@ mod tests {
     #[test]
     fn every_lane_is_what_a_single_number_gives_on_every_instruction_set() {
         for isa in Isa::available() {
-            for turn in 0..LANES {
+            for (turn, x) in SPECIAL.into_iter().enumerate() {
                 let mut other = SPECIAL;
                 other.rotate_left(turn);
                 let mut third = SPECIAL;
                 third.rotate_left(3 * turn % LANES);
-                let x = SPECIAL[turn];
                 let got = isa.dispatch(Operations { other, third, x });
                 for (i, (&a, &b)) in SPECIAL.iter().zip(&other).enumerate() {
                     let relu = if a > 0.0 { a } else { 0.0 };
