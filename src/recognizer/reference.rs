@@ -49,7 +49,7 @@ impl Networks {
 #[derive(Debug)]
 pub struct Worker<'r> {
     networks: &'r Networks,
-    sessions: Sessions,
+    pub(super) sessions: Sessions,
 }
 
 /// What the networks say about a recording's features.

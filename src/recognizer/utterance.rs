@@ -54,7 +54,7 @@ impl Networks {
 #[derive(Debug)]
 pub struct Worker<'r> {
     networks: &'r Networks,
-    sessions: Sessions,
+    pub(super) sessions: Sessions,
 }
 
 /// The recording at 16 kHz as this front end takes it.
