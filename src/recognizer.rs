@@ -157,6 +157,15 @@ impl Worker<'_> {
         self
     }
 
+    /// Bytes that the buffers take. They grow with the longest recording and stay: a worker that
+    /// lives long is better replaced after a very long one.
+    pub fn held_bytes(&self) -> usize {
+        match &self.0 {
+            WorkerWay::Reference(worker) => worker.sessions.held_bytes(),
+            WorkerWay::Utterance(worker) => worker.sessions.held_bytes(),
+        }
+    }
+
     /// The answer for a decoded recording; `name` stands for it in errors.
     ///
     /// # Errors

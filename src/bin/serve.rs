@@ -19,6 +19,8 @@ use arguments::{Arguments, Dropout};
 
 #[path = "serve/arguments.rs"]
 mod arguments;
+#[path = "serve/probe.rs"]
+mod probe;
 
 fn main() -> ExitCode {
     maeum::audio::silence_caught_panics();
@@ -32,6 +34,9 @@ fn main() -> ExitCode {
             false => tracing::Level::INFO,
         })
         .init();
+    if arguments.probe {
+        return exit_code(probe::run(arguments.host, arguments.port));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -43,6 +48,10 @@ fn main() -> ExitCode {
             runtime.shutdown_background();
             outcome
         });
+    exit_code(outcome)
+}
+
+fn exit_code(outcome: Result<(), String>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {

@@ -108,6 +108,12 @@ impl Session {
         &self.plan
     }
 
+    /// Bytes that the buffers take: those of the largest run.
+    pub fn held_bytes(&self) -> usize {
+        let slots = self.slots.iter().map(Vec::capacity).sum::<usize>();
+        (slots + self.scratch.capacity() + self.windows.capacity()) * size_of::<f32>()
+    }
+
     /// Computes the outputs for `batch` rows. `inputs` holds one slice per input of the plan, in
     /// its order, with the rows one after the other.
     ///

@@ -53,6 +53,23 @@ impl Plans {
     }
 }
 
+impl Sessions {
+    /// Bytes that the buffers take.
+    pub fn held_bytes(&self) -> usize {
+        let Self {
+            emotion_windows,
+            age,
+            gender,
+            emotion_features,
+            merge,
+        } = self;
+        [emotion_windows, age, gender, emotion_features, merge]
+            .into_iter()
+            .map(Session::held_bytes)
+            .sum()
+    }
+}
+
 /// The plan of a role's network for the inputs that the front end gives; of the emotion windows'
 /// with their attention, if they have any, as last outputs.
 fn planned(model: &Model, role: Role) -> Result<Arc<Plan>, RecognizerError> {

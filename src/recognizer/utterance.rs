@@ -57,7 +57,7 @@ impl Networks {
 #[derive(Debug)]
 pub struct Worker<'r> {
     networks: &'r Networks,
-    sessions: Sessions,
+    pub(super) sessions: Sessions,
     pub together: Together,
 }
 

@@ -91,6 +91,8 @@ where
 const NEWEST: f64 = 0.1;
 /// What a job is taken to last before the first one has ended, in seconds.
 const FIRST_GUESS: f64 = 0.02;
+/// Buffers that a thread keeps for the next job; larger ones are given back.
+const KEPT_BYTES: usize = 32 << 20;
 /// Longest time that a client is asked to wait, in seconds.
 const LONGEST_RETRY: f64 = 60.0;
 
@@ -216,7 +218,7 @@ impl Inner {
         while let Some(job) = self.next() {
             let start = Instant::now();
             let panicked = job.run(&mut worker);
-            if panicked {
+            if panicked || worker.held_bytes() > KEPT_BYTES {
                 worker = recognizer.worker();
             }
             let mut state = self.lock();
@@ -250,6 +252,7 @@ impl Inner {
 #[cfg(all(test, feature = "default-model"))]
 mod tests {
     use super::*;
+    use crate::audio::Recording;
     use std::sync::mpsc;
 
     fn pool(threads: usize, limit: usize) -> Pool {
@@ -318,6 +321,37 @@ mod tests {
         assert_eq!(broken, Err(Refusal::Panicked));
         assert_eq!(pool.run(|_| 5).await, Ok(5));
         assert_eq!(pool.load().panics, 1);
+    }
+
+    /// A hum in noise, of so many seconds.
+    fn recording(seconds: usize) -> Recording {
+        let sample = |i: usize| {
+            let noise = (i.wrapping_mul(2_654_435_761) >> 7) % 2_000;
+            let hum = (i as f64 * 0.06).sin() * 9_000.0;
+            (hum + noise as f64) as i16
+        };
+        let bytes: Vec<u8> = (0..seconds * 16_000)
+            .flat_map(|i| sample(i).to_le_bytes())
+            .collect();
+        Recording::from_pcm16(&bytes, 16_000).unwrap()
+    }
+
+    #[tokio::test]
+    async fn buffers_are_kept_unless_they_are_large() {
+        let pool = pool(1, 1);
+        let held_after = async |seconds| {
+            let answer = pool.run(move |worker| {
+                let off = crate::nn::DropoutMode::Off;
+                worker.recognize(&recording(seconds), "hum", &off).unwrap();
+                worker.held_bytes()
+            });
+            let (used, kept) = (answer.await, pool.run(|worker| worker.held_bytes()).await);
+            (used.unwrap(), kept.unwrap())
+        };
+        let (used, kept) = held_after(6).await;
+        assert!(kept == used && kept > 0, "{used} {kept}");
+        let (used, kept) = held_after(200).await;
+        assert!(used > KEPT_BYTES && kept == 0, "{used} {kept}");
     }
 
     #[tokio::test]

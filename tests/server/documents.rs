@@ -179,3 +179,26 @@ fn requests_are_counted_and_nothing_of_a_recording_is_logged() {
     );
     assert!(!log.contains(place.0.path().to_str().unwrap()), "{log}");
 }
+
+#[test]
+fn the_probe_says_whether_a_server_is_ready() {
+    let place = Place::empty();
+    std::fs::write(place.path("key"), "a-secret\n").unwrap();
+    let arguments = [&MODEL[..], &["--key-file", "key"]].concat();
+    let mut server = Server::start(place.0.path(), &arguments);
+    let port = server.address.rsplit(':').next().unwrap().to_owned();
+    let probe = |host: &str| {
+        let program = std::process::Command::new(env!("CARGO_BIN_EXE_serve"));
+        let arguments = ["--probe", "--host", host, "--port", &port];
+        let run = { program }.args(arguments).output().unwrap();
+        let log = String::from_utf8(run.stderr).unwrap();
+        (run.status.code(), log)
+    };
+    assert_eq!(probe("127.0.0.1"), (Some(0), String::new()));
+    assert_eq!(probe("0.0.0.0"), (Some(0), String::new()));
+    server.terminate();
+    server.wait();
+    let (code, log) = probe("127.0.0.1");
+    assert_eq!(code, Some(1));
+    assert!(log.contains("no answer from 127.0.0.1"), "{log}");
+}

@@ -64,6 +64,10 @@ pub struct Arguments {
     /// How long what runs may take when the server is told to end, in seconds.
     #[arg(long, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=3600))]
     pub drain: u32,
+    /// Serves nothing, but asks the server that listens on --host and --port whether it is ready:
+    /// exit code 0 if it is.
+    #[arg(long)]
+    pub probe: bool,
     /// Logs no single requests.
     #[arg(long, short)]
     pub quiet: bool,

@@ -24,6 +24,14 @@ pub(in super::super) struct Buffers {
 }
 
 impl Buffers {
+    /// Numbers that the buffers have room for.
+    pub fn capacity(&self) -> usize {
+        let pairs = [&self.sheet, &self.tops, &self.bottoms, &self.window];
+        let pairs = pairs.into_iter().flatten();
+        let buffers = pairs.chain([&self.band, &self.scratch]);
+        buffers.map(Vec::capacity).sum()
+    }
+
     /// Makes buffers that change places as large as each other, so that the next run needs no more.
     fn even_out(&mut self) {
         let [a, b] = &mut self.window;

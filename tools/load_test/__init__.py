@@ -1,0 +1,1 @@
+"""The parts of tools/load_test.py."""
