@@ -11,7 +11,7 @@ import { clock, emotion, number, percent, speak, words } from './words.js';
 const { $ } = view;
 /** Taken until the server has said what it takes. */
 const LIMITS = { body_bytes: 25 << 20, audio_seconds: 600, formats: ['json', 'csv'] };
-const EXTENSIONS = { table: 'txt', codes: 'codes.json', textgrid: 'TextGrid', audacity: 'txt' };
+const EXTENSIONS = { table: 'table.txt', codes: 'codes.json', textgrid: 'TextGrid', audacity: 'labels.txt' };
 const PEAKS = 2000;
 /** Seconds that the live picture shows at least. */
 const LIVE = 15;
@@ -181,7 +181,7 @@ async function record() {
   if (!navigator.mediaDevices || !window.AudioWorkletNode) return fail(oops('microphone_insecure'));
   say('starting');
   $('record').disabled = true;
-  const live = (state.live = { peaks: [], seconds: 0, windows: new Map(), record: null, level: 0 });
+  const live = (state.live = { peaks: [], seconds: 0, windows: [], record: null, level: 0 });
   state.recorder = new Recorder(recordingName(), limits().audio_seconds, {
     level(peak, seconds) {
       live.peaks.push(peak);
@@ -190,7 +190,10 @@ async function record() {
     interim(message) {
       if (!message.result) return;
       live.record = message.result;
-      for (const w of message.result.timeline) live.windows.set(w.start.toFixed(1), w);
+      const windows = message.result.timeline;
+      // What was said before about these seconds no longer stands.
+      const kept = live.windows.filter(w => windows.length && w.start < windows[0].start - 0.5);
+      live.windows = [...kept, ...windows];
     },
     ended: () => stop(),
   });
@@ -231,9 +234,8 @@ function drawLive() {
   charts.axis($('live-axis'), duration);
   $('live-word').textContent = record ? emotion(record.strongest) : words().wait;
   $('live-bars').replaceChildren(...(record ? view.emotionBars(record) : []));
-  const windows = [...live.windows.values()].sort((a, b) => a.start - b.start);
   const names = record ? Object.keys(record.emotions) : [];
-  charts.timeline($('live-timeline'), { ...frame, windows, names });
+  charts.timeline($('live-timeline'), { ...frame, windows: live.windows, names });
   $('live-timeline').ariaLabel = words().live(number(live.seconds, 0));
 }
 

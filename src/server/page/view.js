@@ -178,11 +178,12 @@ export function show(answer) {
 /** What the answers may be used for. */
 export function terms({ notice, licences, name, sha256 }) {
   const w = words();
-  $('notice').textContent = notice;
+  const said = (e, known, text) => Object.assign(e, { textContent: known[text] ?? text, lang: text in known ? language() : 'en' });
+  said($('notice'), w.notices, notice);
   const kinds = { emotion: w.emotion, age: w.age, gender: w.gender };
   const entries = licences.flatMap(l => [
     make('dt', { textContent: `${l.estimates.map(e => kinds[e] ?? e).join(', ')}: ${l.licence}` }),
-    make('dd', { textContent: l.terms, lang: 'en' }),
+    said(make('dd'), w.conditions, l.terms),
   ]);
   $('licences').replaceChildren(...(entries.length ? entries : [make('dt', { textContent: w.noLicences })]));
   $('model').textContent = w.modelName(name, sha256.slice(0, 16));

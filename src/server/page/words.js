@@ -52,6 +52,7 @@ const EN = {
   privacy: 'The recording goes to the server that this page came from and nowhere else. It is held in memory until it is answered and is written nowhere.',
   emotions: { anger: 'anger', disgust: 'disgust', fear: 'fear', happiness: 'happiness', neutral: 'neutral', sadness: 'sadness', surprise: 'surprise' },
   genders: { male: 'male', female: 'female' },
+  notices: {}, conditions: {},
   warnings: {},
   retry: 'Try again', retryIn: s => `Try again in ${s} s`,
   errors: {
@@ -124,6 +125,11 @@ const KO = {
   privacy: '녹음은 이 페이지를 보낸 서버로만 전송됩니다. 답할 때까지 메모리에만 있으며 어디에도 기록되지 않습니다.',
   emotions: { anger: '분노', disgust: '혐오', fear: '두려움', happiness: '행복', neutral: '중립', sadness: '슬픔', surprise: '놀람' },
   genders: { male: '남성', female: '여성' },
+  notices: {
+    'A voice-based estimate of how a recording sounds; not to be used for decisions about people.':
+      '녹음이 어떻게 들리는지에 대한 음성 기반 추정입니다. 사람에 대한 결정에 쓰면 안 됩니다.',
+  },
+  conditions: { 'non-commercial use only': '비상업적 용도로만', 'any use with attribution': '출처를 밝히면 모든 용도' },
   warnings: {
     no_voice: '말소리로 들린 부분이 없습니다. 답은 들리는 소리에 대한 것입니다.',
     little_voice: '말소리가 1초 정도보다 짧습니다.',
@@ -152,7 +158,8 @@ const KO = {
   },
 };
 
-const ALL = { en: EN, ko: KO };
+/** By language. */
+export const ALL = { en: EN, ko: KO };
 let now = (navigator.languages ?? [navigator.language]).map(l => l.slice(0, 2)).find(l => l in ALL) ?? 'en';
 
 export const language = () => now;
