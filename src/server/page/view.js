@@ -68,6 +68,7 @@ function summary({ record, seed }) {
   const { voice, age, dropout } = record;
   const rate = `${number(voice.sample_rate / 1000)} kHz`;
   $('hero-file').textContent = w.file(record.file, voice.format, rate, number(voice.duration));
+  $('bars').classList.toggle('drawn', dropout.mode === 'draws');
   $('bars').replaceChildren(...emotionBars(record));
   $('uncertainty').textContent = dropout.mode === 'draws' ? w.uncertainty(dropout.draws, seed) : w.certain;
   $('emotion-table').replaceChildren(table([w.emotion, w.mean, w.spread],
