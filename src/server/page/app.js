@@ -146,12 +146,12 @@ const player = new Player((time, playing) => {
   $('seek').setAttribute('aria-valuetext', spoken);
   $('clock').textContent = spoken;
   $('cursor').style.left = `${duration ? (time / duration) * 100 : 0}%`;
-  if ($('play').ariaPressed !== String(playing)) labelPlay(playing);
+  if ($('play').dataset.playing !== String(playing)) labelPlay(playing);
   if (state.answer) view.moment(state.answer, time);
 });
 
 function labelPlay(playing) {
-  $('play').ariaPressed = String(playing);
+  $('play').dataset.playing = String(playing);
   $('play').ariaLabel = playing ? words().pause : words().play;
   $('play-shape').setAttribute('d', playing ? 'M5 4h3.5v12H5zM11.5 4H15v12h-3.5z' : 'M6 3.5v13l11-6.5z');
 }
