@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 #[path = "common/mod.rs"]
-#[allow(dead_code)] // each test binary uses its own part
 mod common;
 #[path = "common/infer.rs"]
 mod infer;
 #[path = "common/model.rs"]
 mod model;
 #[path = "server/support.rs"]
-#[allow(dead_code)]
+#[allow(dead_code)] // each test binary uses its own part
 mod support;
 
 use infer::Place;
