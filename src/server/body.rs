@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, Multipart, Request};
+use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use axum::http::{HeaderMap, StatusCode};
 use futures_util::StreamExt;
@@ -251,6 +251,8 @@ pub async fn multipart(headers: &HeaderMap, bytes: &Bytes) -> Result<Vec<Field>,
     if let Some(kind) = headers.get(CONTENT_TYPE) {
         request.headers_mut().insert(CONTENT_TYPE, kind.clone());
     }
+    // The body was read within its own limit.
+    DefaultBodyLimit::disable().apply(&mut request);
     let mut form = Multipart::from_request(request, &())
         .await
         .map_err(|e| malformed(&e.body_text()))?;
@@ -343,5 +345,20 @@ mod tests {
             .await
             .unwrap_err();
         assert_eq!(error.status.as_u16(), 408);
+    }
+
+    #[tokio::test]
+    async fn a_form_is_as_long_as_the_body_may_be() {
+        const LENGTH: usize = 5 << 20;
+        let mut headers = HeaderMap::new();
+        let kind = "multipart/form-data; boundary=x".parse().unwrap();
+        headers.insert(CONTENT_TYPE, kind);
+        let mut body =
+            b"--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\n"
+                .to_vec();
+        body.resize(body.len() + LENGTH, 0);
+        body.extend(b"\r\n--x--\r\n");
+        let fields = multipart(&headers, &body.into()).await.unwrap();
+        assert_eq!((fields.len(), fields[0].bytes.len()), (1, LENGTH));
     }
 }

@@ -21,6 +21,8 @@ pub struct Pointer {
     pub name: String,
     /// Its version.
     pub version: String,
+    /// The route of the page for people.
+    pub ui: String,
     /// The route of the readable description.
     pub docs: String,
     /// The route of the description for programs.
@@ -40,6 +42,7 @@ pub async fn root() -> Json<Pointer> {
     Json(Pointer {
         name: "maeum".into(),
         version: env!("CARGO_PKG_VERSION").into(),
+        ui: "/ui".into(),
         docs: "/docs".into(),
         openapi: "/openapi.json".into(),
         notice: crate::report::NOTICE.into(),

@@ -276,6 +276,7 @@ pub fn router(shared: &Arc<Shared>) -> Result<Router, StartError> {
     };
     let router = router
         .merge(docs::routes(&api))
+        .merge(page::routes())
         .fallback(health::not_found)
         .method_not_allowed_fallback(health::method_not_allowed)
         .layer(DefaultBodyLimit::disable())

@@ -1,12 +1,16 @@
-//! Pages that the server brings along: complete documents without outside resources.
+//! Pages that the server brings along, without outside resources: readable documents, and at `/ui` the
+//! page that records, sends and shows (`page/`, as the browser gets it).
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::HeaderValue;
-use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
-use axum::response::IntoResponse;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
+use sha2::{Digest, Sha256};
 
 use super::Shared;
 
@@ -36,5 +40,137 @@ impl Page {
             (headers, html.to_string()).into_response()
         };
         Router::new().route(path, get(answer))
+    }
+}
+
+/// What the page at `/ui` may do: use what lies beside it and talk to its own server, nothing else.
+const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'";
+/// The only thing of the device's that it uses.
+const PERMISSIONS: &str = "microphone=(self), camera=(), geolocation=()";
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JS: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+
+/// Path, content type and content of everything that the page is made of.
+const FILES: [(&str, &str, &str); 12] = [
+    ("/ui", HTML, include_str!("page/index.html")),
+    ("/ui/style.css", CSS, include_str!("page/style.css")),
+    ("/ui/icon.svg", SVG, include_str!("page/icon.svg")),
+    ("/ui/app.js", JS, include_str!("page/app.js")),
+    ("/ui/api.js", JS, include_str!("page/api.js")),
+    ("/ui/charts.js", JS, include_str!("page/charts.js")),
+    ("/ui/player.js", JS, include_str!("page/player.js")),
+    ("/ui/recorder.js", JS, include_str!("page/recorder.js")),
+    ("/ui/sound.js", JS, include_str!("page/sound.js")),
+    ("/ui/view.js", JS, include_str!("page/view.js")),
+    ("/ui/words.js", JS, include_str!("page/words.js")),
+    ("/ui/worklet.js", JS, include_str!("page/worklet.js")),
+];
+
+/// `/ui` and what it loads. Nothing here is secret: a server with a key asks for it where recordings
+/// are recognised, not here.
+pub fn routes() -> Router<Arc<Shared>> {
+    // Relative, so that it holds behind a proxy that puts a path before it.
+    let router = Router::new().route("/ui/", get(|| async { Redirect::permanent("../ui") }));
+    FILES.into_iter().fold(router, |router, file| {
+        let tag = tag(file.2);
+        let answer = async move |headers: HeaderMap| answer(file, &tag, &headers);
+        router.route(file.0, get(answer))
+    })
+}
+
+/// The hash of a content, as an entity tag.
+fn tag(content: &str) -> HeaderValue {
+    let hash = Sha256::digest(content);
+    let hex: String = hash.iter().take(16).map(|b| format!("{b:02x}")).collect();
+    HeaderValue::from_str(&format!("\"{hex}\"")).expect("a quoted hexadecimal number")
+}
+
+fn answer(
+    (_, kind, content): (&str, &'static str, &'static str),
+    tag: &HeaderValue,
+    asked: &HeaderMap,
+) -> Response {
+    let always = |name: HeaderName, value: &'static str| (name, HeaderValue::from_static(value));
+    let headers = [
+        (ETAG, tag.clone()),
+        always(CONTENT_TYPE, kind),
+        always(CONTENT_SECURITY_POLICY, POLICY),
+        always(HeaderName::from_static("permissions-policy"), PERMISSIONS),
+        always(REFERRER_POLICY, "no-referrer"),
+        // Kept by the browser, but asked for each time: another build may have another page.
+        always(CACHE_CONTROL, "no-cache"),
+    ];
+    match is_known(asked, tag) {
+        true => (StatusCode::NOT_MODIFIED, headers).into_response(),
+        false => (headers, content).into_response(),
+    }
+}
+
+/// Whether `If-None-Match` names the tag, by the weak comparison that RFC 9110, 13.1.2 asks for.
+fn is_known(asked: &HeaderMap, tag: &HeaderValue) -> bool {
+    let lists = asked
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .filter_map(|v| v.to_str().ok());
+    lists
+        .flat_map(|list| list.split(','))
+        .map(|one| one.trim())
+        .any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one).as_bytes() == tag.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_browser_that_has_a_file_is_not_sent_it_again() {
+        let tag = tag("a");
+        let asked = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(IF_NONE_MATCH, value.parse().unwrap());
+            headers
+        };
+        let own = tag.to_str().unwrap();
+        for value in [own, "*", &format!("W/{own}"), &format!("\"x\", {own}")] {
+            assert!(is_known(&asked(value), &tag), "{value}");
+        }
+        for value in ["\"x\"", "", own.trim_matches('"')] {
+            assert!(!is_known(&asked(value), &tag), "{value}");
+        }
+        let of = |value: &str| answer(FILES[0], &tag, &asked(value)).status();
+        assert_eq!(of(own), StatusCode::NOT_MODIFIED);
+        assert_eq!(of("\"x\""), StatusCode::OK);
+    }
+
+    #[test]
+    fn nothing_is_inline_and_nothing_comes_from_elsewhere() {
+        for (path, kind, content) in FILES {
+            for outside in ["http://", "https://", "//cdn", "@import"] {
+                let found = content.replace("http://www.w3.org/2000/svg", "");
+                assert!(!found.contains(outside), "{path}: {outside}");
+            }
+            if kind == HTML {
+                for inline in ["<style", " style=", " onclick=", " onload=", "javascript:"] {
+                    assert!(!content.contains(inline), "{path}: {inline}");
+                }
+                let scripts = content.matches("<script").count();
+                assert_eq!(
+                    scripts,
+                    content.matches("<script type=\"module\" src=").count()
+                );
+            }
+            for markup in [
+                "innerHTML",
+                "outerHTML",
+                "insertAdjacentHTML",
+                "eval(",
+                "document.write",
+            ] {
+                assert!(!content.contains(markup), "{path}: {markup}");
+            }
+        }
     }
 }

@@ -92,8 +92,8 @@ fn what_is_not_there_is_refused_in_the_same_shape() {
     }
     let pointer = server.get("/").expect(200).json();
     assert_eq!(
-        (&pointer["docs"], &pointer["name"]),
-        (&"/docs".into(), &"maeum".into())
+        (&pointer["ui"], &pointer["docs"], &pointer["name"]),
+        (&"/ui".into(), &"/docs".into(), &"maeum".into())
     );
     server.get("/v1/audio/stream").refused(400, "no_websocket");
 }

@@ -1,0 +1,176 @@
+//! The page at `/ui`, as the server sends it and as a browser uses it.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+#[path = "common/mod.rs"]
+mod common;
+#[path = "common/infer.rs"]
+mod infer;
+#[path = "common/model.rs"]
+mod model;
+#[path = "server/support.rs"]
+#[allow(dead_code)] // each test binary uses its own part
+mod support;
+
+use infer::Place;
+use support::Server;
+
+/// What `tests/page/browse.py` counts on.
+const ARGUMENTS: [&str; 6] = [
+    "--model",
+    "model.safetensors",
+    "--max-body",
+    "1",
+    "--max-seconds",
+    "60",
+];
+
+fn source(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    let output = command.output();
+    let done = output.as_ref().is_ok_and(|o| o.status.success());
+    if !done {
+        eprintln!("{command:?}: {output:?}");
+    }
+    done
+}
+
+/// A Python with Selenium, where there is a Chromium for it; `None`, said loudly, where there is not,
+/// which fails in CI.
+fn python() -> Option<PathBuf> {
+    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("page-venv");
+    let python = venv.join("bin/python");
+    let browser = ["/usr/bin/chromium", "/usr/bin/chromedriver"]
+        .iter()
+        .all(|program| succeeds(Command::new(program).arg("--version")));
+    let has_selenium = || succeeds(Command::new(&python).args(["-c", "import selenium"]));
+    let made = browser
+        && (python.exists() && has_selenium()
+            || succeeds(Command::new("python3").args(["-m", "venv"]).arg(&venv))
+                && succeeds(
+                    Command::new(&python)
+                        .args([
+                            "-m",
+                            "pip",
+                            "install",
+                            "--quiet",
+                            "--disable-pip-version-check",
+                            "-r",
+                        ])
+                        .arg(source("tests/page/requirements.txt")),
+                )
+                && has_selenium());
+    if made {
+        return Some(python);
+    }
+    let missing =
+        "there is no Python with Selenium, or no Debian chromium and chromium-driver for it";
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "{missing}");
+    eprintln!("SKIPPED: {missing}");
+    None
+}
+
+#[test]
+fn a_person_can_use_it() {
+    let Some(python) = python() else { return };
+    let place = Place::empty();
+    let server = Server::start(place.0.path(), &ARGUMENTS);
+    let output = Command::new(python)
+        .arg(source("tests/page/browse.py"))
+        .arg(format!("http://{}", server.address))
+        .arg(source("tests/data/voice.wav"))
+        .arg(place.0.path())
+        .env("NO_PROXY", "*")
+        .env("SE_OFFLINE", "true")
+        .env("SE_AVOID_STATS", "true")
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{printed}\n{errors}\n{}",
+        server.log()
+    );
+    assert!(
+        printed.ends_with("ok nothing_left_the_server\n"),
+        "{printed}"
+    );
+}
+
+#[test]
+fn it_is_sent_complete_and_closed_to_the_outside() {
+    let place = Place::empty();
+    let server = Server::start(place.0.path(), &ARGUMENTS);
+    let page = server.get("/ui").expect(200).text();
+    let mut open = vec!["/ui".to_owned()];
+    let mut seen = 0;
+    // What the page names, what its scripts import and what they load by name.
+    while let Some(path) = open.get(seen).cloned() {
+        seen += 1;
+        let answer = server.get(&path).expect(200);
+        let header = |name| {
+            answer
+                .header(name)
+                .unwrap_or_else(|| panic!("{path}: no {name}"))
+        };
+        let policy = header("content-security-policy");
+        assert!(
+            policy.starts_with("default-src 'self';"),
+            "{path}: {policy}"
+        );
+        assert!(
+            !policy.contains("unsafe") && !policy.contains('*'),
+            "{path}: {policy}"
+        );
+        assert_eq!(header("x-content-type-options"), "nosniff");
+        assert_eq!(header("cache-control"), "no-cache");
+        let kind = header("content-type").to_owned();
+        let wanted = match path.rsplit_once('.') {
+            Some((_, "js")) => "text/javascript; charset=utf-8",
+            Some((_, "css")) => "text/css; charset=utf-8",
+            Some((_, "svg")) => "image/svg+xml",
+            _ => "text/html; charset=utf-8",
+        };
+        assert_eq!(kind, wanted, "{path}");
+        let tag = header("etag");
+        let mut stream = server.connect();
+        let again = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nIf-None-Match: {tag}\r\nConnection: close\r\n\r\n",
+            server.address
+        );
+        stream.write_all(again.as_bytes()).unwrap();
+        let mut head = String::new();
+        stream.read_to_string(&mut head).unwrap();
+        assert!(head.starts_with("HTTP/1.1 304 "), "{path}: {head}");
+        assert!(head.ends_with("\r\n\r\n"), "{path}: {head}");
+        let text = answer.text();
+        let relative = text
+            .split(['"', '\''])
+            .filter_map(|part| match path.as_str() {
+                "/ui" => part.strip_prefix("ui/"),
+                _ => part
+                    .strip_prefix("./")
+                    .or_else(|| (part == "worklet.js").then_some(part)),
+            });
+        for name in relative {
+            let path = format!("/ui/{name}");
+            if !open.contains(&path) {
+                open.push(path);
+            }
+        }
+    }
+    assert_eq!(open.len(), 12, "{open:?}");
+    assert!(
+        page.starts_with("<!doctype html>\n<html lang=\"en\">"),
+        "{page}"
+    );
+    let slash = server.get("/ui/").expect(308);
+    assert_eq!(slash.header("location"), Some("../ui"));
+    server.get("/ui/no.js").refused(404, "no_route");
+}
