@@ -6,7 +6,8 @@ mod graphs;
 use std::sync::Arc;
 
 use graphs::{
-    Case, Kind, check_against_reference, masks_of, network, repeat_rows, scaled, single, windowed,
+    Case, Kind, check_against_reference, convolution, masks_of, network, repeat_rows, scaled,
+    single, windowed,
 };
 use maeum::nn::{DropoutMode, Graph, Isa, Plan, Session, ValueId, reference};
 use proptest::prelude::*;
@@ -177,6 +178,14 @@ fn cases(cases: u32) -> ProptestConfig {
 #[test]
 fn every_kind_of_layer_is_tested() {
     assert_eq!(TESTED, graphs::KINDS);
+}
+
+proptest! {
+    #![proptest_config(cases(400))]
+    #[test]
+    fn convolutions_with_what_follows_them(case in convolution()) {
+        check(&case);
+    }
 }
 
 proptest! {

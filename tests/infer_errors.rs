@@ -203,3 +203,25 @@ fn a_bad_model_is_named() {
         .bare(&["--model", "joy.safetensors", "--format", "csv", "c.wav"])
         .expect(0);
 }
+
+#[test]
+fn an_instruction_set_can_be_forced_if_it_is_there() {
+    let place = Place::new();
+    let run = |isa: &str| -> infer::Run {
+        infer::command(place.0.path())
+            .args(["--model", "model.safetensors", "--format", "codes", "c.wav"])
+            .env("MAEUM_ISA", isa)
+            .output()
+            .unwrap()
+            .into()
+    };
+    let wanted = place.infer(&["--format", "codes", "c.wav"]).expect(0).out;
+    for isa in maeum::nn::Isa::available() {
+        assert_eq!(run(isa.name()).expect(0).out, wanted, "{}", isa.name());
+    }
+    let refused = run("sse9").expect(1);
+    assert_eq!(refused.out, "");
+    for said in ["MAEUM_ISA", "\"sse9\"", "portable"] {
+        assert!(refused.err.contains(said), "{}", refused.err);
+    }
+}

@@ -27,7 +27,7 @@ mod session;
 mod shape;
 mod windows;
 
-pub use cpu::Isa;
+pub use cpu::{Isa, UnknownIsa};
 pub use dropout::DropoutMode;
 pub use graph::{Graph, GraphError, Input, Node, Output, ValueId, Weight, WeightId};
 pub use layer::Layer;

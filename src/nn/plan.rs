@@ -167,13 +167,14 @@ pub(super) enum Op {
 }
 
 impl Plan {
-    /// Plans `graph` for inputs of the given shapes (without the batch) on the best instruction
-    /// set.
+    /// Plans `graph` for inputs of the given shapes (without the batch) on the instruction set that
+    /// [`Isa::chosen`] gives.
     ///
     /// # Errors
-    /// When the graph is inconsistent or the shapes do not fit it.
+    /// When the graph is inconsistent or the shapes do not fit it, or `MAEUM_ISA` names an
+    /// instruction set that is not there.
     pub fn new(graph: &Graph, input_shapes: &[Vec<usize>]) -> Result<Self, GraphError> {
-        Builder::new(graph, input_shapes, Isa::best(), false)?.build()
+        Builder::new(graph, input_shapes, chosen(graph)?, false)?.build()
     }
 
     /// Like [`Plan::new`], on the given instruction set.
@@ -194,7 +195,7 @@ impl Plan {
     /// # Errors
     /// As [`Plan::new`].
     pub fn keeping_all(graph: &Graph, input_shapes: &[Vec<usize>]) -> Result<Self, GraphError> {
-        Builder::new(graph, input_shapes, Isa::best(), true)?.build()
+        Builder::new(graph, input_shapes, chosen(graph)?, true)?.build()
     }
 
     /// Names and shapes (without the batch) of the outputs.
@@ -213,4 +214,11 @@ impl Plan {
     pub fn is_stochastic(&self) -> bool {
         self.dropouts > 0
     }
+}
+
+fn chosen(graph: &Graph) -> Result<Isa, GraphError> {
+    Isa::chosen().map_err(|unknown| GraphError::Graph {
+        graph: graph.name.clone(),
+        problem: unknown.to_string(),
+    })
 }

@@ -14,11 +14,14 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use maeum::nn::dropout::{DropoutMode, Masks, draw_factors};
-use maeum::nn::layer::{Activation, Conv, Dropout, Layer};
+use maeum::nn::layer::{Activation, Conv, Dropout, Layer, Padding, Pool, PoolKind};
 use maeum::nn::{Graph, Input, Node, Output, ValueId, Weight, reference};
 use proptest::prelude::*;
 
-#[allow(unused_imports, reason = "not every test that includes this draws them")]
+#[allow(
+    unused_imports,
+    reason = "not every test that includes this draws them"
+)]
 pub use chains::{scaled, windowed};
 pub use layers::{KINDS, Kind};
 
@@ -210,6 +213,50 @@ pub fn single(kind: Kind) -> impl Strategy<Value = Case> {
         b.output(value);
         let batch = b.choices.size(9);
         b.finish(shapes, scale, batch)
+    })
+}
+
+/// A convolution and what may follow it: an activation, a normalisation, a maximum of neighbours
+/// or another pooling.
+pub fn convolution() -> impl Strategy<Value = Case> {
+    let numbers = prop::collection::vec(any::<u32>(), 120);
+    numbers.prop_map(|numbers| {
+        let mut b = Builder::new(numbers);
+        let shape = layers::items(Kind::Conv, &mut b.choices).remove(0);
+        let input = b.input(&shape);
+        let shapes = vec![shape.clone()];
+        let conv = layers::layer(Kind::Conv, &mut b, &shapes).expect("the input was made for it");
+        let first = b.node(conv, vec![input], 0);
+        let mut value = first;
+        for _ in 0..b.choices.within(1..=4) {
+            b.output(value);
+            let item = b.graph.infer_shapes(&shapes).expect("it fits so far")[value.0].clone();
+            b.graph.outputs.clear();
+            let neighbours = Pool {
+                kind: PoolKind::Max,
+                size: [2, item.len() - 1],
+                strides: [2, item.len() - 1],
+                padding: Padding::Valid,
+            };
+            let fits = item[..item.len() - 1].iter().all(|&n| n >= 2);
+            let layer = match b.choices.within(0..=4) {
+                0 => Some(Layer::Activation(Activation::Relu)),
+                1 => layers::layer(Kind::BatchNorm, &mut b, &[item]),
+                2 => layers::layer(Kind::Pool, &mut b, &[item]),
+                _ if fits => Some(Layer::Pool(neighbours)),
+                _ => None,
+            };
+            if let Some(layer) = layer {
+                value = b.node(layer, vec![value], 0);
+            }
+        }
+        b.output(value);
+        if b.choices.within(0..=3) == 0 {
+            let inner = b.choices.within(first.0..=value.0);
+            b.output(ValueId(inner));
+        }
+        let batch = b.choices.size(4);
+        b.finish(shapes, 1.0, batch)
     })
 }
 

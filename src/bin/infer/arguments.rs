@@ -17,7 +17,7 @@ const MAX_THREADS: u32 = 1024;
 /// Listens to voice recordings and estimates which emotion they carry, how old the speaker sounds
 /// and which gender.
 #[derive(Parser)]
-#[command(name = "infer", version, after_help = format!("{NOTICE}\n\n{EXIT_CODES}"))]
+#[command(name = "infer", version, after_help = format!("{NOTICE}\n\n{ENVIRONMENT}\n\n{EXIT_CODES}"))]
 pub struct Arguments {
     /// A converted model instead of the built-in one; `convert` makes one from Keras .h5 files.
     #[arg(long, value_name = "BUNDLE")]
@@ -82,6 +82,10 @@ impl Arguments {
         threads.min(recordings)
     }
 }
+
+const ENVIRONMENT: &str = "Environment: MAEUM_ISA names the instruction set to use (portable, \
+                           avx2, avx512, neon) instead of the fastest; answers do not depend on \
+                           it.";
 
 const EXIT_CODES: &str = "Exit code: 0 all recordings have an answer, 1 at least one failed or \
                           the model or output does not work, 2 the command line is wrong.";

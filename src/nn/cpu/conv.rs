@@ -268,7 +268,7 @@ impl ConvPlan {
                 Some(_) => &mut buffer[..(to - from) * ph * width * packed.channels],
             };
             if self.is_first() {
-                let first = First {
+                First {
                     input: band.rows,
                     pitch,
                     top: band.top,
@@ -281,8 +281,8 @@ impl ConvPlan {
                     packed,
                     epilogue: &finish.epilogue,
                     output: result,
-                };
-                isa.dispatch(first);
+                }
+                .compute(isa);
             } else {
                 self.product(isa, band, from * ph..to * ph, width, packed, finish, result);
             }
@@ -334,6 +334,76 @@ impl ConvPlan {
                 epilogue: &finish.epilogue,
             }
             .compute(isa);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::WeightId;
+    use crate::nn::layer::Activation;
+
+    /// Bands with the rows that their outputs read, from every even row on and of several heights.
+    #[test]
+    fn bands_give_the_rows_of_the_whole_image() {
+        for (height, width, channels, out, kernel) in [
+            (24, 10, 16, 32, 5),
+            (20, 7, 1, 8, 5),
+            (13, 6, 3, 17, 3),
+            (16, 9, 1, 20, 3),
+        ] {
+            let conv = Conv {
+                kernel: WeightId(0),
+                bias: None,
+                strides: [1, 1],
+                dilation: [1, 1],
+                padding: Padding::Same,
+                activation: Activation::Relu,
+            };
+            let number = |i: usize| ((i * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0;
+            let image: Vec<f32> = (0..height * width * channels).map(number).collect();
+            let terms = kernel * kernel * channels;
+            let weights: Vec<f32> = (0..terms * out).map(|i| number(i + 7)).collect();
+            let packed = Packed::new(&weights, out, Some(&weights[..out]));
+            let shape = [kernel, kernel, channels, out];
+            let plan = ConvPlan::new(&conv, &shape, &[height, width, channels]);
+            let epilogue = Epilogue {
+                relu: true,
+                affine: None,
+            };
+            for (isa, pool) in Isa::available()
+                .into_iter()
+                .flat_map(|isa| [(isa, None), (isa, Some([2, 2]))])
+            {
+                let finish = Finish {
+                    epilogue: epilogue.clone(),
+                    pool,
+                };
+                let [ph, pw] = pool.unwrap_or([1, 1]);
+                let row = width / pw * out;
+                let mut scratch = vec![f32::NAN; plan.scratch(out, &finish)];
+                let mut whole = vec![f32::NAN; height / ph * row];
+                plan.run(isa, &image, &packed, &finish, &mut whole, &mut scratch);
+                let reach = kernel / 2;
+                for from in (0..height / 2 * 2).step_by(2) {
+                    for rows in [2, 4, 6, 14, height] {
+                        let to = (from + rows).min(height / 2 * 2);
+                        let first = from.saturating_sub(reach);
+                        let last = (to + reach).min(height);
+                        let band = Band {
+                            rows: &image[first * width * channels..last * width * channels],
+                            top: reach - (from - first),
+                            bottom: reach - (last - to),
+                        };
+                        let mut part = vec![f32::NAN; (to - from) / ph * row];
+                        scratch.fill(f32::NAN);
+                        plan.run_rows(isa, band, &packed, &finish, &mut part, &mut scratch);
+                        let wanted = &whole[from / ph * row..to / ph * row];
+                        assert_eq!(part, wanted, "{} {from} to {to}", isa.name());
+                    }
+                }
+            }
         }
     }
 }

@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
-use super::gemm::{BLOCK, Epilogue, Packed, store};
-use super::isa::Kernel;
+use super::gemm::{BLOCK, Epilogue, MANY, Packed, Pixels};
+use super::isa::{Isa, Kernel};
 use super::lanes::{LANES, Lanes};
 
 /// Rows `rows` of the output (before pooling) and its first `width` columns, with strides and
@@ -59,14 +59,11 @@ impl First<'_> {
     }
 }
 
-impl Kernel for First<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(self) {
+impl First<'_> {
+    pub fn compute(self, isa: Isa) {
         match sharing(self.packed.channels) {
-            1 => Run::<1>::new(self).run::<V, PIXELS>(),
-            _ => Run::<2>::new(self).run::<V, PIXELS>(),
+            1 => Run::<1>::new(self).compute(isa),
+            _ => Run::<2>::new(self).compute(isa),
         }
     }
 }
@@ -86,7 +83,6 @@ impl<'a, const SHARING: usize> Run<'a, SHARING> {
     /// Numbers of a line per column.
     const EACH: usize = if SHARING == 1 { 1 } else { LANES };
 
-    #[inline(always)]
     fn new(of: First<'a>) -> Self {
         let half = of.width.div_ceil(SHARING);
         let line = (half + of.kernel[1] - 1) * Self::EACH;
@@ -98,22 +94,41 @@ impl<'a, const SHARING: usize> Run<'a, SHARING> {
         }
     }
 
-    #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(mut self) {
+    fn compute(mut self, isa: Isa) {
         let rows = self.of.rows.clone();
         let needed = rows.end + self.of.kernel[0] - 1;
-        for row in rows.start.max(*self.of.expanded)..needed {
-            self.expand::<V>(row);
-        }
+        let missing = rows.start.max(*self.of.expanded)..needed;
         *self.of.expanded = needed;
+        isa.dispatch(Expand {
+            run: &mut self,
+            rows: missing,
+        });
+        // Five columns of two rows and their blocks' sums are 20 registers, two are 8.
+        let most = if isa.dispatch(Pixels) >= MANY { 5 } else { 2 };
+        let tiles = self.half.div_ceil(most);
         for block in 0..self.of.packed.channels.div_ceil(LANES) {
-            let mut y = rows.start;
-            while y + 2 <= rows.end {
-                self.columns::<V, PIXELS, 2>(y, block);
-                y += 2;
-            }
-            if y < rows.end {
-                self.columns::<V, PIXELS, 1>(y, block);
+            for y in rows.clone().step_by(2) {
+                let both = y + 2 <= rows.end;
+                for tile in 0..tiles {
+                    let x = self.half * tile / tiles;
+                    let columns = self.half * (tile + 1) / tiles - x;
+                    macro_rules! of_size {
+                        ($($n:literal)*) => {
+                            match (columns, both) {
+                                $(
+                                    ($n, true) => isa.dispatch(Tile::<SHARING, 2, $n> {
+                                        run: &mut self, y, x, block,
+                                    }),
+                                    ($n, false) => isa.dispatch(Tile::<SHARING, 1, $n> {
+                                        run: &mut self, y, x, block,
+                                    }),
+                                )*
+                                _ => unreachable!("no tile has more than five columns"),
+                            }
+                        };
+                    }
+                    of_size!(1 2 3 4 5);
+                }
             }
         }
     }
@@ -135,39 +150,15 @@ impl<'a, const SHARING: usize> Run<'a, SHARING> {
             line[left + n..].fill(0.0);
             return;
         }
-        let number = |x: usize| match x.checked_sub(left).and_then(|x| source.get(x)) {
-            Some(&x) => x,
-            None => 0.0,
+        let number = |x: usize| match x.wrapping_sub(left) {
+            x if x < source.len() => source[x],
+            _ => 0.0,
         };
         for (x, lanes) in line.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
             let mut all = [number(x); LANES];
             all[HALF..].fill(number(x + self.half));
             // As one vector, or the compiler makes a scatter of neighbouring ones.
             V::load(&all).store(lanes);
-        }
-    }
-
-    #[inline(always)]
-    fn columns<V: Lanes, const PIXELS: usize, const ROWS: usize>(
-        &mut self,
-        y: usize,
-        block: usize,
-    ) {
-        // Five columns of two rows and their blocks' sums are 20 registers, two are 8.
-        let most = if PIXELS >= 12 { 5 } else { 2 };
-        let tiles = self.half.div_ceil(most);
-        let mut x = 0;
-        for tile in 0..tiles {
-            let end = self.half * (tile + 1) / tiles;
-            match end - x {
-                1 => self.tile::<V, ROWS, 1>(y, x, block),
-                2 => self.tile::<V, ROWS, 2>(y, x, block),
-                3 if PIXELS >= 12 => self.tile::<V, ROWS, 3>(y, x, block),
-                4 if PIXELS >= 12 => self.tile::<V, ROWS, 4>(y, x, block),
-                _ if PIXELS >= 12 => self.tile::<V, ROWS, 5>(y, x, block),
-                _ => unreachable!("tiles are of nearly equal size"),
-            }
-            x = end;
         }
     }
 
@@ -184,12 +175,13 @@ impl<'a, const SHARING: usize> Run<'a, SHARING> {
         let bias = V::load(&self.of.packed.bias[block]);
         let weights = &self.of.packed.weights[block * kh * kw..][..kh * kw];
         let mut sums = [[bias; COLUMNS]; ROWS];
-        for i in 0..kh + ROWS - 1 {
-            if y + i < self.of.top || y + i >= self.of.top + rows_in {
-                continue;
-            }
-            let line = &self.of.lines[(y + i) % self.held * self.line..][..self.line];
-            let line = &line[x * Self::EACH..][..(COLUMNS + kw - 1) * Self::EACH];
+        let from = self.of.top.saturating_sub(y);
+        let to = (self.of.top + rows_in).saturating_sub(y);
+        let mut place = (y + from) % self.held;
+        for i in from..to.min(kh + ROWS - 1) {
+            let line = &self.of.lines[place * self.line + x * Self::EACH..];
+            let line = &line[..(COLUMNS + kw - 1) * Self::EACH];
+            place = if place + 1 < self.held { place + 1 } else { 0 };
             // Row 0 of the tile reads this line with row i of the kernel, row 1 with row i - 1.
             match (i < kh, ROWS == 2 && i > 0) {
                 (true, true) => self.add(
@@ -204,25 +196,36 @@ impl<'a, const SHARING: usize> Run<'a, SHARING> {
         }
         let channels = self.of.packed.channels;
         let lanes = LANES.min(channels - block * LANES);
+        let pitch = self.of.width * channels;
         for (row, sums) in sums.into_iter().enumerate() {
-            let row = (y - self.of.rows.start + row) * self.of.width;
-            for (column, sum) in sums.into_iter().enumerate() {
-                let result = self.of.epilogue.apply(sum, block);
-                let at = (row + x + column) * channels + block * LANES;
-                if SHARING == 1 {
-                    store(result, &mut self.of.output[at..][..lanes]);
-                    continue;
+            let row = &mut self.of.output[(y - self.of.rows.start + row) * pitch..][..pitch];
+            if SHARING == 2 && channels == HALF && x + self.half + COLUMNS <= self.of.width {
+                let row = row.as_chunks_mut::<HALF>().0;
+                let (left, right) = row.split_at_mut(self.half);
+                let (left, right) = (&mut left[x..][..COLUMNS], &mut right[x..][..COLUMNS]);
+                for column in 0..COLUMNS {
+                    let mut values = [0.0; LANES];
+                    self.of
+                        .epilogue
+                        .apply(sums[column], block)
+                        .store(&mut values);
+                    left[column].copy_from_slice(&values[..HALF]);
+                    right[column].copy_from_slice(&values[HALF..]);
                 }
+                continue;
+            }
+            for (column, sum) in sums.into_iter().enumerate() {
                 let mut values = [0.0; LANES];
-                result.store(&mut values);
-                for (pixel, values) in values.as_chunks::<HALF>().0.iter().enumerate() {
-                    if x + column + pixel * self.half >= self.of.width {
-                        continue;
-                    }
-                    let to = &mut self.of.output[at + pixel * self.half * channels..][..lanes];
-                    match <&mut [f32; HALF]>::try_from(&mut *to) {
-                        Ok(to) => *to = *values,
-                        Err(_) => to.copy_from_slice(&values[..lanes]),
+                self.of.epilogue.apply(sum, block).store(&mut values);
+                for pixel in 0..SHARING {
+                    let x = x + column + pixel * self.half;
+                    if x < self.of.width {
+                        let to = &mut row[x * channels + block * LANES..][..lanes];
+                        let values = &values[pixel * HALF..];
+                        match <&mut [f32; LANES]>::try_from(&mut *to) {
+                            Ok(to) => to.copy_from_slice(&values[..LANES]),
+                            Err(_) => to.copy_from_slice(&values[..lanes]),
+                        }
                     }
                 }
             }
@@ -238,7 +241,23 @@ impl<'a, const SHARING: usize> Run<'a, SHARING> {
         from: usize,
         sums: &mut [[V; COLUMNS]; ROWS],
     ) {
-        let kw = self.of.kernel[1];
+        match self.of.kernel[1] {
+            // The usual widths without a loop, so that what neighbours share is read once.
+            3 => self.taps::<V, ACTIVE, ROWS, COLUMNS>(3, line, weights, from, sums),
+            5 => self.taps::<V, ACTIVE, ROWS, COLUMNS>(5, line, weights, from, sums),
+            kw => self.taps::<V, ACTIVE, ROWS, COLUMNS>(kw, line, weights, from, sums),
+        }
+    }
+
+    #[inline(always)]
+    fn taps<V: Lanes, const ACTIVE: usize, const ROWS: usize, const COLUMNS: usize>(
+        &self,
+        kw: usize,
+        line: &[f32],
+        weights: [&[[f32; LANES]]; ACTIVE],
+        from: usize,
+        sums: &mut [[V; COLUMNS]; ROWS],
+    ) {
         let mut partial = [[V::zero(); COLUMNS]; ACTIVE];
         assert!(line.len() >= (COLUMNS + kw - 1) * Self::EACH);
         assert!(weights.iter().all(|row| row.len() == kw));
@@ -268,6 +287,45 @@ impl<'a, const SHARING: usize> Run<'a, SHARING> {
             for column in 0..COLUMNS {
                 sums[from + row][column] = sums[from + row][column].add(partial[row][column]);
             }
+        }
+    }
+}
+
+/// Fills the lines of these rows.
+struct Expand<'r, 'a, const SHARING: usize> {
+    run: &'r mut Run<'a, SHARING>,
+    rows: Range<usize>,
+}
+
+impl<const SHARING: usize> Kernel for Expand<'_, '_, SHARING> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes, const PIXELS: usize>(self) {
+        for row in self.rows {
+            self.run.expand::<V>(row);
+        }
+    }
+}
+
+/// `ROWS` rows of `COLUMNS` vectors of channel block `block`, from row `y` and column `x` on.
+struct Tile<'r, 'a, const SHARING: usize, const ROWS: usize, const COLUMNS: usize> {
+    run: &'r mut Run<'a, SHARING>,
+    y: usize,
+    x: usize,
+    block: usize,
+}
+
+impl<const SHARING: usize, const ROWS: usize, const COLUMNS: usize> Kernel
+    for Tile<'_, '_, SHARING, ROWS, COLUMNS>
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes, const PIXELS: usize>(self) {
+        if COLUMNS <= 2 || PIXELS >= MANY {
+            self.run
+                .tile::<V, ROWS, COLUMNS>(self.y, self.x, self.block);
         }
     }
 }

@@ -118,7 +118,7 @@ fn load<V: Lanes>(from: &[f32]) -> V {
 
 /// Stores the first lanes, as many as `to` is long.
 #[inline(always)]
-pub(super) fn store<V: Lanes>(lanes: V, to: &mut [f32]) {
+fn store<V: Lanes>(lanes: V, to: &mut [f32]) {
     match <&mut [f32; LANES]>::try_from(&mut *to) {
         Ok(to) => lanes.store(to),
         Err(_) => {
@@ -203,7 +203,7 @@ pub(crate) struct Product<'a> {
 }
 
 /// How many pixels the instruction set sums up at once.
-struct Pixels;
+pub(super) struct Pixels;
 
 impl Kernel for Pixels {
     type Output = usize;
@@ -254,7 +254,7 @@ impl Product<'_> {
 }
 
 /// Instruction sets that sum up so many pixels have registers for two channel blocks of each.
-const MANY: usize = 12;
+pub(super) const MANY: usize = 12;
 
 /// `N` outputs of `BLOCKS` channel blocks, from pixel `first` and block `block` on. Each is a
 /// function of its own: in one that holds all of them, the compiler runs out of registers.

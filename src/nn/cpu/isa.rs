@@ -18,6 +18,26 @@ enum Kind {
     Neon,
 }
 
+/// Names the instruction set to use.
+const VARIABLE: &str = "MAEUM_ISA";
+
+/// An instruction set that is asked for and not there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{VARIABLE} asks for the instruction set {name:?}; this program has {} for this processor",
+    Self::available()
+)]
+pub struct UnknownIsa {
+    name: String,
+}
+
+impl UnknownIsa {
+    fn available() -> String {
+        let names: Vec<&str> = Isa::available().into_iter().map(Isa::name).collect();
+        names.join(", ")
+    }
+}
+
 /// A computation that is compiled once for each instruction set.
 pub(crate) trait Kernel {
     type Output;
@@ -50,6 +70,29 @@ impl Isa {
     /// The fastest available one.
     pub fn best() -> Self {
         *Self::available().last().expect("portable is always there")
+    }
+
+    /// The one that the environment variable `MAEUM_ISA` names, or the fastest if it is not set.
+    /// Results do not depend on it.
+    ///
+    /// # Errors
+    /// When this processor has no instruction set of that name.
+    pub fn chosen() -> Result<Self, UnknownIsa> {
+        match std::env::var_os(VARIABLE) {
+            Some(name) => Self::named(&name.to_string_lossy()),
+            None => Ok(Self::best()),
+        }
+    }
+
+    /// The available one of this name.
+    ///
+    /// # Errors
+    /// When this processor has none of that name.
+    pub fn named(name: &str) -> Result<Self, UnknownIsa> {
+        let mut available = Self::available().into_iter();
+        available
+            .find(|isa| isa.name() == name)
+            .ok_or_else(|| UnknownIsa { name: name.into() })
     }
 
     /// Its name, as in reports.
@@ -101,4 +144,21 @@ fn avx512<K: Kernel>(kernel: K) -> K::Output {
 #[inline(never)]
 fn neon<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<lanes::Neon, 6>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_there_can_be_chosen() {
+        for isa in Isa::available() {
+            assert_eq!(Isa::named(isa.name()), Ok(isa));
+        }
+        for name in ["", "AVX2", "sse9"] {
+            let message = Isa::named(name).unwrap_err().to_string();
+            assert!(message.contains(&format!("{name:?}")), "{message}");
+            assert!(message.contains("portable"), "{message}");
+        }
+    }
 }

@@ -18,8 +18,13 @@ pub(crate) trait Lanes: Copy {
     /// `x * self + sum`, lane by lane, rounded once.
     fn mul_add_lanes(self, x: Self, sum: Self) -> Self;
     fn add(self, other: Self) -> Self;
+    /// In each lane `self` where it is larger than `other`, else `other`.
+    fn larger(self, other: Self) -> Self;
     /// The larger of each lane and 0; 0 for NaN.
-    fn relu(self) -> Self;
+    #[inline(always)]
+    fn relu(self) -> Self {
+        self.larger(Self::zero())
+    }
 }
 
 impl Lanes for [f32; LANES] {
@@ -56,8 +61,14 @@ impl Lanes for [f32; LANES] {
     }
 
     #[inline(always)]
-    fn relu(self) -> Self {
-        self.map(|x| if x > 0.0 { x } else { 0.0 })
+    fn larger(self, other: Self) -> Self {
+        std::array::from_fn(|i| {
+            if self[i] > other[i] {
+                self[i]
+            } else {
+                other[i]
+            }
+        })
     }
 }
 
@@ -147,11 +158,13 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn relu(self) -> Self {
+        fn larger(self, other: Self) -> Self {
             // SAFETY: see above. The second operand is what comes out for NaN.
             unsafe {
-                let zero = _mm256_setzero_ps();
-                Self(_mm256_max_ps(self.0, zero), _mm256_max_ps(self.1, zero))
+                Self(
+                    _mm256_max_ps(self.0, other.0),
+                    _mm256_max_ps(self.1, other.1),
+                )
             }
         }
     }
@@ -200,9 +213,9 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn relu(self) -> Self {
+        fn larger(self, other: Self) -> Self {
             // SAFETY: see above. The second operand is what comes out for NaN.
-            unsafe { Self(_mm512_max_ps(self.0, _mm512_setzero_ps())) }
+            unsafe { Self(_mm512_max_ps(self.0, other.0)) }
         }
     }
 }

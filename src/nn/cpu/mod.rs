@@ -17,6 +17,6 @@ pub(crate) mod pool;
 pub(crate) mod recurrent;
 pub(crate) mod scaled;
 
-pub use isa::Isa;
 pub(crate) use isa::Kernel;
+pub use isa::{Isa, UnknownIsa};
 pub(crate) use lanes::Lanes;

@@ -1,7 +1,7 @@
 //! Pooling over windows and over everything.
 
 use super::isa::{Isa, Kernel};
-use super::lanes::Lanes;
+use super::lanes::{LANES, Lanes};
 use crate::nn::layer::{Pool, PoolKind};
 use crate::nn::shape::window;
 
@@ -179,7 +179,7 @@ impl Kernel for MaxRows<'_> {
                 if (height, width) == (2, 2) {
                     let top = &band[x * 2 * channels..][..2 * channels];
                     let bottom = &band[pitch + x * 2 * channels..][..2 * channels];
-                    max_of_four(top, bottom, out);
+                    max_of_four::<V>(top, bottom, out);
                 } else {
                     let rows = (0..height).map(|y| y * pitch / channels + x * width);
                     let pixels = rows.flat_map(|from| from..from + width);
@@ -192,26 +192,34 @@ impl Kernel for MaxRows<'_> {
 
 /// The maximum of two pixels above and two below, taken in the order of [`pool`].
 #[inline(always)]
-fn max_of_four(top: &[f32], bottom: &[f32], out: &mut [f32]) {
-    const STEP: usize = 8;
-    let most = |pixels: [f32; 4]| {
-        let larger = |m, x| if x > m { x } else { m };
-        pixels.into_iter().fold(f32::NEG_INFINITY, larger)
-    };
+fn max_of_four<V: Lanes>(top: &[f32], bottom: &[f32], out: &mut [f32]) {
+    const HALF: usize = LANES / 2;
+    let larger = |m: f32, x: f32| if x > m { x } else { m };
+    let most = |pixels: [f32; 4]| pixels.into_iter().fold(f32::NEG_INFINITY, larger);
+    if let ([a, b], [c, d]) = (top.as_chunks::<HALF>().0, bottom.as_chunks::<HALF>().0)
+        && let Ok(out) = <&mut [f32; HALF]>::try_from(&mut *out)
+    {
+        *out = std::array::from_fn(|i| most([a[i], b[i], c[i], d[i]]));
+        return;
+    }
     let (a, b) = top.split_at(out.len());
     let (c, d) = bottom.split_at(out.len());
-    let (a, a_rest) = a.as_chunks::<STEP>();
-    let (b, b_rest) = b.as_chunks::<STEP>();
-    let (c, c_rest) = c.as_chunks::<STEP>();
-    let (d, d_rest) = d.as_chunks::<STEP>();
-    let (out, rest) = out.as_chunks_mut::<STEP>();
-    for ((((out, a), b), c), d) in out.iter_mut().zip(a).zip(b).zip(c).zip(d) {
-        for i in 0..STEP {
-            out[i] = most([a[i], b[i], c[i], d[i]]);
-        }
+    let lowest = V::load(&[f32::NEG_INFINITY; LANES]);
+    let whole = a
+        .as_chunks::<LANES>()
+        .0
+        .iter()
+        .zip(b.as_chunks::<LANES>().0);
+    let whole = whole
+        .zip(c.as_chunks::<LANES>().0)
+        .zip(d.as_chunks::<LANES>().0);
+    for ((((a, b), c), d), out) in whole.zip(out.as_chunks_mut::<LANES>().0) {
+        let most = V::load(a).larger(lowest);
+        let most = V::load(c).larger(V::load(b).larger(most));
+        V::load(d).larger(most).store(out);
     }
-    for (i, out) in rest.iter_mut().enumerate() {
-        *out = most([a_rest[i], b_rest[i], c_rest[i], d_rest[i]]);
+    for i in out.len() / LANES * LANES..out.len() {
+        out[i] = most([a[i], b[i], c[i], d[i]]);
     }
 }
 
