@@ -5,6 +5,10 @@ import pathlib
 import platform
 
 
+def processors():
+    return len(os.sched_getaffinity(0))
+
+
 def machine():
     text = pathlib.Path("/proc/cpuinfo").read_text()
     names = [
@@ -12,7 +16,7 @@ def machine():
         for line in text.splitlines()
         if line.startswith("model name")
     ]
-    return f"{len(os.sched_getaffinity(0))} processors, {names[0] if names else platform.machine()}"
+    return f"{processors()} processors, {names[0] if names else platform.machine()}"
 
 
 def load():
