@@ -45,6 +45,8 @@ struct Inner {
     wake: Condvar,
     limit: usize,
     threads: usize,
+    /// Bytes of buffers that a thread keeps for the next job; larger ones are given back.
+    kept: usize,
 }
 
 struct State {
@@ -91,7 +93,7 @@ where
 const NEWEST: f64 = 0.1;
 /// What a job is taken to last before the first one has ended, in seconds.
 const FIRST_GUESS: f64 = 0.02;
-/// Buffers that a thread keeps for the next job; larger ones are given back.
+/// [`Inner::kept`], unless a test wants less.
 const KEPT_BYTES: usize = 32 << 20;
 /// Longest time that a client is asked to wait, in seconds.
 const LONGEST_RETRY: f64 = 60.0;
@@ -106,6 +108,16 @@ impl Pool {
         threads: usize,
         limit: usize,
     ) -> Result<Self, std::io::Error> {
+        Self::keeping(KEPT_BYTES, recognizer, threads, limit)
+    }
+
+    /// The same, with buffers of at most `kept` bytes per thread between jobs.
+    fn keeping(
+        kept: usize,
+        recognizer: &Arc<Recognizer>,
+        threads: usize,
+        limit: usize,
+    ) -> Result<Self, std::io::Error> {
         let inner = Arc::new(Inner {
             state: Mutex::new(State {
                 jobs: VecDeque::with_capacity(limit),
@@ -116,6 +128,7 @@ impl Pool {
             wake: Condvar::new(),
             limit,
             threads,
+            kept,
         });
         let pool = Self { inner };
         for i in 0..threads {
@@ -218,7 +231,7 @@ impl Inner {
         while let Some(job) = self.next() {
             let start = Instant::now();
             let panicked = job.run(&mut worker);
-            if panicked || worker.held_bytes() > KEPT_BYTES {
+            if panicked || worker.held_bytes() > self.kept {
                 worker = recognizer.worker();
             }
             let mut state = self.lock();
@@ -255,10 +268,13 @@ mod tests {
     use crate::audio::Recording;
     use std::sync::mpsc;
 
-    fn pool(threads: usize, limit: usize) -> Pool {
+    fn recognizer() -> Arc<Recognizer> {
         let model = crate::default_model::load().unwrap();
-        let recognizer = Arc::new(Recognizer::new(model).unwrap());
-        Pool::new(&recognizer, threads, limit).unwrap()
+        Arc::new(Recognizer::new(model).unwrap())
+    }
+
+    fn pool(threads: usize, limit: usize) -> Pool {
+        Pool::new(&recognizer(), threads, limit).unwrap()
     }
 
     /// A job that says when it runs and ends when it is told to.
@@ -336,22 +352,36 @@ mod tests {
         Recording::from_pcm16(&bytes, 16_000).unwrap()
     }
 
+    /// Bytes in use after a recording of so many seconds, and at the next job's beginning.
+    async fn held_after(pool: &Pool, seconds: usize) -> (usize, usize) {
+        let answer = pool.run(move |worker| {
+            let off = crate::nn::DropoutMode::Off;
+            worker.recognize(&recording(seconds), "hum", &off).unwrap();
+            worker.held_bytes()
+        });
+        let (used, kept) = (answer.await, pool.run(|worker| worker.held_bytes()).await);
+        (used.unwrap(), kept.unwrap())
+    }
+
     #[tokio::test]
     async fn buffers_are_kept_unless_they_are_large() {
+        let (usual, kept) = held_after(&pool(1, 1), 6).await;
+        assert!(kept == usual && kept > 0, "{usual} {kept}");
+        let pool = Pool::keeping(usual, &recognizer(), 1, 1).unwrap();
+        assert_eq!(held_after(&pool, 6).await, (usual, usual));
+        let (used, kept) = held_after(&pool, 60).await;
+        assert!(used > usual && kept == 0, "{used} {kept}");
+    }
+
+    #[tokio::test]
+    async fn buffers_do_not_grow_with_the_length() {
         let pool = pool(1, 1);
-        let held_after = async |seconds| {
-            let answer = pool.run(move |worker| {
-                let off = crate::nn::DropoutMode::Off;
-                worker.recognize(&recording(seconds), "hum", &off).unwrap();
-                worker.held_bytes()
-            });
-            let (used, kept) = (answer.await, pool.run(|worker| worker.held_bytes()).await);
-            (used.unwrap(), kept.unwrap())
-        };
-        let (used, kept) = held_after(6).await;
-        assert!(kept == used && kept > 0, "{used} {kept}");
-        let (used, kept) = held_after(200).await;
-        assert!(used > KEPT_BYTES && kept == 0, "{used} {kept}");
+        let (minute, _) = held_after(&pool, 60).await;
+        let (minutes, _) = held_after(&pool, 200).await;
+        assert!(
+            minutes == minute && minute < KEPT_BYTES,
+            "{minute} {minutes}"
+        );
     }
 
     #[tokio::test]

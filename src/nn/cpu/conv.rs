@@ -248,7 +248,7 @@ impl ConvPlan {
         // What fills no window need not be computed.
         let width = self.width / pw * pw;
         let (windows, per) = (rows / ph, self.chunk(ph) / ph);
-        let (mut lines, buffer) = match self.is_first() {
+        let (lines, buffer) = match self.is_first() {
             true => {
                 let size = First::lines(self.kernel, per * ph, self.width, packed.channels);
                 scratch.split_at_mut(size)
@@ -276,7 +276,7 @@ impl ConvPlan {
                     kernel: self.kernel,
                     rows: from * ph..to * ph,
                     width,
-                    lines: &mut lines,
+                    lines,
                     expanded: &mut expanded,
                     packed,
                     epilogue: &finish.epilogue,
@@ -370,7 +370,7 @@ mod tests {
             let plan = ConvPlan::new(&conv, &shape, &[height, width, channels]);
             let epilogue = Epilogue {
                 relu: true,
-                affine: None,
+                ..Epilogue::default()
             };
             for (isa, pool) in Isa::available()
                 .into_iter()

@@ -7,7 +7,15 @@
 pub(crate) mod conv;
 pub(crate) mod doubles;
 pub(crate) mod elementwise;
+#[expect(
+    clippy::needless_range_loop,
+    reason = "constant indices keep accumulators in registers"
+)]
 mod first;
+#[expect(
+    clippy::needless_range_loop,
+    reason = "constant indices keep accumulators in registers"
+)]
 pub(crate) mod gemm;
 mod isa;
 pub(crate) mod lanes;
