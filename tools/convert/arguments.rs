@@ -49,7 +49,7 @@ pub struct Arguments {
     pub merge: Option<PathBuf>,
 
     /// How a speech model brings recordings to 16 kHz: exact repeats the original to the last bit
-    /// [default], fast takes one direct step
+    /// (default), fast takes one direct step
     #[arg(
         long,
         value_name = "exact|fast",

@@ -31,7 +31,7 @@ pub struct Arguments {
     /// Asks clients for the key in this file: its first line.
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
-    /// Lets pages of this origin use the server, such as https://voice.example; may be repeated.
+    /// Lets pages of this origin use the server, such as `https://voice.example`; may be repeated.
     #[arg(long, value_name = "ORIGIN")]
     pub allow_origin: Vec<String>,
     /// A name that the server is reached by besides localhost, as behind a proxy; may be repeated.

@@ -56,9 +56,11 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
-    fn relu(self) -> Self {
-        // SAFETY: see above. The instruction gives the number where the other operand is a quiet
-        // NaN, as that of every sum is, and the positive of two zeros.
-        Self(self.0.map(|x| unsafe { vmaxnmq_f32(x, vdupq_n_f32(0.0)) }))
+    fn larger(self, other: Self) -> Self {
+        // SAFETY: see above. A comparison with NaN is false, so that the other operand is chosen.
+        Self(from_fn(|i| unsafe {
+            let (a, b) = (self.0[i], other.0[i]);
+            vbslq_f32(vcgtq_f32(a, b), a, b)
+        }))
     }
 }
