@@ -13,8 +13,8 @@ pub(super) fn packed_size(shape: &[usize]) -> usize {
         .saturating_mul(channels.next_multiple_of(LANES))
 }
 
-/// The numbers that a node with valid shapes needs besides its output: a padded copy of a
-/// convolution's input, or a recurrent layer's gates at all time steps.
+/// The numbers that a node with valid shapes needs besides its output, or more: a convolution's
+/// input with its padding, or a recurrent layer's gates at all time steps.
 pub(super) fn scratch(graph: &Graph, node: &Node, input: &[usize]) -> usize {
     let (outer, item) = input.split_at(node.outer);
     let size = match &node.layer {

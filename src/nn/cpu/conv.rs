@@ -29,7 +29,7 @@ pub(crate) struct ConvPlan {
     dilation: [usize; 2],
     kernel: [usize; 2],
     columns: Vec<Columns>,
-    /// As many as the taps of a kernel row span.
+    /// As many as the taps of a kernel row span at most.
     zeros: Vec<f32>,
 }
 
@@ -92,9 +92,11 @@ impl ConvPlan {
             dilation: conv.dilation,
             kernel: [kh, kw],
             columns: Vec::new(),
-            zeros: vec![0.0; span[1] * channels],
+            zeros: Vec::new(),
         };
         plan.columns = plan.groups_of_columns();
+        let spans = plan.columns.iter().map(|columns| columns.taps.span());
+        plan.zeros = vec![0.0; spans.max().unwrap_or(0)];
         plan
     }
 
@@ -103,10 +105,11 @@ impl ConvPlan {
         let (kw, stride, dilation) = (self.kernel[1], self.strides[1], self.dilation[1]);
         // Taps of the kernel that lie within the image for output column x.
         let inside = |x: usize| {
-            let at = |tap: usize| x * stride + tap * dilation;
-            let from = (0..kw).find(|&tap| at(tap) >= self.left).unwrap_or(kw);
-            let to = (0..kw).find(|&tap| at(tap) >= self.left + width);
-            from..to.unwrap_or(kw).max(from)
+            let first_at = |column: usize| {
+                let missing = column.saturating_sub(x * stride);
+                missing.div_ceil(dilation).min(kw)
+            };
+            first_at(self.left)..first_at(self.left + width)
         };
         let mut groups: Vec<Columns> = Vec::new();
         let mut last = None;
@@ -174,7 +177,7 @@ impl ConvPlan {
         self.input[2] == 1
             && self.strides == [1, 1]
             && self.dilation == [1, 1]
-            && First::takes(self.kernel)
+            && First::takes(self.kernel, self.width)
     }
 
     /// Rows that are computed together before pooling, when windows are `height` high.

@@ -46,9 +46,9 @@ impl First<'_> {
     /// Rows of the output that are computed together.
     pub const ROWS: usize = 4;
 
-    /// Whether the sum of each row of the kernel is one block.
-    pub fn takes(kernel: [usize; 2]) -> bool {
-        kernel[1] <= BLOCK
+    /// Whether the sum of each row of the kernel is one block and the lines stay small.
+    pub fn takes(kernel: [usize; 2], width: usize) -> bool {
+        kernel[0].max(kernel[1]) <= BLOCK && width <= 4096
     }
 
     /// Numbers that `lines` needs for `rows` rows of `width` columns.

@@ -4,131 +4,13 @@ use std::ops::Range;
 
 use super::isa::{Isa, Kernel};
 use super::lanes::{LANES, Lanes};
+pub(crate) use super::packed::{Affine, Epilogue, Packed};
+use super::packed::{load, store};
 
 /// Terms that are summed up apart before they join an output's sum. Short sums keep the rounding
 /// error of long dot products (up to 1,600 terms here) near that of the blocked sums that Keras
 /// was run with; a fixed length keeps the order the same everywhere.
 pub(super) const BLOCK: usize = 32;
-
-/// A weight matrix `[terms, channels]`, packed as `[channel block][term][lane]`, and its bias as
-/// `[channel block][lane]`. The lanes past the last channel hold zeros, but with at most half a
-/// block of channels the second half of the lanes repeats the first.
-#[derive(Debug, Clone)]
-pub(crate) struct Packed {
-    pub terms: usize,
-    pub channels: usize,
-    pub(super) weights: Vec<[f32; LANES]>,
-    pub(super) bias: Vec<[f32; LANES]>,
-}
-
-impl Packed {
-    /// `weights` is row-major `[terms, channels]`; `bias`, if any, `[channels]`.
-    pub fn new(weights: &[f32], channels: usize, bias: Option<&[f32]>) -> Self {
-        let terms = weights.len() / channels;
-        let blocks = channels.div_ceil(LANES);
-        let mut packed = vec![[0.0; LANES]; blocks * terms];
-        for (term, row) in weights.chunks_exact(channels).enumerate() {
-            for (block, lanes) in pack(row).enumerate() {
-                packed[block * terms + term] = lanes;
-            }
-        }
-        // A bias of -0 becomes +0: then no sum can be -0 before its last term, and terms that are
-        // zero because of padding can be left out without changing a bit.
-        let bias: Vec<f32> = match bias {
-            Some(bias) => bias.iter().map(|b| b + 0.0).collect(),
-            None => vec![0.0; channels],
-        };
-        Self {
-            terms,
-            channels,
-            weights: packed,
-            bias: pack(&bias).collect(),
-        }
-    }
-}
-
-/// One number per channel in blocks of lanes, as in [`Packed`].
-fn pack(channels: &[f32]) -> impl Iterator<Item = [f32; LANES]> {
-    let repeats = channels.len() <= LANES / 2;
-    channels.chunks(LANES).map(move |part| {
-        let mut lanes = [0.0; LANES];
-        lanes[..part.len()].copy_from_slice(part);
-        if repeats {
-            lanes[LANES / 2..][..part.len()].copy_from_slice(part);
-        }
-        lanes
-    })
-}
-
-/// What is done to each sum before it is stored.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Epilogue {
-    /// The larger of the sum and 0; 0 for NaN.
-    pub relu: bool,
-    /// After that, times a scale plus a shift.
-    pub affine: Option<Affine>,
-    /// After that, the larger of the result and 0; 0 for NaN.
-    pub relu_last: bool,
-}
-
-/// A scale and a shift for every channel, in blocks of lanes as in [`Packed`].
-#[derive(Debug, Clone)]
-pub(crate) struct Affine {
-    scale: Vec<[f32; LANES]>,
-    shift: Vec<[f32; LANES]>,
-}
-
-impl Affine {
-    pub fn new(scale: &[f32], shift: &[f32]) -> Self {
-        Self {
-            scale: pack(scale).collect(),
-            shift: pack(shift).collect(),
-        }
-    }
-}
-
-impl Epilogue {
-    /// What becomes of a sum of channel block `block`.
-    #[inline(always)]
-    pub(super) fn apply<V: Lanes>(&self, sum: V, block: usize) -> V {
-        let sum = if self.relu { sum.relu() } else { sum };
-        let sum = match &self.affine {
-            Some(affine) => {
-                let (scale, shift) = (&affine.scale[block], &affine.shift[block]);
-                sum.mul_add_lanes(V::load(scale), V::load(shift))
-            }
-            None => sum,
-        };
-        if self.relu_last { sum.relu() } else { sum }
-    }
-}
-
-/// The first lanes, as many as `from` is long; zeros in the others.
-#[inline(always)]
-fn load<V: Lanes>(from: &[f32]) -> V {
-    match <&[f32; LANES]>::try_from(from) {
-        Ok(from) => V::load(from),
-        Err(_) => {
-            let mut all = [0.0; LANES];
-            all[..from.len()].copy_from_slice(from);
-            V::load(&all)
-        }
-    }
-}
-
-/// Stores the first lanes, as many as `to` is long.
-#[inline(always)]
-fn store<V: Lanes>(lanes: V, to: &mut [f32]) {
-    match <&mut [f32; LANES]>::try_from(&mut *to) {
-        Ok(to) => lanes.store(to),
-        Err(_) => {
-            let mut all = [0.0; LANES];
-            lanes.store(&mut all);
-            let n = to.len();
-            to.copy_from_slice(&all[..n]);
-        }
-    }
-}
 
 /// What the accumulators start from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

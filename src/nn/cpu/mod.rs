@@ -21,6 +21,7 @@ mod isa;
 pub(crate) mod lanes;
 pub(crate) mod layout;
 pub(crate) mod math;
+mod packed;
 pub(crate) mod pool;
 pub(crate) mod recurrent;
 pub(crate) mod scaled;
