@@ -6,7 +6,7 @@ use crate::nn::model::{BundleInfo, Preprocessing};
 use crate::nn::{DropoutMode, GraphError, Model, Role, RunError};
 use crate::prediction::Prediction;
 
-use networks::Together;
+use networks::{Answer, Plans, Question, Sessions, Together};
 
 mod attention;
 mod networks;
@@ -75,13 +75,21 @@ pub enum RecognizerError {
 pub struct Recognizer {
     model: Model,
     way: Way,
+    plans: Plans,
 }
 
-/// The way from a recording to its answer, by the model's front end.
+/// The way from a recording to the networks and from there to the answer, by the model's front end.
 #[derive(Debug)]
 enum Way {
-    Reference(Box<reference::Networks>),
-    Utterance(Box<utterance::Networks>),
+    Reference(Box<reference::Way>),
+    Utterance(Box<utterance::Way>),
+}
+
+/// What a recording is to the networks.
+#[derive(Debug)]
+enum Heard {
+    Reference(Box<reference::Heard>),
+    Utterance(Box<utterance::Heard>),
 }
 
 impl Recognizer {
@@ -106,13 +114,15 @@ impl Recognizer {
         }
         let way = match front_end {
             Preprocessing::Reference2020 => {
-                Way::Reference(Box::new(reference::Networks::new(&model, age)?))
+                Way::Reference(Box::new(reference::Way::new(info, age)))
             }
-            Preprocessing::Utterance => {
-                Way::Utterance(Box::new(utterance::Networks::new(&model, age)?))
-            }
+            Preprocessing::Utterance => Way::Utterance(Box::new(utterance::Way::new(info, age))),
         };
-        Ok(Self { model, way })
+        Ok(Self {
+            plans: Plans::new(&model)?,
+            model,
+            way,
+        })
     }
 
     /// All networks, with where they came from.
@@ -127,21 +137,58 @@ impl Recognizer {
 
     /// The buffers for one thread.
     pub fn worker(&self) -> Worker<'_> {
-        Worker(match &self.way {
-            Way::Reference(networks) => WorkerWay::Reference(networks.worker()),
-            Way::Utterance(networks) => WorkerWay::Utterance(networks.worker()),
+        Worker {
+            recognizer: self,
+            sessions: self.plans.sessions(),
+        }
+    }
+
+    /// What the networks are to be asked about a recording; `name` stands for it in errors.
+    fn hear(&self, recording: &Recording, name: &str) -> Result<Heard, RecognizeError> {
+        Ok(match &self.way {
+            Way::Reference(way) => Heard::Reference(Box::new(way.hear(recording, name)?)),
+            Way::Utterance(way) => Heard::Utterance(Box::new(way.hear(recording, name)?)),
         })
+    }
+
+    /// What their answer means.
+    fn conclude(
+        &self,
+        recording: &Recording,
+        heard: &Heard,
+        answer: Answer,
+        dropout: &DropoutMode,
+    ) -> Prediction {
+        let dropout = match self.plans.is_stochastic() {
+            true => dropout,
+            false => &DropoutMode::Off,
+        };
+        match (&self.way, heard) {
+            (Way::Reference(way), Heard::Reference(heard)) => {
+                way.conclude(recording, heard, answer, dropout)
+            }
+            (Way::Utterance(way), Heard::Utterance(heard)) => {
+                way.conclude(recording, heard, answer, dropout)
+            }
+            _ => unreachable!("heard by this recogniser"),
+        }
+    }
+}
+
+impl Heard {
+    fn question(&self) -> Question<'_> {
+        match self {
+            Self::Reference(heard) => heard.question(),
+            Self::Utterance(heard) => heard.question(),
+        }
     }
 }
 
 /// One thread's way through a [`Recognizer`].
 #[derive(Debug)]
-pub struct Worker<'r>(WorkerWay<'r>);
-
-#[derive(Debug)]
-enum WorkerWay<'r> {
-    Reference(reference::Worker<'r>),
-    Utterance(utterance::Worker<'r>),
+pub struct Worker<'r> {
+    recognizer: &'r Recognizer,
+    sessions: Sessions,
 }
 
 impl Worker<'_> {
@@ -150,20 +197,14 @@ impl Worker<'_> {
     /// answers are the same.
     #[must_use]
     pub fn with_spare_threads(mut self) -> Self {
-        match &mut self.0 {
-            WorkerWay::Reference(worker) => worker.together = Together::Yes,
-            WorkerWay::Utterance(worker) => worker.together = Together::Yes,
-        }
+        self.sessions.together = Together::Yes;
         self
     }
 
     /// Bytes that the buffers take. They grow with the longest recording and stay: a worker that
     /// lives long is better replaced after a very long one.
     pub fn held_bytes(&self) -> usize {
-        match &self.0 {
-            WorkerWay::Reference(worker) => worker.sessions.held_bytes(),
-            WorkerWay::Utterance(worker) => worker.sessions.held_bytes(),
-        }
+        self.sessions.held_bytes()
     }
 
     /// The answer for a decoded recording; `name` stands for it in errors.
@@ -176,21 +217,10 @@ impl Worker<'_> {
         name: &str,
         dropout: &DropoutMode,
     ) -> Result<Prediction, RecognizeError> {
-        match &mut self.0 {
-            WorkerWay::Reference(worker) => worker.recognize(recording, name, dropout),
-            WorkerWay::Utterance(worker) => worker.recognize(recording, name, dropout),
-        }
-    }
-}
-
-/// Fails if an output of a role's network is not finite.
-fn check_finite(role: Role, outputs: &[f32], name: &str) -> Result<(), RecognizeError> {
-    match outputs.iter().all(|x| x.is_finite()) {
-        true => Ok(()),
-        false => Err(RecognizeError::NotFinite {
-            name: name.into(),
-            role,
-        }),
+        let heard = self.recognizer.hear(recording, name)?;
+        let answer = self.sessions.ask(&heard.question(), dropout)?;
+        answer.check(name)?;
+        Ok(self.recognizer.conclude(recording, &heard, answer, dropout))
     }
 }
 

@@ -2,10 +2,15 @@
 
 use super::row;
 use super::statistics::mean;
+use crate::features::{HOP, SAMPLE_RATE, WINDOW_FRAMES, utterance};
 use crate::nn::Session;
 use crate::nn::graph::{Graph, Node, ValueId};
 use crate::nn::layer::{Activation, Layer, MergeOp, PoolKind};
 use crate::prediction::Attention;
+
+/// Length of a full window, the same in both front ends.
+const WINDOW_SECONDS: f64 = (WINDOW_FRAMES * HOP) as f64 / SAMPLE_RATE as f64;
+const _: () = assert!(WINDOW_FRAMES == utterance::WINDOW_FRAMES);
 
 /// What the names of the outputs begin with that the weights are added as.
 pub const OUTPUT: &str = "attention weights";
@@ -62,9 +67,9 @@ fn is_softmax(node: &Node) -> bool {
     )
 }
 
-/// The attention of window `window`, which lasts `seconds`, of the last run: the mean over the
-/// units of all pools; `None` if the network has none.
-pub fn of_window(session: &Session, window: usize, seconds: f64) -> Option<Attention> {
+/// The attention in row `number`, a window of two seconds, of the last run: the mean over the units
+/// of all pools; `None` if the network has none.
+pub fn of_row(session: &Session, number: usize) -> Option<Attention> {
     let mut pools = Vec::new();
     let mut cells = 0;
     for (index, (name, shape)) in session.plan().outputs().enumerate() {
@@ -72,7 +77,7 @@ pub fn of_window(session: &Session, window: usize, seconds: f64) -> Option<Atten
             continue;
         };
         cells = time;
-        pools.push(&session.output(index)[window * time * units..][..time * units]);
+        pools.push(&session.output(index)[number * time * units..][..time * units]);
     }
     let cell_mean = |cell: usize| {
         let units = |pool: &[f32]| {
@@ -82,7 +87,7 @@ pub fn of_window(session: &Session, window: usize, seconds: f64) -> Option<Atten
         mean(&pools.iter().map(|pool| units(pool)).collect::<Vec<_>>())
     };
     (cells > 0).then(|| Attention {
-        cell: seconds / cells as f64,
+        cell: WINDOW_SECONDS / cells as f64,
         weights: (0..cells).map(cell_mean).collect(),
     })
 }

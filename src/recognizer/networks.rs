@@ -2,28 +2,64 @@
 
 use std::sync::Arc;
 
-use super::{RecognizerError, attention};
+use super::statistics::column_means;
+use super::{RecognizeError, RecognizerError, attention};
 use crate::nn::graph::Output;
-use crate::nn::{Model, Plan, Role, Session};
+use crate::nn::model::Preprocessing;
+use crate::nn::{DropoutMode, Model, Plan, Role, RunError, Session};
+use crate::prediction::Attention;
 
 /// A plan for each role.
 #[derive(Debug)]
 pub struct Plans {
+    /// Age and gender are asked about each window, not about the whole recording.
+    by_window: bool,
+    emotions: usize,
     emotion_windows: Arc<Plan>,
     age: Arc<Plan>,
     gender: Arc<Plan>,
-    pub emotion_features: Arc<Plan>,
+    emotion_features: Arc<Plan>,
     merge: Arc<Plan>,
 }
 
 /// One thread's buffers for each role.
 #[derive(Debug)]
 pub struct Sessions {
-    pub emotion_windows: Session,
-    pub age: Session,
-    pub gender: Session,
-    pub emotion_features: Session,
-    pub merge: Session,
+    by_window: bool,
+    emotions: usize,
+    emotion_windows: Session,
+    age: Session,
+    gender: Session,
+    emotion_features: Session,
+    merge: Session,
+    /// Whether the networks run side by side.
+    pub together: Together,
+}
+
+/// What the networks are asked about one recording.
+#[derive(Debug)]
+pub struct Question<'a> {
+    /// Rows of numbers, a frame each.
+    pub sheet: &'a [f32],
+    /// The rows that the windows begin at.
+    pub starts: &'a [usize],
+    /// The feature network's inputs, which describe the whole recording.
+    pub whole: Vec<&'a [f32]>,
+}
+
+/// What they say.
+#[derive(Debug)]
+pub struct Answer {
+    /// `[windows, emotions]`
+    pub windows: Vec<f32>,
+    /// Of each window, if the network has any.
+    pub attention: Vec<Option<Attention>>,
+    /// A row per window, or a single one about the whole recording.
+    pub age: Vec<f32>,
+    /// A row per window, or a single one about the whole recording.
+    pub gender: Vec<f32>,
+    /// `[draws, emotions]`; a single row where the draws are all the same.
+    pub merged: Vec<f32>,
 }
 
 impl Plans {
@@ -33,6 +69,8 @@ impl Plans {
     /// When a network is missing or cannot be planned.
     pub fn new(model: &Model) -> Result<Self, RecognizerError> {
         Ok(Self {
+            by_window: model.info().preprocessing == Some(Preprocessing::Reference2020),
+            emotions: model.info().emotions.len(),
             emotion_windows: planned(model, Role::EmotionWindows)?,
             age: planned(model, Role::Age)?,
             gender: planned(model, Role::Gender)?,
@@ -41,32 +79,182 @@ impl Plans {
         })
     }
 
+    /// Whether the answer differs from draw to draw.
+    pub fn is_stochastic(&self) -> bool {
+        self.emotion_features.is_stochastic()
+    }
+
     /// One thread's buffers.
     pub fn sessions(&self) -> Sessions {
         Sessions {
+            by_window: self.by_window,
+            emotions: self.emotions,
             emotion_windows: Session::new(&self.emotion_windows),
             age: Session::new(&self.age),
             gender: Session::new(&self.gender),
             emotion_features: Session::new(&self.emotion_features),
             merge: Session::new(&self.merge),
+            together: Together::default(),
         }
     }
 }
 
+/// Windows that are computed together: enough to share what they have in common, few enough for
+/// bounded memory.
+const WINDOWS_AT_ONCE: usize = 32;
+
+/// Draws that are computed together: enough to share the part of the network that no dropout
+/// touches, few enough to stay in the cache and in bounded memory.
+const DRAWS_AT_ONCE: u32 = 128;
+
 impl Sessions {
     /// Bytes that the buffers take.
     pub fn held_bytes(&self) -> usize {
+        [
+            &self.emotion_windows,
+            &self.age,
+            &self.gender,
+            &self.emotion_features,
+            &self.merge,
+        ]
+        .into_iter()
+        .map(Session::held_bytes)
+        .sum()
+    }
+
+    /// What all networks say about one recording.
+    ///
+    /// # Errors
+    /// When given dropout masks do not fit.
+    pub fn ask(&mut self, asked: &Question, dropout: &DropoutMode) -> Result<Answer, RunError> {
         let Self {
             emotion_windows,
             age,
             gender,
             emotion_features,
             merge,
+            ..
         } = self;
-        [emotion_windows, age, gender, emotion_features, merge]
-            .into_iter()
-            .map(Session::held_bytes)
-            .sum()
+        let by_window = self.by_window;
+        let estimate = |session: &mut Session| match by_window {
+            true => look(session, asked),
+            false => session
+                .run(&asked.whole, 1, &DropoutMode::Off)
+                .map(|()| Seen::of(session, 1)),
+        };
+        let together = self.together;
+        let ((drawn, age), (seen, gender)) = together.join(
+            || {
+                together.join(
+                    || draw(emotion_features, &asked.whole, dropout),
+                    || estimate(age),
+                )
+            },
+            || together.join(|| look(emotion_windows, asked), || estimate(gender)),
+        );
+        let seen = seen?;
+        let window_mean = column_means(&seen.outputs, self.emotions);
+        let mut merged = Vec::new();
+        for part in drawn? {
+            let window_rows = window_mean.repeat(part.rows);
+            let mut inputs = vec![&*window_rows];
+            inputs.extend(part.outputs.iter().map(|output| &**output));
+            merge.run(&inputs, part.rows, &DropoutMode::Off)?;
+            merged.extend_from_slice(merge.output(0));
+        }
+        Ok(Answer {
+            windows: seen.outputs,
+            attention: seen.attention,
+            age: age?.outputs,
+            gender: gender?.outputs,
+            merged,
+        })
+    }
+}
+
+impl Answer {
+    /// Fails if a number is not finite; `name` stands for the recording.
+    ///
+    /// # Errors
+    /// [`RecognizeError::NotFinite`].
+    pub fn check(&self, name: &str) -> Result<(), RecognizeError> {
+        let outputs = [
+            (Role::EmotionWindows, &self.windows),
+            (Role::Age, &self.age),
+            (Role::Gender, &self.gender),
+            (Role::Merge, &self.merged),
+        ];
+        let broken = |(_, numbers): &&(Role, &Vec<f32>)| numbers.iter().any(|x| !x.is_finite());
+        match outputs.iter().find(broken) {
+            None => Ok(()),
+            Some(&(role, _)) => Err(RecognizeError::NotFinite {
+                name: name.into(),
+                role,
+            }),
+        }
+    }
+}
+
+/// What a network gives for some rows, first output only.
+struct Seen {
+    outputs: Vec<f32>,
+    attention: Vec<Option<Attention>>,
+}
+
+impl Seen {
+    fn of(session: &Session, rows: usize) -> Self {
+        Self {
+            outputs: session.output(0).to_vec(),
+            attention: (0..rows).map(|i| attention::of_row(session, i)).collect(),
+        }
+    }
+}
+
+/// All windows.
+fn look(session: &mut Session, asked: &Question) -> Result<Seen, RunError> {
+    let mut all = Seen {
+        outputs: Vec::new(),
+        attention: Vec::new(),
+    };
+    for starts in asked.starts.chunks(WINDOWS_AT_ONCE) {
+        session.run_windows(asked.sheet, starts, &DropoutMode::Off)?;
+        let seen = Seen::of(session, starts.len());
+        all.outputs.extend(seen.outputs);
+        all.attention.extend(seen.attention);
+    }
+    Ok(all)
+}
+
+/// What the feature network gives for some draws.
+struct Drawn {
+    rows: usize,
+    outputs: Vec<Vec<f32>>,
+}
+
+/// All draws, in their order.
+fn draw(
+    session: &mut Session,
+    inputs: &[&[f32]],
+    dropout: &DropoutMode,
+) -> Result<Vec<Drawn>, RunError> {
+    let is_stochastic = session.plan().is_stochastic();
+    let mut part = |first: u32, mode: &DropoutMode| {
+        session.run_from_draw(first, inputs, 1, mode)?;
+        let outputs = 0..session.plan().outputs().len();
+        Ok(Drawn {
+            rows: session.rows(),
+            outputs: outputs.map(|k| session.output(k).to_vec()).collect(),
+        })
+    };
+    match *dropout {
+        DropoutMode::Draws { n, seed } if is_stochastic => (0..n.get())
+            .step_by(DRAWS_AT_ONCE as usize)
+            .map(|first| {
+                let count = DRAWS_AT_ONCE.min(n.get() - first);
+                part(first, &DropoutMode::draws(count, seed))
+            })
+            .collect(),
+        _ => Ok(vec![part(0, dropout)?]),
     }
 }
 

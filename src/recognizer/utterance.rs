@@ -2,63 +2,35 @@
 
 use std::ops::Range;
 
-use super::networks::{Plans, Sessions, Together};
-use super::statistics::column_means;
-use super::{RecognizeError, RecognizerError, attention, check_finite, row};
+use super::networks::{Answer, Question};
+use super::statistics::estimates;
+use super::{RecognizeError, row};
 use crate::audio::frontend::is_silent;
 use crate::audio::resample::{TARGET_RATE, resample, resample_directly};
 use crate::audio::{AudioError, Recording, Resampling};
-use crate::features::utterance::{self, Utterance, UtteranceExtractor, UtteranceWindows};
+use crate::features::utterance::{Utterance, UtteranceExtractor, UtteranceWindows};
 use crate::features::{HOP, SAMPLE_RATE};
-use crate::nn::model::AgeScale;
-use crate::nn::{DropoutMode, Model, Role, RunError, Session};
-use crate::prediction::{Age, Attention, Prediction, Voice, Warning, Window};
+use crate::nn::DropoutMode;
+use crate::nn::model::{AgeScale, BundleInfo};
+use crate::prediction::{Age, Prediction, Voice, Warning, Window};
 
-/// Seconds between frames, and of a full window.
+/// Seconds between frames.
 const FRAME_SECONDS: f64 = HOP as f64 / SAMPLE_RATE as f64;
-const WINDOW_SECONDS: f64 = utterance::WINDOW_FRAMES as f64 * FRAME_SECONDS;
 
-/// Everything that all threads share.
+/// From a recording to the networks and from there to the answer.
 #[derive(Debug)]
-pub struct Networks {
+pub struct Way {
     emotions: usize,
     age: AgeScale,
     resampling: Resampling,
     extractor: UtteranceExtractor,
-    plans: Plans,
 }
 
-impl Networks {
-    /// For a model with this front end.
-    ///
-    /// # Errors
-    /// When a network cannot be planned.
-    pub fn new(model: &Model, age: AgeScale) -> Result<Self, RecognizerError> {
-        Ok(Self {
-            emotions: model.info().emotions.len(),
-            age,
-            resampling: model.info().resampling,
-            extractor: UtteranceExtractor::new(),
-            plans: Plans::new(model)?,
-        })
-    }
-
-    /// One thread's buffers.
-    pub fn worker(&self) -> Worker<'_> {
-        Worker {
-            networks: self,
-            sessions: self.plans.sessions(),
-            together: Together::default(),
-        }
-    }
-}
-
-/// One thread's way through the networks.
+/// What a recording is to the networks.
 #[derive(Debug)]
-pub struct Worker<'r> {
-    networks: &'r Networks,
-    pub(super) sessions: Sessions,
-    pub together: Together,
+pub struct Heard {
+    utterance: Utterance,
+    windows: UtteranceWindows,
 }
 
 /// The recording at 16 kHz as this front end takes it: in one step either way, and as it is where
@@ -73,17 +45,22 @@ pub fn signal(recording: &Recording, resampling: Resampling) -> Vec<f64> {
     }
 }
 
-impl Worker<'_> {
-    /// The answer for a recording.
+impl Way {
+    /// For a model with this front end.
+    pub fn new(info: &BundleInfo, age: AgeScale) -> Self {
+        Self {
+            emotions: info.emotions.len(),
+            age,
+            resampling: info.resampling,
+            extractor: UtteranceExtractor::new(),
+        }
+    }
+
+    /// What the networks are asked about a recording.
     ///
     /// # Errors
     /// When it cannot be analysed.
-    pub fn recognize(
-        &mut self,
-        recording: &Recording,
-        name: &str,
-        dropout: &DropoutMode,
-    ) -> Result<Prediction, RecognizeError> {
+    pub fn hear(&self, recording: &Recording, name: &str) -> Result<Heard, RecognizeError> {
         if is_silent(recording) {
             return Err(RecognizeError::Audio {
                 name: name.into(),
@@ -91,89 +68,54 @@ impl Worker<'_> {
             });
         }
         let utterance = self
-            .networks
             .extractor
-            .analyse(&signal(recording, self.networks.resampling))
+            .analyse(&signal(recording, self.resampling))
             .map_err(|source| RecognizeError::Features {
                 name: name.into(),
                 source,
             })?;
-        let off = DropoutMode::Off;
-        let windows = utterance.windows();
-        let emotions = self.networks.emotions;
-        let stats = [&*utterance.stats];
-        let Sessions {
-            emotion_windows,
-            age,
-            gender,
-            emotion_features,
-            ..
-        } = &mut self.sessions;
-        let (seen, heard) = self.together.join(
-            || look(emotion_windows, &windows),
-            || {
-                emotion_features.run(&stats, 1, dropout)?;
-                gender.run(&stats, 1, &off)?;
-                age.run(&stats, 1, &off)
-            },
-        );
-        heard?;
-        let seen = seen?;
-        let logits = column_means(&seen.logits, emotions);
-        check_finite(Role::EmotionWindows, &logits, name)?;
-        let draws = self.sessions.emotion_features.rows();
-        let repeated = logits.repeat(draws);
-        self.sessions.merge.run(
-            &[&repeated, self.sessions.emotion_features.output(0)],
-            draws,
-            &off,
-        )?;
-        check_finite(Role::Merge, self.sessions.merge.output(0), name)?;
-        check_finite(Role::Gender, self.sessions.gender.output(0), name)?;
-        check_finite(Role::Age, self.sessions.age.output(0), name)?;
-
-        let scale = &self.networks.age;
-        let age = Age {
-            years: f64::from(self.sessions.age.output(0)[0]) * scale.deviation + scale.mean,
-            spread: None,
-            error: scale.error,
-        };
-        let voice = voice(recording, &utterance);
-        Ok(Prediction {
-            emotions: super::statistics::estimates(self.sessions.merge.output(0), emotions),
-            warnings: Warning::general(recording, voice.voiced, &age, scale),
-            age,
-            gender: row(
-                self.sessions.gender.output(0),
-                0,
-                self.sessions.gender.output(0).len(),
-            ),
-            windows: self.timeline(recording, &utterance, &windows, seen),
-            voice,
-            dropout: match self.networks.plans.emotion_features.is_stochastic() {
-                true => dropout.clone(),
-                false => off,
-            },
+        Ok(Heard {
+            windows: utterance.windows(),
+            utterance,
         })
     }
 
-    fn timeline(
+    /// What the networks' answer means.
+    pub fn conclude(
         &self,
         recording: &Recording,
-        utterance: &Utterance,
-        windows: &UtteranceWindows,
-        seen: Seen,
-    ) -> Vec<Window> {
-        let emotions = self.networks.emotions;
+        heard: &Heard,
+        answer: Answer,
+        dropout: &DropoutMode,
+    ) -> Prediction {
+        let age = Age {
+            years: f64::from(answer.age[0]) * self.age.deviation + self.age.mean,
+            spread: None,
+            error: self.age.error,
+        };
+        let voice = voice(recording, &heard.utterance);
+        Prediction {
+            emotions: estimates(&answer.merged, self.emotions),
+            warnings: Warning::general(recording, voice.voiced, &age, &self.age),
+            age,
+            gender: answer.gender.iter().map(|&x| f64::from(x)).collect(),
+            windows: self.timeline(recording, heard, answer),
+            voice,
+            dropout: dropout.clone(),
+        }
+    }
+
+    fn timeline(&self, recording: &Recording, heard: &Heard, answer: Answer) -> Vec<Window> {
+        let Heard { utterance, windows } = heard;
         let time = |frame: usize| {
             let at = (utterance.kept.start + frame) as f64 * FRAME_SECONDS;
             at.min(recording.seconds())
         };
-        let starts = windows.starts().iter().zip(seen.attention).enumerate();
+        let starts = windows.starts().iter().zip(answer.attention).enumerate();
         starts
             .map(|(i, (&start, attention))| Window {
                 time: time(start)..time(start + windows.real_frames(i)),
-                emotions: softmax(&row(&seen.logits, i, emotions)),
+                emotions: softmax(&row(&answer.windows, i, self.emotions)),
                 age: None,
                 gender: Vec::new(),
                 attention,
@@ -182,28 +124,15 @@ impl Worker<'_> {
     }
 }
 
-/// Windows that are computed together: enough to share what they have in common, few enough for
-/// bounded memory.
-const WINDOWS_AT_ONCE: usize = 32;
-
-/// What the window network gives for all windows.
-struct Seen {
-    logits: Vec<f32>,
-    attention: Vec<Option<Attention>>,
-}
-
-fn look(session: &mut Session, windows: &UtteranceWindows) -> Result<Seen, RunError> {
-    let mut seen = Seen {
-        logits: Vec::new(),
-        attention: Vec::new(),
-    };
-    for starts in windows.starts().chunks(WINDOWS_AT_ONCE) {
-        session.run_windows(windows.sheet(), starts, &DropoutMode::Off)?;
-        seen.logits.extend_from_slice(session.output(0));
-        let attention = |i| attention::of_window(session, i, WINDOW_SECONDS);
-        seen.attention.extend((0..starts.len()).map(attention));
+impl Heard {
+    /// The networks' inputs.
+    pub fn question(&self) -> Question<'_> {
+        Question {
+            sheet: self.windows.sheet(),
+            starts: self.windows.starts(),
+            whole: vec![&self.utterance.stats],
+        }
     }
-    Ok(seen)
 }
 
 /// Exponentials that sum to 1.
