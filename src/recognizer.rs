@@ -46,6 +46,20 @@ pub enum RecognizeError {
     Run(#[from] RunError),
 }
 
+impl RecognizeError {
+    /// For the recording `name`.
+    fn audio(name: &str) -> impl FnOnce(AudioError) -> Self {
+        let name = name.to_owned();
+        |source| Self::Audio { name, source }
+    }
+
+    /// For the recording `name`.
+    fn features(name: &str) -> impl FnOnce(FeatureError) -> Self {
+        let name = name.to_owned();
+        |source| Self::Features { name, source }
+    }
+}
+
 /// Why a model cannot recognise speech.
 #[derive(Debug, thiserror::Error)]
 pub enum RecognizerError {

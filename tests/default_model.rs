@@ -4,6 +4,8 @@
 #[path = "common/captures.rs"]
 mod captures;
 mod common;
+#[path = "common/spare_threads.rs"]
+mod spare_threads;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -189,20 +191,5 @@ fn windows_share_what_they_have_in_common() {
 #[test]
 fn spare_threads_change_no_answer() {
     let recognizer = Recognizer::new(default_model::load().unwrap()).unwrap();
-    let recording = decode_path(voice()).unwrap();
-    let draws = DropoutMode::draws(3, 1);
-    let alone = recognizer
-        .worker()
-        .recognize(&recording, "voice", &draws)
-        .unwrap();
-    for threads in [1, 2, 5] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-        let mut worker = recognizer.worker().with_spare_threads();
-        let shared = pool
-            .build()
-            .unwrap()
-            .install(|| worker.recognize(&recording, "voice", &draws))
-            .unwrap();
-        assert_eq!(alone, shared, "{threads} threads");
-    }
+    spare_threads::check(&recognizer, &voice());
 }

@@ -1,11 +1,13 @@
 //! The page at `/ui`, as the server sends it and as a browser uses it.
 
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 #[path = "common/mod.rs"]
 mod common;
+#[path = "common/python.rs"]
+mod environment;
 #[path = "common/infer.rs"]
 mod infer;
 #[path = "common/model.rs"]
@@ -14,6 +16,7 @@ mod model;
 #[allow(dead_code)] // each test binary uses its own part
 mod support;
 
+use environment::{environment, skip, source, succeeds};
 use infer::Place;
 use support::Server;
 
@@ -27,52 +30,18 @@ const ARGUMENTS: [&str; 6] = [
     "60",
 ];
 
-fn source(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-fn succeeds(command: &mut Command) -> bool {
-    let output = command.output();
-    let done = output.as_ref().is_ok_and(|o| o.status.success());
-    if !done {
-        eprintln!("{command:?}: {output:?}");
-    }
-    done
-}
-
 /// A Python with Selenium, where there is a Chromium for it; `None`, said loudly, where there is not,
 /// which fails in CI.
 fn python() -> Option<PathBuf> {
-    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("page-venv");
-    let python = venv.join("bin/python");
-    let browser = ["/usr/bin/chromium", "/usr/bin/chromedriver"]
+    let has_browser = ["/usr/bin/chromium", "/usr/bin/chromedriver"]
         .iter()
         .all(|program| succeeds(Command::new(program).arg("--version")));
-    let has_selenium = || succeeds(Command::new(&python).args(["-c", "import selenium"]));
-    let made = browser
-        && (python.exists() && has_selenium()
-            || succeeds(Command::new("python3").args(["-m", "venv"]).arg(&venv))
-                && succeeds(
-                    Command::new(&python)
-                        .args([
-                            "-m",
-                            "pip",
-                            "install",
-                            "--quiet",
-                            "--disable-pip-version-check",
-                            "-r",
-                        ])
-                        .arg(source("tests/page/requirements.txt")),
-                )
-                && has_selenium());
-    if made {
-        return Some(python);
+    let python = || environment("page-venv", "tests/page/requirements.txt", "selenium");
+    let python = has_browser.then(python).flatten();
+    if python.is_none() {
+        skip("there is no Python with Selenium, or no Debian chromium and chromium-driver for it");
     }
-    let missing =
-        "there is no Python with Selenium, or no Debian chromium and chromium-driver for it";
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "{missing}");
-    eprintln!("SKIPPED: {missing}");
-    None
+    python
 }
 
 #[test]

@@ -3,6 +3,8 @@
 #![cfg(feature = "convert")]
 
 mod common;
+#[path = "common/spare_threads.rs"]
+mod spare_threads;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -271,21 +273,6 @@ fn spare_threads_change_no_answer() {
     let Some(dir) = common::reference_dir() else {
         return;
     };
-    let recognizer = original(&dir);
-    let recording = decode_path(common::recording(&dir, common::SAMPLE)).unwrap();
-    let draws = DropoutMode::draws(3, 1);
-    let alone = recognizer
-        .worker()
-        .recognize(&recording, "voice", &draws)
-        .unwrap();
-    for threads in [1, 2, 5] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-        let mut worker = recognizer.worker().with_spare_threads();
-        let shared = pool
-            .build()
-            .unwrap()
-            .install(|| worker.recognize(&recording, "voice", &draws))
-            .unwrap();
-        assert_eq!(alone, shared, "{threads} threads");
-    }
+    let recording = common::recording(&dir, common::SAMPLE);
+    spare_threads::check(&original(&dir), &recording);
 }

@@ -2,6 +2,9 @@
 
 #[path = "common/mod.rs"]
 mod common;
+#[path = "common/python.rs"]
+#[allow(dead_code)] // each test binary uses its own part
+mod environment;
 #[path = "common/infer.rs"]
 mod infer;
 #[path = "common/model.rs"]

@@ -1,7 +1,7 @@
 //! Recognises voice recordings from the command line.
 
 use std::io::{self, IsTerminal};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser};
 use indicatif::{ProgressBar, ProgressStyle};
 use maeum::Recognizer;
 use maeum::audio::Resampling;
-use maeum::nn::{Model, bundle};
+use maeum::nn::Model;
 use maeum::report::batch::Batch;
 use maeum::report::inputs::{self, STANDARD_INPUT};
 use maeum::report::{Format, Reporter, printable};
@@ -21,6 +21,8 @@ use output::Output;
 mod arguments;
 #[path = "infer/measure.rs"]
 mod measure;
+#[path = "shared/model.rs"]
+mod model;
 #[path = "infer/output.rs"]
 mod output;
 
@@ -69,34 +71,10 @@ fn complain(message: &str) {
     let _ = writeln!(io::stderr(), "infer: {}", printable(message));
 }
 
-/// The model at `path`, or the built-in one.
-fn load(path: Option<&Path>) -> Result<Model, String> {
-    match path {
-        Some(path) => bundle::load(path).map_err(|e| e.to_string()),
-        None => built_in(),
-    }
-}
-
-#[cfg(feature = "default-model")]
-fn built_in() -> Result<Model, String> {
-    maeum::default_model::load().map_err(|e| e.to_string())
-}
-
-#[cfg(not(feature = "default-model"))]
-fn built_in() -> Result<Model, String> {
-    usage_error(
-        ErrorKind::MissingRequiredArgument,
-        "this program was built without a model of its own; give one with --model BUNDLE. `convert` \
-         makes one from the five Keras files:\n\n    \
-         convert FOLDER_WITH_H5_FILES -o model.safetensors\n    \
-         infer --model model.safetensors recording.wav",
-    )
-}
-
 /// Returns how many recordings have no answer.
 fn run(arguments: &Arguments) -> Result<usize, String> {
     let model_path = arguments.model.as_deref();
-    let model = load(model_path)?;
+    let model = model::load(model_path)?;
     let of_model = |e: &dyn std::fmt::Display| match model_path {
         Some(path) => format!("{}: {e}", path.display()),
         None => format!("the built-in model: {e}"),

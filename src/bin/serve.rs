@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use maeum::Recognizer;
-use maeum::nn::{DropoutMode, Model, bundle};
+use maeum::nn::DropoutMode;
 use maeum::server::settings::Times;
 use maeum::server::{Settings, Shared, listen, router};
 use tokio::net::TcpListener;
@@ -19,6 +19,8 @@ use arguments::{Arguments, Dropout};
 
 #[path = "serve/arguments.rs"]
 mod arguments;
+#[path = "shared/model.rs"]
+mod model;
 #[path = "serve/probe.rs"]
 mod probe;
 
@@ -67,7 +69,7 @@ async fn run(arguments: Arguments) -> Result<(), String> {
         Some(path) => format!("{}: {e}", path.display()),
         None => format!("the built-in model: {e}"),
     };
-    let recognizer = Recognizer::new(load(path)?).map_err(|e| of_model(&e))?;
+    let recognizer = Recognizer::new(model::load(path)?).map_err(|e| of_model(&e))?;
     let address = SocketAddr::new(arguments.host, arguments.port);
     let settings = settings(&arguments)?;
     let key_is_missing = !settings.loopback && settings.key.is_none();
@@ -204,23 +206,6 @@ fn key(file: Option<&Path>) -> Result<Option<String>, String> {
             "{of}: the key must be one or more printable ASCII characters without spaces"
         )),
     }
-}
-
-fn load(path: Option<&Path>) -> Result<Model, String> {
-    match path {
-        Some(path) => bundle::load(path).map_err(|e| e.to_string()),
-        None => built_in(),
-    }
-}
-
-#[cfg(feature = "default-model")]
-fn built_in() -> Result<Model, String> {
-    maeum::default_model::load().map_err(|e| e.to_string())
-}
-
-#[cfg(not(feature = "default-model"))]
-fn built_in() -> Result<Model, String> {
-    Err("this program was built without a model of its own; give one with --model BUNDLE".into())
 }
 
 #[cfg(feature = "default-model")]

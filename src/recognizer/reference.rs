@@ -60,17 +60,9 @@ impl Way {
     /// # Errors
     /// When it cannot be analysed.
     pub fn hear(&self, recording: &Recording, name: &str) -> Result<Heard, RecognizeError> {
-        let prepared =
-            prepare(recording, self.resampling).map_err(|source| RecognizeError::Audio {
-                name: name.into(),
-                source,
-            })?;
-        let features = self.extractor.extract(&prepared.signal).map_err(|source| {
-            RecognizeError::Features {
-                name: name.into(),
-                source,
-            }
-        })?;
+        let prepared = prepare(recording, self.resampling).map_err(RecognizeError::audio(name))?;
+        let features = self.extractor.extract(&prepared.signal);
+        let features = features.map_err(RecognizeError::features(name))?;
         Ok(Heard {
             branches: features.branch_inputs(),
             prepared,

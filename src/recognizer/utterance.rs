@@ -62,18 +62,11 @@ impl Way {
     /// When it cannot be analysed.
     pub fn hear(&self, recording: &Recording, name: &str) -> Result<Heard, RecognizeError> {
         if is_silent(recording) {
-            return Err(RecognizeError::Audio {
-                name: name.into(),
-                source: AudioError::Silence,
-            });
+            return Err(RecognizeError::audio(name)(AudioError::Silence));
         }
-        let utterance = self
-            .extractor
-            .analyse(&signal(recording, self.resampling))
-            .map_err(|source| RecognizeError::Features {
-                name: name.into(),
-                source,
-            })?;
+        let signal = signal(recording, self.resampling);
+        let utterance = self.extractor.analyse(&signal);
+        let utterance = utterance.map_err(RecognizeError::features(name))?;
         Ok(Heard {
             windows: utterance.windows(),
             utterance,

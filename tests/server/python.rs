@@ -2,54 +2,21 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 
 use serde_json::Value;
 
 use crate::common;
+use crate::environment::{environment, skip};
 use crate::infer::Place;
 use crate::support::Server;
 
-/// One test makes the environment, the other waits for it.
-static MAKING: Mutex<()> = Mutex::new(());
-
 /// A Python with `requests`; `None`, said loudly, where there is no way to one, which fails in CI.
 fn python() -> Option<PathBuf> {
-    let _making = MAKING.lock();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("server-venv");
-    let python = venv.join("bin/python");
-    let run = |command: &mut Command| {
-        let output = command.output();
-        let done = output.as_ref().is_ok_and(|o| o.status.success());
-        if !done {
-            eprintln!("{command:?}: {output:?}");
-        }
-        done
-    };
-    let has_requests = || run(Command::new(&python).args(["-c", "import requests"]));
-    let made = python.exists() && has_requests()
-        || run(Command::new("python3").args(["-m", "venv"]).arg(&venv))
-            && run(Command::new(&python)
-                .args([
-                    "-m",
-                    "pip",
-                    "install",
-                    "--quiet",
-                    "--disable-pip-version-check",
-                    "-r",
-                ])
-                .arg(root.join("tests/server/requirements.txt")))
-            && has_requests();
-    if made {
-        return Some(python);
+    let python = environment("server-venv", "tests/server/requirements.txt", "requests");
+    if python.is_none() {
+        skip("there is no Python with requests, which stands for the original's clients");
     }
-    assert!(
-        std::env::var("CI").as_deref() != Ok("true"),
-        "there is no Python with requests, which stands for the original's clients"
-    );
-    eprintln!("SKIPPED: there is no Python with requests, which stands for the original's clients");
-    None
+    python
 }
 
 fn post(python: &Path, server: &Server, fields: &[&str]) -> Value {
