@@ -11,6 +11,8 @@
 pub mod bundle;
 pub mod cost;
 pub(crate) mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod dropout;
 pub mod graph;
 pub(crate) mod half;

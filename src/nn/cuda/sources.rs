@@ -1,0 +1,29 @@
+//! The kernels' sources, which are part of the program.
+
+/// Stands in front of every source.
+pub const COMMON: &str = include_str!("../../../kernels/maeum.cuh");
+
+/// Every source with its name.
+pub const SOURCES: &[(&str, &str)] = &[
+    (
+        "elementwise.cu",
+        include_str!("../../../kernels/elementwise.cu"),
+    ),
+    ("reduce.cu", include_str!("../../../kernels/reduce.cu")),
+];
+
+/// The names of the kernels in a source: what stands before the first parenthesis after
+/// `__global__ void`, launch bounds apart.
+pub fn kernels(source: &str) -> impl Iterator<Item = &str> {
+    source
+        .split("extern \"C\" __global__ void")
+        .skip(1)
+        .filter_map(|rest| {
+            let rest = rest.trim_start();
+            let rest = match rest.strip_prefix("__launch_bounds__") {
+                Some(bounds) => bounds.split_once(')')?.1.trim_start(),
+                None => rest,
+            };
+            Some(rest.split_once('(')?.0.trim())
+        })
+}

@@ -1,0 +1,164 @@
+//! Kernels by themselves, and what the emulator finds.
+
+use std::sync::Arc;
+
+use maeum::nn::cuda::{Arg, DeviceError, Driver, Launch, Stream};
+
+use crate::emulator::{Emulator, ORDERS};
+use crate::{download, drivers, upload};
+
+/// Launches a kernel on blocks and threads of one dimension.
+fn launch(
+    driver: &dyn Driver,
+    kernel: &str,
+    blocks: u32,
+    threads: u32,
+    args: Vec<Arg>,
+) -> Result<(), DeviceError> {
+    let launch = Launch {
+        kernel,
+        grid: [blocks, 1, 1],
+        block: [threads, 1, 1],
+        shared: 0,
+        args,
+    };
+    // SAFETY: the callers' arguments are those of the kernels.
+    unsafe { driver.launch(Stream::A, &launch) }
+}
+
+#[test]
+fn scale_shift() {
+    for driver in drivers() {
+        let driver = &*driver;
+        let x: Vec<f32> = (0..35).map(|i| i as f32 - 10.0).collect();
+        let scale = [2.0f32, -1.0, 0.5, 0.0, 3.0];
+        let shift = [1.0f32, 2.0, 3.0, 4.0, 5.0];
+        let given = [&x[..], &scale, &shift].map(|numbers| upload(driver, numbers).unwrap());
+        let y = driver.allocate(35 * 4).unwrap();
+        let args = vec![
+            Arg::from(&given[0]),
+            Arg::from(&given[1]),
+            Arg::from(&given[2]),
+            Arg::from(&y),
+            Arg::from(5u32),
+            Arg::from(35u32),
+        ];
+        launch(driver, "scale_shift", 1, 32, args).unwrap();
+        let wanted: Vec<f32> = (0..35)
+            .map(|i| x[i] * scale[i % 5] + shift[i % 5])
+            .collect();
+        assert_eq!(download::<f32>(driver, &y, 35).unwrap(), wanted);
+    }
+}
+
+#[test]
+fn row_sums() {
+    for driver in drivers() {
+        let driver = &*driver;
+        let x: Vec<f32> = (0..3 * 77).map(|i| (i % 13) as f32).collect();
+        let buffer = upload(driver, &x).unwrap();
+        let y = driver.allocate(3 * 4).unwrap();
+        let args = vec![Arg::from(&buffer), Arg::from(&y), Arg::from(77u32)];
+        launch(driver, "row_sum", 3, 64, args).unwrap();
+        let wanted: Vec<f32> = x.chunks(77).map(|row| row.iter().sum()).collect();
+        assert_eq!(download::<f32>(driver, &y, 3).unwrap(), wanted);
+    }
+}
+
+/// Reverses the numbers of each block through shared memory.
+const REVERSE: &str = r#"
+extern "C" __global__ void reverse_block(const float *x, float *y) {
+    DYNAMIC_SHARED(float, kept);
+    unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
+    kept[threadIdx.x] = x[i];
+    __syncthreads();
+    y[i] = kept[blockDim.x - 1 - threadIdx.x];
+}
+"#;
+
+fn reverse_on(emulator: Emulator, threads: u32, shared: u32) -> Result<Vec<f32>, DeviceError> {
+    let driver: Arc<dyn Driver> = Arc::new(emulator);
+    let x: Vec<f32> = (0..2 * threads).map(|i| i as f32).collect();
+    let from = upload(&*driver, &x)?;
+    let to = driver.allocate(from.bytes())?;
+    let launch = Launch {
+        kernel: "reverse_block",
+        grid: [2, 1, 1],
+        block: [threads, 1, 1],
+        shared,
+        args: vec![Arg::from(&from), Arg::from(&to)],
+    };
+    // SAFETY: the emulator finds arguments that do not fit and writes past the end, which is
+    // what is tested here.
+    unsafe { driver.launch(Stream::A, &launch) }?;
+    download(&*driver, &to, x.len())
+}
+
+fn reversed(threads: u32) -> Vec<f32> {
+    (0..2)
+        .flat_map(|block| {
+            (0..threads)
+                .rev()
+                .map(move |i| (block * threads + i) as f32)
+        })
+        .collect()
+}
+
+/// Bits, since the numbers of a broken kernel may be NaN.
+fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|v| v.to_bits()).collect()
+}
+
+#[test]
+fn the_emulator_finds_a_missing_barrier() {
+    let broken = REVERSE.replace("__syncthreads();", "");
+    assert_ne!(REVERSE, broken);
+    for order in ORDERS {
+        let whole = Emulator::new(order).with_source("whole.cu", REVERSE);
+        let y = reverse_on(whole, 48, 4 * 48).unwrap();
+        assert_eq!(y, reversed(48), "{order:?}");
+        let broken = Emulator::new(order).with_source("broken.cu", &broken);
+        let y = reverse_on(broken, 48, 4 * 48).unwrap();
+        assert_ne!(bits(&y), bits(&reversed(48)), "{order:?}");
+    }
+}
+
+#[test]
+fn the_emulator_finds_faults() {
+    let fault = |text: &str, threads, shared| {
+        let emulator = Emulator::new(ORDERS[0]).with_source("fault.cu", text);
+        match reverse_on(emulator, threads, shared) {
+            Err(DeviceError::Failed { what, problem }) if what == "reverse_block" => problem,
+            other => panic!("{other:?} instead of a fault of the kernel"),
+        }
+    };
+    let left = REVERSE.replace(
+        "__syncthreads();",
+        "if (threadIdx.x == 7) return; __syncthreads();",
+    );
+    let problem = fault(&left, 48, 4 * 48);
+    assert!(problem.contains("47 of 48 wait"), "{problem}");
+    let apart = REVERSE.replace(
+        "__syncthreads();",
+        "if (threadIdx.x % 2) {\n __syncthreads();\n } else {\n __syncthreads();\n }",
+    );
+    let problem = fault(&apart, 48, 4 * 48);
+    assert!(problem.contains("48 of 48 wait"), "{problem}");
+    let problem = fault(REVERSE, 48, 4 * 47);
+    assert!(problem.contains("dynamic shared memory"), "{problem}");
+    let problem = fault(&REVERSE.replace("y[i] =", "y[i + 1] ="), 48, 4 * 48);
+    assert!(problem.contains("end of a buffer"), "{problem}");
+    let problem = fault(&REVERSE.replace("float *y", "float *y, int n"), 48, 4 * 48);
+    assert!(problem.contains("takes 3 arguments"), "{problem}");
+    let warps = REVERSE.replace("__syncthreads();", "__syncthreads(); __syncwarp();");
+    let whole = Emulator::new(ORDERS[0]).with_source("warp.cu", &warps);
+    assert_eq!(reverse_on(whole, 48, 4 * 48).unwrap(), reversed(48));
+}
+
+#[test]
+fn an_unknown_kernel_is_named() {
+    for driver in drivers() {
+        let error = launch(&*driver, "no_such_kernel", 1, 1, vec![]).unwrap_err();
+        assert_eq!(error, DeviceError::NoKernel("no_such_kernel".into()));
+    }
+}
