@@ -1,4 +1,4 @@
-// Functions of one element at a time.
+// Functions of one element at a time. `count` numbers come out.
 
 // `y = x * scale[channel] + shift[channel]`, the channel being the last dimension.
 extern "C" __global__ void scale_shift(const float *__restrict__ x, const float *__restrict__ scale,
@@ -7,5 +7,77 @@ extern "C" __global__ void scale_shift(const float *__restrict__ x, const float 
     for (unsigned i = first_element(); i < count; i += element_step()) {
         unsigned c = i % channels;
         y[i] = fmaf(x[i], scale[c], shift[c]);
+    }
+}
+
+extern "C" __global__ void activate(const float *x, float *y, Activation function, unsigned count) {
+    for (unsigned i = first_element(); i < count; i += element_step())
+        y[i] = activated(function, x[i]);
+}
+
+// `x` where it is positive, else `alpha * x`, with a slope for each of an item's numbers.
+extern "C" __global__ void prelu(const float *__restrict__ x, const float *__restrict__ alpha,
+                                 float *__restrict__ y, unsigned item, unsigned count) {
+    for (unsigned i = first_element(); i < count; i += element_step())
+        y[i] = x[i] > 0.0f ? x[i] : alpha[i % item] * x[i];
+}
+
+// Maps `[.., channels]` times attention `[.., 1]`.
+extern "C" __global__ void spatial_multiply(const float *__restrict__ x,
+                                            const float *__restrict__ attention,
+                                            float *__restrict__ y, unsigned channels,
+                                            unsigned count) {
+    for (unsigned i = first_element(); i < count; i += element_step())
+        y[i] = x[i] * attention[i / channels];
+}
+
+// Maps of `item` numbers times attention `[channels]` of the same item.
+extern "C" __global__ void channel_multiply(const float *__restrict__ x,
+                                            const float *__restrict__ attention,
+                                            float *__restrict__ y, unsigned item,
+                                            unsigned channels, unsigned count) {
+    for (unsigned i = first_element(); i < count; i += element_step())
+        y[i] = x[i] * attention[i / item * channels + i % channels];
+}
+
+enum MergeOp { ADD, SUBTRACT, MULTIPLY, MAXIMUM, MINIMUM };
+
+// The shape of the result, and how far apart neighbours along each dimension are in both inputs:
+// 0 where one is stretched.
+struct Broadcast {
+    unsigned rank, item, item_a, item_b;
+    unsigned shape[8], a[8], b[8];
+};
+
+// `y = (a op b) / divisor` after broadcasting; `y` may be `a`.
+extern "C" __global__ void merge(const float *a, const float *b, float *y, Broadcast how,
+                                 unsigned op, float divisor, unsigned count) {
+    for (unsigned i = first_element(); i < count; i += element_step()) {
+        unsigned rest = i % how.item, at_a = i / how.item * how.item_a,
+                 at_b = i / how.item * how.item_b;
+        for (unsigned d = how.rank; d-- > 0;) {
+            unsigned k = rest % how.shape[d];
+            rest /= how.shape[d];
+            at_a += k * how.a[d];
+            at_b += k * how.b[d];
+        }
+        float u = a[at_a], v = b[at_b], r;
+        switch (op) {
+        case ADD:
+            r = u + v;
+            break;
+        case SUBTRACT:
+            r = u - v;
+            break;
+        case MULTIPLY:
+            r = u * v;
+            break;
+        case MAXIMUM:
+            r = v > u ? v : u;
+            break;
+        default:
+            r = v < u ? v : u;
+        }
+        y[i] = divisor == 1.0f ? r : r / divisor;
     }
 }

@@ -43,6 +43,7 @@
 #define __forceinline__ inline __attribute__((always_inline))
 #define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
+#define __align__(bytes) __attribute__((aligned(bytes)))
 #define __restrict__ __restrict
 // Blocks run one after the other, so one copy for each thread of the operating system is enough.
 #define __shared__ static thread_local

@@ -5,33 +5,53 @@
 //! [`drivers`]. Buffers of the emulator hold NaN until they are written, and what is written past
 //! their end is an error of the launch.
 
+#[cfg(feature = "convert")]
+#[path = "common/captures.rs"]
+mod captures;
+mod common;
+#[path = "cuda/compile.rs"]
+mod compile;
 #[path = "cuda/emulator.rs"]
 mod emulator;
+#[cfg(feature = "convert")]
+#[path = "cuda/goldens.rs"]
+mod goldens;
+#[path = "common/graphs.rs"]
+mod graphs;
 #[path = "cuda/kernels.rs"]
 mod kernels;
+#[path = "cuda/networks.rs"]
+mod networks;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use emulator::{Emulator, ORDERS};
-use maeum::nn::cuda::{DeviceError, Driver, Number, Stream, bytes, bytes_mut};
+use maeum::nn::cuda::{Buffer, DeviceError, Driver, Gpu, Number, Stream, bytes, bytes_mut};
 
-/// The emulator in each order of the threads, and the GPU if there is one; says which.
+/// The GPU, if there is one that can be used; says once what the tests run on.
+pub fn gpu() -> Option<Arc<dyn Driver>> {
+    static GPU: OnceLock<Option<Arc<Gpu>>> = OnceLock::new();
+    let gpu = GPU.get_or_init(|| match Gpu::new(0) {
+        Ok(gpu) => {
+            eprintln!("RUNS ON A DEVICE, and on the emulator: {}", gpu.name());
+            Some(Arc::new(gpu))
+        }
+        Err(e) => {
+            eprintln!("RUNS ON THE EMULATOR ONLY, NOT ON A DEVICE: {e}");
+            None
+        }
+    });
+    gpu.clone().map(|gpu| gpu as Arc<dyn Driver>)
+}
+
+/// The emulator in each order of the threads, and the GPU if there is one.
 pub fn drivers() -> Vec<Arc<dyn Driver>> {
-    let all: Vec<Arc<dyn Driver>> = ORDERS
-        .iter()
-        .map(|&order| Arc::new(Emulator::new(order)) as Arc<dyn Driver>)
-        .collect();
-    for driver in &all {
-        println!("runs on: {}", driver.name());
-    }
-    all
+    let emulated = |&order| Arc::new(Emulator::new(order)) as Arc<dyn Driver>;
+    ORDERS.iter().map(emulated).chain(gpu()).collect()
 }
 
 /// Uploads numbers into a buffer of their own.
-pub fn upload<T: Number>(
-    driver: &dyn Driver,
-    numbers: &[T],
-) -> Result<maeum::nn::cuda::Buffer, DeviceError> {
+pub fn upload<T: Number>(driver: &dyn Driver, numbers: &[T]) -> Result<Buffer, DeviceError> {
     let buffer = driver.allocate(size_of_val(numbers))?;
     driver.upload(Stream::A, bytes(numbers), &buffer, 0)?;
     Ok(buffer)
@@ -40,7 +60,7 @@ pub fn upload<T: Number>(
 /// The first `count` numbers of a buffer.
 pub fn download<T: Number>(
     driver: &dyn Driver,
-    buffer: &maeum::nn::cuda::Buffer,
+    buffer: &Buffer,
     count: usize,
 ) -> Result<Vec<T>, DeviceError> {
     let mut numbers = vec![T::default(); count];

@@ -219,9 +219,10 @@ type Run = unsafe extern "C" fn(
     room: usize,
 ) -> c_int;
 
-const FLAGS: [&str; 12] = [
+const FLAGS: [&str; 13] = [
     "-std=c++17",
     "-O2",
+    "-fno-strict-aliasing",
     "-march=native",
     "-ffp-contract=off",
     "-fPIC",

@@ -1,9 +1,25 @@
 //! The networks on NVIDIA GPUs.
 //!
+//! A [`CudaPlan`] makes a graph ready to run on a [`Driver`], and a [`CudaSession`] runs it, like the
+//! CPU's [`Plan`](super::Plan) and [`Session`](super::Session): batches of any size, done in
+//! parts that fit the device's memory, without a step back to the host between layers. The numbers
+//! are those of the CPU within 1e-5 of a layer's largest (both sum in `f32`, in another order); draws
+//! of dropout make the same decisions.
+//!
 //! The kernels are CUDA sources that are part of the program (the folder `kernels`); a [`Driver`]
 //! compiles and runs them. Nothing of CUDA is needed to build.
 
+mod compile;
 mod driver;
+mod gpu;
+mod ops;
+mod plan;
+mod session;
 pub mod sources;
+mod tile;
 
+pub use compile::{Compiled, compile};
 pub use driver::{Arg, Buffer, DeviceError, Driver, Launch, Number, Stream, bytes, bytes_mut};
+pub use gpu::Gpu;
+pub use plan::{CudaPlan, PlanError};
+pub use session::{CudaRunError, CudaSession};

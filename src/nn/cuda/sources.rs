@@ -3,14 +3,23 @@
 /// Stands in front of every source.
 pub const COMMON: &str = include_str!("../../../kernels/maeum.cuh");
 
+macro_rules! sources {
+    ($($file:literal)*) => {
+        &[$(($file, include_str!(concat!("../../../kernels/", $file)))),*]
+    };
+}
+
 /// Every source with its name.
-pub const SOURCES: &[(&str, &str)] = &[
-    (
-        "elementwise.cu",
-        include_str!("../../../kernels/elementwise.cu"),
-    ),
-    ("reduce.cu", include_str!("../../../kernels/reduce.cu")),
-];
+pub const SOURCES: &[(&str, &str)] = sources!(
+    "conv.cu"
+    "dense.cu"
+    "dropout.cu"
+    "elementwise.cu"
+    "layout.cu"
+    "pool.cu"
+    "recurrent.cu"
+    "reduce.cu"
+);
 
 /// The names of the kernels in a source: what stands before the first parenthesis after
 /// `__global__ void`, launch bounds apart.

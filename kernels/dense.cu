@@ -1,0 +1,76 @@
+// Matrix products: `y[rows, units] = activation(x[rows, inputs] * w[inputs, units] + bias)`.
+
+// A block computes `ROWS` x `UNITS` numbers, each of its threads `R` x `U` of them in registers;
+// `DEPTH` columns of `x` and rows of `w` at a time go through shared memory.
+template <int ROWS, int UNITS, int DEPTH, int R, int U>
+static __device__ void product(const float *__restrict__ x, const float *__restrict__ w,
+                               const float *__restrict__ bias, float *__restrict__ y,
+                               Activation activation, unsigned rows, unsigned inputs,
+                               unsigned units) {
+    const int THREADS = ROWS / R * (UNITS / U);
+    // Four numbers more than needed keep rows of four aligned and apart in the banks.
+    __shared__ __align__(16) float xs[DEPTH][ROWS + 4];
+    __shared__ __align__(16) float ws[DEPTH][UNITS + 4];
+    const unsigned t = threadIdx.x, across = t % (UNITS / U) * U, down = t / (UNITS / U) * R;
+    const unsigned parts = (units + UNITS - 1) / UNITS;
+    const size_t first_row = (size_t)(blockIdx.x / parts) * ROWS;
+    const unsigned first_unit = blockIdx.x % parts * UNITS;
+    float sums[R][U] = {};
+    for (unsigned from = 0; from < inputs; from += DEPTH) {
+        for (unsigned i = t; i < ROWS * DEPTH; i += THREADS) {
+            unsigned k = i % DEPTH, row = i / DEPTH;
+            xs[k][row] = first_row + row < rows && from + k < inputs
+                             ? x[(first_row + row) * inputs + from + k]
+                             : 0.0f;
+        }
+        for (unsigned i = t; i < UNITS * DEPTH; i += THREADS) {
+            unsigned unit = i % UNITS, k = i / UNITS;
+            ws[k][unit] = from + k < inputs && first_unit + unit < units
+                              ? w[(size_t)(from + k) * units + first_unit + unit]
+                              : 0.0f;
+        }
+        __syncthreads();
+#pragma unroll
+        for (int k = 0; k < DEPTH; k++) {
+            float a[R], b[U];
+#pragma unroll
+            for (int r = 0; r < R; r++)
+                a[r] = xs[k][down + r];
+#pragma unroll
+            for (int u = 0; u < U; u++)
+                b[u] = ws[k][across + u];
+#pragma unroll
+            for (int r = 0; r < R; r++)
+#pragma unroll
+                for (int u = 0; u < U; u++)
+                    sums[r][u] = fmaf(a[r], b[u], sums[r][u]);
+        }
+        __syncthreads();
+    }
+#pragma unroll
+    for (int r = 0; r < R; r++)
+#pragma unroll
+        for (int u = 0; u < U; u++) {
+            size_t row = first_row + down + r;
+            unsigned unit = first_unit + across + u;
+            if (row < rows && unit < units) {
+                float sum = sums[r][u] + (bias ? bias[unit] : 0.0f);
+                y[row * units + unit] = activated(activation, sum);
+            }
+        }
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+    dense_wide(const float *__restrict__ x, const float *__restrict__ w,
+               const float *__restrict__ bias, float *__restrict__ y, Activation activation,
+               unsigned rows, unsigned inputs, unsigned units) {
+    product<128, 64, 16, 8, 4>(x, w, bias, y, activation, rows, inputs, units);
+}
+
+// For few units.
+extern "C" __global__ void __launch_bounds__(128)
+    dense_narrow(const float *__restrict__ x, const float *__restrict__ w,
+                 const float *__restrict__ bias, float *__restrict__ y, Activation activation,
+                 unsigned rows, unsigned inputs, unsigned units) {
+    product<64, 16, 16, 4, 2>(x, w, bias, y, activation, rows, inputs, units);
+}

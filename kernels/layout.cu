@@ -1,0 +1,96 @@
+// The same numbers at other places. `count` numbers come out.
+
+struct Image {
+    unsigned height, width, channels, out_height, out_width;
+};
+
+enum Interpolation { NEAREST, BILINEAR_LEGACY, BILINEAR_HALF_PIXEL };
+
+struct Tap {
+    unsigned lower, upper;
+    float fraction;
+};
+
+DEVICE Tap tap(unsigned i, unsigned n, unsigned factor, unsigned how) {
+    float source = how == NEAREST           ? (float)(i / factor)
+                   : how == BILINEAR_LEGACY ? (float)i / (float)factor
+                                            : ((float)i + 0.5f) / (float)factor - 0.5f;
+    source = fminf(fmaxf(source, 0.0f), (float)(n - 1));
+    unsigned lower = (unsigned)source;
+    return {lower, lower + 1 < n ? lower + 1 : n - 1, source - (float)lower};
+}
+
+// Repeats or interpolates rows and columns.
+extern "C" __global__ void upsample(const float *__restrict__ x, float *__restrict__ y, Image image,
+                                    unsigned rows, unsigned columns, unsigned how, unsigned count) {
+    for (unsigned i = first_element(); i < count; i += element_step()) {
+        unsigned c = i % image.channels, pixel = i / image.channels;
+        unsigned column = pixel % image.out_width, line = pixel / image.out_width;
+        Tap h = tap(column, image.width, columns, how);
+        Tap v = tap(line % image.out_height, image.height, rows, how);
+        const float *from =
+            x + (size_t)(line / image.out_height) * image.height * image.width * image.channels + c;
+        const float *top = from + (size_t)v.lower * image.width * image.channels;
+        const float *bottom = from + (size_t)v.upper * image.width * image.channels;
+        unsigned left = h.lower * image.channels, right = h.upper * image.channels;
+        float above = fmaf(top[right] - top[left], h.fraction, top[left]);
+        float below = fmaf(bottom[right] - bottom[left], h.fraction, bottom[left]);
+        y[i] = fmaf(below - above, v.fraction, above);
+    }
+}
+
+extern "C" __global__ void zero_pad(const float *__restrict__ x, float *__restrict__ y, Image image,
+                                    unsigned top, unsigned left, unsigned count) {
+    for (unsigned i = first_element(); i < count; i += element_step()) {
+        unsigned c = i % image.channels, pixel = i / image.channels;
+        // Wraps to a large number before the first row and column.
+        unsigned column = pixel % image.out_width - left, line = pixel / image.out_width;
+        unsigned row = line % image.out_height - top;
+        size_t item = line / image.out_height;
+        y[i] = row < image.height && column < image.width
+                   ? x[((item * image.height + row) * image.width + column) * image.channels + c]
+                   : 0.0f;
+    }
+}
+
+// The rows of each item in reverse.
+extern "C" __global__ void reverse(const float *__restrict__ x, float *__restrict__ y,
+                                   unsigned rows, unsigned width, unsigned count) {
+    for (unsigned i = first_element(); i < count; i += element_step()) {
+        unsigned row = i / width % rows, item = i / width / rows;
+        y[i] = x[(size_t)(item * rows + (rows - 1 - row)) * width + i % width];
+    }
+}
+
+// The shape of the result, and how far apart neighbours along each of its dimensions are in the
+// input.
+struct Permutation {
+    unsigned rank, item;
+    unsigned shape[8], strides[8];
+};
+
+extern "C" __global__ void permute(const float *__restrict__ x, float *__restrict__ y,
+                                   Permutation how, unsigned count) {
+    for (unsigned i = first_element(); i < count; i += element_step()) {
+        unsigned rest = i % how.item, at = i / how.item * how.item;
+        for (unsigned d = how.rank; d-- > 0;) {
+            at += rest % how.shape[d] * how.strides[d];
+            rest /= how.shape[d];
+        }
+        y[i] = x[at];
+    }
+}
+
+// Each row of `width` numbers `times` times, side by side.
+extern "C" __global__ void repeat(const float *__restrict__ x, float *__restrict__ y,
+                                  unsigned times, unsigned width, unsigned count) {
+    for (unsigned i = first_element(); i < count; i += element_step())
+        y[i] = x[(size_t)(i / width / times) * width + i % width];
+}
+
+// Rows of `width` numbers into rows of `total`, from column `at` on; `count` numbers go in.
+extern "C" __global__ void place(const float *__restrict__ x, float *__restrict__ y, unsigned width,
+                                 unsigned total, unsigned at, unsigned count) {
+    for (unsigned i = first_element(); i < count; i += element_step())
+        y[(size_t)(i / width) * total + at + i % width] = x[i];
+}

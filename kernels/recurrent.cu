@@ -1,0 +1,203 @@
+// LSTM and GRU over many sequences, all time steps in one launch. The products with the inputs,
+// `[items, time, gates * units]` with the input bias, are computed before.
+
+enum Cell { LSTM, GRU_RESET_AFTER, GRU_RESET_BEFORE };
+
+struct Recurrence {
+    unsigned cell, items, time, units, sequences, backwards;
+    // Sequences of a block.
+    unsigned group;
+    Activation activation, recurrent_activation;
+};
+
+// Applies the function to `rows` rows of `units` numbers, `distance` apart; all threads together.
+static __device__ void activate_rows(Activation f, float *values, unsigned rows, unsigned units,
+                                     unsigned distance) {
+    if (f.kind != SOFTMAX) {
+        for (unsigned i = threadIdx.x; i < rows * units; i += blockDim.x) {
+            float *v = values + (size_t)(i / units) * distance + i % units;
+            *v = activated(f, *v);
+        }
+    } else {
+        for (unsigned row = threadIdx.x; row < rows; row += blockDim.x) {
+            float *v = values + (size_t)row * distance;
+            float most = v[0], sum = 0.0f;
+            for (unsigned u = 1; u < units; u++)
+                most = fmaxf(most, v[u]);
+            for (unsigned u = 0; u < units; u++) {
+                v[u] = precise_exp(v[u] - most);
+                sum += v[u];
+            }
+            for (unsigned u = 0; u < units; u++)
+                v[u] /= sum;
+        }
+    }
+    __syncthreads();
+}
+
+// `z[s][j] = start + sum over u of h[s][u] * kernel[u][j]` for columns `from..to`; `start` is what
+// `z` holds.
+static __device__ void add_product(float *z, const float *h, const float *__restrict__ kernel,
+                                   unsigned group, unsigned units, unsigned width, unsigned from,
+                                   unsigned to) {
+    for (unsigned i = threadIdx.x; i < group * (to - from); i += blockDim.x) {
+        unsigned j = from + i % (to - from), s = i / (to - from);
+        float sum = z[s * width + j];
+        for (unsigned u = 0; u < units; u++)
+            sum = fmaf(h[s * units + u], kernel[(size_t)u * width + j], sum);
+        z[s * width + j] = sum;
+    }
+    __syncthreads();
+}
+
+// Any number of units. State and gates lie in shared memory, or where `memory` says if it is not
+// null. `bias` is that of the recurrent product, or null.
+extern "C" __global__ void recurrent(const float *__restrict__ projected,
+                                     const float *__restrict__ kernel,
+                                     const float *__restrict__ bias, float *__restrict__ y,
+                                     float *memory, Recurrence r) {
+    DYNAMIC_SHARED(float, shared);
+    const unsigned units = r.units, gates = r.cell == LSTM ? 4 : 3, width = gates * units;
+    const unsigned group = r.group, first = blockIdx.x * group;
+    // Gates, the candidate's recurrent product, state and cell of each sequence.
+    float *z = memory ? memory + (size_t)blockIdx.x * group * (width + 3 * units) : shared;
+    float *p = z + group * width, *h = p + group * units, *c = h + group * units;
+    for (unsigned i = threadIdx.x; i < group * units; i += blockDim.x)
+        h[i] = c[i] = 0.0f;
+    for (unsigned step = 0; step < r.time; step++) {
+        unsigned t = r.backwards ? r.time - 1 - step : step;
+        for (unsigned i = threadIdx.x; i < group * width; i += blockDim.x) {
+            unsigned item = first + i / width, j = i % width;
+            float start = item < r.items ? projected[((size_t)item * r.time + t) * width + j] : 0.0f;
+            // The candidate of a GRU that resets after its product is added to later.
+            if (r.cell == GRU_RESET_AFTER && bias && j < 2 * units)
+                start += bias[j];
+            z[i] = start;
+        }
+        __syncthreads();
+        if (r.cell == LSTM) {
+            add_product(z, h, kernel, group, units, width, 0, width);
+            activate_rows(r.recurrent_activation, z, group, units, width);
+            activate_rows(r.recurrent_activation, z + units, group, units, width);
+            activate_rows(r.activation, z + 2 * units, group, units, width);
+            activate_rows(r.recurrent_activation, z + 3 * units, group, units, width);
+            for (unsigned i = threadIdx.x; i < group * units; i += blockDim.x) {
+                const float *gate = z + (size_t)(i / units) * width + i % units;
+                c[i] = fmaf(gate[units], c[i], gate[0] * gate[2 * units]);
+                h[i] = c[i];
+            }
+            __syncthreads();
+            activate_rows(r.activation, h, group, units, units);
+            for (unsigned i = threadIdx.x; i < group * units; i += blockDim.x)
+                h[i] *= z[(size_t)(i / units) * width + 3 * units + i % units];
+        } else {
+            add_product(z, h, kernel, group, units, width, 0, 2 * units);
+            activate_rows(r.recurrent_activation, z, group, units, width);
+            activate_rows(r.recurrent_activation, z + units, group, units, width);
+            if (r.cell == GRU_RESET_AFTER) {
+                for (unsigned i = threadIdx.x; i < group * units; i += blockDim.x) {
+                    unsigned s = i / units, j = 2 * units + i % units;
+                    float sum = bias ? bias[j] : 0.0f;
+                    for (unsigned u = 0; u < units; u++)
+                        sum = fmaf(h[s * units + u], kernel[(size_t)u * width + j], sum);
+                    float *gate = z + (size_t)s * width + i % units;
+                    gate[2 * units] = fmaf(gate[units], sum, gate[2 * units]);
+                }
+                __syncthreads();
+            } else {
+                for (unsigned i = threadIdx.x; i < group * units; i += blockDim.x)
+                    p[i] = z[(size_t)(i / units) * width + units + i % units] * h[i];
+                __syncthreads();
+                add_product(z, p, kernel, group, units, width, 2 * units, width);
+            }
+            activate_rows(r.activation, z + 2 * units, group, units, width);
+            for (unsigned i = threadIdx.x; i < group * units; i += blockDim.x) {
+                const float *gate = z + (size_t)(i / units) * width + i % units;
+                h[i] = fmaf(gate[0], h[i], (1.0f - gate[0]) * gate[2 * units]);
+            }
+        }
+        __syncthreads();
+        if (r.sequences || step + 1 == r.time)
+            for (unsigned i = threadIdx.x; i < group * units; i += blockDim.x) {
+                size_t item = first + i / units;
+                size_t row = r.sequences ? item * r.time + step : item;
+                if (item < r.items)
+                    y[row * units + i % units] = h[i];
+            }
+        __syncthreads();
+    }
+}
+
+// An LSTM of `UNITS` units without softmax: each of `4 * UNITS` threads keeps one column of the
+// recurrent kernel in registers for all time steps and computes one gate of `GROUP` sequences.
+template <int UNITS, int GROUP>
+static __device__ void lstm(const float *__restrict__ projected, const float *__restrict__ kernel,
+                            float *__restrict__ y, Recurrence r) {
+    const int WIDTH = 4 * UNITS, AT_ONCE = 4, OWN = GROUP / 4;
+    __shared__ __align__(16) float h[GROUP][UNITS];
+    __shared__ float z[GROUP][WIDTH];
+    const unsigned column = threadIdx.x, unit = column % UNITS, part = column / UNITS;
+    const unsigned first = blockIdx.x * GROUP;
+    const Activation function = part == 2 ? r.activation : r.recurrent_activation;
+    float own[UNITS];
+#pragma unroll
+    for (int u = 0; u < UNITS; u++)
+        own[u] = kernel[u * WIDTH + column];
+    // The thread keeps the cells of this unit in the sequences `part`, `part + 4`...
+    float cell[OWN];
+#pragma unroll
+    for (int k = 0; k < OWN; k++) {
+        cell[k] = 0.0f;
+        h[part + 4 * k][unit] = 0.0f;
+    }
+    __syncthreads();
+    for (unsigned step = 0; step < r.time; step++) {
+        unsigned t = r.backwards ? r.time - 1 - step : step;
+        for (int s = 0; s < GROUP; s += AT_ONCE) {
+            float sum[AT_ONCE];
+#pragma unroll
+            for (int k = 0; k < AT_ONCE; k++) {
+                size_t item = first + s + k;
+                sum[k] = item < r.items ? projected[(item * r.time + t) * WIDTH + column] : 0.0f;
+            }
+#pragma unroll
+            for (int u = 0; u < UNITS; u += 4)
+#pragma unroll
+                for (int k = 0; k < AT_ONCE; k++) {
+                    float4 state = *reinterpret_cast<const float4 *>(&h[s + k][u]);
+                    sum[k] = fmaf(state.x, own[u], sum[k]);
+                    sum[k] = fmaf(state.y, own[u + 1], sum[k]);
+                    sum[k] = fmaf(state.z, own[u + 2], sum[k]);
+                    sum[k] = fmaf(state.w, own[u + 3], sum[k]);
+                }
+#pragma unroll
+            for (int k = 0; k < AT_ONCE; k++)
+                z[s + k][column] = activated(function, sum[k]);
+        }
+        __syncthreads();
+#pragma unroll
+        for (int k = 0; k < OWN; k++) {
+            unsigned s = part + 4 * k;
+            const float *gate = &z[s][unit];
+            cell[k] = fmaf(gate[UNITS], cell[k], gate[0] * gate[2 * UNITS]);
+            float state = gate[3 * UNITS] * activated(r.activation, cell[k]);
+            h[s][unit] = state;
+            size_t item = first + s;
+            if (item < r.items && (r.sequences || step + 1 == r.time))
+                y[(r.sequences ? item * r.time + step : item) * UNITS + unit] = state;
+        }
+        __syncthreads();
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+    lstm_64(const float *__restrict__ projected, const float *__restrict__ kernel,
+            float *__restrict__ y, Recurrence r) {
+    lstm<64, 8>(projected, kernel, y, r);
+}
+
+extern "C" __global__ void __launch_bounds__(128)
+    lstm_32(const float *__restrict__ projected, const float *__restrict__ kernel,
+            float *__restrict__ y, Recurrence r) {
+    lstm<32, 8>(projected, kernel, y, r);
+}

@@ -1,0 +1,315 @@
+//! NVIDIA GPUs through CUDA's driver library.
+
+use std::collections::HashMap;
+use std::ffi::{CString, c_void};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use cudarc::driver::{result, sys};
+
+use super::compile::cubin;
+use super::driver::{Arg, Buffer, DeviceError, Driver, Launch, Stream};
+use super::sources::{SOURCES, kernels};
+
+mod staging;
+
+use staging::Staging;
+
+/// One GPU. Kernels are compiled when they are first used, and kept in the user's cache.
+pub struct Gpu {
+    name: String,
+    architecture: String,
+    streams: [Queue; 2],
+    functions: Mutex<HashMap<String, Function>>,
+    modules: Mutex<HashMap<&'static str, Module>>,
+    // Last, so that everything above is given up in a living context.
+    context: Arc<Context>,
+}
+
+/// The device's primary context.
+struct Context {
+    device: sys::CUdevice,
+    handle: sys::CUcontext,
+}
+
+struct Queue {
+    stream: sys::CUstream,
+    staging: Mutex<Staging>,
+    context: Arc<Context>,
+}
+
+#[derive(Clone, Copy)]
+struct Function(sys::CUfunction);
+
+struct Module(sys::CUmodule);
+
+// SAFETY: the driver's handles may be used from every thread whose current context is theirs, and
+// every use here makes it so first.
+unsafe impl Send for Context {}
+// SAFETY: as above.
+unsafe impl Sync for Context {}
+// SAFETY: as above.
+unsafe impl Send for Queue {}
+// SAFETY: as above.
+unsafe impl Sync for Queue {}
+// SAFETY: as above.
+unsafe impl Send for Function {}
+// SAFETY: as above.
+unsafe impl Send for Module {}
+
+fn failed(what: &str) -> impl Fn(result::DriverError) -> DeviceError + '_ {
+    move |e| {
+        let text = e.error_string().map(|t| t.to_string_lossy().into_owned());
+        DeviceError::Failed {
+            what: what.into(),
+            problem: text.unwrap_or_else(|_| format!("{e:?}")),
+        }
+    }
+}
+
+impl Context {
+    /// Makes it the calling thread's.
+    fn enter(&self) -> Result<(), DeviceError> {
+        // SAFETY: the handle was retained and is released when this is dropped.
+        unsafe { result::ctx::set_current(self.handle) }.map_err(failed("cuCtxSetCurrent"))
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: retained once in `Gpu::new`.
+        let _ = unsafe { result::primary_ctx::release(self.device) };
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        if self.context.enter().is_ok() {
+            // SAFETY: made in `Gpu::new`, and nothing uses it any longer.
+            unsafe {
+                let _ = result::stream::synchronize(self.stream);
+                lock(&self.staging).free();
+                let _ = result::stream::destroy(self.stream);
+            }
+        }
+    }
+}
+
+/// What a panic in another thread leaves is still whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+impl Gpu {
+    /// The GPUs of this machine.
+    ///
+    /// # Errors
+    /// If NVIDIA's driver is missing or does not work.
+    pub fn count() -> Result<usize, DeviceError> {
+        // SAFETY: looks for the library by its names; asked first, since any call without it panics.
+        if !unsafe { sys::is_culib_present() } {
+            return Err(DeviceError::NoDriver);
+        }
+        result::init().map_err(failed("cuInit"))?;
+        let count = result::device::get_count().map_err(failed("cuDeviceGetCount"))?;
+        Ok(usize::try_from(count).unwrap_or(0))
+    }
+
+    /// GPU `number`, counted from 0.
+    ///
+    /// # Errors
+    /// If there is none of this number, or no driver.
+    pub fn new(number: usize) -> Result<Self, DeviceError> {
+        let present = Self::count()?;
+        let missing = DeviceError::NoGpu {
+            asked: number,
+            present,
+        };
+        if number >= present {
+            return Err(missing);
+        }
+        let ordinal = i32::try_from(number).map_err(|_| missing)?;
+        let device = result::device::get(ordinal).map_err(failed("cuDeviceGet"))?;
+        let name = result::device::get_name(device).map_err(failed("cuDeviceGetName"))?;
+        use sys::CUdevice_attribute_enum::{
+            CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR,
+            CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
+        };
+        let attribute = |which| {
+            // SAFETY: the device is one that the driver gave.
+            unsafe { result::device::get_attribute(device, which) }
+                .map_err(failed("cuDeviceGetAttribute"))
+        };
+        let architecture = format!("sm_{}{}", attribute(MAJOR)?, attribute(MINOR)?);
+        // SAFETY: as above; `Context` releases it.
+        let handle = unsafe { result::primary_ctx::retain(device) }
+            .map_err(failed("cuDevicePrimaryCtxRetain"))?;
+        let context = Arc::new(Context { device, handle });
+        context.enter()?;
+        let queue = || {
+            let kind = result::stream::StreamKind::NonBlocking;
+            let stream = result::stream::create(kind).map_err(failed("cuStreamCreate"))?;
+            Ok::<_, DeviceError>(Queue {
+                stream,
+                staging: Mutex::default(),
+                context: Arc::clone(&context),
+            })
+        };
+        Ok(Self {
+            name,
+            architecture,
+            streams: [queue()?, queue()?],
+            functions: Mutex::default(),
+            modules: Mutex::default(),
+            context,
+        })
+    }
+
+    /// Such as `sm_90`.
+    pub fn architecture(&self) -> &str {
+        &self.architecture
+    }
+
+    fn queue(&self, stream: Stream) -> &Queue {
+        match stream {
+            Stream::A => &self.streams[0],
+            Stream::B => &self.streams[1],
+        }
+    }
+
+    fn function(&self, name: &str) -> Result<Function, DeviceError> {
+        let mut functions = lock(&self.functions);
+        if let Some(&function) = functions.get(name) {
+            return Ok(function);
+        }
+        let &(file, source) = SOURCES
+            .iter()
+            .find(|(_, source)| kernels(source).any(|k| k == name))
+            .ok_or_else(|| DeviceError::NoKernel(name.into()))?;
+        let mut modules = lock(&self.modules);
+        if !modules.contains_key(file) {
+            let module = match self.load(file, source, false) {
+                // What the cache holds may be damaged.
+                Err(DeviceError::Failed { .. }) => self.load(file, source, true)?,
+                other => other?,
+            };
+            modules.insert(file, module);
+        }
+        let kernel = CString::new(name).map_err(|_| DeviceError::NoKernel(name.into()))?;
+        // SAFETY: the module is loaded until the context is released.
+        let function = unsafe { result::module::get_function(modules[file].0, kernel) }
+            .map_err(failed("cuModuleGetFunction"))?;
+        functions.insert(name.into(), Function(function));
+        Ok(Function(function))
+    }
+
+    fn load(&self, file: &str, source: &str, fresh: bool) -> Result<Module, DeviceError> {
+        let image = cubin(file, source, &self.architecture, fresh)?;
+        if image.is_empty() {
+            return Err(DeviceError::Failed {
+                what: file.into(),
+                problem: "its machine code is empty".into(),
+            });
+        }
+        // SAFETY: the image is machine code as the compiler made it; the driver checks its form.
+        let module = unsafe { result::module::load_data(image.as_ptr().cast()) }
+            .map_err(failed("cuModuleLoadData"))?;
+        Ok(Module(module))
+    }
+}
+
+/// Device memory of a context that lives as long.
+struct Allocation {
+    address: u64,
+    context: Arc<Context>,
+}
+
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        if self.context.enter().is_ok() {
+            // SAFETY: allocated in `allocate`, freed once; the driver waits for what uses it.
+            let _ = unsafe { result::free_sync(self.address) };
+        }
+    }
+}
+
+impl Driver for Gpu {
+    fn name(&self) -> String {
+        format!("{} ({})", self.name, self.architecture)
+    }
+
+    fn free_memory(&self) -> Result<usize, DeviceError> {
+        self.context.enter()?;
+        let (free, _) = result::mem_get_info().map_err(failed("cuMemGetInfo"))?;
+        Ok(free)
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Buffer, DeviceError> {
+        self.context.enter()?;
+        // SAFETY: what the memory holds is told to be anything.
+        let address = unsafe { result::malloc_sync(bytes.max(1)) }.map_err(|e| match e.0 {
+            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => DeviceError::Memory { bytes },
+            _ => failed("cuMemAlloc")(e),
+        })?;
+        let owner = Allocation {
+            address,
+            context: Arc::clone(&self.context),
+        };
+        // SAFETY: the driver's allocations are aligned to 256 and live until `owner` is dropped.
+        Ok(unsafe { Buffer::new(address, bytes, Box::new(owner)) })
+    }
+
+    fn upload(
+        &self,
+        stream: Stream,
+        data: &[u8],
+        to: &Buffer,
+        offset: usize,
+    ) -> Result<(), DeviceError> {
+        let address = to.range(offset, data.len())?;
+        self.context.enter()?;
+        let queue = self.queue(stream);
+        lock(&queue.staging).upload(queue.stream, data, address)
+    }
+
+    fn download(
+        &self,
+        stream: Stream,
+        from: &Buffer,
+        offset: usize,
+        data: &mut [u8],
+    ) -> Result<(), DeviceError> {
+        let address = from.range(offset, data.len())?;
+        self.context.enter()?;
+        let stream = self.queue(stream).stream;
+        if !data.is_empty() {
+            // SAFETY: both ranges are there until the stream has been waited for, which is below.
+            unsafe { result::memcpy_dtoh_async(data, address, stream) }
+                .map_err(failed("cuMemcpyDtoHAsync"))?;
+        }
+        // SAFETY: the stream lives as long as this.
+        unsafe { result::stream::synchronize(stream) }.map_err(failed("cuStreamSynchronize"))
+    }
+
+    unsafe fn launch(&self, stream: Stream, launch: &Launch) -> Result<(), DeviceError> {
+        self.context.enter()?;
+        let function = self.function(launch.kernel)?;
+        let mut args: Vec<*mut c_void> = launch
+            .args
+            .iter()
+            .map(|a| Arg::bytes(a).as_ptr().cast_mut().cast())
+            .collect();
+        let [grid, block] = [launch.grid, launch.block].map(|[x, y, z]| (x, y, z));
+        let stream = self.queue(stream).stream;
+        // SAFETY: the caller says that the arguments are the kernel's; the driver copies them before it
+        // returns.
+        unsafe { result::launch_kernel(function.0, grid, block, launch.shared, stream, &mut args) }
+            .map_err(failed(launch.kernel))
+    }
+
+    fn synchronise(&self, stream: Stream) -> Result<(), DeviceError> {
+        self.context.enter()?;
+        // SAFETY: the stream lives as long as this.
+        unsafe { result::stream::synchronize(self.queue(stream).stream) }
+            .map_err(failed("cuStreamSynchronize"))
+    }
+}

@@ -1,0 +1,333 @@
+//! The computations of a plan, with everything that does not depend on the data.
+
+use super::plan::Constant;
+use super::tile::Tiling;
+use crate::nn::layer::{Activation, Interpolation, MergeOp};
+
+#[derive(Debug)]
+pub(super) enum Op {
+    /// With a second input, which scales the first one's channels, if `scaled`.
+    Conv(Box<Conv>),
+    Dense(Dense),
+    Pool(Pool),
+    GlobalPool {
+        mean: bool,
+        pixels: usize,
+        channels: usize,
+    },
+    Upsample {
+        image: Image,
+        factor: [usize; 2],
+        interpolation: Interpolation,
+    },
+    ZeroPad {
+        image: Image,
+        top: usize,
+        left: usize,
+    },
+    ScaleShift {
+        scale: Constant,
+        shift: Constant,
+        channels: usize,
+    },
+    Recurrent(Recurrent),
+    Reverse {
+        rows: usize,
+        width: usize,
+    },
+    Permute {
+        shape: Vec<usize>,
+        strides: Vec<usize>,
+    },
+    Repeat {
+        count: usize,
+        width: usize,
+    },
+    /// Widths (elements from the axis on) of each input and of the output.
+    Concat {
+        widths: Vec<usize>,
+        total: usize,
+    },
+    /// How each further input joins what the inputs before it gave.
+    Merge {
+        op: MergeOp,
+        joins: Vec<Broadcast>,
+    },
+    Dropout(Dropout),
+    Activation(Activation),
+    /// Softmax over the middle dimension of `[.., n, after]`.
+    Softmax {
+        n: usize,
+        after: usize,
+    },
+    PRelu {
+        alpha: Constant,
+        item: usize,
+    },
+    SumAxis {
+        n: usize,
+        after: usize,
+    },
+    SpatialMultiply {
+        channels: usize,
+    },
+    ChannelMultiply {
+        item: usize,
+        channels: usize,
+    },
+    /// A value that is the same in all draws, repeated for each.
+    Spread,
+}
+
+impl Op {
+    /// A word for listings.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Conv(conv) if conv.tiling.is_some() => "tiled convolution",
+            Self::Conv(_) => "convolution",
+            Self::Dense(_) => "dense",
+            Self::Pool(_) => "pool",
+            Self::GlobalPool { .. } => "global pool",
+            Self::Upsample { .. } => "upsample",
+            Self::ZeroPad { .. } => "zero pad",
+            Self::ScaleShift { .. } => "scale and shift",
+            Self::Recurrent(_) => "recurrent",
+            Self::Reverse { .. } => "reverse",
+            Self::Permute { .. } => "permute",
+            Self::Repeat { .. } => "repeat",
+            Self::Concat { .. } => "concat",
+            Self::Merge { .. } => "merge",
+            Self::Dropout(_) => "dropout",
+            Self::Activation(_) => "activation",
+            Self::Softmax { .. } => "softmax",
+            Self::PRelu { .. } => "parametric relu",
+            Self::SumAxis { .. } => "sum",
+            Self::SpatialMultiply { .. } => "spatial multiply",
+            Self::ChannelMultiply { .. } => "channel multiply",
+            Self::Spread => "spread",
+        }
+    }
+}
+
+/// `[height, width, channels]` in, rows and columns out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Image {
+    pub input: [usize; 3],
+    pub output: [usize; 2],
+}
+
+impl Image {
+    pub fn words(&self) -> Vec<u32> {
+        self.input
+            .iter()
+            .chain(&self.output)
+            .map(|&n| n as u32)
+            .collect()
+    }
+}
+
+/// The function as the kernels number it; softmax is a step of its own.
+pub(super) fn activation_words(function: Activation) -> [u32; 4] {
+    let (kind, numbers) = match function {
+        Activation::Linear => (0, [0.0; 3]),
+        Activation::Relu => (1, [0.0; 3]),
+        Activation::ReluWith {
+            max,
+            slope,
+            threshold,
+        } => (2, [max.unwrap_or(f32::INFINITY), slope, threshold]),
+        Activation::ThresholdedRelu { theta } => (3, [theta, 0.0, 0.0]),
+        Activation::LeakyRelu { alpha } => (4, [alpha, 0.0, 0.0]),
+        Activation::Elu { alpha } => (5, [alpha, 0.0, 0.0]),
+        Activation::Selu => (6, [0.0; 3]),
+        Activation::Sigmoid => (7, [0.0; 3]),
+        Activation::HardSigmoid => (8, [0.0; 3]),
+        Activation::Tanh => (9, [0.0; 3]),
+        Activation::Softplus => (10, [0.0; 3]),
+        Activation::Softsign => (11, [0.0; 3]),
+        Activation::Exponential => (12, [0.0; 3]),
+        Activation::Swish => (13, [0.0; 3]),
+        Activation::Gelu => (14, [0.0; 3]),
+        Activation::Mish => (15, [0.0; 3]),
+        Activation::Softmax => (16, [0.0; 3]),
+    };
+    let [a, b, c] = numbers.map(f32::to_bits);
+    [kind, a, b, c]
+}
+
+/// A convolution and what follows it at once.
+#[derive(Debug)]
+pub(super) struct Conv {
+    pub input: [usize; 3],
+    pub output: [usize; 3],
+    pub size: [usize; 2],
+    pub strides: [usize; 2],
+    pub dilation: [usize; 2],
+    pub before: [usize; 2],
+    /// For the tiled kernels `[in, rows, columns, padded out]`, else `[rows, columns, in, out]`.
+    pub kernel: Constant,
+    pub bias: Constant,
+    pub tiling: Option<Tiling>,
+    pub activation: Activation,
+    pub affine: Option<(Constant, Constant)>,
+    pub relu_last: bool,
+    pub pool: bool,
+    /// There is a second input, `[channels]`, which the input's channels are multiplied by.
+    pub scaled: bool,
+}
+
+impl Conv {
+    /// As `Convolution` in conv.cu.
+    pub fn words(&self, items: u32) -> Vec<u32> {
+        let numbers = [
+            &self.input[..],
+            &self.output,
+            &self.size,
+            &self.strides,
+            &self.dilation,
+            &self.before,
+        ];
+        let numbers = numbers.into_iter().flatten().map(|&n| n as u32);
+        std::iter::once(items).chain(numbers).collect()
+    }
+
+    /// As `Finish` in conv.cu.
+    pub fn finish(&self) -> Vec<u32> {
+        let flags = [self.affine.is_some(), self.relu_last, self.pool];
+        let mut words = activation_words(self.activation).to_vec();
+        words.extend(flags.map(u32::from));
+        words
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Dense {
+    pub inputs: usize,
+    pub units: usize,
+    pub kernel: Constant,
+    pub bias: Option<Constant>,
+    pub activation: Activation,
+}
+
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub mean: bool,
+    pub image: Image,
+    pub size: [usize; 2],
+    pub strides: [usize; 2],
+    pub before: [usize; 2],
+}
+
+impl Pool {
+    /// As `Windows` in pool.cu.
+    pub fn words(&self) -> Vec<u32> {
+        let mut words = self.image.words();
+        let rest = [self.size, self.strides, self.before];
+        words.extend(rest.iter().flatten().map(|&n| n as u32));
+        words
+    }
+
+    /// Whether it is the maximum of 2 x 2 neighbours that lie in the image.
+    pub fn is_plain_max(&self) -> bool {
+        let Image { input, output } = self.image;
+        let fits = |axis: usize| self.before[axis] == 0 && output[axis] * 2 <= input[axis];
+        !self.mean && self.size == [2, 2] && self.strides == [2, 2] && fits(0) && fits(1)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cell {
+    Lstm,
+    GruResetAfter,
+    GruResetBefore,
+}
+
+impl Cell {
+    pub fn gates(self) -> usize {
+        match self {
+            Self::Lstm => 4,
+            Self::GruResetAfter | Self::GruResetBefore => 3,
+        }
+    }
+}
+
+/// A recurrent layer after the products with its inputs.
+#[derive(Debug)]
+pub(super) struct Recurrent {
+    pub cell: Cell,
+    pub time: usize,
+    pub units: usize,
+    pub activation: Activation,
+    pub recurrent_activation: Activation,
+    pub return_sequences: bool,
+    pub go_backwards: bool,
+    pub kernel: Constant,
+    pub bias: Option<Constant>,
+    /// Sequences that a block of the general kernel computes.
+    pub group: usize,
+}
+
+impl Recurrent {
+    /// Numbers of state that the general kernel keeps for a sequence.
+    pub fn state(&self) -> usize {
+        (self.cell.gates() + 3) * self.units
+    }
+
+    /// As `Recurrence` in recurrent.cu.
+    pub fn words(&self, items: u32) -> Vec<u32> {
+        let mut words = vec![
+            match self.cell {
+                Cell::Lstm => 0,
+                Cell::GruResetAfter => 1,
+                Cell::GruResetBefore => 2,
+            },
+            items,
+            self.time as u32,
+            self.units as u32,
+            u32::from(self.return_sequences),
+            u32::from(self.go_backwards),
+            self.group as u32,
+        ];
+        words.extend(activation_words(self.activation));
+        words.extend(activation_words(self.recurrent_activation));
+        words
+    }
+}
+
+/// How two values are joined: the shape of the result, and for each value its length and the
+/// distance of neighbours along each dimension, 0 where it is stretched.
+#[derive(Debug, Clone)]
+pub(super) struct Broadcast {
+    pub shape: Vec<usize>,
+    pub items: [usize; 2],
+    pub strides: [Vec<usize>; 2],
+}
+
+impl Broadcast {
+    /// As `Broadcast` in elementwise.cu.
+    pub fn words(&self) -> Vec<u32> {
+        let item = self.shape.iter().product::<usize>();
+        let mut words = vec![self.shape.len(), item, self.items[0], self.items[1]];
+        for list in [&self.shape, &self.strides[0], &self.strides[1]] {
+            words.extend(eight(list));
+        }
+        words.into_iter().map(|n| n as u32).collect()
+    }
+}
+
+/// Eight numbers, as the kernels' structs hold for the dimensions of a value.
+pub(super) fn eight(list: &[usize]) -> impl Iterator<Item = usize> {
+    list.iter().copied().chain(std::iter::repeat(0)).take(8)
+}
+
+#[derive(Debug)]
+pub(super) struct Dropout {
+    pub name: String,
+    pub number: u32,
+    pub rate: f32,
+    /// Decisions per row.
+    pub units: usize,
+    /// Element `e` of a row is ruled by unit `e / (pixels * channels) * channels + e % channels`.
+    pub pixels: usize,
+    pub channels: usize,
+}

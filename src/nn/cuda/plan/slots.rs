@@ -1,0 +1,59 @@
+//! Which values share a buffer.
+
+use super::Parts;
+
+impl Parts {
+    /// Gives every value a buffer; buffers whose value is no longer needed are used again.
+    ///
+    /// `held_by` says for each value of the graph which planned one holds it.
+    pub(super) fn assign_slots(&mut self, held_by: &[usize]) {
+        let mut last_use = vec![None; self.values.len()];
+        for (i, step) in self.steps.iter().enumerate() {
+            for &value in step.inputs.iter().chain(&step.scratch) {
+                last_use[value] = Some(i);
+            }
+            // A result that nobody reads is done with at once.
+            last_use[step.output].get_or_insert(i);
+        }
+        for output in &self.outputs {
+            last_use[output.value] = None;
+        }
+        let mut free: Vec<usize> = Vec::new();
+        let mut used = 0;
+        let mut slot = |free: &mut Vec<usize>| {
+            free.pop().unwrap_or_else(|| {
+                used += 1;
+                used - 1
+            })
+        };
+        for input in &self.inputs {
+            self.values[input.value].slot = slot(&mut free);
+        }
+        for (i, step) in self.steps.iter().enumerate() {
+            let mut touched = vec![step.output];
+            touched.extend(step.scratch);
+            for &value in &touched {
+                self.values[value].slot = slot(&mut free);
+            }
+            if self.keeps_all {
+                continue;
+            }
+            touched.extend(&step.inputs);
+            touched.sort_unstable();
+            touched.dedup();
+            for value in touched {
+                if last_use[value] == Some(i) {
+                    free.push(self.values[value].slot);
+                }
+            }
+        }
+        self.slots = used;
+        if self.keeps_all {
+            // Values that are held by another one are read through it.
+            for (value, &held) in held_by.iter().enumerate() {
+                self.values[value].slot = self.values[held].slot;
+                self.values[value].drawn = self.values[held].drawn;
+            }
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! Running a plan on its device: buffers that are used again from run to run.
+
+use std::sync::Arc;
+
+use super::driver::{Buffer, DeviceError, Stream, bytes, bytes_mut};
+use super::ops::Op;
+use super::plan::{CudaPlan, NO_SLOT};
+use crate::nn::dropout::DropoutMode;
+use crate::nn::graph::ValueId;
+use crate::nn::session::RunError;
+
+mod launch;
+
+/// Why a run on a device fails.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CudaRunError {
+    /// Inputs or masks do not have the sizes that the plan needs.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The device fails.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+}
+
+/// Bytes of input that are brought to the device at a time: enough to keep it busy, few enough that
+/// it begins early and bringing the next ones is hidden behind its work.
+const PART: usize = 64 << 20;
+/// The most numbers that a value may have on the device at a time: the kernels count in 32 bits.
+const MAX_NUMBERS: usize = 1 << 31;
+
+/// The buffers for running one plan from one thread. A batch is done in parts that fit the device's
+/// memory; while one part is computed the next is brought, on a second stream.
+#[derive(Debug)]
+pub struct CudaSession {
+    plan: Arc<CudaPlan>,
+    lanes: [Lane; 2],
+    outputs: Vec<Vec<f32>>,
+    /// All values, where the plan keeps them.
+    values: Vec<Vec<f32>>,
+    part: usize,
+    batch: usize,
+    draws: usize,
+}
+
+/// The buffers of one stream.
+#[derive(Debug)]
+struct Lane {
+    stream: Stream,
+    slots: Vec<Option<Buffer>>,
+    /// The factors of each dropout with given masks, by its number.
+    masks: Vec<Option<Buffer>>,
+}
+
+/// Rows that a lane has been given.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    lane: usize,
+    start: usize,
+    rows: usize,
+}
+
+/// What a run does with dropout.
+#[derive(Debug, Clone, Copy)]
+struct Mode<'a> {
+    dropout: &'a DropoutMode,
+    first_draw: u32,
+    draws: usize,
+}
+
+impl CudaSession {
+    /// No buffers yet for `plan`, which other threads' sessions may share.
+    pub fn new(plan: &Arc<CudaPlan>) -> Self {
+        let lane = |stream| Lane {
+            stream,
+            slots: std::iter::repeat_with(|| None)
+                .take(plan.parts.slots)
+                .collect(),
+            masks: std::iter::repeat_with(|| None)
+                .take(plan.parts.dropouts)
+                .collect(),
+        };
+        Self {
+            plan: Arc::clone(plan),
+            lanes: [lane(Stream::A), lane(Stream::B)],
+            outputs: vec![Vec::new(); plan.parts.outputs.len()],
+            values: Vec::new(),
+            part: PART,
+            batch: 0,
+            draws: 1,
+        }
+    }
+
+    /// Brings about so many bytes of input to the device at a time, at least one row, instead of
+    /// 64 MiB.
+    pub fn with_part(mut self, bytes: usize) -> Self {
+        self.part = bytes;
+        self
+    }
+
+    /// What it runs, with the shapes of inputs and outputs.
+    pub fn plan(&self) -> &CudaPlan {
+        &self.plan
+    }
+
+    /// Bytes of device memory that the buffers take.
+    pub fn held_bytes(&self) -> usize {
+        let lanes = self.lanes.iter();
+        lanes
+            .flat_map(|lane| lane.slots.iter().chain(&lane.masks))
+            .flatten()
+            .map(Buffer::bytes)
+            .sum()
+    }
+
+    /// Computes the outputs for `batch` rows. `inputs` holds one slice per input of the plan, in
+    /// its order, with the rows one after the other.
+    ///
+    /// # Errors
+    /// When inputs or masks do not have the sizes that the plan needs, or the device fails.
+    pub fn run(
+        &mut self,
+        inputs: &[&[f32]],
+        batch: usize,
+        dropout: &DropoutMode,
+    ) -> Result<(), CudaRunError> {
+        self.run_from_draw(0, inputs, batch, dropout)
+    }
+
+    /// Like [`CudaSession::run`], but the draws are those from number `first` on.
+    ///
+    /// # Errors
+    /// As [`CudaSession::run`].
+    pub fn run_from_draw(
+        &mut self,
+        first: u32,
+        inputs: &[&[f32]],
+        batch: usize,
+        dropout: &DropoutMode,
+    ) -> Result<(), CudaRunError> {
+        let plan = Arc::clone(&self.plan);
+        self.check(&plan, inputs, batch, dropout)?;
+        let draws = match plan.parts.dropouts {
+            0 => 1,
+            _ => dropout.rows(),
+        };
+        let rows = self.rows_at_once(&plan, batch, draws)?;
+        self.batch = batch;
+        self.draws = draws;
+        for (output, planned) in self.outputs.iter_mut().zip(&plan.parts.outputs) {
+            let elements = plan.parts.values[planned.value].elements;
+            output.resize(batch * draws * elements, 0.0);
+        }
+        if plan.parts.keeps_all {
+            self.values = plan.parts.values[..plan.parts.graph_values]
+                .iter()
+                .map(|v| vec![0.0; batch * if v.drawn { draws } else { 1 } * v.elements])
+                .collect();
+        }
+        let mode = Mode {
+            dropout,
+            first_draw: first,
+            draws,
+        };
+        let done = self.run_parts(&plan, inputs, batch, rows, mode);
+        if done.is_err() {
+            // What the streams still do must not meet buffers that are used again.
+            for lane in &self.lanes {
+                let _ = plan.driver.synchronise(lane.stream);
+            }
+        }
+        done
+    }
+
+    fn run_parts(
+        &mut self,
+        plan: &CudaPlan,
+        inputs: &[&[f32]],
+        batch: usize,
+        rows: usize,
+        mode: Mode,
+    ) -> Result<(), CudaRunError> {
+        let mut before: Option<Part> = None;
+        for (i, start) in (0..batch).step_by(rows.max(1)).enumerate() {
+            let part = Part {
+                lane: i % 2,
+                start,
+                rows: rows.min(batch - start),
+            };
+            self.begin(plan, inputs, part, mode)?;
+            if let Some(before) = before.replace(part) {
+                self.finish(plan, before)?;
+            }
+        }
+        match before {
+            Some(last) => self.finish(plan, last),
+            None => Ok(()),
+        }
+    }
+
+    fn check(
+        &self,
+        plan: &CudaPlan,
+        inputs: &[&[f32]],
+        batch: usize,
+        dropout: &DropoutMode,
+    ) -> Result<(), RunError> {
+        if inputs.len() != plan.parts.inputs.len() {
+            return Err(RunError::Inputs {
+                expected: plan.parts.inputs.len(),
+                given: inputs.len(),
+            });
+        }
+        for (input, data) in plan.parts.inputs.iter().zip(inputs) {
+            if Some(data.len()) != batch.checked_mul(input.elements) {
+                return Err(RunError::InputLength {
+                    name: input.name.clone(),
+                    given: data.len(),
+                    batch,
+                    elements: input.elements,
+                });
+            }
+        }
+        let DropoutMode::Masks(masks) = dropout else {
+            return Ok(());
+        };
+        for step in &plan.parts.steps {
+            let Op::Dropout(d) = &step.op else { continue };
+            let mask = masks
+                .0
+                .get(&d.name)
+                .ok_or_else(|| RunError::MissingMask(d.name.clone()))?;
+            if mask.len() != batch * d.units {
+                return Err(RunError::MaskLength {
+                    name: d.name.clone(),
+                    given: mask.len(),
+                    expected: batch * d.units,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows of a part: of about [`PART`] bytes of input, so many that both lanes fit into memory.
+    fn rows_at_once(
+        &self,
+        plan: &CudaPlan,
+        batch: usize,
+        draws: usize,
+    ) -> Result<usize, CudaRunError> {
+        let too_large = RunError::TooLarge { rows: draws };
+        let input: usize = plan.parts.inputs.iter().map(|i| i.elements).sum();
+        let wanted = (self.part / size_of::<f32>() / input.max(1)).clamp(1, batch.max(1));
+        let values = plan.parts.values.iter().filter(|v| v.slot != NO_SLOT);
+        let largest = values
+            .map(|v| v.elements.saturating_mul(if v.drawn { draws } else { 1 }))
+            .max()
+            .unwrap_or(1);
+        let countable = (MAX_NUMBERS - 1) / largest.max(1);
+        let row = size_of::<f32>() * slot_sizes(plan, draws).iter().sum::<usize>()
+            + size_of::<f32>() * mask_sizes(plan).iter().sum::<usize>();
+        let held = self.held_bytes();
+        let lanes = if wanted < batch { 2 } else { 1 };
+        let mut rows = wanted.min(countable);
+        if rows.saturating_mul(row).saturating_mul(lanes) > held {
+            // A part of the memory is left to others.
+            let free = plan.driver.free_memory()?.saturating_add(held) / 8 * 7;
+            rows = rows.min(free / 2 / row.max(1));
+        }
+        match rows {
+            0 => Err(too_large.into()),
+            _ => Ok(rows),
+        }
+    }
+
+    /// Gives a part of the batch to its lane.
+    fn begin(
+        &mut self,
+        plan: &CudaPlan,
+        inputs: &[&[f32]],
+        part: Part,
+        mode: Mode,
+    ) -> Result<(), CudaRunError> {
+        let driver = &*plan.driver;
+        let lane = &mut self.lanes[part.lane];
+        for (slot, elements) in lane.slots.iter_mut().zip(slot_sizes(plan, mode.draws)) {
+            grow(driver, slot, part.rows * elements)?;
+        }
+        if let DropoutMode::Masks(masks) = mode.dropout {
+            for (slot, elements) in lane.masks.iter_mut().zip(mask_sizes(plan)) {
+                grow(driver, slot, part.rows * elements)?;
+            }
+            for step in &plan.parts.steps {
+                let Op::Dropout(d) = &step.op else { continue };
+                let kept = 1.0 / (1.0 - d.rate);
+                let mask = &masks.0[&d.name][part.start * d.units..][..part.rows * d.units];
+                let factors: Vec<f32> = mask
+                    .iter()
+                    .map(|&keep| if keep != 0 { kept } else { 0.0 })
+                    .collect();
+                let to = held(&lane.masks[d.number as usize]);
+                driver.upload(lane.stream, bytes(&factors), to, 0)?;
+            }
+        }
+        for (input, data) in plan.parts.inputs.iter().zip(inputs) {
+            let rows = &data[part.start * input.elements..][..part.rows * input.elements];
+            let to = held(&lane.slots[plan.parts.values[input.value].slot]);
+            driver.upload(lane.stream, bytes(rows), to, 0)?;
+        }
+        for step in &plan.parts.steps {
+            lane.step(plan, step, part.rows, mode)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for a part and brings its results.
+    fn finish(&mut self, plan: &CudaPlan, part: Part) -> Result<(), CudaRunError> {
+        let lane = &self.lanes[part.lane];
+        let bring = |value: usize, copies: usize, to: &mut [f32]| {
+            let value = &plan.parts.values[value];
+            let elements = copies * value.elements;
+            let to = &mut to[part.start * elements..][..part.rows * elements];
+            let from = held(&lane.slots[value.slot]);
+            plan.driver.download(lane.stream, from, 0, bytes_mut(to))
+        };
+        for (output, planned) in self.outputs.iter_mut().zip(&plan.parts.outputs) {
+            bring(planned.value, self.draws, output)?;
+        }
+        for (number, to) in self.values.iter_mut().enumerate() {
+            let drawn = plan.parts.values[number].drawn;
+            bring(number, if drawn { self.draws } else { 1 }, to)?;
+        }
+        Ok(())
+    }
+
+    /// Rows of each output of the last run: its batch times its draws.
+    pub fn rows(&self) -> usize {
+        self.batch * self.draws
+    }
+
+    /// Output number `index` of the last run, [`CudaSession::rows`] rows: for each input row its
+    /// draws one after the other.
+    ///
+    /// # Panics
+    /// If there is no such output.
+    pub fn output(&self, index: usize) -> &[f32] {
+        &self.outputs[index]
+    }
+
+    /// Any value of the last run, if the plan was made to keep all. Values that no dropout
+    /// touches have one row per input row, the others one per draw.
+    pub fn value(&self, value: ValueId) -> Option<&[f32]> {
+        self.values.get(value.0).map(Vec::as_slice)
+    }
+}
+
+/// The buffer of a slot, which `begin` has given one.
+fn held(slot: &Option<Buffer>) -> &Buffer {
+    slot.as_ref().expect("a slot of a part that was begun")
+}
+
+/// Makes the buffer at least so many numbers large; what it held is lost then.
+fn grow(
+    driver: &dyn super::Driver,
+    slot: &mut Option<Buffer>,
+    numbers: usize,
+) -> Result<(), DeviceError> {
+    let bytes = numbers * size_of::<f32>();
+    if slot.as_ref().is_none_or(|b| b.bytes() < bytes) {
+        *slot = None;
+        *slot = Some(driver.allocate(bytes)?);
+    }
+    Ok(())
+}
+
+/// Numbers of each slot per row of the batch.
+fn slot_sizes(plan: &CudaPlan, draws: usize) -> Vec<usize> {
+    let mut sizes = vec![0; plan.parts.slots];
+    for value in plan.parts.values.iter().filter(|v| v.slot != NO_SLOT) {
+        let elements = value
+            .elements
+            .saturating_mul(if value.drawn { draws } else { 1 });
+        sizes[value.slot] = elements.max(sizes[value.slot]);
+    }
+    sizes
+}
+
+/// Decisions of each dropout per row of the batch.
+fn mask_sizes(plan: &CudaPlan) -> Vec<usize> {
+    let mut sizes = vec![0; plan.parts.dropouts];
+    for step in &plan.parts.steps {
+        if let Op::Dropout(d) = &step.op {
+            sizes[d.number as usize] = d.units;
+        }
+    }
+    sizes
+}

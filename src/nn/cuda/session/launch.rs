@@ -1,0 +1,374 @@
+//! One step of a plan as launches of kernels.
+
+use super::{CudaRunError, Lane, Mode, held};
+use crate::nn::cuda::driver::{Arg, DeviceError, Launch};
+use crate::nn::cuda::ops::{Conv, Dense, Dropout, Op, Recurrent, activation_words, eight};
+use crate::nn::cuda::plan::{Constant, CudaPlan, Step};
+use crate::nn::cuda::tile::SHARED;
+use crate::nn::dropout::DropoutMode;
+use crate::nn::layer::{Activation, Interpolation, MergeOp};
+
+/// Threads of a block of the kernels that compute a number each.
+const THREADS: usize = 256;
+
+/// One step's buffers and sizes.
+struct Call<'a> {
+    lane: &'a Lane,
+    plan: &'a CudaPlan,
+    step: &'a Step,
+    mode: Mode<'a>,
+    /// Rows of the output times the step's outer dimensions.
+    items: usize,
+    /// Numbers of the output.
+    count: usize,
+}
+
+impl Lane {
+    pub(super) fn step(
+        &self,
+        plan: &CudaPlan,
+        step: &Step,
+        rows: usize,
+        mode: Mode,
+    ) -> Result<(), CudaRunError> {
+        let value = &plan.parts.values[step.output];
+        let rows = rows * if value.drawn { mode.draws } else { 1 };
+        let call = Call {
+            lane: self,
+            plan,
+            step,
+            mode,
+            items: rows * step.outer,
+            count: rows * value.elements,
+        };
+        call.compute()?;
+        if let Some(n) = step.softmax {
+            call.softmax_rows(call.output()?, n)?;
+        }
+        Ok(())
+    }
+}
+
+impl Call<'_> {
+    fn slot(&self, value: usize) -> Result<Arg, DeviceError> {
+        let value = &self.plan.parts.values[value];
+        Ok(Arg::from(held(&self.lane.slots[value.slot])))
+    }
+
+    fn input(&self, number: usize) -> Result<Arg, DeviceError> {
+        self.slot(self.step.inputs[number])
+    }
+
+    fn output(&self) -> Result<Arg, DeviceError> {
+        self.slot(self.step.output)
+    }
+
+    fn constant(&self, constant: Constant) -> Result<Arg, DeviceError> {
+        let offset = constant.0 * size_of::<f32>();
+        self.plan.constants.range(offset, 0).map(Arg::Pointer)
+    }
+
+    fn optional(&self, constant: Option<Constant>) -> Result<Arg, DeviceError> {
+        constant.map_or(Ok(Arg::Pointer(0)), |c| self.constant(c))
+    }
+
+    fn launch(
+        &self,
+        kernel: &str,
+        blocks: usize,
+        threads: usize,
+        shared: usize,
+        args: Vec<Arg>,
+    ) -> Result<(), DeviceError> {
+        if blocks == 0 {
+            return Ok(());
+        }
+        let launch = Launch {
+            kernel,
+            grid: [blocks as u32, 1, 1],
+            block: [threads as u32, 1, 1],
+            shared: shared as u32,
+            args,
+        };
+        // SAFETY: the arguments are those of the kernels in the order of their sources, and the sizes are
+        // those that the graph's shapes were checked for and the buffers were made for; a session
+        // waits for its streams before it gives a buffer up.
+        unsafe { self.plan.driver.launch(self.lane.stream, &launch) }
+    }
+
+    /// A kernel with a thread for each of `count` numbers, which is its last argument.
+    fn each(&self, kernel: &str, count: usize, mut args: Vec<Arg>) -> Result<(), DeviceError> {
+        args.push(word(count));
+        self.launch(kernel, count.div_ceil(THREADS), THREADS, 0, args)
+    }
+
+    fn compute(&self) -> Result<(), DeviceError> {
+        let count = self.count;
+        let (x, y) = (self.input(0)?, self.output()?);
+        match &self.step.op {
+            Op::Conv(conv) => self.conv(conv),
+            Op::Dense(dense) => self.dense(dense),
+            Op::Recurrent(r) => self.recurrent(r),
+            Op::Dropout(d) => self.dropout(d),
+            Op::Pool(pool) => {
+                let args = vec![x, y, Arg::Words(pool.words()), flag(pool.mean)];
+                self.each("pool", count, args)
+            }
+            Op::GlobalPool {
+                mean,
+                pixels,
+                channels,
+            } => {
+                let args = vec![x, y, flag(*mean), word(*pixels), word(*channels)];
+                self.each("global_pool", count, args)
+            }
+            Op::Upsample {
+                image,
+                factor,
+                interpolation,
+            } => {
+                let how = match interpolation {
+                    Interpolation::Nearest => 0u32,
+                    Interpolation::BilinearLegacy => 1,
+                    Interpolation::BilinearHalfPixel => 2,
+                };
+                let [rows, columns] = factor.map(word);
+                let args = vec![x, y, Arg::Words(image.words()), rows, columns, how.into()];
+                self.each("upsample", count, args)
+            }
+            Op::ZeroPad { image, top, left } => {
+                let args = vec![x, y, Arg::Words(image.words()), word(*top), word(*left)];
+                self.each("zero_pad", count, args)
+            }
+            Op::ScaleShift {
+                scale,
+                shift,
+                channels,
+            } => {
+                let (scale, shift) = (self.constant(*scale)?, self.constant(*shift)?);
+                self.each(
+                    "scale_shift",
+                    count,
+                    vec![x, scale, shift, y, word(*channels)],
+                )
+            }
+            Op::Reverse { rows, width } => {
+                self.each("reverse", count, vec![x, y, word(*rows), word(*width)])
+            }
+            Op::Permute { shape, strides } => {
+                let item = shape.iter().product();
+                let words = [shape.len(), item].into_iter();
+                let words = words.chain(eight(shape)).chain(eight(strides));
+                let words = words.map(|n| n as u32).collect();
+                self.each("permute", count, vec![x, y, Arg::Words(words)])
+            }
+            Op::Repeat { count: n, width } => {
+                self.each("repeat", count, vec![x, y, word(*n), word(*width)])
+            }
+            Op::Spread => {
+                let width = self.plan.parts.values[self.step.output].elements;
+                let args = vec![x, y, word(self.mode.draws), word(width)];
+                self.each("repeat", count, args)
+            }
+            Op::Concat { widths, total } => {
+                let mut at = 0;
+                for (i, &width) in widths.iter().enumerate() {
+                    let part = count / total * width;
+                    let x = self.input(i)?;
+                    let args = vec![x, y.clone(), word(width), word(*total), word(at)];
+                    self.each("place", part, args)?;
+                    at += width;
+                }
+                Ok(())
+            }
+            Op::Merge { op, joins } => {
+                let number = match op {
+                    MergeOp::Add | MergeOp::Average => 0u32,
+                    MergeOp::Subtract => 1,
+                    MergeOp::Multiply => 2,
+                    MergeOp::Maximum => 3,
+                    MergeOp::Minimum => 4,
+                };
+                for (i, how) in joins.iter().enumerate() {
+                    let a = if i == 0 { x.clone() } else { y.clone() };
+                    let b = self.input(i + 1)?;
+                    let divisor = match op {
+                        MergeOp::Average if i + 1 == joins.len() => (joins.len() + 1) as f32,
+                        _ => 1.0,
+                    };
+                    let how = Arg::Words(how.words());
+                    let args = vec![a, b, y.clone(), how, number.into(), divisor.into()];
+                    self.each("merge", count, args)?;
+                }
+                Ok(())
+            }
+            Op::Activation(function) => {
+                self.each("activate", count, vec![x, y, function_arg(*function)])
+            }
+            Op::Softmax { n, after: 1 } => self.softmax_rows(x, *n),
+            Op::Softmax { n, after } => self.each(
+                "softmax_axis",
+                count / n,
+                vec![x, y, word(*n), word(*after)],
+            ),
+            Op::PRelu { alpha, item } => {
+                let alpha = self.constant(*alpha)?;
+                self.each("prelu", count, vec![x, alpha, y, word(*item)])
+            }
+            Op::SumAxis { n, after } => {
+                self.each("sum_axis", count, vec![x, y, word(*n), word(*after)])
+            }
+            Op::SpatialMultiply { channels } => {
+                let args = vec![x, self.input(1)?, y, word(*channels)];
+                self.each("spatial_multiply", count, args)
+            }
+            Op::ChannelMultiply { item, channels } => {
+                let args = vec![x, self.input(1)?, y, word(*item), word(*channels)];
+                self.each("channel_multiply", count, args)
+            }
+        }
+    }
+
+    /// From `x` to the output; `x` may be the output.
+    fn softmax_rows(&self, x: Arg, n: usize) -> Result<(), DeviceError> {
+        let rows = self.count / n;
+        let blocks = rows.div_ceil(THREADS / 32);
+        let args = vec![x, self.output()?, word(n), word(rows)];
+        self.launch("softmax_rows", blocks, THREADS, 0, args)
+    }
+
+    fn conv(&self, conv: &Conv) -> Result<(), DeviceError> {
+        let factors = match conv.scaled {
+            true => self.input(1)?,
+            false => Arg::Pointer(0),
+        };
+        let (scale, shift) = conv.affine.unzip();
+        let mut args = vec![
+            self.input(0)?,
+            factors,
+            self.constant(conv.kernel)?,
+            self.constant(conv.bias)?,
+            self.optional(scale)?,
+            self.optional(shift)?,
+            self.output()?,
+            Arg::Words(conv.words(self.items as u32)),
+            Arg::Words(conv.finish()),
+        ];
+        let Some(tiling) = conv.tiling else {
+            args.push(word(1));
+            return self.each("conv", self.count, args);
+        };
+        args.extend([Arg::Words(tiling.words()), word(tiling.padded_out), word(1)]);
+        let blocks = tiling.blocks(self.items);
+        self.launch(
+            tiling.kernel(),
+            blocks,
+            tiling.threads(),
+            tiling.shared(),
+            args,
+        )
+    }
+
+    fn dense(&self, dense: &Dense) -> Result<(), DeviceError> {
+        let rows = self.count / dense.units;
+        // Rows and units of a block, and its threads, as in dense.cu.
+        let (kernel, [height, width], threads) = match dense.units {
+            ..=16 => ("dense_narrow", [64, 16], 128),
+            _ => ("dense_wide", [128, 64], 256),
+        };
+        let args = vec![
+            self.input(0)?,
+            self.constant(dense.kernel)?,
+            self.optional(dense.bias)?,
+            self.output()?,
+            function_arg(dense.activation),
+            word(rows),
+            word(dense.inputs),
+            word(dense.units),
+        ];
+        let blocks = rows.div_ceil(height) * dense.units.div_ceil(width);
+        self.launch(kernel, blocks, threads, 0, args)
+    }
+
+    fn recurrent(&self, r: &Recurrent) -> Result<(), DeviceError> {
+        // Sequences of a block, as in recurrent.cu.
+        const GROUP: usize = 8;
+        let words = Arg::Words(r.words(self.items as u32));
+        let (x, kernel, y) = (self.input(0)?, self.constant(r.kernel)?, self.output()?);
+        if let Some(name) = r.kernel_in_registers() {
+            let args = vec![x, kernel, y, words];
+            return self.launch(name, self.items.div_ceil(GROUP), 4 * r.units, 0, args);
+        }
+        let bias = self.optional(r.bias)?;
+        let state = r.group * r.state() * size_of::<f32>();
+        let (memory, shared) = match self.step.scratch {
+            Some(value) => (self.slot(value)?, 0),
+            None => (Arg::Pointer(0), state),
+        };
+        debug_assert!(shared <= SHARED);
+        let threads = (r.group * r.cell.gates() * r.units).next_multiple_of(32);
+        let args = vec![x, kernel, bias, y, memory, words];
+        let blocks = self.items.div_ceil(r.group);
+        self.launch("recurrent", blocks, threads.min(THREADS), shared, args)
+    }
+
+    fn dropout(&self, d: &Dropout) -> Result<(), DeviceError> {
+        let (x, y) = (self.input(0)?, self.output()?);
+        let row = d.units * d.pixels;
+        // An input that is the same in all draws has a row for several of the output's.
+        let copies = match self.plan.parts.values[self.step.inputs[0]].drawn {
+            true => 1,
+            false => self.mode.draws,
+        };
+        let units = [row, d.units, d.pixels, d.channels];
+        let units = Arg::Words(units.map(|n| n as u32).to_vec());
+        let kept = 1.0 / (1.0 - d.rate);
+        match self.mode.dropout {
+            DropoutMode::Off => self.each("repeat", self.count, vec![x, y, word(1), word(row)]),
+            DropoutMode::Draws { n, seed } => {
+                let words = vec![
+                    *seed as u32,
+                    (seed >> 32) as u32,
+                    d.number,
+                    self.mode.first_draw,
+                    n.get(),
+                    d.rate.to_bits(),
+                    kept.to_bits(),
+                ];
+                let args = vec![x, y, units, Arg::Words(words), word(copies)];
+                self.each("dropout", self.count, args)
+            }
+            DropoutMode::Masks(_) => {
+                let factors = Arg::from(held(&self.lane.masks[d.number as usize]));
+                let args = vec![x, factors, y, units, word(copies)];
+                self.each("mask", self.count, args)
+            }
+        }
+    }
+}
+
+impl Recurrent {
+    /// The kernel for this number of units that keeps the weights in registers, if there is one.
+    fn kernel_in_registers(&self) -> Option<&'static str> {
+        use crate::nn::cuda::ops::Cell;
+        let softmax = [self.activation, self.recurrent_activation].contains(&Activation::Softmax);
+        match (self.cell, self.units) {
+            (Cell::Lstm, 64) if !softmax => Some("lstm_64"),
+            (Cell::Lstm, 32) if !softmax => Some("lstm_32"),
+            _ => None,
+        }
+    }
+}
+
+/// A size, which the checks of a run keep below 2^31.
+fn word(n: usize) -> Arg {
+    Arg::U32(n as u32)
+}
+
+fn flag(on: bool) -> Arg {
+    Arg::U32(u32::from(on))
+}
+
+fn function_arg(function: Activation) -> Arg {
+    Arg::Words(activation_words(function).to_vec())
+}

@@ -1,0 +1,74 @@
+//! The real compiler, where it is at hand: no GPU is needed.
+
+use maeum::nn::cuda::{DeviceError, compile, sources};
+
+/// The oldest architecture that is meant, and that of the H100 and H200.
+const ARCHITECTURES: [&str; 2] = ["sm_80", "sm_90"];
+
+/// Prints what each kernel uses of a multiprocessor. The folder of libnvrtc is put into
+/// LD_LIBRARY_PATH.
+#[test]
+fn every_source_compiles_for_gpus() {
+    for (file, source) in sources::SOURCES {
+        for architecture in ARCHITECTURES {
+            match compile(file, source, architecture) {
+                Ok(compiled) => {
+                    assert!(compiled.cubin.starts_with(b"\x7fELF"), "{file}");
+                    assert!(!compiled.log.contains("warning"), "{}", compiled.log);
+                    println!("{file} for {architecture}\n{}", report(&compiled.log));
+                }
+                Err(DeviceError::NoCompiler) => {
+                    eprintln!("NOT COMPILED FOR GPUS: libnvrtc is not in LD_LIBRARY_PATH");
+                    assert_ne!(std::env::var("MAEUM_NVRTC").as_deref(), Ok("1"));
+                    return;
+                }
+                Err(e) => panic!("{e}"),
+            }
+        }
+    }
+}
+
+/// A line for each kernel.
+fn report(log: &str) -> String {
+    let mut lines = String::new();
+    for part in log.split("Compiling entry function '").skip(1) {
+        let name = part.split('\'').next().unwrap_or_default();
+        let line = |what: &str| {
+            let line = part.lines().find(|l| l.contains(what)).unwrap_or_default();
+            line.trim_start_matches("ptxas info    :").trim().to_owned()
+        };
+        lines += &format!("  {name}: {}; {}\n", line("Used "), line("spill"));
+    }
+    lines
+}
+
+#[test]
+fn a_source_with_a_fault_is_named() {
+    match compile(
+        "fault.cu",
+        "extern \"C\" __global__ void f() { nonsense }",
+        "sm_90",
+    ) {
+        Err(DeviceError::Compile { file, log, .. }) => {
+            assert_eq!(file, "fault.cu");
+            assert!(log.contains("fault.cu(1)"), "{log}");
+        }
+        Err(DeviceError::NoCompiler) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn kernels_are_found_in_their_sources() {
+    let source = "extern \"C\" __global__ void a(int x) {}\n__device__ void b() {}\nextern \"C\" \
+                  __global__ void __launch_bounds__(256, 2)\n    c(float *y) {}";
+    assert_eq!(sources::kernels(source).collect::<Vec<_>>(), ["a", "c"]);
+    let mut names: Vec<&str> = sources::SOURCES
+        .iter()
+        .flat_map(|(_, source)| sources::kernels(source))
+        .collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count, "two kernels have one name");
+}

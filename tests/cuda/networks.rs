@@ -1,0 +1,162 @@
+//! Whole graphs: random ones against the reference, Keras' goldens, and what a session promises.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use maeum::nn::cuda::{CudaPlan, CudaSession, Driver};
+use maeum::nn::{Graph, ValueId};
+use proptest::prelude::*;
+
+use crate::drivers;
+use crate::graphs::{
+    self, Case, Kind, check_against_reference, convolution, network, scaled, single,
+};
+
+pub fn keeping_all(driver: &Arc<dyn Driver>, graph: &Graph, shapes: &[Vec<usize>]) -> CudaSession {
+    CudaSession::new(&Arc::new(
+        CudaPlan::keeping_all(driver, graph, shapes).unwrap(),
+    ))
+}
+
+fn plain(driver: &Arc<dyn Driver>, case: &Case) -> CudaSession {
+    CudaSession::new(&Arc::new(
+        CudaPlan::new(driver, &case.graph, &case.shapes).unwrap(),
+    ))
+}
+
+fn run(session: &mut CudaSession, case: &Case) {
+    let inputs: Vec<&[f32]> = case.inputs.iter().map(|x| &**x).collect();
+    session.run(&inputs, case.batch, &case.mode).unwrap();
+}
+
+fn outputs(session: &CudaSession, graph: &Graph) -> Vec<Vec<f32>> {
+    let all = 0..graph.outputs.len();
+    all.map(|k| session.output(k).to_vec()).collect()
+}
+
+/// Every value against the reference; then that a plan that does layers together, a batch in parts
+/// and used buffers give the same.
+fn check(case: &Case) {
+    for driver in drivers() {
+        let session = RefCell::new(keeping_all(&driver, &case.graph, &case.shapes));
+        check_against_reference(case, |case| {
+            let session = &mut *session.borrow_mut();
+            run(session, case);
+            let count = case.graph.inputs.len() + case.graph.nodes.len();
+            (0..count)
+                .map(|i| session.value(ValueId(i)).expect("all are kept").to_vec())
+                .collect()
+        });
+        let session = session.into_inner();
+        let wanted = outputs(&session, &case.graph);
+        let mut fused = plain(&driver, case);
+        let mut parts = plain(&driver, case).with_part(1);
+        run(&mut fused, case);
+        for _ in 0..2 {
+            run(&mut parts, case);
+        }
+        assert_eq!(fused.rows(), session.rows());
+        let fused = outputs(&fused, &case.graph);
+        for (fused, wanted) in fused.iter().zip(&wanted) {
+            graphs::assert_close(
+                "layers done together",
+                graphs::TOLERANCE,
+                &graphs::widen(fused),
+                &graphs::widen(wanted),
+            );
+        }
+        assert_eq!(
+            bits(&outputs(&parts, &case.graph)),
+            bits(&fused),
+            "in parts"
+        );
+    }
+}
+
+/// NaN and the sign of zero count.
+fn bits(x: &[Vec<f32>]) -> Vec<Vec<u32>> {
+    x.iter()
+        .map(|x| x.iter().map(|v| v.to_bits()).collect())
+        .collect()
+}
+
+/// `PROPTEST_CASES`, whose default is 256, asks for more or fewer of all in proportion.
+fn cases(cases: u32) -> ProptestConfig {
+    let asked = ProptestConfig::default();
+    ProptestConfig {
+        cases: (cases * asked.cases / 256).max(1),
+        failure_persistence: None,
+        ..asked
+    }
+}
+
+macro_rules! each_kind {
+    ($($name:ident, $kind:ident, $cases:expr;)*) => {
+        $(
+            proptest! {
+                #![proptest_config(cases($cases))]
+                #[test]
+                fn $name(case in single(Kind::$kind)) {
+                    check(&case);
+                }
+            }
+        )*
+
+        const TESTED: &[Kind] = &[$(Kind::$kind),*];
+    };
+}
+
+each_kind! {
+    conv, Conv, 12;
+    pool, Pool, 12;
+    global_pool, GlobalPool, 6;
+    upsample, Upsample, 8;
+    zero_pad, ZeroPad, 6;
+    batch_norm, BatchNorm, 6;
+    dense, Dense, 10;
+    lstm, Lstm, 10;
+    gru, Gru, 12;
+    reverse, Reverse, 6;
+    flatten, Flatten, 4;
+    reshape, Reshape, 4;
+    permute, Permute, 8;
+    repeat_vector, RepeatVector, 6;
+    concat, Concat, 8;
+    merge, Merge, 12;
+    dropout, Dropout, 12;
+    activation, Activation, 20;
+    softmax, Softmax, 8;
+    parametric_relu, PRelu, 8;
+    sum_axis, SumAxis, 8;
+    spatial_multiply, SpatialMultiply, 6;
+    channel_multiply, ChannelMultiply, 6;
+}
+
+#[test]
+fn every_kind_of_layer_is_tested() {
+    assert_eq!(TESTED, graphs::KINDS);
+}
+
+proptest! {
+    #![proptest_config(cases(12))]
+    #[test]
+    fn convolutions_with_what_follows_them(case in convolution()) {
+        check(&case);
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(30))]
+    #[test]
+    fn networks(case in network()) {
+        check(&case);
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(10))]
+    #[test]
+    fn scaled_convolutions(case in scaled()) {
+        check(&case);
+    }
+}
