@@ -6,9 +6,13 @@ use crate::nn::model::{BundleInfo, Preprocessing};
 use crate::nn::{DropoutMode, GraphError, Model, Role, RunError};
 use crate::prediction::Prediction;
 
+#[cfg(feature = "cuda")]
+pub use cuda::{Analysed, DeviceRecognizerError, OnDevice};
 use networks::{Answer, Plans, Question, Sessions, Together};
 
 mod attention;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod networks;
 pub(crate) mod reference;
 mod statistics;

@@ -22,6 +22,12 @@ mod graphs;
 mod kernels;
 #[path = "cuda/networks.rs"]
 mod networks;
+#[path = "cuda/program.rs"]
+mod program;
+#[path = "cuda/recognizer.rs"]
+mod recognizer;
+#[path = "cuda/sessions.rs"]
+mod sessions;
 
 use std::sync::{Arc, OnceLock};
 

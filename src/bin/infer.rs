@@ -19,6 +19,8 @@ use output::Output;
 
 #[path = "infer/arguments.rs"]
 mod arguments;
+#[path = "infer/device.rs"]
+mod device;
 #[path = "infer/measure.rs"]
 mod measure;
 #[path = "shared/model.rs"]
@@ -102,6 +104,7 @@ fn run(arguments: &Arguments) -> Result<usize, String> {
     let output = Output::new(arguments, &inputs)?;
     let threads = arguments.threads(inputs.len());
     let batch = Batch::new(&recognizer, arguments.dropout(), threads).map_err(|e| e.to_string())?;
+    let batch = device::place(batch, arguments.device)?;
     let seen = arguments.output.is_none() && io::stdout().is_terminal();
     let errors_are_seen = seen && matches!(arguments.format, Format::Table);
     let mut failed = 0;

@@ -3,7 +3,6 @@
 use super::row;
 use super::statistics::mean;
 use crate::features::{HOP, SAMPLE_RATE, WINDOW_FRAMES, utterance};
-use crate::nn::Session;
 use crate::nn::graph::{Graph, Node, ValueId};
 use crate::nn::layer::{Activation, Layer, MergeOp, PoolKind};
 use crate::prediction::Attention;
@@ -67,17 +66,20 @@ fn is_softmax(node: &Node) -> bool {
     )
 }
 
-/// The attention in row `number`, a window of two seconds, of the last run: the mean over the units
-/// of all pools; `None` if the network has none.
-pub fn of_row(session: &Session, number: usize) -> Option<Attention> {
+/// The attention in row `number`, a window of two seconds, of a run's outputs with their names and
+/// shapes: the mean over the units of all pools; `None` if the network has none.
+pub fn of_row<'a>(
+    outputs: impl Iterator<Item = (&'a str, &'a [usize], &'a [f32])>,
+    number: usize,
+) -> Option<Attention> {
     let mut pools = Vec::new();
     let mut cells = 0;
-    for (index, (name, shape)) in session.plan().outputs().enumerate() {
+    for (name, shape, output) in outputs {
         let (true, &[time, units]) = (name.starts_with(OUTPUT), shape) else {
             continue;
         };
         cells = time;
-        pools.push(&session.output(index)[number * time * units..][..time * units]);
+        pools.push(&output[number * time * units..][..time * units]);
     }
     let cell_mean = |cell: usize| {
         let units = |pool: &[f32]| {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::statistics::column_means;
 use super::{RecognizeError, RecognizerError, attention};
-use crate::nn::graph::Output;
+use crate::nn::graph::{Graph, Output};
 use crate::nn::model::Preprocessing;
 use crate::nn::{DropoutMode, Model, Plan, Role, RunError, Session};
 use crate::prediction::Attention;
@@ -205,9 +205,15 @@ impl Seen {
     fn of(session: &Session, rows: usize) -> Self {
         Self {
             outputs: session.output(0).to_vec(),
-            attention: (0..rows).map(|i| attention::of_row(session, i)).collect(),
+            attention: (0..rows).map(|i| attention_of(session, i)).collect(),
         }
     }
+}
+
+fn attention_of(session: &Session, row: usize) -> Option<Attention> {
+    let outputs = session.plan().outputs().enumerate();
+    let outputs = outputs.map(|(k, (name, shape))| (name, shape, session.output(k)));
+    attention::of_row(outputs, row)
 }
 
 /// All windows.
@@ -258,9 +264,17 @@ fn draw(
     }
 }
 
-/// The plan of a role's network for the inputs that the front end gives; of the emotion windows'
-/// with their attention, if they have any, as last outputs.
 fn planned(model: &Model, role: Role) -> Result<Arc<Plan>, RecognizerError> {
+    let (graph, shapes) = graph_of(model, role)?;
+    Ok(Arc::new(Plan::new(&graph, &shapes)?))
+}
+
+/// A role's network with the shapes of the inputs that the front end gives; that of the emotion
+/// windows with their attention, if they have any, as last outputs.
+///
+/// # Errors
+/// When the model has no such network.
+pub fn graph_of(model: &Model, role: Role) -> Result<(Graph, Vec<Vec<usize>>), RecognizerError> {
     let not_speech = || RecognizerError::NotSpeech(model.info().name.clone());
     let front_end = model.info().preprocessing.ok_or_else(not_speech)?;
     let mut graph = model.network(role).ok_or_else(not_speech)?.graph.clone();
@@ -272,7 +286,7 @@ fn planned(model: &Model, role: Role) -> Result<Arc<Plan>, RecognizerError> {
         }));
     }
     let shapes = front_end.inputs(role, model.info().emotions.len());
-    Ok(Arc::new(Plan::new(&graph, &shapes)?))
+    Ok((graph, shapes))
 }
 
 /// Whether networks of one recording run side by side.

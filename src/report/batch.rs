@@ -11,6 +11,9 @@ use crate::nn::DropoutMode;
 use crate::prediction::Prediction;
 use crate::recognizer::{RecognizeError, Recognizer, Worker};
 
+#[cfg(feature = "cuda")]
+mod device;
+
 /// Outcomes that may wait to be handed on, per thread, before the threads wait too.
 const WAITING_PER_THREAD: usize = 4;
 
@@ -31,6 +34,8 @@ pub struct Batch<'r> {
     recognizer: &'r Recognizer,
     dropout: DropoutMode,
     pool: rayon::ThreadPool,
+    #[cfg(feature = "cuda")]
+    device: Option<device::Shared<'r>>,
 }
 
 impl<'r> Batch<'r> {
@@ -45,6 +50,8 @@ impl<'r> Batch<'r> {
             recognizer,
             dropout,
             pool: pool(threads)?,
+            #[cfg(feature = "cuda")]
+            device: None,
         })
     }
 
@@ -58,6 +65,10 @@ impl<'r> Batch<'r> {
         inputs: &[Input],
         mut each: impl FnMut(&Input, Outcome) -> Result<(), E>,
     ) -> Result<(), E> {
+        #[cfg(feature = "cuda")]
+        if let Some(device) = &self.device {
+            return self.run_on(device, inputs, each);
+        }
         // Recordings come first; threads that have none of their own help with the others'.
         let spare = inputs.len() < self.pool.current_num_threads();
         let worker = || match spare {

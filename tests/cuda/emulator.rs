@@ -41,6 +41,8 @@ struct Memory {
     words: Vec<u64>,
     /// Where [`FENCE`] begins.
     fence: usize,
+    /// Without what surrounds them.
+    bytes: usize,
 }
 
 pub struct Emulator {
@@ -48,6 +50,7 @@ pub struct Emulator {
     sources: Vec<(String, String)>,
     allocations: Mutex<Vec<Weak<Mutex<Memory>>>>,
     launches: AtomicU64,
+    allocated: AtomicU64,
     memory: usize,
 }
 
@@ -59,6 +62,7 @@ impl Emulator {
             sources: sources::SOURCES.iter().map(own).collect(),
             allocations: Mutex::default(),
             launches: AtomicU64::new(0),
+            allocated: AtomicU64::new(0),
             memory: MEMORY,
         }
     }
@@ -67,6 +71,28 @@ impl Emulator {
     pub fn with_source(mut self, file: &str, text: &str) -> Self {
         self.sources.push((file.into(), text.into()));
         self
+    }
+
+    /// One that has so many bytes.
+    pub fn with_memory(mut self, bytes: usize) -> Self {
+        self.memory = bytes;
+        self
+    }
+
+    /// Buffers given out so far.
+    pub fn allocated(&self) -> u64 {
+        self.allocated.load(Ordering::Relaxed)
+    }
+
+    /// Kernels launched so far.
+    pub fn launches(&self) -> u64 {
+        self.launches.load(Ordering::Relaxed)
+    }
+
+    fn live_bytes(&self) -> usize {
+        let all = self.allocations.lock().unwrap();
+        let live = all.iter().filter_map(Weak::upgrade);
+        live.map(|memory| memory.lock().unwrap().bytes).sum()
     }
 
     fn check_fences(&self, kernel: &str) -> Result<(), DeviceError> {
@@ -95,11 +121,12 @@ impl Driver for Emulator {
     }
 
     fn free_memory(&self) -> Result<usize, DeviceError> {
-        Ok(self.memory)
+        Ok(self.memory.saturating_sub(self.live_bytes()))
     }
 
     fn allocate(&self, bytes: usize) -> Result<Buffer, DeviceError> {
-        if bytes > self.memory {
+        self.allocated.fetch_add(1, Ordering::Relaxed);
+        if bytes > self.memory.saturating_sub(self.live_bytes()) {
             return Err(DeviceError::Memory { bytes });
         }
         // All ones are NaN: what is read before it is written shows.
@@ -112,6 +139,7 @@ impl Driver for Emulator {
         let memory = Arc::new(Mutex::new(Memory {
             words: memory,
             fence,
+            bytes,
         }));
         self.allocations
             .lock()

@@ -107,29 +107,29 @@ macro_rules! each_kind {
 }
 
 each_kind! {
-    conv, Conv, 12;
-    pool, Pool, 12;
-    global_pool, GlobalPool, 6;
-    upsample, Upsample, 8;
-    zero_pad, ZeroPad, 6;
-    batch_norm, BatchNorm, 6;
-    dense, Dense, 10;
-    lstm, Lstm, 10;
-    gru, Gru, 12;
-    reverse, Reverse, 6;
-    flatten, Flatten, 4;
-    reshape, Reshape, 4;
-    permute, Permute, 8;
-    repeat_vector, RepeatVector, 6;
-    concat, Concat, 8;
-    merge, Merge, 12;
-    dropout, Dropout, 12;
-    activation, Activation, 20;
-    softmax, Softmax, 8;
-    parametric_relu, PRelu, 8;
-    sum_axis, SumAxis, 8;
-    spatial_multiply, SpatialMultiply, 6;
-    channel_multiply, ChannelMultiply, 6;
+    conv, Conv, 60;
+    pool, Pool, 60;
+    global_pool, GlobalPool, 30;
+    upsample, Upsample, 40;
+    zero_pad, ZeroPad, 30;
+    batch_norm, BatchNorm, 30;
+    dense, Dense, 50;
+    lstm, Lstm, 50;
+    gru, Gru, 60;
+    reverse, Reverse, 30;
+    flatten, Flatten, 20;
+    reshape, Reshape, 20;
+    permute, Permute, 40;
+    repeat_vector, RepeatVector, 30;
+    concat, Concat, 40;
+    merge, Merge, 60;
+    dropout, Dropout, 60;
+    activation, Activation, 100;
+    softmax, Softmax, 40;
+    parametric_relu, PRelu, 40;
+    sum_axis, SumAxis, 40;
+    spatial_multiply, SpatialMultiply, 30;
+    channel_multiply, ChannelMultiply, 30;
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn every_kind_of_layer_is_tested() {
 }
 
 proptest! {
-    #![proptest_config(cases(12))]
+    #![proptest_config(cases(60))]
     #[test]
     fn convolutions_with_what_follows_them(case in convolution()) {
         check(&case);
@@ -146,7 +146,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(cases(30))]
+    #![proptest_config(cases(120))]
     #[test]
     fn networks(case in network()) {
         check(&case);
@@ -154,7 +154,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(cases(10))]
+    #![proptest_config(cases(60))]
     #[test]
     fn scaled_convolutions(case in scaled()) {
         check(&case);

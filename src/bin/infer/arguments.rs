@@ -33,6 +33,10 @@ pub struct Arguments {
     /// depend on it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_THREADS)))]
     pub threads: Option<u32>,
+    /// Where the networks run: `cpu`, `cuda` or `cuda:N` for NVIDIA's GPU number N, or `auto` for
+    /// a GPU if there is one.
+    #[arg(long, value_name = "cpu|cuda[:N]|auto", default_value = "cpu", value_parser = device, conflicts_with_all = ["eval", "dump_features"])]
+    pub device: Device,
     /// How the answers are written.
     #[arg(long, value_parser = format(), default_value_t = Format::Table)]
     pub format: Format,
@@ -89,6 +93,27 @@ const ENVIRONMENT: &str = "Environment: MAEUM_ISA names the instruction set to u
 
 const EXIT_CODES: &str = "Exit code: 0 all recordings have an answer, 1 at least one failed or \
                           the model or output does not work, 2 the command line is wrong.";
+
+/// Where the networks run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    Cpu,
+    Cuda(usize),
+    Auto,
+}
+
+fn device(text: &str) -> Result<Device, String> {
+    match text {
+        "cpu" => Ok(Device::Cpu),
+        "cuda" => Ok(Device::Cuda(0)),
+        "auto" => Ok(Device::Auto),
+        _ => text
+            .strip_prefix("cuda:")
+            .and_then(|number| number.parse().ok())
+            .map(Device::Cuda)
+            .ok_or_else(|| "give `cpu`, `cuda`, `cuda:` and a number from 0, or `auto`".into()),
+    }
+}
 
 #[derive(Clone, Copy)]
 pub enum DropoutArgument {

@@ -117,7 +117,8 @@ impl Gpu {
     /// GPU `number`, counted from 0.
     ///
     /// # Errors
-    /// If there is none of this number, or no driver.
+    /// If there is none of this number, no driver, or no compiler for kernels that are not in the
+    /// user's cache.
     pub fn new(number: usize) -> Result<Self, DeviceError> {
         let present = Self::count()?;
         let missing = DeviceError::NoGpu {
@@ -154,14 +155,17 @@ impl Gpu {
                 context: Arc::clone(&context),
             })
         };
-        Ok(Self {
+        let gpu = Self {
             name,
             architecture,
             streams: [queue()?, queue()?],
             functions: Mutex::default(),
             modules: Mutex::default(),
             context,
-        })
+        };
+        // One kernel shows whether kernels can be compiled and loaded here.
+        gpu.function("scale_shift")?;
+        Ok(gpu)
     }
 
     /// Such as `sm_90`.

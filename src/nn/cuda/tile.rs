@@ -141,3 +141,36 @@ impl Tiling {
         numbers.map(|n| n as u32).to_vec()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Input channels and output of the convolutions of the 2020 windows' networks, and of the
+    /// features' smallest maps.
+    #[test]
+    fn tiles_of_the_models_keep_most_threads_busy() {
+        for (size, channels, output, least) in [
+            (5, 1, [200, 40, 8], 0.9),
+            (5, 8, [100, 20, 16], 0.9),
+            (5, 16, [50, 10, 32], 0.75),
+            (3, 16, [20, 4, 16], 0.9),
+        ] {
+            let tiling = Tiling::new(size, channels, output).unwrap();
+            let [height, width, out] = output;
+            let wanted = height * width * out * tiling.images;
+            let done = tiling.blocks(tiling.images) * tiling.threads() * 64;
+            let busy = wanted as f64 / done as f64;
+            assert!(busy >= least, "{output:?}: {busy} by {tiling:?}");
+            assert!(tiling.threads() >= 96, "{tiling:?}");
+            assert!(tiling.shared() <= SHARED);
+        }
+    }
+
+    #[test]
+    fn other_sizes_have_no_tiles() {
+        assert_eq!(Tiling::new(4, 8, [10, 10, 8]), None);
+        assert!(Tiling::new(3, 3, [1, 1, 1]).is_some());
+        assert!(Tiling::new(5, 4, [1000, 1000, 500]).is_some());
+    }
+}

@@ -1,0 +1,94 @@
+//! Recordings whose networks run on a device, against the processor's answers.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use maeum::audio::Recording;
+use maeum::nn::cuda::Driver;
+use maeum::nn::{DropoutMode, Model};
+use maeum::recognizer::RecognizeError;
+use maeum::{Prediction, Recognizer};
+
+use crate::emulator::{Emulator, ORDERS};
+use crate::gpu;
+
+/// What a weight, or a year, may differ by: the networks' outputs agree within 1e-5, and an age is ten
+/// or so times an output.
+const TOLERANCE: f64 = 2e-4;
+
+fn close(what: &str, got: &[f64], wanted: &[f64]) {
+    assert_eq!(got.len(), wanted.len(), "{what}");
+    for (g, w) in got.iter().zip(wanted) {
+        // Written so that a NaN fails.
+        let near = (g - w).abs() <= TOLERANCE;
+        assert!(near, "{what}: {g}, not {w}");
+    }
+}
+
+fn compare(got: &Prediction, wanted: &Prediction) {
+    let emotions = |p: &Prediction| p.emotions.iter().map(|e| e.mean).collect::<Vec<_>>();
+    close("emotions", &emotions(got), &emotions(wanted));
+    close("age", &[got.age.years], &[wanted.age.years]);
+    close("gender", &got.gender, &wanted.gender);
+    assert_eq!(got.voice, wanted.voice);
+    assert_eq!(got.warnings.len(), wanted.warnings.len());
+    assert_eq!(got.windows.len(), wanted.windows.len());
+    for (g, w) in got.windows.iter().zip(&wanted.windows) {
+        assert_eq!(g.time, w.time);
+        close("a window's emotions", &g.emotions, &w.emotions);
+        close("a window's gender", &g.gender, &w.gender);
+        let weights = |w: &maeum::prediction::Window| {
+            w.attention
+                .as_ref()
+                .map_or(Vec::new(), |a| a.weights.clone())
+        };
+        close("attention", &weights(g), &weights(w));
+    }
+}
+
+fn open(path: &Path) -> Recording {
+    maeum::audio::decode::decode_path(path).unwrap()
+}
+
+/// The given recordings and silence between them, together on a device and each on the processor.
+fn check(model: Model, recordings: &[Recording], dropout: &DropoutMode) {
+    let recognizer = Recognizer::new(model).unwrap();
+    let mut worker = recognizer.worker();
+    let wanted: Vec<Prediction> = recordings
+        .iter()
+        .map(|r| worker.recognize(r, "on the processor", dropout).unwrap())
+        .collect();
+    let silence = Recording {
+        samples: vec![0.0; 32_000],
+        ..recordings[0].clone()
+    };
+    let emulated: Arc<dyn Driver> = Arc::new(Emulator::new(ORDERS[2]));
+    for driver in [emulated].into_iter().chain(gpu()) {
+        let mut device = recognizer.on_device(&driver).unwrap();
+        assert_eq!(device.device(), driver.name());
+        let mut given: Vec<(Recording, &str)> = vec![(silence.clone(), "silence")];
+        given.extend(recordings.iter().map(|r| (r.clone(), "a recording")));
+        let mut got = device.recognize(given, dropout).unwrap().into_iter();
+        match got.next() {
+            Some(Err(e @ (RecognizeError::Audio { .. } | RecognizeError::Features { .. }))) => {
+                assert!(e.to_string().starts_with("silence: "), "{e}");
+            }
+            other => panic!("{other:?} about silence"),
+        }
+        assert_eq!(got.len(), wanted.len());
+        for (got, wanted) in got.zip(&wanted) {
+            compare(&got.unwrap(), wanted);
+        }
+        assert!(device.recognize(vec![], dropout).unwrap().is_empty());
+    }
+}
+
+#[cfg(feature = "default-model")]
+#[test]
+fn recordings_with_the_built_in_model() {
+    let voice = open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/voice.wav"));
+    let mut shorter = voice.clone();
+    shorter.samples.truncate(shorter.samples.len() / 2);
+    let model = maeum::default_model::load().unwrap();
+    check(model, &[voice, shorter], &DropoutMode::draws(3, 1));
+}
