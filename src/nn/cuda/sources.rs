@@ -3,22 +3,33 @@
 /// Stands in front of every source.
 pub const COMMON: &str = include_str!("../../../kernels/maeum.cuh");
 
+/// Source files by their names, some with another one in front.
 macro_rules! sources {
-    ($($file:literal)*) => {
-        &[$(($file, include_str!(concat!("../../../kernels/", $file)))),*]
+    ($($file:literal $(after $front:literal)?)*) => {
+        &[$((
+            $file,
+            concat!(
+                $(include_str!(concat!("../../../kernels/", $front)),)?
+                include_str!(concat!("../../../kernels/", $file))
+            ),
+        )),*]
     };
 }
 
 /// Every source with its name.
 pub const SOURCES: &[(&str, &str)] = sources!(
+    "clean.cu" after "pairwise.cuh"
     "conv.cu"
     "dense.cu"
     "dropout.cu"
     "elementwise.cu"
+    "features.cu" after "pairwise.cuh"
     "layout.cu"
+    "mel.cu"
     "pool.cu"
     "recurrent.cu"
     "reduce.cu"
+    "resample.cu"
 );
 
 /// The names of the kernels in a source: what stands before the first parenthesis after

@@ -1,0 +1,209 @@
+"""Compiles every CUDA kernel with NVIDIA's own compiler; needs neither a GPU nor a CUDA toolkit.
+
+    python3 tools/nvrtc.py              # all of kernels/ to PTX and to sm_80 and sm_90 machine code
+    python3 tools/nvrtc.py mel clean    # kernels/mel.cu and kernels/clean.cu alone
+    python3 tools/nvrtc.py --cache DIR  # keeps the machine code too, where the engine looks for it
+                                        # if XDG_CACHE_HOME=DIR: it needs no compiler then
+
+The texts and options are those that the engine gives to the compiler on a machine with a GPU
+(src/nn/cuda/sources.rs, compile.rs). Fails on an error or a warning, and where a kernel spills registers or
+keeps a stack frame, unless ALLOWED gives the reason. Prints what each kernel takes of a
+multiprocessor.
+"""
+
+import argparse
+import ctypes
+import hashlib
+import pathlib
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+VENV = ROOT / "target" / "nvrtc-venv"
+SOURCES = ROOT / "src" / "nn" / "cuda" / "sources.rs"
+COMPILE = ROOT / "src" / "nn" / "cuda" / "compile.rs"
+REQUIREMENTS = ROOT / "tools" / "requirements-nvrtc.txt"
+LIBRARY = "lib/python3*/site-packages/nvidia/cuda_nvrtc/lib/libnvrtc.so.*"
+
+# What is compiled for: `compute` gives PTX, which a driver compiles further, `sm` machine code.
+PTX = "compute_80"
+MACHINES = ("sm_80", "sm_90")
+
+# Every source has all of kernels/maeum.cuh in front, and none uses all of it.
+HARMLESS = re.compile(r"^.*warning #177-D: function .* was declared but never referenced\n.*\n.*\n", re.MULTILINE)
+
+REMARK = 'Remark: The warnings can be suppressed with "-diag-suppress <warning-number>"\n'
+
+# Bytes of local memory that a kernel may use, and why: (spill stores, spill loads, stack frame).
+# Local memory lies in the GPU's main memory; whoever is not listed must use none.
+ALLOWED = {
+    "feature_moments": ((40, 64, 16), "CUDA's pow is a called function, which saves registers; once per value"),
+}
+
+
+class Compiler:
+    """libnvrtc, by its C interface."""
+
+    def __init__(self, path):
+        self.library = ctypes.CDLL(str(path))
+        self.library.nvrtcGetErrorString.restype = ctypes.c_char_p
+        major, minor = ctypes.c_int(), ctypes.c_int()
+        self._call("nvrtcVersion", ctypes.byref(major), ctypes.byref(minor))
+        self.version = f"{major.value}.{minor.value}"
+
+    def _call(self, name, *arguments):
+        code = getattr(self.library, name)(*arguments)
+        if code != 0:
+            sys.exit(f"{name}: {self.library.nvrtcGetErrorString(code).decode()}")
+
+    def _text(self, program, what):
+        size = ctypes.c_size_t()
+        self._call(f"nvrtcGet{what}Size", program, ctypes.byref(size))
+        text = ctypes.create_string_buffer(size.value)
+        self._call(f"nvrtcGet{what}", program, text)
+        return text.raw
+
+    def compile(self, name, text, options):
+        """Whether a text compiles, the compiler's log, and its PTX or cubin."""
+        program = ctypes.c_void_p()
+        given = (ctypes.c_char_p * len(options))(*(o.encode() for o in options))
+        self._call("nvrtcCreateProgram", ctypes.byref(program), text.encode(), name.encode(), 0, None, None)
+        code = self.library.nvrtcCompileProgram(program, len(options), given)
+        log = self._text(program, "ProgramLog").rstrip(b"\0").decode(errors="replace")
+        log = HARMLESS.sub("", log).replace(REMARK, "")
+        code_text = b""
+        if code == 0:
+            ptx = any(PTX in option for option in options)
+            code_text = self._text(program, "PTX" if ptx else "CUBIN")
+        self._call("nvrtcDestroyProgram", ctypes.byref(program))
+        return code == 0, log, code_text
+
+
+def library():
+    """Where libnvrtc is, in a virtual environment that is made where there is none."""
+    python = VENV / "bin" / "python"
+    if not python.exists():
+        subprocess.run((sys.executable, "-m", "venv", str(VENV)), check=True)
+    pip = (str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    subprocess.run((*pip, "-r", str(REQUIREMENTS)), check=True)
+    # Beside it lies libnvrtc.alt.so, which differs in its allocator alone.
+    found = [path for path in VENV.glob(LIBRARY) if ".alt." not in path.name]
+    if len(found) != 1:
+        sys.exit(f"{VENV} holds {len(found)} files libnvrtc.so, one was expected")
+    return found[0]
+
+
+def engine():
+    """The texts that the engine compiles, by name, and the options besides the architecture."""
+    code = SOURCES.read_text()
+    options = re.search(r"const OPTIONS: .*? = \[(.*?)\]", COMPILE.read_text(), re.DOTALL)
+    if not options:
+        sys.exit(f"{COMPILE} has no OPTIONS")
+    files = re.search(r"SOURCES: .*? = sources!\((.*?)\);", code, re.DOTALL)
+    if not files:
+        sys.exit(f"{SOURCES} has no SOURCES")
+
+    def read(name):
+        return (ROOT / "kernels" / name).read_text() if name else ""
+
+    pairs = re.findall(r'"([\w.]+)"(?:\s+after\s+"([\w.]+)")?', files[1])
+    common = read("maeum.cuh")
+    texts = {name: f'{common}\n#line 1 "{name}"\n{read(front)}{read(name)}' for name, front in pairs}
+    unused = {path.name for path in (ROOT / "kernels").glob("*.cu")} - texts.keys()
+    if unused:
+        sys.exit(f"{SOURCES} does not have {', '.join(sorted(unused))}")
+    return texts, re.findall(r'"([^"]+)"', options[1])
+
+
+def resources(log):
+    """What ptxas says of each kernel: registers, shared bytes, stack, spill stores and loads."""
+    found = {}
+    for part in re.split(r"Compiling entry function '", log)[1:]:
+        name = part[: part.index("'")]
+
+        # A function of CUDA's library that is not inlined has its own lines; the worst counts.
+        def number(pattern, part=part):
+            return max((int(n) for n in re.findall(pattern, part)), default=0)
+
+        if "Used " not in part:
+            sys.exit(f"ptxas says nothing of the registers of {name}:\n{part}")
+        found[name] = {
+            "registers": number(r"Used (\d+) registers"),
+            "shared": number(r"(\d+) bytes smem"),
+            "stack": number(r"(\d+) bytes stack frame"),
+            "stores": number(r"(\d+) bytes spill stores"),
+            "loads": number(r"(\d+) bytes spill loads"),
+        }
+    return found
+
+
+def over_limit(name, used):
+    """What is wrong with a kernel's use of local memory, if anything."""
+    (stores, loads, stack), _ = ALLOWED.get(name, ((0, 0, 0), ""))
+    limits = {"stores": stores, "loads": loads, "stack": stack}
+    return [f"{used[k]} bytes of {k}, {most} are allowed" for k, most in limits.items() if used[k] > most]
+
+
+def keep(folder, source, text, machine, options, cubin):
+    """Writes machine code where src/nn/cuda/compile.rs looks for it."""
+    key = hashlib.sha256(text.encode() + " ".join(options).encode()).hexdigest()[:32]
+    path = folder / "maeum" / "cuda" / f"{source}-{machine}-{key}.cubin"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cubin)
+
+
+def compile_all(texts, options, cache):
+    """Compiles texts and prints the table; the kernels and the faults that were found."""
+    compiler = Compiler(library())
+    print(f"NVRTC {compiler.version}, {' '.join(options)}")
+    print(f"{'kernel':<34}{'for':<7}{'registers':>10}{'shared':>8}{'stack':>7}{'stores':>8}{'loads':>7}")
+    faults, seen = [], set()
+    for source, text in sorted(texts.items()):
+        for machine in (PTX, *MACHINES):
+            given = [f"--gpu-architecture={machine}", *options]
+            good, log, code = compiler.compile(source, text, given)
+            where = f"{source} for {machine}"
+            if not good or re.search(r"\bwarning\b", log, re.IGNORECASE):
+                faults.append(f"{where}:\n{log}")
+                continue
+            if machine == PTX:
+                print(f"{source:<34}{'PTX':<7}{len(code):>10} bytes")
+                continue
+            if cache:
+                keep(cache, source, text, machine, options, code)
+            kernels = resources(log)
+            if not kernels:
+                faults.append(f"{where}: no kernel in it")
+            for name, used in sorted(kernels.items()):
+                columns = (used["shared"], used["stack"], used["stores"], used["loads"])
+                numbers = "{:>8}{:>7}{:>8}{:>7}".format(*columns)
+                print(f"  {name:<32}{machine:<7}{used['registers']:>10}{numbers}")
+                faults += [f"{where}: {name} takes {fault}" for fault in over_limit(name, used)]
+                if (name, machine) in seen:
+                    faults.append(f"{where}: another file has a kernel {name} too")
+                seen.add((name, machine))
+    return {name for name, _ in seen}, faults
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("source", nargs="*", help="such as mel; all where none is given")
+    parser.add_argument("--cache", metavar="DIR", type=pathlib.Path, help="a folder for the machine code")
+    arguments = parser.parse_args()
+    chosen = {f"{name.removesuffix('.cu')}.cu" for name in arguments.source}
+    texts, options = engine()
+    if chosen - texts.keys():
+        parser.error(f"there is no {', '.join(sorted(chosen - texts.keys()))} in kernels/")
+    texts = {name: text for name, text in texts.items() if not chosen or name in chosen}
+    kernels, faults = compile_all(texts, options, arguments.cache)
+    if not chosen:
+        faults += [f"ALLOWED names {name}, which is no kernel" for name in sorted(ALLOWED.keys() - kernels)]
+    for fault in faults:
+        print(f"FAULT {fault}", file=sys.stderr)
+    print(f"{len(kernels)} kernels, {len(faults)} faults")
+    sys.exit(1 if faults else 0)
+
+
+if __name__ == "__main__":
+    main()
