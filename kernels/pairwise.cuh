@@ -6,7 +6,6 @@
 // threads to a leaf, and then added up along the tree. The tree is taken as complete to its deepest
 // leaf: a leaf that is reached earlier is the first of its places there, and the others hold -0.0,
 // the one number that changes nothing when it is added.
-#pragma once
 
 namespace pairwise {
 

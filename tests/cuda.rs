@@ -13,6 +13,10 @@ mod common;
 mod compile;
 #[path = "cuda/emulator.rs"]
 mod emulator;
+#[path = "cuda/features.rs"]
+mod features;
+#[path = "cuda/front_end.rs"]
+mod front_end;
 #[cfg(feature = "convert")]
 #[path = "cuda/goldens.rs"]
 mod goldens;

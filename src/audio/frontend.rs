@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::resample::{Resampling, TARGET_RATE};
 use super::trim::{FRAME, detector_input, frames, spread, trim};
+use super::vad::{Mode, SampleRate, Vad};
 use super::{Recording, clean};
 
 /// Samples of one analysis frame at 16 kHz (25 ms); nothing shorter can be analysed.
@@ -27,6 +28,16 @@ pub trait VoiceDetector {
 impl<F: FnMut(&[i16; FRAME]) -> bool> VoiceDetector for F {
     fn is_speech(&mut self, frame: &[i16; FRAME]) -> bool {
         self(frame)
+    }
+}
+
+/// The detector of the system of 2020, fresh: WebRTC's, in its third of four modes.
+pub(crate) fn detector() -> impl VoiceDetector {
+    let mut detector = Vad::new(SampleRate::Khz16, Mode::Aggressive);
+    move |frame: &[i16; FRAME]| {
+        detector
+            .is_speech(frame)
+            .expect("480 samples are 30 ms at 16 kHz")
     }
 }
 
@@ -161,6 +172,54 @@ impl fmt::Debug for Prepared {
     }
 }
 
+/// Whether a recording is long and loud enough to be analysed.
+pub(crate) fn check(recording: &Recording, resampling: Resampling) -> Result<(), AudioError> {
+    if resampling.target_len(recording.samples.len(), recording.sample_rate) < ANALYSIS_FRAME {
+        return Err(AudioError::TooShort {
+            seconds: recording.seconds(),
+        });
+    }
+    if is_silent(recording) {
+        return Err(AudioError::Silence);
+    }
+    Ok(())
+}
+
+/// Where somebody speaks.
+#[derive(Clone)]
+pub(crate) struct Voiced {
+    /// [`Prepared::voiced_frames`]
+    pub(crate) frames: Vec<bool>,
+    /// [`Prepared::kept`]
+    pub(crate) kept: Range<usize>,
+    /// [`Prepared::trimmed`]
+    pub(crate) trimmed: bool,
+}
+
+/// Finds what is voiced in a peak-normalised signal, and fails if that is too little.
+pub(crate) fn voiced(
+    signal: &[f64],
+    detector: &mut impl VoiceDetector,
+) -> Result<Voiced, AudioError> {
+    let heard = detector_input(signal);
+    let frames: Vec<bool> = frames(&heard)
+        .map(|frame| detector.is_speech(&frame))
+        .collect();
+    let found = trim(&spread(&frames, signal.len()), signal);
+    let trimmed = found.is_some();
+    let kept = found.unwrap_or(0..signal.len());
+    if kept.len() < ANALYSIS_FRAME {
+        return Err(AudioError::VoiceTooShort {
+            seconds: kept.len() as f64 / f64::from(TARGET_RATE),
+        });
+    }
+    Ok(Voiced {
+        frames,
+        kept,
+        trimmed,
+    })
+}
+
 /// Resamples, cleans and trims a recording.
 ///
 /// `detector` must be fresh: it hears every frame of this recording in order.
@@ -177,15 +236,8 @@ pub fn prepare_with(
     resampling: Resampling,
     detector: &mut impl VoiceDetector,
 ) -> Result<Prepared, AudioError> {
+    check(recording, resampling)?;
     let original_seconds = recording.seconds();
-    if resampling.target_len(recording.samples.len(), recording.sample_rate) < ANALYSIS_FRAME {
-        return Err(AudioError::TooShort {
-            seconds: original_seconds,
-        });
-    }
-    if is_silent(recording) {
-        return Err(AudioError::Silence);
-    }
     let mut resampled = resampling.to_target_rate(&recording.samples, recording.sample_rate);
     clean::lift_zeros(&mut resampled);
     let mut signal = clean::wiener(&resampled);
@@ -197,19 +249,12 @@ pub fn prepare_with(
         return Err(AudioError::NoPeak);
     }
 
-    let heard = detector_input(&signal);
-    let voiced_frames: Vec<bool> = frames(&heard)
-        .map(|frame| detector.is_speech(&frame))
-        .collect();
     let total_samples = signal.len();
-    let found = trim(&spread(&voiced_frames, total_samples), &signal);
-    let trimmed = found.is_some();
-    let kept = found.unwrap_or(0..total_samples);
-    if kept.len() < ANALYSIS_FRAME {
-        return Err(AudioError::VoiceTooShort {
-            seconds: kept.len() as f64 / f64::from(TARGET_RATE),
-        });
-    }
+    let Voiced {
+        frames: voiced_frames,
+        kept,
+        trimmed,
+    } = voiced(&signal, detector)?;
     signal.truncate(kept.end);
     signal.drain(..kept.start);
     signal.iter_mut().for_each(|x| *x *= peak);

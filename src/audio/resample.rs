@@ -9,8 +9,8 @@ mod exact;
 mod filter;
 mod polyphase;
 
-use filter::Filter;
-use polyphase::Polyphase;
+pub(crate) use filter::Filter;
+pub(crate) use polyphase::Polyphase;
 use serde::{Deserialize, Serialize};
 
 use crate::nn::Isa;
@@ -109,11 +109,11 @@ fn resample_on(isa: Isa, x: &[f32], from: u32, to: u32) -> Vec<f32> {
 }
 
 /// Greatest common divisor (Euclid).
-fn gcd(a: u32, b: u32) -> u32 {
+pub(crate) fn gcd(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-fn ratio(from: u32, to: u32) -> f64 {
+pub(crate) fn ratio(from: u32, to: u32) -> f64 {
     f64::from(to) / f64::from(from)
 }
 

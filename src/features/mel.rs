@@ -132,9 +132,9 @@ pub struct MelFilterbank {
 
 /// One triangular filter: weights of the bins from `first` on; all others are 0.
 #[derive(Debug, Clone)]
-pub(super) struct Filter {
-    first: usize,
-    weights: Vec<f64>,
+pub(crate) struct Filter {
+    pub(crate) first: usize,
+    pub(crate) weights: Vec<f64>,
 }
 
 impl Filter {
@@ -222,7 +222,7 @@ impl MelFilterbank {
 }
 
 /// Hann window whose next sample would be the first again.
-pub(super) fn periodic_hann(samples: usize) -> Vec<f64> {
+pub(crate) fn periodic_hann(samples: usize) -> Vec<f64> {
     let turn = 2.0 * PI / samples as f64;
     (0..samples)
         .map(|i| 0.5 - 0.5 * (turn * i as f64).cos())
@@ -266,7 +266,7 @@ fn mel_to_hz(mel: f64) -> f64 {
 }
 
 /// The 40 triangles: edges equally spaced in mel, each with area 1 over frequency in Hz.
-pub(super) fn filters() -> Vec<Filter> {
+pub(crate) fn filters() -> Vec<Filter> {
     let mel_step = hz_to_mel(TOP_HZ) / (N_MELS + 1) as f64;
     let edges: Vec<f64> = (0..N_MELS + 2)
         .map(|i| mel_to_hz(i as f64 * mel_step))

@@ -101,6 +101,20 @@ fn accumulate(
     }
 }
 
+/// `cos(pi i / 2T)` for `i` in `0..=T`.
+pub(crate) fn quarter_circle(frames: usize) -> Vec<f64> {
+    let step = PI / (2.0 * frames as f64);
+    (0..=frames)
+        .map(|i| {
+            if 2 * i <= frames {
+                (step * i as f64).cos()
+            } else {
+                (step * (frames - i) as f64).sin()
+            }
+        })
+        .collect()
+}
+
 /// Cosines of all multiples of `pi / 2T`; angles are whole numbers modulo the circle's `4T`
 /// steps, so they carry no rounding however long the recording.
 struct Circle {
@@ -110,17 +124,10 @@ struct Circle {
 
 impl Circle {
     fn new(frames: usize) -> Self {
-        let step = PI / (2.0 * frames as f64);
-        let quarter = (0..=frames)
-            .map(|i| {
-                if 2 * i <= frames {
-                    (step * i as f64).cos()
-                } else {
-                    (step * (frames - i) as f64).sin()
-                }
-            })
-            .collect();
-        Self { frames, quarter }
+        Self {
+            frames,
+            quarter: quarter_circle(frames),
+        }
     }
 
     /// `cos(pi k (2n+1) / 2T)` for `n` from `start` on.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::networks::{Answer, Question};
 use super::statistics::{column_means, estimates, mean, sample_deviation};
 use super::{RecognizeError, row};
-use crate::audio::{self, AudioError, Prepared, Recording, Resampling, vad};
+use crate::audio::{self, AudioError, Prepared, Recording, Resampling};
 use crate::features::{self, BranchInput, FeatureExtractor, Features};
 use crate::nn::DropoutMode;
 use crate::nn::model::{AgeScale, BundleInfo};
@@ -34,13 +34,7 @@ pub struct Heard {
 /// # Errors
 /// When it cannot be analysed.
 pub fn prepare(recording: &Recording, resampling: Resampling) -> Result<Prepared, AudioError> {
-    let mut detector = vad::Vad::new(vad::SampleRate::Khz16, vad::Mode::Aggressive);
-    let mut detector = |frame: &[i16; audio::trim::FRAME]| {
-        detector
-            .is_speech(frame)
-            .expect("480 samples are 30 ms at 16 kHz")
-    };
-    audio::prepare_with(recording, resampling, &mut detector)
+    audio::prepare_with(recording, resampling, &mut audio::frontend::detector())
 }
 
 impl Way {

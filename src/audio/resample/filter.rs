@@ -64,19 +64,19 @@ pub(super) fn bessel_i0<const N: usize>(x: [f64; N]) -> [f64; N] {
 }
 
 /// The filter for one ratio, ordered so that the taps of one output sample are neighbours.
-pub(super) struct Filter {
+pub(crate) struct Filter {
     /// Rate after over rate before.
-    pub(super) ratio: f64,
+    pub(crate) ratio: f64,
     /// `min(1, ratio)`: what the filter is stretched by and multiplied with.
-    pub(super) scale: f64,
+    pub(crate) scale: f64,
     /// Input samples per output sample.
-    pub(super) increment: f64,
+    pub(crate) increment: f64,
     /// Distance of neighbouring taps in the half filter.
-    step: usize,
+    pub(crate) step: usize,
     /// Taps per row; a row holds the entries `offset`, `offset + step`, ...
-    pub(super) row: usize,
+    pub(crate) row: usize,
     /// Value and slope (difference to the next entry) per tap, in rows by offset.
-    taps: Vec<[f64; 2]>,
+    pub(crate) taps: Vec<[f64; 2]>,
 }
 
 /// One side of an output sample: its taps (value and slope) and how far along the slope it lies.
@@ -109,7 +109,7 @@ impl Kept {
 
 impl Filter {
     /// The filter for a ratio, from those that are kept or built.
-    pub(super) fn of(ratio: f64) -> Arc<Self> {
+    pub(crate) fn of(ratio: f64) -> Arc<Self> {
         static FILTERS: Kept = Kept::new();
         FILTERS.filter(ratio)
     }

@@ -30,25 +30,25 @@ const WINDOW_TERMS: usize = 32;
 type Block = [f32; LANES];
 
 /// The weights from one rate to another.
-pub(super) struct Polyphase {
+pub(crate) struct Polyphase {
     from: u32,
     to: u32,
     /// The rates without their common divisor.
-    outputs: u64,
-    inputs: u64,
+    pub(crate) outputs: u64,
+    pub(crate) inputs: u64,
     /// Rows of weights per input; more places than rows are interpolated.
-    rows: u64,
+    pub(crate) rows: u64,
     /// Inputs up to and including the one at or before the output.
-    before: usize,
+    pub(crate) before: usize,
     /// Blocks of a row.
-    blocks: usize,
+    pub(crate) blocks: usize,
     /// `[rows + 1][blocks]`: the last row is the first one, an input later.
-    weights: Vec<Block>,
+    pub(crate) weights: Vec<Block>,
 }
 
 impl Polyphase {
     /// The weights for two rates, from those that are kept or built.
-    pub(super) fn of(from: u32, to: u32) -> Arc<Self> {
+    pub(crate) fn of(from: u32, to: u32) -> Arc<Self> {
         static TABLES: Mutex<Vec<Arc<Polyphase>>> = Mutex::new(Vec::new());
         let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
         let known = |table: &Arc<Self>| (table.from, table.to) == (from, to);

@@ -11,6 +11,7 @@
 
 mod compile;
 mod driver;
+pub mod front_end;
 mod gpu;
 mod ops;
 mod plan;

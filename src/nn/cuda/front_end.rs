@@ -1,0 +1,342 @@
+//! From decoded recordings to the networks' inputs, which stay on the device.
+//!
+//! The stages of [`crate::audio`] and [`crate::features`], for many recordings of any lengths at once:
+//! resampling, clean-up, spectrograms and features run on the device (`kernels/resample.cu`,
+//! `clean.cu`, `mel.cu`, `features.cu`). Once in between, the cleaned signals come to the CPU, whose
+//! threads tell voice from silence: that is a decision after the other, in every recording. Every sum
+//! has the CPU's order, so every number is the CPU's up to the logarithm, the root and the Fourier
+//! transform, which are other programs there.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::{Arg, Buffer, DeviceError, Driver, Launch, Number, Stream, bytes, bytes_mut};
+use crate::audio::{AudioError, Recording, Resampling};
+use crate::features::windows::window_starts;
+use crate::features::{FeatureError, Mel};
+
+mod features;
+mod signals;
+mod tables;
+
+use features::Voice;
+use tables::{Conversions, MelTables};
+
+/// Threads of a block where the kernel does not ask for another number.
+const THREADS: u32 = 256;
+/// Blocks of a row of the grid at most; their threads take further elements in turns.
+const MOST_BLOCKS: usize = 4096;
+/// Recordings of a batch at most: rows that a grid can have.
+pub const MOST_RECORDINGS: usize = 65_535;
+
+/// Why a recording has no features.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum FrontEndError {
+    /// It cannot be analysed.
+    #[error(transparent)]
+    Audio(#[from] AudioError),
+    /// No features can be computed.
+    #[error(transparent)]
+    Features(#[from] FeatureError),
+}
+
+/// Where a recording's features lie.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Place {
+    /// Its row in [`Inputs::branches`].
+    pub row: usize,
+    /// Its rows in [`Inputs::windows`].
+    pub windows: Range<usize>,
+    /// First frame of each window, as [`Windows::starts`](crate::features::Windows::starts).
+    pub window_starts: Vec<usize>,
+    /// Frames (10 ms) of the kept part.
+    pub frames: usize,
+    /// Bands whose histogram is all zeros because none of their values lay in its range.
+    pub empty_histogram_bands: Vec<usize>,
+}
+
+/// What is known of a recording besides its features.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Heard {
+    /// Where the features are.
+    pub place: Place,
+    /// Which part of the whole 16 kHz signal was kept.
+    pub kept: Range<usize>,
+    /// Whether it is less than all because speech was told from silence.
+    pub trimmed: bool,
+    /// Decisions of the voice detector, one per 480 samples of the whole 16 kHz signal.
+    pub voiced_frames: Vec<bool>,
+    /// Samples of the whole signal at 16 kHz.
+    pub total_samples: usize,
+    /// The largest sample, by which the signal was divided for the voice detector.
+    pub peak: f64,
+}
+
+/// A recording at 16 kHz, denoised and pre-emphasised.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cleaned {
+    /// The signal divided by `peak`; where that is 0 or not finite, it cannot be analysed.
+    pub signal: Vec<f64>,
+    /// The largest sample.
+    pub peak: f64,
+}
+
+/// The networks' inputs for a batch of recordings, on the device.
+///
+/// What is given to the front end's [`Stream`] from here on waits for them; another stream has to
+/// wait for that one first. They hold until the front end's next batch.
+#[derive(Debug)]
+pub struct Inputs<'a> {
+    /// Windows of all recordings, `f32 [window_count][200][40]`.
+    pub windows: &'a Buffer,
+    /// Rows of [`Self::windows`].
+    pub window_count: usize,
+    /// Cosine transform, sine transform and histogram, `f32 [rows][40][40]`, and moments,
+    /// `f32 [rows][40][8]`.
+    pub branches: [&'a Buffer; 4],
+    /// Rows of [`Self::branches`]. A recording whose spectrogram has no features has a row and
+    /// windows too, without meaning.
+    pub rows: usize,
+    /// The power mel spectrograms row by row, `f64 [40][frames]` each.
+    pub mel: &'a Buffer,
+}
+
+/// Device memory by what it holds. It grows with the largest batch and stays.
+#[derive(Default)]
+struct Memory(BTreeMap<&'static str, Buffer>);
+
+impl Memory {
+    /// Makes room for `count` numbers.
+    fn room<T: Number>(
+        &mut self,
+        driver: &dyn Driver,
+        name: &'static str,
+        count: usize,
+    ) -> Result<(), DeviceError> {
+        let bytes = count.saturating_mul(size_of::<T>()).max(1);
+        if self.0.get(name).is_none_or(|b| b.bytes() < bytes) {
+            self.0.remove(name);
+            self.0.insert(name, driver.allocate(bytes)?);
+        }
+        Ok(())
+    }
+
+    fn get(&self, name: &'static str) -> &Buffer {
+        &self.0[name]
+    }
+}
+
+/// The front end of the system of 2020 on a device.
+pub struct FrontEnd {
+    driver: Arc<dyn Driver>,
+    stream: Stream,
+    resampling: Resampling,
+    mel: MelTables,
+    conversions: Conversions,
+    memory: Memory,
+}
+
+impl std::fmt::Debug for FrontEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FrontEnd")
+            .field("driver", &self.driver.name())
+            .field("resampling", &self.resampling)
+            .finish_non_exhaustive()
+    }
+}
+
+impl FrontEnd {
+    /// A front end that works on one stream of a device.
+    ///
+    /// # Errors
+    /// If the device has no room for its tables.
+    pub fn new(
+        driver: Arc<dyn Driver>,
+        stream: Stream,
+        resampling: Resampling,
+    ) -> Result<Self, DeviceError> {
+        Ok(Self {
+            mel: MelTables::new(&*driver, stream)?,
+            driver,
+            stream,
+            resampling,
+            conversions: Conversions::default(),
+            memory: Memory::default(),
+        })
+    }
+
+    /// The inputs for up to [`MOST_RECORDINGS`] recordings, and in their order what is known of
+    /// each. Takes about 1 MB of device memory and 0.2 MB of the CPU's per second of them.
+    ///
+    /// # Errors
+    /// If the device fails or has too little memory. What is wrong with a recording is told in its
+    /// place.
+    pub fn run(
+        &mut self,
+        recordings: &[&Recording],
+    ) -> Result<(Vec<Result<Heard, FrontEndError>>, Inputs<'_>), DeviceError> {
+        let (checks, batch) = self.signals(recordings)?;
+        let voices = self.voices(&batch)?;
+        let heard: Vec<Voice> = voices.iter().flatten().cloned().collect();
+        let frames: Vec<usize> = heard.iter().map(Voice::frames).collect();
+        self.spectrograms(&heard, &frames)?;
+        let mut places = self.summaries(&frames)?.into_iter();
+        let mut voices = voices.into_iter();
+        let results = checks
+            .into_iter()
+            .map(|check| {
+                check?;
+                let voice = voices.next().expect("one for each usable recording")?;
+                let place = places.next().expect("one for each voice");
+                Ok(voice.heard(place?))
+            })
+            .collect();
+        Ok((results, self.inputs(&frames)))
+    }
+
+    /// The inputs from spectrograms that were computed elsewhere, at most [`MOST_RECORDINGS`].
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn from_mels(
+        &mut self,
+        mels: &[&Mel],
+    ) -> Result<(Vec<Result<Place, FeatureError>>, Inputs<'_>), DeviceError> {
+        self.begin(mels.len())?;
+        let frames: Vec<usize> = mels.iter().map(|mel| mel.frames()).collect();
+        self.given(mels, &frames)?;
+        let places = self.summaries(&frames)?;
+        Ok((places, self.inputs(&frames)))
+    }
+
+    /// The signals that the voice detector hears.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn cleaned(
+        &mut self,
+        recordings: &[&Recording],
+    ) -> Result<Vec<Result<Cleaned, AudioError>>, DeviceError> {
+        let (checks, batch) = self.signals(recordings)?;
+        let (signals, peaks) = self.take_signals(&batch)?;
+        let mut usable = 0..;
+        let results = checks.into_iter().map(|check| {
+            check?;
+            let own = usable.next().expect("the range is endless");
+            Ok(Cleaned {
+                signal: signals[batch.range(own)].to_vec(),
+                peak: peaks[own],
+            })
+        });
+        Ok(results.collect())
+    }
+
+    /// Waits for what an earlier batch's failure left in use, and checks the size of a batch.
+    fn begin(&mut self, recordings: usize) -> Result<(), DeviceError> {
+        self.driver.synchronise(self.stream)?;
+        self.conversions.bound();
+        if recordings > MOST_RECORDINGS {
+            return Err(DeviceError::Failed {
+                what: "the front end".into(),
+                problem: format!("a batch holds at most {MOST_RECORDINGS} recordings"),
+            });
+        }
+        Ok(())
+    }
+
+    fn inputs(&self, frames: &[usize]) -> Inputs<'_> {
+        Inputs {
+            windows: self.memory.get("windows"),
+            window_count: frames.iter().map(|&n| window_starts(n).len()).sum(),
+            branches: ["dct", "dst", "histogram", "moments"].map(|name| self.memory.get(name)),
+            rows: frames.len(),
+            mel: self.memory.get("mel"),
+        }
+    }
+
+    /// Gives a kernel to the stream.
+    fn launch(
+        &self,
+        kernel: &str,
+        grid: [usize; 2],
+        threads: u32,
+        args: Vec<Arg>,
+    ) -> Result<(), DeviceError> {
+        let [x, y] = grid.map(|n| n as u32);
+        let launch = Launch {
+            kernel,
+            grid: [x, y, 1],
+            block: [threads, 1, 1],
+            shared: 0,
+            args,
+        };
+        // SAFETY: the callers, all in `signals` and `features`, give each kernel the arguments that its source asks
+        // for, with buffers as long as the starts say that go with them. Those are kept in `self`;
+        // each gets its size before the first launch of a batch that uses it, when the stream has
+        // been waited for since the last batch.
+        unsafe { self.driver.launch(self.stream, &launch) }
+    }
+
+    /// Puts numbers into the memory of this name.
+    fn put<T: Number>(&mut self, name: &'static str, numbers: &[T]) -> Result<(), DeviceError> {
+        self.memory.room::<T>(&*self.driver, name, numbers.len())?;
+        let to = self.memory.get(name);
+        self.driver.upload(self.stream, bytes(numbers), to, 0)
+    }
+
+    /// Makes room for numbers.
+    fn room<T: Number>(&mut self, name: &'static str, count: usize) -> Result<(), DeviceError> {
+        self.memory.room::<T>(&*self.driver, name, count)
+    }
+
+    /// Takes numbers from the memory of this name, from the first on.
+    fn take<T: Number>(&self, name: &'static str, count: usize) -> Result<Vec<T>, DeviceError> {
+        self.take_from(name, 0, count)
+    }
+
+    /// Takes numbers from the memory of this name.
+    fn take_from<T: Number>(
+        &self,
+        name: &'static str,
+        first: usize,
+        count: usize,
+    ) -> Result<Vec<T>, DeviceError> {
+        let mut numbers = vec![T::default(); count];
+        let (from, offset) = (self.memory.get(name), first * size_of::<T>());
+        self.driver
+            .download(self.stream, from, offset, bytes_mut(&mut numbers))?;
+        Ok(numbers)
+    }
+
+    fn arg(&self, name: &'static str) -> Arg {
+        Arg::from(self.memory.get(name))
+    }
+}
+
+impl Drop for FrontEnd {
+    fn drop(&mut self) {
+        // Kernels may still be at work on its memory after an error. What this says was said then.
+        let _ = self.driver.synchronise(self.stream);
+    }
+}
+
+/// Where things of these lengths start if they lie one behind the other, and where the last one ends.
+fn starts(lengths: impl IntoIterator<Item = u64>) -> Vec<u64> {
+    let mut end = 0;
+    let ends = lengths.into_iter().map(|length| {
+        end += length;
+        end
+    });
+    [0].into_iter().chain(ends).collect()
+}
+
+/// All their lengths together.
+fn total(starts: &[u64]) -> usize {
+    starts.last().map_or(0, |&end| end as usize)
+}
+
+/// Blocks for so many elements; each takes more than one where there are very many.
+fn blocks(elements: usize) -> usize {
+    elements.div_ceil(THREADS as usize).clamp(1, MOST_BLOCKS)
+}

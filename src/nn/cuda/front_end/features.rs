@@ -1,0 +1,239 @@
+//! From cleaned signals to features on the device; voice is told from silence on the CPU.
+
+use rayon::prelude::*;
+
+use super::signals::Batch;
+use super::{Arg, DeviceError, FrontEnd, Heard, Place, THREADS, blocks, starts, tables};
+use crate::audio::AudioError;
+use crate::audio::frontend::{self, Voiced};
+use crate::features::windows::window_starts;
+use crate::features::{
+    COEFFICIENTS, FeatureError, HISTOGRAM_BINS, HOP, MOMENTS, Mel, N_MELS, Windows,
+};
+use crate::nn::cuda::bytes;
+
+/// Blocks of `mel_spectrogram` for a recording at most: later frames are taken in turns.
+const MOST_MEL_BLOCKS: usize = 4096;
+/// Frames that a block of `mel_spectrogram` transforms at a time, and its threads.
+const MEL_FRAMES: usize = 4;
+const MEL_THREADS: u32 = 224;
+/// Coefficients of a block of `feature_transforms`, and its threads: one for each band, coefficient
+/// and transform.
+const TRANSFORMS_TOGETHER: usize = 4;
+const TRANSFORMS_THREADS: u32 = (2 * TRANSFORMS_TOGETHER * N_MELS) as u32;
+/// Threads of a block of `feature_histogram`, which has few values.
+const HISTOGRAM_THREADS: u32 = 128;
+
+/// What is voiced in a recording.
+#[derive(Clone)]
+pub(super) struct Voice {
+    voiced: Voiced,
+    /// Samples of the whole signal, and where it starts in the batch.
+    samples: usize,
+    start: u64,
+    peak: f64,
+}
+
+impl Voice {
+    /// Frames of the kept part.
+    pub(super) fn frames(&self) -> usize {
+        1 + self.voiced.kept.len() / HOP
+    }
+
+    pub(super) fn heard(self, place: Place) -> Heard {
+        Heard {
+            place,
+            kept: self.voiced.kept,
+            trimmed: self.voiced.trimmed,
+            voiced_frames: self.voiced.frames,
+            total_samples: self.samples,
+            peak: self.peak,
+        }
+    }
+}
+
+impl FrontEnd {
+    /// Tells voice from silence, on the CPU's threads.
+    pub(super) fn voices(
+        &self,
+        batch: &Batch,
+    ) -> Result<Vec<Result<Voice, AudioError>>, DeviceError> {
+        let (signals, peaks) = self.take_signals(batch)?;
+        let voice = |(i, peak): (usize, f64)| {
+            let range = batch.range(i);
+            let (start, signal) = (range.start as u64, &signals[range]);
+            if peak == 0.0 || !peak.is_finite() || !signal.iter().all(|x| x.is_finite()) {
+                return Err(AudioError::NoPeak);
+            }
+            Ok(Voice {
+                voiced: frontend::voiced(signal, &mut frontend::detector())?,
+                samples: signal.len(),
+                start,
+                peak,
+            })
+        };
+        Ok(peaks.into_par_iter().enumerate().map(voice).collect())
+    }
+
+    /// The spectrograms of what is voiced, into the memory `mel`, with their `frame starts` and the
+    /// first frames that are `too loud`.
+    pub(super) fn spectrograms(
+        &mut self,
+        voices: &[Voice],
+        frames: &[usize],
+    ) -> Result<(), DeviceError> {
+        self.spectrogram_room(frames)?;
+        if voices.is_empty() {
+            return Ok(());
+        }
+        let starts: Vec<u64> = voices.iter().map(|v| v.start).collect();
+        self.put("voice starts", &starts)?;
+        let kept: Vec<u64> = voices
+            .iter()
+            .flat_map(|v| [v.voiced.kept.start as u64, v.voiced.kept.len() as u64])
+            .collect();
+        self.put("kept", &kept)?;
+        let peaks: Vec<f64> = voices.iter().map(|v| v.peak).collect();
+        self.put("voice peaks", &peaks)?;
+        let mut args: Vec<Arg> = [
+            "mel",
+            "too loud",
+            "signal",
+            "voice starts",
+            "kept",
+            "voice peaks",
+            "frame starts",
+        ]
+        .map(|name| self.arg(name))
+        .into();
+        let mel = &self.mel;
+        let tables = [
+            &mel.hann,
+            &mel.circle,
+            &mel.first_bins,
+            &mel.weight_starts,
+            &mel.weights,
+        ];
+        args.extend(tables.map(Arg::from));
+        let longest = frames.iter().copied().max().unwrap_or(1);
+        let groups = longest.div_ceil(MEL_FRAMES).min(MOST_MEL_BLOCKS);
+        self.launch("mel_spectrogram", [groups, voices.len()], MEL_THREADS, args)
+    }
+
+    /// Given spectrograms, where [`Self::spectrograms`] has its own.
+    pub(super) fn given(&mut self, mels: &[&Mel], frames: &[usize]) -> Result<(), DeviceError> {
+        self.spectrogram_room(frames)?;
+        let mut at = 0;
+        for mel in mels {
+            self.driver
+                .upload(self.stream, bytes(mel.data()), self.memory.get("mel"), at)?;
+            at += size_of_val(mel.data());
+        }
+        Ok(())
+    }
+
+    fn spectrogram_room(&mut self, frames: &[usize]) -> Result<(), DeviceError> {
+        self.room::<f64>("mel", N_MELS * frames.iter().sum::<usize>())?;
+        self.put("frame starts", &starts(frames.iter().map(|&n| n as u64)))?;
+        self.put("too loud", &vec![u32::MAX; frames.len()])
+    }
+
+    /// The features of the spectrograms, into the memory `windows`, `dct`, `dst`, `histogram` and
+    /// `moments`.
+    pub(super) fn summaries(
+        &mut self,
+        frames: &[usize],
+    ) -> Result<Vec<Result<Place, FeatureError>>, DeviceError> {
+        let (rows, all) = (frames.len(), frames.iter().sum::<usize>());
+        let window_starts: Vec<Vec<usize>> = frames.iter().map(|&n| window_starts(n)).collect();
+        let windows: usize = window_starts.iter().map(Vec::len).sum();
+        self.room::<f32>("windows", windows * Windows::VALUES)?;
+        for name in ["dct", "dst"] {
+            self.room::<f32>(name, rows * N_MELS * COEFFICIENTS)?;
+        }
+        self.room::<f32>("histogram", rows * N_MELS * HISTOGRAM_BINS)?;
+        self.room::<f32>("moments", rows * N_MELS * MOMENTS)?;
+        if rows == 0 {
+            return Ok(Vec::new());
+        }
+        self.room::<f64>("log mel", N_MELS * all)?;
+        self.room::<f64>("spread", 2 * rows)?;
+        self.room::<u8>("empty", rows * N_MELS)?;
+        let args = ["spread", "mel", "frame starts"].map(|name| self.arg(name));
+        self.launch("feature_spread", [rows, 1], THREADS, args.into())?;
+        self.windows(&window_starts)?;
+        let mut args: Vec<Arg> = ["log mel", "mel"].map(|name| self.arg(name)).into();
+        args.push(Arg::from((N_MELS * all) as u64));
+        self.launch("feature_log", [blocks(N_MELS * all), 1], THREADS, args)?;
+        let (quarters, quarter_starts) = tables::quarters(frames);
+        self.put("quarters", &quarters)?;
+        self.put("quarter starts", &quarter_starts)?;
+        let names = [
+            "dct",
+            "dst",
+            "log mel",
+            "frame starts",
+            "quarters",
+            "quarter starts",
+        ];
+        let args = names.map(|name| self.arg(name));
+        let grid = [COEFFICIENTS / TRANSFORMS_TOGETHER, rows];
+        self.launch("feature_transforms", grid, TRANSFORMS_THREADS, args.into())?;
+        let args = ["histogram", "empty", "log mel", "frame starts"].map(|name| self.arg(name));
+        self.launch(
+            "feature_histogram",
+            [N_MELS, rows],
+            HISTOGRAM_THREADS,
+            args.into(),
+        )?;
+        let args = ["moments", "log mel", "frame starts"].map(|name| self.arg(name));
+        self.launch("feature_moments", [N_MELS, rows], THREADS, args.into())?;
+
+        let too_loud: Vec<u32> = self.take("too loud", rows)?;
+        let spread: Vec<f64> = self.take("spread", 2 * rows)?;
+        let empty: Vec<u8> = self.take("empty", rows * N_MELS)?;
+        let mut first = 0;
+        let place = |(row, window_starts): (usize, Vec<usize>)| {
+            let windows = first..first + window_starts.len();
+            first = windows.end;
+            if too_loud[row] != u32::MAX {
+                let frame = too_loud[row] as usize;
+                return Err(FeatureError::TooLoud { frame });
+            }
+            if spread[2 * row + 1] == 0.0 {
+                let value = spread[2 * row];
+                return Err(FeatureError::Constant { value });
+            }
+            let empty = &empty[row * N_MELS..][..N_MELS];
+            Ok(Place {
+                row,
+                windows,
+                window_starts,
+                frames: frames[row],
+                empty_histogram_bands: (0..N_MELS).filter(|&band| empty[band] != 0).collect(),
+            })
+        };
+        Ok(window_starts.into_iter().enumerate().map(place).collect())
+    }
+
+    fn windows(&mut self, window_starts: &[Vec<usize>]) -> Result<(), DeviceError> {
+        let recordings: Vec<u32> = window_starts
+            .iter()
+            .zip(0u32..)
+            .flat_map(|(starts, i)| starts.iter().map(move |_| i))
+            .collect();
+        let starts: Vec<u32> = window_starts.iter().flatten().map(|&s| s as u32).collect();
+        self.put("window recordings", &recordings)?;
+        self.put("window starts", &starts)?;
+        let names = [
+            "windows",
+            "mel",
+            "frame starts",
+            "spread",
+            "window recordings",
+            "window starts",
+        ];
+        let args = names.map(|name| self.arg(name));
+        self.launch("feature_windows", [starts.len(), 1], THREADS, args.into())
+    }
+}

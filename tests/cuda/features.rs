@@ -1,0 +1,198 @@
+//! How far features may be apart, and why.
+
+use std::sync::Arc;
+
+use maeum::features::{FeatureError, HISTOGRAM_BIN_WIDTH, HISTOGRAM_BINS, Mel, N_MELS, from_mel};
+use maeum::nn::cuda::Driver;
+use maeum::nn::cuda::front_end::{Inputs, Place};
+
+use crate::download;
+
+/// Mel power, relative to itself: the CPU's own limit to the goldens. A Fourier transform that adds
+/// in another order can round a bin to the neighbouring single-precision value, which changes its
+/// power by 2.4e-7.
+const MEL: f64 = 1e-6;
+/// Below this a power is measured against this instead of itself: it stands for digital silence, is
+/// made of the rounding of louder samples in the same frame and, beside speech (about 1e-3), lost in
+/// every sum.
+const MEL_FLOOR: f64 = 1e-20;
+/// Share of the mel powers that are within [`MEL_EXACT`], where every bin was rounded alike: more
+/// would be missing if the transform lost precision.
+const MEL_EXACT: f64 = 1e-12;
+const MEL_EXACT_SHARE: f64 = 0.99;
+/// Windows from the same spectrogram: the same operations, so the same bits.
+const WINDOWS: f64 = 0.0;
+/// Transforms and moments from the same spectrogram, relative to the value or 1: the device's
+/// logarithm and root may differ in their last bit (2e-16), which can round to the neighbouring
+/// single-precision number (6e-8).
+const SUMMARIES: f64 = 1.2e-7;
+/// Windows from the recording: a value is `(power - mean) / deviation`, both follow the power.
+const WINDOWS_FROM_SIGNAL: f64 = 3.0 * MEL;
+/// Transforms from the recording: the logarithm moves by no more than the power does, relatively,
+/// and the transform at most doubles the mean of that; and the rounding to single precision.
+const TRANSFORMS_FROM_SIGNAL: f64 = 2.0 * MEL + 6e-8;
+/// Moments from the recording: an odd moment near 0 passes its error on as a third to seventh root.
+const MOMENTS_FROM_SIGNAL: f64 = 1e-4;
+/// A value this close to a histogram bin's edge may fall on either side.
+const EDGE: f64 = 1e-6;
+/// As the goldens call them.
+pub const BRANCHES: [&str; 4] = ["dct", "dst", "hist", "moments"];
+
+pub const FROM_SIGNAL: Limits = Limits {
+    windows: WINDOWS_FROM_SIGNAL,
+    transforms: TRANSFORMS_FROM_SIGNAL,
+    moments: MOMENTS_FROM_SIGNAL,
+    edge: EDGE,
+};
+
+pub const FROM_MEL: Limits = Limits {
+    windows: WINDOWS,
+    transforms: SUMMARIES,
+    moments: SUMMARIES,
+    // Of the logarithm, which may differ in its last bit.
+    edge: 1e-14,
+};
+
+/// The features of a batch, taken from the device.
+pub struct Taken {
+    pub windows: Vec<f32>,
+    pub branches: [Vec<f32>; 4],
+    pub mel: Vec<f64>,
+}
+
+pub fn take(driver: &Arc<dyn Driver>, inputs: &Inputs, frames: usize) -> Taken {
+    let driver = &**driver;
+    let columns = [40, 40, 40, 8];
+    Taken {
+        windows: download(driver, inputs.windows, inputs.window_count * 200 * 40).unwrap(),
+        branches: std::array::from_fn(|b| {
+            download(driver, inputs.branches[b], inputs.rows * 40 * columns[b]).unwrap()
+        }),
+        mel: download(driver, inputs.mel, 40 * frames).unwrap(),
+    }
+}
+
+/// Largest difference, relative to the expected value or to `floor` if that is larger.
+pub fn worst(actual: &[f64], expected: &[f64], floor: f64) -> f64 {
+    assert_eq!(actual.len(), expected.len());
+    assert!(actual.iter().all(|v| v.is_finite()));
+    let relative = |(a, e): (&f64, &f64)| (a - e).abs() / e.abs().max(floor);
+    actual
+        .iter()
+        .zip(expected)
+        .map(relative)
+        .fold(0.0, f64::max)
+}
+
+fn doubles(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&v| f64::from(v)).collect()
+}
+
+fn rounded(values: &[f64]) -> Vec<f64> {
+    values.iter().map(|&v| f64::from(v as f32)).collect()
+}
+
+/// What is compared of one recording, on the CPU's side.
+pub struct Expected {
+    pub windows: Vec<f32>,
+    pub branches: [Vec<f64>; 4],
+    pub mel: Mel,
+}
+
+impl Expected {
+    pub fn of(mel: Mel) -> Result<Self, FeatureError> {
+        let features = from_mel(&mel)?;
+        Ok(Self {
+            windows: features.windows.data(),
+            branches: [
+                features.dct,
+                features.dst,
+                features.histogram,
+                features.moments,
+            ],
+            mel,
+        })
+    }
+}
+
+/// How far features may be apart.
+pub struct Limits {
+    windows: f64,
+    /// Of the cosine and sine transforms, and of the moments.
+    transforms: f64,
+    moments: f64,
+    /// How close to a bin's edge a value may change sides.
+    edge: f64,
+}
+
+pub fn compare(what: &str, place: &Place, taken: &Taken, expected: &Expected, limits: &Limits) {
+    let values = 200 * 40;
+    let windows = &taken.windows[place.windows.start * values..place.windows.end * values];
+    let off = worst(&doubles(windows), &doubles(&expected.windows), 1.0);
+    assert!(off <= limits.windows, "{what}: windows off by {off:e}");
+    for (b, name) in BRANCHES.iter().enumerate() {
+        let count = expected.branches[b].len();
+        let ours = doubles(&taken.branches[b][place.row * count..][..count]);
+        let theirs = rounded(&expected.branches[b]);
+        let limit = match *name {
+            "hist" => {
+                same_histograms(what, &ours, &theirs, &expected.mel, limits.edge);
+                continue;
+            }
+            "moments" => limits.moments,
+            _ => limits.transforms,
+        };
+        let off = worst(&ours, &theirs, 1.0);
+        println!("{what}: {name} off by {off:.1e}");
+        assert!(off <= limit, "{what}: {name} off by {off:e}");
+    }
+}
+
+/// The densities are equal except in bands where a value lies at a bin's edge.
+fn same_histograms(what: &str, ours: &[f64], theirs: &[f64], mel: &Mel, edge: f64) {
+    let at_edge = |v: &f64| {
+        let nearest = (v / HISTOGRAM_BIN_WIDTH).round() * HISTOGRAM_BIN_WIDTH;
+        nearest > 0.0 && (v - nearest).abs() < edge
+    };
+    let log = mel.log();
+    let rows = ours
+        .chunks(HISTOGRAM_BINS)
+        .zip(theirs.chunks(HISTOGRAM_BINS));
+    let mut compared = 0;
+    for (band, (values, (ours, theirs))) in log.bands().zip(rows).enumerate() {
+        if !values.iter().any(at_edge) {
+            assert_eq!(ours, theirs, "{what}: band {band}");
+            compared += 1;
+        }
+    }
+    assert!(
+        compared > N_MELS / 2,
+        "{what}: only {compared} bands were compared"
+    );
+}
+
+/// A recording's mel powers in what was taken.
+pub fn own_mel(taken: &Taken, before: usize, frames: usize) -> &[f64] {
+    &taken.mel[N_MELS * before..][..N_MELS * frames]
+}
+
+/// Compares mel powers; returns how many of them are the same, but for the sums' order.
+pub fn check_mel(what: &str, ours: &[f64], expected: &[f64]) -> usize {
+    let off = worst(ours, expected, MEL_FLOOR);
+    println!("{what}: mel off by {off:.1e}");
+    assert!(off <= MEL, "{what}: mel off by {off:e}");
+    let same = |(a, e): &(&f64, &f64)| (*a - *e).abs() <= MEL_EXACT * e.max(MEL_FLOOR);
+    ours.iter().zip(expected).filter(same).count()
+}
+
+pub fn check_share(driver: &Arc<dyn Driver>, exact: usize, values: usize) {
+    let share = exact as f64 / values as f64;
+    println!(
+        "{}: {share} of the mel powers within {MEL_EXACT:e}",
+        driver.name()
+    );
+    assert!(
+        share >= MEL_EXACT_SHARE,
+        "only {share} within {MEL_EXACT:e}"
+    );
+}

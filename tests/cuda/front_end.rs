@@ -1,0 +1,387 @@
+//! The front end on a device against the CPU's stages, and against the goldens.
+//!
+//! Up to the cleaned signal, and from a given spectrogram's normalisation on, the device does the
+//! CPU's operations in the CPU's order: there the numbers are the same bits, or as close as the named
+//! reason allows.
+
+use std::sync::Arc;
+
+use maeum::audio::clean::{largest_sample, lift_zeros, pre_emphasis, wiener};
+use maeum::audio::decode::decode_path;
+use maeum::audio::trim::FRAME;
+use maeum::audio::vad::{Mode, SampleRate, Vad};
+use maeum::audio::{AudioError, Recording, Resampling, VoiceDetector, prepare_with};
+use maeum::features::{FeatureError, Mel, MelFilterbank, N_MELS, from_mel};
+use maeum::nn::cuda::front_end::{Cleaned, FrontEnd, FrontEndError, Heard};
+use maeum::nn::cuda::{Driver, Stream};
+use proptest::prelude::*;
+
+use crate::common::{Golden, all_recordings, recording, reference_dir};
+use crate::drivers;
+use crate::features::{
+    BRANCHES, Expected, FROM_MEL, FROM_SIGNAL, check_mel, check_share, compare, own_mel, take,
+};
+
+fn front_end(driver: &Arc<dyn Driver>, resampling: Resampling) -> FrontEnd {
+    FrontEnd::new(driver.clone(), Stream::A, resampling).unwrap()
+}
+
+fn detector() -> impl VoiceDetector {
+    let mut vad = Vad::new(SampleRate::Khz16, Mode::Aggressive);
+    move |frame: &[i16; FRAME]| vad.is_speech(frame).unwrap()
+}
+
+fn recorded(samples: Vec<f32>, sample_rate: u32) -> Recording {
+    Recording {
+        samples,
+        sample_rate,
+        channels: 1,
+        format: "test".into(),
+        clipped: 0,
+        truncated: false,
+        damaged_packets: 0,
+    }
+}
+
+/// Syllables: tones with overtones under slow envelopes, silence between them, a little noise.
+fn voice(seconds: f64, rate: u32, seed: u64) -> Recording {
+    let mut state = seed | 1;
+    let mut noise = move || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f64 / f64::from(1 << 23) - 1.0
+    };
+    let n = (seconds * f64::from(rate)) as usize;
+    let samples = (0..n)
+        .map(|i| {
+            let t = i as f64 / f64::from(rate);
+            let syllable = (t * 9.0 + seed as f64).sin().max(0.0);
+            let pitch = 120.0 + 30.0 * (t * 2.0).sin() + (seed % 50) as f64;
+            let tone: f64 = (1..12)
+                .map(|h| (std::f64::consts::TAU * pitch * f64::from(h) * t).sin() / f64::from(h))
+                .sum();
+            let x = 0.2 * syllable * tone + 1e-3 * noise();
+            (x * 32768.0).round() as f32 / 32768.0
+        })
+        .collect();
+    recorded(samples, rate)
+}
+
+/// Many lengths and rates in one batch, among them what cannot be analysed.
+fn mixed() -> Vec<Recording> {
+    let mut long_silence = voice(0.8, 16_000, 9);
+    long_silence.samples[2_000..9_000].fill(0.0);
+    vec![
+        voice(1.3, 44_100, 1),
+        recorded(vec![0.1; 30], 16_000),
+        voice(0.026, 16_000, 2),
+        voice(2.7, 8_000, 3),
+        recorded(vec![0.0; 5_000], 16_000),
+        voice(0.05, 22_050, 4),
+        voice(0.7, 22_050, 5),
+        voice(0.4, 48_000, 6),
+        long_silence,
+        voice(0.3, 44_101, 7),
+        recorded(vec![], 16_000),
+        recorded(vec![1e-3; 1_000], 11_025),
+        voice(0.5, 96_000, 8),
+    ]
+}
+
+fn bits<T: Copy + Into<f64>>(values: &[T]) -> Vec<u64> {
+    values.iter().map(|&v| v.into().to_bits()).collect()
+}
+
+fn cleaned(recording: &Recording, resampling: Resampling) -> (Vec<f64>, f64) {
+    let mut resampled = resampling.to_target_rate(&recording.samples, recording.sample_rate);
+    lift_zeros(&mut resampled);
+    let mut signal = wiener(&resampled);
+    pre_emphasis(&mut signal);
+    let peak = largest_sample(&signal).unwrap();
+    signal.iter_mut().for_each(|x| *x /= peak);
+    (signal, peak)
+}
+
+/// Every operation up to here is one that all machines round alike.
+fn check_cleaned(driver: &Arc<dyn Driver>, resampling: Resampling, recordings: &[Recording]) {
+    let given: Vec<&Recording> = recordings.iter().collect();
+    let ours = front_end(driver, resampling).cleaned(&given).unwrap();
+    assert_eq!(ours.len(), recordings.len());
+    for (i, (recording, ours)) in recordings.iter().zip(ours).enumerate() {
+        let Ok(Cleaned { signal, peak }) = ours else {
+            continue;
+        };
+        let (expected, expected_peak) = cleaned(recording, resampling);
+        assert_eq!(
+            signal.len(),
+            expected.len(),
+            "{resampling:?}, recording {i}"
+        );
+        let differs = bits(&signal)
+            .iter()
+            .zip(bits(&expected))
+            .position(|(a, b)| *a != b);
+        assert_eq!(
+            differs, None,
+            "{resampling:?}, recording {i}, {} Hz",
+            recording.sample_rate
+        );
+        assert_eq!(peak.to_bits(), expected_peak.to_bits());
+    }
+}
+
+#[test]
+fn cleaned_signals_are_the_cpus_bits() {
+    for driver in drivers() {
+        for resampling in [Resampling::Exact, Resampling::Fast] {
+            check_cleaned(&driver, resampling, &mixed());
+        }
+    }
+}
+
+fn check_whole_way(driver: &Arc<dyn Driver>, resampling: Resampling, recordings: &[Recording]) {
+    let given: Vec<&Recording> = recordings.iter().collect();
+    let mut front_end = front_end(driver, resampling);
+    let (results, inputs) = front_end.run(&given).unwrap();
+    let placed = || results.iter().flatten();
+    let frames = placed().map(|h| h.place.frames).sum();
+    let taken = take(driver, &inputs, frames);
+    let extractor = MelFilterbank::new();
+    let (mut before, mut exact) = (0, 0);
+    for (i, (recording, result)) in recordings.iter().zip(&results).enumerate() {
+        let what = format!("{}, {resampling:?}, recording {i}", driver.name());
+        let expected = prepare_with(recording, resampling, &mut detector());
+        let (prepared, heard) = match (expected, result) {
+            (Ok(prepared), Ok(heard)) => (prepared, heard),
+            (Err(theirs), Err(FrontEndError::Audio(ours))) => {
+                assert_eq!(*ours, theirs, "{what}");
+                continue;
+            }
+            (theirs, ours) => panic!("{what}: {ours:?} against {theirs:?}"),
+        };
+        let Heard {
+            place,
+            kept,
+            trimmed,
+            voiced_frames,
+            total_samples,
+            peak,
+        } = heard;
+        assert_eq!(*kept, prepared.kept, "{what}");
+        assert_eq!(*trimmed, prepared.trimmed, "{what}");
+        assert_eq!(*voiced_frames, prepared.voiced_frames, "{what}");
+        assert_eq!(*total_samples, prepared.total_samples, "{what}");
+        assert_eq!(peak.to_bits(), prepared.peak.to_bits(), "{what}");
+        let mel = extractor.mel(&prepared.signal).unwrap();
+        assert_eq!(place.frames, mel.frames(), "{what}");
+        exact += check_mel(&what, own_mel(&taken, before, place.frames), mel.data());
+        before += place.frames;
+        compare(
+            &what,
+            place,
+            &taken,
+            &Expected::of(mel).unwrap(),
+            &FROM_SIGNAL,
+        );
+    }
+    check_share(driver, exact, N_MELS * before);
+}
+
+#[test]
+fn features_of_recordings_are_the_cpus() {
+    for driver in drivers() {
+        for resampling in [Resampling::Exact, Resampling::Fast] {
+            check_whole_way(&driver, resampling, &mixed());
+        }
+    }
+}
+
+#[test]
+fn a_batch_after_a_batch_has_its_own_numbers() {
+    let driver = drivers().remove(0);
+    let mut front_end = front_end(&driver, Resampling::Exact);
+    let one = |front_end: &mut FrontEnd, recordings: &[Recording]| {
+        let given: Vec<&Recording> = recordings.iter().collect();
+        let (results, inputs) = front_end.run(&given).unwrap();
+        let frames = results.iter().flatten().map(|h| h.place.frames).sum();
+        let taken = take(&driver, &inputs, frames);
+        (results, taken.windows, taken.branches)
+    };
+    let [small, large] = [vec![voice(0.4, 16_000, 1)], mixed()];
+    let first = one(&mut front_end, &small);
+    let between = one(&mut front_end, &large);
+    assert!(first == one(&mut front_end, &small));
+    assert!(between == one(&mut front_end, &large));
+    // Side by side in a batch or alone, in whatever company.
+    let [a, b] = [voice(0.9, 44_100, 5), voice(1.1, 8_000, 6)];
+    let (_, together, _) = one(&mut front_end, &[a.clone(), b.clone()]);
+    let alone = [a, b].map(|r| one(&mut front_end, &[r]).1).concat();
+    assert_eq!(bits(&together), bits(&alone));
+    assert!(one(&mut front_end, &[]).0.is_empty());
+}
+
+/// Spectrograms from noise of `frames` frames; the band `flat` has one value in all of them.
+fn spectrogram(frames: usize, seed: u64, flat: usize) -> Mel {
+    let mut state = seed | 1;
+    let data = (0..N_MELS * frames).map(|i| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let x = (state >> 11) as f64 / (1u64 << 53) as f64;
+        if i / frames == flat {
+            0.1
+        } else {
+            x.powi(6) * 0.02
+        }
+    });
+    Mel::from_bands(frames, data.collect()).unwrap()
+}
+
+fn check_summaries(driver: &Arc<dyn Driver>, mels: &[Mel]) {
+    let given: Vec<&Mel> = mels.iter().collect();
+    let mut front_end = front_end(driver, Resampling::Exact);
+    let (places, inputs) = front_end.from_mels(&given).unwrap();
+    let taken = take(driver, &inputs, mels.iter().map(Mel::frames).sum());
+    for (i, (mel, place)) in mels.iter().zip(&places).enumerate() {
+        let what = format!(
+            "{}, spectrogram {i} of {} frames",
+            driver.name(),
+            mel.frames()
+        );
+        match (Expected::of(mel.clone()), place) {
+            (Ok(expected), Ok(place)) => {
+                let features = from_mel(mel).unwrap();
+                assert_eq!(place.frames, features.frames, "{what}");
+                assert_eq!(place.window_starts, features.windows.starts(), "{what}");
+                assert_eq!(
+                    place.empty_histogram_bands, features.empty_histogram_bands,
+                    "{what}"
+                );
+                compare(&what, place, &taken, &expected, &FROM_MEL);
+            }
+            (Err(theirs), Err(ours)) => assert_eq!(*ours, theirs, "{what}"),
+            (theirs, ours) => panic!("{what}: {ours:?} against {:?}", theirs.err()),
+        }
+    }
+}
+
+#[test]
+fn summaries_of_spectrograms_are_the_cpus() {
+    let lengths = [
+        1, 2, 3, 7, 8, 9, 39, 40, 41, 63, 64, 127, 128, 129, 150, 199, 200, 250, 251,
+    ];
+    let longer = [257, 300, 513, 586, 1_029, 1_499, 1_500, 1_501, 2_600, 5_000];
+    let mut mels: Vec<Mel> = lengths
+        .into_iter()
+        .chain(longer)
+        .zip(0u64..)
+        .map(|(frames, seed)| spectrogram(frames, seed, seed as usize % 50))
+        .collect();
+    mels.push(Mel::from_bands(30, vec![0.25; 30 * N_MELS]).unwrap());
+    mels.push(Mel::from_bands(1, vec![0.0; N_MELS]).unwrap());
+    for driver in drivers() {
+        check_summaries(&driver, &mels);
+    }
+}
+
+#[test]
+fn what_cannot_be_analysed_is_said_in_its_place() {
+    let driver = drivers().remove(0);
+    let loud = (0..8_000).map(|i| 5e18 * (i as f32 * 1.2).sin()).collect();
+    let loud = recorded(loud, 16_000);
+    let recordings = [recorded(vec![0.0; 900], 8_000), voice(0.6, 16_000, 1), loud];
+    let given: Vec<&Recording> = recordings.iter().collect();
+    let mut front_end = front_end(&driver, Resampling::Fast);
+    let (results, inputs) = front_end.run(&given).unwrap();
+    assert_eq!(results[0], Err(AudioError::Silence.into()));
+    assert!(results[1].is_ok());
+    assert!(
+        matches!(
+            results[2],
+            Err(FrontEndError::Features(FeatureError::TooLoud { .. }))
+        ),
+        "{:?}",
+        results[2]
+    );
+    assert_eq!(inputs.rows, 2);
+}
+
+proptest! {
+    // A case runs on every driver.
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_signal_is_resampled_and_cleaned_to_the_cpus_bits(
+        parts in prop::collection::vec((1usize..3_000, prop::sample::select(vec![0.0f32, 1e-4, 0.5, 1.0])), 1..5),
+        seed in any::<u64>(),
+        rate in prop_oneof![
+            prop::sample::select(vec![8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000]),
+            1_000u32..200_000,
+        ],
+    ) {
+        let mut state = seed;
+        let samples = parts.iter().flat_map(|&(n, level)| (0..n).map(move |_| level)).map(|level| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            ((state >> 48) as i16 as f32 / 32768.0) * level
+        });
+        let recordings = [recorded(samples.collect(), rate)];
+        for driver in drivers() {
+            for resampling in [Resampling::Exact, Resampling::Fast] {
+                check_cleaned(&driver, resampling, &recordings);
+            }
+        }
+    }
+
+    #[test]
+    fn any_spectrograms_have_the_cpus_summaries(
+        lengths in prop::collection::vec(1usize..700, 1..5),
+        seed in any::<u64>(),
+        flat in 0usize..60,
+    ) {
+        let mels: Vec<Mel> = lengths.iter().zip(0..).map(|(&n, i)| spectrogram(n, seed ^ i, flat)).collect();
+        for driver in drivers() {
+            check_summaries(&driver, &mels);
+        }
+    }
+}
+
+/// All captured recordings in one batch.
+#[test]
+fn features_of_the_captured_recordings_are_the_references() {
+    let Some(dir) = reference_dir() else { return };
+    let names: Vec<&str> = all_recordings().collect();
+    let recordings: Vec<Recording> = names
+        .iter()
+        .map(|name| decode_path(recording(&dir, name)).unwrap())
+        .collect();
+    let given: Vec<&Recording> = recordings.iter().collect();
+    for driver in drivers() {
+        let mut front_end = front_end(&driver, Resampling::Exact);
+        let (results, inputs) = front_end.run(&given).unwrap();
+        let frames = results.iter().flatten().map(|h| h.place.frames).sum();
+        let taken = take(&driver, &inputs, frames);
+        let mut before = 0;
+        for (name, result) in names.iter().zip(&results) {
+            let heard = result.as_ref().unwrap();
+            let mut golden = Golden::open(&dir, name);
+            let decisions = golden.get::<u8>("vad").1;
+            assert_eq!(heard.total_samples, decisions.len(), "{name}");
+            let spread = (0..decisions.len()).map(|i| heard.voiced_frames[i / 480]);
+            assert!(
+                spread.eq(decisions.iter().map(|d| *d != 0)),
+                "{name}: decisions"
+            );
+            let (shape, mel) = golden.get::<f64>("mel");
+            assert_eq!(heard.place.frames, shape[1], "{name}");
+            check_mel(name, own_mel(&taken, before, shape[1]), &mel);
+            before += shape[1];
+            let expected = Expected {
+                windows: golden.get::<f32>("crops").1,
+                branches: BRANCHES.map(|key| golden.get::<f64>(key).1),
+                mel: Mel::from_bands(shape[1], mel).unwrap(),
+            };
+            compare(name, &heard.place, &taken, &expected, &FROM_SIGNAL);
+        }
+    }
+}
