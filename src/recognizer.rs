@@ -45,6 +45,14 @@ pub enum RecognizeError {
         /// Whose output it is.
         role: Role,
     },
+    /// The device that the networks run on fails.
+    #[error("{name}: the networks gave no answer: {problem}")]
+    Device {
+        /// What the caller calls the recording.
+        name: String,
+        /// What the device says.
+        problem: String,
+    },
     /// A network refuses to run, because the given dropout masks do not fit it.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -94,6 +102,8 @@ pub struct Recognizer {
     model: Model,
     way: Way,
     plans: Plans,
+    #[cfg(feature = "cuda")]
+    device: Option<cuda::Shared>,
 }
 
 /// The way from a recording to the networks and from there to the answer, by the model's front end.
@@ -140,6 +150,8 @@ impl Recognizer {
             plans: Plans::new(&model)?,
             model,
             way,
+            #[cfg(feature = "cuda")]
+            device: None,
         })
     }
 
@@ -236,9 +248,24 @@ impl Worker<'_> {
         dropout: &DropoutMode,
     ) -> Result<Prediction, RecognizeError> {
         let heard = self.recognizer.hear(recording, name)?;
-        let answer = self.sessions.ask(&heard.question(), dropout)?;
+        let answer = self.ask(&heard.question(), dropout, name)?;
         answer.check(name)?;
         Ok(self.recognizer.conclude(recording, &heard, answer, dropout))
+    }
+
+    fn ask(
+        &mut self,
+        question: &Question,
+        dropout: &DropoutMode,
+        name: &str,
+    ) -> Result<Answer, RecognizeError> {
+        #[cfg(feature = "cuda")]
+        if let Some(device) = &self.recognizer.device {
+            return device.ask(question, dropout, name);
+        }
+        // Only a device has failures of its own to name the recording in.
+        let _ = name;
+        Ok(self.sessions.ask(question, dropout)?)
     }
 }
 

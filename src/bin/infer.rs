@@ -19,7 +19,7 @@ use output::Output;
 
 #[path = "infer/arguments.rs"]
 mod arguments;
-#[path = "infer/device.rs"]
+#[path = "shared/device.rs"]
 mod device;
 #[path = "infer/measure.rs"]
 mod measure;
@@ -104,7 +104,10 @@ fn run(arguments: &Arguments) -> Result<usize, String> {
     let output = Output::new(arguments, &inputs)?;
     let threads = arguments.threads(inputs.len());
     let batch = Batch::new(&recognizer, arguments.dropout(), threads).map_err(|e| e.to_string())?;
-    let batch = device::place(batch, arguments.device)?;
+    let batch = match device::open(arguments.device, complain)? {
+        Some(gpu) => on_gpu(batch, gpu)?,
+        None => batch,
+    };
     let seen = arguments.output.is_none() && io::stdout().is_terminal();
     let errors_are_seen = seen && matches!(arguments.format, Format::Table);
     let mut failed = 0;
@@ -122,6 +125,17 @@ fn run(arguments: &Arguments) -> Result<usize, String> {
         Ok(()) => {}
     }
     Ok(failed)
+}
+
+#[cfg(feature = "cuda")]
+fn on_gpu(batch: Batch<'_>, gpu: device::Gpu) -> Result<Batch<'_>, String> {
+    let name = gpu.name();
+    batch.on_device(&gpu).map_err(|e| format!("{name}: {e}"))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn on_gpu(_: Batch<'_>, none: device::Gpu) -> Result<Batch<'_>, String> {
+    match none {}
 }
 
 /// Shown only for several recordings, and only to somebody who watches.

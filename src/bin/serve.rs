@@ -19,6 +19,8 @@ use arguments::{Arguments, Dropout};
 
 #[path = "serve/arguments.rs"]
 mod arguments;
+#[path = "shared/device.rs"]
+mod device;
 #[path = "shared/model.rs"]
 mod model;
 #[path = "serve/probe.rs"]
@@ -69,7 +71,10 @@ async fn run(arguments: Arguments) -> Result<(), String> {
         Some(path) => format!("{}: {e}", path.display()),
         None => format!("the built-in model: {e}"),
     };
-    let recognizer = Recognizer::new(model::load(path)?).map_err(|e| of_model(&e))?;
+    let mut recognizer = Recognizer::new(model::load(path)?).map_err(|e| of_model(&e))?;
+    if let Some(gpu) = device::open(arguments.device, |said| tracing::warn!("{said}"))? {
+        use_gpu(&mut recognizer, gpu)?;
+    }
     let address = SocketAddr::new(arguments.host, arguments.port);
     let settings = settings(&arguments)?;
     let key_is_missing = !settings.loopback && settings.key.is_none();
@@ -206,6 +211,20 @@ fn key(file: Option<&Path>) -> Result<Option<String>, String> {
             "{of}: the key must be one or more printable ASCII characters without spaces"
         )),
     }
+}
+
+#[cfg(feature = "cuda")]
+fn use_gpu(recognizer: &mut Recognizer, gpu: device::Gpu) -> Result<(), String> {
+    let name = gpu.name();
+    let used = recognizer.use_device(&gpu);
+    used.map_err(|e| format!("{name}: {e}"))?;
+    tracing::info!("computing on {name}");
+    Ok(())
+}
+
+#[cfg(not(feature = "cuda"))]
+fn use_gpu(_: &mut Recognizer, none: device::Gpu) -> Result<(), String> {
+    match none {}
 }
 
 #[cfg(feature = "default-model")]

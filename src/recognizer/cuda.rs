@@ -13,6 +13,10 @@ use crate::nn::model::Preprocessing;
 use crate::nn::{DropoutMode, Model, Role};
 use crate::prediction::{Attention, Prediction};
 
+mod shared;
+
+pub(super) use shared::Shared;
+
 /// Why a recogniser cannot be brought to a device.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceRecognizerError {
@@ -30,6 +34,12 @@ pub enum DeviceRecognizerError {
 #[derive(Debug)]
 pub struct OnDevice<'r> {
     recognizer: &'r Recognizer,
+    networks: Networks,
+}
+
+/// The five networks on a device.
+#[derive(Debug)]
+struct Networks {
     by_window: bool,
     emotions: usize,
     emotion_windows: CudaSession,
@@ -67,18 +77,21 @@ impl Recognizer {
         &self,
         driver: &Arc<dyn Driver>,
     ) -> Result<OnDevice<'_>, DeviceRecognizerError> {
-        let session = |role| session(driver, &self.model, role);
-        let info = self.model.info();
         Ok(OnDevice {
             recognizer: self,
-            by_window: info.preprocessing == Some(Preprocessing::Reference2020),
-            emotions: info.emotions.len(),
-            emotion_windows: session(Role::EmotionWindows)?,
-            age: session(Role::Age)?,
-            gender: session(Role::Gender)?,
-            emotion_features: session(Role::EmotionFeatures)?,
-            merge: session(Role::Merge)?,
+            networks: Networks::new(driver, &self.model)?,
         })
+    }
+
+    /// Lets the networks of all [`Worker`](super::Worker)s run on a device: those that ask at the
+    /// same time are answered together. Many recordings that are there from the beginning are
+    /// better given to [`Recognizer::on_device`].
+    ///
+    /// # Errors
+    /// When the device fails or has no memory left.
+    pub fn use_device(&mut self, driver: &Arc<dyn Driver>) -> Result<(), DeviceRecognizerError> {
+        self.device = Some(Shared::new(Networks::new(driver, &self.model)?));
+        Ok(())
     }
 
     /// What the networks are asked about a decoded recording; `name` stands for it in errors. It
@@ -105,7 +118,7 @@ fn session(
 impl OnDevice<'_> {
     /// What it runs on, for messages.
     pub fn device(&self) -> String {
-        self.merge.plan().driver().name()
+        self.networks.merge.plan().driver().name()
     }
 
     /// The answer for each of some recordings with their names, in their order; they are analysed on
@@ -147,7 +160,7 @@ impl OnDevice<'_> {
         dropout: &DropoutMode,
     ) -> Result<Vec<Result<Prediction, RecognizeError>>, CudaRunError> {
         let questions: Vec<Question> = analysed.iter().map(|(a, _)| a.heard.question()).collect();
-        let answers = self.ask(&questions, dropout)?;
+        let answers = self.networks.ask(&questions, dropout)?;
         Ok(analysed
             .iter()
             .zip(answers)
@@ -159,7 +172,24 @@ impl OnDevice<'_> {
             })
             .collect())
     }
+}
 
+impl Networks {
+    fn new(driver: &Arc<dyn Driver>, model: &Model) -> Result<Self, DeviceRecognizerError> {
+        let session = |role| session(driver, model, role);
+        let info = model.info();
+        Ok(Self {
+            by_window: info.preprocessing == Some(Preprocessing::Reference2020),
+            emotions: info.emotions.len(),
+            emotion_windows: session(Role::EmotionWindows)?,
+            age: session(Role::Age)?,
+            gender: session(Role::Gender)?,
+            emotion_features: session(Role::EmotionFeatures)?,
+            merge: session(Role::Merge)?,
+        })
+    }
+
+    /// What the networks say about each of some recordings.
     fn ask(
         &mut self,
         asked: &[Question],

@@ -172,7 +172,7 @@ impl From<RecognizeError> for ApiError {
             }
             | RecognizeError::Features { .. }
             | RecognizeError::NotFinite { .. } => Self::unusable(error.to_string()),
-            RecognizeError::Run(_) => Self::internal(),
+            RecognizeError::Run(_) | RecognizeError::Device { .. } => Self::internal(),
         }
     }
 }

@@ -92,3 +92,40 @@ fn recordings_with_the_built_in_model() {
     let model = maeum::default_model::load().unwrap();
     check(model, &[voice, shorter], &DropoutMode::draws(3, 1));
 }
+
+#[cfg(feature = "default-model")]
+#[test]
+fn who_asks_together_hears_what_it_hears_alone() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/voice.wav");
+    let recording = open(Path::new(path));
+    let ask = |recognizer: &Recognizer, mode: &DropoutMode| {
+        let mut worker = recognizer.worker();
+        worker.recognize(&recording, "voice", mode).unwrap()
+    };
+    let model = || maeum::default_model::load().unwrap();
+    let modes = [
+        DropoutMode::Off,
+        DropoutMode::draws(2, 7),
+        DropoutMode::draws(2, 7),
+        DropoutMode::draws(2, 8),
+    ];
+    let on_cpu = Recognizer::new(model()).unwrap();
+    let emulated: Arc<dyn Driver> = Arc::new(Emulator::new(ORDERS[0]));
+    for driver in [emulated].into_iter().chain(gpu()) {
+        let mut recognizer = Recognizer::new(model()).unwrap();
+        recognizer.use_device(&driver).unwrap();
+        let recognizer = &recognizer;
+        let alone: Vec<Prediction> = modes.iter().map(|m| ask(recognizer, m)).collect();
+        for (alone, mode) in alone.iter().zip(&modes) {
+            compare(alone, &ask(&on_cpu, mode));
+        }
+        let together: Vec<Prediction> = std::thread::scope(|scope| {
+            let threads: Vec<_> = modes
+                .iter()
+                .map(|mode| scope.spawn(move || ask(recognizer, mode)))
+                .collect();
+            threads.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        assert_eq!(alone, together);
+    }
+}

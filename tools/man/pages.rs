@@ -14,6 +14,9 @@ use clap_mangen::Man;
 #[path = "../convert/arguments.rs"]
 mod convert;
 #[allow(dead_code)]
+#[path = "../../src/bin/shared/device.rs"]
+mod device;
+#[allow(dead_code)]
 #[path = "../../src/bin/infer/arguments.rs"]
 mod infer;
 #[cfg(feature = "serve")]

@@ -8,6 +8,8 @@ use clap::{Parser, ValueEnum};
 use maeum::nn::DropoutMode;
 use maeum::report::{Format, NOTICE};
 
+use super::device::{self, Device};
+
 /// Draws unless the command line says otherwise: the deviation of a mean over them is a sixth of
 /// that of a single answer of the original.
 const DRAWS: &str = "32";
@@ -35,7 +37,7 @@ pub struct Arguments {
     pub threads: Option<u32>,
     /// Where the networks run: `cpu`, `cuda` or `cuda:N` for NVIDIA's GPU number N, or `auto` for
     /// a GPU if there is one.
-    #[arg(long, value_name = "cpu|cuda[:N]|auto", default_value = "cpu", value_parser = device, conflicts_with_all = ["eval", "dump_features"])]
+    #[arg(long, value_name = "cpu|cuda[:N]|auto", default_value = "cpu", value_parser = device::parse, conflicts_with_all = ["eval", "dump_features"])]
     pub device: Device,
     /// How the answers are written.
     #[arg(long, value_parser = format(), default_value_t = Format::Table)]
@@ -93,27 +95,6 @@ const ENVIRONMENT: &str = "Environment: MAEUM_ISA names the instruction set to u
 
 const EXIT_CODES: &str = "Exit code: 0 all recordings have an answer, 1 at least one failed or \
                           the model or output does not work, 2 the command line is wrong.";
-
-/// Where the networks run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Device {
-    Cpu,
-    Cuda(usize),
-    Auto,
-}
-
-fn device(text: &str) -> Result<Device, String> {
-    match text {
-        "cpu" => Ok(Device::Cpu),
-        "cuda" => Ok(Device::Cuda(0)),
-        "auto" => Ok(Device::Auto),
-        _ => text
-            .strip_prefix("cuda:")
-            .and_then(|number| number.parse().ok())
-            .map(Device::Cuda)
-            .ok_or_else(|| "give `cpu`, `cuda`, `cuda:` and a number from 0, or `auto`".into()),
-    }
-}
 
 #[derive(Clone, Copy)]
 pub enum DropoutArgument {

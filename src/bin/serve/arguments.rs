@@ -8,6 +8,8 @@ use clap::Parser;
 use maeum::report::NOTICE;
 use maeum::server::settings::MAX_DRAWS;
 
+use super::device::{self, Device};
+
 /// Listens to voice recordings over HTTP and estimates which emotion they carry, how old the speaker
 /// sounds and which gender. `/docs` describes the interface.
 #[derive(Parser)]
@@ -43,6 +45,10 @@ pub struct Arguments {
     /// Which draws, where a request does not say.
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
+    /// Where the networks run: `cpu`, `cuda` or `cuda:N` for NVIDIA's GPU number N, or `auto` for
+    /// a GPU if there is one.
+    #[arg(long, value_name = "cpu|cuda[:N]|auto", default_value = "cpu", value_parser = device::parse)]
+    pub device: Device,
     /// Threads that recognise [default: one per processor].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
