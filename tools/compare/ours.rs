@@ -30,8 +30,8 @@ const BANDS: usize = 40;
 
 /// The captured network inputs of one recording.
 struct Captured {
-    /// The windows one after the other, and the frame each starts at.
-    windows: Vec<f32>,
+    /// The frames that the windows are cut from, and the one that each starts at.
+    sheet: Vec<f32>,
     starts: Vec<usize>,
     branches: Vec<Vec<f32>>,
 }
@@ -42,15 +42,26 @@ impl Captured {
         let windows = npz.read("crops")?.data;
         let frames = npz.read("frames")?.data[0] as usize;
         let starts = window_starts(frames);
-        if windows.len() != starts.len() * WINDOW_FRAMES * BANDS {
+        const VALUES: usize = WINDOW_FRAMES * BANDS;
+        if windows.len() != starts.len() * VALUES {
             return Err(format!("{recording}: {} windows were expected", starts.len()).into());
+        }
+        let rows = starts.last().map_or(0, |last| last + WINDOW_FRAMES);
+        let mut sheet = vec![0.0; rows * BANDS];
+        let places = || starts.iter().map(|start| start * BANDS);
+        for (at, window) in places().zip(windows.chunks_exact(VALUES)) {
+            sheet[at..][..VALUES].copy_from_slice(window);
+        }
+        let mut cut = places().zip(windows.chunks_exact(VALUES));
+        if !cut.all(|(at, window)| sheet[at..][..VALUES] == *window) {
+            return Err(format!("{recording}: the windows differ where they overlap").into());
         }
         let branches = BRANCHES
             .iter()
             .map(|name| Ok(npz.read(name)?.data))
             .collect::<Result<_, Failure>>()?;
         Ok(Self {
-            windows,
+            sheet,
             starts,
             branches,
         })
@@ -76,12 +87,9 @@ impl Part {
     }
 }
 
-/// Runs a window network the way the recogniser does.
+/// Runs a window network the way the recogniser does: what windows have in common is computed once.
 fn windows(session: &mut Session, input: &Captured, range: Range<usize>) -> Result<(), RunError> {
-    const VALUES: usize = WINDOW_FRAMES * BANDS;
-    let data = &input.windows[range.start * VALUES..range.end * VALUES];
-    debug_assert!(range.end <= input.starts.len());
-    session.run(&[data], range.len(), &DropoutMode::Off)
+    session.run_windows(&input.sheet, &input.starts[range], &DropoutMode::Off)
 }
 
 /// The five networks on one recording's captured inputs.
