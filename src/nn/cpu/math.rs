@@ -4,7 +4,7 @@
 //! not depend on the platform's mathematics library. The rarer functions go through `f64`.
 
 use super::isa::{Isa, Kernel};
-use super::lanes::Lanes;
+use super::lanes::{LANES, Lanes};
 use crate::nn::layer::Activation;
 
 /// `exp(x)` within 1 ULP; 0 below -104, infinity above 88.8.
@@ -199,19 +199,48 @@ impl Kernel for Softmax<'_> {
 
     #[inline(always)]
     fn run<V: Lanes, const PIXELS: usize>(self) {
-        for row in self.values.chunks_exact_mut(self.last) {
-            softmax_row(row);
+        // The exponentials of short rows together, so that no registers stay half full.
+        for rows in self
+            .values
+            .chunks_mut(TOGETHER.div_ceil(self.last) * self.last)
+        {
+            for row in rows.chunks_exact_mut(self.last) {
+                below_max(row);
+            }
+            each(rows, exp);
+            for row in rows.chunks_exact_mut(self.last) {
+                divide_by_sum(row);
+            }
         }
     }
 }
 
+/// Numbers that fill registers well and stay in the first-level cache, at least.
+const TOGETHER: usize = 1024;
+
 #[inline(always)]
 pub(crate) fn softmax_row(row: &mut [f32]) {
-    let mut max = f32::NEG_INFINITY;
-    for &x in &*row {
-        max = if x > max { x } else { max };
+    below_max(row);
+    each(row, exp);
+    divide_by_sum(row);
+}
+
+/// Subtracts the largest number; in which order it is looked for does not matter.
+#[inline(always)]
+fn below_max(row: &mut [f32]) {
+    let larger = |max: f32, x: f32| if x > max { x } else { max };
+    let (blocks, rest) = row.as_chunks::<LANES>();
+    let mut max = [f32::NEG_INFINITY; LANES];
+    for block in blocks {
+        max = std::array::from_fn(|i| larger(max[i], block[i]));
     }
-    each(row, |x| exp(x - max));
+    let max = max.iter().chain(rest).copied();
+    let max = max.fold(f32::NEG_INFINITY, larger);
+    each(row, |x| x - max);
+}
+
+#[inline(always)]
+fn divide_by_sum(row: &mut [f32]) {
     let mut sum = 0.0;
     for &x in &*row {
         sum += x;

@@ -1,7 +1,7 @@
 //! LSTM and GRU: the input product for all time steps at once, then one small product per step
 //! over all sequences.
 
-use super::gemm::{Packed, Start, matmul};
+use super::gemm::{Epilogue, Packed, Product, Start, Taps, matmul};
 use super::isa::{Isa, Kernel};
 use super::lanes::Lanes;
 use super::math;
@@ -43,8 +43,16 @@ impl RecurrentPlan {
     /// Numbers of scratch needed for `items` sequences.
     pub fn scratch(&self, items: usize) -> usize {
         let width = self.gates() * self.units;
-        // Input products, one step's gates, recurrent products, state, cell, reset state.
-        items * (self.time * width + 2 * width + 3 * self.units)
+        // Input products, recurrent products, state, cell or reset state.
+        items * (self.time * width + self.product() + 2 * self.units)
+    }
+
+    /// Numbers of a sequence's product with the state that cannot join the input's product at once.
+    fn product(&self) -> usize {
+        match self.cell {
+            Cell::Gru { reset_after: true } => 3 * self.units,
+            _ => 0,
+        }
     }
 
     pub fn run(
@@ -59,14 +67,9 @@ impl RecurrentPlan {
         let mut rest = scratch;
         let mut take = |n: usize| rest.split_off_mut(..n).expect("scratch was sized for this");
         let projected = take(items * self.time * width);
-        let mut step = Step {
-            plan: self,
-            z: take(items * width),
-            product: take(items * width),
-            h: take(items * units),
-            c: take(items * units),
-            reset: take(items * units),
-        };
+        let product = take(items * self.product());
+        let h = take(items * units);
+        let c = take(items * units);
         let rows = items * self.time;
         matmul(
             isa,
@@ -77,30 +80,36 @@ impl RecurrentPlan {
             projected,
             false,
         );
-        step.h.fill(0.0);
-        step.c.fill(0.0);
+        h.fill(0.0);
+        c.fill(0.0);
         for s in 0..self.time {
             let t = if self.go_backwards {
                 self.time - 1 - s
             } else {
                 s
             };
-            for (item, z) in step.z.chunks_exact_mut(width).enumerate() {
-                z.copy_from_slice(&projected[(item * self.time + t) * width..][..width]);
-            }
+            let mut step = Step {
+                plan: self,
+                isa,
+                z: &mut projected[t * width..],
+                pitch: self.time * width,
+                product,
+                h,
+                c,
+            };
             match self.cell {
-                Cell::Lstm => step.lstm(isa, items),
-                Cell::Gru { reset_after: true } => step.gru_reset_after(isa, items),
-                Cell::Gru { reset_after: false } => step.gru_reset_before(isa, items),
+                Cell::Lstm => step.lstm(),
+                Cell::Gru { reset_after: true } => step.gru_reset_after(),
+                Cell::Gru { reset_after: false } => step.gru_reset_before(),
             }
             if self.return_sequences {
-                for (item, h) in step.h.chunks_exact(units).enumerate() {
+                for (item, h) in h.chunks_exact(units).enumerate() {
                     output[(item * self.time + s) * units..][..units].copy_from_slice(h);
                 }
             }
         }
         if !self.return_sequences {
-            output[..items * units].copy_from_slice(step.h);
+            output[..items * units].copy_from_slice(h);
         }
     }
 }
@@ -108,165 +117,293 @@ impl RecurrentPlan {
 /// The state of all sequences at one time step.
 struct Step<'a> {
     plan: &'a RecurrentPlan,
-    /// The gates' arguments, `[items, gates * units]`.
+    isa: Isa,
+    /// The gates' arguments, `gates * units` for each sequence, `pitch` from one to the next.
     z: &'a mut [f32],
+    pitch: usize,
     product: &'a mut [f32],
     h: &'a mut [f32],
     c: &'a mut [f32],
-    reset: &'a mut [f32],
 }
 
 impl Step<'_> {
-    fn lstm(&mut self, isa: Isa, items: usize) {
+    fn lstm(&mut self) {
         let plan = self.plan;
-        let width = 4 * plan.units;
-        matmul(
-            isa,
+        times(
+            self.isa,
             self.h,
-            items,
             &plan.recurrent,
             Start::Output,
             self.z,
-            false,
+            self.pitch,
         );
-        for ((z, h), c) in self
-            .z
-            .chunks_exact_mut(width)
-            .zip(self.h.chunks_exact_mut(plan.units))
-            .zip(self.c.chunks_exact_mut(plan.units))
-        {
-            isa.dispatch(LstmGates { plan, z, h, c });
-        }
+        self.isa.dispatch(LstmGates(self));
     }
 
-    fn gru_reset_after(&mut self, isa: Isa, items: usize) {
-        let plan = self.plan;
-        let n = plan.units;
-        matmul(
-            isa,
+    fn gru_reset_after(&mut self) {
+        let recurrent = &self.plan.recurrent;
+        times(
+            self.isa,
             self.h,
-            items,
-            &plan.recurrent,
+            recurrent,
             Start::Bias,
             self.product,
-            false,
+            recurrent.channels,
         );
-        for ((z, p), h) in self
-            .z
-            .chunks_exact_mut(3 * n)
-            .zip(self.product.chunks_exact(3 * n))
-            .zip(self.h.chunks_exact_mut(n))
-        {
-            for (z, p) in z[..2 * n].iter_mut().zip(p) {
-                *z += p;
-            }
-            math::activate(isa, plan.recurrent_activation, n, &mut z[..2 * n]);
-            let (gates, candidate) = z.split_at_mut(2 * n);
-            for u in 0..n {
-                candidate[u] = gates[n + u].mul_add(p[2 * n + u], candidate[u]);
-            }
-            math::activate(isa, plan.activation, n, candidate);
-            blend(&gates[..n], candidate, h);
-        }
+        self.isa.dispatch(GruGates(self));
     }
 
-    fn gru_reset_before(&mut self, isa: Isa, items: usize) {
+    fn gru_reset_before(&mut self) {
         let plan = self.plan;
-        let n = plan.units;
-        let candidate_kernel = plan.candidate.as_ref().expect("a GRU that resets before");
-        // Update and reset gates first, since the candidate's product needs the reset state.
-        let gates = &mut self.product[..items * 2 * n];
-        for (z, g) in self
-            .z
-            .chunks_exact(3 * n)
-            .zip(gates.chunks_exact_mut(2 * n))
-        {
-            g.copy_from_slice(&z[..2 * n]);
-        }
-        matmul(
-            isa,
+        let candidate = plan.candidate.as_ref().expect("a GRU that resets before");
+        times(
+            self.isa,
             self.h,
-            items,
             &plan.recurrent,
             Start::Output,
-            gates,
-            false,
+            self.z,
+            self.pitch,
         );
-        math::activate(isa, plan.recurrent_activation, n, gates);
-        for ((r, g), h) in self
-            .reset
-            .chunks_exact_mut(n)
-            .zip(gates.chunks_exact(2 * n))
-            .zip(self.h.chunks_exact(n))
-        {
-            for u in 0..n {
-                r[u] = g[n + u] * h[u];
-            }
-        }
-        let candidates = &mut self.c[..items * n];
-        for (z, c) in self
-            .z
-            .chunks_exact(3 * n)
-            .zip(candidates.chunks_exact_mut(n))
-        {
-            c.copy_from_slice(&z[2 * n..]);
-        }
-        matmul(
-            isa,
-            self.reset,
-            items,
-            candidate_kernel,
+        self.isa.dispatch(GruReset(self));
+        // The candidate's product needs the reset state.
+        times(
+            self.isa,
+            self.c,
+            candidate,
             Start::Output,
-            candidates,
-            false,
+            &mut self.z[2 * plan.units..],
+            self.pitch,
         );
-        math::activate(isa, plan.activation, n, candidates);
-        for ((g, c), h) in gates
-            .chunks_exact(2 * n)
-            .zip(candidates.chunks_exact(n))
-            .zip(self.h.chunks_exact_mut(n))
-        {
-            blend(&g[..n], c, h);
+        self.isa.dispatch(GruCandidate(self));
+    }
+
+    /// Each sequence's gates, state and cell.
+    #[inline(always)]
+    fn sequences(&mut self) -> impl Iterator<Item = (&mut [f32], &mut [f32], &mut [f32])> {
+        let units = self.plan.units;
+        let width = self.plan.gates() * units;
+        let states = self.h.chunks_exact_mut(units);
+        let states = states.zip(self.c.chunks_exact_mut(units));
+        let gates = self.z.chunks_mut(self.pitch);
+        gates
+            .zip(states)
+            .map(move |(z, (h, c))| (&mut z[..width], h, c))
+    }
+}
+
+/// The product of all sequences' states with the weights, into rows that are `pitch` apart.
+fn times(
+    isa: Isa,
+    states: &[f32],
+    packed: &Packed,
+    start: Start,
+    output: &mut [f32],
+    pitch: usize,
+) {
+    let terms = packed.terms;
+    Product {
+        input: states,
+        pitch: terms,
+        rows: states.len() / terms,
+        columns: 1,
+        first: 0,
+        step: 0,
+        top: 0,
+        row_stride: 1,
+        kernel_rows: 1,
+        row_dilation: 1,
+        taps: &Taps::all(terms),
+        zeros: &[],
+        packed,
+        start,
+        output,
+        output_pitch: pitch,
+        epilogue: &Epilogue::default(),
+    }
+    .compute(isa);
+}
+
+/// The functions that gates usually have, in registers from one to the next; others go over the
+/// gates one after the other.
+macro_rules! with_functions {
+    ($plan:expr, |$recurrent:ident, $activation:ident| $fast:expr, $slow:expr) => {
+        match ($plan.recurrent_activation, $plan.activation) {
+            (Activation::HardSigmoid, Activation::Tanh) => {
+                let ($recurrent, $activation) = (math::hard_sigmoid, math::tanh);
+                $fast
+            }
+            (Activation::Sigmoid, Activation::Tanh) => {
+                let ($recurrent, $activation) = (math::sigmoid, math::tanh);
+                $fast
+            }
+            _ => $slow,
         }
-    }
+    };
 }
 
-/// `h = z * h + (1 - z) * candidate`
-fn blend(z: &[f32], candidate: &[f32], h: &mut [f32]) {
-    for ((h, &z), &c) in h.iter_mut().zip(z).zip(candidate) {
-        *h = z.mul_add(*h, (1.0 - z) * c);
-    }
-}
+/// `c = f * c + i * g`, `h = o * activation(c)`.
+struct LstmGates<'a, 'b>(&'a mut Step<'b>);
 
-/// One step of one sequence: `c = f * c + i * g`, `h = o * activation(c)`.
-struct LstmGates<'a> {
-    plan: &'a RecurrentPlan,
-    z: &'a mut [f32],
-    h: &'a mut [f32],
-    c: &'a mut [f32],
-}
-
-impl Kernel for LstmGates<'_> {
+impl Kernel for LstmGates<'_, '_> {
     type Output = ();
 
     #[inline(always)]
     fn run<V: Lanes, const PIXELS: usize>(self) {
-        let n = self.plan.units;
-        let (input_forget, rest) = self.z.split_at_mut(2 * n);
-        let (candidate, output) = rest.split_at_mut(n);
-        gate(self.plan.recurrent_activation, n, input_forget);
-        gate(self.plan.activation, n, candidate);
-        gate(self.plan.recurrent_activation, n, output);
-        let (input, forget) = input_forget.split_at(n);
-        for u in 0..n {
-            self.c[u] = forget[u].mul_add(self.c[u], input[u] * candidate[u]);
-        }
-        self.h.copy_from_slice(self.c);
-        gate(self.plan.activation, n, self.h);
-        for (h, &o) in self.h.iter_mut().zip(&*output) {
-            *h *= o;
+        let plan = self.0.plan;
+        for (z, h, c) in self.0.sequences() {
+            with_functions!(
+                plan,
+                |recurrent, activation| lstm(recurrent, activation, z, h, c),
+                lstm_slowly(plan, z, h, c)
+            );
         }
     }
+}
+
+#[inline(always)]
+fn lstm(
+    recurrent: impl Fn(f32) -> f32,
+    activation: impl Fn(f32) -> f32,
+    z: &[f32],
+    h: &mut [f32],
+    c: &mut [f32],
+) {
+    let n = h.len();
+    let (input, rest) = z.split_at(n);
+    let (forget, rest) = rest.split_at(n);
+    let (candidate, output) = rest.split_at(n);
+    let gates = input.iter().zip(forget).zip(candidate).zip(output);
+    for ((h, c), (((&i, &f), &g), &o)) in h.iter_mut().zip(c).zip(gates) {
+        *c = recurrent(f).mul_add(*c, recurrent(i) * activation(g));
+        *h = activation(*c) * recurrent(o);
+    }
+}
+
+#[inline(always)]
+fn lstm_slowly(plan: &RecurrentPlan, z: &mut [f32], h: &mut [f32], c: &mut [f32]) {
+    let n = plan.units;
+    let (input_forget, rest) = z.split_at_mut(2 * n);
+    let (candidate, output) = rest.split_at_mut(n);
+    gate(plan.recurrent_activation, n, input_forget);
+    gate(plan.activation, n, candidate);
+    gate(plan.recurrent_activation, n, output);
+    let (input, forget) = input_forget.split_at(n);
+    for u in 0..n {
+        c[u] = forget[u].mul_add(c[u], input[u] * candidate[u]);
+    }
+    h.copy_from_slice(c);
+    gate(plan.activation, n, h);
+    for (h, &o) in h.iter_mut().zip(&*output) {
+        *h *= o;
+    }
+}
+
+/// The gates of a GRU that resets after the product.
+struct GruGates<'a, 'b>(&'a mut Step<'b>);
+
+impl Kernel for GruGates<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes, const PIXELS: usize>(self) {
+        let plan = self.0.plan;
+        // Read only: what holds it for writing is given up.
+        let products = std::mem::take(&mut self.0.product);
+        let rows = products.chunks_exact(3 * plan.units);
+        for ((z, h, _), p) in self.0.sequences().zip(rows) {
+            with_functions!(
+                plan,
+                |recurrent, activation| gru(recurrent, activation, z, p, h),
+                gru_slowly(plan, z, p, h)
+            );
+        }
+    }
+}
+
+#[inline(always)]
+fn gru(
+    recurrent: impl Fn(f32) -> f32,
+    activation: impl Fn(f32) -> f32,
+    z: &[f32],
+    p: &[f32],
+    h: &mut [f32],
+) {
+    let n = h.len();
+    let (update, rest) = z.split_at(n);
+    let (reset, candidate) = rest.split_at(n);
+    let (update_product, rest) = p.split_at(n);
+    let (reset_product, candidate_product) = rest.split_at(n);
+    let updates = update.iter().zip(update_product);
+    let resets = reset.iter().zip(reset_product);
+    let candidates = candidate.iter().zip(candidate_product);
+    for (((h, (u, pu)), (r, pr)), (&c, &pc)) in
+        h.iter_mut().zip(updates).zip(resets).zip(candidates)
+    {
+        let candidate = activation(recurrent(r + pr).mul_add(pc, c));
+        *h = blend(recurrent(u + pu), candidate, *h);
+    }
+}
+
+#[inline(always)]
+fn gru_slowly(plan: &RecurrentPlan, z: &mut [f32], p: &[f32], h: &mut [f32]) {
+    let n = plan.units;
+    let (gates, candidate) = z.split_at_mut(2 * n);
+    for (z, p) in gates.iter_mut().zip(p) {
+        *z += p;
+    }
+    gate(plan.recurrent_activation, n, gates);
+    let (update, reset) = gates.split_at(n);
+    for ((c, r), &p) in candidate.iter_mut().zip(reset).zip(&p[2 * n..]) {
+        *c = r.mul_add(p, *c);
+    }
+    gate(plan.activation, n, candidate);
+    for ((h, &z), &c) in h.iter_mut().zip(update).zip(&*candidate) {
+        *h = blend(z, c, *h);
+    }
+}
+
+/// The first two gates of a GRU that resets before the product, and the reset states.
+struct GruReset<'a, 'b>(&'a mut Step<'b>);
+
+impl Kernel for GruReset<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes, const PIXELS: usize>(self) {
+        let plan = self.0.plan;
+        let n = plan.units;
+        for (z, h, reset_state) in self.0.sequences() {
+            gate(plan.recurrent_activation, n, &mut z[..2 * n]);
+            for ((state, &r), &h) in reset_state.iter_mut().zip(&z[n..2 * n]).zip(&*h) {
+                *state = r * h;
+            }
+        }
+    }
+}
+
+/// What follows the product with the reset states.
+struct GruCandidate<'a, 'b>(&'a mut Step<'b>);
+
+impl Kernel for GruCandidate<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes, const PIXELS: usize>(self) {
+        let plan = self.0.plan;
+        let n = plan.units;
+        for (z, h, _) in self.0.sequences() {
+            let (gates, candidate) = z.split_at_mut(2 * n);
+            gate(plan.activation, n, candidate);
+            for ((h, &z), &c) in h.iter_mut().zip(&gates[..n]).zip(&*candidate) {
+                *h = blend(z, c, *h);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn blend(update: f32, candidate: f32, h: f32) -> f32 {
+    update.mul_add(h, (1.0 - update) * candidate)
 }
 
 #[inline(always)]
