@@ -1,5 +1,6 @@
 //! The five networks that every speech model has, ready to run.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::statistics::column_means;
@@ -269,21 +270,29 @@ fn planned(model: &Model, role: Role) -> Result<Arc<Plan>, RecognizerError> {
     Ok(Arc::new(Plan::new(&graph, &shapes)?))
 }
 
+/// A network, and the shapes of its inputs.
+type RoleGraph<'m> = (Cow<'m, Graph>, Vec<Vec<usize>>);
+
 /// A role's network with the shapes of the inputs that the front end gives; that of the emotion
 /// windows with their attention, if they have any, as last outputs.
 ///
 /// # Errors
 /// When the model has no such network.
-pub fn graph_of(model: &Model, role: Role) -> Result<(Graph, Vec<Vec<usize>>), RecognizerError> {
+pub fn graph_of(model: &Model, role: Role) -> Result<RoleGraph<'_>, RecognizerError> {
     let not_speech = || RecognizerError::NotSpeech(model.info().name.clone());
     let front_end = model.info().preprocessing.ok_or_else(not_speech)?;
-    let mut graph = model.network(role).ok_or_else(not_speech)?.graph.clone();
+    let mut graph = Cow::Borrowed(&model.network(role).ok_or_else(not_speech)?.graph);
     if role == Role::EmotionWindows {
         let pools = attention::weights(&graph).into_iter().enumerate();
-        graph.outputs.extend(pools.map(|(pool, value)| Output {
-            name: format!("{} {pool}", attention::OUTPUT),
-            value,
-        }));
+        let outputs: Vec<Output> = pools
+            .map(|(pool, value)| Output {
+                name: format!("{} {pool}", attention::OUTPUT),
+                value,
+            })
+            .collect();
+        if !outputs.is_empty() {
+            graph.to_mut().outputs.extend(outputs);
+        }
     }
     let shapes = front_end.inputs(role, model.info().emotions.len());
     Ok((graph, shapes))

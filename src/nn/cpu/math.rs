@@ -20,7 +20,8 @@ pub(crate) fn exp(x: f32) -> f32 {
     // A NaN passes both comparisons unchanged.
     let x = if x > 89.0 { 89.0 } else { x };
     let x = if x < -105.0 { -105.0 } else { x };
-    let n = x.mul_add(std::f32::consts::LOG2_E, ROUND) - ROUND;
+    let rounded = x.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let n = rounded - ROUND;
     let r = (-n).mul_add(LN2_HIGH, x);
     let r = (-n).mul_add(LN2_LOW, r);
     let p = r.mul_add(1.0 / 5040.0, 1.0 / 720.0);
@@ -31,7 +32,9 @@ pub(crate) fn exp(x: f32) -> f32 {
     let p = r.mul_add(p, 1.0);
     let p = r.mul_add(p, 1.0);
     // 2^n in two factors, so that subnormal results and the overflow to infinity come out right.
-    let n = n as i32;
+    // The integer is read off the sum's last bits: a conversion that minds NaN and overflow is not
+    // made of vector instructions. Here only NaN gives no such integer, and stays NaN.
+    let n = rounded.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
     let half = n >> 1;
     let power = |n: i32| f32::from_bits(((n + 127) << 23) as u32);
     p * power(half) * power(n - half)

@@ -58,6 +58,15 @@ impl PoolPlan {
     }
 
     pub fn run(&self, isa: Isa, input: &[f32], output: &mut [f32]) {
+        if let Some(size) = self.plain_max() {
+            let [height, width, channels] = self.input;
+            let [rows, columns] = self.output;
+            let images = input.chunks_exact(height * width * channels);
+            for (image, out) in images.zip(output.chunks_exact_mut(rows * columns * channels)) {
+                max_pool_rows(isa, size, width, channels, image, out);
+            }
+            return;
+        }
         isa.dispatch(Run {
             plan: self,
             input,
@@ -175,18 +184,41 @@ impl Kernel for MaxRows<'_> {
         let bands = self.input.chunks_exact(height * pitch);
         let lines = self.output.chunks_exact_mut(self.width / width * channels);
         for (band, line) in bands.zip(lines) {
-            for (x, out) in line.chunks_exact_mut(channels).enumerate() {
-                if (height, width) == (2, 2) {
-                    let top = &band[x * 2 * channels..][..2 * channels];
-                    let bottom = &band[pitch + x * 2 * channels..][..2 * channels];
-                    max_of_four::<V>(top, bottom, out);
-                } else {
-                    let rows = (0..height).map(|y| y * pitch / channels + x * width);
-                    let pixels = rows.flat_map(|from| from..from + width);
-                    pool(PoolKind::Max, band, channels, pixels, height * width, out);
+            if (height, width) == (2, 2) {
+                let (top, bottom) = band.split_at(pitch);
+                match channels {
+                    8 => max_of_fours::<V, 8>(top, bottom, line),
+                    16 => max_of_fours::<V, 16>(top, bottom, line),
+                    32 => max_of_fours::<V, 32>(top, bottom, line),
+                    64 => max_of_fours::<V, 64>(top, bottom, line),
+                    _ => {
+                        let tops = top.chunks_exact(2 * channels);
+                        let pairs = tops.zip(bottom.chunks_exact(2 * channels));
+                        for ((top, bottom), out) in pairs.zip(line.chunks_exact_mut(channels)) {
+                            max_of_four::<V>(top, bottom, out);
+                        }
+                    }
                 }
+                continue;
+            }
+            for (x, out) in line.chunks_exact_mut(channels).enumerate() {
+                let rows = (0..height).map(|y| y * pitch / channels + x * width);
+                let pixels = rows.flat_map(|from| from..from + width);
+                pool(PoolKind::Max, band, channels, pixels, height * width, out);
             }
         }
+    }
+}
+
+/// [`max_of_four`] along two rows of pixels of `CHANNELS` channels: with a length that the compiler
+/// knows, little is left besides the maxima.
+#[inline(always)]
+fn max_of_fours<V: Lanes, const CHANNELS: usize>(top: &[f32], bottom: &[f32], out: &mut [f32]) {
+    let top = top.as_chunks::<CHANNELS>().0.as_chunks::<2>().0;
+    let bottom = bottom.as_chunks::<CHANNELS>().0.as_chunks::<2>().0;
+    let out = out.as_chunks_mut::<CHANNELS>().0;
+    for ((top, bottom), out) in top.iter().zip(bottom).zip(out) {
+        max_of_four::<V>(top.as_flattened(), bottom.as_flattened(), out);
     }
 }
 
