@@ -187,7 +187,7 @@ impl Kernel for MaxRows<'_> {
             if (height, width) == (2, 2) {
                 let (top, bottom) = band.split_at(pitch);
                 match channels {
-                    8 => max_of_fours::<V, 8>(top, bottom, line),
+                    HALF => max_of_half_blocks::<V>(top, bottom, line),
                     16 => max_of_fours::<V, 16>(top, bottom, line),
                     32 => max_of_fours::<V, 32>(top, bottom, line),
                     64 => max_of_fours::<V, 64>(top, bottom, line),
@@ -222,18 +222,40 @@ fn max_of_fours<V: Lanes, const CHANNELS: usize>(top: &[f32], bottom: &[f32], ou
     }
 }
 
+/// Half a block of lanes.
+const HALF: usize = LANES / 2;
+
+/// [`max_of_four`] along two rows of pixels of half a block of channels. The other half of the
+/// lanes is of the next pixels and overwritten by what belongs there.
+#[inline(always)]
+fn max_of_half_blocks<V: Lanes>(top: &[f32], bottom: &[f32], out: &mut [f32]) {
+    let last = (out.len() / HALF).saturating_sub(1);
+    let lowest = V::load(&[f32::NEG_INFINITY; LANES]);
+    let block = |row: &[f32], from: usize| {
+        V::load(row[from..].first_chunk().expect("there is one more pixel"))
+    };
+    for x in 0..last {
+        let (left, right) = (2 * HALF * x, 2 * HALF * x + HALF);
+        let most = block(top, left).larger(lowest);
+        let most = block(top, right).larger(most);
+        let most = block(bottom, left).larger(most);
+        let most = block(bottom, right).larger(most);
+        let out = out[HALF * x..].first_chunk_mut();
+        most.store(out.expect("there is one more pixel"));
+    }
+    let pixels = 2 * HALF * last..2 * HALF * (last + 1);
+    max_of_four::<V>(
+        &top[pixels.clone()],
+        &bottom[pixels],
+        &mut out[HALF * last..],
+    );
+}
+
 /// The maximum of two pixels above and two below, taken in the order of [`pool`].
 #[inline(always)]
 fn max_of_four<V: Lanes>(top: &[f32], bottom: &[f32], out: &mut [f32]) {
-    const HALF: usize = LANES / 2;
     let larger = |m: f32, x: f32| if x > m { x } else { m };
     let most = |pixels: [f32; 4]| pixels.into_iter().fold(f32::NEG_INFINITY, larger);
-    if let ([a, b], [c, d]) = (top.as_chunks::<HALF>().0, bottom.as_chunks::<HALF>().0)
-        && let Ok(out) = <&mut [f32; HALF]>::try_from(&mut *out)
-    {
-        *out = std::array::from_fn(|i| most([a[i], b[i], c[i], d[i]]));
-        return;
-    }
     let (a, b) = top.split_at(out.len());
     let (c, d) = bottom.split_at(out.len());
     let lowest = V::load(&[f32::NEG_INFINITY; LANES]);
