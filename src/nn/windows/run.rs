@@ -60,6 +60,8 @@ struct Shared<'a> {
     /// Rows of the sheet per row.
     step: usize,
     starts: &'a [usize],
+    /// The shared rows before any stage; later ones are in the buffers.
+    sheet: Option<&'a [f32]>,
 }
 
 /// What a chain is run on.
@@ -84,9 +86,8 @@ impl Run<'_> {
                 &[start] => {
                     let from = start * self.chain.row;
                     let window = &self.sheet[from..][..self.chain.rows * self.chain.row];
-                    fill(&mut self.buffers.window[0], window);
                     let out = output.next().expect("one per window");
-                    self.whole(0, out);
+                    self.whole(0, Some(window), out);
                 }
                 _ => self.shared(starts, &mut output),
             }
@@ -95,15 +96,15 @@ impl Run<'_> {
         self.buffers.even_out();
     }
 
-    /// The stages from `from` on for the whole window in the buffer.
-    fn whole(&mut self, from: usize, output: &mut [f32]) {
+    /// The stages from `from` on for a whole window, which is in the buffer if it is not given.
+    fn whole(&mut self, from: usize, mut window: Option<&[f32]>, output: &mut [f32]) {
         let stages = &self.chain.stages[from..];
         for (i, stage) in stages.iter().enumerate() {
             let [mut input, mut result] = std::mem::take(&mut self.buffers.window);
             let numbers = stage.outer[0] * stage.outer[1];
             let [top, bottom] = stage.around;
             let band = Band {
-                rows: &input,
+                rows: window.take().unwrap_or(&input),
                 top,
                 bottom,
             };
@@ -117,23 +118,22 @@ impl Run<'_> {
             self.buffers.window = [input, result];
         }
         if stages.is_empty() {
-            output.copy_from_slice(&self.buffers.window[0]);
+            output.copy_from_slice(window.unwrap_or(&self.buffers.window[0]));
         }
     }
 
     fn shared<'o>(&mut self, starts: &[usize], output: &mut impl Iterator<Item = &'o mut [f32]>) {
         let chain = self.chain;
         let distance = starts[starts.len() - 1] - starts[0];
+        let from = starts[0] * chain.row;
         let mut state = Shared {
             rows: 0..distance + chain.rows,
             inside: 0..chain.rows,
             shape: [chain.rows, chain.row],
             step: 1,
             starts,
+            sheet: Some(&self.sheet[from..][..(distance + chain.rows) * chain.row]),
         };
-        let from = starts[0] * chain.row;
-        let sheet = &self.sheet[from..][..state.rows.end * chain.row];
-        fill(&mut self.buffers.sheet[0], sheet);
         let mut done = 0;
         let mut pooled = true;
         for stage in &chain.stages {
@@ -168,7 +168,7 @@ impl Run<'_> {
                 self.buffers.window[0] = result;
             }
             self.buffers.band = window;
-            self.whole(done, out);
+            self.whole(done, None, out);
         }
     }
 
@@ -182,7 +182,8 @@ impl Run<'_> {
         let [sheet, mut result] = std::mem::take(&mut self.buffers.sheet);
         result.resize(next.rows.len() * width, 0.0);
         let skipped = next.rows.start * per - stage.around[0] - now.rows.start;
-        let rows = &sheet[skipped * now.shape[1]..][..rows_in(next.rows.len()) * now.shape[1]];
+        let shared = now.sheet.unwrap_or(&sheet);
+        let rows = &shared[skipped * now.shape[1]..][..rows_in(next.rows.len()) * now.shape[1]];
         self.rows(
             stage,
             Band {
@@ -306,11 +307,6 @@ pub(super) fn neighbours(chain: &Chain, starts: &[usize]) -> usize {
     1 + starts.windows(2).take_while(follows).count()
 }
 
-fn fill(buffer: &mut Vec<f32>, with: &[f32]) {
-    buffer.clear();
-    buffer.extend_from_slice(with);
-}
-
 impl<'a> Shared<'a> {
     /// What is shared after one more stage, if anything.
     fn after(&self, stage: &Stage, pooled: bool) -> Option<Self> {
@@ -330,6 +326,7 @@ impl<'a> Shared<'a> {
             shape,
             step: self.step * per,
             starts: self.starts,
+            sheet: None,
         })
     }
 
@@ -353,7 +350,8 @@ impl<'a> Shared<'a> {
         let at = |row: usize| place + row - self.rows.start;
         let (from, end) = (rows.start.max(inside.start), rows.end.min(inside.end));
         if from < end {
-            part(&buffers.sheet[0], at(from)..at(end));
+            let shared = self.sheet.unwrap_or(&buffers.sheet[0]);
+            part(shared, at(from)..at(end));
         }
         let (from, bottom) = (rows.start.max(inside.end), i * own[1]);
         if from < rows.end {
