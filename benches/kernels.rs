@@ -1,0 +1,173 @@
+//! What the hot kernels reach of what the processor can do.
+//!
+//! ```sh
+//! cargo bench --bench kernels                  # every instruction set there is, some minutes
+//! cargo bench --bench kernels -- 'avx2: conv'  # what has this in its name
+//! cargo bench --bench kernels -- --test        # only whether everything runs
+//! ```
+//!
+//! Every kernel is a graph of the layers that it does together, as in the models, run by a session
+//! on one thread. divan prints the times, and as items per second the floating-point operations.
+//! Those are two for each product of an input and a weight, without the products with the zeros of
+//! a padding; biases, activations, normalisations and pooling cost time but count nothing.
+//!
+//! The peak is what the same instruction set's fused multiply-adds reach in a loop that uses
+//! registers alone. The table at the end measures kernel and peak alternately, so that what slows
+//! the machine down for a while slows both: `GFLOP/s` and `peak` are medians, `share` is the
+//! median of the shares of the single rounds. A recurrent layer's share counts its products only,
+//! not the functions of its gates.
+
+#[path = "kernels/cases.rs"]
+mod cases;
+#[path = "kernels/peak.rs"]
+mod peak;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cases::Case;
+use divan::counter::ItemsCount;
+use divan::{Bencher, black_box};
+use maeum::nn::{DropoutMode, Isa, Plan, Session};
+
+/// How often the table measures each kernel and the peak beside it.
+const ROUNDS: usize = 31;
+/// A measurement of the table repeats its work until it takes about this long.
+const MEASUREMENT: Duration = Duration::from_millis(1);
+
+fn main() {
+    divan::main();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|a| a == "--list") {
+        return;
+    }
+    // Without `--bench` divan runs everything once and measures nothing.
+    let measured =
+        arguments.iter().any(|a| a == "--bench") && !arguments.iter().any(|a| a == "--test");
+    let filters: Vec<&String> = arguments.iter().filter(|a| !a.starts_with('-')).collect();
+    table(&filters, if measured { ROUNDS } else { 1 });
+}
+
+/// A kernel on an instruction set.
+struct Subject {
+    isa: Isa,
+    case: Case,
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.isa.name(), self.case.name)
+    }
+}
+
+fn subjects() -> Vec<Subject> {
+    let on = |isa| {
+        let cases = cases::all().into_iter();
+        cases.map(move |case| Subject { isa, case })
+    };
+    Isa::available().into_iter().flat_map(on).collect()
+}
+
+impl Subject {
+    fn runner(&self) -> Runner {
+        let plan = Plan::with_isa(&self.case.graph, &self.case.shapes, self.isa);
+        Runner {
+            session: Session::new(&Arc::new(plan.unwrap())),
+            inputs: self.case.inputs(),
+            rows: self.case.rows,
+        }
+    }
+}
+
+struct Runner {
+    session: Session,
+    inputs: Vec<Vec<f32>>,
+    rows: usize,
+}
+
+impl Runner {
+    fn run(&mut self) {
+        let inputs: Vec<&[f32]> = self.inputs.iter().map(|x| &**x).collect();
+        self.session
+            .run(black_box(&inputs), self.rows, &DropoutMode::Off)
+            .unwrap();
+        black_box(self.session.output(0));
+    }
+}
+
+#[divan::bench(args = subjects())]
+fn kernel(bencher: Bencher, subject: &Subject) {
+    let mut runner = subject.runner();
+    bencher
+        .counter(ItemsCount::new(subject.case.operations))
+        .bench_local(|| runner.run());
+}
+
+#[divan::bench(args = Isa::available().into_iter().map(Isa::name))]
+fn peak(bencher: Bencher, name: &str) {
+    let isa = Isa::named(name).unwrap();
+    let steps = peak::steps(isa);
+    bencher
+        .counter(ItemsCount::new(peak::run(isa, steps)))
+        .bench(|| peak::run(isa, black_box(steps)));
+}
+
+/// Operations per nanosecond, of as many calls as take about [`MEASUREMENT`].
+fn rate(mut work: impl FnMut() -> u64) -> f64 {
+    let mut operations = 0;
+    let start = Instant::now();
+    loop {
+        operations += work();
+        let taken = start.elapsed();
+        if taken >= MEASUREMENT {
+            return operations as f64 / taken.as_nanos() as f64;
+        }
+    }
+}
+
+fn table(filters: &[&String], rounds: usize) {
+    let chosen = |subject: &Subject| {
+        let name = subject.to_string();
+        filters.is_empty() || filters.iter().any(|f| name.contains(&***f))
+    };
+    let subjects: Vec<Subject> = subjects().into_iter().filter(chosen).collect();
+    let mut runners: Vec<Runner> = subjects.iter().map(Subject::runner).collect();
+    let mut rates = vec![Vec::with_capacity(rounds); subjects.len()];
+    for runner in &mut runners {
+        runner.run();
+    }
+    for _ in 0..rounds {
+        for ((subject, runner), rates) in subjects.iter().zip(&mut runners).zip(&mut rates) {
+            let steps = peak::steps(subject.isa);
+            let peak = rate(|| peak::run(subject.isa, black_box(steps)));
+            let kernel = rate(|| {
+                runner.run();
+                subject.case.operations
+            });
+            rates.push([kernel, peak, kernel / peak]);
+        }
+    }
+    let names: Vec<String> = subjects.iter().map(Subject::to_string).collect();
+    let width = names.iter().map(String::len).max().unwrap_or(0);
+    if rounds < ROUNDS {
+        println!("\nToo few rounds for the figures to mean anything:");
+    }
+    println!(
+        "\n{:width$}  {:>7}  {:>7}  {:>6}",
+        "", "GFLOP/s", "peak", "share"
+    );
+    for (name, rates) in names.iter().zip(&rates) {
+        let median = |of: usize| {
+            let mut values: Vec<f64> = rates.iter().map(|rate| rate[of]).collect();
+            values.sort_by(f64::total_cmp);
+            values[values.len() / 2]
+        };
+        println!(
+            "{name:width$}  {:7.1}  {:7.1}  {:5.1}%",
+            median(0),
+            median(1),
+            median(2) * 100.0
+        );
+    }
+}
