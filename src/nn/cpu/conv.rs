@@ -182,25 +182,31 @@ impl ConvPlan {
 
     /// Rows that are computed together before pooling, when windows are `height` high.
     fn chunk(&self, height: usize) -> usize {
-        let rows = match self.is_first() {
-            true => First::ROWS,
-            false => ROWS,
-        };
-        (rows / height).max(1) * height
+        (ROWS / height).max(1) * height
+    }
+
+    /// Whether pooling needs no buffer.
+    fn pools_directly(&self, pool: Option<[usize; 2]>) -> bool {
+        self.is_first() && pool == Some([2, 2])
     }
 
     /// Numbers of scratch needed for any band.
     pub fn scratch(&self, channels: usize, finish: &Finish) -> usize {
-        let pool = finish.pool.unwrap_or([1, 1]);
         let buffer = match finish.pool {
-            Some(_) => self.chunk(pool[0]) * self.width * channels,
-            None => 0,
+            Some([height, _]) if !self.pools_directly(finish.pool) => {
+                self.chunk(height) * self.width * channels
+            }
+            _ => 0,
         };
-        let lines = match self.is_first() {
-            true => First::lines(self.kernel, self.chunk(pool[0]), self.width, channels),
+        buffer + self.lines()
+    }
+
+    /// Numbers of them for the rows' padding.
+    fn lines(&self) -> usize {
+        match self.is_first() {
+            true => First::lines(self.kernel, self.width),
             false => 0,
-        };
-        buffer + lines
+        }
     }
 
     /// Convolves the images one after the other.
@@ -251,24 +257,19 @@ impl ConvPlan {
         // What fills no window need not be computed.
         let width = self.width / pw * pw;
         let (windows, per) = (rows / ph, self.chunk(ph) / ph);
-        let (lines, buffer) = match self.is_first() {
-            true => {
-                let size = First::lines(self.kernel, per * ph, self.width, packed.channels);
-                scratch.split_at_mut(size)
-            }
-            false => scratch.split_at_mut(0),
-        };
-        let mut expanded = 0;
-        let chunks = match finish.pool {
-            None if !self.is_first() => 1,
-            _ => windows.div_ceil(per),
+        let pools_directly = self.pools_directly(finish.pool);
+        let (lines, buffer) = scratch.split_at_mut(self.lines());
+        let buffered = finish.pool.is_some() && !pools_directly;
+        let chunks = match buffered {
+            true => windows.div_ceil(per),
+            false => 1,
         };
         for chunk in 0..chunks {
             let (from, to) = (windows * chunk / chunks, windows * (chunk + 1) / chunks);
             let target = &mut output[from * out_pitch..to * out_pitch];
-            let result = match finish.pool {
-                None => &mut *target,
-                Some(_) => &mut buffer[..(to - from) * ph * width * packed.channels],
+            let result = match buffered {
+                false => &mut *target,
+                true => &mut buffer[..(to - from) * ph * width * packed.channels],
             };
             if self.is_first() {
                 First {
@@ -279,17 +280,17 @@ impl ConvPlan {
                     kernel: self.kernel,
                     rows: from * ph..to * ph,
                     width,
-                    lines,
-                    expanded: &mut expanded,
+                    lines: &mut *lines,
                     packed,
                     epilogue: &finish.epilogue,
+                    pooled: pools_directly,
                     output: result,
                 }
                 .compute(isa);
             } else {
                 self.product(isa, band, from * ph..to * ph, width, packed, finish, result);
             }
-            if finish.pool.is_some() {
+            if buffered {
                 let result = &buffer[..(to - from) * ph * width * packed.channels];
                 max_pool_rows(isa, [ph, pw], width, packed.channels, result, target);
             }

@@ -1,13 +1,14 @@
 //! Convolution of images with one channel, such as a network's first layer: the inputs of one
-//! kernel row are too few to be a run, so that the lanes are shared out differently.
+//! kernel row are too few to be a run, so that neighbouring pixels are computed together.
 
 use std::ops::Range;
 
 use super::gemm::{BLOCK, Epilogue, MANY, Packed, Pixels};
 use super::isa::{Isa, Kernel};
-use super::lanes::{LANES, Lanes};
+use super::lanes::{HALF, LANES, Lanes};
+use super::packed::store as put;
 
-/// Rows `rows` of the output (before pooling) and its first `width` columns, with strides and
+/// Rows `rows` of the output before pooling and its first `width` columns, with strides and
 /// dilations of 1. The sums are those of [`Product`](super::gemm::Product): one block per row of
 /// the kernel.
 pub(super) struct First<'a> {
@@ -20,312 +21,409 @@ pub(super) struct First<'a> {
     pub kernel: [usize; 2],
     pub rows: Range<usize>,
     pub width: usize,
-    /// The input's rows with zeros around them; with at most half a block of channels each number
-    /// fills half a block of lanes, and the other half belongs to a pixel half a row on.
+    /// The input's rows with zeros around them, and last a row of zeros.
     pub lines: &'a mut [f32],
-    /// Up to which row `lines` is filled.
-    pub expanded: &'a mut usize,
     pub packed: &'a Packed,
     pub epilogue: &'a Epilogue,
-    /// `[rows, width, channels]`
+    /// Whether the largest of two columns of two rows is wanted; then there are whole pairs of both.
+    pub pooled: bool,
+    /// `[rows, width, channels]`, or of half as many rows and columns.
     pub output: &'a mut [f32],
 }
 
-/// Lanes of one of two pixels that share a vector.
-const HALF: usize = LANES / 2;
-
-/// Pixels that share a vector.
-fn sharing(channels: usize) -> usize {
-    match channels <= HALF {
-        true => 2,
-        false => 1,
-    }
-}
-
 impl First<'_> {
-    /// Rows of the output that are computed together.
-    pub const ROWS: usize = 4;
-
     /// Whether the sum of each row of the kernel is one block and the lines stay small.
     pub fn takes(kernel: [usize; 2], width: usize) -> bool {
         kernel[0].max(kernel[1]) <= BLOCK && width <= 4096
     }
 
-    /// Numbers that `lines` needs for `rows` rows of `width` columns.
-    pub fn lines([kh, kw]: [usize; 2], rows: usize, width: usize, channels: usize) -> usize {
-        let sharing = sharing(channels);
-        let lanes = if sharing == 1 { 1 } else { LANES };
-        (rows + kh - 1) * (width.div_ceil(sharing) + kw - 1) * lanes
-    }
-}
-
-impl First<'_> {
-    pub fn compute(self, isa: Isa) {
-        match sharing(self.packed.channels) {
-            1 => Run::<1>::new(self).compute(isa),
-            _ => Run::<2>::new(self).compute(isa),
-        }
-    }
-}
-
-/// With `SHARING` pixels in a vector.
-struct Run<'a, const SHARING: usize> {
-    of: First<'a>,
-    /// Columns until the next pixel of the same vector.
-    half: usize,
-    /// Numbers of a line.
-    line: usize,
-    /// Lines that are held at once.
-    held: usize,
-}
-
-impl<'a, const SHARING: usize> Run<'a, SHARING> {
-    /// Numbers of a line per column.
-    const EACH: usize = if SHARING == 1 { 1 } else { LANES };
-
-    fn new(of: First<'a>) -> Self {
-        let half = of.width.div_ceil(SHARING);
-        let line = (half + of.kernel[1] - 1) * Self::EACH;
-        Self {
-            half,
-            line,
-            held: of.lines.len() / line,
-            of,
-        }
+    /// Numbers that `lines` needs.
+    pub fn lines(kernel: [usize; 2], width: usize) -> usize {
+        (Self::held(kernel) + 1) * Self::line(kernel, width)
     }
 
-    fn compute(mut self, isa: Isa) {
-        let rows = self.of.rows.clone();
-        let needed = rows.end + self.of.kernel[0] - 1;
-        let missing = rows.start.max(*self.of.expanded)..needed;
-        *self.of.expanded = needed;
-        isa.dispatch(Expand {
-            run: &mut self,
-            rows: missing,
-        });
-        // Five columns of two rows and their blocks' sums are 20 registers, two are 8.
-        let most = if isa.dispatch(Pixels) >= MANY { 5 } else { 2 };
-        let tiles = self.half.div_ceil(most);
-        for block in 0..self.of.packed.channels.div_ceil(LANES) {
-            for y in rows.clone().step_by(2) {
-                let both = y + 2 <= rows.end;
-                for tile in 0..tiles {
-                    let x = self.half * tile / tiles;
-                    let columns = self.half * (tile + 1) / tiles - x;
+    /// Lines that two rows of the output read.
+    fn held([kh, _]: [usize; 2]) -> usize {
+        kh + 1
+    }
+
+    /// Numbers of a line, which serves a whole number of pairs of columns.
+    fn line([_, kw]: [usize; 2], width: usize) -> usize {
+        width.next_multiple_of(2) + kw - 1
+    }
+
+    pub fn compute(mut self, isa: Isa) {
+        let line_size = Self::line(self.kernel, self.width);
+        let held = Self::held(self.kernel);
+        self.lines[held * line_size..][..line_size].fill(0.0);
+        // A whole block of one pixel's channels, or half a block of each of two pixels.
+        let many = isa.dispatch(Pixels) >= MANY;
+        let whole = many && self.packed.channels > HALF;
+        let (blocks, most) = match (whole, many) {
+            (true, _) => (self.packed.channels.div_ceil(LANES), 3),
+            (false, true) => (self.packed.channels.div_ceil(HALF), 6),
+            (false, false) => (self.packed.channels.div_ceil(HALF), 3),
+        };
+        let pairs = self.width.div_ceil(2);
+        let tiles = pairs.div_ceil(most);
+        let mut filled = self.rows.start;
+        let mut lines = [0; BLOCK + 1];
+        for y in self.rows.clone().step_by(2) {
+            isa.dispatch(Fill {
+                of: &mut self,
+                rows: filled.max(y)..y + held,
+            });
+            filled = y + held;
+            for (i, line) in lines[..held].iter_mut().enumerate() {
+                *line = self.place(y + i) * line_size;
+            }
+            for block in 0..blocks {
+                let mut from = 0;
+                // Tiles of nearly equal size: at first the larger ones.
+                for (size, tiles) in [
+                    (pairs.div_ceil(tiles), pairs - pairs / tiles * tiles),
+                    (pairs / tiles, tiles - (pairs - pairs / tiles * tiles)),
+                ] {
+                    let to = from + size * tiles;
+                    let of = &mut self;
+                    let pairs = from..to;
                     macro_rules! of_size {
-                        ($($n:literal)*) => {
-                            match (columns, both) {
-                                $(
-                                    ($n, true) => isa.dispatch(Tile::<SHARING, 2, $n> {
-                                        run: &mut self, y, x, block,
-                                    }),
-                                    ($n, false) => isa.dispatch(Tile::<SHARING, 1, $n> {
-                                        run: &mut self, y, x, block,
-                                    }),
-                                )*
-                                _ => unreachable!("no tile has more than five columns"),
+                        ($($whole:literal $pairs:literal $vectors:literal,)*) => {
+                            match (whole, size) {
+                                _ if tiles == 0 => {}
+                                $(($whole, $pairs) => {
+                                    isa.dispatch(Strip::<$whole, $pairs, $vectors> {
+                                        of, lines: &lines[..held], y, block, pairs,
+                                    });
+                                })*
+                                _ => unreachable!("no tile is larger"),
                             }
                         };
                     }
-                    of_size!(1 2 3 4 5);
+                    of_size!(
+                        true 1 2, true 2 4, true 3 6,
+                        false 1 1, false 2 2, false 3 3, false 4 4, false 5 5, false 6 6,
+                    );
+                    from = to;
                 }
             }
         }
     }
 
-    /// Fills the line of row `row`, counted from the first row of zeros.
+    /// The number of the line of row `row`, counted from the first row of zeros.
     #[inline(always)]
-    fn expand<V: Lanes>(&mut self, row: usize) {
-        let rows_in = self.of.input.len() / self.of.pitch;
-        let Some(y) = row.checked_sub(self.of.top).filter(|&y| y < rows_in) else {
+    fn place(&self, row: usize) -> usize {
+        let held = Self::held(self.kernel);
+        match row.checked_sub(self.top) {
+            Some(y) if y * self.pitch < self.input.len() => row % held,
+            _ => held,
+        }
+    }
+
+    /// Fills the line of row `row`, if it is one of the input.
+    #[inline(always)]
+    fn fill(&mut self, row: usize) {
+        let place = self.place(row);
+        if place == Self::held(self.kernel) {
             return;
-        };
-        let source = &self.of.input[y * self.of.pitch..][..self.of.pitch];
-        let line = &mut self.of.lines[row % self.held * self.line..][..self.line];
-        let left = self.of.left;
-        if SHARING == 1 {
-            let n = source.len().min(line.len() - left);
-            line[..left].fill(0.0);
-            line[left..left + n].copy_from_slice(&source[..n]);
-            line[left + n..].fill(0.0);
-            return;
         }
-        let number = |x: usize| match x.wrapping_sub(left) {
-            x if x < source.len() => source[x],
-            _ => 0.0,
-        };
-        for (x, lanes) in line.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-            let mut all = [number(x); LANES];
-            all[HALF..].fill(number(x + self.half));
-            // As one vector, or the compiler makes a scatter of neighbouring ones.
-            V::load(&all).store(lanes);
-        }
-    }
-
-    /// `ROWS` rows of `COLUMNS` vectors.
-    #[inline(always)]
-    fn tile<V: Lanes, const ROWS: usize, const COLUMNS: usize>(
-        &mut self,
-        y: usize,
-        x: usize,
-        block: usize,
-    ) {
-        let [kh, kw] = self.of.kernel;
-        let rows_in = self.of.input.len() / self.of.pitch;
-        let bias = V::load(&self.of.packed.bias[block]);
-        let weights = &self.of.packed.weights[block * kh * kw..][..kh * kw];
-        let mut sums = [[bias; COLUMNS]; ROWS];
-        let from = self.of.top.saturating_sub(y);
-        let to = (self.of.top + rows_in).saturating_sub(y);
-        let mut place = (y + from) % self.held;
-        for i in from..to.min(kh + ROWS - 1) {
-            let line = &self.of.lines[place * self.line + x * Self::EACH..];
-            let line = &line[..(COLUMNS + kw - 1) * Self::EACH];
-            place = if place + 1 < self.held { place + 1 } else { 0 };
-            // Row 0 of the tile reads this line with row i of the kernel, row 1 with row i - 1.
-            match (i < kh, ROWS == 2 && i > 0) {
-                (true, true) => self.add(
-                    line,
-                    [&weights[i * kw..][..kw], &weights[(i - 1) * kw..][..kw]],
-                    0,
-                    &mut sums,
-                ),
-                (true, false) => self.add(line, [&weights[i * kw..][..kw]], 0, &mut sums),
-                _ => self.add(line, [&weights[(i - 1) * kw..][..kw]], 1, &mut sums),
-            }
-        }
-        let channels = self.of.packed.channels;
-        let lanes = LANES.min(channels - block * LANES);
-        let pitch = self.of.width * channels;
-        for (row, sums) in sums.into_iter().enumerate() {
-            let row = &mut self.of.output[(y - self.of.rows.start + row) * pitch..][..pitch];
-            if SHARING == 2 && channels == HALF && x + self.half + COLUMNS <= self.of.width {
-                let row = row.as_chunks_mut::<HALF>().0;
-                let (left, right) = row.split_at_mut(self.half);
-                let (left, right) = (&mut left[x..][..COLUMNS], &mut right[x..][..COLUMNS]);
-                for column in 0..COLUMNS {
-                    let mut values = [0.0; LANES];
-                    self.of
-                        .epilogue
-                        .apply(sums[column], block)
-                        .store(&mut values);
-                    left[column].copy_from_slice(&values[..HALF]);
-                    right[column].copy_from_slice(&values[HALF..]);
-                }
-                continue;
-            }
-            for (column, sum) in sums.into_iter().enumerate() {
-                let mut values = [0.0; LANES];
-                self.of.epilogue.apply(sum, block).store(&mut values);
-                for pixel in 0..SHARING {
-                    let x = x + column + pixel * self.half;
-                    if x < self.of.width {
-                        let to = &mut row[x * channels + block * LANES..][..lanes];
-                        let values = &values[pixel * HALF..];
-                        match <&mut [f32; LANES]>::try_from(&mut *to) {
-                            Ok(to) => to.copy_from_slice(&values[..LANES]),
-                            Err(_) => to.copy_from_slice(&values[..lanes]),
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// Adds the block of one row of the kernel to the sums of `ACTIVE` rows from row `from` on.
-    #[inline(always)]
-    fn add<V: Lanes, const ACTIVE: usize, const ROWS: usize, const COLUMNS: usize>(
-        &self,
-        line: &[f32],
-        weights: [&[[f32; LANES]]; ACTIVE],
-        from: usize,
-        sums: &mut [[V; COLUMNS]; ROWS],
-    ) {
-        match self.of.kernel[1] {
-            // The usual widths without a loop, so that what neighbours share is read once.
-            3 => self.taps::<V, ACTIVE, ROWS, COLUMNS>(3, line, weights, from, sums),
-            5 => self.taps::<V, ACTIVE, ROWS, COLUMNS>(5, line, weights, from, sums),
-            kw => self.taps::<V, ACTIVE, ROWS, COLUMNS>(kw, line, weights, from, sums),
-        }
-    }
-
-    #[inline(always)]
-    fn taps<V: Lanes, const ACTIVE: usize, const ROWS: usize, const COLUMNS: usize>(
-        &self,
-        kw: usize,
-        line: &[f32],
-        weights: [&[[f32; LANES]]; ACTIVE],
-        from: usize,
-        sums: &mut [[V; COLUMNS]; ROWS],
-    ) {
-        let mut partial = [[V::zero(); COLUMNS]; ACTIVE];
-        assert!(line.len() >= (COLUMNS + kw - 1) * Self::EACH);
-        assert!(weights.iter().all(|row| row.len() == kw));
-        let vectors = line.as_chunks::<LANES>().0;
-        for tap in 0..kw {
-            // SAFETY: `tap < kw` and `column < COLUMNS`, so that by the assertions above every
-            // index is in range.
-            unsafe {
-                let w: [V; ACTIVE] =
-                    std::array::from_fn(|row| V::load(weights[row].get_unchecked(tap)));
-                for column in 0..COLUMNS {
-                    if SHARING == 1 {
-                        let x = *line.get_unchecked(column + tap);
-                        for row in 0..ACTIVE {
-                            partial[row][column] = w[row].mul_add(x, partial[row][column]);
-                        }
-                    } else {
-                        let x = V::load(vectors.get_unchecked(column + tap));
-                        for row in 0..ACTIVE {
-                            partial[row][column] = w[row].mul_add_lanes(x, partial[row][column]);
-                        }
-                    }
-                }
-            }
-        }
-        for row in 0..ACTIVE {
-            for column in 0..COLUMNS {
-                sums[from + row][column] = sums[from + row][column].add(partial[row][column]);
-            }
-        }
+        let source = &self.input[(row - self.top) * self.pitch..][..self.pitch];
+        let size = Self::line(self.kernel, self.width);
+        let line = &mut self.lines[place * size..][..size];
+        let n = source.len().min(size - self.left);
+        line[..self.left].fill(0.0);
+        line[self.left..self.left + n].copy_from_slice(&source[..n]);
+        line[self.left + n..].fill(0.0);
     }
 }
 
 /// Fills the lines of these rows.
-struct Expand<'r, 'a, const SHARING: usize> {
-    run: &'r mut Run<'a, SHARING>,
+struct Fill<'r, 'a> {
+    of: &'r mut First<'a>,
     rows: Range<usize>,
 }
 
-impl<const SHARING: usize> Kernel for Expand<'_, '_, SHARING> {
+impl Kernel for Fill<'_, '_> {
     type Output = ();
 
     #[inline(always)]
     fn run<V: Lanes, const PIXELS: usize>(self) {
         for row in self.rows {
-            self.run.expand::<V>(row);
+            self.of.fill(row);
         }
     }
 }
 
-/// `ROWS` rows of `COLUMNS` vectors of channel block `block`, from row `y` and column `x` on.
-struct Tile<'r, 'a, const SHARING: usize, const ROWS: usize, const COLUMNS: usize> {
-    run: &'r mut Run<'a, SHARING>,
+/// Rows `y` and `y + 1` of the pairs of columns `pairs`, `PAIRS` at a time. If `WHOLE`, each pixel
+/// has a vector with channel block `block`; if not, each pair of pixels has one with the channels
+/// of half block `block`. `VECTORS` is how many a row of a tile has.
+struct Strip<'r, 'a, const WHOLE: bool, const PAIRS: usize, const VECTORS: usize> {
+    of: &'r mut First<'a>,
+    /// Where those lines begin that the rows read.
+    lines: &'r [usize],
     y: usize,
-    x: usize,
     block: usize,
+    pairs: Range<usize>,
 }
 
-impl<const SHARING: usize, const ROWS: usize, const COLUMNS: usize> Kernel
-    for Tile<'_, '_, SHARING, ROWS, COLUMNS>
+impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize> Kernel
+    for Strip<'_, '_, WHOLE, PAIRS, VECTORS>
 {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(self) {
-        if COLUMNS <= 2 || PIXELS >= MANY {
-            self.run
-                .tile::<V, ROWS, COLUMNS>(self.y, self.x, self.block);
+    fn run<V: Lanes, const PIXELS: usize>(mut self) {
+        if PIXELS >= MANY || (!WHOLE && PAIRS <= 3) {
+            match self.of.kernel[1] {
+                3 => self.tiles::<V, 3>(),
+                5 => self.tiles::<V, 5>(),
+                _ => self.tiles::<V, 0>(),
+            }
         }
     }
+}
+
+/// What is the same for all tiles of a strip.
+struct Shared<V> {
+    bias: V,
+    affine: Option<[V; 2]>,
+}
+
+impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
+    Strip<'_, '_, WHOLE, PAIRS, VECTORS>
+{
+    /// Columns from a vector to the next.
+    const STEP: usize = if WHOLE { 1 } else { 2 };
+    /// Channels of a vector's pixel.
+    const CHANNELS: usize = if WHOLE { LANES } else { HALF };
+
+    /// The channels of the strip from blocks of lanes.
+    #[inline(always)]
+    fn load<V: Lanes>(&self, blocks: &[[f32; LANES]]) -> V {
+        if WHOLE {
+            return V::load(&blocks[self.block]);
+        }
+        V::twice(&blocks[self.block / 2].as_chunks().0[self.block % 2])
+    }
+
+    /// With kernels of `KW` columns, or of any number if that is 0.
+    #[inline(always)]
+    fn tiles<V: Lanes, const KW: usize>(&mut self) {
+        let kernel = self.of.kernel;
+        let kw = if KW > 0 { KW } else { kernel[1] };
+        let size = First::line(kernel, self.of.width);
+        assert!(
+            2 * self.pairs.end + kw - 1 <= size
+                && self.lines.len() == kernel[0] + 1
+                && self
+                    .lines
+                    .iter()
+                    .all(|line| line + size <= self.of.lines.len())
+        );
+        let shared = Shared {
+            bias: self.load(&self.of.packed.bias),
+            affine: match self.of.epilogue.affine() {
+                Some([scale, shift]) => Some([self.load(scale), self.load(shift)]),
+                None => None,
+            },
+        };
+        let weights = match WHOLE {
+            true => &self.of.packed.weights[self.block * kernel[0] * kw..],
+            false => &self.of.packed.weights[self.block / 2 * kernel[0] * kw..],
+        };
+        for pair in self.pairs.clone().step_by(PAIRS) {
+            let mut sums = [[shared.bias; VECTORS]; 2];
+            for ky in 0..kernel[0] {
+                let weights = &weights[ky * kw..][..kw];
+                // SAFETY: by the assertion above all columns that are read, up to `kw - 1` behind
+                // the last pair, lie within a line, and all lines within `lines`.
+                unsafe {
+                    let at = |line: usize| self.of.lines.as_ptr().add(line + 2 * pair);
+                    let lines = [at(self.lines[ky]), at(self.lines[ky + 1])];
+                    self.add_row::<V, KW>(lines, weights, &mut sums);
+                }
+            }
+            self.put(pair, sums, &shared);
+        }
+    }
+
+    #[inline(always)]
+    fn weight<V: Lanes>(&self, lanes: &[f32; LANES]) -> V {
+        match WHOLE {
+            true => V::load(lanes),
+            false => V::twice(&lanes.as_chunks().0[self.block % 2]),
+        }
+    }
+
+    /// Adds the block of one row of the kernel.
+    ///
+    /// # Safety
+    /// The columns that the tile reads must lie behind each of `lines`.
+    #[inline(always)]
+    unsafe fn add_row<V: Lanes, const KW: usize>(
+        &self,
+        lines: [*const f32; 2],
+        weights: &[[f32; LANES]],
+        sums: &mut [[V; VECTORS]; 2],
+    ) {
+        let mut partial = [[V::zero(); VECTORS]; 2];
+        macro_rules! add {
+            ($row:expr, $vector:expr, $tap:expr, $weight:expr, $column:expr) => {
+                // SAFETY: the caller's.
+                let x: V = unsafe {
+                    let at = lines[$row].add($column);
+                    match WHOLE {
+                        true => V::spread(*at),
+                        false => V::pair(&*at.cast()),
+                    }
+                };
+                let sum = &mut partial[$row][$vector];
+                // Their sum with what is no -0 is the same as if 0 was added to the first product.
+                *sum = match $tap {
+                    0 => $weight.times(x),
+                    _ => $weight.mul_add_lanes(x, *sum),
+                };
+            };
+        }
+        if KW > 0 {
+            // By columns, so that what neighbours share is read once.
+            let weights: [V; KW] = std::array::from_fn(|tap| self.weight(&weights[tap]));
+            macro_rules! columns {
+                ($($column:literal)*) => {$(
+                    for row in 0..2 {
+                        for vector in 0..VECTORS {
+                            let tap = usize::wrapping_sub($column, Self::STEP * vector);
+                            if tap < KW {
+                                add!(row, vector, tap, weights[tap], $column);
+                            }
+                        }
+                    }
+                )*};
+            }
+            const { assert!(Self::STEP * (VECTORS - 1) + KW <= 15) }
+            columns!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+        } else {
+            for (tap, weight) in weights.iter().enumerate() {
+                let weight: V = self.weight(weight);
+                for row in 0..2 {
+                    for vector in 0..VECTORS {
+                        add!(row, vector, 1, weight, Self::STEP * vector + tap);
+                    }
+                }
+            }
+        }
+        for row in 0..2 {
+            for vector in 0..VECTORS {
+                sums[row][vector] = sums[row][vector].add(partial[row][vector]);
+            }
+        }
+    }
+
+    /// Stores what becomes of the sums of the tile from pair `pair` on.
+    #[inline(always)]
+    fn put<V: Lanes>(&mut self, pair: usize, mut sums: [[V; VECTORS]; 2], shared: &Shared<V>) {
+        macro_rules! each {
+            ($sum:ident => $result:expr) => {
+                for row in 0..2 {
+                    for vector in 0..VECTORS {
+                        let $sum = sums[row][vector];
+                        sums[row][vector] = $result;
+                    }
+                }
+            };
+        }
+        let epilogue = self.of.epilogue;
+        if epilogue.relu {
+            each!(sum => sum.relu());
+        }
+        if let Some([scale, shift]) = shared.affine {
+            each!(sum => sum.mul_add_lanes(scale, shift));
+        }
+        if epilogue.relu_last {
+            each!(sum => sum.relu());
+        }
+        match self.of.pooled {
+            true => self.put_pooled(pair, &sums),
+            false => self.put_rows(pair, &sums),
+        }
+    }
+
+    /// Stores the largest of each two columns of the two rows.
+    #[inline(always)]
+    fn put_pooled<V: Lanes>(&mut self, pair: usize, [above, below]: &[[V; VECTORS]; 2]) {
+        let channels = self.of.packed.channels;
+        let from = self.block * Self::CHANNELS;
+        let lanes = Self::CHANNELS.min(channels - from);
+        let row = self.of.width / 2 * channels;
+        let y = (self.y - self.of.rows.start) / 2;
+        let to = &mut self.of.output[y * row..][..row];
+        let to = &mut to[pair * channels..][..PAIRS * channels];
+        if WHOLE {
+            for i in 0..PAIRS {
+                let (a, b) = (2 * i, 2 * i + 1);
+                let most = largest([above[a], above[b]], [below[a], below[b]]);
+                put(most, &mut to[i * channels + from..][..lanes]);
+            }
+            return;
+        }
+        for i in 0..VECTORS.div_ceil(2) {
+            let (a, b) = (2 * i, (2 * i + 1).min(VECTORS - 1));
+            let most = largest(above[a].split(above[b]), below[a].split(below[b]));
+            let mut all = [0.0; LANES];
+            most.store(&mut all);
+            let [first, next] = [0, HALF].map(|i| *all[i..].first_chunk().expect("a half"));
+            put_half(first, &mut to[a * channels + from..][..lanes]);
+            if a < b {
+                put_half(next, &mut to[b * channels + from..][..lanes]);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn put_rows<V: Lanes>(&mut self, pair: usize, sums: &[[V; VECTORS]; 2]) {
+        let (channels, width) = (self.of.packed.channels, self.of.width);
+        let from = self.block * Self::CHANNELS;
+        let lanes = Self::CHANNELS.min(channels - from);
+        let y = self.y - self.of.rows.start;
+        for row in 0..2 {
+            if self.y + row == self.of.rows.end {
+                return;
+            }
+            let to = &mut self.of.output[(y + row) * width * channels..][..width * channels];
+            for vector in 0..VECTORS {
+                let x = 2 * pair + Self::STEP * vector;
+                if WHOLE {
+                    if x < width {
+                        put(sums[row][vector], &mut to[x * channels + from..][..lanes]);
+                    }
+                    continue;
+                }
+                let mut all = [0.0; LANES];
+                sums[row][vector].pixels().store(&mut all);
+                let [first, next] = [0, HALF].map(|i| *all[i..].first_chunk().expect("a half"));
+                put_half(first, &mut to[x * channels + from..][..lanes]);
+                if x + 1 < width {
+                    put_half(next, &mut to[(x + 1) * channels + from..][..lanes]);
+                }
+            }
+        }
+    }
+}
+
+/// Stores the first of these channels, as many as `to` is long.
+#[inline(always)]
+fn put_half(channels: [f32; HALF], to: &mut [f32]) {
+    match <&mut [f32; HALF]>::try_from(&mut *to) {
+        Ok(to) => *to = channels,
+        Err(_) => to.copy_from_slice(&channels[..to.len()]),
+    }
+}
+
+/// The largest of two pixels above and two below, as [`max_pool_rows`](super::pool::max_pool_rows)
+/// takes it: of equal ones the first, no NaN.
+#[inline(always)]
+fn largest<V: Lanes>(above: [V; 2], below: [V; 2]) -> V {
+    let lowest = V::spread(f32::NEG_INFINITY);
+    let most = above[1].larger(above[0].larger(lowest));
+    below[1].larger(below[0].larger(lowest)).larger(most)
 }

@@ -4,6 +4,8 @@ use super::doubles::{DOUBLES, Doubles};
 
 /// Numbers in one block.
 pub(crate) const LANES: usize = 16;
+/// Lanes of one of two pixels that share a block.
+pub(crate) const HALF: usize = LANES / 2;
 
 /// [`LANES`] numbers that are computed with at once. Every implementation gives the same bits.
 pub(crate) trait Lanes: Copy {
@@ -11,6 +13,8 @@ pub(crate) trait Lanes: Copy {
     type Doubles: Doubles;
 
     fn zero() -> Self;
+    /// The same number in every lane.
+    fn spread(x: f32) -> Self;
     fn load(from: &[f32; LANES]) -> Self;
     fn store(self, to: &mut [f32; LANES]);
     /// `x * self + sum` in every lane, rounded once.
@@ -18,6 +22,8 @@ pub(crate) trait Lanes: Copy {
     /// `x * self + sum`, lane by lane, rounded once.
     fn mul_add_lanes(self, x: Self, sum: Self) -> Self;
     fn add(self, other: Self) -> Self;
+    /// The products, lane by lane.
+    fn times(self, x: Self) -> Self;
     /// In each lane `self` where it is larger than `other`, else `other`.
     fn larger(self, other: Self) -> Self;
     /// The larger of each lane and 0; 0 for NaN.
@@ -25,6 +31,17 @@ pub(crate) trait Lanes: Copy {
     fn relu(self) -> Self {
         self.larger(Self::zero())
     }
+
+    /// Two neighbouring pixels, each in all of its half of the lanes. Which lanes a pixel has is up
+    /// to the implementation, here and below.
+    fn pair(pixels: &[f32; 2]) -> Self;
+    /// The same channels for both pixels.
+    fn twice(channels: &[f32; HALF]) -> Self;
+    /// The channels of the first pixel and then those of the second.
+    fn pixels(self) -> Self;
+    /// The channels of the first pixel here and then of that in `next`, and the same of the second
+    /// pixels.
+    fn split(self, next: Self) -> [Self; 2];
 }
 
 impl Lanes for [f32; LANES] {
@@ -33,6 +50,11 @@ impl Lanes for [f32; LANES] {
     #[inline(always)]
     fn zero() -> Self {
         [0.0; LANES]
+    }
+
+    #[inline(always)]
+    fn spread(x: f32) -> Self {
+        [x; LANES]
     }
 
     #[inline(always)]
@@ -61,6 +83,11 @@ impl Lanes for [f32; LANES] {
     }
 
     #[inline(always)]
+    fn times(self, x: Self) -> Self {
+        std::array::from_fn(|i| self[i] * x[i])
+    }
+
+    #[inline(always)]
     fn larger(self, other: Self) -> Self {
         std::array::from_fn(|i| {
             if self[i] > other[i] {
@@ -69,6 +96,27 @@ impl Lanes for [f32; LANES] {
                 other[i]
             }
         })
+    }
+
+    #[inline(always)]
+    fn pair(pixels: &[f32; 2]) -> Self {
+        std::array::from_fn(|i| pixels[i / HALF])
+    }
+
+    #[inline(always)]
+    fn twice(channels: &[f32; HALF]) -> Self {
+        std::array::from_fn(|i| channels[i % HALF])
+    }
+
+    #[inline(always)]
+    fn pixels(self) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    fn split(self, next: Self) -> [Self; 2] {
+        let of = |from: usize| std::array::from_fn(|i| [self, next][i / HALF][from + i % HALF]);
+        [of(0), of(HALF)]
     }
 }
 
@@ -85,7 +133,7 @@ mod x86 {
     use std::arch::x86_64::*;
 
     use super::super::doubles;
-    use super::{LANES, Lanes};
+    use super::{HALF, LANES, Lanes};
 
     // SAFETY of every block below: these types are named only by `Isa::dispatch`, in functions
     // compiled for the instruction set, after the processor said that it has it. Loads and stores
@@ -102,6 +150,15 @@ mod x86 {
         fn zero() -> Self {
             // SAFETY: see above.
             unsafe { Self(_mm256_setzero_ps(), _mm256_setzero_ps()) }
+        }
+
+        #[inline(always)]
+        fn spread(x: f32) -> Self {
+            // SAFETY: see above.
+            unsafe {
+                let x = _mm256_set1_ps(x);
+                Self(x, x)
+            }
         }
 
         #[inline(always)]
@@ -158,6 +215,12 @@ mod x86 {
         }
 
         #[inline(always)]
+        fn times(self, x: Self) -> Self {
+            // SAFETY: see above.
+            unsafe { Self(_mm256_mul_ps(self.0, x.0), _mm256_mul_ps(self.1, x.1)) }
+        }
+
+        #[inline(always)]
         fn larger(self, other: Self) -> Self {
             // SAFETY: see above. The second operand is what comes out for NaN.
             unsafe {
@@ -166,6 +229,29 @@ mod x86 {
                     _mm256_max_ps(self.1, other.1),
                 )
             }
+        }
+
+        #[inline(always)]
+        fn pair(pixels: &[f32; 2]) -> Self {
+            // SAFETY: see above.
+            unsafe { Self(_mm256_set1_ps(pixels[0]), _mm256_set1_ps(pixels[1])) }
+        }
+
+        #[inline(always)]
+        fn twice(channels: &[f32; HALF]) -> Self {
+            // SAFETY: see above.
+            let channels = unsafe { _mm256_loadu_ps(channels.as_ptr()) };
+            Self(channels, channels)
+        }
+
+        #[inline(always)]
+        fn pixels(self) -> Self {
+            self
+        }
+
+        #[inline(always)]
+        fn split(self, next: Self) -> [Self; 2] {
+            [Self(self.0, next.0), Self(self.1, next.1)]
         }
     }
 
@@ -180,6 +266,12 @@ mod x86 {
         fn zero() -> Self {
             // SAFETY: see above.
             unsafe { Self(_mm512_setzero_ps()) }
+        }
+
+        #[inline(always)]
+        fn spread(x: f32) -> Self {
+            // SAFETY: see above.
+            unsafe { Self(_mm512_set1_ps(x)) }
         }
 
         #[inline(always)]
@@ -213,9 +305,59 @@ mod x86 {
         }
 
         #[inline(always)]
+        fn times(self, x: Self) -> Self {
+            // SAFETY: see above.
+            unsafe { Self(_mm512_mul_ps(self.0, x.0)) }
+        }
+
+        #[inline(always)]
         fn larger(self, other: Self) -> Self {
             // SAFETY: see above. The second operand is what comes out for NaN.
             unsafe { Self(_mm512_max_ps(self.0, other.0)) }
+        }
+
+        /// The pixels' lanes take turns: so a pair is read at once.
+        #[inline(always)]
+        fn pair(pixels: &[f32; 2]) -> Self {
+            // SAFETY: see above.
+            unsafe {
+                let both = _mm_load_sd(pixels.as_ptr().cast());
+                Self(_mm512_castpd_ps(_mm512_broadcastsd_pd(both)))
+            }
+        }
+
+        #[inline(always)]
+        fn twice(channels: &[f32; HALF]) -> Self {
+            // SAFETY: see above.
+            unsafe {
+                let channels = _mm512_castps256_ps512(_mm256_loadu_ps(channels.as_ptr()));
+                let order = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+                Self(_mm512_permutexvar_ps(order, channels))
+            }
+        }
+
+        #[inline(always)]
+        fn pixels(self) -> Self {
+            // SAFETY: see above.
+            unsafe {
+                let order = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
+                Self(_mm512_permutexvar_ps(order, self.0))
+            }
+        }
+
+        #[inline(always)]
+        fn split(self, next: Self) -> [Self; 2] {
+            // SAFETY: see above.
+            unsafe {
+                let even =
+                    _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+                let odd =
+                    _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+                [
+                    Self(_mm512_permutex2var_ps(self.0, even, next.0)),
+                    Self(_mm512_permutex2var_ps(self.0, odd, next.0)),
+                ]
+            }
         }
     }
 }
@@ -254,19 +396,20 @@ mod tests {
     }
 
     impl Kernel for Operations {
-        type Output = [[f32; LANES]; 5];
+        type Output = [[f32; LANES]; 6];
 
         #[inline(always)]
         fn run<V: Lanes, const PIXELS: usize>(self) -> Self::Output {
             let special = V::load(&SPECIAL);
             let other = V::load(&self.other);
-            let mut out = [[f32::NAN; LANES]; 5];
+            let mut out = [[f32::NAN; LANES]; 6];
             V::zero().store(&mut out[0]);
             special.mul_add(self.x, other).store(&mut out[1]);
             special.add(other).store(&mut out[2]);
             special.relu().store(&mut out[3]);
             let third = V::load(&self.third);
             special.mul_add_lanes(third, other).store(&mut out[4]);
+            special.times(other).store(&mut out[5]);
             out
         }
     }
@@ -287,13 +430,58 @@ mod tests {
                 let got = isa.dispatch(Operations { other, third, x });
                 for (i, (&a, &b)) in SPECIAL.iter().zip(&other).enumerate() {
                     let relu = if a > 0.0 { a } else { 0.0 };
-                    let wanted = [0.0, a.mul_add(x, b), a + b, relu, a.mul_add(third[i], b)];
+                    let fused = a.mul_add(third[i], b);
+                    let wanted = [0.0, a.mul_add(x, b), a + b, relu, fused, a * b];
                     for (operation, (got, wanted)) in got.iter().zip(wanted).enumerate() {
                         let same = bits(got[i]) == bits(wanted);
                         assert!(same, "{} {operation}: {a} {b} {x}", isa.name());
                     }
                 }
             }
+        }
+    }
+
+    /// Four pixels in two pairs: each channel's weight times the pixel.
+    struct Pairs {
+        pixels: [f32; 4],
+        weights: [f32; HALF],
+    }
+
+    impl Kernel for Pairs {
+        type Output = [[f32; LANES]; 5];
+
+        #[inline(always)]
+        fn run<V: Lanes, const PIXELS: usize>(self) -> Self::Output {
+            let weights = V::twice(&self.weights);
+            let [first, next] =
+                [0, 2].map(|i| weights.times(V::pair(&[self.pixels[i], self.pixels[i + 1]])));
+            let [left, right] = first.split(next);
+            let mut out = [[f32::NAN; LANES]; 5];
+            let all = [
+                first.pixels(),
+                next.pixels(),
+                left,
+                right,
+                V::spread(self.pixels[3]),
+            ];
+            for (out, lanes) in out.iter_mut().zip(all) {
+                lanes.store(out);
+            }
+            out
+        }
+    }
+
+    #[test]
+    fn pairs_of_pixels_come_apart_on_every_instruction_set() {
+        let pixels = [1.0, 10.0, 100.0, 1000.0];
+        let weights = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0];
+        let of = |a: usize, b: usize| -> [f32; LANES] {
+            std::array::from_fn(|i| pixels[if i < HALF { a } else { b }] * weights[i % HALF])
+        };
+        let wanted = [of(0, 1), of(2, 3), of(0, 2), of(1, 3), [pixels[3]; LANES]];
+        for isa in Isa::available() {
+            let got = isa.dispatch(Pairs { pixels, weights });
+            assert_eq!(got, wanted, "{}", isa.name());
         }
     }
 }

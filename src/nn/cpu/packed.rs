@@ -93,6 +93,13 @@ impl Epilogue {
         };
         if self.relu_last { sum.relu() } else { sum }
     }
+
+    /// The scale and the shift in blocks of lanes.
+    #[inline(always)]
+    pub(super) fn affine(&self) -> Option<[&[[f32; LANES]]; 2]> {
+        let affine = self.affine.as_ref()?;
+        Some([&affine.scale, &affine.shift])
+    }
 }
 
 /// The first lanes, as many as `from` is long; zeros in the others.

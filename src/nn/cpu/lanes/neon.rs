@@ -3,7 +3,7 @@
 use std::arch::aarch64::*;
 use std::array::from_fn;
 
-use super::{DOUBLES, LANES, Lanes};
+use super::{DOUBLES, HALF, LANES, Lanes};
 
 // SAFETY of every block below: this module is compiled only where the target guarantees the
 // instructions. Loads and stores may be unaligned and lie within the arrays.
@@ -19,6 +19,12 @@ impl Lanes for Neon {
     fn zero() -> Self {
         // SAFETY: see above.
         Self([unsafe { vdupq_n_f32(0.0) }; 4])
+    }
+
+    #[inline(always)]
+    fn spread(x: f32) -> Self {
+        // SAFETY: see above.
+        Self([unsafe { vdupq_n_f32(x) }; 4])
     }
 
     #[inline(always)]
@@ -56,11 +62,42 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
+    fn times(self, x: Self) -> Self {
+        // SAFETY: see above.
+        Self(from_fn(|i| unsafe { vmulq_f32(self.0[i], x.0[i]) }))
+    }
+
+    #[inline(always)]
     fn larger(self, other: Self) -> Self {
         // SAFETY: see above. A comparison with NaN is false, so that the other operand is chosen.
         Self(from_fn(|i| unsafe {
             let (a, b) = (self.0[i], other.0[i]);
             vbslq_f32(vcgtq_f32(a, b), a, b)
         }))
+    }
+
+    #[inline(always)]
+    fn pair(pixels: &[f32; 2]) -> Self {
+        // SAFETY: see above.
+        let [a, b] = pixels.map(|x| unsafe { vdupq_n_f32(x) });
+        Self([a, a, b, b])
+    }
+
+    #[inline(always)]
+    fn twice(channels: &[f32; HALF]) -> Self {
+        // SAFETY: see above.
+        let [a, b] = [0, 4].map(|i| unsafe { vld1q_f32(channels.as_ptr().add(i)) });
+        Self([a, b, a, b])
+    }
+
+    #[inline(always)]
+    fn pixels(self) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    fn split(self, next: Self) -> [Self; 2] {
+        let ([a, b, c, d], [e, f, g, h]) = (self.0, next.0);
+        [Self([a, b, e, f]), Self([c, d, g, h])]
     }
 }
