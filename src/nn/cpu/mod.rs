@@ -24,6 +24,10 @@ pub(crate) mod math;
 mod packed;
 pub(crate) mod pool;
 pub(crate) mod recurrent;
+#[expect(
+    clippy::needless_range_loop,
+    reason = "constant indices keep accumulators in registers"
+)]
 pub(crate) mod scaled;
 
 pub(crate) use isa::Kernel;

@@ -7,14 +7,21 @@
 
 use std::sync::Arc;
 
-use super::isa::{Isa, Kernel};
+use run::Run;
+
+use super::isa::Isa;
 use super::lanes::{LANES, Lanes};
 use super::pool::PoolPlan;
 use crate::nn::layer::{Conv, Padding};
 use crate::nn::shape::{conv_kernel, extent, window};
 
+mod run;
+
 /// Pixels whose parts are held at once.
 const TILE: usize = 4;
+
+/// Of as many pixels of as many channel blocks no part is held if there is only one row of scales.
+const AT_ONCE: [usize; 2] = [8, 2];
 
 /// A kernel packed as `[output channel block][input channel][tap][lane]`, its bias as
 /// `[output channel block][lane]`; the lanes past the last channel hold zeros.
@@ -158,7 +165,8 @@ impl ScaledConv {
 
     /// Numbers of scratch needed.
     pub fn scratch(&self) -> usize {
-        (self.padded[0] * self.padded[1] + TILE * LANES) * self.input[2]
+        let parts = (TILE * self.input[2]).max(AT_ONCE[0] * AT_ONCE[1]);
+        self.padded[0] * self.padded[1] * self.input[2] + parts * LANES
     }
 
     /// Convolves each of the maps with each of the rows of `scales` that belong to it: as many
@@ -184,180 +192,41 @@ impl ScaledConv {
                 let at = (y + self.before[0]) * line + self.before[1] * channels;
                 source[at..at + row.len()].copy_from_slice(row);
             }
-            isa.dispatch(Run {
+            Run {
                 plan: self,
                 source,
                 scales,
                 parts: parts.as_chunks_mut().0,
                 output,
-            });
-        }
-    }
-}
-
-/// One map with its scales.
-struct Run<'a> {
-    plan: &'a ScaledConv,
-    source: &'a [f32],
-    scales: &'a [f32],
-    /// `[pixel of the tile][input channel]`
-    parts: &'a mut [[f32; LANES]],
-    output: &'a mut [f32],
-}
-
-/// Where the results of a tile go.
-#[derive(Clone, Copy)]
-struct Place {
-    block: usize,
-    /// The first pixel after pooling, and how many pixels before.
-    pixel: usize,
-    pixels: usize,
-}
-
-impl Kernel for Run<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(mut self) {
-        let plan = self.plan;
-        let [rows, columns] = plan.output;
-        for block in 0..plan.weights.bias.len() {
-            match plan.pool {
-                Some([high, wide]) => {
-                    let (rows, columns) = (rows / high, columns / wide);
-                    for pixel in 0..rows * columns {
-                        let (y, x) = (pixel / columns * high, pixel % columns * wide);
-                        let place = Place {
-                            block,
-                            pixel,
-                            pixels: high * wide,
-                        };
-                        self.tile::<V, PIXELS>(place, |i| (y + i / wide, x + i % wide));
-                    }
-                }
-                None => {
-                    for pixel in (0..rows * columns).step_by(TILE) {
-                        let place = Place {
-                            block,
-                            pixel,
-                            pixels: TILE.min(rows * columns - pixel),
-                        };
-                        self.tile::<V, PIXELS>(place, |i| {
-                            ((pixel + i) / columns, (pixel + i) % columns)
-                        });
-                    }
-                }
             }
-        }
-    }
-}
-
-impl Run<'_> {
-    /// All rows of scales for the pixels `at(0)`, `at(1)`..., those past the last one repeat it.
-    #[inline(always)]
-    fn tile<V: Lanes, const PIXELS: usize>(
-        &mut self,
-        place: Place,
-        at: impl Fn(usize) -> (usize, usize),
-    ) {
-        let plan = self.plan;
-        let channels = plan.input[2];
-        let origins: [usize; TILE] = std::array::from_fn(|i| {
-            let (y, x) = at(i.min(place.pixels - 1));
-            (y * plan.strides[0] * plan.padded[1] + x * plan.strides[1]) * channels
-        });
-        self.fill_parts::<V>(place.block, &origins);
-        let rows = self.scales.len() / channels;
-        // As many sums at once as there are registers for.
-        let most = if PIXELS >= 12 { 6 } else { 1 };
-        let groups = rows.div_ceil(most);
-        let mut first = 0;
-        for group in 0..groups {
-            let end = rows * (group + 1) / groups;
-            match end - first {
-                1 => self.apply::<V, 1>(place, first),
-                2 if most > 1 => self.apply::<V, 2>(place, first),
-                3 if most > 1 => self.apply::<V, 3>(place, first),
-                4 if most > 1 => self.apply::<V, 4>(place, first),
-                5 if most > 1 => self.apply::<V, 5>(place, first),
-                6 if most > 1 => self.apply::<V, 6>(place, first),
-                _ => unreachable!("a group has at most `most` rows"),
-            }
-            first = end;
+            .compute(isa);
         }
     }
 
-    /// What each input channel alone gives at each of the pixels.
-    #[inline(always)]
-    fn fill_parts<V: Lanes>(&mut self, block: usize, origins: &[usize; TILE]) {
-        let plan = self.plan;
-        let (channels, taps) = (plan.input[2], &plan.taps[..]);
-        let weights = &plan.weights.weights[block * channels * taps.len()..];
-        for (c, weights) in weights.chunks_exact(taps.len()).take(channels).enumerate() {
-            let mut sums = [V::zero(); TILE];
-            for (w, &tap) in weights.iter().zip(taps) {
-                let w = V::load(w);
-                for (sum, origin) in sums.iter_mut().zip(origins) {
-                    *sum = w.mul_add(self.source[origin + tap + c], *sum);
-                }
-            }
-            for (pixel, sum) in sums.into_iter().enumerate() {
-                sum.store(&mut self.parts[pixel * channels + c]);
-            }
-        }
+    /// Rows and columns after pooling.
+    fn windows(&self) -> [usize; 2] {
+        let [high, wide] = self.pool.unwrap_or([1, 1]);
+        [self.output[0] / high, self.output[1] / wide]
     }
 
-    /// The results for `N` rows of scales from `first` on.
-    #[inline(always)]
-    fn apply<V: Lanes, const N: usize>(&mut self, place: Place, first: usize) {
-        let plan = self.plan;
-        let inputs = plan.input[2];
-        let scales: [&[f32]; N] =
-            std::array::from_fn(|n| &self.scales[(first + n) * inputs..][..inputs]);
-        let parts: [&[[f32; LANES]]; TILE] =
-            std::array::from_fn(|i| &self.parts[i * inputs..][..inputs]);
-        let mut sums = [[V::load(&plan.weights.bias[place.block]); N]; TILE];
-        for c in 0..inputs {
-            let factors: [f32; N] = std::array::from_fn(|n| scales[n][c]);
-            for (sums, parts) in sums.iter_mut().zip(&parts) {
-                let part = V::load(&parts[c]);
-                for (sum, &factor) in sums.iter_mut().zip(&factors) {
-                    *sum = part.mul_add(factor, *sum);
-                }
-            }
-        }
-        let channels = plan.weights.channels;
-        let row = self.output.len() / (self.scales.len() / inputs);
-        for n in 0..N {
-            let at = (first + n) * row + place.pixel * channels + place.block * LANES;
-            let mut largest = [f32::NEG_INFINITY; LANES];
-            for (i, sums) in sums.iter().enumerate().take(place.pixels) {
-                let lanes = plan.finish(sums[n], place.block);
-                if plan.pool.is_none() {
-                    self.put(at + i * channels, place.block, &lanes);
-                }
-                for (largest, x) in largest.iter_mut().zip(lanes) {
-                    *largest = if x > *largest { x } else { *largest };
-                }
-            }
-            if plan.pool.is_some() {
-                self.put(at, place.block, &largest);
-            }
-        }
+    /// Pixels that are pooled into one.
+    fn each(&self) -> usize {
+        self.pool.map_or(1, |[high, wide]| high * wide)
     }
 
-    #[inline(always)]
-    fn put(&mut self, at: usize, block: usize, lanes: &[f32; LANES]) {
-        let left = self.plan.weights.channels - block * LANES;
-        if left >= LANES {
-            self.output[at..at + LANES].copy_from_slice(lanes);
-        } else {
-            self.output[at..at + left].copy_from_slice(&lanes[..left]);
-        }
+    /// Where in the padded copy the inputs of `N` pixels begin: those of the windows from `first`
+    /// on; behind the last one's pixels it is repeated.
+    fn origins<const N: usize>(&self, first: usize) -> [usize; N] {
+        let [_, wide] = self.pool.unwrap_or([1, 1]);
+        let ([rows, columns], each) = (self.windows(), self.each());
+        std::array::from_fn(|i| {
+            let window = (first + i / each).min(rows * columns - 1);
+            let y = window / columns * (each / wide) + i % each / wide;
+            let x = window % columns * wide + i % each % wide;
+            (y * self.strides[0] * self.padded[1] + x * self.strides[1]) * self.input[2]
+        })
     }
-}
 
-impl ScaledConv {
     /// What becomes of a sum before pooling.
     #[inline(always)]
     fn finish<V: Lanes>(&self, sum: V, block: usize) -> [f32; LANES] {

@@ -1,0 +1,288 @@
+//! The arithmetic of [`ScaledConv`].
+
+use super::super::gemm::{MANY, Pixels};
+use super::super::isa::{Isa, Kernel};
+use super::super::lanes::{LANES, Lanes};
+use super::super::packed::store;
+use super::{AT_ONCE, ScaledConv, TILE};
+
+/// One map with its scales.
+pub(super) struct Run<'a> {
+    pub plan: &'a ScaledConv,
+    pub source: &'a [f32],
+    pub scales: &'a [f32],
+    /// `[input channel][pixel of the tile]`; results before pooling if there are no parts.
+    pub parts: &'a mut [[f32; LANES]],
+    pub output: &'a mut [f32],
+}
+
+impl Run<'_> {
+    pub fn compute(mut self, isa: Isa) {
+        let blocks = self.plan.weights.bias.len();
+        let many = isa.dispatch(Pixels) >= MANY;
+        if self.scales.len() > self.plan.input[2] {
+            for block in 0..blocks {
+                self.all_rows(isa, if many { 6 } else { 1 }, block);
+            }
+            return;
+        }
+        let run = &mut self;
+        let mut block = 0;
+        while block < blocks {
+            match many {
+                true if block + 1 < blocks => {
+                    isa.dispatch(AtOnce::<{ AT_ONCE[0] }, { AT_ONCE[1] }> { run, block });
+                    block += 1;
+                }
+                true => isa.dispatch(AtOnce::<{ AT_ONCE[0] }, 1> { run, block }),
+                false => isa.dispatch(AtOnce::<TILE, 1> { run, block }),
+            }
+            block += 1;
+        }
+    }
+
+    /// Every row of scales for a channel block, at most `most` at once.
+    fn all_rows(&mut self, isa: Isa, most: usize, block: usize) {
+        let windows = self.plan.windows().iter().product();
+        let rows = self.scales.len() / self.plan.input[2];
+        let groups = rows.div_ceil(most);
+        for window in (0..windows).step_by(TILE / self.plan.each()) {
+            let origins = self.plan.origins(window);
+            let run = &mut *self;
+            isa.dispatch(Parts {
+                run,
+                block,
+                origins,
+            });
+            let mut first = 0;
+            for group in 0..groups {
+                let end = rows * (group + 1) / groups;
+                let run = &mut *self;
+                macro_rules! of_size {
+                    ($($n:literal)*) => {
+                        match end - first {
+                            $($n => isa.dispatch(Apply::<$n> { run, block, window, first }),)*
+                            _ => unreachable!("no group has more than six rows"),
+                        }
+                    };
+                }
+                of_size!(1 2 3 4 5 6);
+                first = end;
+            }
+        }
+    }
+
+    /// Pools the results of the pixels of the windows from `window` on, as many as there are, and
+    /// stores them in a row's output.
+    #[inline(always)]
+    fn put<V: Lanes>(
+        output: &mut [f32],
+        plan: &ScaledConv,
+        results: &[[f32; LANES]],
+        block: usize,
+        window: usize,
+    ) {
+        let channels = plan.weights.channels;
+        let each = plan.each();
+        let lanes = LANES.min(channels - block * LANES);
+        let outputs = output.chunks_exact_mut(channels).skip(window);
+        for (pixels, output) in results.chunks_exact(each).zip(outputs) {
+            let mut most = V::load(&pixels[0]);
+            if plan.pool.is_some() {
+                most = most.larger(V::spread(f32::NEG_INFINITY));
+            }
+            for pixel in &pixels[1..] {
+                most = V::load(pixel).larger(most);
+            }
+            store(most, &mut output[block * LANES..][..lanes]);
+        }
+    }
+}
+
+/// The only row of scales: `BLOCKS` channel blocks from `block` on, `N` pixels at a time.
+struct AtOnce<'r, 'a, const N: usize, const BLOCKS: usize> {
+    run: &'r mut Run<'a>,
+    block: usize,
+}
+
+impl<const N: usize, const BLOCKS: usize> Kernel for AtOnce<'_, '_, N, BLOCKS> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes, const PIXELS: usize>(self) {
+        if N > TILE && PIXELS < MANY {
+            return;
+        }
+        let Run {
+            plan,
+            source,
+            scales,
+            parts,
+            output,
+        } = self.run;
+        let windows: usize = plan.windows().iter().product();
+        for window in (0..windows).step_by(N / plan.each()) {
+            let origins: [usize; N] = plan.origins(window);
+            sum_at_once::<V, N, BLOCKS>(plan, source, scales, parts, self.block, &origins);
+            for b in 0..BLOCKS {
+                let results = &parts[b * N..][..N];
+                Run::put::<V>(output, plan, results, self.block + b, window);
+            }
+        }
+    }
+}
+
+/// The results before pooling of `N` pixels of each of `BLOCKS` blocks.
+#[inline(always)]
+fn sum_at_once<V: Lanes, const N: usize, const BLOCKS: usize>(
+    plan: &ScaledConv,
+    source: &[f32],
+    scales: &[f32],
+    results: &mut [[f32; LANES]],
+    block: usize,
+    origins: &[usize; N],
+) {
+    let (channels, taps) = (plan.input[2], &plan.taps[..]);
+    let size = channels * taps.len();
+    let weights: [&[[f32; LANES]]; BLOCKS] =
+        std::array::from_fn(|b| &plan.weights.weights[(block + b) * size..][..size]);
+    let lines = lines(plan, source, origins);
+    let mut sums: [[V; N]; BLOCKS] =
+        std::array::from_fn(|b| [V::load(&plan.weights.bias[block + b]); N]);
+    for (c, &scale) in scales.iter().enumerate().take(channels) {
+        let mut parts = [[V::zero(); N]; BLOCKS];
+        for (t, &tap) in taps.iter().enumerate() {
+            // SAFETY: a block has `size` weights, and the lines are as long as said there.
+            unsafe {
+                let w: [V; BLOCKS] =
+                    std::array::from_fn(|b| V::load(weights[b].get_unchecked(c * taps.len() + t)));
+                for i in 0..N {
+                    let x = *lines[i].add(tap + c);
+                    for b in 0..BLOCKS {
+                        parts[b][i] = w[b].mul_add(x, parts[b][i]);
+                    }
+                }
+            }
+        }
+        for b in 0..BLOCKS {
+            for i in 0..N {
+                sums[b][i] = parts[b][i].mul_add(scale, sums[b][i]);
+            }
+        }
+    }
+    for b in 0..BLOCKS {
+        for i in 0..N {
+            results[b * N + i] = plan.finish(sums[b][i], block + b);
+        }
+    }
+}
+
+/// Where the pixels' inputs begin: behind each, every tap of every channel can be read.
+#[inline(always)]
+fn lines<const N: usize>(
+    plan: &ScaledConv,
+    source: &[f32],
+    origins: &[usize; N],
+) -> [*const f32; N] {
+    let reach = plan.taps.iter().max().unwrap_or(&0) + plan.input[2];
+    std::array::from_fn(|i| source[origins[i]..][..reach].as_ptr())
+}
+
+/// What each input channel alone gives at each pixel of a tile.
+struct Parts<'r, 'a> {
+    run: &'r mut Run<'a>,
+    block: usize,
+    origins: [usize; TILE],
+}
+
+impl Kernel for Parts<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes, const PIXELS: usize>(self) {
+        match PIXELS >= MANY {
+            true => self.fill::<V, 2>(),
+            false => self.fill::<V, 1>(),
+        }
+    }
+}
+
+impl Parts<'_, '_> {
+    /// `CHANNELS` channels at a time.
+    #[inline(always)]
+    fn fill<V: Lanes, const CHANNELS: usize>(self) {
+        let plan = self.run.plan;
+        let (channels, taps) = (plan.input[2], &plan.taps[..]);
+        let size = channels * taps.len();
+        let weights = &plan.weights.weights[self.block * size..][..size];
+        let lines = lines(plan, self.run.source, &self.origins);
+        let parts = &mut self.run.parts[..channels * TILE];
+        for first in (0..channels).step_by(CHANNELS) {
+            // Behind the last channel it is repeated.
+            let of: [usize; CHANNELS] = std::array::from_fn(|k| (first + k).min(channels - 1));
+            let mut sums = [[V::zero(); TILE]; CHANNELS];
+            for (t, &tap) in taps.iter().enumerate() {
+                for k in 0..CHANNELS {
+                    // SAFETY: as in `sum_at_once`.
+                    unsafe {
+                        let w = V::load(weights.get_unchecked(of[k] * taps.len() + t));
+                        for i in 0..TILE {
+                            let x = *lines[i].add(tap + of[k]);
+                            sums[k][i] = w.mul_add(x, sums[k][i]);
+                        }
+                    }
+                }
+            }
+            for k in 0..CHANNELS {
+                for i in 0..TILE {
+                    sums[k][i].store(&mut parts[of[k] * TILE + i]);
+                }
+            }
+        }
+    }
+}
+
+/// The results of a tile's parts for `N` rows of scales from `first` on.
+struct Apply<'r, 'a, const N: usize> {
+    run: &'r mut Run<'a>,
+    block: usize,
+    window: usize,
+    first: usize,
+}
+
+impl<const N: usize> Kernel for Apply<'_, '_, N> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes, const PIXELS: usize>(self) {
+        if N > 1 && PIXELS < MANY {
+            return;
+        }
+        let Run { plan, scales, .. } = *self.run;
+        let inputs = plan.input[2];
+        let scales = &scales[self.first * inputs..][..N * inputs];
+        let parts = self.run.parts[..inputs * TILE].as_chunks::<TILE>().0;
+        let mut sums = [[V::load(&plan.weights.bias[self.block]); N]; TILE];
+        for (c, parts) in parts.iter().enumerate() {
+            for i in 0..TILE {
+                let part = V::load(&parts[i]);
+                for n in 0..N {
+                    // SAFETY: `n < N` and `c < inputs`.
+                    let scale = unsafe { *scales.get_unchecked(n * inputs + c) };
+                    sums[i][n] = part.mul_add(scale, sums[i][n]);
+                }
+            }
+        }
+        let mut results = [[[0.0; LANES]; TILE]; N];
+        for n in 0..N {
+            for i in 0..TILE {
+                results[n][i] = plan.finish(sums[i][n], self.block);
+            }
+        }
+        let row = self.run.output.len() / (self.run.scales.len() / inputs);
+        for n in 0..N {
+            let output = &mut self.run.output[(self.first + n) * row..][..row];
+            Run::put::<V>(output, plan, &results[n], self.block, self.window);
+        }
+    }
+}
