@@ -6,7 +6,11 @@ use std::ops::Range;
 use super::gemm::{BLOCK, Epilogue, MANY, Packed, Pixels};
 use super::isa::{Isa, Kernel};
 use super::lanes::{HALF, LANES, Lanes};
-use super::packed::store as put;
+use super::packed::Block;
+
+/// Columns of the kernels whose rows' sums end so soon that with few registers one is computed after
+/// the other.
+const FEW: usize = 3;
 
 /// Rows `rows` of the output before pooling and its first `width` columns, with strides and
 /// dilations of 1. The sums are those of [`Product`](super::gemm::Product): one block per row of
@@ -62,28 +66,40 @@ impl First<'_> {
         let (blocks, most) = match (whole, many) {
             (true, _) => (self.packed.channels.div_ceil(LANES), 3),
             (false, true) => (self.packed.channels.div_ceil(HALF), 6),
+            (false, false) if self.kernel[1] == FEW => (self.packed.channels.div_ceil(HALF), 2),
             (false, false) => (self.packed.channels.div_ceil(HALF), 3),
         };
         let pairs = self.width.div_ceil(2);
-        let tiles = pairs.div_ceil(most);
+        let tiles = pairs.div_ceil(most).max(1);
+        // Tiles of nearly equal size: at first the larger ones.
+        let large = pairs % tiles;
+        let parts = [
+            (pairs.div_ceil(tiles), large),
+            (pairs / tiles, tiles - large),
+        ];
+        let rows_in = self.input.len() / self.pitch;
         let mut filled = self.rows.start;
+        // The lines take turns, `place` is the first one's.
+        let mut place = self.rows.start % held;
         let mut lines = [0; BLOCK + 1];
+        let lines = &mut lines[..held];
         for y in self.rows.clone().step_by(2) {
+            for (i, line) in lines.iter_mut().enumerate() {
+                let inside = (y + i).checked_sub(self.top).is_some_and(|y| y < rows_in);
+                let turn = place + i - if place + i < held { 0 } else { held };
+                *line = if inside { turn } else { held } * line_size;
+            }
+            place = place + 2 - if place + 2 < held { 0 } else { held };
+            let row = filled.max(y);
             isa.dispatch(Fill {
                 of: &mut self,
-                rows: filled.max(y)..y + held,
+                row,
+                lines: &lines[row - y..],
             });
             filled = y + held;
-            for (i, line) in lines[..held].iter_mut().enumerate() {
-                *line = self.place(y + i) * line_size;
-            }
             for block in 0..blocks {
                 let mut from = 0;
-                // Tiles of nearly equal size: at first the larger ones.
-                for (size, tiles) in [
-                    (pairs.div_ceil(tiles), pairs - pairs / tiles * tiles),
-                    (pairs / tiles, tiles - (pairs - pairs / tiles * tiles)),
-                ] {
+                for (size, tiles) in parts {
                     let to = from + size * tiles;
                     let of = &mut self;
                     let pairs = from..to;
@@ -93,7 +109,7 @@ impl First<'_> {
                                 _ if tiles == 0 => {}
                                 $(($whole, $pairs) => {
                                     isa.dispatch(Strip::<$whole, $pairs, $vectors> {
-                                        of, lines: &lines[..held], y, block, pairs,
+                                        of, lines, y, block, pairs,
                                     });
                                 })*
                                 _ => unreachable!("no tile is larger"),
@@ -110,37 +126,36 @@ impl First<'_> {
         }
     }
 
-    /// The number of the line of row `row`, counted from the first row of zeros.
+    /// Fills the line that begins at `at` with row `row`, counted from the first row of zeros; the
+    /// line of zeros stays.
     #[inline(always)]
-    fn place(&self, row: usize) -> usize {
-        let held = Self::held(self.kernel);
-        match row.checked_sub(self.top) {
-            Some(y) if y * self.pitch < self.input.len() => row % held,
-            _ => held,
-        }
-    }
-
-    /// Fills the line of row `row`, if it is one of the input.
-    #[inline(always)]
-    fn fill(&mut self, row: usize) {
-        let place = self.place(row);
-        if place == Self::held(self.kernel) {
+    fn fill(&mut self, row: usize, at: usize) {
+        let size = Self::line(self.kernel, self.width);
+        if at == Self::held(self.kernel) * size {
             return;
         }
         let source = &self.input[(row - self.top) * self.pitch..][..self.pitch];
-        let size = Self::line(self.kernel, self.width);
-        let line = &mut self.lines[place * size..][..size];
+        let line = &mut self.lines[at..][..size];
         let n = source.len().min(size - self.left);
         line[..self.left].fill(0.0);
-        line[self.left..self.left + n].copy_from_slice(&source[..n]);
         line[self.left + n..].fill(0.0);
+        // Rows are too short for a call of the library's.
+        let (from, from_last) = source[..n].as_chunks::<HALF>();
+        let (to, to_last) = line[self.left..][..n].as_chunks_mut::<HALF>();
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = *from;
+        }
+        for (to, from) in to_last.iter_mut().zip(from_last) {
+            *to = *from;
+        }
     }
 }
 
-/// Fills the lines of these rows.
+/// Fills these lines with the rows from `row` on.
 struct Fill<'r, 'a> {
     of: &'r mut First<'a>,
-    rows: Range<usize>,
+    row: usize,
+    lines: &'r [usize],
 }
 
 impl Kernel for Fill<'_, '_> {
@@ -148,8 +163,8 @@ impl Kernel for Fill<'_, '_> {
 
     #[inline(always)]
     fn run<V: Lanes, const PIXELS: usize>(self) {
-        for row in self.rows {
-            self.of.fill(row);
+        for (i, &line) in self.lines.iter().enumerate() {
+            self.of.fill(self.row + i, line);
         }
     }
 }
@@ -175,9 +190,10 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize> Kernel
     fn run<V: Lanes, const PIXELS: usize>(mut self) {
         if PIXELS >= MANY || (!WHOLE && PAIRS <= 3) {
             match self.of.kernel[1] {
-                3 => self.tiles::<V, 3>(),
-                5 => self.tiles::<V, 5>(),
-                _ => self.tiles::<V, 0>(),
+                FEW if PIXELS < MANY => self.tiles::<V, FEW, true>(),
+                FEW => self.tiles::<V, FEW, false>(),
+                5 => self.tiles::<V, 5, false>(),
+                _ => self.tiles::<V, 0, false>(),
             }
         }
     }
@@ -206,9 +222,10 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
         V::twice(&blocks[self.block / 2].as_chunks().0[self.block % 2])
     }
 
-    /// With kernels of `KW` columns, or of any number if that is 0.
+    /// With kernels of `KW` columns, or of any number if that is 0; one vector after the other if
+    /// `BY_VECTOR`.
     #[inline(always)]
-    fn tiles<V: Lanes, const KW: usize>(&mut self) {
+    fn tiles<V: Lanes, const KW: usize, const BY_VECTOR: bool>(&mut self) {
         let kernel = self.of.kernel;
         let kw = if KW > 0 { KW } else { kernel[1] };
         let size = First::line(kernel, self.of.width);
@@ -240,7 +257,7 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
                 unsafe {
                     let at = |line: usize| self.of.lines.as_ptr().add(line + 2 * pair);
                     let lines = [at(self.lines[ky]), at(self.lines[ky + 1])];
-                    self.add_row::<V, KW>(lines, weights, &mut sums);
+                    self.add_row::<V, KW, BY_VECTOR>(lines, weights, &mut sums);
                 }
             }
             self.put(pair, sums, &shared);
@@ -260,10 +277,10 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
     /// # Safety
     /// The columns that the tile reads must lie behind each of `lines`.
     #[inline(always)]
-    unsafe fn add_row<V: Lanes, const KW: usize>(
+    unsafe fn add_row<V: Lanes, const KW: usize, const BY_VECTOR: bool>(
         &self,
         lines: [*const f32; 2],
-        weights: &[[f32; LANES]],
+        weights: &[Block],
         sums: &mut [[V; VECTORS]; 2],
     ) {
         let mut partial = [[V::zero(); VECTORS]; 2];
@@ -284,6 +301,18 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
                     _ => $weight.mul_add_lanes(x, *sum),
                 };
             };
+        }
+        if BY_VECTOR {
+            let weights: [V; KW] = std::array::from_fn(|tap| self.weight(&weights[tap]));
+            for row in 0..2 {
+                for vector in 0..VECTORS {
+                    for tap in 0..KW {
+                        add!(row, vector, tap, weights[tap], Self::STEP * vector + tap);
+                    }
+                    sums[row][vector] = sums[row][vector].add(partial[row][vector]);
+                }
+            }
+            return;
         }
         if KW > 0 {
             // By columns, so that what neighbours share is read once.
@@ -351,71 +380,81 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
     /// Stores the largest of each two columns of the two rows.
     #[inline(always)]
     fn put_pooled<V: Lanes>(&mut self, pair: usize, [above, below]: &[[V; VECTORS]; 2]) {
-        let channels = self.of.packed.channels;
-        let from = self.block * Self::CHANNELS;
-        let lanes = Self::CHANNELS.min(channels - from);
-        let row = self.of.width / 2 * channels;
+        let (channels, width) = (self.of.packed.channels, self.of.width / 2);
         let y = (self.y - self.of.rows.start) / 2;
-        let to = &mut self.of.output[y * row..][..row];
-        let to = &mut to[pair * channels..][..PAIRS * channels];
+        assert!(pair + PAIRS <= width && (y + 1) * width * channels <= self.of.output.len());
+        let first = y * width + pair;
         if WHOLE {
             for i in 0..PAIRS {
                 let (a, b) = (2 * i, 2 * i + 1);
                 let most = largest([above[a], above[b]], [below[a], below[b]]);
-                put(most, &mut to[i * channels + from..][..lanes]);
+                // SAFETY: the pixel lies within the output, as asserted above.
+                unsafe { self.put_pixels(most, [first + i, first + i]) };
             }
             return;
         }
         for i in 0..VECTORS.div_ceil(2) {
             let (a, b) = (2 * i, (2 * i + 1).min(VECTORS - 1));
             let most = largest(above[a].split(above[b]), below[a].split(below[b]));
-            let mut all = [0.0; LANES];
-            most.store(&mut all);
-            let [first, next] = [0, HALF].map(|i| *all[i..].first_chunk().expect("a half"));
-            put_half(first, &mut to[a * channels + from..][..lanes]);
-            if a < b {
-                put_half(next, &mut to[b * channels + from..][..lanes]);
-            }
+            // SAFETY: as above.
+            unsafe { self.put_pixels(most, [first + a, first + b]) };
         }
     }
 
     #[inline(always)]
     fn put_rows<V: Lanes>(&mut self, pair: usize, sums: &[[V; VECTORS]; 2]) {
         let (channels, width) = (self.of.packed.channels, self.of.width);
-        let from = self.block * Self::CHANNELS;
-        let lanes = Self::CHANNELS.min(channels - from);
         let y = self.y - self.of.rows.start;
         for row in 0..2 {
             if self.y + row == self.of.rows.end {
                 return;
             }
-            let to = &mut self.of.output[(y + row) * width * channels..][..width * channels];
+            assert!((y + row + 1) * width * channels <= self.of.output.len());
             for vector in 0..VECTORS {
                 let x = 2 * pair + Self::STEP * vector;
-                if WHOLE {
-                    if x < width {
-                        put(sums[row][vector], &mut to[x * channels + from..][..lanes]);
-                    }
-                    continue;
-                }
-                let mut all = [0.0; LANES];
-                sums[row][vector].pixels().store(&mut all);
-                let [first, next] = [0, HALF].map(|i| *all[i..].first_chunk().expect("a half"));
-                put_half(first, &mut to[x * channels + from..][..lanes]);
-                if x + 1 < width {
-                    put_half(next, &mut to[(x + 1) * channels + from..][..lanes]);
+                if x < width {
+                    let at = (y + row) * width + x;
+                    let next = if x + 1 < width { at + 1 } else { at };
+                    let lanes = match WHOLE {
+                        true => sums[row][vector],
+                        false => sums[row][vector].pixels(),
+                    };
+                    // SAFETY: the pixels lie within the row, and it within the output.
+                    unsafe { self.put_pixels(lanes, [at, next]) };
                 }
             }
         }
     }
-}
 
-/// Stores the first of these channels, as many as `to` is long.
-#[inline(always)]
-fn put_half(channels: [f32; HALF], to: &mut [f32]) {
-    match <&mut [f32; HALF]>::try_from(&mut *to) {
-        Ok(to) => *to = channels,
-        Err(_) => to.copy_from_slice(&channels[..to.len()]),
+    /// Stores the strip's channels of a pixel, or if it is not `WHOLE` of two pixels: the second
+    /// half of the lanes is that of the second one, and left out if that is the first.
+    ///
+    /// # Safety
+    /// The pixels must lie within the output.
+    #[inline(always)]
+    unsafe fn put_pixels<V: Lanes>(&mut self, lanes: V, pixels: [usize; 2]) {
+        let channels = self.of.packed.channels;
+        let from = self.block * Self::CHANNELS;
+        let count = Self::CHANNELS.min(channels - from);
+        let mut all = [0.0; LANES];
+        lanes.store(&mut all);
+        for i in 0..if WHOLE { 1 } else { 2 } {
+            if i == 1 && pixels[0] == pixels[1] {
+                return;
+            }
+            // SAFETY: `from + count` is at most the number of a pixel's channels.
+            unsafe {
+                let to = self.of.output.as_mut_ptr().add(pixels[i] * channels + from);
+                if WHOLE && count == LANES {
+                    *to.cast() = all;
+                } else if !WHOLE && count == HALF {
+                    *to.cast::<[f32; HALF]>() = std::array::from_fn(|lane| all[i * HALF + lane]);
+                } else {
+                    let all = &all[i * HALF..][..count];
+                    to.copy_from_nonoverlapping(all.as_ptr(), count);
+                }
+            }
+        }
     }
 }
 

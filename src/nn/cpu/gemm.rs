@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::isa::{Isa, Kernel};
 use super::lanes::{LANES, Lanes};
 pub(crate) use super::packed::{Affine, Epilogue, Packed};
-use super::packed::{load, store};
+use super::packed::{Block, load, store};
 
 /// Terms that are summed up apart before they join an output's sum. Short sums keep the rounding
 /// error of long dot products (up to 1,600 terms here) near that of the blocked sums that Keras
@@ -102,35 +102,49 @@ impl Product<'_> {
         let pixels = isa.dispatch(Pixels);
         let mut block = 0;
         while block < blocks {
-            // With many registers, an input that is read once serves two blocks.
+            // With many registers, an input that is read once serves two blocks, or one block of
+            // two rows. So many places' sums and their parts nearly fill the registers.
             if pixels >= MANY && block + 2 <= blocks {
-                // The addresses of more do not fit into x86-64's registers.
-                self.tiles::<2>(isa, 10, block);
+                self.tiles::<2, false>(isa, 7, block, 0..self.rows);
                 block += 2;
-            } else {
-                self.tiles::<1>(isa, pixels, block);
-                block += 1;
+                continue;
             }
+            let pairs = pixels >= MANY
+                && self.kernel_rows > 1
+                && (self.row_stride, self.row_dilation) == (1, 1);
+            let paired = if pairs { self.rows / 2 * 2 } else { 0 };
+            self.tiles::<2, true>(isa, 8, block, 0..paired);
+            self.tiles::<1, false>(isa, pixels, block, paired..self.rows);
+            block += 1;
         }
     }
 
-    /// All outputs of the `BLOCKS` channel blocks from `block` on, in tiles of nearly equal size.
-    fn tiles<const BLOCKS: usize>(&mut self, isa: Isa, most: usize, block: usize) {
-        let pixels = self.rows * self.columns;
+    /// The outputs of rows `rows` of `SUMS` channel blocks from `block` on, or of one block if
+    /// `PAIRED`, in tiles of nearly equal size.
+    fn tiles<const SUMS: usize, const PAIRED: bool>(
+        &mut self,
+        isa: Isa,
+        most: usize,
+        block: usize,
+        rows: Range<usize>,
+    ) {
+        let pixels = rows.len() / if PAIRED { 2 } else { 1 } * self.columns;
+        let before = rows.start * self.columns;
         let tiles = pixels.div_ceil(most);
-        let mut first = 0;
+        let mut from = 0;
         for tile in 0..tiles {
             let end = pixels * (tile + 1) / tiles;
+            let first = before + from;
             macro_rules! of_size {
                 ($($n:literal)*) => {
-                    match end - first {
-                        $($n => isa.dispatch(Tile::<$n, BLOCKS> { of: self, first, block }),)*
+                    match end - from {
+                        $($n => isa.dispatch(Tile::<$n, SUMS, PAIRED> { of: self, first, block }),)*
                         _ => unreachable!("no tile has more than 12 pixels"),
                     }
                 };
             }
             of_size!(1 2 3 4 5 6 7 8 9 10 11 12);
-            first = end;
+            from = end;
         }
     }
 }
@@ -138,35 +152,45 @@ impl Product<'_> {
 /// Instruction sets that sum up so many pixels have registers for two channel blocks of each.
 pub(super) const MANY: usize = 12;
 
-/// `N` outputs of `BLOCKS` channel blocks, from pixel `first` and block `block` on. Each is a
-/// function of its own: in one that holds all of them, the compiler runs out of registers.
-struct Tile<'a, 'b, const N: usize, const BLOCKS: usize> {
+/// `SUMS` outputs at each of `N` places from `first` on. Those of a place are channel blocks from
+/// block `block` on of one pixel, or if `PAIRED` of a pixel and the one below; then places lie in
+/// every second row. Each is a function of its own: in one that holds all of them, the compiler
+/// runs out of registers.
+struct Tile<'a, 'b, const N: usize, const SUMS: usize, const PAIRED: bool> {
     of: &'a mut Product<'b>,
     first: usize,
     block: usize,
 }
 
-impl<const N: usize, const BLOCKS: usize> Kernel for Tile<'_, '_, N, BLOCKS> {
+impl<const N: usize, const SUMS: usize, const PAIRED: bool> Kernel
+    for Tile<'_, '_, N, SUMS, PAIRED>
+{
     type Output = ();
 
     #[inline(always)]
     fn run<V: Lanes, const PIXELS: usize>(self) {
-        if N <= PIXELS && (BLOCKS == 1 || PIXELS >= MANY) {
-            self.of.tile::<V, N, BLOCKS>(self.first, self.block);
+        if N <= PIXELS && (SUMS == 1 || (PIXELS >= MANY && N <= 8)) {
+            self.of.tile::<V, N, SUMS, PAIRED>(self.first, self.block);
         }
     }
 }
 
 impl Product<'_> {
     #[inline(always)]
-    fn tile<V: Lanes, const N: usize, const BLOCKS: usize>(&mut self, first: usize, block: usize) {
+    fn tile<V: Lanes, const N: usize, const SUMS: usize, const PAIRED: bool>(
+        &mut self,
+        first: usize,
+        block: usize,
+    ) {
         let channels = self.packed.channels;
         let span = self.taps.span();
         let terms = self.packed.terms;
         let kernel_row = terms / self.kernel_rows;
         let rows_in = self.input.len() / self.pitch;
-        let (y, mut x) = (first / self.columns, first % self.columns);
-        let last_y = (first + N - 1) / self.columns;
+        // Rows of outputs from a place to the one below.
+        let high = if PAIRED { 2 } else { 1 };
+        let (y, mut x) = (first / self.columns * high, first % self.columns);
+        let last_y = (first + N - 1) / self.columns * high + high - 1;
         // The last pixel of a row reads farthest, and every pixel reads whole rows' parts; what is
         // written lies before the end of the last row.
         assert!(self.first + (self.columns - 1) * self.step + span <= self.pitch);
@@ -177,15 +201,14 @@ impl Product<'_> {
         );
         let inside = y * self.row_stride >= self.top
             && last_y * self.row_stride + self.reach() < self.top + rows_in;
-        // From pixel to pixel and from a row's last one to the next row's first.
+        // From place to place and from a row's last one to the next row's first.
         let steps = [
             self.step,
-            (self.row_stride * self.pitch).wrapping_sub((self.columns - 1) * self.step),
+            (high * self.row_stride * self.pitch).wrapping_sub((self.columns - 1) * self.step),
         ];
         let target_steps = [
             channels,
-            self.output_pitch
-                .wrapping_sub((self.columns - 1) * channels),
+            (high * self.output_pitch).wrapping_sub((self.columns - 1) * channels),
         ];
         let row = (y * self.row_stride).wrapping_sub(self.top);
         let mut at = row
@@ -202,27 +225,33 @@ impl Product<'_> {
             target = target.wrapping_add(target_steps[ends]);
             x = (x + 1) * (1 - ends);
         }
-        let mut sums: [[V; N]; BLOCKS] =
-            std::array::from_fn(|b| [V::load(&self.packed.bias[block + b]); N]);
+        // The channel block of sum `s`, and how far behind its place's channels it is stored.
+        let place = |s: usize| match PAIRED {
+            true => (block, s * self.output_pitch + block * LANES),
+            false => (block + s, (block + s) * LANES),
+        };
+        let mut sums: [[V; N]; SUMS] =
+            std::array::from_fn(|s| [V::load(&self.packed.bias[place(s).0]); N]);
         if self.start == Start::Output {
-            for b in 0..BLOCKS {
-                let from = (block + b) * LANES;
-                let lanes = LANES.min(channels - from);
+            for s in 0..SUMS {
+                let (block, from) = place(s);
+                let lanes = LANES.min(channels - block * LANES);
                 for p in 0..N {
-                    sums[b][p] = load(&self.output[targets[p] + from..][..lanes]);
+                    sums[s][p] = load(&self.output[targets[p] + from..][..lanes]);
                 }
             }
         }
-        for ky in 0..self.kernel_rows {
+        let weights_of = |block: usize, ky: usize| {
+            &self.packed.weights[block * terms + ky * kernel_row..][..kernel_row]
+        };
+        for ky in 0..self.kernel_rows + high - 1 {
             let shift = ky * self.row_dilation * self.pitch;
-            let weights: [&[[f32; LANES]]; BLOCKS] = std::array::from_fn(|b| {
-                &self.packed.weights[(block + b) * terms + ky * kernel_row..][..kernel_row]
-            });
             let mut of_row = lines;
             if !inside {
                 let mut any = false;
                 for p in 0..N {
-                    let row = (first + p) / self.columns * self.row_stride + ky * self.row_dilation;
+                    let y = (first + p) / self.columns * high;
+                    let row = y * self.row_stride + ky * self.row_dilation;
                     if row >= self.top && row < self.top + rows_in {
                         any = true;
                     } else {
@@ -235,13 +264,28 @@ impl Product<'_> {
             }
             // SAFETY: every row is one of the input, in which `span` numbers from the pixel's
             // first on lie, as asserted above, or `span` zeros.
-            unsafe { self.row(&of_row, shift, &weights, &mut sums) };
+            unsafe {
+                if !PAIRED {
+                    let weights = std::array::from_fn(|s| weights_of(block + s, ky));
+                    self.row(&of_row, shift, &weights, &mut sums);
+                } else if ky == 0 {
+                    let sums = std::array::from_mut(&mut sums[0]);
+                    self.row(&of_row, shift, &[weights_of(block, ky)], sums);
+                } else if ky == self.kernel_rows {
+                    let sums = std::array::from_mut(&mut sums[SUMS - 1]);
+                    self.row(&of_row, shift, &[weights_of(block, ky - 1)], sums);
+                } else {
+                    // The row that is the upper pixel's `ky` is the lower one's before.
+                    let weights = std::array::from_fn(|s| weights_of(block, ky - s));
+                    self.row(&of_row, shift, &weights, &mut sums);
+                }
+            }
         }
-        for b in 0..BLOCKS {
-            let from = (block + b) * LANES;
-            let lanes = LANES.min(channels - from);
+        for s in 0..SUMS {
+            let (block, from) = place(s);
+            let lanes = LANES.min(channels - block * LANES);
             for p in 0..N {
-                let result = self.epilogue.apply(sums[b][p], block + b);
+                let result = self.epilogue.apply(sums[s][p], block);
                 if lanes == LANES {
                     // SAFETY: a pixel's channels lie within the output, as asserted above, and
                     // this is a whole block of them.
@@ -275,7 +319,7 @@ impl Product<'_> {
         &self,
         lines: &[*const f32; N],
         shift: usize,
-        weights: &[&[[f32; LANES]]; BLOCKS],
+        weights: &[&[Block]; BLOCKS],
         sums: &mut [[V; N]; BLOCKS],
     ) {
         let taps = self.taps;
@@ -284,7 +328,7 @@ impl Product<'_> {
             let mut from = taps.terms.start;
             while from < taps.terms.end {
                 let to = ((from / BLOCK + 1) * BLOCK).min(taps.terms.end);
-                let weights: [*const [f32; LANES]; BLOCKS] = std::array::from_fn(|b| {
+                let weights: [*const Block; BLOCKS] = std::array::from_fn(|b| {
                     weights[b][column * taps.run + from..][..to - from].as_ptr()
                 });
                 let mut partial = [[V::zero(); N]; BLOCKS];

@@ -1,6 +1,33 @@
 //! Weights and what follows a sum, packed into blocks of lanes.
 
+use std::ops::{Deref, DerefMut};
+
 use super::lanes::{LANES, Lanes};
+
+/// Lanes that lie in one cache line, so that they are read at once.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Block([f32; LANES]);
+
+impl Block {
+    pub const ZERO: Self = Self([0.0; LANES]);
+}
+
+impl Deref for Block {
+    type Target = [f32; LANES];
+
+    #[inline(always)]
+    fn deref(&self) -> &[f32; LANES] {
+        &self.0
+    }
+}
+
+impl DerefMut for Block {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [f32; LANES] {
+        &mut self.0
+    }
+}
 
 /// A weight matrix `[terms, channels]`, packed as `[channel block][term][lane]`, and its bias as
 /// `[channel block][lane]`. The lanes past the last channel hold zeros, but with at most half a
@@ -9,7 +36,7 @@ use super::lanes::{LANES, Lanes};
 pub(crate) struct Packed {
     pub terms: usize,
     pub channels: usize,
-    pub(super) weights: Vec<[f32; LANES]>,
+    pub(super) weights: Vec<Block>,
     pub(super) bias: Vec<[f32; LANES]>,
 }
 
@@ -18,10 +45,10 @@ impl Packed {
     pub fn new(weights: &[f32], channels: usize, bias: Option<&[f32]>) -> Self {
         let terms = weights.len() / channels;
         let blocks = channels.div_ceil(LANES);
-        let mut packed = vec![[0.0; LANES]; blocks * terms];
+        let mut packed = vec![Block::ZERO; blocks * terms];
         for (term, row) in weights.chunks_exact(channels).enumerate() {
             for (block, lanes) in pack(row).enumerate() {
-                packed[block * terms + term] = lanes;
+                *packed[block * terms + term] = lanes;
             }
         }
         // A bias of -0 becomes +0: then no sum can be -0 before its last term, and terms that are

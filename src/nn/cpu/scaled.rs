@@ -11,6 +11,7 @@ use run::Run;
 
 use super::isa::Isa;
 use super::lanes::{LANES, Lanes};
+use super::packed::Block;
 use super::pool::PoolPlan;
 use crate::nn::layer::{Conv, Padding};
 use crate::nn::shape::{conv_kernel, extent, window};
@@ -28,7 +29,7 @@ const AT_ONCE: [usize; 2] = [8, 2];
 #[derive(Debug)]
 pub(crate) struct ScaledWeights {
     channels: usize,
-    weights: Vec<[f32; LANES]>,
+    weights: Vec<Block>,
     bias: Vec<[f32; LANES]>,
 }
 
@@ -38,7 +39,7 @@ impl ScaledWeights {
         let [height, width, inputs, channels] = conv_kernel(shape).expect("validated kernel");
         let taps = height * width;
         let blocks = channels.div_ceil(LANES);
-        let mut weights = vec![[0.0; LANES]; blocks * inputs * taps];
+        let mut weights = vec![Block::ZERO; blocks * inputs * taps];
         for (row, values) in kernel.chunks_exact(channels).enumerate() {
             let (tap, input) = (row / inputs, row % inputs);
             for (block, part) in values.chunks(LANES).enumerate() {

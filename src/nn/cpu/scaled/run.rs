@@ -3,7 +3,7 @@
 use super::super::gemm::{MANY, Pixels};
 use super::super::isa::{Isa, Kernel};
 use super::super::lanes::{LANES, Lanes};
-use super::super::packed::store;
+use super::super::packed::{Block, store};
 use super::{AT_ONCE, ScaledConv, TILE};
 
 /// One map with its scales.
@@ -144,7 +144,7 @@ fn sum_at_once<V: Lanes, const N: usize, const BLOCKS: usize>(
 ) {
     let (channels, taps) = (plan.input[2], &plan.taps[..]);
     let size = channels * taps.len();
-    let weights: [&[[f32; LANES]]; BLOCKS] =
+    let weights: [&[Block]; BLOCKS] =
         std::array::from_fn(|b| &plan.weights.weights[(block + b) * size..][..size]);
     let lines = lines(plan, source, origins);
     let mut sums: [[V; N]; BLOCKS] =
