@@ -1,0 +1,310 @@
+//! The arithmetic of [`First`].
+
+use std::ops::Range;
+
+use super::super::gemm::MANY;
+use super::super::isa::Kernel;
+use super::super::lanes::{HALF, LANES, Lanes};
+use super::super::packed::Block;
+use super::{FEW, First};
+
+/// Rows `y` and `y + 1` of the pairs of columns `pairs`, `PAIRS` at a time. If `WHOLE`, each pixel
+/// has a vector with channel block `block`; if not, each pair of pixels has one with the channels
+/// of half block `block`. `VECTORS` is how many a row of a tile has.
+pub(super) struct Strip<'r, 'a, const WHOLE: bool, const PAIRS: usize, const VECTORS: usize> {
+    pub of: &'r mut First<'a>,
+    /// Where those lines begin that the rows read.
+    pub lines: &'r [usize],
+    pub y: usize,
+    pub block: usize,
+    pub pairs: Range<usize>,
+}
+
+impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize> Kernel
+    for Strip<'_, '_, WHOLE, PAIRS, VECTORS>
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes, const PIXELS: usize>(mut self) {
+        if PIXELS >= MANY || (!WHOLE && PAIRS <= 3) {
+            match self.of.kernel[1] {
+                FEW if PIXELS < MANY => self.tiles::<V, FEW, true>(),
+                FEW => self.tiles::<V, FEW, false>(),
+                5 => self.tiles::<V, 5, false>(),
+                _ => self.tiles::<V, 0, false>(),
+            }
+        }
+    }
+}
+
+/// What is the same for all tiles of a strip.
+struct Shared<V> {
+    bias: V,
+    affine: Option<[V; 2]>,
+}
+
+impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
+    Strip<'_, '_, WHOLE, PAIRS, VECTORS>
+{
+    /// Columns from a vector to the next.
+    const STEP: usize = if WHOLE { 1 } else { 2 };
+    /// Channels of a vector's pixel.
+    const CHANNELS: usize = if WHOLE { LANES } else { HALF };
+
+    /// The channels of the strip from blocks of lanes.
+    #[inline(always)]
+    fn load<V: Lanes>(&self, blocks: &[[f32; LANES]]) -> V {
+        if WHOLE {
+            return V::load(&blocks[self.block]);
+        }
+        V::twice(&blocks[self.block / 2].as_chunks().0[self.block % 2])
+    }
+
+    /// With kernels of `KW` columns, or of any number if that is 0; one vector after the other if
+    /// `BY_VECTOR`.
+    #[inline(always)]
+    fn tiles<V: Lanes, const KW: usize, const BY_VECTOR: bool>(&mut self) {
+        let kernel = self.of.kernel;
+        let kw = if KW > 0 { KW } else { kernel[1] };
+        let size = First::line(kernel, self.of.width);
+        assert!(
+            2 * self.pairs.end + kw - 1 <= size
+                && self.lines.len() == kernel[0] + 1
+                && self
+                    .lines
+                    .iter()
+                    .all(|line| line + size <= self.of.lines.len())
+        );
+        // A closure would be compiled without the instruction set.
+        #[expect(clippy::manual_map)]
+        let affine = match self.of.epilogue.affine() {
+            Some([scale, shift]) => Some([self.load(scale), self.load(shift)]),
+            None => None,
+        };
+        let shared = Shared {
+            bias: self.load(&self.of.packed.bias),
+            affine,
+        };
+        let weights = match WHOLE {
+            true => &self.of.packed.weights[self.block * kernel[0] * kw..],
+            false => &self.of.packed.weights[self.block / 2 * kernel[0] * kw..],
+        };
+        for pair in self.pairs.clone().step_by(PAIRS) {
+            let mut sums = [[shared.bias; VECTORS]; 2];
+            for ky in 0..kernel[0] {
+                let weights = &weights[ky * kw..][..kw];
+                // SAFETY: by the assertion above all columns that are read, up to `kw - 1` behind
+                // the last pair, lie within a line, and all lines within `lines`.
+                unsafe {
+                    let at = |line: usize| self.of.lines.as_ptr().add(line + 2 * pair);
+                    let lines = [at(self.lines[ky]), at(self.lines[ky + 1])];
+                    self.add_row::<V, KW, BY_VECTOR>(lines, weights, &mut sums);
+                }
+            }
+            self.put(pair, sums, &shared);
+        }
+    }
+
+    #[inline(always)]
+    fn weight<V: Lanes>(&self, lanes: &[f32; LANES]) -> V {
+        match WHOLE {
+            true => V::load(lanes),
+            false => V::twice(&lanes.as_chunks().0[self.block % 2]),
+        }
+    }
+
+    /// Adds the block of one row of the kernel.
+    ///
+    /// # Safety
+    /// The columns that the tile reads must lie behind each of `lines`.
+    #[inline(always)]
+    unsafe fn add_row<V: Lanes, const KW: usize, const BY_VECTOR: bool>(
+        &self,
+        lines: [*const f32; 2],
+        weights: &[Block],
+        sums: &mut [[V; VECTORS]; 2],
+    ) {
+        let mut partial = [[V::zero(); VECTORS]; 2];
+        macro_rules! add {
+            ($row:expr, $vector:expr, $tap:expr, $weight:expr, $column:expr) => {
+                // SAFETY: the caller's.
+                let x: V = unsafe {
+                    let at = lines[$row].add($column);
+                    match WHOLE {
+                        true => V::spread(*at),
+                        false => V::pair(&*at.cast()),
+                    }
+                };
+                let sum = &mut partial[$row][$vector];
+                // Their sum with what is no -0 is the same as if 0 was added to the first product.
+                *sum = match $tap {
+                    0 => $weight.times(x),
+                    _ => $weight.mul_add_lanes(x, *sum),
+                };
+            };
+        }
+        if BY_VECTOR {
+            let weights: [V; KW] = std::array::from_fn(|tap| self.weight(&weights[tap]));
+            for row in 0..2 {
+                for vector in 0..VECTORS {
+                    for tap in 0..KW {
+                        add!(row, vector, tap, weights[tap], Self::STEP * vector + tap);
+                    }
+                    sums[row][vector] = sums[row][vector].add(partial[row][vector]);
+                }
+            }
+            return;
+        }
+        if KW > 0 {
+            // By columns, so that what neighbours share is read once.
+            let weights: [V; KW] = std::array::from_fn(|tap| self.weight(&weights[tap]));
+            macro_rules! columns {
+                ($($column:literal)*) => {$(
+                    for row in 0..2 {
+                        for vector in 0..VECTORS {
+                            let tap = usize::wrapping_sub($column, Self::STEP * vector);
+                            if tap < KW {
+                                add!(row, vector, tap, weights[tap], $column);
+                            }
+                        }
+                    }
+                )*};
+            }
+            const { assert!(Self::STEP * (VECTORS - 1) + KW <= 15) }
+            columns!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+        } else {
+            for (tap, weight) in weights.iter().enumerate() {
+                let weight: V = self.weight(weight);
+                for row in 0..2 {
+                    for vector in 0..VECTORS {
+                        add!(row, vector, 1, weight, Self::STEP * vector + tap);
+                    }
+                }
+            }
+        }
+        for row in 0..2 {
+            for vector in 0..VECTORS {
+                sums[row][vector] = sums[row][vector].add(partial[row][vector]);
+            }
+        }
+    }
+
+    /// Stores what becomes of the sums of the tile from pair `pair` on.
+    #[inline(always)]
+    fn put<V: Lanes>(&mut self, pair: usize, mut sums: [[V; VECTORS]; 2], shared: &Shared<V>) {
+        macro_rules! each {
+            ($sum:ident => $result:expr) => {
+                for row in 0..2 {
+                    for vector in 0..VECTORS {
+                        let $sum = sums[row][vector];
+                        sums[row][vector] = $result;
+                    }
+                }
+            };
+        }
+        let epilogue = self.of.epilogue;
+        if epilogue.relu {
+            each!(sum => sum.relu());
+        }
+        if let Some([scale, shift]) = shared.affine {
+            each!(sum => sum.mul_add_lanes(scale, shift));
+        }
+        if epilogue.relu_last {
+            each!(sum => sum.relu());
+        }
+        match self.of.pooled {
+            true => self.put_pooled(pair, &sums),
+            false => self.put_rows(pair, &sums),
+        }
+    }
+
+    /// Stores the largest of each two columns of the two rows.
+    #[inline(always)]
+    fn put_pooled<V: Lanes>(&mut self, pair: usize, [above, below]: &[[V; VECTORS]; 2]) {
+        let (channels, width) = (self.of.packed.channels, self.of.width / 2);
+        let y = (self.y - self.of.rows.start) / 2;
+        assert!(pair + PAIRS <= width && (y + 1) * width * channels <= self.of.output.len());
+        let first = y * width + pair;
+        if WHOLE {
+            for i in 0..PAIRS {
+                let (a, b) = (2 * i, 2 * i + 1);
+                let most = largest([above[a], above[b]], [below[a], below[b]]);
+                // SAFETY: the pixel lies within the output, as asserted above.
+                unsafe { self.put_pixels(most, [first + i, first + i]) };
+            }
+            return;
+        }
+        for i in 0..VECTORS.div_ceil(2) {
+            let (a, b) = (2 * i, (2 * i + 1).min(VECTORS - 1));
+            let most = largest(above[a].split(above[b]), below[a].split(below[b]));
+            // SAFETY: as above.
+            unsafe { self.put_pixels(most, [first + a, first + b]) };
+        }
+    }
+
+    #[inline(always)]
+    fn put_rows<V: Lanes>(&mut self, pair: usize, sums: &[[V; VECTORS]; 2]) {
+        let (channels, width) = (self.of.packed.channels, self.of.width);
+        let y = self.y - self.of.rows.start;
+        for row in 0..2 {
+            if self.y + row == self.of.rows.end {
+                return;
+            }
+            assert!((y + row + 1) * width * channels <= self.of.output.len());
+            for vector in 0..VECTORS {
+                let x = 2 * pair + Self::STEP * vector;
+                if x < width {
+                    let at = (y + row) * width + x;
+                    let next = if x + 1 < width { at + 1 } else { at };
+                    let lanes = match WHOLE {
+                        true => sums[row][vector],
+                        false => sums[row][vector].pixels(),
+                    };
+                    // SAFETY: the pixels lie within the row, and it within the output.
+                    unsafe { self.put_pixels(lanes, [at, next]) };
+                }
+            }
+        }
+    }
+
+    /// Stores the strip's channels of a pixel, or if it is not `WHOLE` of two pixels: the second
+    /// half of the lanes is that of the second one, and left out if that is the first.
+    ///
+    /// # Safety
+    /// The pixels must lie within the output.
+    #[inline(always)]
+    unsafe fn put_pixels<V: Lanes>(&mut self, lanes: V, pixels: [usize; 2]) {
+        let channels = self.of.packed.channels;
+        let from = self.block * Self::CHANNELS;
+        let count = Self::CHANNELS.min(channels - from);
+        let mut all = [0.0; LANES];
+        lanes.store(&mut all);
+        for i in 0..if WHOLE { 1 } else { 2 } {
+            if i == 1 && pixels[0] == pixels[1] {
+                return;
+            }
+            // SAFETY: `from + count` is at most the number of a pixel's channels.
+            unsafe {
+                let to = self.of.output.as_mut_ptr().add(pixels[i] * channels + from);
+                if WHOLE && count == LANES {
+                    *to.cast() = all;
+                } else if !WHOLE && count == HALF {
+                    *to.cast::<[f32; HALF]>() = std::array::from_fn(|lane| all[i * HALF + lane]);
+                } else {
+                    let all = &all[i * HALF..][..count];
+                    to.copy_from_nonoverlapping(all.as_ptr(), count);
+                }
+            }
+        }
+    }
+}
+
+/// The largest of two pixels above and two below, as [`max_pool_rows`](super::pool::max_pool_rows)
+/// takes it: of equal ones the first, no NaN.
+#[inline(always)]
+fn largest<V: Lanes>(above: [V; 2], below: [V; 2]) -> V {
+    let lowest = V::spread(f32::NEG_INFINITY);
+    let most = above[1].larger(above[0].larger(lowest));
+    below[1].larger(below[0].larger(lowest)).larger(most)
+}
