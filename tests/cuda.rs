@@ -54,8 +54,17 @@ pub fn gpu() -> Option<Arc<dyn Driver>> {
     gpu.clone().map(|gpu| gpu as Arc<dyn Driver>)
 }
 
-/// The emulator in each order of the threads, and the GPU if there is one.
+/// Whether the emulator, which needs a C++ compiler, is left out (`MAEUM_CUDA=gpu`).
+pub fn on_gpu_alone() -> bool {
+    std::env::var("MAEUM_CUDA").as_deref() == Ok("gpu")
+}
+
+/// The emulator in each order of the threads, and the GPU if there is one; or the GPU alone, which
+/// must be there then.
 pub fn drivers() -> Vec<Arc<dyn Driver>> {
+    if on_gpu_alone() {
+        return vec![gpu().expect("MAEUM_CUDA=gpu asks for a GPU, and none can be used")];
+    }
     let emulated = |&order| Arc::new(Emulator::new(order)) as Arc<dyn Driver>;
     ORDERS.iter().map(emulated).chain(gpu()).collect()
 }

@@ -13,15 +13,15 @@ use maeum::audio::vad::{Mode, SampleRate, Vad};
 use maeum::audio::{AudioError, Recording, Resampling, VoiceDetector, prepare_with};
 use maeum::features::{FeatureError, Mel, MelFilterbank, N_MELS, from_mel};
 use maeum::nn::cuda::front_end::{Cleaned, FrontEnd, FrontEndError, Heard};
-use maeum::nn::cuda::{Driver, Stream};
+use maeum::nn::cuda::{Driver, Stream, Timed};
 use proptest::prelude::*;
 
 use crate::common::{Golden, all_recordings, recording, reference_dir};
-use crate::drivers;
 use crate::features::{
     BRANCHES, Expected, FROM_SIGNAL, check_mel, check_share, compare, from_mel_limits, is_emulated,
     own_mel, take,
 };
+use crate::{download, drivers};
 
 fn front_end(driver: &Arc<dyn Driver>, resampling: Resampling) -> FrontEnd {
     FrontEnd::new(driver.clone(), Stream::A, resampling).unwrap()
@@ -310,6 +310,37 @@ fn summaries_of_spectrograms_are_the_cpus() {
             check_summaries(&driver, &[at_bin_edges()]);
         }
     }
+}
+
+#[test]
+fn a_timed_driver_names_every_kernel_and_changes_nothing() {
+    let plain = drivers().remove(0);
+    let timed = Arc::new(Timed::new(plain.clone()));
+    let recording = voice(0.4, 22_050, 2);
+    let windows = |driver: Arc<dyn Driver>| {
+        let mut front_end = front_end(&driver, Resampling::Exact);
+        let (_, inputs) = front_end.run(&[&recording]).unwrap();
+        download::<f32>(&*driver, inputs.windows, 200 * 40).unwrap()
+    };
+    assert_eq!(bits(&windows(timed.clone())), bits(&windows(plain)));
+    let kernels: Vec<String> = timed.take().into_iter().map(|(kernel, _)| kernel).collect();
+    let expected = [
+        "resample_copy",
+        "resample_exact",
+        "clean_noise",
+        "clean_filter",
+        "clean_peak",
+        "clean_normalize",
+        "mel_spectrogram",
+        "feature_spread",
+        "feature_windows",
+        "feature_log",
+        "feature_transforms",
+        "feature_histogram",
+        "feature_moments",
+    ];
+    assert_eq!(kernels, expected);
+    assert!(timed.take().is_empty());
 }
 
 #[test]

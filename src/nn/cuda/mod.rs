@@ -18,9 +18,11 @@ mod plan;
 mod session;
 pub mod sources;
 mod tile;
+mod timed;
 
 pub use compile::{Compiled, compile};
 pub use driver::{Arg, Buffer, DeviceError, Driver, Launch, Number, Stream, bytes, bytes_mut};
 pub use gpu::Gpu;
 pub use plan::{CudaPlan, PlanError};
 pub use session::{CudaRunError, CudaSession};
+pub use timed::Timed;
