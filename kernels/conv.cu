@@ -6,18 +6,17 @@ struct Convolution {
     unsigned before_rows, before_columns;
 };
 
-// After the bias: the function, `x * scale + shift` if `affine`, a last ReLU if `relu`, the maximum
-// of 2 x 2 neighbours if `pool`.
+// After the bias, each if it is set: ReLU, `x * scale + shift`, a last ReLU, the maximum of 2 x 2
+// neighbours. Other functions would make the kernels long; they are launched by themselves.
 struct Finish {
-    Activation activation;
-    unsigned affine, relu, pool;
+    unsigned relu, affine, relu_last, pool;
 };
 
 DEVICE float finished(Finish f, float x, const float *scale, const float *shift, unsigned channel) {
-    x = activated(f.activation, x);
+    x = f.relu ? relu(x) : x;
     if (f.affine)
         x = fmaf(x, scale[channel], shift[channel]);
-    return f.relu && !(x > 0.0f) ? 0.0f : x;
+    return f.relu_last ? relu(x) : x;
 }
 
 // Any convolution without pooling, one number at a time. `factors`, if not null, scale the input's

@@ -52,7 +52,11 @@ DEVICE float precise_exp(float x) {
     return p * __int_as_float((half + 127) << 23) * __int_as_float((power - half + 127) << 23);
 }
 
+DEVICE float relu(float x) { return x > 0.0f ? x : 0.0f; }
+
 DEVICE float precise_sigmoid(float x) { return 1.0f / (1.0f + precise_exp(-x)); }
+
+DEVICE float hard_sigmoid(float x) { return fminf(fmaxf(0.2f * x + 0.5f, 0.0f), 1.0f); }
 
 // Below 0.625 the polynomial of Cephes' tanhf (Moshier), above it `1 - 2 / (exp(2x) + 1)`.
 DEVICE float precise_tanh(float x) {
@@ -98,7 +102,7 @@ struct Activation {
 DEVICE float activated(Activation f, float x) {
     switch (f.kind) {
     case RELU:
-        return x > 0.0f ? x : 0.0f;
+        return relu(x);
     case RELU_WITH: // a: limit, b: slope, c: threshold
         return x >= f.a ? f.a : x >= f.c ? x : f.b * (x - f.c);
     case THRESHOLDED_RELU:
@@ -113,7 +117,7 @@ DEVICE float activated(Activation f, float x) {
     case SIGMOID:
         return precise_sigmoid(x);
     case HARD_SIGMOID:
-        return fminf(fmaxf(0.2f * x + 0.5f, 0.0f), 1.0f);
+        return hard_sigmoid(x);
     case TANH:
         return precise_tanh(x);
     case SOFTPLUS:

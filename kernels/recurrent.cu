@@ -128,8 +128,9 @@ extern "C" __global__ void recurrent(const float *__restrict__ projected,
     }
 }
 
-// An LSTM of `UNITS` units without softmax: each of `4 * UNITS` threads keeps one column of the
-// recurrent kernel in registers for all time steps and computes one gate of `GROUP` sequences.
+// An LSTM of `UNITS` units with tanh and a sigmoid, hard or not: each of `4 * UNITS` threads keeps one
+// column of the recurrent kernel in registers for all time steps and computes one gate of `GROUP`
+// sequences. The products with the inputs are loaded one step ahead.
 template <int UNITS, int GROUP>
 static __device__ void lstm(const float *__restrict__ projected, const float *__restrict__ kernel,
                             float *__restrict__ y, Recurrence r) {
@@ -138,7 +139,7 @@ static __device__ void lstm(const float *__restrict__ projected, const float *__
     __shared__ float z[GROUP][WIDTH];
     const unsigned column = threadIdx.x, unit = column % UNITS, part = column / UNITS;
     const unsigned first = blockIdx.x * GROUP;
-    const Activation function = part == 2 ? r.activation : r.recurrent_activation;
+    const bool hard = r.recurrent_activation.kind == HARD_SIGMOID;
     float own[UNITS];
 #pragma unroll
     for (int u = 0; u < UNITS; u++)
@@ -150,16 +151,30 @@ static __device__ void lstm(const float *__restrict__ projected, const float *__
         cell[k] = 0.0f;
         h[part + 4 * k][unit] = 0.0f;
     }
+    float ahead[GROUP];
+#pragma unroll
+    for (int s = 0; s < GROUP; s++) {
+        size_t row = (size_t)(first + s) * r.time + (r.backwards ? r.time - 1 : 0);
+        ahead[s] = first + s < r.items ? projected[row * WIDTH + column] : 0.0f;
+    }
     __syncthreads();
     for (unsigned step = 0; step < r.time; step++) {
-        unsigned t = r.backwards ? r.time - 1 - step : step;
+        float start[GROUP];
+        const bool more = step + 1 < r.time;
+        const unsigned next = r.backwards ? r.time - 2 - step : step + 1;
+#pragma unroll
+        for (int s = 0; s < GROUP; s++) {
+            start[s] = ahead[s];
+            size_t row = (size_t)(first + s) * r.time + next;
+            if (more && first + s < r.items)
+                ahead[s] = projected[row * WIDTH + column];
+        }
+#pragma unroll
         for (int s = 0; s < GROUP; s += AT_ONCE) {
             float sum[AT_ONCE];
 #pragma unroll
-            for (int k = 0; k < AT_ONCE; k++) {
-                size_t item = first + s + k;
-                sum[k] = item < r.items ? projected[(item * r.time + t) * WIDTH + column] : 0.0f;
-            }
+            for (int k = 0; k < AT_ONCE; k++)
+                sum[k] = start[s + k];
 #pragma unroll
             for (int u = 0; u < UNITS; u += 4)
 #pragma unroll
@@ -172,7 +187,9 @@ static __device__ void lstm(const float *__restrict__ projected, const float *__
                 }
 #pragma unroll
             for (int k = 0; k < AT_ONCE; k++)
-                z[s + k][column] = activated(function, sum[k]);
+                z[s + k][column] = part == 2 ? precise_tanh(sum[k])
+                                   : hard    ? hard_sigmoid(sum[k])
+                                             : precise_sigmoid(sum[k]);
         }
         __syncthreads();
 #pragma unroll
@@ -180,7 +197,7 @@ static __device__ void lstm(const float *__restrict__ projected, const float *__
             unsigned s = part + 4 * k;
             const float *gate = &z[s][unit];
             cell[k] = fmaf(gate[UNITS], cell[k], gate[0] * gate[2 * UNITS]);
-            float state = gate[3 * UNITS] * activated(r.activation, cell[k]);
+            float state = gate[3 * UNITS] * precise_tanh(cell[k]);
             h[s][unit] = state;
             size_t item = first + s;
             if (item < r.items && (r.sequences || step + 1 == r.time))
@@ -196,7 +213,7 @@ extern "C" __global__ void __launch_bounds__(256)
     lstm<64, 8>(projected, kernel, y, r);
 }
 
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, 2)
     lstm_32(const float *__restrict__ projected, const float *__restrict__ kernel,
             float *__restrict__ y, Recurrence r) {
     lstm<32, 8>(projected, kernel, y, r);

@@ -126,7 +126,7 @@ impl Image {
     }
 }
 
-/// The function as the kernels number it; softmax is a step of its own.
+/// The function as the kernels number it.
 pub(super) fn activation_words(function: Activation) -> [u32; 4] {
     let (kind, numbers) = match function {
         Activation::Linear => (0, [0.0; 3]),
@@ -168,7 +168,8 @@ pub(super) struct Conv {
     pub kernel: Constant,
     pub bias: Constant,
     pub tiling: Option<Tiling>,
-    pub activation: Activation,
+    /// After the bias.
+    pub relu: bool,
     pub affine: Option<(Constant, Constant)>,
     pub relu_last: bool,
     pub pool: bool,
@@ -193,10 +194,10 @@ impl Conv {
 
     /// As `Finish` in conv.cu.
     pub fn finish(&self) -> Vec<u32> {
-        let flags = [self.affine.is_some(), self.relu_last, self.pool];
-        let mut words = activation_words(self.activation).to_vec();
-        words.extend(flags.map(u32::from));
-        words
+        let affine = self.affine.is_some();
+        [self.relu, affine, self.relu_last, self.pool]
+            .map(u32::from)
+            .to_vec()
     }
 }
 
@@ -206,7 +207,7 @@ pub(super) struct Dense {
     pub units: usize,
     pub kernel: Constant,
     pub bias: Option<Constant>,
-    pub activation: Activation,
+    pub relu: bool,
 }
 
 #[derive(Debug)]

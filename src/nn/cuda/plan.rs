@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::driver::{Buffer, DeviceError, Driver, Stream, bytes};
 use super::ops::Op;
 use crate::nn::graph::{Graph, GraphError};
+use crate::nn::layer::Activation;
 
 mod build;
 mod fuse;
@@ -84,8 +85,16 @@ pub(super) struct Step {
     pub scratch: Option<usize>,
     /// Items per row of the value (the layer's leading dimensions that count as batch).
     pub outer: usize,
-    /// Softmax over rows of so many numbers comes last.
-    pub softmax: Option<usize>,
+    /// What is done to the result in its place.
+    pub after: Option<After>,
+}
+
+/// A function that the kernel of a step does not compute itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum After {
+    /// Over rows of so many numbers.
+    Softmax(usize),
+    Activation(Activation),
 }
 
 /// Numbers that do not depend on the data, by their place among all of a plan's.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Constant, NO_SLOT, Parts, PlannedInput, PlannedOutput, Step, Value};
+use super::{After, Constant, NO_SLOT, Parts, PlannedInput, PlannedOutput, Step, Value};
 use crate::nn::cuda::ops::{Broadcast, Dense, Dropout, Image, Op, Pool};
 use crate::nn::graph::{Graph, GraphError, Node, ValueId, WeightId};
 use crate::nn::layer::{Activation, BatchNorm, Layer, PoolKind};
@@ -147,7 +147,7 @@ impl<'a> Builder<'a> {
             output: value,
             scratch: None,
             outer: 1,
-            softmax: None,
+            after: None,
         });
         self.spread.insert(held, value);
         value
@@ -175,15 +175,15 @@ impl<'a> Builder<'a> {
             }
         }
         let drawn = drawn || makes_draws;
-        let mut softmax = None;
+        let mut after = None;
         let mut scratch = None;
         let op = match &node.layer {
-            Layer::Conv(conv) => self.conv(conv, &items[0], &item_out, &mut softmax),
+            Layer::Conv(conv) => self.conv(conv, &items[0], &item_out, &mut after),
             Layer::Dense {
                 kernel,
                 bias,
                 activation,
-            } => Op::Dense(self.dense(*kernel, *bias, *activation, &mut softmax)),
+            } => Op::Dense(self.dense(*kernel, *bias, *activation, &mut after)),
             Layer::Lstm(r) => {
                 let op = self.recurrent(r, None, &items[0], outer, drawn, &mut inputs);
                 self.state(op, outer, drawn, &mut scratch)
@@ -212,7 +212,7 @@ impl<'a> Builder<'a> {
             output,
             scratch,
             outer,
-            softmax,
+            after,
         });
     }
 
@@ -384,7 +384,7 @@ impl<'a> Builder<'a> {
         kernel: WeightId,
         bias: Option<WeightId>,
         activation: Activation,
-        softmax: &mut Option<usize>,
+        after: &mut Option<After>,
     ) -> Dense {
         let weight = &self.graph.weights[kernel.0];
         let (units, count) = (weight.shape[weight.shape.len() - 1], weight.data.len());
@@ -393,18 +393,20 @@ impl<'a> Builder<'a> {
             units,
             kernel: self.plain(kernel, count),
             bias: bias.map(|b| self.plain(b, units)),
-            activation: apart(activation, units, softmax),
+            relu: apart(activation, units, after),
         }
     }
 }
 
-/// The function, unless it is softmax, which is done after all.
-fn apart(activation: Activation, last: usize, softmax: &mut Option<usize>) -> Activation {
-    if activation == Activation::Softmax {
-        *softmax = Some(last);
-        return Activation::Linear;
-    }
-    activation
+/// Whether the function is ReLU; any other is done after the step, over rows of `last` numbers.
+fn apart(activation: Activation, last: usize, after: &mut Option<After>) -> bool {
+    *after = match activation {
+        Activation::Relu => return true,
+        Activation::Linear => None,
+        Activation::Softmax => Some(After::Softmax(last)),
+        other => Some(After::Activation(other)),
+    };
+    false
 }
 
 fn image(x: &[usize], output: &[usize]) -> Image {

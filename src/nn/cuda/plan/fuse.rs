@@ -1,6 +1,6 @@
 //! Steps that can be left out or done together with another.
 
-use super::{Parts, Step};
+use super::{After, Parts, Step};
 use crate::nn::cuda::ops::{Conv, Op};
 use crate::nn::layer::Activation;
 
@@ -90,16 +90,16 @@ impl Parts {
 impl Step {
     /// Becomes itself followed by `next`, if that can be done at once.
     fn absorb(&mut self, next: &Self) -> bool {
-        if self.softmax.is_some() {
+        if self.after.is_some() {
             return false;
         }
         match (&mut self.op, &next.op) {
-            (Op::Dense(dense), &Op::Activation(f)) if dense.activation == Activation::Linear => {
-                dense.activation = f;
+            (Op::Dense(dense), Op::Activation(Activation::Relu)) => {
+                dense.relu = true;
                 true
             }
-            (Op::Dense(dense), &Op::Softmax { n, after: 1 }) if dense.units == n => {
-                self.softmax = Some(n);
+            (Op::Dense(dense), &Op::Softmax { n, after: 1 }) if dense.units == n && !dense.relu => {
+                self.after = Some(After::Softmax(n));
                 true
             }
             (Op::Conv(conv), op) => conv.absorb(op),
@@ -122,10 +122,9 @@ impl Conv {
             return false;
         }
         match next {
-            &Op::Activation(f) => match self.affine {
-                None if self.activation == Activation::Linear => self.activation = f,
-                Some(_) if f == Activation::Relu => self.relu_last = true,
-                _ => return false,
+            Op::Activation(Activation::Relu) => match self.affine {
+                None => self.relu = true,
+                Some(_) => self.relu_last = true,
             },
             &Op::ScaleShift {
                 scale,

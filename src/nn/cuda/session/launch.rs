@@ -3,7 +3,7 @@
 use super::{CudaRunError, Lane, Mode, held};
 use crate::nn::cuda::driver::{Arg, DeviceError, Launch};
 use crate::nn::cuda::ops::{Conv, Dense, Dropout, Op, Recurrent, activation_words, eight};
-use crate::nn::cuda::plan::{Constant, CudaPlan, Step};
+use crate::nn::cuda::plan::{After, Constant, CudaPlan, Step};
 use crate::nn::cuda::tile::SHARED;
 use crate::nn::dropout::DropoutMode;
 use crate::nn::layer::{Activation, Interpolation, MergeOp};
@@ -42,8 +42,13 @@ impl Lane {
             count: rows * value.elements,
         };
         call.compute()?;
-        if let Some(n) = step.softmax {
-            call.softmax_rows(call.output()?, n)?;
+        match step.after {
+            Some(After::Softmax(n)) => call.softmax_rows(call.output()?, n)?,
+            Some(After::Activation(f)) => {
+                let (x, y) = (call.output()?, call.output()?);
+                call.each("activate", call.count, vec![x, y, function_arg(f)])?;
+            }
+            None => {}
         }
         Ok(())
     }
@@ -281,7 +286,7 @@ impl Call<'_> {
             self.constant(dense.kernel)?,
             self.optional(dense.bias)?,
             self.output()?,
-            function_arg(dense.activation),
+            flag(dense.relu),
             word(rows),
             word(dense.inputs),
             word(dense.units),
@@ -351,10 +356,14 @@ impl Recurrent {
     /// The kernel for this number of units that keeps the weights in registers, if there is one.
     fn kernel_in_registers(&self) -> Option<&'static str> {
         use crate::nn::cuda::ops::Cell;
-        let softmax = [self.activation, self.recurrent_activation].contains(&Activation::Softmax);
+        let usual = self.activation == Activation::Tanh
+            && matches!(
+                self.recurrent_activation,
+                Activation::Sigmoid | Activation::HardSigmoid
+            );
         match (self.cell, self.units) {
-            (Cell::Lstm, 64) if !softmax => Some("lstm_64"),
-            (Cell::Lstm, 32) if !softmax => Some("lstm_32"),
+            (Cell::Lstm, 64) if usual => Some("lstm_64"),
+            (Cell::Lstm, 32) if usual => Some("lstm_32"),
             _ => None,
         }
     }

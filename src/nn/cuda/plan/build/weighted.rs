@@ -2,10 +2,10 @@
 
 use super::{Builder, Form, apart};
 use crate::nn::cuda::ops::{self, Cell, Dense, Op};
-use crate::nn::cuda::plan::{Constant, Step};
+use crate::nn::cuda::plan::{After, Constant, Step};
 use crate::nn::cuda::tile::{SHARED, Tiling};
 use crate::nn::graph::WeightId;
-use crate::nn::layer::{Activation, Conv, Recurrent};
+use crate::nn::layer::{Conv, Recurrent};
 use crate::nn::shape::{conv_kernel, extent, spatial, window};
 
 impl Builder<'_> {
@@ -14,12 +14,12 @@ impl Builder<'_> {
         conv: &Conv,
         x: &[usize],
         output: &[usize],
-        softmax: &mut Option<usize>,
+        after: &mut Option<After>,
     ) -> Op {
         let shape = &self.graph.weights[conv.kernel.0].shape;
         let [rows, columns, channels, out] = conv_kernel(shape).expect("validated kernel");
         if [rows, columns] == [1, 1] && conv.strides == [1, 1] {
-            let dense = self.dense(conv.kernel, conv.bias, conv.activation, softmax);
+            let dense = self.dense(conv.kernel, conv.bias, conv.activation, after);
             return Op::Dense(dense);
         }
         let ([height, width], _) = spatial(x).expect("validated input");
@@ -49,7 +49,7 @@ impl Builder<'_> {
             },
             bias: self.padded(conv.bias, padded),
             tiling,
-            activation: apart(conv.activation, out, softmax),
+            relu: apart(conv.activation, out, after),
             affine: None,
             relu_last: false,
             pool: false,
@@ -120,7 +120,7 @@ impl Builder<'_> {
             units: width,
             kernel: self.plain(r.kernel, count),
             bias: r.bias.map(|b| self.plain(b, width)),
-            activation: Activation::Linear,
+            relu: false,
         };
         self.push(Step {
             op: Op::Dense(product),
@@ -128,7 +128,7 @@ impl Builder<'_> {
             output: projected,
             scratch: None,
             outer,
-            softmax: None,
+            after: None,
         });
         *inputs = vec![projected];
         let second_bias = |b: WeightId| {
