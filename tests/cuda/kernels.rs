@@ -173,3 +173,29 @@ fn an_unknown_kernel_is_named() {
         assert_eq!(error, DeviceError::NoKernel("no_such_kernel".into()));
     }
 }
+
+#[test]
+fn the_emulator_finds_streams_that_do_not_wait() {
+    let driver: Arc<dyn Driver> = Arc::new(Emulator::new(ORDERS[0]));
+    let from = upload(&*driver, &[1.0f32, -2.0]).unwrap();
+    let to = driver.allocate(8).unwrap();
+    let doubled = |waits: bool| {
+        let args = vec![
+            Arg::from(&from),
+            Arg::from(&from),
+            Arg::from(&to),
+            Arg::from(2u32),
+            Arg::from(2u32),
+        ];
+        launch(&*driver, "prelu", 1, 32, args).unwrap();
+        if waits {
+            driver.synchronise(Stream::A).unwrap();
+        }
+        let mut numbers = [0.0f32; 2];
+        let result = maeum::nn::cuda::bytes_mut(&mut numbers);
+        driver.download(Stream::B, &to, 0, result).unwrap();
+        numbers
+    };
+    assert!(doubled(false).iter().all(|v| v.is_nan()));
+    assert_eq!(doubled(true), [1.0, 4.0]);
+}

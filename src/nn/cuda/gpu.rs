@@ -40,7 +40,10 @@ struct Queue {
 #[derive(Clone, Copy)]
 struct Function(sys::CUfunction);
 
-struct Module(sys::CUmodule);
+struct Module {
+    handle: sys::CUmodule,
+    context: Arc<Context>,
+}
 
 // SAFETY: the driver's handles may be used from every thread whose current context is theirs, and
 // every use here makes it so first.
@@ -78,6 +81,15 @@ impl Drop for Context {
     fn drop(&mut self) {
         // SAFETY: retained once in `Gpu::new`.
         let _ = unsafe { result::primary_ctx::release(self.device) };
+    }
+}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        if self.context.enter().is_ok() {
+            // SAFETY: loaded in `Gpu::load`; its functions go with the `Gpu` that holds it.
+            let _ = unsafe { result::module::unload(self.handle) };
+        }
     }
 }
 
@@ -199,8 +211,8 @@ impl Gpu {
             modules.insert(file, module);
         }
         let kernel = CString::new(name).map_err(|_| DeviceError::NoKernel(name.into()))?;
-        // SAFETY: the module is loaded until the context is released.
-        let function = unsafe { result::module::get_function(modules[file].0, kernel) }
+        // SAFETY: the module is loaded as long as this.
+        let function = unsafe { result::module::get_function(modules[file].handle, kernel) }
             .map_err(failed("cuModuleGetFunction"))?;
         functions.insert(name.into(), Function(function));
         Ok(Function(function))
@@ -215,9 +227,12 @@ impl Gpu {
             });
         }
         // SAFETY: the image is machine code as the compiler made it; the driver checks its form.
-        let module = unsafe { result::module::load_data(image.as_ptr().cast()) }
+        let handle = unsafe { result::module::load_data(image.as_ptr().cast()) }
             .map_err(failed("cuModuleLoadData"))?;
-        Ok(Module(module))
+        Ok(Module {
+            handle,
+            context: Arc::clone(&self.context),
+        })
     }
 }
 
