@@ -34,6 +34,7 @@ MACHINES = ("sm_80", "sm_90")
 # Local memory lies in the GPU's main memory; whoever is not listed must use none.
 ALLOWED = {
     "feature_moments": ((40, 64, 16), "CUDA's pow is a called function, which saves registers; once per value"),
+    "lstm_64": ((4, 32, 8), "sm_80 alone: a number or two, so that two blocks fit a multiprocessor"),
     "merge": ((0, 0, 112), "the dimensions of any shape, in a loop, from the arguments; no heavy layer"),
     "permute": ((0, 0, 72), "as merge"),
 }
