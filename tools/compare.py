@@ -172,19 +172,27 @@ def repeated(source, seconds):
     return path
 
 
+# Starts a program from a small process, since a program that has begun counts the memory of the one
+# that started it, too. Prints milliseconds, the most kilobytes resident and the exit code.
+STARTER = """
+import os, sys, time
+null = os.open(os.devnull, os.O_WRONLY)
+begun = time.perf_counter()
+process = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, null, 1)])
+_, status, usage = os.wait4(process, 0)
+print((time.perf_counter() - begun) * 1e3, usage.ru_maxrss, os.waitstatus_to_exitcode(status))
+"""
+
+
 def start(command):
     """Starts a program and waits until it has printed its answer and ended: milliseconds, and the
     most memory that it had resident, in MB."""
-    begun = time.perf_counter()
-    process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE)
-    with process.stdout as output:
-        answer = output.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    elapsed = (time.perf_counter() - begun) * 1e3
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        sys.exit(f"{command} failed:\n{answer.decode()}")
-    return elapsed, usage.ru_maxrss / 1024
+    starter = [sys.executable, "-I", "-S", "-c", STARTER, *map(str, command)]
+    said = subprocess.run(starter, stdout=subprocess.PIPE, text=True, check=True).stdout
+    elapsed, resident, code = said.split()
+    if code != "0":
+        sys.exit(f"{command} failed with code {code}")
+    return float(elapsed), int(resident) / 1024
 
 
 def machine():
@@ -332,8 +340,8 @@ def processes(arguments, bundles, sample, ten):
     for _ in range(arguments.rounds):
         for suffix in random.sample(list(commands), len(commands)):
             taken[suffix].append(start(commands[suffix][1]))
-    # A program that has begun counts the memory of the one that started it, too.
-    floor = start(["true"])[1]
+    # What the process that starts them has.
+    floor = start(["/bin/true"])[1]
     ratios = {}
     print("\na process from start to printed answer, test_dis.wav")
     for suffix, (name, _) in commands.items():
