@@ -198,7 +198,10 @@ fn a_server_that_could_not_keep_its_word_does_not_start() {
         (&["--write-root", "."], "--files-root"),
         (&["--key-file", "none"], "--key-file none"),
         (&["--host", "203.0.113.1"], "cannot listen on 203.0.113.1"),
-        (&["--device", "cuda:1000"], "--device cuda:1000: there is no"),
+        (
+            &["--device", "cuda:1000"],
+            "--device cuda:1000: there is no",
+        ),
     ] {
         let output = command(place.0.path()).args(arguments).output().unwrap();
         let log = String::from_utf8(output.stderr).unwrap();
