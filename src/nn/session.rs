@@ -7,8 +7,10 @@ use super::graph::ValueId;
 use super::plan::{Op, Plan, Step};
 use super::windows::{self, Buffers};
 
+pub(super) mod checks;
 mod compute;
 
+use checks::{check_inputs, check_masks};
 use compute::{Call, drop_units};
 
 /// Why a run is refused.
@@ -141,23 +143,9 @@ impl Session {
         dropout: &DropoutMode,
     ) -> Result<(), RunError> {
         let plan = Arc::clone(&self.plan);
-        if inputs.len() != plan.inputs.len() {
-            return Err(RunError::Inputs {
-                expected: plan.inputs.len(),
-                given: inputs.len(),
-            });
-        }
         let draws = self.check(&plan, batch, dropout)?;
-        for (input, data) in plan.inputs.iter().zip(inputs) {
-            if data.len() != batch * input.elements {
-                return Err(RunError::InputLength {
-                    name: input.name.clone(),
-                    given: data.len(),
-                    batch,
-                    elements: input.elements,
-                });
-            }
-        }
+        let planned = plan.inputs.iter().map(|i| (&*i.name, i.elements));
+        check_inputs(planned, inputs, batch)?;
         self.batch = batch;
         self.draws = draws;
         self.first_draw = first;
@@ -246,7 +234,11 @@ impl Session {
             _ => dropout.rows(),
         };
         self.check_size(plan, batch, draws)?;
-        self.check_masks(plan, batch, dropout)?;
+        let dropouts = plan.steps.iter().filter_map(|step| match &step.op {
+            Op::Dropout { name, units, .. } => Some((&**name, *units)),
+            _ => None,
+        });
+        check_masks(dropouts, batch, dropout)?;
         Ok(draws)
     }
 
@@ -261,28 +253,6 @@ impl Session {
             .filter(|&n| n <= MAX_RUN_ELEMENTS)
             .map(drop)
             .ok_or(too_large)
-    }
-
-    fn check_masks(&self, plan: &Plan, batch: usize, mode: &DropoutMode) -> Result<(), RunError> {
-        let DropoutMode::Masks(masks) = mode else {
-            return Ok(());
-        };
-        for step in &plan.steps {
-            if let Op::Dropout { name, units, .. } = &step.op {
-                let mask = masks
-                    .0
-                    .get(name)
-                    .ok_or_else(|| RunError::MissingMask(name.clone()))?;
-                if mask.len() != batch * units {
-                    return Err(RunError::MaskLength {
-                        name: name.clone(),
-                        given: mask.len(),
-                        expected: batch * units,
-                    });
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Rows of each output of the last run: its batch times its draws.

@@ -8,6 +8,7 @@ use super::plan::{CudaPlan, NO_SLOT};
 use crate::nn::dropout::DropoutMode;
 use crate::nn::graph::ValueId;
 use crate::nn::session::RunError;
+use crate::nn::session::checks::{check_inputs, check_masks};
 
 mod launch;
 
@@ -204,40 +205,13 @@ impl CudaSession {
         batch: usize,
         dropout: &DropoutMode,
     ) -> Result<(), RunError> {
-        if inputs.len() != plan.parts.inputs.len() {
-            return Err(RunError::Inputs {
-                expected: plan.parts.inputs.len(),
-                given: inputs.len(),
-            });
-        }
-        for (input, data) in plan.parts.inputs.iter().zip(inputs) {
-            if Some(data.len()) != batch.checked_mul(input.elements) {
-                return Err(RunError::InputLength {
-                    name: input.name.clone(),
-                    given: data.len(),
-                    batch,
-                    elements: input.elements,
-                });
-            }
-        }
-        let DropoutMode::Masks(masks) = dropout else {
-            return Ok(());
-        };
-        for step in &plan.parts.steps {
-            let Op::Dropout(d) = &step.op else { continue };
-            let mask = masks
-                .0
-                .get(&d.name)
-                .ok_or_else(|| RunError::MissingMask(d.name.clone()))?;
-            if mask.len() != batch * d.units {
-                return Err(RunError::MaskLength {
-                    name: d.name.clone(),
-                    given: mask.len(),
-                    expected: batch * d.units,
-                });
-            }
-        }
-        Ok(())
+        let planned = plan.parts.inputs.iter();
+        check_inputs(planned.map(|i| (&*i.name, i.elements)), inputs, batch)?;
+        let dropouts = plan.parts.steps.iter().filter_map(|step| match &step.op {
+            Op::Dropout(d) => Some((&*d.name, d.units)),
+            _ => None,
+        });
+        check_masks(dropouts, batch, dropout)
     }
 
     /// Rows of a part: of about [`PART`] bytes of input, so many that both lanes fit into memory.

@@ -1,0 +1,60 @@
+//! Whether what a run is given fits its plan, on any device.
+
+use super::RunError;
+use crate::nn::dropout::DropoutMode;
+
+/// Inputs with their names and numbers per row.
+///
+/// # Errors
+/// When there are more or fewer of them, or one is not `batch` rows.
+pub(in crate::nn) fn check_inputs<'a>(
+    planned: impl ExactSizeIterator<Item = (&'a str, usize)>,
+    inputs: &[&[f32]],
+    batch: usize,
+) -> Result<(), RunError> {
+    if inputs.len() != planned.len() {
+        return Err(RunError::Inputs {
+            expected: planned.len(),
+            given: inputs.len(),
+        });
+    }
+    for ((name, elements), data) in planned.zip(inputs) {
+        if Some(data.len()) != batch.checked_mul(elements) {
+            return Err(RunError::InputLength {
+                name: name.into(),
+                given: data.len(),
+                batch,
+                elements,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Forced dropouts with their names and units.
+///
+/// # Errors
+/// When masks are given, and one is missing or has not one decision per row and unit.
+pub(in crate::nn) fn check_masks<'a>(
+    dropouts: impl Iterator<Item = (&'a str, usize)>,
+    batch: usize,
+    mode: &DropoutMode,
+) -> Result<(), RunError> {
+    let DropoutMode::Masks(masks) = mode else {
+        return Ok(());
+    };
+    for (name, units) in dropouts {
+        let mask = masks
+            .0
+            .get(name)
+            .ok_or_else(|| RunError::MissingMask(name.into()))?;
+        if Some(mask.len()) != batch.checked_mul(units) {
+            return Err(RunError::MaskLength {
+                name: name.into(),
+                given: mask.len(),
+                expected: batch.saturating_mul(units),
+            });
+        }
+    }
+    Ok(())
+}
