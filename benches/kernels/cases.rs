@@ -9,8 +9,10 @@ pub struct Case {
     pub graph: Graph,
     pub shapes: Vec<Vec<usize>>,
     pub rows: usize,
-    /// Of all rows.
+    /// Of all rows, without those with the zeros of a padding.
     pub operations: u64,
+    /// With them.
+    pub with_padding: u64,
 }
 
 impl Case {
@@ -143,18 +145,27 @@ impl Chain {
         }
     }
 
-    fn case(mut self, name: String, shapes: Vec<Vec<usize>>, rows: usize, products: usize) -> Case {
+    /// `products` are those of a row, without and with the zeros of a padding.
+    fn case(
+        mut self,
+        name: String,
+        shapes: Vec<Vec<usize>>,
+        rows: usize,
+        products: [usize; 2],
+    ) -> Case {
         self.0.name = name.clone();
         self.0.outputs = vec![Output {
             name: "output".into(),
             value: self.0.output_of(self.0.nodes.len() - 1),
         }];
+        let [operations, with_padding] = products.map(|products| 2 * (rows * products) as u64);
         Case {
             name,
             graph: self.0,
             shapes,
             rows,
-            operations: 2 * (rows * products) as u64,
+            operations,
+            with_padding,
         }
     }
 }
@@ -177,7 +188,8 @@ fn windows_conv([height, width, channels]: [usize; 3], filters: usize) -> Case {
             format!("conv 5x5 {channels} to {filters} on {height}x{width}, ReLU, pool"),
             shapes,
             1,
-            taps(height, 5) * taps(width, 5) * channels * filters,
+            [taps(height, 5) * taps(width, 5), height * width * 25]
+                .map(|taps| taps * channels * filters),
         )
 }
 
@@ -192,7 +204,8 @@ fn features_conv([height, width, channels]: [usize; 3], filters: usize) -> Case 
             format!("conv 3x3 {channels} to {filters} on {height}x{width}, ReLU, norm, pool"),
             shapes,
             1,
-            taps(height, 3) * taps(width, 3) * channels * filters,
+            [taps(height, 3) * taps(width, 3), height * width * 9]
+                .map(|taps| taps * channels * filters),
         )
 }
 
@@ -210,7 +223,8 @@ fn scaled_conv([height, width, channels]: [usize; 3], filters: usize) -> Case {
             ),
             shapes,
             1,
-            taps(height, 3) * taps(width, 3) * channels * filters,
+            [taps(height, 3) * taps(width, 3), height * width * 9]
+                .map(|taps| taps * channels * filters),
         )
 }
 
@@ -226,7 +240,7 @@ fn series_conv([time, channels]: [usize; 2], filters: usize) -> Case {
             format!("conv 5 {channels} to {filters} on {time}, norm, ReLU, pool"),
             shapes,
             1,
-            taps(time, 5) * channels * filters,
+            [taps(time, 5), time * 5].map(|taps| taps * channels * filters),
         )
 }
 
@@ -242,7 +256,7 @@ fn lstm(windows: usize) -> Case {
         format!("LSTM {UNITS} over {STEPS}x{INPUTS}, {windows} windows"),
         shapes,
         windows,
-        STEPS * (INPUTS + UNITS) * 4 * UNITS,
+        [STEPS * (INPUTS + UNITS) * 4 * UNITS; 2],
     )
 }
 
@@ -263,7 +277,7 @@ fn gru(windows: usize) -> Case {
         format!("GRU {UNITS} over {STEPS}x{INPUTS}, {windows} windows"),
         shapes,
         windows,
-        STEPS * (INPUTS + UNITS) * 3 * UNITS,
+        [STEPS * (INPUTS + UNITS) * 3 * UNITS; 2],
     )
 }
 
@@ -279,6 +293,6 @@ fn dense(rows: usize, inputs: usize, units: usize) -> Case {
         format!("dense {inputs} to {units}, {rows} rows"),
         shapes,
         rows,
-        inputs * units,
+        [inputs * units; 2],
     )
 }

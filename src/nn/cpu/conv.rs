@@ -13,6 +13,8 @@ use crate::nn::shape::{conv_kernel, extent, window};
 /// Rows that are convolved before they are pooled, about: the largest tile, so that a column of
 /// them fills it, and few enough to stay in the first-level cache.
 const ROWS: usize = 12;
+/// The same of rows of one column, which fill whole tiles of six and of seven.
+const ROWS_OF_ONE: usize = 42;
 
 /// A convolution with everything that does not depend on the data.
 #[derive(Debug, Clone)]
@@ -182,7 +184,8 @@ impl ConvPlan {
 
     /// Rows that are computed together before pooling, when windows are `height` high.
     fn chunk(&self, height: usize) -> usize {
-        (ROWS / height).max(1) * height
+        let rows = if self.width == 1 { ROWS_OF_ONE } else { ROWS };
+        (rows / height).max(1) * height
     }
 
     /// Whether pooling needs no buffer.

@@ -15,6 +15,10 @@ mod strip;
 /// the other.
 const FEW: usize = 3;
 
+/// Rows of the output whose lines are filled at a time: an even number, and few enough for the
+/// first-level cache.
+const ROWS: usize = 32;
+
 /// Rows `rows` of the output before pooling and its first `width` columns, with strides and
 /// dilations of 1. The sums are those of [`Product`](super::gemm::Product): one block per row of
 /// the kernel.
@@ -28,7 +32,7 @@ pub(super) struct First<'a> {
     pub kernel: [usize; 2],
     pub rows: Range<usize>,
     pub width: usize,
-    /// The input's rows with zeros around them, and last a row of zeros.
+    /// For the input's rows with zeros around them.
     pub lines: &'a mut [f32],
     pub packed: &'a Packed,
     pub epilogue: &'a Epilogue,
@@ -46,12 +50,12 @@ impl First<'_> {
 
     /// Numbers that `lines` needs.
     pub fn lines(kernel: [usize; 2], width: usize) -> usize {
-        (Self::held(kernel) + 1) * Self::line(kernel, width)
+        Self::held(kernel) * Self::line(kernel, width)
     }
 
-    /// Lines that two rows of the output read.
+    /// Lines that [`ROWS`] rows of the output read.
     fn held([kh, _]: [usize; 2]) -> usize {
-        kh + 1
+        ROWS + kh - 1
     }
 
     /// Numbers of a line, which serves a whole number of pairs of columns.
@@ -60,9 +64,6 @@ impl First<'_> {
     }
 
     pub fn compute(mut self, isa: Isa) {
-        let line_size = Self::line(self.kernel, self.width);
-        let held = Self::held(self.kernel);
-        self.lines[held * line_size..][..line_size].fill(0.0);
         // A whole block of one pixel's channels, or half a block of each of two pixels.
         let many = isa.dispatch(Pixels) >= MANY;
         let whole = many && self.packed.channels > HALF;
@@ -80,39 +81,26 @@ impl First<'_> {
             (pairs.div_ceil(tiles), large),
             (pairs / tiles, tiles - large),
         ];
-        let rows_in = self.input.len() / self.pitch;
-        let mut filled = self.rows.start;
-        // The lines take turns, `place` is the first one's.
-        let mut place = self.rows.start % held;
-        let mut lines = [0; BLOCK + 1];
-        let lines = &mut lines[..held];
-        for y in self.rows.clone().step_by(2) {
-            for (i, line) in lines.iter_mut().enumerate() {
-                let inside = (y + i).checked_sub(self.top).is_some_and(|y| y < rows_in);
-                let turn = place + i - if place + i < held { 0 } else { held };
-                *line = if inside { turn } else { held } * line_size;
-            }
-            place = place + 2 - if place + 2 < held { 0 } else { held };
-            let row = filled.max(y);
+        for from in self.rows.clone().step_by(ROWS) {
+            let rows = from..self.rows.end.min(from + ROWS);
             isa.dispatch(Fill {
                 of: &mut self,
-                row,
-                lines: &lines[row - y..],
+                from,
+                count: rows.len().next_multiple_of(2),
             });
-            filled = y + held;
             for block in 0..blocks {
                 let mut from = 0;
                 for (size, tiles) in parts {
                     let to = from + size * tiles;
                     let of = &mut self;
-                    let pairs = from..to;
+                    let (rows, pairs) = (rows.clone(), from..to);
                     macro_rules! of_size {
                         ($($whole:literal $pairs:literal $vectors:literal,)*) => {
                             match (whole, size) {
                                 _ if tiles == 0 => {}
                                 $(($whole, $pairs) => {
                                     isa.dispatch(Strip::<$whole, $pairs, $vectors> {
-                                        of, lines, y, block, pairs,
+                                        of, block, rows, pairs,
                                     });
                                 })*
                                 _ => unreachable!("no tile is larger"),
@@ -128,37 +116,13 @@ impl First<'_> {
             }
         }
     }
-
-    /// Fills the line that begins at `at` with row `row`, counted from the first row of zeros; the
-    /// line of zeros stays.
-    #[inline(always)]
-    fn fill(&mut self, row: usize, at: usize) {
-        let size = Self::line(self.kernel, self.width);
-        if at == Self::held(self.kernel) * size {
-            return;
-        }
-        let source = &self.input[(row - self.top) * self.pitch..][..self.pitch];
-        let line = &mut self.lines[at..][..size];
-        let n = source.len().min(size - self.left);
-        line[..self.left].fill(0.0);
-        line[self.left + n..].fill(0.0);
-        // Rows are too short for a call of the library's.
-        let (from, from_last) = source[..n].as_chunks::<HALF>();
-        let (to, to_last) = line[self.left..][..n].as_chunks_mut::<HALF>();
-        for (to, from) in to.iter_mut().zip(from) {
-            *to = *from;
-        }
-        for (to, from) in to_last.iter_mut().zip(from_last) {
-            *to = *from;
-        }
-    }
 }
 
-/// Fills these lines with the rows from `row` on.
+/// Fills the lines with what `count` rows of the output from row `from` on read.
 struct Fill<'r, 'a> {
     of: &'r mut First<'a>,
-    row: usize,
-    lines: &'r [usize],
+    from: usize,
+    count: usize,
 }
 
 impl Kernel for Fill<'_, '_> {
@@ -166,8 +130,33 @@ impl Kernel for Fill<'_, '_> {
 
     #[inline(always)]
     fn run<V: Lanes, const PIXELS: usize>(self) {
-        for (i, &line) in self.lines.iter().enumerate() {
-            self.of.fill(self.row + i, line);
+        let First {
+            input,
+            pitch,
+            top,
+            left,
+            kernel,
+            width,
+            ..
+        } = *self.of;
+        let size = First::line(kernel, width);
+        let lines = self.of.lines.chunks_exact_mut(size);
+        for (line, row) in lines.take(self.count + kernel[0] - 1).zip(self.from..) {
+            let source = match row.checked_sub(top).map(|row| row * pitch) {
+                Some(at) if at < input.len() => &input[at..][..pitch.min(size - left)],
+                _ => &[],
+            };
+            line[..left].fill(0.0);
+            line[left + source.len()..].fill(0.0);
+            // Rows are too short for a call of the library's.
+            let (from, from_last) = source.as_chunks::<HALF>();
+            let (to, to_last) = line[left..][..source.len()].as_chunks_mut::<HALF>();
+            for (to, from) in to.iter_mut().zip(from) {
+                *to = *from;
+            }
+            for (to, from) in to_last.iter_mut().zip(from_last) {
+                *to = *from;
+            }
         }
     }
 }

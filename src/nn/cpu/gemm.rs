@@ -2,10 +2,13 @@
 
 use std::ops::Range;
 
+use tile::Tiles;
+
 use super::isa::{Isa, Kernel};
 use super::lanes::{LANES, Lanes};
 pub(crate) use super::packed::{Affine, Epilogue, Packed};
-use super::packed::{Block, load, store};
+
+mod tile;
 
 /// Terms that are summed up apart before they join an output's sum. Short sums keep the rounding
 /// error of long dot products (up to 1,600 terms here) near that of the blocked sums that Keras
@@ -96,285 +99,126 @@ impl Kernel for Pixels {
     }
 }
 
+/// Rows of the output that have tiles of their own.
+struct Part {
+    rows: Range<usize>,
+    /// Rows of the input that each place reads, counted from the first one that its kernel covers.
+    reads: Range<usize>,
+    /// Whether some of them do not lie in the input, but are zeros.
+    mixed: bool,
+}
+
 impl Product<'_> {
     pub fn compute(mut self, isa: Isa) {
+        if self.columns == 0 {
+            return;
+        }
         let blocks = self.packed.channels.div_ceil(LANES);
         let pixels = isa.dispatch(Pixels);
+        let pairs = pixels >= MANY
+            && self.kernel_rows > 1
+            && (self.row_stride, self.row_dilation) == (1, 1);
         let mut block = 0;
         while block < blocks {
             // With many registers, an input that is read once serves two blocks, or one block of
             // two rows. So many places' sums and their parts nearly fill the registers.
             if pixels >= MANY && block + 2 <= blocks {
-                self.tiles::<2, false>(isa, 7, block, 0..self.rows);
+                self.parts::<2, false>(isa, 7, block, 0..self.rows);
                 block += 2;
                 continue;
             }
-            let pairs = pixels >= MANY
-                && self.kernel_rows > 1
-                && (self.row_stride, self.row_dilation) == (1, 1);
             let paired = if pairs { self.rows / 2 * 2 } else { 0 };
-            self.tiles::<2, true>(isa, 8, block, 0..paired);
-            self.tiles::<1, false>(isa, pixels, block, paired..self.rows);
+            self.parts::<2, true>(isa, 6, block, 0..paired);
+            self.parts::<1, false>(isa, pixels, block, paired..self.rows);
             block += 1;
         }
     }
 
     /// The outputs of rows `rows` of `SUMS` channel blocks from `block` on, or of one block if
-    /// `PAIRED`, in tiles of nearly equal size.
-    fn tiles<const SUMS: usize, const PAIRED: bool>(
+    /// `PAIRED`. Rows at the edges have tiles of their own where that fills them, so that no
+    /// products with zeros are computed.
+    fn parts<const SUMS: usize, const PAIRED: bool>(
         &mut self,
         isa: Isa,
         most: usize,
         block: usize,
         rows: Range<usize>,
     ) {
-        let pixels = rows.len() / if PAIRED { 2 } else { 1 } * self.columns;
-        let before = rows.start * self.columns;
-        let tiles = pixels.div_ceil(most);
-        let mut from = 0;
-        for tile in 0..tiles {
-            let end = pixels * (tile + 1) / tiles;
-            let first = before + from;
+        let high = if PAIRED { 2 } else { 1 };
+        let rows_in = self.input.len() / self.pitch;
+        let all = 0..self.kernel_rows + high - 1;
+        let (top, stride, dilation) = (self.top, self.row_stride, self.row_dilation);
+        // The rows of the input that a place in row `y` reads.
+        let reads = |y: usize| {
+            let row = |below: usize| {
+                let distance = below.saturating_sub(y * stride);
+                distance.div_ceil(dilation).min(all.end)
+            };
+            row(top)..row(top + rows_in).max(row(top))
+        };
+        let mut from = rows.start;
+        while from < rows.end {
+            let mut part = Part {
+                rows: from..rows.end,
+                reads: reads(from),
+                mixed: false,
+            };
+            if self.columns < ALONE {
+                part.mixed = part.reads != all || reads(rows.end - high) != all;
+                part.reads = all.clone();
+            } else if part.reads == all {
+                while reads(part.rows.end - high) != all {
+                    part.rows.end -= high;
+                }
+            } else {
+                part.rows.end = from + high;
+            }
+            from = part.rows.end;
+            self.tiles::<SUMS, PAIRED>(isa, most, block, &part);
+        }
+    }
+
+    /// The outputs of a part in tiles of nearly equal size.
+    fn tiles<const SUMS: usize, const PAIRED: bool>(
+        &mut self,
+        isa: Isa,
+        most: usize,
+        block: usize,
+        part: &Part,
+    ) {
+        let places = part.rows.len() / if PAIRED { 2 } else { 1 } * self.columns;
+        let tiles = places.div_ceil(most).max(1);
+        let large = places % tiles;
+        let mut first = 0;
+        for (size, count) in [
+            (places.div_ceil(tiles), large),
+            (places / tiles, tiles - large),
+        ] {
             macro_rules! of_size {
                 ($($n:literal)*) => {
-                    match end - from {
-                        $($n => isa.dispatch(Tile::<$n, SUMS, PAIRED> { of: self, first, block }),)*
+                    match size {
+                        _ if count == 0 => {}
+                        $($n => isa.dispatch(Tiles::<$n, SUMS, PAIRED> {
+                            of: self,
+                            block,
+                            part,
+                            first,
+                            count,
+                        }),)*
                         _ => unreachable!("no tile has more than 12 pixels"),
                     }
                 };
             }
             of_size!(1 2 3 4 5 6 7 8 9 10 11 12);
-            from = end;
+            first += size * count;
         }
     }
 }
 
 /// Instruction sets that sum up so many pixels have registers for two channel blocks of each.
 pub(super) const MANY: usize = 12;
-
-/// `SUMS` outputs at each of `N` places from `first` on. Those of a place are channel blocks from
-/// block `block` on of one pixel, or if `PAIRED` of a pixel and the one below; then places lie in
-/// every second row. Each is a function of its own: in one that holds all of them, the compiler
-/// runs out of registers.
-struct Tile<'a, 'b, const N: usize, const SUMS: usize, const PAIRED: bool> {
-    of: &'a mut Product<'b>,
-    first: usize,
-    block: usize,
-}
-
-impl<const N: usize, const SUMS: usize, const PAIRED: bool> Kernel
-    for Tile<'_, '_, N, SUMS, PAIRED>
-{
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(self) {
-        if N <= PIXELS && (SUMS == 1 || (PIXELS >= MANY && N <= 8)) {
-            self.of.tile::<V, N, SUMS, PAIRED>(self.first, self.block);
-        }
-    }
-}
-
-impl Product<'_> {
-    #[inline(always)]
-    fn tile<V: Lanes, const N: usize, const SUMS: usize, const PAIRED: bool>(
-        &mut self,
-        first: usize,
-        block: usize,
-    ) {
-        let channels = self.packed.channels;
-        let span = self.taps.span();
-        let terms = self.packed.terms;
-        let kernel_row = terms / self.kernel_rows;
-        let rows_in = self.input.len() / self.pitch;
-        // Rows of outputs from a place to the one below.
-        let high = if PAIRED { 2 } else { 1 };
-        let (y, mut x) = (first / self.columns * high, first % self.columns);
-        let last_y = (first + N - 1) / self.columns * high + high - 1;
-        // The last pixel of a row reads farthest, and every pixel reads whole rows' parts; what is
-        // written lies before the end of the last row.
-        assert!(self.first + (self.columns - 1) * self.step + span <= self.pitch);
-        assert!(span <= self.zeros.len() || self.is_inside(self.rows - 1));
-        assert!(
-            last_y < self.rows
-                && last_y * self.output_pitch + self.columns * channels <= self.output.len()
-        );
-        let inside = y * self.row_stride >= self.top
-            && last_y * self.row_stride + self.reach() < self.top + rows_in;
-        // From place to place and from a row's last one to the next row's first.
-        let steps = [
-            self.step,
-            (high * self.row_stride * self.pitch).wrapping_sub((self.columns - 1) * self.step),
-        ];
-        let target_steps = [
-            channels,
-            (high * self.output_pitch).wrapping_sub((self.columns - 1) * channels),
-        ];
-        let row = (y * self.row_stride).wrapping_sub(self.top);
-        let mut at = row
-            .wrapping_mul(self.pitch)
-            .wrapping_add(self.first + x * self.step);
-        let mut target = y * self.output_pitch + x * channels;
-        let mut lines = [std::ptr::null(); N];
-        let mut targets = [0; N];
-        for p in 0..N {
-            lines[p] = self.input.as_ptr().wrapping_add(at);
-            targets[p] = target;
-            let ends = usize::from(x + 1 == self.columns);
-            at = at.wrapping_add(steps[ends]);
-            target = target.wrapping_add(target_steps[ends]);
-            x = (x + 1) * (1 - ends);
-        }
-        // The channel block of sum `s`, and how far behind its place's channels it is stored.
-        let place = |s: usize| match PAIRED {
-            true => (block, s * self.output_pitch + block * LANES),
-            false => (block + s, (block + s) * LANES),
-        };
-        let mut sums: [[V; N]; SUMS] =
-            std::array::from_fn(|s| [V::load(&self.packed.bias[place(s).0]); N]);
-        if self.start == Start::Output {
-            for s in 0..SUMS {
-                let (block, from) = place(s);
-                let lanes = LANES.min(channels - block * LANES);
-                for p in 0..N {
-                    sums[s][p] = load(&self.output[targets[p] + from..][..lanes]);
-                }
-            }
-        }
-        let weights_of = |block: usize, ky: usize| {
-            &self.packed.weights[block * terms + ky * kernel_row..][..kernel_row]
-        };
-        for ky in 0..self.kernel_rows + high - 1 {
-            let shift = ky * self.row_dilation * self.pitch;
-            let mut of_row = lines;
-            if !inside {
-                let mut any = false;
-                for p in 0..N {
-                    let y = (first + p) / self.columns * high;
-                    let row = y * self.row_stride + ky * self.row_dilation;
-                    if row >= self.top && row < self.top + rows_in {
-                        any = true;
-                    } else {
-                        of_row[p] = self.zeros.as_ptr().wrapping_sub(shift);
-                    }
-                }
-                if !any {
-                    continue;
-                }
-            }
-            // SAFETY: every row is one of the input, in which `span` numbers from the pixel's
-            // first on lie, as asserted above, or `span` zeros.
-            unsafe {
-                if !PAIRED {
-                    let weights = std::array::from_fn(|s| weights_of(block + s, ky));
-                    self.row(&of_row, shift, &weights, &mut sums);
-                } else if ky == 0 {
-                    let sums = std::array::from_mut(&mut sums[0]);
-                    self.row(&of_row, shift, &[weights_of(block, ky)], sums);
-                } else if ky == self.kernel_rows {
-                    let sums = std::array::from_mut(&mut sums[SUMS - 1]);
-                    self.row(&of_row, shift, &[weights_of(block, ky - 1)], sums);
-                } else {
-                    // The row that is the upper pixel's `ky` is the lower one's before.
-                    let weights = std::array::from_fn(|s| weights_of(block, ky - s));
-                    self.row(&of_row, shift, &weights, &mut sums);
-                }
-            }
-        }
-        for s in 0..SUMS {
-            let (block, from) = place(s);
-            let lanes = LANES.min(channels - block * LANES);
-            for p in 0..N {
-                let result = self.epilogue.apply(sums[s][p], block);
-                if lanes == LANES {
-                    // SAFETY: a pixel's channels lie within the output, as asserted above, and
-                    // this is a whole block of them.
-                    unsafe {
-                        let to = self.output.as_mut_ptr().add(targets[p] + from);
-                        result.store(&mut *to.cast());
-                    }
-                } else {
-                    store(result, &mut self.output[targets[p] + from..][..lanes]);
-                }
-            }
-        }
-    }
-
-    /// Rows from a pixel's first to its last.
-    fn reach(&self) -> usize {
-        (self.kernel_rows - 1) * self.row_dilation
-    }
-
-    /// Whether the pixels down to row `row` read no row outside of the input.
-    fn is_inside(&self, row: usize) -> bool {
-        self.top == 0 && row * self.row_stride + self.reach() < self.input.len() / self.pitch
-    }
-
-    /// Adds the terms of one row of the kernel.
-    ///
-    /// # Safety
-    /// As many numbers as the taps span must lie `shift` numbers behind each of `lines`.
-    #[inline(always)]
-    unsafe fn row<V: Lanes, const N: usize, const BLOCKS: usize>(
-        &self,
-        lines: &[*const f32; N],
-        shift: usize,
-        weights: &[&[Block]; BLOCKS],
-        sums: &mut [[V; N]; BLOCKS],
-    ) {
-        let taps = self.taps;
-        for column in taps.columns.clone() {
-            let at = (column - taps.columns.start) * taps.column_step;
-            let mut from = taps.terms.start;
-            while from < taps.terms.end {
-                let to = ((from / BLOCK + 1) * BLOCK).min(taps.terms.end);
-                let weights: [*const Block; BLOCKS] = std::array::from_fn(|b| {
-                    weights[b][column * taps.run + from..][..to - from].as_ptr()
-                });
-                let mut partial = [[V::zero(); N]; BLOCKS];
-                // Counted from the lines' beginnings, so that nothing is computed per line.
-                let first = shift + at + from - taps.terms.start;
-                macro_rules! add_term {
-                    ($t:expr) => {
-                        // SAFETY: the weights are `to - from` long, and so are the lines' parts
-                        // from `first` on.
-                        unsafe {
-                            let w: [V; BLOCKS] =
-                                std::array::from_fn(|b| V::load(&*weights[b].add($t - first)));
-                            for p in 0..N {
-                                let x = *lines[p].wrapping_add($t);
-                                for b in 0..BLOCKS {
-                                    partial[b][p] = w[b].mul_add(x, partial[b][p]);
-                                }
-                            }
-                        }
-                    };
-                }
-                // Fewer jumps, so that the processor can foresee the last one.
-                const STEP: usize = 4;
-                let whole = first + (to - from) / STEP * STEP;
-                let mut t = first;
-                while t < whole {
-                    add_term!(t);
-                    add_term!(t + 1);
-                    add_term!(t + 2);
-                    add_term!(t + 3);
-                    t += STEP;
-                }
-                while t < first + to - from {
-                    add_term!(t);
-                    t += 1;
-                }
-                for b in 0..BLOCKS {
-                    for p in 0..N {
-                        sums[b][p] = sums[b][p].add(partial[b][p]);
-                    }
-                }
-                from = to;
-            }
-        }
-    }
-}
+/// Columns from which on a row at the edge has tiles of its own.
+const ALONE: usize = 4;
 
 /// Rows of `packed.terms` numbers times the weights: `[rows, terms]` to `[rows, channels]`.
 pub(crate) fn matmul(

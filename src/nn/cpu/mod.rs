@@ -21,6 +21,10 @@ mod isa;
 pub(crate) mod lanes;
 pub(crate) mod layout;
 pub(crate) mod math;
+#[expect(
+    clippy::needless_range_loop,
+    reason = "constant indices keep accumulators in registers"
+)]
 mod packed;
 pub(crate) mod pool;
 pub(crate) mod recurrent;

@@ -95,6 +95,8 @@ pub(crate) struct Epilogue {
 pub(crate) struct Affine {
     scale: Vec<[f32; LANES]>,
     shift: Vec<[f32; LANES]>,
+    /// Whether every scale is positive and everything finite.
+    increasing: bool,
 }
 
 impl Affine {
@@ -102,23 +104,50 @@ impl Affine {
         Self {
             scale: pack(scale).collect(),
             shift: pack(shift).collect(),
+            increasing: scale.iter().all(|s| s.is_finite() && *s > 0.0)
+                && shift.iter().all(|s| s.is_finite()),
         }
     }
 }
 
 impl Epilogue {
-    /// What becomes of a sum of channel block `block`.
+    /// What becomes of sums of each of some channel blocks.
     #[inline(always)]
-    pub(super) fn apply<V: Lanes>(&self, sum: V, block: usize) -> V {
-        let sum = if self.relu { sum.relu() } else { sum };
-        let sum = match &self.affine {
-            Some(affine) => {
-                let (scale, shift) = (&affine.scale[block], &affine.shift[block]);
-                sum.mul_add_lanes(V::load(scale), V::load(shift))
+    pub(super) fn apply<V: Lanes, const N: usize, const BLOCKS: usize>(
+        &self,
+        sums: &mut [[V; N]; BLOCKS],
+        blocks: [usize; BLOCKS],
+    ) {
+        if self.relu {
+            for s in 0..BLOCKS {
+                for p in 0..N {
+                    sums[s][p] = sums[s][p].relu();
+                }
             }
-            None => sum,
-        };
-        if self.relu_last { sum.relu() } else { sum }
+        }
+        if let Some([scale, shift]) = self.affine() {
+            for s in 0..BLOCKS {
+                let (scale, shift) = (V::load(&scale[blocks[s]]), V::load(&shift[blocks[s]]));
+                for p in 0..N {
+                    sums[s][p] = sums[s][p].mul_add_lanes(scale, shift);
+                }
+            }
+        }
+        if self.relu_last {
+            for s in 0..BLOCKS {
+                for p in 0..N {
+                    sums[s][p] = sums[s][p].relu();
+                }
+            }
+        }
+    }
+
+    /// Whether the largest of some results is, to the bit, the result of the largest sum.
+    #[inline(always)]
+    pub(super) fn keeps_order(&self) -> bool {
+        // Without the first ReLU, sums that round to results of -0 and +0 would count as equal.
+        let keeps = |affine: &Affine| self.relu && affine.increasing;
+        self.affine.as_ref().is_none_or(keeps)
     }
 
     /// The scale and the shift in blocks of lanes.

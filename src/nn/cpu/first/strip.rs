@@ -8,15 +8,13 @@ use super::super::lanes::{HALF, LANES, Lanes};
 use super::super::packed::Block;
 use super::{FEW, First};
 
-/// Rows `y` and `y + 1` of the pairs of columns `pairs`, `PAIRS` at a time. If `WHOLE`, each pixel
+/// Rows `rows`, whose lines are filled, of the pairs of columns `pairs`: two and `PAIRS` at a time. If `WHOLE`, each pixel
 /// has a vector with channel block `block`; if not, each pair of pixels has one with the channels
 /// of half block `block`. `VECTORS` is how many a row of a tile has.
 pub(super) struct Strip<'r, 'a, const WHOLE: bool, const PAIRS: usize, const VECTORS: usize> {
     pub of: &'r mut First<'a>,
-    /// Where those lines begin that the rows read.
-    pub lines: &'r [usize],
-    pub y: usize,
     pub block: usize,
+    pub rows: Range<usize>,
     pub pairs: Range<usize>,
 }
 
@@ -41,7 +39,10 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize> Kernel
 /// What is the same for all tiles of a strip.
 struct Shared<V> {
     bias: V,
+    /// With the lanes as they are when it is applied.
     affine: Option<[V; 2]>,
+    /// Whether sums are pooled before what becomes of them is computed, which is then less.
+    pooled_first: bool,
 }
 
 impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
@@ -68,41 +69,48 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
         let kernel = self.of.kernel;
         let kw = if KW > 0 { KW } else { kernel[1] };
         let size = First::line(kernel, self.of.width);
-        assert!(
-            2 * self.pairs.end + kw - 1 <= size
-                && self.lines.len() == kernel[0] + 1
-                && self
-                    .lines
-                    .iter()
-                    .all(|line| line + size <= self.of.lines.len())
-        );
+        let lines = self.rows.len().next_multiple_of(2) + kernel[0] - 1;
+        assert!(2 * self.pairs.end + kw - 1 <= size && lines * size <= self.of.lines.len());
+        let pooled_first = self.of.pooled && self.of.epilogue.keeps_order();
         // A closure would be compiled without the instruction set.
-        #[expect(clippy::manual_map)]
         let affine = match self.of.epilogue.affine() {
-            Some([scale, shift]) => Some([self.load(scale), self.load(shift)]),
+            Some([scale, shift]) => {
+                let [scale, shift]: [V; 2] = [self.load(scale), self.load(shift)];
+                match pooled_first && !WHOLE {
+                    true => Some([scale.pixels(), shift.pixels()]),
+                    false => Some([scale, shift]),
+                }
+            }
             None => None,
         };
         let shared = Shared {
             bias: self.load(&self.of.packed.bias),
             affine,
+            pooled_first,
         };
         let weights = match WHOLE {
             true => &self.of.packed.weights[self.block * kernel[0] * kw..],
             false => &self.of.packed.weights[self.block / 2 * kernel[0] * kw..],
         };
-        for pair in self.pairs.clone().step_by(PAIRS) {
-            let mut sums = [[shared.bias; VECTORS]; 2];
-            for ky in 0..kernel[0] {
-                let weights = &weights[ky * kw..][..kw];
-                // SAFETY: by the assertion above all columns that are read, up to `kw - 1` behind
-                // the last pair, lie within a line, and all lines within `lines`.
-                unsafe {
-                    let at = |line: usize| self.of.lines.as_ptr().add(line + 2 * pair);
-                    let lines = [at(self.lines[ky]), at(self.lines[ky + 1])];
-                    self.add_row::<V, KW, BY_VECTOR>(lines, weights, &mut sums);
+        for y in self.rows.clone().step_by(2) {
+            for pair in self.pairs.clone().step_by(PAIRS) {
+                let mut sums = [[shared.bias; VECTORS]; 2];
+                for ky in 0..kernel[0] {
+                    let weights = &weights[ky * kw..][..kw];
+                    // SAFETY: by the assertion above all columns that are read, up to `kw - 1`
+                    // behind the last pair, lie within a line, and all lines within `lines`.
+                    unsafe {
+                        let line = (y - self.rows.start + ky) * size + 2 * pair;
+                        let above = self.of.lines.as_ptr().add(line);
+                        self.add_row::<V, KW, BY_VECTOR>(
+                            [above, above.add(size)],
+                            weights,
+                            &mut sums,
+                        );
+                    }
                 }
+                self.put(y, pair, sums, &shared);
             }
-            self.put(pair, sums, &shared);
         }
     }
 
@@ -192,14 +200,32 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
 
     /// Stores what becomes of the sums of the tile from pair `pair` on.
     #[inline(always)]
-    fn put<V: Lanes>(&mut self, pair: usize, mut sums: [[V; VECTORS]; 2], shared: &Shared<V>) {
+    fn put<V: Lanes>(
+        &mut self,
+        y: usize,
+        pair: usize,
+        mut sums: [[V; VECTORS]; 2],
+        shared: &Shared<V>,
+    ) {
+        if !shared.pooled_first {
+            for row in &mut sums {
+                self.finish(row, shared);
+            }
+        }
+        match self.of.pooled {
+            true => self.put_pooled(y, pair, &sums, shared),
+            false => self.put_rows(y, pair, &sums),
+        }
+    }
+
+    /// What becomes of these sums.
+    #[inline(always)]
+    fn finish<V: Lanes>(&self, sums: &mut [V], shared: &Shared<V>) {
         macro_rules! each {
             ($sum:ident => $result:expr) => {
-                for row in 0..2 {
-                    for vector in 0..VECTORS {
-                        let $sum = sums[row][vector];
-                        sums[row][vector] = $result;
-                    }
+                for i in 0..sums.len() {
+                    let $sum = sums[i];
+                    sums[i] = $result;
                 }
             };
         }
@@ -213,44 +239,52 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
         if epilogue.relu_last {
             each!(sum => sum.relu());
         }
-        match self.of.pooled {
-            true => self.put_pooled(pair, &sums),
-            false => self.put_rows(pair, &sums),
-        }
     }
 
     /// Stores the largest of each two columns of the two rows.
     #[inline(always)]
-    fn put_pooled<V: Lanes>(&mut self, pair: usize, [above, below]: &[[V; VECTORS]; 2]) {
+    fn put_pooled<V: Lanes>(
+        &mut self,
+        y: usize,
+        pair: usize,
+        [above, below]: &[[V; VECTORS]; 2],
+        shared: &Shared<V>,
+    ) {
         let (channels, width) = (self.of.packed.channels, self.of.width / 2);
-        let y = (self.y - self.of.rows.start) / 2;
+        let y = (y - self.of.rows.start) / 2;
         assert!(pair + PAIRS <= width && (y + 1) * width * channels <= self.of.output.len());
         let first = y * width + pair;
-        if WHOLE {
-            for i in 0..PAIRS {
-                let (a, b) = (2 * i, 2 * i + 1);
-                let most = largest([above[a], above[b]], [below[a], below[b]]);
-                // SAFETY: the pixel lies within the output, as asserted above.
-                unsafe { self.put_pixels(most, [first + i, first + i]) };
-            }
-            return;
-        }
-        for i in 0..VECTORS.div_ceil(2) {
+        // Each has a pixel, or if not `WHOLE` two.
+        let count = if WHOLE { PAIRS } else { PAIRS.div_ceil(2) };
+        let mut most = [V::zero(); PAIRS];
+        for i in 0..count {
             let (a, b) = (2 * i, (2 * i + 1).min(VECTORS - 1));
-            let most = largest(above[a].split(above[b]), below[a].split(below[b]));
-            // SAFETY: as above.
-            unsafe { self.put_pixels(most, [first + a, first + b]) };
+            most[i] = match WHOLE {
+                true => largest([above[a], above[b]], [below[a], below[b]]),
+                false => largest(above[a].split(above[b]), below[a].split(below[b])),
+            };
+        }
+        if shared.pooled_first {
+            self.finish(&mut most[..count], shared);
+        }
+        for i in 0..count {
+            let pixels = match WHOLE {
+                true => [i; 2],
+                false => [2 * i, (2 * i + 1).min(PAIRS - 1)],
+            };
+            // SAFETY: the pixels lie within the output, as asserted above.
+            unsafe { self.put_pixels(most[i], pixels.map(|pixel| first + pixel)) };
         }
     }
 
     #[inline(always)]
-    fn put_rows<V: Lanes>(&mut self, pair: usize, sums: &[[V; VECTORS]; 2]) {
+    fn put_rows<V: Lanes>(&mut self, y: usize, pair: usize, sums: &[[V; VECTORS]; 2]) {
         let (channels, width) = (self.of.packed.channels, self.of.width);
-        let y = self.y - self.of.rows.start;
         for row in 0..2 {
-            if self.y + row == self.of.rows.end {
+            if y + row == self.of.rows.end {
                 return;
             }
+            let y = y - self.of.rows.start;
             assert!((y + row + 1) * width * channels <= self.of.output.len());
             for vector in 0..VECTORS {
                 let x = 2 * pair + Self::STEP * vector;
