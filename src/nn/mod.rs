@@ -19,6 +19,7 @@ pub(crate) mod half;
 pub mod inspect;
 pub mod layer;
 mod limits;
+mod lowering;
 pub mod model;
 pub mod npz;
 mod plan;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::dropout::DropoutMode;
 use super::graph::ValueId;
-use super::plan::{Op, Plan, Step};
+use super::plan::{Op, Own, Plan, Step};
 use super::windows::{self, Buffers};
 
 pub(super) mod checks;
@@ -95,7 +95,7 @@ impl Session {
     /// Empty buffers for `plan`, which other threads' sessions may share.
     pub fn new(plan: &Arc<Plan>) -> Self {
         Self {
-            slots: vec![Vec::new(); plan.slots],
+            slots: vec![Vec::new(); plan.parts.slots],
             plan: Arc::clone(plan),
             scratch: Vec::new(),
             windows: Buffers::default(),
@@ -144,17 +144,17 @@ impl Session {
     ) -> Result<(), RunError> {
         let plan = Arc::clone(&self.plan);
         let draws = self.check(&plan, batch, dropout)?;
-        let planned = plan.inputs.iter().map(|i| (&*i.name, i.elements));
+        let planned = plan.parts.inputs.iter().map(|i| (&*i.name, i.elements));
         check_inputs(planned, inputs, batch)?;
         self.batch = batch;
         self.draws = draws;
         self.first_draw = first;
-        for (input, data) in plan.inputs.iter().zip(inputs) {
-            let slot = &mut self.slots[plan.values[input.value].slot];
+        for (input, data) in plan.parts.inputs.iter().zip(inputs) {
+            let slot = &mut self.slots[plan.parts.values[input.value].slot];
             slot.clear();
             slot.extend_from_slice(data);
         }
-        for step in &plan.steps {
+        for step in &plan.parts.steps {
             self.step(&plan, step, dropout);
         }
         Ok(())
@@ -176,13 +176,13 @@ impl Session {
         dropout: &DropoutMode,
     ) -> Result<(), RunError> {
         let plan = Arc::clone(&self.plan);
-        let [input] = &*plan.inputs else {
+        let [input] = &*plan.parts.inputs else {
             return Err(RunError::Inputs {
-                expected: plan.inputs.len(),
+                expected: plan.parts.inputs.len(),
                 given: 1,
             });
         };
-        let value = &plan.values[input.value];
+        let value = &plan.parts.values[input.value];
         let rows = value.shape.first().copied().unwrap_or(1);
         let row = input.elements / rows;
         if !sheet.len().is_multiple_of(row) {
@@ -206,14 +206,14 @@ impl Session {
                 slot.extend_from_slice(&sheet[start * row..][..input.elements]);
             }
         }
-        for (number, step) in plan.steps.iter().enumerate() {
+        for (number, step) in plan.parts.steps.iter().enumerate() {
             if let Some(chain) = plan.windows.ends(number) {
-                let value = &plan.values[step.output];
+                let value = &plan.parts.values[step.output];
                 let mut output = std::mem::take(&mut self.slots[value.slot]);
                 output.resize(starts.len() * value.elements, 0.0);
                 windows::Run {
                     isa: plan.isa,
-                    plan: &plan,
+                    plan: &plan.parts,
                     chain,
                     sheet,
                     buffers: &mut self.windows,
@@ -229,15 +229,12 @@ impl Session {
 
     /// Draws per row of a run, if it can be done.
     fn check(&self, plan: &Plan, batch: usize, dropout: &DropoutMode) -> Result<usize, RunError> {
-        let draws = match plan.dropouts {
+        let draws = match plan.parts.dropouts {
             0 => 1,
             _ => dropout.rows(),
         };
         self.check_size(plan, batch, draws)?;
-        let dropouts = plan.steps.iter().filter_map(|step| match &step.op {
-            Op::Dropout { name, units, .. } => Some((&**name, *units)),
-            _ => None,
-        });
+        let dropouts = plan.parts.dropouts().map(|d| (&*d.name, d.units));
         check_masks(dropouts, batch, dropout)?;
         Ok(draws)
     }
@@ -266,18 +263,19 @@ impl Session {
     /// # Panics
     /// If there is no such output.
     pub fn output(&self, index: usize) -> &[f32] {
-        &self.slots[self.plan.values[self.plan.outputs[index].value].slot]
+        &self.slots[self.plan.parts.values[self.plan.parts.outputs[index].value].slot]
     }
 
     /// Any value of the last run, if the plan was made to keep all. Values that no dropout
     /// touches have one row per input row, the others one per draw.
     pub fn value(&self, value: ValueId) -> Option<&[f32]> {
-        let slot = self.plan.values.get(value.0)?.slot;
-        self.plan.keeps_all.then(|| &*self.slots[slot])
+        let parts = &self.plan.parts;
+        let slot = parts.values[..parts.graph_values].get(value.0)?.slot;
+        parts.keeps_all.then(|| &*self.slots[slot])
     }
 
     fn step(&mut self, plan: &Plan, step: &Step, dropout: &DropoutMode) {
-        let value = &plan.values[step.output];
+        let value = &plan.parts.values[step.output];
         let rows = match value.drawn {
             true => self.batch * self.draws,
             false => self.batch,
@@ -287,27 +285,27 @@ impl Session {
         let mut output = std::mem::take(&mut self.slots[value.slot]);
         output.resize(rows * value.elements, 0.0);
         let needed = match &step.op {
-            Op::Conv {
+            Op::Own(Own::Conv {
                 plan,
                 finish,
                 channels,
                 ..
-            } => plan.scratch(*channels, finish),
-            Op::ScaledConv(conv) => conv.scratch(),
-            Op::Recurrent(plan) => plan.scratch(items),
-            Op::Dropout { units, .. } => *units,
-            Op::SoftmaxAxis { n, .. } => *n,
+            }) => plan.scratch(*channels, finish),
+            Op::Own(Own::ScaledConv(conv)) => conv.scratch(),
+            Op::Own(Own::Recurrent(plan)) => plan.scratch(items),
+            Op::Dropout(dropout) => dropout.units,
+            Op::Softmax { n, .. } => *n,
             _ => 0,
         };
         if self.scratch.len() < needed {
             self.scratch.resize(needed, 0.0);
         }
         let slots = &self.slots;
-        let input = |i: usize| &*slots[plan.values[step.inputs[i]].slot];
+        let input = |i: usize| &*slots[plan.parts.values[step.inputs[i]].slot];
         let scratch = &mut self.scratch[..needed];
-        if let Op::Dropout { .. } = step.op {
+        if let Op::Dropout(planned) = &step.op {
             let first = self.first_draw;
-            drop_units(&step.op, dropout, first, input(0), &mut output, scratch);
+            drop_units(planned, dropout, first, input(0), &mut output, scratch);
         } else {
             let call = Call {
                 isa: plan.isa,

@@ -8,7 +8,8 @@
 //! operations in the same order either way, so that the results are the same bits.
 
 use super::cpu::conv::Finish;
-use super::plan::{Op, Plan, Step};
+use super::lowering::Parts;
+use super::plan::{Op, Own, Step};
 
 mod run;
 
@@ -55,7 +56,7 @@ pub(super) struct WindowPlan {
 
 impl WindowPlan {
     /// For a plan that is otherwise done.
-    pub fn new(plan: &Plan) -> Self {
+    pub fn new(plan: &Parts<Own>) -> Self {
         let mut found = Self {
             of_step: vec![None; plan.steps.len()],
             reads_input: true,
@@ -94,7 +95,7 @@ impl WindowPlan {
                     _ => break,
                 }
             }
-            let convolves = |s: &Stage| matches!(plan.steps[s.step].op, Op::Conv { .. });
+            let convolves = |s: &Stage| matches!(plan.steps[s.step].op, Op::Own(Own::Conv { .. }));
             if chain.stages.iter().any(convolves) {
                 for stage in &chain.stages {
                     found.of_step[stage.step] = Some(found.chains.len());
@@ -126,7 +127,7 @@ impl Chain {
     }
 
     /// Step `number` of the plan as the chain's next stage, if it is local in time.
-    fn next(&self, plan: &Plan, number: usize) -> Option<Stage> {
+    fn next(&self, plan: &Parts<Own>, number: usize) -> Option<Stage> {
         let step = &plan.steps[number];
         let [rows, row] = self.shape();
         let value = &plan.values[step.output];
@@ -143,12 +144,12 @@ impl Chain {
             outer: [rows, row],
         };
         match &step.op {
-            Op::Conv {
+            Op::Own(Own::Conv {
                 plan,
                 packed,
                 finish,
                 ..
-            } => {
+            }) => {
                 let (span, around) = plan.rows_apart()?;
                 let [time, width, channels] = plan.input();
                 if [time, width * channels] != [rows, row] {
@@ -169,7 +170,7 @@ impl Chain {
                 let wide = finish.pool.map_or(1, |p| p[1]);
                 stage.outer = [stage.inner[0] / stage.pool, width / wide * packed.channels];
             }
-            Op::Pool(pool) => {
+            Op::Own(Own::Pool(pool)) => {
                 let [high, _] = pool.plain_max()?;
                 let [time, width, channels] = pool.input();
                 if [time, width * channels] != [rows, row] {
@@ -178,7 +179,7 @@ impl Chain {
                 stage.pool = high;
                 stage.outer = [rows / high, value.elements / (rows / high)];
             }
-            Op::ScaleShift { scale, .. } if row.is_multiple_of(scale.len()) => {}
+            Op::Own(Own::ScaleShift { scale, .. }) if row.is_multiple_of(scale.len()) => {}
             Op::Activation { last, .. } if row.is_multiple_of(*last) => {}
             _ => return None,
         }

@@ -3,27 +3,21 @@
 use super::plan::Constant;
 use super::tile::Tiling;
 use crate::nn::layer::{Activation, Interpolation, MergeOp};
+use crate::nn::lowering;
 
+pub(super) type Op = lowering::Op<Own>;
+
+/// What is prepared for the kernels here.
 #[derive(Debug)]
-pub(super) enum Op {
+pub(super) enum Own {
     /// With a second input, which scales the first one's channels, if `scaled`.
     Conv(Box<Conv>),
     Dense(Dense),
     Pool(Pool),
-    GlobalPool {
-        mean: bool,
-        pixels: usize,
-        channels: usize,
-    },
     Upsample {
         image: Image,
         factor: [usize; 2],
         interpolation: Interpolation,
-    },
-    ZeroPad {
-        image: Image,
-        top: usize,
-        left: usize,
     },
     ScaleShift {
         scale: Constant,
@@ -31,82 +25,65 @@ pub(super) enum Op {
         channels: usize,
     },
     Recurrent(Recurrent),
-    Reverse {
-        rows: usize,
-        width: usize,
-    },
-    Permute {
-        shape: Vec<usize>,
-        strides: Vec<usize>,
-    },
-    Repeat {
-        count: usize,
-        width: usize,
-    },
-    /// Widths (elements from the axis on) of each input and of the output.
-    Concat {
-        widths: Vec<usize>,
-        total: usize,
-    },
     /// How each further input joins what the inputs before it gave.
     Merge {
         op: MergeOp,
         joins: Vec<Broadcast>,
     },
-    Dropout(Dropout),
-    Activation(Activation),
-    /// Softmax over the middle dimension of `[.., n, after]`.
-    Softmax {
-        n: usize,
-        after: usize,
-    },
     PRelu {
         alpha: Constant,
         item: usize,
     },
-    SumAxis {
-        n: usize,
-        after: usize,
-    },
-    SpatialMultiply {
-        channels: usize,
-    },
-    ChannelMultiply {
-        item: usize,
-        channels: usize,
-    },
-    /// A value that is the same in all draws, repeated for each.
-    Spread,
 }
 
 impl Op {
     /// A word for listings.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Conv(conv) if conv.tiling.is_some() => "tiled convolution",
-            Self::Conv(_) => "convolution",
-            Self::Dense(_) => "dense",
-            Self::Pool(_) => "pool",
+            Self::Own(own) => own.name(),
             Self::GlobalPool { .. } => "global pool",
-            Self::Upsample { .. } => "upsample",
             Self::ZeroPad { .. } => "zero pad",
-            Self::ScaleShift { .. } => "scale and shift",
-            Self::Recurrent(_) => "recurrent",
             Self::Reverse { .. } => "reverse",
             Self::Permute { .. } => "permute",
             Self::Repeat { .. } => "repeat",
             Self::Concat { .. } => "concat",
-            Self::Merge { .. } => "merge",
             Self::Dropout(_) => "dropout",
-            Self::Activation(_) => "activation",
-            Self::Softmax { .. } => "softmax",
-            Self::PRelu { .. } => "parametric relu",
+            Self::Activation {
+                function: Activation::Softmax,
+                ..
+            }
+            | Self::Softmax { .. } => "softmax",
+            Self::Activation { .. } => "activation",
             Self::SumAxis { .. } => "sum",
             Self::SpatialMultiply { .. } => "spatial multiply",
             Self::ChannelMultiply { .. } => "channel multiply",
             Self::Spread => "spread",
         }
     }
+}
+
+impl Own {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Conv(conv) if conv.tiling.is_some() => "tiled convolution",
+            Self::Conv(_) => "convolution",
+            Self::Dense(_) => "dense",
+            Self::Pool(_) => "pool",
+            Self::Upsample { .. } => "upsample",
+            Self::ScaleShift { .. } => "scale and shift",
+            Self::Recurrent(_) => "recurrent",
+            Self::Merge { .. } => "merge",
+            Self::PRelu { .. } => "parametric relu",
+        }
+    }
+}
+
+/// What a dense layer or a convolution does to its result in place, as its kernel cannot.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum After {
+    /// Over rows of so many numbers.
+    Softmax(usize),
+    Activation(Activation),
 }
 
 /// `[height, width, channels]` in, rows and columns out.
@@ -156,7 +133,7 @@ pub(super) fn activation_words(function: Activation) -> [u32; 4] {
 }
 
 /// A convolution and what follows it at once.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Conv {
     pub input: [usize; 3],
     pub output: [usize; 3],
@@ -175,6 +152,7 @@ pub(super) struct Conv {
     pub pool: bool,
     /// There is a second input, `[channels]`, which the input's channels are multiplied by.
     pub scaled: bool,
+    pub after: Option<After>,
 }
 
 impl Conv {
@@ -208,6 +186,7 @@ pub(super) struct Dense {
     pub kernel: Constant,
     pub bias: Option<Constant>,
     pub relu: bool,
+    pub after: Option<After>,
 }
 
 #[derive(Debug)]
@@ -319,16 +298,4 @@ impl Broadcast {
 /// Eight numbers, as the kernels' structs hold for the dimensions of a value.
 pub(super) fn eight(list: &[usize]) -> impl Iterator<Item = usize> {
     list.iter().copied().chain(std::iter::repeat(0)).take(8)
-}
-
-#[derive(Debug)]
-pub(super) struct Dropout {
-    pub name: String,
-    pub number: u32,
-    pub rate: f32,
-    /// Decisions per row.
-    pub units: usize,
-    /// Element `e` of a row is ruled by unit `e / (pixels * channels) * channels + e % channels`.
-    pub pixels: usize,
-    pub channels: usize,
 }

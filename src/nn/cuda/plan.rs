@@ -4,13 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::driver::{Buffer, DeviceError, Driver, Stream, bytes};
-use super::ops::Op;
+use super::ops::Own;
 use crate::nn::graph::{Graph, GraphError};
-use crate::nn::layer::Activation;
+use crate::nn::lowering::{self, Parts, lower};
 
 mod build;
 mod fuse;
-mod slots;
 
 use build::Builder;
 
@@ -29,73 +28,11 @@ pub enum PlanError {
 /// and shared between threads; each runs it through a [`CudaSession`](super::CudaSession).
 pub struct CudaPlan {
     pub(super) driver: Arc<dyn Driver>,
-    pub(super) parts: Parts,
+    pub(super) parts: Parts<Own>,
     pub(super) constants: Buffer,
 }
 
-/// What a plan is before there is a device.
-#[derive(Debug, Default)]
-pub(super) struct Parts {
-    pub inputs: Vec<PlannedInput>,
-    pub outputs: Vec<PlannedOutput>,
-    /// Inputs, then node outputs, then values that only the plan knows.
-    pub values: Vec<Value>,
-    pub slots: usize,
-    pub steps: Vec<Step>,
-    pub dropouts: usize,
-    pub keeps_all: bool,
-    /// Values of the graph, which come first.
-    pub graph_values: usize,
-}
-
-#[derive(Debug)]
-pub(super) struct PlannedInput {
-    pub name: String,
-    pub value: usize,
-    pub elements: usize,
-}
-
-#[derive(Debug)]
-pub(super) struct PlannedOutput {
-    pub name: String,
-    pub shape: Vec<usize>,
-    pub value: usize,
-}
-
-/// Of a value that is computed into no buffer.
-pub(super) const NO_SLOT: usize = usize::MAX;
-
-/// Where a value is kept.
-#[derive(Debug, Clone)]
-pub(super) struct Value {
-    pub shape: Vec<usize>,
-    pub elements: usize,
-    /// Whether it differs from draw to draw, and so has one row per draw.
-    pub drawn: bool,
-    pub slot: usize,
-}
-
-/// One computation.
-#[derive(Debug)]
-pub(super) struct Step {
-    pub op: Op,
-    pub inputs: Vec<usize>,
-    pub output: usize,
-    /// A value that is written and read within the step only.
-    pub scratch: Option<usize>,
-    /// Items per row of the value (the layer's leading dimensions that count as batch).
-    pub outer: usize,
-    /// What is done to the result in its place.
-    pub after: Option<After>,
-}
-
-/// A function that the kernel of a step does not compute itself.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum After {
-    /// Over rows of so many numbers.
-    Softmax(usize),
-    Activation(Activation),
-}
+pub(super) type Step = lowering::Step<Own>;
 
 /// Numbers that do not depend on the data, by their place among all of a plan's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +71,9 @@ impl CudaPlan {
         input_shapes: &[Vec<usize>],
         keeps_all: bool,
     ) -> Result<Self, PlanError> {
-        let (parts, numbers) = Builder::new(graph, input_shapes, keeps_all)?.build();
+        let mut builder = Builder::new(graph);
+        let parts = lower(&mut builder, graph, input_shapes, keeps_all)?;
+        let numbers = builder.finish();
         let constants = driver.allocate(size_of_val(&*numbers))?;
         driver.upload(Stream::A, bytes(&numbers), &constants, 0)?;
         driver.synchronise(Stream::A)?;
@@ -152,14 +91,12 @@ impl CudaPlan {
 
     /// Names and shapes (without the batch) of the outputs.
     pub fn outputs(&self) -> impl ExactSizeIterator<Item = (&str, &[usize])> {
-        self.parts.outputs.iter().map(|o| (&*o.name, &*o.shape))
+        self.parts.outputs()
     }
 
     /// Names and shapes (without the batch) of the inputs.
     pub fn inputs(&self) -> impl ExactSizeIterator<Item = (&str, &[usize])> {
-        let values = &self.parts.values;
-        let inputs = self.parts.inputs.iter();
-        inputs.map(|i| (&*i.name, &*values[i.value].shape))
+        self.parts.inputs()
     }
 
     /// Whether any dropout stays on at inference.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::driver::{Buffer, DeviceError, Stream, bytes, bytes_mut};
-use super::ops::Op;
-use super::plan::{CudaPlan, NO_SLOT};
+use super::plan::CudaPlan;
 use crate::nn::dropout::DropoutMode;
 use crate::nn::graph::ValueId;
+use crate::nn::lowering::NO_SLOT;
 use crate::nn::session::RunError;
 use crate::nn::session::checks::{check_inputs, check_masks};
 
@@ -207,10 +207,7 @@ impl CudaSession {
     ) -> Result<(), RunError> {
         let planned = plan.parts.inputs.iter();
         check_inputs(planned.map(|i| (&*i.name, i.elements)), inputs, batch)?;
-        let dropouts = plan.parts.steps.iter().filter_map(|step| match &step.op {
-            Op::Dropout(d) => Some((&*d.name, d.units)),
-            _ => None,
-        });
+        let dropouts = plan.parts.dropouts().map(|d| (&*d.name, d.units));
         check_masks(dropouts, batch, dropout)
     }
 
@@ -230,7 +227,7 @@ impl CudaSession {
             .max()
             .unwrap_or(1);
         let countable = (MAX_NUMBERS - 1) / largest.max(1);
-        let row = size_of::<f32>() * slot_sizes(plan, draws).iter().sum::<usize>()
+        let row = size_of::<f32>() * plan.parts.slot_sizes(draws).iter().sum::<usize>()
             + size_of::<f32>() * mask_sizes(plan).iter().sum::<usize>();
         let held = self.held_bytes();
         let lanes = if wanted < batch { 2 } else { 1 };
@@ -256,15 +253,14 @@ impl CudaSession {
     ) -> Result<(), CudaRunError> {
         let driver = &*plan.driver;
         let lane = &mut self.lanes[part.lane];
-        for (slot, elements) in lane.slots.iter_mut().zip(slot_sizes(plan, mode.draws)) {
+        for (slot, elements) in lane.slots.iter_mut().zip(plan.parts.slot_sizes(mode.draws)) {
             grow(driver, slot, part.rows * elements)?;
         }
         if let DropoutMode::Masks(masks) = mode.dropout {
             for (slot, elements) in lane.masks.iter_mut().zip(mask_sizes(plan)) {
                 grow(driver, slot, part.rows * elements)?;
             }
-            for step in &plan.parts.steps {
-                let Op::Dropout(d) = &step.op else { continue };
+            for d in plan.parts.dropouts() {
                 let kept = 1.0 / (1.0 - d.rate);
                 let mask = &masks.0[&d.name][part.start * d.units..][..part.rows * d.units];
                 let factors: Vec<f32> = mask
@@ -346,25 +342,11 @@ fn grow(
     Ok(())
 }
 
-/// Numbers of each slot per row of the batch.
-fn slot_sizes(plan: &CudaPlan, draws: usize) -> Vec<usize> {
-    let mut sizes = vec![0; plan.parts.slots];
-    for value in plan.parts.values.iter().filter(|v| v.slot != NO_SLOT) {
-        let elements = value
-            .elements
-            .saturating_mul(if value.drawn { draws } else { 1 });
-        sizes[value.slot] = elements.max(sizes[value.slot]);
-    }
-    sizes
-}
-
 /// Decisions of each dropout per row of the batch.
 fn mask_sizes(plan: &CudaPlan) -> Vec<usize> {
     let mut sizes = vec![0; plan.parts.dropouts];
-    for step in &plan.parts.steps {
-        if let Op::Dropout(d) = &step.op {
-            sizes[d.number as usize] = d.units;
-        }
+    for d in plan.parts.dropouts() {
+        sizes[d.number as usize] = d.units;
     }
     sizes
 }

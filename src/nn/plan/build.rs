@@ -1,10 +1,9 @@
-//! From a graph to a plan.
+//! From the layers to the kernels' packed weights and sizes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Op, Plan, PlannedInput, PlannedOutput, Step, Value};
-use crate::nn::cpu::Isa;
+use super::{Op, Own, Step};
 use crate::nn::cpu::conv::{ConvPlan, Finish};
 use crate::nn::cpu::elementwise::Broadcast;
 use crate::nn::cpu::gemm::{Epilogue, Packed};
@@ -12,173 +11,60 @@ use crate::nn::cpu::layout::UpsamplePlan;
 use crate::nn::cpu::pool::PoolPlan;
 use crate::nn::cpu::recurrent::{Cell, RecurrentPlan};
 use crate::nn::cpu::scaled::{ScaledConv, ScaledWeights};
-use crate::nn::graph::{Graph, GraphError, Node, ValueId, WeightId};
+use crate::nn::graph::{Graph, WeightId};
 use crate::nn::layer::{Activation, Conv, Layer, Recurrent};
-use crate::nn::windows::WindowPlan;
+use crate::nn::lowering::{Backend, Draft, Site, folded, stretched};
 
-/// Of a value that is computed into no buffer.
-const NO_SLOT: usize = usize::MAX;
-
-/// A plan in the making.
+/// Packs the weights of a graph; what is packed alike is packed once.
 pub(super) struct Builder<'a> {
     graph: &'a Graph,
-    plan: Plan,
-    /// For each value of the graph, the planned value that holds it (layers that change nothing
-    /// hold none of their own).
-    held_by: Vec<usize>,
     packed: HashMap<(WeightId, Option<WeightId>), Arc<Packed>>,
     scaled: HashMap<(WeightId, Option<WeightId>), Arc<ScaledWeights>>,
-    spread: HashMap<usize, usize>,
-    /// For each planned value, the step that computes it.
-    made_by: Vec<Option<usize>>,
+}
+
+impl Backend for Builder<'_> {
+    type Own = Own;
+
+    fn own(&mut self, layer: &Layer, site: &mut Site, draft: &mut Draft<Own>) -> Own {
+        if let Layer::Conv(conv) = layer
+            && let Some(scaled) = self.scaled_conv(conv, site, draft)
+        {
+            return Own::ScaledConv(scaled);
+        }
+        self.prepare(layer, &site.items, &site.output)
+    }
+
+    fn mixes_draws(own: &Own) -> bool {
+        matches!(own, Own::ScaledConv(_))
+    }
+
+    fn absorb(op: &mut Op, next: &Op) -> bool {
+        match op {
+            Op::Own(own) => own.absorb(next),
+            _ => false,
+        }
+    }
 }
 
 impl<'a> Builder<'a> {
-    pub fn new(
-        graph: &'a Graph,
-        input_shapes: &[Vec<usize>],
-        isa: Isa,
-        keeps_all: bool,
-    ) -> Result<Self, GraphError> {
-        let shapes = graph.infer_shapes(input_shapes)?;
-        let values = shapes
-            .into_iter()
-            .map(|shape| Value {
-                elements: shape.iter().product(),
-                shape,
-                drawn: false,
-                slot: NO_SLOT,
-            })
-            .collect::<Vec<_>>();
-        Ok(Self {
+    pub fn new(graph: &'a Graph) -> Self {
+        Self {
             graph,
-            made_by: vec![None; values.len()],
-            plan: Plan {
-                isa,
-                inputs: Vec::new(),
-                outputs: Vec::new(),
-                values,
-                slots: 0,
-                elements: 0,
-                steps: Vec::new(),
-                dropouts: 0,
-                keeps_all,
-                windows: WindowPlan::default(),
-            },
-            held_by: Vec::new(),
             packed: HashMap::new(),
             scaled: HashMap::new(),
-            spread: HashMap::new(),
-        })
+        }
     }
 
-    pub fn build(mut self) -> Result<Plan, GraphError> {
-        for (value, input) in self.graph.inputs.iter().enumerate() {
-            self.held_by.push(value);
-            self.plan.inputs.push(PlannedInput {
-                name: input.name.clone(),
-                value,
-                elements: self.plan.values[value].elements,
-            });
-        }
-        for (number, node) in self.graph.nodes.iter().enumerate() {
-            self.add(number, node);
-        }
-        let stochastic = self.plan.dropouts > 0;
-        for output in &self.graph.outputs {
-            let held = self.held_by[output.value.0];
-            let value = match stochastic && !self.plan.values[held].drawn {
-                true => self.spread(held),
-                false => held,
-            };
-            self.plan.outputs.push(PlannedOutput {
-                name: output.name.clone(),
-                shape: self.plan.values[output.value.0].shape.clone(),
-                value,
-            });
-        }
-        if !self.plan.keeps_all {
-            self.plan.fuse();
-        }
-        self.plan.assign_slots(&self.held_by);
-        self.plan.windows = WindowPlan::new(&self.plan);
-        Ok(self.plan)
-    }
-
-    fn push(&mut self, step: Step) {
-        self.made_by[step.output] = Some(self.plan.steps.len());
-        self.plan.steps.push(step);
-    }
-
-    /// The step that computes a value of the plan.
-    fn maker(&self, value: usize) -> Option<&Step> {
-        Some(&self.plan.steps[self.made_by[value]?])
-    }
-
-    /// The value that repeats `held` for every draw.
-    fn spread(&mut self, held: usize) -> usize {
-        if let Some(&value) = self.spread.get(&held) {
-            return value;
-        }
-        let value = self.plan.values.len();
-        self.plan.values.push(Value {
-            drawn: true,
-            ..self.plan.values[held].clone()
-        });
-        self.made_by.push(None);
-        self.push(Step {
-            op: Op::Spread,
-            inputs: vec![held],
-            output: value,
-            outer: 1,
-        });
-        self.spread.insert(held, value);
-        value
-    }
-
-    fn add(&mut self, number: usize, node: &Node) {
-        let output = self.graph.output_of(number).0;
-        let mut inputs: Vec<usize> = node.inputs.iter().map(|v| self.held_by[v.0]).collect();
-        let shape = |v: ValueId| &self.plan.values[v.0].shape;
-        let leading = &shape(node.inputs[0])[..node.outer];
-        let outer = leading.iter().product();
-        let items: Vec<Vec<usize>> = node
-            .inputs
-            .iter()
-            .map(|&v| shape(v)[node.outer..].to_vec())
-            .collect();
-        let item_out = self.plan.values[output].shape[node.outer..].to_vec();
-        let op = match &node.layer {
-            Layer::Conv(conv) if outer == 1 => self.scaled_conv(conv, &items[0], &mut inputs),
-            _ => None,
-        };
-        let Some(op) = op.or_else(|| self.op(node, outer, &items, &item_out)) else {
-            self.held_by.push(inputs[0]);
-            return;
-        };
-        let makes_draws = matches!(op, Op::Dropout { .. });
-        let drawn = inputs.iter().any(|&v| self.plan.values[v].drawn);
-        if drawn && !matches!(op, Op::Dropout { .. } | Op::ScaledConv(_)) {
-            for input in &mut inputs {
-                if !self.plan.values[*input].drawn {
-                    *input = self.spread(*input);
-                }
-            }
-        }
-        self.plan.values[output].drawn = drawn || makes_draws;
-        self.held_by.push(output);
-        self.push(Step {
-            op,
-            inputs,
-            output,
-            outer,
-        });
-    }
-
-    /// The convolution of the product of maps and a factor per channel, as one computation of
-    /// `inputs`, which become the product's.
-    fn scaled_conv(&mut self, conv: &Conv, x: &[usize], inputs: &mut Vec<usize>) -> Option<Op> {
-        let product = self.maker(inputs[0])?;
+    /// The convolution of the product of maps and a factor per channel, as one computation of what
+    /// the product reads.
+    fn scaled_conv(
+        &mut self,
+        conv: &Conv,
+        site: &mut Site,
+        draft: &Draft<Own>,
+    ) -> Option<ScaledConv> {
+        let x = &*site.items[0];
+        let product = draft.maker(site.inputs[0])?;
         let (&Op::ChannelMultiply { item, channels }, 1) = (&product.op, product.outer) else {
             return None;
         };
@@ -187,20 +73,19 @@ impl<'a> Builder<'a> {
             Activation::Linear => false,
             _ => return None,
         };
-        if item != x.iter().product::<usize>() || Some(&channels) != x.last() {
+        if site.outer != 1 || item != x.iter().product::<usize>() || Some(&channels) != x.last() {
             return None;
         }
-        let mut factors = product.inputs.clone();
+        site.inputs.clone_from(&product.inputs);
         // Maps that are the same in all draws need no copy for each.
         if let Some(Step {
             op: Op::Spread,
             inputs,
             ..
-        }) = self.maker(factors[0])
+        }) = draft.maker(site.inputs[0])
         {
-            factors[0] = inputs[0];
+            site.inputs[0] = inputs[0];
         }
-        *inputs = factors;
         let weights = &self.graph.weights;
         let kernel = &weights[conv.kernel.0];
         let pack = || {
@@ -213,22 +98,13 @@ impl<'a> Builder<'a> {
         if relu {
             scaled.fuse_relu();
         }
-        Some(Op::ScaledConv(scaled))
+        Some(scaled)
     }
 
-    /// The computation of a validated node, or `None` if it only gives its input another shape.
-    fn op(
-        &mut self,
-        node: &Node,
-        outer: usize,
-        items: &[Vec<usize>],
-        output: &[usize],
-    ) -> Option<Op> {
+    fn prepare(&mut self, layer: &Layer, items: &[Vec<usize>], output: &[usize]) -> Own {
         let x = &*items[0];
-        let elements = x.iter().product();
-        let last = x.last().copied().unwrap_or(1);
-        Some(match &node.layer {
-            Layer::Conv(conv) => Op::Conv {
+        match layer {
+            Layer::Conv(conv) => Own::Conv {
                 plan: ConvPlan::new(conv, &self.graph.weights[conv.kernel.0].shape, x),
                 packed: self.pack(conv.kernel, conv.bias),
                 finish: Finish {
@@ -248,46 +124,22 @@ impl<'a> Builder<'a> {
                 kernel,
                 bias,
                 activation,
-            } => Op::Dense {
+            } => Own::Dense {
                 packed: self.pack(*kernel, *bias),
                 activation: *activation,
             },
-            Layer::Pool(pool) => Op::Pool(PoolPlan::new(pool, x)),
-            Layer::GlobalPool { kind, .. } => Op::GlobalPool {
-                kind: *kind,
-                pixels: elements / last,
-                channels: last,
-            },
+            Layer::Pool(pool) => Own::Pool(PoolPlan::new(pool, x)),
             Layer::Upsample {
                 factor,
                 interpolation,
-            } => Op::Upsample(UpsamplePlan::new(
+            } => Own::Upsample(UpsamplePlan::new(
                 [x[0], x[1], x[2]],
                 *factor,
                 *interpolation,
             )),
-            Layer::ZeroPad { top, left, .. } => Op::ZeroPad {
-                image: [x[0], x[1], x[2]],
-                output: [output[0], output[1]],
-                top: *top,
-                left: *left,
-            },
             Layer::BatchNorm(b) => {
-                let of = |id: WeightId, c: usize| f64::from(self.graph.weights[id.0].data[c]);
-                let scale: Vec<f64> = (0..last)
-                    .map(|c| {
-                        let deviation = (of(b.variance, c) + f64::from(b.epsilon)).sqrt();
-                        b.gamma.map_or(1.0, |g| of(g, c)) / deviation
-                    })
-                    .collect();
-                Op::ScaleShift {
-                    shift: (0..last)
-                        .map(|c| {
-                            (b.beta.map_or(0.0, |id| of(id, c)) - of(b.mean, c) * scale[c]) as f32
-                        })
-                        .collect(),
-                    scale: scale.into_iter().map(|s| s as f32).collect(),
-                }
+                let (scale, shift) = folded(self.graph, b);
+                Own::ScaleShift { scale, shift }
             }
             Layer::Lstm(r) => self.recurrent(r, Cell::Lstm, x),
             Layer::Gru {
@@ -297,74 +149,15 @@ impl<'a> Builder<'a> {
                 let reset_after = *reset_after;
                 self.recurrent(recurrent, Cell::Gru { reset_after }, x)
             }
-            Layer::Reverse => Op::Reverse {
-                rows: x[0],
-                width: elements / x[0],
-            },
-            Layer::Flatten | Layer::Reshape { .. } => return None,
-            Layer::Permute { order } => Op::Permute {
-                shape: x.to_vec(),
-                order: order.clone(),
-            },
-            Layer::RepeatVector { count } => Op::Repeat {
-                count: *count,
-                width: last,
-            },
-            Layer::Concat { axis } => {
-                let width = |s: &[usize]| s[*axis..].iter().product();
-                Op::Concat {
-                    widths: items.iter().map(|s| width(s)).collect(),
-                    total: width(output),
-                }
-            }
-            Layer::Merge { op } => Op::Merge {
+            Layer::Merge { op } => Own::Merge {
                 op: *op,
                 inputs: items.iter().map(|s| Broadcast::new(s, output)).collect(),
             },
-            Layer::Dropout(d) => {
-                if !d.forced || d.rate == 0.0 {
-                    return None;
-                }
-                let number = self.plan.dropouts as u32;
-                self.plan.dropouts += 1;
-                let (pixels, channels) = match d.per_channel {
-                    true => (elements / last, last),
-                    false => (1, elements),
-                };
-                Op::Dropout {
-                    name: node.name.clone(),
-                    number,
-                    rate: d.rate,
-                    units: outer * channels,
-                    pixels,
-                    channels,
-                }
-            }
-            Layer::Activation(Activation::Linear) => return None,
-            Layer::Activation(function) => Op::Activation {
-                function: *function,
-                last,
+            Layer::PRelu { alpha } => Own::PRelu {
+                alpha: stretched(self.graph, *alpha, x),
             },
-            Layer::Softmax { axis } => Op::SoftmaxAxis {
-                n: x[*axis],
-                after: x[*axis + 1..].iter().product(),
-            },
-            Layer::PRelu { alpha } => {
-                let alpha = &self.graph.weights[alpha.0];
-                let mut full = vec![0.0; elements];
-                Broadcast::new(&alpha.shape, x).zip(&alpha.data, &mut full, |o, a| *o = a);
-                Op::PRelu { alpha: full }
-            }
-            Layer::SumAxis { axis } => Op::SumAxis {
-                n: x[*axis],
-                after: x[*axis + 1..].iter().product(),
-            },
-            Layer::SpatialMultiply => Op::SpatialMultiply { channels: last },
-            Layer::ChannelMultiply => Op::ChannelMultiply {
-                item: elements,
-                channels: last,
-            },
-        })
+            other => unreachable!("{} needs no preparation", other.class()),
+        }
     }
 
     fn pack(&mut self, kernel: WeightId, bias: Option<WeightId>) -> Arc<Packed> {
@@ -381,7 +174,7 @@ impl<'a> Builder<'a> {
             .clone()
     }
 
-    fn recurrent(&self, r: &Recurrent, cell: Cell, x: &[usize]) -> Op {
+    fn recurrent(&self, r: &Recurrent, cell: Cell, x: &[usize]) -> Own {
         let weights = &self.graph.weights;
         let kernel = &weights[r.kernel.0];
         let recurrent = &weights[r.recurrent_kernel.0].data;
@@ -406,7 +199,7 @@ impl<'a> Builder<'a> {
                 Some(Packed::new(&columns(2 * units, width), units, None)),
             ),
         };
-        Op::Recurrent(Box::new(RecurrentPlan {
+        Own::Recurrent(Box::new(RecurrentPlan {
             cell,
             time: x[0],
             units,

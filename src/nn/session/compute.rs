@@ -4,7 +4,8 @@ use crate::nn::cpu::gemm::{Start, matmul};
 use crate::nn::cpu::{Isa, elementwise, layout, math, pool};
 use crate::nn::dropout::{DropoutMode, draw_factors};
 use crate::nn::layer::{Activation, MergeOp};
-use crate::nn::plan::Op;
+use crate::nn::lowering::Dropout;
+use crate::nn::plan::{Op, Own};
 
 /// What a computation needs to know besides its data.
 pub(super) struct Call {
@@ -26,42 +27,18 @@ impl Call {
         let isa = self.isa;
         let x = input(0);
         match op {
-            Op::Conv {
-                plan,
-                packed,
-                finish,
-                activation,
-                channels,
-            } => {
-                plan.run(isa, x, packed, finish, output, scratch);
-                math::activate(isa, *activation, *channels, output);
-            }
-            Op::ScaledConv(conv) => conv.run(isa, x, input(1), output, scratch),
-            Op::Dense { packed, activation } => {
-                let relu = *activation == Activation::Relu;
-                let rows = x.len() / packed.terms;
-                matmul(isa, x, rows, packed, Start::Bias, output, relu);
-                if !relu {
-                    math::activate(isa, *activation, packed.channels, output);
-                }
-            }
-            Op::Pool(plan) => plan.run(isa, x, output),
+            Op::Own(own) => self.own(own, inputs, input, output, scratch),
             Op::GlobalPool {
                 kind,
                 pixels,
                 channels,
             } => pool::global_pool(*kind, *pixels, *channels, x, output),
-            Op::Upsample(plan) => plan.run(x, output),
             Op::ZeroPad {
                 image,
                 output: size,
                 top,
                 left,
             } => layout::zero_pad(*image, *size, [*top, *left], x, output),
-            Op::ScaleShift { scale, shift } => {
-                elementwise::scale_shift(isa, scale, shift, x, output);
-            }
-            Op::Recurrent(plan) => plan.run(isa, self.items, x, output, scratch),
             Op::Reverse { rows, width } => layout::reverse(*rows, *width, x, output),
             Op::Permute { shape, order } => layout::permute(shape, order, x, output),
             Op::Repeat { count, width } => layout::repeat(*count, *width, x, output),
@@ -72,7 +49,63 @@ impl Call {
                     at += width;
                 }
             }
-            Op::Merge { op, inputs: how } => {
+            Op::Activation { function, last } => {
+                output.copy_from_slice(x);
+                math::activate(isa, *function, *last, output);
+            }
+            Op::Softmax { n, after } => {
+                output.copy_from_slice(x);
+                softmax_axis(*n, *after, output, scratch);
+            }
+            Op::SumAxis { n, after } => elementwise::sum_axis(*n, *after, x, output),
+            Op::SpatialMultiply { channels } => {
+                elementwise::spatial_multiply(*channels, x, input(1), output);
+            }
+            Op::ChannelMultiply { item, channels } => {
+                elementwise::channel_multiply(*item, *channels, x, input(1), output);
+            }
+            Op::Spread => layout::repeat(self.draws, self.elements, x, output),
+            Op::Dropout(_) => unreachable!("computed by drop_units"),
+        }
+    }
+
+    fn own<'a>(
+        &self,
+        own: &Own,
+        inputs: usize,
+        input: impl Fn(usize) -> &'a [f32],
+        output: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        let isa = self.isa;
+        let x = input(0);
+        match own {
+            Own::Conv {
+                plan,
+                packed,
+                finish,
+                activation,
+                channels,
+            } => {
+                plan.run(isa, x, packed, finish, output, scratch);
+                math::activate(isa, *activation, *channels, output);
+            }
+            Own::ScaledConv(conv) => conv.run(isa, x, input(1), output, scratch),
+            Own::Dense { packed, activation } => {
+                let relu = *activation == Activation::Relu;
+                let rows = x.len() / packed.terms;
+                matmul(isa, x, rows, packed, Start::Bias, output, relu);
+                if !relu {
+                    math::activate(isa, *activation, packed.channels, output);
+                }
+            }
+            Own::Pool(plan) => plan.run(isa, x, output),
+            Own::Upsample(plan) => plan.run(x, output),
+            Own::ScaleShift { scale, shift } => {
+                elementwise::scale_shift(isa, scale, shift, x, output);
+            }
+            Own::Recurrent(plan) => plan.run(isa, self.items, x, output, scratch),
+            Own::Merge { op, inputs: how } => {
                 how[0].zip(x, output, |o, x| *o = x);
                 for (i, how) in how.iter().enumerate().skip(1) {
                     elementwise::merge(*op, how, input(i), output);
@@ -82,24 +115,7 @@ impl Call {
                     output.iter_mut().for_each(|o| *o /= n);
                 }
             }
-            Op::Activation { function, last } => {
-                output.copy_from_slice(x);
-                math::activate(isa, *function, *last, output);
-            }
-            Op::SoftmaxAxis { n, after } => {
-                output.copy_from_slice(x);
-                softmax_axis(*n, *after, output, scratch);
-            }
-            Op::PRelu { alpha } => elementwise::prelu(alpha, x, output),
-            Op::SumAxis { n, after } => elementwise::sum_axis(*n, *after, x, output),
-            Op::SpatialMultiply { channels } => {
-                elementwise::spatial_multiply(*channels, x, input(1), output);
-            }
-            Op::ChannelMultiply { item, channels } => {
-                elementwise::channel_multiply(*item, *channels, x, input(1), output);
-            }
-            Op::Spread => layout::repeat(self.draws, self.elements, x, output),
-            Op::Dropout { .. } => unreachable!("computed by drop_units"),
+            Own::PRelu { alpha } => elementwise::prelu(alpha, x, output),
         }
     }
 }
@@ -121,24 +137,21 @@ fn softmax_axis(n: usize, after: usize, values: &mut [f32], scratch: &mut [f32])
 
 /// Multiplies each row by its draw's (or mask's) factors; with dropout off it only copies.
 pub(super) fn drop_units(
-    op: &Op,
+    dropout: &Dropout,
     mode: &DropoutMode,
     first_draw: u32,
     input: &[f32],
     output: &mut [f32],
     factors: &mut [f32],
 ) {
-    let Op::Dropout {
+    let Dropout {
         name,
         number,
         rate,
         units,
         pixels,
         channels,
-    } = op
-    else {
-        unreachable!("only called for dropout");
-    };
+    } = dropout;
     let row = units * pixels;
     // An input that is the same in all draws has a row for several of the output's.
     let copies = output.len() / input.len().max(1);

@@ -6,7 +6,8 @@ use super::{Chain, Stage};
 use crate::nn::cpu::conv::Band;
 use crate::nn::cpu::{Isa, elementwise, math, pool};
 use crate::nn::layer::Activation;
-use crate::nn::plan::{Op, Plan};
+use crate::nn::lowering::Parts;
+use crate::nn::plan::{Op, Own};
 
 /// Buffers for the sheet and for what is each window's own.
 #[derive(Debug, Default)]
@@ -67,7 +68,7 @@ struct Shared<'a> {
 /// What a chain is run on.
 pub(in super::super) struct Run<'a> {
     pub isa: Isa,
-    pub plan: &'a Plan,
+    pub plan: &'a Parts<Own>,
     pub chain: &'a Chain,
     pub sheet: &'a [f32],
     pub buffers: &'a mut Buffers,
@@ -238,13 +239,13 @@ impl Run<'_> {
     fn rows(&mut self, stage: &Stage, band: Band, pooled: bool, output: &mut [f32]) {
         let isa = self.isa;
         match &self.plan.steps[stage.step].op {
-            Op::Conv {
+            Op::Own(Own::Conv {
                 plan,
                 packed,
                 finish,
                 activation,
                 channels,
-            } => {
+            }) => {
                 let finish = match &stage.unpooled {
                     Some(unpooled) if !pooled => unpooled,
                     _ => finish,
@@ -259,14 +260,14 @@ impl Run<'_> {
                     math::activate(isa, *activation, *channels, output);
                 }
             }
-            Op::ScaleShift { scale, shift } => {
+            Op::Own(Own::ScaleShift { scale, shift }) => {
                 elementwise::scale_shift(isa, scale, shift, band.rows, output);
             }
             Op::Activation { function, last } => {
                 output.copy_from_slice(band.rows);
                 math::activate(isa, *function, *last, output);
             }
-            Op::Pool(_) => self.pool(stage, band.rows, output),
+            Op::Own(Own::Pool(_)) => self.pool(stage, band.rows, output),
             _ => unreachable!("no stage of a chain"),
         }
     }
@@ -274,13 +275,13 @@ impl Run<'_> {
     /// Only the pooling of a stage.
     fn pool(&self, stage: &Stage, input: &[f32], output: &mut [f32]) {
         let (size, channels, width) = match &self.plan.steps[stage.step].op {
-            Op::Conv {
+            Op::Own(Own::Conv {
                 plan,
                 finish,
                 channels,
                 ..
-            } => (finish.pool.unwrap_or([1; 2]), *channels, plan.size_out()[1]),
-            Op::Pool(pool) => {
+            }) => (finish.pool.unwrap_or([1; 2]), *channels, plan.size_out()[1]),
+            Op::Own(Own::Pool(pool)) => {
                 let [_, width, channels] = pool.input();
                 let size = pool.plain_max().expect("a plain maximum");
                 (size, channels, width)

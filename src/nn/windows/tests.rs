@@ -1,9 +1,9 @@
 //! That windows share at all; that they get the right numbers is tested on random networks.
 
 use super::run::neighbours;
-use super::*;
 use crate::nn::graph::{Graph, Input, Node, Output, ValueId, Weight, WeightId};
 use crate::nn::layer::{Activation, Conv, Layer, Padding, Pool, PoolKind};
+use crate::nn::plan::Plan;
 
 /// Three times a convolution over five rows and a pooling by two, then one number per row.
 fn plan(shape: &[usize], output_too: bool) -> Plan {

@@ -2,11 +2,12 @@
 
 use super::{CudaRunError, Lane, Mode, held};
 use crate::nn::cuda::driver::{Arg, DeviceError, Launch};
-use crate::nn::cuda::ops::{Conv, Dense, Dropout, Op, Recurrent, activation_words, eight};
-use crate::nn::cuda::plan::{After, Constant, CudaPlan, Step};
+use crate::nn::cuda::ops::{After, Conv, Dense, Op, Own, Recurrent, activation_words, eight};
+use crate::nn::cuda::plan::{Constant, CudaPlan, Step};
 use crate::nn::cuda::tile::SHARED;
 use crate::nn::dropout::DropoutMode;
-use crate::nn::layer::{Activation, Interpolation, MergeOp};
+use crate::nn::layer::{Activation, Interpolation, MergeOp, PoolKind};
+use crate::nn::lowering::Dropout;
 
 /// Threads of a block of the kernels that compute a number each.
 const THREADS: usize = 256;
@@ -42,14 +43,6 @@ impl Lane {
             count: rows * value.elements,
         };
         call.compute()?;
-        match step.after {
-            Some(After::Softmax(n)) => call.softmax_rows(call.output()?, n)?,
-            Some(After::Activation(f)) => {
-                let (x, y) = (call.output()?, call.output()?);
-                call.each("activate", call.count, vec![x, y, function_arg(f)])?;
-            }
-            None => {}
-        }
         Ok(())
     }
 }
@@ -111,59 +104,36 @@ impl Call<'_> {
         let count = self.count;
         let (x, y) = (self.input(0)?, self.output()?);
         match &self.step.op {
-            Op::Conv(conv) => self.conv(conv),
-            Op::Dense(dense) => self.dense(dense),
-            Op::Recurrent(r) => self.recurrent(r),
+            Op::Own(own) => self.own(own),
             Op::Dropout(d) => self.dropout(d),
-            Op::Pool(pool) => {
-                let args = vec![x, y, Arg::Words(pool.words()), flag(pool.mean)];
-                self.each("pool", count, args)
-            }
             Op::GlobalPool {
-                mean,
+                kind,
                 pixels,
                 channels,
             } => {
-                let args = vec![x, y, flag(*mean), word(*pixels), word(*channels)];
+                let mean = flag(*kind == PoolKind::Average);
+                let args = vec![x, y, mean, word(*pixels), word(*channels)];
                 self.each("global_pool", count, args)
             }
-            Op::Upsample {
+            Op::ZeroPad {
                 image,
-                factor,
-                interpolation,
+                output,
+                top,
+                left,
             } => {
-                let how = match interpolation {
-                    Interpolation::Nearest => 0u32,
-                    Interpolation::BilinearLegacy => 1,
-                    Interpolation::BilinearHalfPixel => 2,
-                };
-                let [rows, columns] = factor.map(word);
-                let args = vec![x, y, Arg::Words(image.words()), rows, columns, how.into()];
-                self.each("upsample", count, args)
-            }
-            Op::ZeroPad { image, top, left } => {
-                let args = vec![x, y, Arg::Words(image.words()), word(*top), word(*left)];
+                let sizes = image.iter().chain(output).map(|&n| n as u32).collect();
+                let args = vec![x, y, Arg::Words(sizes), word(*top), word(*left)];
                 self.each("zero_pad", count, args)
-            }
-            Op::ScaleShift {
-                scale,
-                shift,
-                channels,
-            } => {
-                let (scale, shift) = (self.constant(*scale)?, self.constant(*shift)?);
-                self.each(
-                    "scale_shift",
-                    count,
-                    vec![x, scale, shift, y, word(*channels)],
-                )
             }
             Op::Reverse { rows, width } => {
                 self.each("reverse", count, vec![x, y, word(*rows), word(*width)])
             }
-            Op::Permute { shape, strides } => {
-                let item = shape.iter().product();
-                let words = [shape.len(), item].into_iter();
-                let words = words.chain(eight(shape)).chain(eight(strides));
+            Op::Permute { shape, order } => {
+                let along = |&d: &usize| shape[d + 1..].iter().product();
+                let strides: Vec<usize> = order.iter().map(along).collect();
+                let permuted: Vec<usize> = order.iter().map(|&d| shape[d]).collect();
+                let words = [shape.len(), shape.iter().product()].into_iter();
+                let words = words.chain(eight(&permuted)).chain(eight(&strides));
                 let words = words.map(|n| n as u32).collect();
                 self.each("permute", count, vec![x, y, Arg::Words(words)])
             }
@@ -186,7 +156,72 @@ impl Call<'_> {
                 }
                 Ok(())
             }
-            Op::Merge { op, joins } => {
+            Op::Activation {
+                function: Activation::Softmax,
+                last: n,
+            }
+            | Op::Softmax { n, after: 1 } => self.softmax_rows(x, *n),
+            Op::Softmax { n, after } => self.each(
+                "softmax_axis",
+                count / n,
+                vec![x, y, word(*n), word(*after)],
+            ),
+            Op::Activation { function, .. } => self.activate(x, *function),
+            Op::SumAxis { n, after } => {
+                self.each("sum_axis", count, vec![x, y, word(*n), word(*after)])
+            }
+            Op::SpatialMultiply { channels } => {
+                let args = vec![x, self.input(1)?, y, word(*channels)];
+                self.each("spatial_multiply", count, args)
+            }
+            Op::ChannelMultiply { item, channels } => {
+                let args = vec![x, self.input(1)?, y, word(*item), word(*channels)];
+                self.each("channel_multiply", count, args)
+            }
+        }
+    }
+
+    fn own(&self, own: &Own) -> Result<(), DeviceError> {
+        let count = self.count;
+        let (x, y) = (self.input(0)?, self.output()?);
+        match own {
+            Own::Conv(conv) => {
+                self.conv(conv)?;
+                self.after(conv.after)
+            }
+            Own::Dense(dense) => {
+                self.dense(dense)?;
+                self.after(dense.after)
+            }
+            Own::Recurrent(r) => self.recurrent(r),
+            Own::Pool(pool) => {
+                let args = vec![x, y, Arg::Words(pool.words()), flag(pool.mean)];
+                self.each("pool", count, args)
+            }
+            Own::Upsample {
+                image,
+                factor,
+                interpolation,
+            } => {
+                let how = match interpolation {
+                    Interpolation::Nearest => 0u32,
+                    Interpolation::BilinearLegacy => 1,
+                    Interpolation::BilinearHalfPixel => 2,
+                };
+                let [rows, columns] = factor.map(word);
+                let args = vec![x, y, Arg::Words(image.words()), rows, columns, how.into()];
+                self.each("upsample", count, args)
+            }
+            Own::ScaleShift {
+                scale,
+                shift,
+                channels,
+            } => {
+                let (scale, shift) = (self.constant(*scale)?, self.constant(*shift)?);
+                let args = vec![x, scale, shift, y, word(*channels)];
+                self.each("scale_shift", count, args)
+            }
+            Own::Merge { op, joins } => {
                 let number = match op {
                     MergeOp::Add | MergeOp::Average => 0u32,
                     MergeOp::Subtract => 1,
@@ -207,31 +242,26 @@ impl Call<'_> {
                 }
                 Ok(())
             }
-            Op::Activation(function) => {
-                self.each("activate", count, vec![x, y, function_arg(*function)])
-            }
-            Op::Softmax { n, after: 1 } => self.softmax_rows(x, *n),
-            Op::Softmax { n, after } => self.each(
-                "softmax_axis",
-                count / n,
-                vec![x, y, word(*n), word(*after)],
-            ),
-            Op::PRelu { alpha, item } => {
+            Own::PRelu { alpha, item } => {
                 let alpha = self.constant(*alpha)?;
                 self.each("prelu", count, vec![x, alpha, y, word(*item)])
             }
-            Op::SumAxis { n, after } => {
-                self.each("sum_axis", count, vec![x, y, word(*n), word(*after)])
-            }
-            Op::SpatialMultiply { channels } => {
-                let args = vec![x, self.input(1)?, y, word(*channels)];
-                self.each("spatial_multiply", count, args)
-            }
-            Op::ChannelMultiply { item, channels } => {
-                let args = vec![x, self.input(1)?, y, word(*item), word(*channels)];
-                self.each("channel_multiply", count, args)
-            }
         }
+    }
+
+    /// A function of the output in its place.
+    fn after(&self, after: Option<After>) -> Result<(), DeviceError> {
+        match after {
+            Some(After::Softmax(n)) => self.softmax_rows(self.output()?, n),
+            Some(After::Activation(function)) => self.activate(self.output()?, function),
+            None => Ok(()),
+        }
+    }
+
+    /// From `x` to the output; `x` may be the output.
+    fn activate(&self, x: Arg, function: Activation) -> Result<(), DeviceError> {
+        let args = vec![x, self.output()?, function_arg(function)];
+        self.each("activate", self.count, args)
     }
 
     /// From `x` to the output; `x` may be the output.
@@ -306,7 +336,7 @@ impl Call<'_> {
         }
         let bias = self.optional(r.bias)?;
         let state = r.group * r.state() * size_of::<f32>();
-        let (memory, shared) = match self.step.scratch {
+        let (memory, shared) = match self.step.second {
             Some(value) => (self.slot(value)?, 0),
             None => (Arg::Pointer(0), state),
         };

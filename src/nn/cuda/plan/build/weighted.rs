@@ -1,26 +1,20 @@
 //! Layers whose weights are laid out for their kernels: convolutions and recurrent layers.
 
 use super::{Builder, Form, apart};
-use crate::nn::cuda::ops::{self, Cell, Dense, Op};
-use crate::nn::cuda::plan::{After, Constant, Step};
+use crate::nn::cuda::ops::{self, Cell, Dense, Op, Own};
+use crate::nn::cuda::plan::{Constant, Step};
 use crate::nn::cuda::tile::{SHARED, Tiling};
 use crate::nn::graph::WeightId;
 use crate::nn::layer::{Conv, Recurrent};
+use crate::nn::lowering::{Draft, Site};
 use crate::nn::shape::{conv_kernel, extent, spatial, window};
 
 impl Builder<'_> {
-    pub fn conv(
-        &mut self,
-        conv: &Conv,
-        x: &[usize],
-        output: &[usize],
-        after: &mut Option<After>,
-    ) -> Op {
+    pub fn conv(&mut self, conv: &Conv, x: &[usize], output: &[usize]) -> Own {
         let shape = &self.graph.weights[conv.kernel.0].shape;
         let [rows, columns, channels, out] = conv_kernel(shape).expect("validated kernel");
         if [rows, columns] == [1, 1] && conv.strides == [1, 1] {
-            let dense = self.dense(conv.kernel, conv.bias, conv.activation, after);
-            return Op::Dense(dense);
+            return Own::Dense(self.dense(conv.kernel, conv.bias, conv.activation));
         }
         let ([height, width], _) = spatial(x).expect("validated input");
         let ([out_height, out_width], _) = spatial(output).expect("validated output");
@@ -36,7 +30,8 @@ impl Builder<'_> {
             false => None,
         };
         let padded = tiling.map_or(out, |t| t.padded_out);
-        Op::Conv(Box::new(ops::Conv {
+        let (relu, after) = apart(conv.activation, out);
+        Own::Conv(Box::new(ops::Conv {
             input: [height, width, channels],
             output: [out_height, out_width, out],
             size: [rows, columns],
@@ -49,11 +44,12 @@ impl Builder<'_> {
             },
             bias: self.padded(conv.bias, padded),
             tiling,
-            relu: apart(conv.activation, out, after),
+            relu,
             affine: None,
             relu_last: false,
             pool: false,
             scaled: false,
+            after,
         }))
     }
 
@@ -94,17 +90,15 @@ impl Builder<'_> {
         constant
     }
 
-    /// The recurrent part of a layer; the products with its inputs become a step before it, whose
-    /// result is the only one of `inputs`.
+    /// The recurrent part of a layer. The products with its inputs become a step before it; where
+    /// its state does not fit into a block's shared memory, it is a value that the step writes.
     pub fn recurrent(
         &mut self,
         r: &Recurrent,
         reset_after: Option<bool>,
-        x: &[usize],
-        outer: usize,
-        drawn: bool,
-        inputs: &mut Vec<usize>,
-    ) -> ops::Recurrent {
+        site: &mut Site,
+        draft: &mut Draft<Own>,
+    ) -> Own {
         let kernel = &self.graph.weights[r.kernel.0];
         let (width, count) = (kernel.shape[1], kernel.data.len());
         let recurrent = &self.graph.weights[r.recurrent_kernel.0];
@@ -114,23 +108,24 @@ impl Builder<'_> {
             Some(true) => Cell::GruResetAfter,
             Some(false) => Cell::GruResetBefore,
         };
-        let projected = self.value(outer * x[0] * width, drawn);
+        let (time, outer) = (site.items[0][0], site.outer);
+        let drawn = draft.is_drawn(site.inputs[0]);
+        let projected = draft.value(outer * time * width, drawn);
         let product = Dense {
-            inputs: x[1],
+            inputs: site.items[0][1],
             units: width,
             kernel: self.plain(r.kernel, count),
             bias: r.bias.map(|b| self.plain(b, width)),
             relu: false,
-        };
-        self.push(Step {
-            op: Op::Dense(product),
-            inputs: inputs.clone(),
-            output: projected,
-            scratch: None,
-            outer,
             after: None,
+        };
+        draft.push(Step {
+            op: Op::Own(Own::Dense(product)),
+            inputs: std::mem::replace(&mut site.inputs, vec![projected]),
+            output: projected,
+            second: None,
+            outer,
         });
-        *inputs = vec![projected];
         let second_bias = |b: WeightId| {
             let data = &self.graph.weights[b.0].data;
             (data.len() > width).then(|| data[width..].to_vec())
@@ -138,7 +133,7 @@ impl Builder<'_> {
         let bias = r.bias.and_then(second_bias);
         let mut planned = ops::Recurrent {
             cell,
-            time: x[0],
+            time,
             units,
             activation: r.activation,
             recurrent_activation: r.recurrent_activation,
@@ -150,20 +145,9 @@ impl Builder<'_> {
         };
         let room = SHARED / size_of::<f32>() / planned.state();
         planned.group = room.clamp(1, 4);
-        planned
-    }
-
-    /// The layer with memory for its state where that does not fit into a block's shared memory.
-    pub fn state(
-        &mut self,
-        r: ops::Recurrent,
-        outer: usize,
-        drawn: bool,
-        scratch: &mut Option<usize>,
-    ) -> Op {
-        if r.state() * size_of::<f32>() > SHARED {
-            *scratch = Some(self.value(outer * r.state(), drawn));
+        if room == 0 {
+            site.second = Some(draft.value(outer * planned.state(), drawn));
         }
-        Op::Recurrent(r)
+        Own::Recurrent(planned)
     }
 }

@@ -2,18 +2,20 @@
 
 use super::Parts;
 
-impl Parts {
+impl<W> Parts<W> {
     /// Gives every value a buffer; buffers whose value is no longer needed are used again.
     ///
     /// `held_by` says for each value of the graph which planned one holds it.
     pub(super) fn assign_slots(&mut self, held_by: &[usize]) {
         let mut last_use = vec![None; self.values.len()];
         for (i, step) in self.steps.iter().enumerate() {
-            for &value in step.inputs.iter().chain(&step.scratch) {
+            for &value in &step.inputs {
                 last_use[value] = Some(i);
             }
             // A result that nobody reads is done with at once.
-            last_use[step.output].get_or_insert(i);
+            for value in [step.output].into_iter().chain(step.second) {
+                last_use[value].get_or_insert(i);
+            }
         }
         for output in &self.outputs {
             last_use[output.value] = None;
@@ -31,7 +33,7 @@ impl Parts {
         }
         for (i, step) in self.steps.iter().enumerate() {
             let mut touched = vec![step.output];
-            touched.extend(step.scratch);
+            touched.extend(step.second);
             for &value in &touched {
                 self.values[value].slot = slot(&mut free);
             }

@@ -1,0 +1,81 @@
+//! Steps that can be left out or done together with another.
+
+use super::{Backend, Op, Parts, Step};
+
+/// How many steps read a value, and which at last.
+#[derive(Debug, Clone, Copy, Default)]
+struct Readers {
+    steps: usize,
+    last: usize,
+    /// Whether it is a result of the plan.
+    output: bool,
+}
+
+impl Readers {
+    /// The step that alone reads the value.
+    fn only(self) -> Option<usize> {
+        (self.steps == 1 && !self.output).then_some(self.last)
+    }
+}
+
+impl<W> Parts<W> {
+    /// Leaves out what nobody reads, and does together what the backend can.
+    pub(super) fn fuse<B: Backend<Own = W>>(&mut self) {
+        self.drop_unread();
+        let readers = self.readers();
+        let mut steps: Vec<Option<Step<W>>> = std::mem::take(&mut self.steps)
+            .into_iter()
+            .map(Some)
+            .collect();
+        for i in 0..steps.len() {
+            let Some(mut step) = steps[i].take() else {
+                continue;
+            };
+            while let Some(last) = readers[step.output].only()
+                && let Some(next) = &steps[last]
+                && next.outer == step.outer
+                && next.inputs.len() == 1
+                && B::absorb(&mut step.op, &next.op)
+            {
+                step.output = next.output;
+                steps[last] = None;
+            }
+            steps[i] = Some(step);
+        }
+        self.steps = steps.into_iter().flatten().collect();
+    }
+
+    fn drop_unread(&mut self) {
+        let mut read = vec![false; self.values.len()];
+        for output in &self.outputs {
+            read[output.value] = true;
+        }
+        let mut kept: Vec<Step<W>> = Vec::with_capacity(self.steps.len());
+        for step in std::mem::take(&mut self.steps).into_iter().rev() {
+            let is_read = read[step.output] || step.second.is_some_and(|v| read[v]);
+            // A dropout is also what asks for its mask.
+            if is_read || matches!(step.op, Op::Dropout(_)) {
+                for &input in &step.inputs {
+                    read[input] = true;
+                }
+                kept.push(step);
+            }
+        }
+        kept.reverse();
+        self.steps = kept;
+    }
+
+    fn readers(&self) -> Vec<Readers> {
+        let mut readers = vec![Readers::default(); self.values.len()];
+        for (i, step) in self.steps.iter().enumerate() {
+            for &input in &step.inputs {
+                readers[input].steps += 1;
+                readers[input].last = i;
+            }
+        }
+        for output in &self.outputs {
+            readers[output.value].output = true;
+        }
+        readers
+    }
+}
