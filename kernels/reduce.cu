@@ -1,4 +1,5 @@
-// Sums, maxima and softmax over one dimension of `[before, n, after]`.
+// Sums, maxima and softmax over one dimension of `[before, n, after]`, and the pooling of a sequence
+// by attention.
 
 // `y[before, after]`, the sum over `n`.
 extern "C" __global__ void sum_axis(const float *__restrict__ x, float *__restrict__ y, unsigned n,
@@ -57,5 +58,91 @@ extern "C" __global__ void softmax_axis(const float *x, float *y, unsigned n, un
             sum += precise_exp(x[at + (size_t)k * after] - most);
         for (unsigned k = 0; k < n; k++)
             y[at + (size_t)k * after] = precise_exp(x[at + (size_t)k * after] - most) / sum;
+    }
+}
+
+// A sequence of `n` rows of `width` numbers and its scores: how far apart those of neighbouring rows
+// and columns are, and how many a sequence has. `weights` is the width of the weights that are
+// given out: `width`, or 1 where all columns have the same.
+struct AttentionPool {
+    unsigned n, width, row, column, scores, weights, mean;
+};
+
+const unsigned POOL_WARPS = 8;
+
+// The sum (or mean) over the rows of `x`, each number times its weight: the softmax of the scores
+// over the rows. `weights`, if anybody asks for them, become `[n, how.weights]`. A block computes 32
+// columns of a sequence, a warp every eighth row. The softmax is computed in one pass: sums so far are
+// scaled down when a larger score comes (Milakov and Gimelshein, "Online normalizer calculation for
+// softmax", 2018).
+extern "C" __global__ void __launch_bounds__(32 * POOL_WARPS)
+    attention_pool(const float *__restrict__ scores, const float *__restrict__ x,
+                   float *__restrict__ weights, float *__restrict__ y, AttentionPool how) {
+    __shared__ float tile[32][33];
+    __shared__ float mosts[POOL_WARPS][32], sums[POOL_WARPS][32], products[POOL_WARPS][32];
+    unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    unsigned blocks = (how.width + 31) / 32;
+    unsigned left = blockIdx.x % blocks * 32, column = left + lane;
+    size_t item = blockIdx.x / blocks;
+    bool inside = column < how.width;
+    scores += item * how.scores;
+    x += item * how.n * how.width + column;
+
+    // Scores that lie row after row of a column are turned in shared memory, 32 rows at a time.
+    bool turned = how.row == 1 && how.column > 1;
+    auto turn = [&](unsigned start) {
+        __syncthreads();
+        for (unsigned c = warp; c < 32; c += POOL_WARPS)
+            if (left + c < how.width && start + lane < how.n)
+                tile[c][lane] = scores[(size_t)(left + c) * how.column + start + lane];
+        __syncthreads();
+    };
+    auto score = [&](unsigned row) {
+        return turned ? tile[lane][row % 32]
+                      : scores[(size_t)row * how.row + (size_t)column * how.column];
+    };
+
+    // The lowest number instead of infinity, which a score may be.
+    float most = -3.402823466e38f, sum = 0.0f, product = 0.0f;
+    for (unsigned start = 0; start < how.n; start += 32) {
+        if (turned)
+            turn(start);
+        for (unsigned k = warp; inside && k < 32 && start + k < how.n; k += POOL_WARPS) {
+            float s = score(start + k);
+            if (s > most) {
+                float scale = precise_exp(most - s);
+                sum *= scale;
+                product *= scale;
+                most = s;
+            }
+            float e = precise_exp(s - most);
+            sum += e;
+            product = fmaf(e, x[(size_t)(start + k) * how.width], product);
+        }
+    }
+    mosts[warp][lane] = most;
+    sums[warp][lane] = sum;
+    products[warp][lane] = product;
+    __syncthreads();
+    for (unsigned w = 0; w < POOL_WARPS; w++)
+        most = fmaxf(most, mosts[w][lane]);
+    sum = product = 0.0f;
+    for (unsigned w = 0; w < POOL_WARPS; w++) {
+        float scale = precise_exp(mosts[w][lane] - most);
+        sum = fmaf(sums[w][lane], scale, sum);
+        product = fmaf(products[w][lane], scale, product);
+    }
+    if (inside && warp == 0)
+        y[item * how.width + column] = product / sum / (how.mean ? (float)how.n : 1.0f);
+    if (!weights)
+        return;
+    weights += item * how.n * how.weights + column;
+    for (unsigned start = 0; start < how.n; start += 32) {
+        if (turned && how.n > 32)
+            turn(start);
+        if (column < how.weights)
+            for (unsigned k = warp; k < 32 && start + k < how.n; k += POOL_WARPS)
+                weights[(size_t)(start + k) * how.weights] =
+                    precise_exp(score(start + k) - most) / sum;
     }
 }

@@ -5,6 +5,8 @@
 //! [`drivers`]. Buffers of the emulator hold NaN until they are written, and what is written past
 //! their end is an error of the launch.
 
+#[path = "cuda/attention.rs"]
+mod attention;
 #[cfg(feature = "convert")]
 #[path = "common/captures.rs"]
 mod captures;

@@ -10,6 +10,8 @@ mod prepare;
 mod slots;
 
 pub(super) use build::{Draft, Site, lower};
+#[cfg(feature = "cuda")]
+pub(super) use fuse::Readers;
 pub(super) use prepare::{folded, stretched};
 
 /// Of a value that is computed into no buffer.
@@ -29,6 +31,9 @@ pub(super) trait Backend {
     fn mixes_draws(_: &Self::Own) -> bool {
         false
     }
+
+    /// Does steps together other than two that follow each other.
+    fn combine(_: &mut Parts<Self::Own>) {}
 
     /// Makes `op` do `next` as well, which alone reads its result and nothing else, if that can be.
     fn absorb(op: &mut Op<Self::Own>, next: &Op<Self::Own>) -> bool;

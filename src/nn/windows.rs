@@ -69,15 +69,7 @@ impl WindowPlan {
         if plan.keeps_all || shape.len() < 2 {
             return found;
         }
-        let mut readers = vec![(0, 0); plan.values.len()];
-        for (i, step) in plan.steps.iter().enumerate() {
-            for &value in &step.inputs {
-                readers[value] = (readers[value].0 + 1, i);
-            }
-        }
-        for output in &plan.outputs {
-            readers[output.value].0 += 2;
-        }
+        let readers = plan.readers();
         for first in 0..plan.steps.len() {
             if plan.steps[first].inputs != [input.value] {
                 continue;
@@ -90,8 +82,8 @@ impl WindowPlan {
             let mut number = first;
             while let Some(stage) = chain.next(plan, number) {
                 chain.stages.push(stage);
-                match readers[plan.steps[number].output] {
-                    (1, next) if plan.steps[next].inputs.len() == 1 => number = next,
+                match readers[plan.steps[number].output].only() {
+                    Some(next) if plan.steps[next].inputs.len() == 1 => number = next,
                     _ => break,
                 }
             }

@@ -22,7 +22,7 @@ use proptest::prelude::*;
     unused_imports,
     reason = "not every test that includes this draws them"
 )]
-pub use chains::{scaled, windowed};
+pub use chains::{pooled, scaled, windowed};
 pub use layers::{KINDS, Kind};
 
 /// A graph with everything that a run of it needs.

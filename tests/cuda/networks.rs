@@ -36,7 +36,7 @@ fn outputs(session: &CudaSession, graph: &Graph) -> Vec<Vec<f32>> {
 
 /// Every value against the reference; then that a plan that does layers together, a batch in parts
 /// and used buffers give the same.
-fn check(case: &Case) {
+pub fn check(case: &Case) {
     for driver in drivers() {
         let session = RefCell::new(keeping_all(&driver, &case.graph, &case.shapes));
         check_against_reference(case, |case| {
@@ -81,7 +81,7 @@ fn bits(x: &[Vec<f32>]) -> Vec<Vec<u32>> {
 }
 
 /// `PROPTEST_CASES`, whose default is 256, asks for more or fewer of all in proportion.
-fn cases(cases: u32) -> ProptestConfig {
+pub fn cases(cases: u32) -> ProptestConfig {
     let asked = ProptestConfig::default();
     ProptestConfig {
         cases: (cases * asked.cases / 256).max(1),

@@ -34,6 +34,8 @@ pub(super) enum Own {
         alpha: Constant,
         item: usize,
     },
+    /// Of scores and a sequence; it also writes the weights where somebody reads them.
+    AttentionPool(AttentionPool),
 }
 
 impl Op {
@@ -74,6 +76,7 @@ impl Own {
             Self::Recurrent(_) => "recurrent",
             Self::Merge { .. } => "merge",
             Self::PRelu { .. } => "parametric relu",
+            Self::AttentionPool(_) => "attention pool",
         }
     }
 }
@@ -298,4 +301,48 @@ impl Broadcast {
 /// Eight numbers, as the kernels' structs hold for the dimensions of a value.
 pub(super) fn eight(list: &[usize]) -> impl Iterator<Item = usize> {
     list.iter().copied().chain(std::iter::repeat(0)).take(8)
+}
+
+/// Softmax of scores over the rows of a sequence `[n, width]`, and the sum or mean of its rows
+/// weighed by that.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AttentionPool {
+    pub n: usize,
+    pub width: usize,
+    pub scores: Scores,
+    /// Whether there is a weight for each row alone, not for each number.
+    pub narrow: bool,
+    pub mean: bool,
+}
+
+/// How the scores of a sequence lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scores {
+    /// `[n, width]`
+    AsSequence,
+    /// `[width, n]`
+    Permuted,
+    /// `[n]`
+    OfRows,
+}
+
+impl AttentionPool {
+    /// As in reduce.cu.
+    pub fn words(&self) -> Vec<u32> {
+        let Self { n, width, .. } = *self;
+        let (row, column, scores) = match self.scores {
+            Scores::AsSequence => (width, 1, n * width),
+            Scores::Permuted => (1, n, n * width),
+            Scores::OfRows => (1, 0, n),
+        };
+        let weights = if self.narrow { 1 } else { width };
+        let mean = usize::from(self.mean);
+        let words = [n, width, row, column, scores, weights, mean];
+        words.iter().map(|&n| n as u32).collect()
+    }
+
+    /// Blocks for so many sequences.
+    pub fn blocks(&self, sequences: usize) -> usize {
+        sequences * self.width.div_ceil(32)
+    }
 }

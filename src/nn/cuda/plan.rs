@@ -8,6 +8,7 @@ use super::ops::Own;
 use crate::nn::graph::{Graph, GraphError};
 use crate::nn::lowering::{self, Parts, lower};
 
+mod attention;
 mod build;
 mod fuse;
 

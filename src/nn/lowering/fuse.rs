@@ -4,16 +4,16 @@ use super::{Backend, Op, Parts, Step};
 
 /// How many steps read a value, and which at last.
 #[derive(Debug, Clone, Copy, Default)]
-struct Readers {
-    steps: usize,
-    last: usize,
+pub(in crate::nn) struct Readers {
+    pub steps: usize,
+    pub last: usize,
     /// Whether it is a result of the plan.
-    output: bool,
+    pub output: bool,
 }
 
 impl Readers {
     /// The step that alone reads the value.
-    fn only(self) -> Option<usize> {
+    pub fn only(self) -> Option<usize> {
         (self.steps == 1 && !self.output).then_some(self.last)
     }
 }
@@ -22,6 +22,7 @@ impl<W> Parts<W> {
     /// Leaves out what nobody reads, and does together what the backend can.
     pub(super) fn fuse<B: Backend<Own = W>>(&mut self) {
         self.drop_unread();
+        B::combine(self);
         let readers = self.readers();
         let mut steps: Vec<Option<Step<W>>> = std::mem::take(&mut self.steps)
             .into_iter()
@@ -45,7 +46,7 @@ impl<W> Parts<W> {
         self.steps = steps.into_iter().flatten().collect();
     }
 
-    fn drop_unread(&mut self) {
+    pub fn drop_unread(&mut self) {
         let mut read = vec![false; self.values.len()];
         for output in &self.outputs {
             read[output.value] = true;
@@ -65,7 +66,7 @@ impl<W> Parts<W> {
         self.steps = kept;
     }
 
-    fn readers(&self) -> Vec<Readers> {
+    pub fn readers(&self) -> Vec<Readers> {
         let mut readers = vec![Readers::default(); self.values.len()];
         for (i, step) in self.steps.iter().enumerate() {
             for &input in &step.inputs {

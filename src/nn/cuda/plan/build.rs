@@ -6,7 +6,7 @@ use super::Constant;
 use crate::nn::cuda::ops::{After, Broadcast, Dense, Image, Op, Own, Pool};
 use crate::nn::graph::{Graph, WeightId};
 use crate::nn::layer::{self, Activation, Layer, PoolKind};
-use crate::nn::lowering::{Backend, Draft, Site, folded, stretched};
+use crate::nn::lowering::{Backend, Draft, Parts, Site, folded, stretched};
 use crate::nn::shape::{spatial, window};
 
 mod weighted;
@@ -86,6 +86,10 @@ impl Backend for Builder<'_> {
             }
             other => unreachable!("{} needs no preparation", other.class()),
         }
+    }
+
+    fn combine(parts: &mut Parts<Own>) {
+        super::attention::pool(parts);
     }
 
     fn absorb(op: &mut Op, next: &Op) -> bool {

@@ -246,6 +246,14 @@ impl Call<'_> {
                 let alpha = self.constant(*alpha)?;
                 self.each("prelu", count, vec![x, alpha, y, word(*item)])
             }
+            Own::AttentionPool(pool) => {
+                let weights = match self.step.second {
+                    Some(value) => self.slot(value)?,
+                    None => Arg::Pointer(0),
+                };
+                let args = vec![x, self.input(1)?, weights, y, Arg::Words(pool.words())];
+                self.launch("attention_pool", pool.blocks(self.items), THREADS, 0, args)
+            }
         }
     }
 

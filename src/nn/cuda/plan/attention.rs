@@ -1,0 +1,199 @@
+//! Softmax over the rows of a sequence, the product with the sequence, and the sum or mean over the
+//! rows: as one step.
+
+use super::Step;
+use crate::nn::cuda::ops::{After, AttentionPool, Op, Own, Scores};
+use crate::nn::layer::{Activation, MergeOp, PoolKind};
+use crate::nn::lowering::{Parts, Readers};
+
+/// Makes one step of each such chain. Others may read the weights as a result of the plan, but
+/// nobody else what lies within.
+pub(super) fn pool(parts: &mut Parts<Own>) {
+    let mut makers = vec![None; parts.values.len()];
+    for (i, step) in parts.steps.iter().enumerate() {
+        makers[step.output] = Some(i);
+    }
+    let readers = parts.readers();
+    for last in 0..parts.steps.len() {
+        let search = Search {
+            parts,
+            readers: &readers,
+            makers: &makers,
+            outer: parts.steps[last].outer,
+        };
+        let Some(found) = search.pool(last) else {
+            continue;
+        };
+        let Found {
+            pool,
+            scores: Softmax { mut of, by_dense },
+            sequence,
+            weights,
+        } = found;
+        if let Some(dense) = by_dense
+            && let Op::Own(Own::Dense(dense)) = &mut parts.steps[dense].op
+        {
+            dense.after = None;
+        }
+        let mut second = None;
+        if readers[weights].output {
+            // What made the weights makes another value; mostly nobody reads it.
+            let other = parts.values.len();
+            parts.values.push(parts.values[weights].clone());
+            parts.steps[makers[weights].expect("it was found by it")].output = other;
+            second = Some(weights);
+            if of == weights {
+                of = other;
+            }
+        }
+        let step = &mut parts.steps[last];
+        step.op = Op::Own(Own::AttentionPool(pool));
+        step.inputs = vec![of, sequence];
+        step.second = second;
+    }
+    parts.drop_unread();
+}
+
+struct Found {
+    pool: AttentionPool,
+    scores: Softmax,
+    sequence: usize,
+    weights: usize,
+}
+
+/// A value whose softmax is wanted.
+struct Softmax {
+    of: usize,
+    /// The step of the dense layer that has it for its activation, and gives its result in this
+    /// value's place.
+    by_dense: Option<usize>,
+}
+
+struct Search<'a> {
+    parts: &'a Parts<Own>,
+    readers: &'a [Readers],
+    makers: &'a [Option<usize>],
+    outer: usize,
+}
+
+impl Search<'_> {
+    /// The step that makes a value.
+    fn maker(&self, value: usize) -> Option<&Step> {
+        let step = &self.parts.steps[self.makers[value]?];
+        (step.outer == self.outer).then_some(step)
+    }
+
+    /// The same if one step alone reads the value.
+    fn inner(&self, value: usize) -> Option<&Step> {
+        self.readers[value].only()?;
+        self.maker(value)
+    }
+
+    /// Numbers of a value that belong to one sequence.
+    fn item(&self, value: usize) -> usize {
+        self.parts.values[value].elements / self.outer
+    }
+
+    /// The chain that ends with this step.
+    fn pool(&self, last: usize) -> Option<Found> {
+        let step = &self.parts.steps[last];
+        let (n, width, mean) = match step.op {
+            Op::SumAxis { n, after } => (n, after, false),
+            Op::GlobalPool {
+                kind: PoolKind::Average,
+                pixels,
+                channels,
+            } => (pixels, channels, true),
+            _ => return None,
+        };
+        let product = self.inner(step.inputs[0])?;
+        let Op::Own(Own::Merge {
+            op: MergeOp::Multiply,
+            joins,
+        }) = &product.op
+        else {
+            return None;
+        };
+        let [join] = &**joins else { return None };
+        if self.item(product.output) != n * width {
+            return None;
+        }
+        let full = join.strides == [[1], [1]];
+        let by_row = |w: usize| {
+            join.shape == [n, width]
+                && join.items[w] == n
+                && join.strides[w][1] == 0
+                && join.items[1 - w] == n * width
+        };
+        [1, 0].into_iter().find_map(|w| {
+            let (weights, sequence) = (product.inputs[w], product.inputs[1 - w]);
+            if self.readers[weights].steps != 1 {
+                return None;
+            }
+            let (scores, how) = if full {
+                self.scores(weights, n, width)?
+            } else if by_row(w) {
+                (self.softmax(self.maker(weights)?, n, 1)?, Scores::OfRows)
+            } else {
+                return None;
+            };
+            Some(Found {
+                pool: AttentionPool {
+                    n,
+                    width,
+                    scores: how,
+                    narrow: !full,
+                    mean,
+                },
+                scores,
+                sequence,
+                weights,
+            })
+        })
+    }
+
+    /// What weights `[n, width]` are the softmax of.
+    fn scores(&self, weights: usize, n: usize, width: usize) -> Option<(Softmax, Scores)> {
+        let step = self.maker(weights)?;
+        let Op::Permute { shape, order } = &step.op else {
+            let scores = self.softmax(step, n, width)?;
+            return Some((scores, Scores::AsSequence));
+        };
+        if *shape != [width, n] || *order != [1, 0] {
+            return None;
+        }
+        let permuted = self.inner(step.inputs[0])?;
+        match permuted.op {
+            Op::Repeat { .. } => {
+                let repeated = self.inner(permuted.inputs[0])?;
+                Some((self.softmax(repeated, n, 1)?, Scores::OfRows))
+            }
+            _ => Some((self.softmax(permuted, n, 1)?, Scores::Permuted)),
+        }
+    }
+
+    /// What a step is the softmax of, over the middle dimension of `[.., n, after]`.
+    fn softmax(&self, step: &Step, n: usize, after: usize) -> Option<Softmax> {
+        let given = Softmax {
+            of: step.inputs[0],
+            by_dense: None,
+        };
+        match &step.op {
+            Op::Softmax {
+                n: over,
+                after: behind,
+            } if (*over, *behind) == (n, after) => Some(given),
+            Op::Activation {
+                function: Activation::Softmax,
+                last,
+            } if (*last, 1) == (n, after) => Some(given),
+            Op::Own(Own::Dense(dense)) if dense.after == Some(After::Softmax(n)) && after == 1 => {
+                Some(Softmax {
+                    of: step.output,
+                    by_dense: self.makers[step.output],
+                })
+            }
+            _ => None,
+        }
+    }
+}
