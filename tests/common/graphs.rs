@@ -4,26 +4,37 @@
 //! fails, proptest makes the numbers, and with them the graph, smaller.
 #![allow(dead_code)] // each test binary uses its own part
 
+#[path = "graphs/attention.rs"]
+mod attention;
 #[path = "graphs/chains.rs"]
 mod chains;
+#[path = "graphs/compare.rs"]
+mod compare;
+#[path = "graphs/kinds.rs"]
+mod kinds;
 #[path = "graphs/layers.rs"]
 mod layers;
+#[path = "graphs/networks.rs"]
+mod networks;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use maeum::nn::dropout::{DropoutMode, Masks, draw_factors};
-use maeum::nn::layer::{Activation, Conv, Dropout, Layer, Padding, Pool, PoolKind};
-use maeum::nn::{Graph, Input, Node, Output, ValueId, Weight, reference};
+use maeum::nn::layer::Activation;
+use maeum::nn::{DropoutMode, Graph, Input, Layer, Node, Output, ValueId, Weight, WeightId};
 use proptest::prelude::*;
 
 #[allow(
     unused_imports,
     reason = "not every test that includes this draws them"
 )]
-pub use chains::{pooled, scaled, windowed};
-pub use layers::{KINDS, Kind};
+pub use {
+    attention::pooled,
+    chains::{convolution, scaled, windowed},
+    compare::{TOLERANCE, assert_close, check_against_reference, masks_of, repeat_rows, widen},
+    kinds::{KINDS, Kind},
+    networks::network,
+};
 
 /// A graph with everything that a run of it needs.
 #[derive(Clone)]
@@ -199,7 +210,7 @@ pub fn single(kind: Kind) -> impl Strategy<Value = Case> {
         let outer: Vec<usize> = (0..b.choices.within(0..=8).saturating_sub(6))
             .map(|_| b.choices.within(1..=4))
             .collect();
-        let items = layers::items(kind, &mut b.choices);
+        let items = kinds::items(kind, &mut b.choices);
         let layer = layers::layer(kind, &mut b, &items).expect("the inputs were made for it");
         let shapes: Vec<Vec<usize>> = items.iter().map(|s| [&outer[..], s].concat()).collect();
         let inputs = shapes.iter().map(|s| b.input(s)).collect();
@@ -216,328 +227,8 @@ pub fn single(kind: Kind) -> impl Strategy<Value = Case> {
     })
 }
 
-/// A convolution and what may follow it: an activation, a normalisation, a maximum of neighbours
-/// or another pooling.
-pub fn convolution() -> impl Strategy<Value = Case> {
-    let numbers = prop::collection::vec(any::<u32>(), 120);
-    numbers.prop_map(|numbers| {
-        let mut b = Builder::new(numbers);
-        let shape = layers::items(Kind::Conv, &mut b.choices).remove(0);
-        let input = b.input(&shape);
-        let shapes = vec![shape.clone()];
-        let conv = layers::layer(Kind::Conv, &mut b, &shapes).expect("the input was made for it");
-        let first = b.node(conv, vec![input], 0);
-        let mut value = first;
-        for _ in 0..b.choices.within(1..=4) {
-            b.output(value);
-            let item = b.graph.infer_shapes(&shapes).expect("it fits so far")[value.0].clone();
-            b.graph.outputs.clear();
-            let neighbours = Pool {
-                kind: PoolKind::Max,
-                size: [2, item.len() - 1],
-                strides: [2, item.len() - 1],
-                padding: Padding::Valid,
-            };
-            let fits = item[..item.len() - 1].iter().all(|&n| n >= 2);
-            let layer = match b.choices.within(0..=4) {
-                0 => Some(Layer::Activation(Activation::Relu)),
-                1 => layers::layer(Kind::BatchNorm, &mut b, &[item]),
-                2 => layers::layer(Kind::Pool, &mut b, &[item]),
-                _ if fits => Some(Layer::Pool(neighbours)),
-                _ => None,
-            };
-            if let Some(layer) = layer {
-                value = b.node(layer, vec![value], 0);
-            }
-        }
-        b.output(value);
-        if b.choices.within(0..=3) == 0 {
-            let inner = b.choices.within(first.0..=value.0);
-            b.output(ValueId(inner));
-        }
-        let batch = b.choices.size(4);
-        b.finish(shapes, 1.0, batch)
-    })
-}
-
-/// A network of up to sixteen layers with branches, shared weights and several outputs.
-pub fn network() -> impl Strategy<Value = Case> {
-    let numbers = prop::collection::vec(any::<u32>(), 400);
-    numbers.prop_map(|numbers| {
-        let mut b = Builder::new(numbers);
-        let mut shapes = Vec::new();
-        for _ in 0..b.choices.within(1..=2) {
-            let rank = b.choices.within(1..=4);
-            let shape: Vec<usize> = (0..rank).map(|_| b.choices.size(7)).collect();
-            b.input(&shape);
-            shapes.push(shape);
-        }
-        for _ in 0..b.choices.within(1..=16) {
-            let before = b.graph.nodes.len();
-            if !(grow(&mut b, &shapes).is_some() && tame(&mut b, &shapes)) {
-                b.graph.nodes.truncate(before);
-            }
-        }
-        let last = b.graph.inputs.len() + b.graph.nodes.len() - 1;
-        b.output(ValueId(last));
-        for _ in 0..b.choices.within(0..=2) {
-            let value = b.choices.within(0..=last);
-            b.output(ValueId(value));
-        }
-        let batch = b.choices.size(5);
-        b.finish(shapes, 1.0, batch)
-    })
-}
-
-/// Adds a random layer, if it fits on the values that were picked for it.
-fn grow(b: &mut Builder, shapes: &[Vec<usize>]) -> Option<()> {
-    b.graph.outputs = vec![Output {
-        name: "last".into(),
-        value: ValueId(0),
-    }];
-    let known = b.graph.infer_shapes(shapes).ok()?;
-    b.graph.outputs.clear();
-    // Late values more often, so that networks become deep.
-    let early = b.choices.within(0..=known.len() - 1);
-    let first = b.choices.within(early..=known.len() - 1);
-    if b.choices.within(0..=4) == 0 && !b.graph.nodes.is_empty() {
-        // The same layer once more, with the same weights, on another value.
-        let used = b.choices.within(0..=b.graph.nodes.len() - 1);
-        let Node {
-            mut layer,
-            inputs,
-            outer,
-            ..
-        } = b.graph.nodes[used].clone();
-        if let Layer::Conv(Conv { bias, .. }) | Layer::Dense { bias, .. } = &mut layer
-            && b.choices.flag()
-        {
-            // Layers that share a kernel may differ in the rest.
-            *bias = None;
-        }
-        if inputs.len() == 1 {
-            b.node(layer, vec![ValueId(first)], outer);
-            return Some(());
-        }
-    }
-    let kind = match b.choices.within(0..=7) {
-        0 => Kind::Dropout,
-        _ => b.choices.pick(KINDS),
-    };
-    let outer = match known[first].len() {
-        0 | 1 => 0,
-        4.. => 1,
-        _ => usize::from(b.choices.within(0..=3) == 0),
-    };
-    let mut inputs = vec![ValueId(first)];
-    if matches!(kind, Kind::Concat | Kind::Merge) {
-        for _ in 0..b.choices.within(1..=2) {
-            // Of the values that have as many dimensions, one; this one itself at worst.
-            let rank = known[first].len();
-            let fits =
-                |&v: &usize| known[v].len() == rank && known[v][..outer] == known[first][..outer];
-            let others: Vec<usize> = (0..known.len()).filter(fits).collect();
-            inputs.push(ValueId(b.choices.pick(&others)));
-        }
-    }
-    let item = known[first][outer..].to_vec();
-    // Attention needs a second value of just the right shape, which is made from the first.
-    let attention = match kind {
-        Kind::SpatialMultiply => Some(layers::one_filter(b, &item)?),
-        Kind::ChannelMultiply => Some(layers::layer(
-            Kind::GlobalPool,
-            b,
-            std::slice::from_ref(&item),
-        )?),
-        _ => None,
-    };
-    if let Some(layer) = attention {
-        let value = b.node(layer, inputs.clone(), outer);
-        inputs.push(value);
-        let attended = match kind {
-            Kind::SpatialMultiply => Layer::SpatialMultiply,
-            _ => Layer::ChannelMultiply,
-        };
-        b.node(attended, inputs, outer);
-        return Some(());
-    }
-    let items: Vec<Vec<usize>> = inputs
-        .iter()
-        .map(|v| known[v.0][outer..].to_vec())
-        .collect();
-    let layer = layers::layer(kind, b, &items)?;
-    b.node(layer, inputs, outer);
-    Some(())
-}
-
-/// Whether what was just added fits and stays small: numbers far above 1 that later cancel would
-/// leave an error that says nothing about the engine.
-fn tame(b: &mut Builder, shapes: &[Vec<usize>]) -> bool {
-    const LARGEST: f64 = 4.0;
-    const MOST: usize = 3000;
-    let last = ValueId(b.graph.inputs.len() + b.graph.nodes.len() - 1);
-    b.output(last);
-    let sizes = b.graph.infer_shapes(shapes);
-    let fits = sizes.is_ok_and(|s| s.iter().all(|s| s.iter().product::<usize>() <= MOST)) && {
-        let inputs: Vec<Vec<f64>> = (1..)
-            .zip(shapes)
-            .map(|(seed, s)| widen(&numbers(seed, s.iter().product(), false)))
-            .collect();
-        let values = reference::run(&b.graph, shapes, &inputs, 1, &DropoutMode::Off);
-        let last = values.expect("its shapes fit").get(last).cloned();
-        last.is_some_and(|v| v.data.iter().all(|v| v.abs() <= LARGEST))
-    };
-    b.graph.outputs.clear();
-    fits
-}
-
-pub fn widen(x: &[f32]) -> Vec<f64> {
-    x.iter().map(|&v| f64::from(v)).collect()
-}
-
-/// How far a number of the engine may be from the reference, as part of the largest magnitude of
-/// that layer's output or of 1, whichever is larger. It is what the project promises; a sum of a
-/// thousand products near 1 in `f32` is off by a tenth of it.
-pub const TOLERANCE: f64 = 1e-5;
-
-/// Panics, naming `what`, unless `got` agrees with `wanted` within `tolerance` of the largest
-/// magnitude wanted, or of 1 if that is larger.
-#[track_caller]
-pub fn assert_close(what: &str, tolerance: f64, got: &[f64], wanted: &[f64]) {
-    assert_eq!(got.len(), wanted.len(), "{what}: length");
-    let scale = wanted.iter().fold(1.0f64, |m, v| m.max(v.abs()));
-    for (i, (g, w)) in got.iter().zip(wanted).enumerate() {
-        // Written so that a NaN fails.
-        let near = (g - w).abs() <= tolerance * scale;
-        assert!(
-            near,
-            "{what}: element {i} is {g}, not {w} (difference {:e}, scale {scale})",
-            (g - w).abs()
-        );
-    }
-}
-
-/// Compares every value that an engine computes with the reference.
-///
-/// `run_engine` returns every value of the graph, inputs first, each for all rows (those that do
-/// not depend on dropout may have one row per input row instead of one per draw). Each node is compared with
-/// what the reference makes of the engine's own inputs to it, so that errors do not add up and
-/// the tolerance can stay that of a single layer.
-pub fn check_against_reference(case: &Case, run_engine: impl Fn(&Case) -> Vec<Vec<f32>>) {
-    let shapes = case.graph.infer_shapes(&case.shapes).unwrap();
-    let draws = case.mode.rows();
-    let rows = case.batch * draws;
-    let got = run_engine(case);
-    assert_eq!(got.len(), shapes.len(), "number of values");
-    let got: Vec<Vec<f64>> = got
-        .iter()
-        .zip(&shapes)
-        .map(|(value, shape)| {
-            let size: usize = shape.iter().product();
-            match value.len() == case.batch * size {
-                true => widen(&repeat_rows(value, size, draws)),
-                false => widen(value),
-            }
-        })
-        .collect();
-    let masks = DropoutMode::Masks(masks_of(case));
-    for (i, input) in case.inputs.iter().enumerate() {
-        let size = shapes[i].iter().product();
-        let wanted = widen(&repeat_rows(input, size, draws));
-        assert_close(&case.graph.inputs[i].name, 0.0, &got[i], &wanted);
-    }
-    for (i, node) in case.graph.nodes.iter().enumerate() {
-        let id = case.graph.output_of(i);
-        let own = alone(&case.graph, node, &shapes);
-        let own_shapes: Vec<Vec<usize>> = node.inputs.iter().map(|v| shapes[v.0].clone()).collect();
-        let own_inputs: Vec<Vec<f64>> = node.inputs.iter().map(|v| got[v.0].clone()).collect();
-        let mode = match case.mode {
-            DropoutMode::Off => &DropoutMode::Off,
-            _ => &masks,
-        };
-        let wanted = reference::run(&own, &own_shapes, &own_inputs, rows, mode).unwrap();
-        let what = format!("{} ({:?})", node.name, node.layer);
-        assert_close(
-            &what,
-            TOLERANCE,
-            &got[id.0],
-            &wanted.output(0).unwrap().data,
-        );
-    }
-}
-
-/// A graph of this node only.
-fn alone(graph: &Graph, node: &Node, shapes: &[Vec<usize>]) -> Graph {
-    let inputs: Vec<Input> = node
-        .inputs
-        .iter()
-        .enumerate()
-        .map(|(i, v)| Input {
-            name: format!("in{i}"),
-            shape: shapes[v.0].iter().map(|&d| Some(d)).collect(),
-        })
-        .collect();
-    let count = inputs.len();
-    Graph {
-        name: node.name.clone(),
-        inputs,
-        nodes: vec![Node {
-            inputs: (0..count).map(ValueId).collect(),
-            ..node.clone()
-        }],
-        outputs: vec![Output {
-            name: "out".into(),
-            value: ValueId(count),
-        }],
-        weights: graph.weights.clone(),
-    }
-}
-
-/// Every row `times` times, side by side.
-pub fn repeat_rows<T: Copy>(x: &[T], size: usize, times: usize) -> Vec<T> {
-    x.chunks(size).flat_map(|row| row.repeat(times)).collect()
-}
-
-/// The decisions that the case's dropout mode makes, one mask row per output row.
-pub fn masks_of(case: &Case) -> Masks {
-    let shapes = case.graph.infer_shapes(&case.shapes).unwrap();
-    let mut masks = HashMap::new();
-    let mut number = 0;
-    for (i, node) in case.graph.nodes.iter().enumerate() {
-        let Layer::Dropout(Dropout {
-            rate,
-            forced: true,
-            per_channel,
-        }) = node.layer
-        else {
-            continue;
-        };
-        if rate <= 0.0 {
-            continue;
-        }
-        let shape = &shapes[case.graph.output_of(i).0];
-        let units = match per_channel {
-            true => shape[..node.outer].iter().product::<usize>() * shape[shape.len() - 1],
-            false => shape.iter().product(),
-        };
-        let mut row = vec![0.0; units];
-        let mut mask = Vec::new();
-        if let DropoutMode::Draws { n, seed } = case.mode {
-            for _ in 0..case.batch {
-                for draw in 0..n.get() {
-                    draw_factors(seed, draw, number, rate, &mut row);
-                    mask.extend(row.iter().map(|&f| u8::from(f != 0.0)));
-                }
-            }
-        }
-        masks.insert(node.name.clone(), mask);
-        number += 1;
-    }
-    Masks(masks)
-}
-
 /// A weight of this shape in [-scale, scale) around `centre`.
-pub fn weight(b: &mut Builder, shape: &[usize], scale: f32, centre: f32) -> maeum::nn::WeightId {
+pub fn weight(b: &mut Builder, shape: &[usize], scale: f32, centre: f32) -> WeightId {
     let seed = b.choices.number();
     let mut data = numbers(seed, shape.iter().product(), b.dyadic);
     if !b.dyadic {
@@ -549,5 +240,5 @@ pub fn weight(b: &mut Builder, shape: &[usize], scale: f32, centre: f32) -> maeu
         shape: shape.to_vec(),
         data,
     });
-    maeum::nn::WeightId(b.graph.weights.len() - 1)
+    WeightId(b.graph.weights.len() - 1)
 }

@@ -1,10 +1,54 @@
 //! Chains of layers that the engine computes together.
 
 use maeum::nn::ValueId;
-use maeum::nn::layer::{Activation, Dropout, Layer, MergeOp, Padding, PoolKind};
+use maeum::nn::layer::{Activation, Dropout, Layer, Padding, Pool, PoolKind};
 use proptest::prelude::*;
 
-use super::{Builder, Case, Kind, layers, weight};
+use super::{Builder, Case, Kind, kinds, layers};
+
+/// A convolution and what may follow it: an activation, a normalisation, a maximum of neighbours
+/// or another pooling.
+pub fn convolution() -> impl Strategy<Value = Case> {
+    let numbers = prop::collection::vec(any::<u32>(), 120);
+    numbers.prop_map(|numbers| {
+        let mut b = Builder::new(numbers);
+        let shape = kinds::items(Kind::Conv, &mut b.choices).remove(0);
+        let input = b.input(&shape);
+        let shapes = vec![shape.clone()];
+        let conv = layers::layer(Kind::Conv, &mut b, &shapes).expect("the input was made for it");
+        let first = b.node(conv, vec![input], 0);
+        let mut value = first;
+        for _ in 0..b.choices.within(1..=4) {
+            b.output(value);
+            let item = b.graph.infer_shapes(&shapes).expect("it fits so far")[value.0].clone();
+            b.graph.outputs.clear();
+            let neighbours = Pool {
+                kind: PoolKind::Max,
+                size: [2, item.len() - 1],
+                strides: [2, item.len() - 1],
+                padding: Padding::Valid,
+            };
+            let fits = item[..item.len() - 1].iter().all(|&n| n >= 2);
+            let layer = match b.choices.within(0..=4) {
+                0 => Some(Layer::Activation(Activation::Relu)),
+                1 => layers::layer(Kind::BatchNorm, &mut b, &[item]),
+                2 => layers::layer(Kind::Pool, &mut b, &[item]),
+                _ if fits => Some(Layer::Pool(neighbours)),
+                _ => None,
+            };
+            if let Some(layer) = layer {
+                value = b.node(layer, vec![value], 0);
+            }
+        }
+        b.output(value);
+        if b.choices.within(0..=3) == 0 {
+            let inner = b.choices.within(first.0..=value.0);
+            b.output(ValueId(inner));
+        }
+        let batch = b.choices.size(4);
+        b.finish(shapes, 1.0, batch)
+    })
+}
 
 /// Maps whose channels are scaled and then convolved, with what may follow; either may differ from
 /// draw to draw.
@@ -12,7 +56,7 @@ pub fn scaled() -> impl Strategy<Value = Case> {
     let numbers = prop::collection::vec(any::<u32>(), 160);
     numbers.prop_map(|numbers| {
         let mut b = Builder::new(numbers);
-        let shapes = layers::items(Kind::ChannelMultiply, &mut b.choices);
+        let shapes = kinds::items(Kind::ChannelMultiply, &mut b.choices);
         let mut operands: Vec<ValueId> = shapes.iter().map(|s| b.input(s)).collect();
         for (i, most) in [(0, 3), (1, 1)] {
             if b.choices.within(0..=most) == 0 {
@@ -138,156 +182,4 @@ pub fn windowed() -> impl Strategy<Value = Windowed> {
             starts,
         }
     })
-}
-
-/// How the weights of a sequence's rows come about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Weighing {
-    /// A dense layer over the time of each column, as in the networks of 2020; with its softmax
-    /// or with one of its own.
-    Columns { own: bool },
-    /// One score per row, whose softmax is repeated for every column.
-    Repeated,
-    /// A second input, of the sequence's shape or of one column.
-    Given { narrow: bool },
-    /// A dense layer from the scores of all rows to their softmax.
-    DenseRows,
-}
-
-/// A sequence pooled by attention: the sum or mean of its rows, weighed by a softmax over them; and
-/// whether that can be done at once, as nobody reads what lies within but the weights.
-pub fn pooled() -> impl Strategy<Value = (Case, bool)> {
-    let numbers = prop::collection::vec(any::<u32>(), 80);
-    numbers.prop_map(|numbers| {
-        let mut b = Builder::new(numbers);
-        let (n, width) = (b.choices.size(80), b.choices.size(80));
-        let outer: Vec<usize> = (0..b.choices.within(0..=4) / 4)
-            .map(|_| b.choices.within(1..=3))
-            .collect();
-        let weighing = b.choices.pick(&[
-            Weighing::Columns { own: false },
-            Weighing::Columns { own: true },
-            Weighing::Repeated,
-            Weighing::Given { narrow: false },
-            Weighing::Given { narrow: true },
-            Weighing::DenseRows,
-        ]);
-        let mut shapes = vec![[&outer[..], &[n, width]].concat()];
-        let mut x = b.input(&shapes[0]);
-        let given = match weighing {
-            Weighing::Given { narrow } => {
-                let columns = if narrow { 1 } else { width };
-                shapes.push([&outer[..], &[n, columns]].concat());
-                Some(b.input(&shapes[1]))
-            }
-            _ => None,
-        };
-        let outer = outer.len();
-        if given.is_none() && b.choices.within(0..=3) == 0 {
-            let dropout = Layer::Dropout(Dropout {
-                rate: 0.3,
-                forced: true,
-                per_channel: false,
-            });
-            x = b.node(dropout, vec![x], outer);
-        }
-        let first = b.graph.nodes.len();
-        let weights = weigh(&mut b, weighing, given.unwrap_or(x), [n, width], outer);
-        let inner = b.graph.inputs.len() + b.graph.nodes.len() - 2;
-        let multiply = Layer::Merge {
-            op: MergeOp::Multiply,
-        };
-        let operands = match b.choices.flag() {
-            true => vec![x, weights],
-            false => vec![weights, x],
-        };
-        let product = b.node(multiply, operands, outer);
-        let pool = match b.choices.flag() {
-            true => Layer::SumAxis { axis: 0 },
-            false => Layer::GlobalPool {
-                kind: PoolKind::Average,
-                keep_dims: b.choices.flag(),
-            },
-        };
-        let sum = b.node(pool, vec![product], outer);
-        b.output(sum);
-        if b.choices.flag() {
-            b.output(weights);
-        }
-        let spoiled = match b.choices.within(0..=7) {
-            0 => {
-                b.output(product);
-                true
-            }
-            1 => {
-                let read = b.node(Layer::Activation(Activation::Tanh), vec![weights], outer);
-                b.output(read);
-                true
-            }
-            // The softmax before it is permuted or repeated.
-            2 if inner >= b.graph.inputs.len() + first && given.is_none() => {
-                b.output(ValueId(inner));
-                weighing != Weighing::DenseRows
-            }
-            _ => false,
-        };
-        let scale = b.choices.pick(&[1.0, 10.0]);
-        let batch = b.choices.size(5);
-        (b.finish(shapes, scale, batch), !spoiled)
-    })
-}
-
-/// The weights of the rows of `x`.
-fn weigh(
-    b: &mut Builder,
-    weighing: Weighing,
-    x: ValueId,
-    [n, width]: [usize; 2],
-    outer: usize,
-) -> ValueId {
-    let scale = |inputs: usize| 1.0 / (inputs as f32).sqrt();
-    let dense = |b: &mut Builder, x, [inputs, units]: [usize; 2], softmax| {
-        let dense = Layer::Dense {
-            kernel: weight(b, &[inputs, units], scale(inputs), 0.0),
-            bias: Some(weight(b, &[units], 0.5, 0.0)),
-            activation: match softmax {
-                true => Activation::Softmax,
-                false => Activation::Linear,
-            },
-        };
-        b.node(dense, vec![x], outer)
-    };
-    let reshape = |b: &mut Builder, x, shape: &[usize]| {
-        let shape = shape.iter().map(|&n| Some(n)).collect();
-        b.node(Layer::Reshape { shape }, vec![x], outer)
-    };
-    let transpose = || Layer::Permute { order: vec![1, 0] };
-    match weighing {
-        Weighing::Columns { own } => {
-            let turned = b.node(transpose(), vec![x], outer);
-            let mut scores = dense(b, turned, [n, n], !own);
-            if own {
-                scores = match b.choices.flag() {
-                    true => b.node(Layer::Softmax { axis: 1 }, vec![scores], outer),
-                    false => b.node(Layer::Activation(Activation::Softmax), vec![scores], outer),
-                };
-            }
-            b.node(transpose(), vec![scores], outer)
-        }
-        Weighing::Repeated => {
-            let scores = dense(b, x, [width, 1], false);
-            let scores = reshape(b, scores, &[n]);
-            let softmax = b.node(Layer::Softmax { axis: 0 }, vec![scores], outer);
-            let repeat = Layer::RepeatVector { count: width };
-            let repeated = b.node(repeat, vec![softmax], outer);
-            b.node(transpose(), vec![repeated], outer)
-        }
-        Weighing::Given { .. } => b.node(Layer::Softmax { axis: 0 }, vec![x], outer),
-        Weighing::DenseRows => {
-            let scores = dense(b, x, [width, 1], false);
-            let scores = reshape(b, scores, &[n]);
-            let weights = dense(b, scores, [n, n], true);
-            reshape(b, weights, &[n, 1])
-        }
-    }
 }

@@ -1,0 +1,176 @@
+//! The kinds of layers, and shapes of what they read.
+
+use maeum::nn::Layer;
+
+use super::Choices;
+
+/// A variant of [`Layer`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Conv,
+    Pool,
+    GlobalPool,
+    Upsample,
+    ZeroPad,
+    BatchNorm,
+    Dense,
+    Lstm,
+    Gru,
+    Reverse,
+    Flatten,
+    Reshape,
+    Permute,
+    RepeatVector,
+    Concat,
+    Merge,
+    Dropout,
+    Activation,
+    Softmax,
+    PRelu,
+    SumAxis,
+    SpatialMultiply,
+    ChannelMultiply,
+}
+
+pub const KINDS: &[Kind] = &[
+    Kind::Conv,
+    Kind::Pool,
+    Kind::GlobalPool,
+    Kind::Upsample,
+    Kind::ZeroPad,
+    Kind::BatchNorm,
+    Kind::Dense,
+    Kind::Lstm,
+    Kind::Gru,
+    Kind::Reverse,
+    Kind::Flatten,
+    Kind::Reshape,
+    Kind::Permute,
+    Kind::RepeatVector,
+    Kind::Concat,
+    Kind::Merge,
+    Kind::Dropout,
+    Kind::Activation,
+    Kind::Softmax,
+    Kind::PRelu,
+    Kind::SumAxis,
+    Kind::SpatialMultiply,
+    Kind::ChannelMultiply,
+];
+
+/// The kind of a layer. A new variant of [`Layer`] does not compile until it is added here, and
+/// so to what is tested.
+pub fn kind_of(layer: &Layer) -> Kind {
+    match layer {
+        Layer::Conv(_) => Kind::Conv,
+        Layer::Pool(_) => Kind::Pool,
+        Layer::GlobalPool { .. } => Kind::GlobalPool,
+        Layer::Upsample { .. } => Kind::Upsample,
+        Layer::ZeroPad { .. } => Kind::ZeroPad,
+        Layer::BatchNorm(_) => Kind::BatchNorm,
+        Layer::Dense { .. } => Kind::Dense,
+        Layer::Lstm(_) => Kind::Lstm,
+        Layer::Gru { .. } => Kind::Gru,
+        Layer::Reverse => Kind::Reverse,
+        Layer::Flatten => Kind::Flatten,
+        Layer::Reshape { .. } => Kind::Reshape,
+        Layer::Permute { .. } => Kind::Permute,
+        Layer::RepeatVector { .. } => Kind::RepeatVector,
+        Layer::Concat { .. } => Kind::Concat,
+        Layer::Merge { .. } => Kind::Merge,
+        Layer::Dropout(_) => Kind::Dropout,
+        Layer::Activation(_) => Kind::Activation,
+        Layer::Softmax { .. } => Kind::Softmax,
+        Layer::PRelu { .. } => Kind::PRelu,
+        Layer::SumAxis { .. } => Kind::SumAxis,
+        Layer::SpatialMultiply => Kind::SpatialMultiply,
+        Layer::ChannelMultiply => Kind::ChannelMultiply,
+    }
+}
+
+fn dims(c: &mut Choices, rank: usize, most: usize) -> Vec<usize> {
+    (0..rank).map(|_| c.size(most)).collect()
+}
+
+fn image(c: &mut Choices, channels: usize) -> Vec<usize> {
+    vec![c.size(12), c.size(30), c.size(channels)]
+}
+
+fn sequence(c: &mut Choices) -> Vec<usize> {
+    vec![c.size(30), c.size(40)]
+}
+
+/// Input shapes that this kind of layer can take.
+pub fn items(kind: Kind, c: &mut Choices) -> Vec<Vec<usize>> {
+    let one = match kind {
+        Kind::Conv | Kind::Pool | Kind::GlobalPool => match c.flag() {
+            true => image(c, 40),
+            false => sequence(c),
+        },
+        Kind::Upsample | Kind::ZeroPad => image(c, 40),
+        Kind::Lstm | Kind::Gru => sequence(c),
+        Kind::RepeatVector => dims(c, 1, 40),
+        Kind::SumAxis => {
+            let rank = c.within(2..=4);
+            dims(c, rank, 9)
+        }
+        Kind::BatchNorm
+        | Kind::Dense
+        | Kind::Reverse
+        | Kind::Flatten
+        | Kind::Reshape
+        | Kind::Permute
+        | Kind::Dropout
+        | Kind::Activation
+        | Kind::Softmax
+        | Kind::PRelu => match c.flag() {
+            true => {
+                let rank = c.within(1..=4);
+                dims(c, rank, 9)
+            }
+            false => sequence(c),
+        },
+        Kind::Concat => {
+            let rank = c.within(1..=4);
+            let first = dims(c, rank, 9);
+            let axis = c.within(0..=rank - 1);
+            return (0..c.within(1..=4))
+                .map(|_| {
+                    let mut shape = first.clone();
+                    shape[axis] = c.size(9);
+                    shape
+                })
+                .collect();
+        }
+        Kind::Merge => {
+            let rank = c.within(1..=4);
+            let full = dims(c, rank, 9);
+            return (0..c.within(2..=4))
+                .map(|_| stretchable(c, &full))
+                .collect();
+        }
+        Kind::SpatialMultiply => {
+            let maps = image(c, 40);
+            let attention = vec![maps[0], maps[1], 1];
+            return vec![maps, attention];
+        }
+        Kind::ChannelMultiply => {
+            let maps = image(c, 40);
+            let attention = vec![maps[2]];
+            return vec![maps, attention];
+        }
+    };
+    vec![one]
+}
+
+/// A shape that can be broadcast to `full`.
+pub fn stretchable(c: &mut Choices, full: &[usize]) -> Vec<usize> {
+    let dropped = match c.within(0..=3) {
+        0 => c.within(0..=full.len() - 1),
+        _ => 0,
+    };
+    full[dropped..]
+        .iter()
+        .map(|&d| if c.within(0..=3) == 0 { 1 } else { d })
+        .collect()
+}
