@@ -20,22 +20,47 @@ DEVICE Tap tap(unsigned i, unsigned n, unsigned factor, unsigned how) {
     return {lower, lower + 1 < n ? lower + 1 : n - 1, source - (float)lower};
 }
 
+// Channel `c` of a pixel of the result, pixels counted through all items.
+DEVICE float upsampled(const float *x, Image image, unsigned rows, unsigned columns, unsigned how,
+                       unsigned pixel, unsigned c) {
+    unsigned column = pixel % image.out_width, line = pixel / image.out_width;
+    Tap h = tap(column, image.width, columns, how);
+    Tap v = tap(line % image.out_height, image.height, rows, how);
+    const float *from =
+        x + (size_t)(line / image.out_height) * image.height * image.width * image.channels + c;
+    const float *top = from + (size_t)v.lower * image.width * image.channels;
+    const float *bottom = from + (size_t)v.upper * image.width * image.channels;
+    unsigned left = h.lower * image.channels, right = h.upper * image.channels;
+    float above = fmaf(top[right] - top[left], h.fraction, top[left]);
+    float below = fmaf(bottom[right] - bottom[left], h.fraction, bottom[left]);
+    return fmaf(below - above, v.fraction, above);
+}
+
 // Repeats or interpolates rows and columns.
 extern "C" __global__ void upsample(const float *__restrict__ x, float *__restrict__ y, Image image,
                                     unsigned rows, unsigned columns, unsigned how, unsigned count) {
+    for (unsigned i = first_element(); i < count; i += element_step())
+        y[i] = upsampled(x, image, rows, columns, how, i / image.channels, i % image.channels);
+}
+
+// Maps of the result's pixels times what one channel is upsampled to there, which is computed once
+// for four neighbouring channels of the maps; `count` such groups.
+extern "C" __global__ void upsample_multiply(const float *__restrict__ x,
+                                             const float *__restrict__ maps, float *__restrict__ y,
+                                             Image image, unsigned rows, unsigned columns,
+                                             unsigned how, unsigned channels, unsigned count) {
+    unsigned groups = (channels + 3) / 4;
     for (unsigned i = first_element(); i < count; i += element_step()) {
-        unsigned c = i % image.channels, pixel = i / image.channels;
-        unsigned column = pixel % image.out_width, line = pixel / image.out_width;
-        Tap h = tap(column, image.width, columns, how);
-        Tap v = tap(line % image.out_height, image.height, rows, how);
-        const float *from =
-            x + (size_t)(line / image.out_height) * image.height * image.width * image.channels + c;
-        const float *top = from + (size_t)v.lower * image.width * image.channels;
-        const float *bottom = from + (size_t)v.upper * image.width * image.channels;
-        unsigned left = h.lower * image.channels, right = h.upper * image.channels;
-        float above = fmaf(top[right] - top[left], h.fraction, top[left]);
-        float below = fmaf(bottom[right] - bottom[left], h.fraction, bottom[left]);
-        y[i] = fmaf(below - above, v.fraction, above);
+        unsigned pixel = i / groups, first = i % groups * 4;
+        float factor = upsampled(x, image, rows, columns, how, pixel, 0);
+        if (channels % 4 == 0) {
+            float4 v = reinterpret_cast<const float4 *>(maps)[i];
+            reinterpret_cast<float4 *>(y)[i] =
+                make_float4(v.x * factor, v.y * factor, v.z * factor, v.w * factor);
+        } else {
+            for (unsigned c = first; c < first + 4 && c < channels; c++)
+                y[(size_t)pixel * channels + c] = maps[(size_t)pixel * channels + c] * factor;
+        }
     }
 }
 

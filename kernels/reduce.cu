@@ -1,5 +1,5 @@
-// Sums, maxima and softmax over one dimension of `[before, n, after]`, and the pooling of a sequence
-// by attention.
+// Sums, maxima and softmax over one dimension of `[before, n, after]`, and the pooling of a
+// sequence by attention.
 
 // `y[before, after]`, the sum over `n`.
 extern "C" __global__ void sum_axis(const float *__restrict__ x, float *__restrict__ y, unsigned n,
@@ -71,10 +71,10 @@ struct AttentionPool {
 const unsigned POOL_WARPS = 8;
 
 // The sum (or mean) over the rows of `x`, each number times its weight: the softmax of the scores
-// over the rows. `weights`, if anybody asks for them, become `[n, how.weights]`. A block computes 32
-// columns of a sequence, a warp every eighth row. The softmax is computed in one pass: sums so far are
-// scaled down when a larger score comes (Milakov and Gimelshein, "Online normalizer calculation for
-// softmax", 2018).
+// over the rows. `weights`, if anybody asks for them, become `[n, how.weights]`. A block computes
+// 32 columns of a sequence, a warp every eighth row. The softmax is computed in one pass: sums so
+// far are scaled down when a larger score comes (Milakov and Gimelshein, "Online normalizer
+// calculation for softmax", 2018).
 extern "C" __global__ void __launch_bounds__(32 * POOL_WARPS)
     attention_pool(const float *__restrict__ scores, const float *__restrict__ x,
                    float *__restrict__ weights, float *__restrict__ y, AttentionPool how) {

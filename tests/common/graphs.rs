@@ -29,7 +29,7 @@ use proptest::prelude::*;
     reason = "not every test that includes this draws them"
 )]
 pub use {
-    attention::pooled,
+    attention::{multiplied, pooled},
     chains::{convolution, scaled, windowed},
     compare::{TOLERANCE, assert_close, check_against_reference, masks_of, repeat_rows, widen},
     kinds::{KINDS, Kind},

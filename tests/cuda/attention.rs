@@ -1,4 +1,4 @@
-//! Pooling by attention, which the device does at once.
+//! Pooling by attention and multiplying by it, which the device does at once.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use crate::drivers;
 use crate::emulator::{Emulator, ORDERS};
-use crate::graphs::{TOLERANCE, assert_close, pooled, widen};
+use crate::graphs::{TOLERANCE, assert_close, multiplied, pooled, widen};
 use crate::networks::{cases, check};
 
 /// The steps of a graph, by name.
@@ -26,6 +26,19 @@ proptest! {
         let (case, at_once) = case;
         let steps = steps(&case.graph, &case.shapes);
         prop_assert_eq!(steps.contains(&"attention pool"), at_once, "{:?} of {:?}", steps, case);
+        check(&case);
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(80))]
+    #[test]
+    fn multiplications(case in multiplied()) {
+        let (case, at_once) = case;
+        let steps = steps(&case.graph, &case.shapes);
+        prop_assert_eq!(
+            steps.contains(&"upsample and multiply"), at_once, "{:?} of {:?}", steps, case
+        );
         check(&case);
     }
 }
@@ -141,6 +154,25 @@ fn the_networks_of_2020_pool_at_once() {
         let steps = steps(&graph, &shapes);
         let wanted = ["recurrent", "permute", "dense", "attention pool", "dense"];
         assert!(steps.ends_with(&wanted), "{file}: {steps:?}");
+    }
+}
+
+/// The fifth has four branches, each with attention from its input to its maps.
+#[cfg(feature = "convert")]
+#[test]
+fn the_network_of_2020_multiplies_at_once() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/golden/arch_emotion_features.h5"
+    );
+    let graph = maeum::keras::load(path).unwrap().graph;
+    let steps = steps(&graph, &graph.fixed_input_shapes().unwrap());
+    let both = steps
+        .iter()
+        .filter(|&&step| step == "upsample and multiply");
+    assert_eq!(both.count(), 4, "{steps:?}");
+    for within in ["upsample", "spatial multiply", "channel multiply"] {
+        assert!(!steps.contains(&within), "{steps:?}");
     }
 }
 

@@ -18,6 +18,8 @@ pub(super) enum Own {
         image: Image,
         factor: [usize; 2],
         interpolation: Interpolation,
+        /// Channels of a second input, whose maps are multiplied by the result's only channel.
+        maps: Option<usize>,
     },
     ScaleShift {
         scale: Constant,
@@ -71,6 +73,7 @@ impl Own {
             Self::Conv(_) => "convolution",
             Self::Dense(_) => "dense",
             Self::Pool(_) => "pool",
+            Self::Upsample { maps: Some(_), .. } => "upsample and multiply",
             Self::Upsample { .. } => "upsample",
             Self::ScaleShift { .. } => "scale and shift",
             Self::Recurrent(_) => "recurrent",

@@ -1,7 +1,7 @@
-//! Sequences that are pooled by attention.
+//! Sequences that are pooled by attention, and maps that are multiplied by it.
 
 use maeum::nn::ValueId;
-use maeum::nn::layer::{Activation, Dropout, Layer, MergeOp, PoolKind};
+use maeum::nn::layer::{Activation, Dropout, Interpolation, Layer, MergeOp, PoolKind};
 use proptest::prelude::*;
 
 use super::{Builder, Case, weight};
@@ -100,6 +100,50 @@ pub fn pooled() -> impl Strategy<Value = (Case, bool)> {
         let scale = b.choices.pick(&[1.0, 10.0]);
         let batch = b.choices.size(5);
         (b.finish(shapes, scale, batch), !spoiled)
+    })
+}
+
+/// Maps times attention that is upsampled to their pixels; and whether that can be done at once, as
+/// nobody else reads what it is upsampled to.
+pub fn multiplied() -> impl Strategy<Value = (Case, bool)> {
+    let numbers = prop::collection::vec(any::<u32>(), 40);
+    numbers.prop_map(|numbers| {
+        let mut b = Builder::new(numbers);
+        let size = [b.choices.size(6), b.choices.size(6)];
+        let factor = [b.choices.within(1..=5), b.choices.within(1..=5)];
+        let channels = match b.choices.flag() {
+            true => b.choices.size(20),
+            false => 4 * b.choices.size(5),
+        };
+        let outer: Vec<usize> = (0..b.choices.within(0..=4) / 4)
+            .map(|_| b.choices.within(1..=3))
+            .collect();
+        let maps = [size[0] * factor[0], size[1] * factor[1], channels];
+        let shapes = [[size[0], size[1], 1], maps].map(|item| [&outer[..], &item].concat());
+        let outer = outer.len();
+        let small = b.input(&shapes[0]);
+        let mut maps = b.input(&shapes[1]);
+        let upsample = Layer::Upsample {
+            factor,
+            interpolation: b.choices.pick(&[
+                Interpolation::Nearest,
+                Interpolation::BilinearLegacy,
+                Interpolation::BilinearHalfPixel,
+            ]),
+        };
+        let attention = b.node(upsample, vec![small], outer);
+        if b.choices.flag() {
+            // The maps come later than the attention.
+            maps = b.node(Layer::Activation(Activation::Relu), vec![maps], outer);
+        }
+        let product = b.node(Layer::SpatialMultiply, vec![maps, attention], outer);
+        b.output(product);
+        let spoiled = b.choices.within(0..=4) == 0;
+        if spoiled {
+            b.output(attention);
+        }
+        let batch = b.choices.size(5);
+        (b.finish(shapes.to_vec(), 1.0, batch), !spoiled)
     })
 }
 

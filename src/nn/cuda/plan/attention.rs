@@ -1,18 +1,16 @@
-//! Softmax over the rows of a sequence, the product with the sequence, and the sum or mean over the
-//! rows: as one step.
+//! What attention is applied by, as one step: softmax over the rows of a sequence, the product with
+//! the sequence, and the sum or mean over the rows; or upsampling to the pixels of maps, and the
+//! product with the maps.
 
 use super::Step;
 use crate::nn::cuda::ops::{After, AttentionPool, Op, Own, Scores};
 use crate::nn::layer::{Activation, MergeOp, PoolKind};
 use crate::nn::lowering::{Parts, Readers};
 
-/// Makes one step of each such chain. Others may read the weights as a result of the plan, but
-/// nobody else what lies within.
+/// Makes one step of each pooling of a sequence. Others may read the weights as a result of the
+/// plan, but nobody else what lies within.
 pub(super) fn pool(parts: &mut Parts<Own>) {
-    let mut makers = vec![None; parts.values.len()];
-    for (i, step) in parts.steps.iter().enumerate() {
-        makers[step.output] = Some(i);
-    }
+    let makers = makers(parts);
     let readers = parts.readers();
     for last in 0..parts.steps.len() {
         let search = Search {
@@ -52,6 +50,52 @@ pub(super) fn pool(parts: &mut Parts<Own>) {
         step.second = second;
     }
     parts.drop_unread();
+}
+
+/// Makes one step of each upsampling whose result only multiplies maps.
+pub(super) fn multiply(parts: &mut Parts<Own>) {
+    let makers = makers(parts);
+    let readers = parts.readers();
+    for number in 0..parts.steps.len() {
+        let step = &parts.steps[number];
+        let (Op::SpatialMultiply { channels }, &[maps, attention]) = (&step.op, &*step.inputs)
+        else {
+            continue;
+        };
+        let (Some(maker), Some(_)) = (makers[attention], readers[attention].only()) else {
+            continue;
+        };
+        let small = &parts.steps[maker];
+        if let &Op::Own(Own::Upsample {
+            image,
+            factor,
+            interpolation,
+            maps: None,
+        }) = &small.op
+            && image.input[2] == 1
+            && small.outer == step.outer
+        {
+            let op = Op::Own(Own::Upsample {
+                image,
+                factor,
+                interpolation,
+                maps: Some(*channels),
+            });
+            let inputs = vec![small.inputs[0], maps];
+            let step = &mut parts.steps[number];
+            (step.op, step.inputs) = (op, inputs);
+        }
+    }
+    parts.drop_unread();
+}
+
+/// For each value the step that makes it.
+fn makers(parts: &Parts<Own>) -> Vec<Option<usize>> {
+    let mut makers = vec![None; parts.values.len()];
+    for (i, step) in parts.steps.iter().enumerate() {
+        makers[step.output] = Some(i);
+    }
+    makers
 }
 
 struct Found {

@@ -59,6 +59,7 @@ impl Backend for Builder<'_> {
                 image: image(x, output),
                 factor: *factor,
                 interpolation: *interpolation,
+                maps: None,
             },
             Layer::BatchNorm(b) => {
                 let (scale, shift) = folded(self.graph, b);
@@ -90,6 +91,7 @@ impl Backend for Builder<'_> {
 
     fn combine(parts: &mut Parts<Own>) {
         super::attention::pool(parts);
+        super::attention::multiply(parts);
     }
 
     fn absorb(op: &mut Op, next: &Op) -> bool {

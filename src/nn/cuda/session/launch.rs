@@ -202,6 +202,7 @@ impl Call<'_> {
                 image,
                 factor,
                 interpolation,
+                maps,
             } => {
                 let how = match interpolation {
                     Interpolation::Nearest => 0u32,
@@ -209,8 +210,16 @@ impl Call<'_> {
                     Interpolation::BilinearHalfPixel => 2,
                 };
                 let [rows, columns] = factor.map(word);
-                let args = vec![x, y, Arg::Words(image.words()), rows, columns, how.into()];
-                self.each("upsample", count, args)
+                let sizes = [Arg::Words(image.words()), rows, columns, how.into()];
+                let Some(channels) = *maps else {
+                    let args = [x, y].into_iter().chain(sizes).collect();
+                    return self.each("upsample", count, args);
+                };
+                let args = [x, self.input(1)?, y].into_iter().chain(sizes);
+                let args = args.chain([word(channels)]).collect();
+                // A thread computes so many channels, as in layout.cu.
+                let groups = count / channels * channels.div_ceil(4);
+                self.each("upsample_multiply", groups, args)
             }
             Own::ScaleShift {
                 scale,
