@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use crate::audio::Recording;
 use crate::nn::DropoutMode;
 use crate::nn::model::AgeScale;
+use crate::recognizer::listener::About;
 
 /// A mean over draws and its sample standard deviation (0 for a single draw).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -200,12 +200,12 @@ impl Warning {
     /// What the recording as a whole and its estimates give reason to warn about; `voiced` is how
     /// many seconds of voice were found.
     pub(crate) fn general(
-        recording: &Recording,
+        recording: &About,
         voiced: f64,
         age: &Age,
         scale: &AgeScale,
     ) -> Vec<Self> {
-        let clipped = recording.clipped_fraction();
+        let clipped = recording.clipped_fraction;
         let mut warnings = Vec::new();
         if voiced == 0.0 {
             warnings.push(Self::NoVoice);

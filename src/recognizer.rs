@@ -1,18 +1,24 @@
 //! From one recording to one [`Prediction`].
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use crate::audio::{AudioError, Recording};
 use crate::features::FeatureError;
-use crate::nn::model::{BundleInfo, Preprocessing};
+use crate::nn::model::BundleInfo;
 use crate::nn::{DropoutMode, GraphError, Model, Role, RunError};
 use crate::prediction::Prediction;
 
 #[cfg(feature = "cuda")]
 pub use cuda::{Analysed, DeviceRecognizerError, OnDevice};
+use listener::{About, Heard};
+pub use listener::{Impression, Listener};
 use networks::{Answer, Plans, Question, Sessions, Together};
 
 mod attention;
 #[cfg(feature = "cuda")]
 mod cuda;
+pub(crate) mod listener;
 mod networks;
 pub(crate) mod reference;
 mod statistics;
@@ -100,24 +106,10 @@ pub enum RecognizerError {
 #[derive(Debug)]
 pub struct Recognizer {
     model: Model,
-    way: Way,
+    listener: Arc<Listener>,
     plans: Plans,
     #[cfg(feature = "cuda")]
     device: Option<cuda::Shared>,
-}
-
-/// The way from a recording to the networks and from there to the answer, by the model's front end.
-#[derive(Debug)]
-enum Way {
-    Reference(Box<reference::Way>),
-    Utterance(Box<utterance::Way>),
-}
-
-/// What a recording is to the networks.
-#[derive(Debug)]
-enum Heard {
-    Reference(Box<reference::Heard>),
-    Utterance(Box<utterance::Heard>),
 }
 
 impl Recognizer {
@@ -127,12 +119,24 @@ impl Recognizer {
     /// When it is not one (see [`Model::new`]), or a network other than the emotion features' has
     /// forced dropout.
     pub fn new(model: Model) -> Result<Self, RecognizerError> {
+        let listener = Listener::new(model.info())?;
+        Self::with_listener(model, Arc::new(listener))
+    }
+
+    /// [`Recognizer::new`] with a listener that is there already. One that was made for another
+    /// model is replaced.
+    ///
+    /// # Errors
+    /// As [`Recognizer::new`].
+    pub fn with_listener(model: Model, listener: Arc<Listener>) -> Result<Self, RecognizerError> {
         let info = model.info();
-        let not_speech = || RecognizerError::NotSpeech(info.name.clone());
-        let front_end = info.preprocessing.ok_or_else(not_speech)?;
-        let age = info.age.ok_or_else(not_speech)?;
+        let listener = match listener.is_for(info) {
+            true => listener,
+            false => Arc::new(Listener::new(info)?),
+        };
         for role in Role::SPEECH {
-            let network = model.network(role).ok_or_else(not_speech)?;
+            let network = model.network(role);
+            let network = network.ok_or_else(|| RecognizerError::NotSpeech(info.name.clone()))?;
             if role != Role::EmotionFeatures && network.graph.is_stochastic() {
                 return Err(RecognizerError::Dropout {
                     model: info.name.clone(),
@@ -140,16 +144,10 @@ impl Recognizer {
                 });
             }
         }
-        let way = match front_end {
-            Preprocessing::Reference2020 => {
-                Way::Reference(Box::new(reference::Way::new(info, age)))
-            }
-            Preprocessing::Utterance => Way::Utterance(Box::new(utterance::Way::new(info, age))),
-        };
         Ok(Self {
             plans: Plans::new(&model)?,
             model,
-            way,
+            listener,
             #[cfg(feature = "cuda")]
             device: None,
         })
@@ -165,6 +163,11 @@ impl Recognizer {
         self.model.info()
     }
 
+    /// The model's front end.
+    pub fn listener(&self) -> &Listener {
+        &self.listener
+    }
+
     /// The buffers for one thread.
     pub fn worker(&self) -> Worker<'_> {
         Worker {
@@ -174,17 +177,27 @@ impl Recognizer {
     }
 
     /// What the networks are to be asked about a recording; `name` stands for it in errors.
+    #[cfg(feature = "cuda")]
     fn hear(&self, recording: &Recording, name: &str) -> Result<Heard, RecognizeError> {
-        Ok(match &self.way {
-            Way::Reference(way) => Heard::Reference(Box::new(way.hear(recording, name)?)),
-            Way::Utterance(way) => Heard::Utterance(Box::new(way.hear(recording, name)?)),
-        })
+        self.listener.hear(Cow::Borrowed(recording), name)
     }
 
     /// What their answer means.
+    #[cfg(feature = "cuda")]
     fn conclude(
         &self,
         recording: &Recording,
+        heard: &Heard,
+        answer: Answer,
+        dropout: &DropoutMode,
+    ) -> Prediction {
+        self.conclude_about(&About::of(recording), heard, answer, dropout)
+    }
+
+    /// [`Self::conclude`] without the recording's samples.
+    fn conclude_about(
+        &self,
+        recording: &About,
         heard: &Heard,
         answer: Answer,
         dropout: &DropoutMode,
@@ -193,24 +206,7 @@ impl Recognizer {
             true => dropout,
             false => &DropoutMode::Off,
         };
-        match (&self.way, heard) {
-            (Way::Reference(way), Heard::Reference(heard)) => {
-                way.conclude(recording, heard, answer, dropout)
-            }
-            (Way::Utterance(way), Heard::Utterance(heard)) => {
-                way.conclude(recording, heard, answer, dropout)
-            }
-            _ => unreachable!("heard by this recogniser"),
-        }
-    }
-}
-
-impl Heard {
-    fn question(&self) -> Question<'_> {
-        match self {
-            Self::Reference(heard) => heard.question(),
-            Self::Utterance(heard) => heard.question(),
-        }
+        self.listener.conclude(recording, heard, answer, dropout)
     }
 }
 
@@ -247,10 +243,46 @@ impl Worker<'_> {
         name: &str,
         dropout: &DropoutMode,
     ) -> Result<Prediction, RecognizeError> {
-        let heard = self.recognizer.hear(recording, name)?;
+        let listener = &self.recognizer.listener;
+        let impression = listener.impression(Cow::Borrowed(recording), name)?;
+        self.conclude(&impression, name, dropout)
+    }
+
+    /// [`Worker::recognize`] for a recording that nobody else needs: its samples are dropped as
+    /// soon as they are at the front end's rate.
+    ///
+    /// # Errors
+    /// As [`Worker::recognize`].
+    pub fn recognize_owned(
+        &mut self,
+        recording: Recording,
+        name: &str,
+        dropout: &DropoutMode,
+    ) -> Result<Prediction, RecognizeError> {
+        let impression = self.recognizer.listener.listen(recording, name)?;
+        self.conclude(&impression, name, dropout)
+    }
+
+    /// The rest of [`Worker::recognize`], for what a [`Listener`] of the same model made of the
+    /// recording.
+    ///
+    /// # Errors
+    /// As [`Worker::recognize`].
+    ///
+    /// # Panics
+    /// If the listener was made for another front end.
+    pub fn conclude(
+        &mut self,
+        impression: &Impression,
+        name: &str,
+        dropout: &DropoutMode,
+    ) -> Result<Prediction, RecognizeError> {
+        let Impression { about, heard } = impression;
         let answer = self.ask(&heard.question(), dropout, name)?;
         answer.check(name)?;
-        Ok(self.recognizer.conclude(recording, &heard, answer, dropout))
+        Ok(self
+            .recognizer
+            .conclude_about(about, heard, answer, dropout))
     }
 
     fn ask(

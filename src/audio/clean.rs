@@ -3,6 +3,8 @@
 //! The stages in order: [`lift_zeros`], [`wiener`], [`pre_emphasis`], [`largest_sample`] (by which
 //! the caller divides).
 
+use std::ops::Range;
+
 /// What a sample that is exactly zero becomes.
 pub const ZERO_REPLACEMENT: f32 = 1e-10;
 
@@ -28,43 +30,107 @@ pub fn lift_zeros(x: &mut [f32]) {
 /// can come out zero or slightly negative; where the formula then has no finite value (0/0), the
 /// window is flat and its mean is the answer.
 pub fn wiener(x: &[f32]) -> Vec<f64> {
-    let sample = |i: usize| f64::from(x[i]);
-    let square = |i: usize| f64::from(x[i] * x[i]);
-    let third = |f: &dyn Fn(usize) -> f64, i: usize| {
-        let before = if i > 0 { f(i - 1) } else { 0.0 };
-        let after = if i + 1 < x.len() { f(i + 1) } else { 0.0 };
-        (before + f(i) + after) / 3.0
-    };
-    let mut mean = Vec::with_capacity(x.len());
-    let mut variance = Vec::with_capacity(x.len());
-    for i in 0..x.len() {
-        let m = third(&sample, i);
-        mean.push(m);
-        variance.push(third(&square, i) - m * m);
-    }
-    let noise = pairwise_sum(&variance) / x.len().max(1) as f64;
-    let mut out = mean;
-    for ((m, v), x) in out.iter_mut().zip(&variance).zip(x) {
-        if *v >= noise {
-            let kept = (f64::from(*x) - *m) * (1.0 - noise / v);
-            if kept.is_finite() {
-                *m += kept;
-            }
-        }
-    }
+    let mut out = vec![0.0; x.len()];
+    filter(x, 0, noise(x), &mut out);
     out
 }
 
-/// Sum in numpy's order (`pairwise_sum` in its `loops.c.src`): halves down to 128 numbers, those in
-/// eight interleaved sums. Where the local variance is much smaller than the noise, the filter's
-/// answer depends on the last bits of this.
-fn pairwise_sum(x: &[f64]) -> f64 {
-    const BLOCK: usize = 128;
-    const LANES: usize = 8;
-    if x.len() > BLOCK {
-        let half = x.len() / 2 / LANES * LANES;
-        return pairwise_sum(&x[..half]) + pairwise_sum(&x[half..]);
+/// [`wiener`] and [`pre_emphasis`]. A long `x` is given back to the system part by part, from its
+/// end, so that it and the answer do not take memory at once.
+pub(crate) fn denoise(mut x: Vec<f32>) -> Vec<f64> {
+    /// Parts of the longest signals, and samples of the smallest part.
+    const PARTS: usize = 8;
+    const SMALLEST: usize = 1 << 20;
+    let noise = noise(&x);
+    let mut out = vec![0.0; x.len()];
+    let size = x.len().div_ceil(PARTS).max(SMALLEST);
+    for (part, out) in out.chunks_mut(size).enumerate().rev() {
+        filter(&x, part * size, noise, out);
+        // The part before it ends next to this one's first sample.
+        x.truncate(part * size + 1);
+        x.shrink_to_fit();
     }
+    pre_emphasis(&mut out);
+    out
+}
+
+/// Mean of the local variances.
+fn noise(x: &[f32]) -> f64 {
+    let sum = pairwise(0..x.len(), &|part: Range<usize>| {
+        let (mut mean, mut variance) = ([0.0; BLOCK], [0.0; BLOCK]);
+        let variance = &mut variance[..part.len()];
+        local(x, part.start, &mut mean[..part.len()], variance);
+        block_sum(variance)
+    });
+    sum / x.len().max(1) as f64
+}
+
+/// Filters the samples from `start` on.
+fn filter(x: &[f32], start: usize, noise: f64, out: &mut [f64]) {
+    let mut variance = [0.0; BLOCK];
+    for (block, out) in out.chunks_mut(BLOCK).enumerate() {
+        let start = start + block * BLOCK;
+        let variance = &mut variance[..out.len()];
+        local(x, start, out, variance);
+        for ((m, v), x) in out.iter_mut().zip(variance).zip(&x[start..]) {
+            if *v >= noise {
+                let kept = (f64::from(*x) - *m) * (1.0 - noise / *v);
+                if kept.is_finite() {
+                    *m += kept;
+                }
+            }
+        }
+    }
+}
+
+/// Means and variances of the three samples around each from `start` on.
+fn local(x: &[f32], start: usize, mean: &mut [f64], variance: &mut [f64]) {
+    let moments = |[before, here, after]: [f32; 3]| {
+        let third = |[a, b, c]: [f64; 3]| (a + b + c) / 3.0;
+        let mean = third([before, here, after].map(f64::from));
+        let square = third([before, here, after].map(|x| f64::from(x * x)));
+        (mean, square - mean * mean)
+    };
+    let around = |i: usize| {
+        let before = i.checked_sub(1).map_or(0.0, |i| x[i]);
+        [before, x[i], x.get(i + 1).copied().unwrap_or(0.0)]
+    };
+    // Those with a neighbour on either side, counted from `start`.
+    let end = (x.len() - start).saturating_sub(1).min(mean.len());
+    let inner = usize::from(start == 0).min(end)..end;
+    for i in (0..inner.start).chain(inner.end..mean.len()) {
+        (mean[i], variance[i]) = moments(around(start + i));
+    }
+    if inner.is_empty() {
+        return;
+    }
+    let at = |shift: usize| &x[start + inner.start + shift - 1..][..inner.len()];
+    let outs = mean[inner.clone()]
+        .iter_mut()
+        .zip(&mut variance[inner.clone()]);
+    for ((((m, v), a), b), c) in outs.zip(at(0)).zip(at(1)).zip(at(2)) {
+        (*m, *v) = moments([*a, *b, *c]);
+    }
+}
+
+/// Numbers that are summed without being halved.
+const BLOCK: usize = 128;
+
+/// Sum in numpy's order (`pairwise_sum` in its `loops.c.src`): halves down to [`BLOCK`] numbers,
+/// of which `block` gives the sum. Where the local variance is much smaller than the noise, the
+/// filter's answer depends on the last bits of this.
+fn pairwise(all: Range<usize>, block: &impl Fn(Range<usize>) -> f64) -> f64 {
+    if all.len() <= BLOCK {
+        return block(all);
+    }
+    let half = all.start + all.len() / 2 / LANES * LANES;
+    pairwise(all.start..half, block) + pairwise(half..all.end, block)
+}
+
+const LANES: usize = 8;
+
+/// At most [`BLOCK`] numbers in eight interleaved sums.
+fn block_sum(x: &[f64]) -> f64 {
     let (groups, rest) = x.as_chunks::<LANES>();
     let mut lanes = [0.0; LANES];
     for group in groups {
@@ -122,6 +188,17 @@ mod tests {
     }
 
     #[test]
+    fn parts_give_what_the_whole_gives() {
+        let x: Vec<f32> = (0..(1 << 21) + 3)
+            .map(|i: i32| ((i % 1000) as f32 - 500.0) / 499.0)
+            .collect();
+        let mut whole = wiener(&x);
+        pre_emphasis(&mut whole);
+        assert!(denoise(x) == whole);
+        assert!(denoise(Vec::new()).is_empty());
+    }
+
+    #[test]
     fn pre_emphasis_takes_most_of_the_previous_sample_away() {
         let mut x = [1.0, 1.0, 0.0, -2.0];
         pre_emphasis(&mut x);
@@ -157,7 +234,8 @@ mod tests {
 
         #[test]
         fn pairwise_sums_are_sums(x in prop::collection::vec(-1.0f64..1.0, 0..2000)) {
-            prop_assert!((pairwise_sum(&x) - x.iter().sum::<f64>()).abs() < 1e-11);
+            let sum = pairwise(0..x.len(), &|part: Range<usize>| block_sum(&x[part]));
+            prop_assert!((sum - x.iter().sum::<f64>()).abs() < 1e-11);
         }
     }
 }

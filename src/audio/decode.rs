@@ -232,12 +232,19 @@ pub fn decode_path(path: impl AsRef<Path>) -> Result<Recording, DecodeError> {
             fault: Fault::Folder,
         });
     }
-    decode_reader(File::open(path).map_err(unreadable)?, &name)
+    let file = File::open(path).map_err(unreadable)?;
+    let stated = file.metadata().map_or(0, |m| m.len());
+    decode_from(file, stated, &name)
 }
 
 /// Decodes what `reader` gives, such as standard input. `name` stands for it in errors.
 pub fn decode_reader(reader: impl Read, name: &str) -> Result<Recording, DecodeError> {
-    let bytes = read_bounded(reader, MAX_BYTES);
+    decode_from(reader, 0, name)
+}
+
+/// `stated` bytes are expected.
+fn decode_from(reader: impl Read, stated: u64, name: &str) -> Result<Recording, DecodeError> {
+    let bytes = read_bounded(reader, stated, MAX_BYTES);
     let recording = bytes.and_then(|bytes| decode_bytes(&bytes, Limit::default()));
     recording.map_err(|fault| DecodeError {
         name: name.into(),
@@ -245,8 +252,11 @@ pub fn decode_reader(reader: impl Read, name: &str) -> Result<Recording, DecodeE
     })
 }
 
-fn read_bounded(reader: impl Read, limit: u64) -> Result<Vec<u8>, Fault> {
+fn read_bounded(reader: impl Read, stated: u64, limit: u64) -> Result<Vec<u8>, Fault> {
     let mut bytes = Vec::new();
+    // One byte more, into which the file's end is read. Without the memory, reading says so.
+    let expected = usize::try_from(stated.min(limit) + 1).unwrap_or(usize::MAX);
+    let _ = bytes.try_reserve_exact(expected);
     reader
         .take(limit + 1)
         .read_to_end(&mut bytes)
@@ -304,9 +314,10 @@ mod tests {
 
     #[test]
     fn endless_input_is_refused() {
-        let fault = read_bounded(io::repeat(b'x'), 5 << 20).unwrap_err();
+        let fault = read_bounded(io::repeat(b'x'), 0, 5 << 20).unwrap_err();
         assert!(matches!(fault, Fault::TooLarge { limit } if limit == 5 << 20));
         assert!(fault.to_string().contains("larger than 5 MiB"));
-        assert_eq!(read_bounded(&b"abc"[..], 3).unwrap(), b"abc");
+        assert_eq!(read_bounded(&b"abc"[..], 3, 3).unwrap(), b"abc");
+        assert_eq!(read_bounded(&b"abc"[..], 1, 3).unwrap(), b"abc");
     }
 }

@@ -82,12 +82,7 @@ fn decode_samples(data: &[u8], layout: &Layout, limit: Limit) -> Result<Recordin
     }
     let data = &data[..frames * width * channels];
     let mut mixer = Mixer::new(channels, frames, limit);
-    match storage {
-        Storage::Integer(1..=4) | Storage::Float32 => {
-            read_with_hound(data, format, storage, &mut mixer)?;
-        }
-        _ => read_encoded(data, storage, &mut mixer)?,
-    }
+    read(data, storage, &mut mixer)?;
     let encoding = match format.tag {
         wav_header::PCM => format!("pcm {} bit", format.valid_bits),
         wav_header::IEEE_FLOAT => format!("float {} bit", format.bits),
@@ -106,62 +101,30 @@ fn decode_samples(data: &[u8], layout: &Layout, limit: Limit) -> Result<Recordin
     })
 }
 
-/// hound reads the samples, behind a header that says plainly what they are: the file's own may
-/// have any of the faults that [`wav_header`] tolerates.
-fn read_with_hound(
-    data: &[u8],
-    format: &Format,
-    storage: Storage,
-    mixer: &mut Mixer,
-) -> Result<(), Fault> {
-    let bits = storage.bytes() as u32 * 8;
-    let frame = storage.bytes() as u32 * format.channels;
-    let tag = match storage {
-        Storage::Float32 => wav_header::IEEE_FLOAT,
-        _ => wav_header::PCM,
-    };
-    let mut fmt = Vec::with_capacity(16);
-    fmt.extend(tag.to_le_bytes());
-    fmt.extend((format.channels as u16).to_le_bytes());
-    fmt.extend(format.sample_rate.to_le_bytes());
-    fmt.extend(format.sample_rate.saturating_mul(frame).to_le_bytes());
-    fmt.extend((frame as u16).to_le_bytes());
-    fmt.extend((bits as u16).to_le_bytes());
-    let file = riff(&[(b"fmt ", &fmt), (b"data", data)]);
-    let unreadable = |e: hound::Error| Fault::BadHeader(e.to_string());
-    let mut reader = hound::WavReader::new(&*file).map_err(unreadable)?;
-    if storage == Storage::Float32 {
-        for sample in reader.samples::<f32>() {
-            mixer.push_float(f64::from(sample.map_err(unreadable)?))?;
-        }
-        return Ok(());
+/// All samples, of whole containers.
+fn read(data: &[u8], storage: Storage, mixer: &mut Mixer) -> Result<(), Fault> {
+    match storage {
+        Storage::Integer(1) => each(data, |[x]| mixer.push(i16::from_le_bytes([0, x ^ 0x80]))),
+        Storage::Integer(2) => each(data, |s| mixer.push(i16::from_le_bytes(s))),
+        Storage::Integer(3) => each(data, |[_, a, b]| mixer.push(i16::from_le_bytes([a, b]))),
+        Storage::Integer(4) => each(data, |[_, _, a, b]| mixer.push(i16::from_le_bytes([a, b]))),
+        Storage::Integer(n) => data
+            .chunks_exact(n)
+            .try_for_each(|s| mixer.push(i16::from_le_bytes([s[n - 2], s[n - 1]]))),
+        Storage::LowInteger24 => each(data, |[_, a, b, _]| mixer.push(i16::from_le_bytes([a, b]))),
+        Storage::Float32 => each(data, |s| mixer.push_float(f32::from_le_bytes(s).into())),
+        Storage::Float64 => each(data, |s| mixer.push_float(f64::from_le_bytes(s))),
+        Storage::ALaw => each(data, |[code]| mixer.push(from_a_law(code))),
+        Storage::MuLaw => each(data, |[code]| mixer.push(from_mu_law(code))),
     }
-    for sample in reader.samples::<i32>() {
-        let sample = sample.map_err(unreadable)?;
-        mixer.push(match bits {
-            8 => (sample << 8) as i16,
-            _ => (sample >> (bits - 16)) as i16,
-        })?;
-    }
-    Ok(())
 }
 
-/// The encodings that hound refuses or misreads.
-fn read_encoded(data: &[u8], storage: Storage, mixer: &mut Mixer) -> Result<(), Fault> {
-    for s in data.chunks_exact(storage.bytes()) {
-        match storage {
-            Storage::Integer(n) => mixer.push(i16::from_le_bytes([s[n - 2], s[n - 1]]))?,
-            Storage::LowInteger24 => mixer.push(i16::from_le_bytes([s[1], s[2]]))?,
-            Storage::Float32 => unreachable!("read by hound"),
-            Storage::Float64 => {
-                let bits = [s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]];
-                mixer.push_float(f64::from_le_bytes(bits))?;
-            }
-            Storage::ALaw => mixer.push(from_a_law(s[0]))?,
-            Storage::MuLaw => mixer.push(from_mu_law(s[0]))?,
-        }
-    }
-    Ok(())
+/// Every sample of `N` bytes, until one is refused.
+fn each<const N: usize>(
+    data: &[u8],
+    take: impl FnMut([u8; N]) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    data.as_chunks().0.iter().copied().try_for_each(take)
 }
 
 fn storage(format: &Format, data: &[u8]) -> Result<Storage, Fault> {

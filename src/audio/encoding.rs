@@ -8,9 +8,14 @@ pub const MAX_FRAMES: usize = 1 << 28;
 
 /// A float sample (full scale 1.0) as a 16-bit integer: rounded to nearest, ties to even, clipped.
 /// Only for finite samples.
+#[inline]
 pub fn from_float(x: f64) -> i16 {
-    (x * 32768.0).round_ties_even().clamp(-32768.0, 32767.0) as i16
+    // The sum has no digits below one, and rounds ties to even.
+    ((x * 32768.0).clamp(-32768.0, 32767.0) + WHOLE - WHOLE) as i16
 }
+
+/// 1.5 * 2^52: numbers from 2^52 to 2^53 are whole.
+const WHOLE: f64 = 6_755_399_441_055_744.0;
 
 /// A G.711 A-law code as a 16-bit sample.
 pub fn from_a_law(code: u8) -> i16 {
@@ -70,6 +75,7 @@ impl Mixer {
     }
 
     /// Takes the next sample of the next channel.
+    #[inline]
     pub fn push(&mut self, sample: i16) -> Result<(), Fault> {
         self.clipped += u64::from(sample == i16::MAX || sample == i16::MIN);
         self.sum += i32::from(sample);
@@ -86,6 +92,7 @@ impl Mixer {
     }
 
     /// Takes the next sample as a float; refuses what is not a number.
+    #[inline]
     pub fn push_float(&mut self, sample: f64) -> Result<(), Fault> {
         if !sample.is_finite() {
             return Err(Fault::NonFinite {
@@ -121,6 +128,18 @@ mod tests {
         let fault = mixer.push(1).unwrap_err();
         assert!(matches!(fault, Fault::TooLong { frames: 3 }), "{fault}");
         assert_eq!(mixer.finish().0.len(), 3);
+    }
+
+    #[test]
+    fn floats_are_rounded_to_even_and_clipped() {
+        for n in -70_000..70_000 {
+            let x = f64::from(n) / 65536.0;
+            let expected = (x * 32768.0).round_ties_even().clamp(-32768.0, 32767.0);
+            assert_eq!(f64::from(from_float(x)), expected, "{n} / 65536");
+        }
+        for (x, expected) in [(0.49 / 32768.0, 0), (1e300, 32767), (-1e300, -32768)] {
+            assert_eq!(from_float(x), expected, "{x}");
+        }
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The whole way from a decoded recording to the voiced signal that features are made of.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
 use thiserror::Error;
 
 use super::resample::{Resampling, TARGET_RATE};
-use super::trim::{FRAME, detector_input, frames, spread, trim};
+use super::trim::{FRAME, detector_frames, trim_frames};
 use super::vad::{Mode, SampleRate, Vad};
 use super::{Recording, clean};
 
@@ -185,6 +186,14 @@ pub(crate) fn check(recording: &Recording, resampling: Resampling) -> Result<(),
     Ok(())
 }
 
+/// The recording's samples, its own if it is.
+pub(crate) fn samples(recording: Cow<'_, Recording>) -> Cow<'_, [f32]> {
+    match recording {
+        Cow::Borrowed(recording) => Cow::Borrowed(&recording.samples),
+        Cow::Owned(recording) => Cow::Owned(recording.samples),
+    }
+}
+
 /// Where somebody speaks.
 #[derive(Clone)]
 pub(crate) struct Voiced {
@@ -201,11 +210,10 @@ pub(crate) fn voiced(
     signal: &[f64],
     detector: &mut impl VoiceDetector,
 ) -> Result<Voiced, AudioError> {
-    let heard = detector_input(signal);
-    let frames: Vec<bool> = frames(&heard)
+    let frames: Vec<bool> = detector_frames(signal)
         .map(|frame| detector.is_speech(&frame))
         .collect();
-    let found = trim(&spread(&frames, signal.len()), signal);
+    let found = trim_frames(&frames, signal);
     let trimmed = found.is_some();
     let kept = found.unwrap_or(0..signal.len());
     if kept.len() < ANALYSIS_FRAME {
@@ -236,13 +244,21 @@ pub fn prepare_with(
     resampling: Resampling,
     detector: &mut impl VoiceDetector,
 ) -> Result<Prepared, AudioError> {
-    check(recording, resampling)?;
+    prepare_from(Cow::Borrowed(recording), resampling, detector)
+}
+
+/// [`prepare_with`]; a recording that is given away is dropped as early as can be.
+pub(crate) fn prepare_from(
+    recording: Cow<'_, Recording>,
+    resampling: Resampling,
+    detector: &mut impl VoiceDetector,
+) -> Result<Prepared, AudioError> {
+    check(&recording, resampling)?;
     let original_seconds = recording.seconds();
-    let mut resampled = resampling.to_target_rate(&recording.samples, recording.sample_rate);
+    let sample_rate = recording.sample_rate;
+    let mut resampled = resampling.convert(samples(recording), sample_rate);
     clean::lift_zeros(&mut resampled);
-    let mut signal = clean::wiener(&resampled);
-    drop(resampled);
-    clean::pre_emphasis(&mut signal);
+    let mut signal = clean::denoise(resampled);
     let peak = clean::largest_sample(&signal).ok_or(AudioError::NoPeak)?;
     signal.iter_mut().for_each(|x| *x /= peak);
     if !signal.iter().all(|x| x.is_finite()) {

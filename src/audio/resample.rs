@@ -12,6 +12,7 @@ mod polyphase;
 pub(crate) use filter::Filter;
 pub(crate) use polyphase::Polyphase;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 use crate::nn::Isa;
 
@@ -43,9 +44,17 @@ impl Resampling {
     /// Brings a mono signal to [`TARGET_RATE`]: exactly in the reference's two steps
     /// ([`to_target_rate`]), or fast in one.
     pub fn to_target_rate(self, x: &[f32], rate: u32) -> Vec<f32> {
+        self.convert(Cow::Borrowed(x), rate)
+    }
+
+    /// [`Self::to_target_rate`], dropping what is given as early as can be.
+    pub(crate) fn convert(self, x: Cow<'_, [f32]>, rate: u32) -> Vec<f32> {
         match self {
-            Self::Exact => to_target_rate(x, rate),
-            Self::Fast => resample_directly(x, rate, TARGET_RATE),
+            Self::Exact => {
+                let intermediate = converted(x, rate, INTERMEDIATE_RATE);
+                converted(intermediate, INTERMEDIATE_RATE, TARGET_RATE).into_owned()
+            }
+            Self::Fast => resample_directly(&x, rate, TARGET_RATE),
         }
     }
 
@@ -64,8 +73,15 @@ impl Resampling {
 /// Brings a mono signal to [`TARGET_RATE`] the way the reference does: to [`INTERMEDIATE_RATE`]
 /// first, then down, a step whose rates are equal being skipped.
 pub fn to_target_rate(x: &[f32], rate: u32) -> Vec<f32> {
-    let intermediate = resample(x, rate, INTERMEDIATE_RATE);
-    resample(&intermediate, INTERMEDIATE_RATE, TARGET_RATE)
+    Resampling::Exact.to_target_rate(x, rate)
+}
+
+/// [`resample`], without a copy of a signal that has its rate.
+pub(crate) fn converted(x: Cow<'_, [f32]>, from: u32, to: u32) -> Cow<'_, [f32]> {
+    match from == to {
+        true => x,
+        false => Cow::Owned(resample(&x, from, to)),
+    }
 }
 
 /// Number of samples [`resample`] returns for `n`: `ceil(n * to / from)`, in float64.

@@ -18,17 +18,33 @@ const DETECTOR_PEAK: f64 = 0.9;
 ///
 /// If the largest magnitude is 1 or more, it is scaled to 0.9. Truncated toward zero.
 pub fn detector_input(x: &[f64]) -> Vec<i16> {
+    let scaled = scaled(x);
+    x.iter().map(|&x| scaled(x)).collect()
+}
+
+/// [`frames`] of [`detector_input`], made one by one.
+pub(crate) fn detector_frames(x: &[f64]) -> impl Iterator<Item = [i16; FRAME]> + '_ {
+    let scaled = scaled(x);
+    (0..=x.len() / FRAME).map(move |i| {
+        let mut frame = [0; FRAME];
+        for (out, &x) in frame.iter_mut().zip(&x[i * FRAME..]) {
+            *out = scaled(x);
+        }
+        frame
+    })
+}
+
+/// From a sample of `x` to what the detector hears.
+fn scaled(x: &[f64]) -> impl Fn(f64) -> i16 + use<> {
     let magnitude = x.iter().fold(0.0f64, |peak, x| peak.max(x.abs()));
-    let scaled = |x: f64| {
-        if magnitude >= 1.0 {
+    move |x| {
+        let x = if magnitude >= 1.0 {
             x / magnitude * DETECTOR_PEAK
         } else {
             x
-        }
-    };
-    x.iter()
-        .map(|&x| (scaled(x) * 32768.0) as f32 as i16)
-        .collect()
+        };
+        (x * 32768.0) as f32 as i16
+    }
 }
 
 /// The signal in frames of [`FRAME`] samples, the last one filled up with zeros.
@@ -44,13 +60,6 @@ pub fn frames(x: &[i16]) -> impl Iterator<Item = [i16; FRAME]> + '_ {
     })
 }
 
-/// One decision per sample from one decision per frame, for `n` samples.
-pub fn spread(frames: &[bool], n: usize) -> Vec<bool> {
-    (0..n)
-        .map(|i| frames.get(i / FRAME).copied().unwrap_or(false))
-        .collect()
-}
-
 /// The part of a peak-normalised signal to keep: from the first stretch of speech that is loud
 /// enough to the end of the last one. `None` when nothing is to be trimmed (either nothing
 /// changes from silence to speech or back, or no stretch is loud enough).
@@ -59,14 +68,25 @@ pub fn spread(frames: &[bool], n: usize) -> Vec<bool> {
 /// before speech and ends before the last voiced one.
 pub fn trim(decisions: &[bool], x: &[f64]) -> Option<Range<usize>> {
     assert_eq!(decisions.len(), x.len(), "one decision per sample");
+    trim_by(decisions, 1, x)
+}
+
+/// [`trim`] with one decision per [`FRAME`] samples; the last may hold for fewer.
+pub(crate) fn trim_frames(decisions: &[bool], x: &[f64]) -> Option<Range<usize>> {
+    trim_by(decisions, FRAME, x)
+}
+
+/// [`trim`] with one decision per `hold` samples.
+fn trim_by(decisions: &[bool], hold: usize, x: &[f64]) -> Option<Range<usize>> {
     let last = x.len().checked_sub(1)?;
+    let decisions = &decisions[..decisions.len().min(last / hold + 1)];
     let edges = |from: bool| -> Vec<usize> {
         let edge = |pair: &[bool]| pair[0] == from && pair[1] != from;
         decisions
             .windows(2)
             .enumerate()
             .filter(|(_, p)| edge(p))
-            .map(|(i, _)| i)
+            .map(|(i, _)| (i + 1) * hold - 1)
             .collect()
     };
     let mut starts = edges(false);
@@ -193,11 +213,25 @@ mod tests {
             let joined = all.concat();
             assert_eq!(joined[..n], x[..]);
             assert!(joined[n..].iter().all(|x| *x == 0));
-            assert_eq!(spread(&vec![true; expected], n), vec![true; n]);
+            let heard: Vec<_> = detector_frames(&vec![0.5; n]).collect();
+            assert_eq!(heard.len(), expected, "{n}");
+            assert_eq!(heard.concat()[..n], detector_input(&vec![0.5; n]));
         }
     }
 
     proptest! {
+        #[test]
+        fn a_decision_holds_for_its_frame(
+            decisions in prop::collection::vec(any::<bool>(), 1..12),
+            last in 0..FRAME,
+            quiet in 0..12usize,
+        ) {
+            let n = (decisions.len() - 1) * FRAME + last;
+            let x: Vec<f64> = (0..n).map(|i| if i / FRAME < quiet { 0.001 } else { 0.5 }).collect();
+            let by_sample: Vec<bool> = (0..n).map(|i| decisions[i / FRAME]).collect();
+            prop_assert_eq!(trim_frames(&decisions, &x), trim(&by_sample, &x));
+        }
+
         #[test]
         fn agrees_with_the_rules(
             runs in prop::collection::vec((1usize..8, prop::sample::select(vec![0.0, 0.005, 0.02, 1.0])), 0..12),

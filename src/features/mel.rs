@@ -77,15 +77,18 @@ impl Mel {
     /// The logarithmic spectrogram `ln(1 + 1e6 * power)`.
     #[must_use]
     pub fn log(&self) -> LogMel {
-        // Not `ln_1p`: the reference rounds the sum first, and then a quiet band is exactly 0.
-        let data = self
-            .data
-            .iter()
-            .map(|s| (1.0 + LOG_SCALE * s).ln())
-            .collect();
+        self.clone().into_log()
+    }
+
+    /// [`Self::log`] in place.
+    pub(super) fn into_log(mut self) -> LogMel {
+        for s in &mut self.data {
+            // Not `ln_1p`: the reference rounds the sum first, and then a quiet band is exactly 0.
+            *s = (1.0 + LOG_SCALE * *s).ln();
+        }
         LogMel {
             frames: self.frames,
-            data,
+            data: self.data,
         }
     }
 }

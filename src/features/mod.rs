@@ -202,7 +202,7 @@ impl FeatureExtractor {
     /// # Errors
     /// As [`Self::mel`], and [`FeatureError::Constant`] where there is nothing but silence.
     pub fn extract(&self, signal: &[f64]) -> Result<Features, FeatureError> {
-        from_mel(&self.mel(signal)?)
+        of_mel(self.mel(signal)?)
     }
 }
 
@@ -211,12 +211,18 @@ impl FeatureExtractor {
 /// # Errors
 /// [`FeatureError::Constant`] where the spectrogram cannot be normalised.
 pub fn from_mel(mel: &Mel) -> Result<Features, FeatureError> {
-    let windows = windows::normalize(mel)?.windows();
-    let log = mel.log();
+    of_mel(mel.clone())
+}
+
+/// [`from_mel`] in its memory.
+pub(crate) fn of_mel(mel: Mel) -> Result<Features, FeatureError> {
+    let windows = windows::normalize(&mel)?.windows();
+    let frames = mel.frames();
+    let log = mel.into_log();
     let (dct, dst) = transforms::dct_dst(&log);
     let histogram = histogram::histogram(&log);
     Ok(Features {
-        frames: mel.frames(),
+        frames,
         windows,
         dct,
         dst,

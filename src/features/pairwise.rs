@@ -9,7 +9,7 @@ const BLOCK: usize = 128;
 const LANES: usize = 8;
 
 /// Sum of `term(x)` over `values`; error grows with the logarithm of their number.
-pub(super) fn sum(values: &[f64], term: impl Fn(f64) -> f64 + Copy) -> f64 {
+pub(super) fn sum<T: Copy>(values: &[T], term: impl Fn(T) -> f64 + Copy) -> f64 {
     let n = values.len();
     if n < LANES {
         return values.iter().fold(0.0, |sum, &x| sum + term(x));
@@ -43,7 +43,7 @@ pub(super) fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
 ///
 /// Rounding gives the deviation of equal values as a tiny number rather than 0, so whether there
 /// is any spread is asked of the values themselves.
-pub(super) fn constant(values: &[f64]) -> Option<f64> {
+pub(super) fn constant<T: Copy + PartialEq>(values: &[T]) -> Option<T> {
     let (&first, rest) = values.split_first()?;
     rest.iter().all(|&x| x == first).then_some(first)
 }
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn finds_what_values_have_in_common() {
-        assert_eq!(constant(&[]), None);
+        assert_eq!(constant::<f64>(&[]), None);
         assert_eq!(constant(&[0.1; 9]), Some(0.1));
         assert_eq!(constant(&[0.1, 0.1, 0.2]), None);
     }

@@ -13,20 +13,23 @@
 //! 4. Fundamental frequency per frame: autocorrelation and the best path through its peaks.
 //! 5. The values of each frame ([`Utterance::frames`]) and of the recording ([`Utterance::stats`]).
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
 use realfft::{RealFftPlanner, RealToComplex};
 
-use super::mel::{self, Filter, Mel};
-use super::{BINS, FRAME_SAMPLES, FeatureError, HOP, N_MELS, pairwise};
+use super::mel::{self, Filter};
+use super::{BINS, FRAME_SAMPLES, FeatureError, N_MELS, pairwise};
 
+mod centred;
 mod describe;
 mod pitch;
 mod prosody;
 mod stats;
 mod windows;
 
+use centred::{Centred, Sample};
 pub use stats::{STAT_GROUPS, STATS};
 pub use windows::{UtteranceWindows, WINDOW_FRAMES, WINDOW_HOP};
 
@@ -49,10 +52,6 @@ const FLOOR: f64 = 1e-5;
 const SILENCE: f64 = 1e-20;
 /// Least energy of a frame relative to the loud ones, in dB.
 const LEAST_DB: f64 = -60.0;
-/// Samples beyond this are scaled down first, so that no square overflows.
-const HUGE: f64 = 1e100;
-/// Exponent of the largest power of two; the logarithm of a number near the largest rounds up.
-const LARGEST_EXPONENT: f64 = (f64::MAX_EXP - 1) as f64;
 /// The pitch to which a frame's is relative, in Hz.
 const PITCH_REFERENCE: f64 = 200.0;
 
@@ -132,7 +131,22 @@ impl UtteranceExtractor {
     /// infinite sample, [`FeatureError::Constant`] where there is no sound,
     /// [`FeatureError::Shape`] beyond [`Mel::MAX_FRAMES`] frames.
     pub fn analyse(&self, signal: &[f64]) -> Result<Utterance, FeatureError> {
-        let x = centred(signal)?;
+        self.analyse_any(Cow::Borrowed(signal))
+    }
+
+    /// [`Self::analyse`] for single precision; a signal that is given away is dropped early.
+    ///
+    /// # Errors
+    /// As [`Self::analyse`].
+    pub(crate) fn analyse_samples(
+        &self,
+        signal: Cow<'_, [f32]>,
+    ) -> Result<Utterance, FeatureError> {
+        self.analyse_any(signal)
+    }
+
+    fn analyse_any<T: Sample>(&self, signal: Cow<'_, [T]>) -> Result<Utterance, FeatureError> {
+        let x = Centred::new(&signal)?;
         let power = self.mel_power(&x);
         let energy: Vec<f64> = power
             .chunks_exact(N_MELS)
@@ -151,7 +165,9 @@ impl UtteranceExtractor {
             return Err(FeatureError::Constant { value: level });
         }
         let kept = kept(&active);
+        drop(heard);
         let pitch = self.pitch.track(&x);
+        drop(signal);
         let contours = Contours {
             bands: (0..N_MELS)
                 .map(|band| {
@@ -168,6 +184,7 @@ impl UtteranceExtractor {
                 .map(|e| (e - loud).max(LEAST_DB))
                 .collect(),
         };
+        drop(power);
         let stats = self.stats.of(&contours);
         Ok(Utterance {
             total_frames: active.len(),
@@ -180,21 +197,25 @@ impl UtteranceExtractor {
     }
 
     /// Mel power of each frame, `[frames][N_MELS]`.
-    fn mel_power(&self, x: &[f64]) -> Vec<f64> {
-        let mut emphasised = vec![0.0; x.len()];
-        for (y, pair) in emphasised[1..].iter_mut().zip(x.windows(2)) {
-            *y = pair[1] - PRE_EMPHASIS * pair[0];
-        }
-        let frames = frame_count(x.len());
+    fn mel_power<T: Sample>(&self, x: &Centred<'_, T>) -> Vec<f64> {
+        let frames = x.frames();
         let mut out = Vec::with_capacity(frames * N_MELS);
+        let mut samples = [0.0; FRAME_SAMPLES];
         let mut windowed = self.fft.make_input_vec();
         let mut spectrum = self.fft.make_output_vec();
         let mut scratch = self.fft.make_scratch_vec();
         let mut power = [0.0; BINS];
         for frame in 0..frames {
-            copy_frame(&emphasised, frame, &mut windowed);
-            for (y, w) in windowed.iter_mut().zip(&self.hann) {
-                *y *= w;
+            let (inside, before) = x.copy_frame(frame, &mut samples);
+            windowed.fill(0.0);
+            let (first, hann) = (inside.start, &self.hann[inside.start..]);
+            // The recording's first sample has nothing to be emphasised against.
+            windowed[first] = before.map_or(0.0, |before| {
+                (samples[first] - PRE_EMPHASIS * before) * hann[0]
+            });
+            let outs = windowed[first + 1..inside.end].iter_mut();
+            for ((y, w), pair) in outs.zip(&hann[1..]).zip(samples[first..].windows(2)) {
+                *y = (pair[1] - PRE_EMPHASIS * pair[0]) * w;
             }
             self.fft
                 .process_with_scratch(&mut windowed, &mut spectrum, &mut scratch)
@@ -214,58 +235,6 @@ impl Utterance {
     pub fn windows(&self) -> UtteranceWindows {
         UtteranceWindows::new(&self.frames)
     }
-}
-
-/// The signal without its mean, at a level that can be squared.
-fn centred(signal: &[f64]) -> Result<Vec<f64>, FeatureError> {
-    let samples = signal.len();
-    if samples < FRAME_SAMPLES {
-        return Err(FeatureError::TooShort { samples });
-    }
-    if let Some(index) = signal.iter().position(|x| !x.is_finite()) {
-        return Err(FeatureError::NotFinite {
-            index,
-            value: signal[index],
-        });
-    }
-    let frames = frame_count(samples);
-    if frames > Mel::MAX_FRAMES {
-        return Err(FeatureError::Shape {
-            frames,
-            values: samples,
-        });
-    }
-    if pairwise::constant(signal).is_some() {
-        return Err(FeatureError::Constant { value: 0.0 });
-    }
-    let peak = signal.iter().fold(0.0_f64, |peak, x| peak.max(x.abs()));
-    // By a power of two, which changes no digit.
-    let scale = if peak > HUGE {
-        peak.log2().floor().min(LARGEST_EXPONENT).exp2()
-    } else {
-        1.0
-    };
-    let mut x: Vec<f64> = signal.iter().map(|x| x / scale).collect();
-    let mean = describe::mean(&x);
-    for x in &mut x {
-        *x -= mean;
-    }
-    Ok(x)
-}
-
-fn frame_count(samples: usize) -> usize {
-    1 + samples / HOP
-}
-
-/// Writes the samples around the middle of `frame` into `out`, zeros outside the signal.
-fn copy_frame(x: &[f64], frame: usize, out: &mut [f64]) {
-    let (centre, half) = (frame * HOP, out.len() / 2);
-    let first = centre.saturating_sub(half);
-    let before = half.saturating_sub(centre);
-    let inside = (x.len() - first).min(out.len() - before);
-    out[..before].fill(0.0);
-    out[before..before + inside].copy_from_slice(&x[first..first + inside]);
-    out[before + inside..].fill(0.0);
 }
 
 /// From [`MARGIN`] frames before the first active one to as many after the last.

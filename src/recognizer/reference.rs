@@ -1,7 +1,9 @@
 //! The system of 2020: its front end, its features, its five networks.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
+use super::listener::About;
 use super::networks::{Answer, Question};
 use super::statistics::{column_means, estimates, mean, sample_deviation};
 use super::{RecognizeError, row};
@@ -24,6 +26,7 @@ pub struct Way {
 /// What a recording is to the networks.
 #[derive(Debug)]
 pub struct Heard {
+    /// Without its signal.
     prepared: Prepared,
     features: Features,
     branches: [BranchInput; 4],
@@ -33,8 +36,11 @@ pub struct Heard {
 ///
 /// # Errors
 /// When it cannot be analysed.
-pub fn prepare(recording: &Recording, resampling: Resampling) -> Result<Prepared, AudioError> {
-    audio::prepare_with(recording, resampling, &mut audio::frontend::detector())
+pub fn prepare(
+    recording: Cow<'_, Recording>,
+    resampling: Resampling,
+) -> Result<Prepared, AudioError> {
+    audio::frontend::prepare_from(recording, resampling, &mut audio::frontend::detector())
 }
 
 impl Way {
@@ -53,9 +59,11 @@ impl Way {
     ///
     /// # Errors
     /// When it cannot be analysed.
-    pub fn hear(&self, recording: &Recording, name: &str) -> Result<Heard, RecognizeError> {
-        let prepared = prepare(recording, self.resampling).map_err(RecognizeError::audio(name))?;
-        let features = self.extractor.extract(&prepared.signal);
+    pub fn hear(&self, recording: Cow<'_, Recording>, name: &str) -> Result<Heard, RecognizeError> {
+        let prepared = prepare(recording, self.resampling);
+        let mut prepared = prepared.map_err(RecognizeError::audio(name))?;
+        let mel = self.extractor.mel(&std::mem::take(&mut prepared.signal));
+        let features = mel.and_then(features::of_mel);
         let features = features.map_err(RecognizeError::features(name))?;
         Ok(Heard {
             branches: features.branch_inputs(),
@@ -67,7 +75,7 @@ impl Way {
     /// What the networks' answer means.
     pub fn conclude(
         &self,
-        recording: &Recording,
+        recording: &About,
         heard: &Heard,
         answer: Answer,
         dropout: &DropoutMode,
@@ -86,7 +94,7 @@ impl Way {
         let mut warnings = Warning::general(recording, voiced, &age, &self.age);
         if features.frames > features::MAX_FRAMES {
             warnings.push(Warning::Long {
-                seconds: prepared.signal.len() as f64 / f64::from(prepared.sample_rate),
+                seconds: prepared.kept.len() as f64 / f64::from(prepared.sample_rate),
             });
         }
         let gender = column_means(&answer.gender, self.genders);
@@ -131,16 +139,16 @@ impl Heard {
 /// The recording's own time of window `i`, without the zeros that fill up a short one.
 fn window_time(prepared: &Prepared, features: &Features, i: usize, start: usize) -> Range<f64> {
     let end = start + features.windows.real_frames(i);
-    let last = prepared.signal.len();
+    let last = prepared.kept.len();
     let time = |frame: usize| prepared.time_of((frame * features::HOP).min(last));
     time(start)..time(end)
 }
 
 /// What the front end found out about the recording.
-fn voice(recording: &Recording, prepared: &Prepared) -> Voice {
+fn voice(recording: &About, prepared: &Prepared) -> Voice {
     let seconds = |sample: usize| sample as f64 / f64::from(prepared.sample_rate);
     Voice {
-        duration: recording.seconds(),
+        duration: recording.seconds,
         sample_rate: recording.sample_rate,
         channels: recording.channels,
         format: recording.format.clone(),

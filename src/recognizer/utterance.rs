@@ -1,12 +1,14 @@
 //! Models of the utterance front end: windows with pitch, descriptors of the whole recording.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
+use super::listener::About;
 use super::networks::{Answer, Question};
 use super::statistics::estimates;
 use super::{RecognizeError, row};
-use crate::audio::frontend::is_silent;
-use crate::audio::resample::{TARGET_RATE, resample, resample_directly};
+use crate::audio::frontend::{is_silent, samples};
+use crate::audio::resample::{TARGET_RATE, converted, resample_directly};
 use crate::audio::{AudioError, Recording, Resampling};
 use crate::features::utterance::{Utterance, UtteranceExtractor, UtteranceWindows};
 use crate::features::{HOP, SAMPLE_RATE};
@@ -35,13 +37,14 @@ pub struct Heard {
 
 /// The recording at 16 kHz as this front end takes it: in one step either way, and as it is where
 /// that is its rate.
-pub fn signal(recording: &Recording, resampling: Resampling) -> Vec<f64> {
-    let wide = |samples: &[f32]| samples.iter().map(|x| f64::from(*x)).collect();
-    let x = &recording.samples;
-    match (recording.sample_rate, resampling) {
-        (TARGET_RATE, _) => wide(x),
-        (rate, Resampling::Exact) => wide(&resample(x, rate, TARGET_RATE)),
-        (rate, Resampling::Fast) => wide(&resample_directly(x, rate, TARGET_RATE)),
+pub fn signal(recording: Cow<'_, Recording>, resampling: Resampling) -> Cow<'_, [f32]> {
+    let rate = recording.sample_rate;
+    let x = samples(recording);
+    match resampling {
+        Resampling::Fast if rate != TARGET_RATE => {
+            Cow::Owned(resample_directly(&x, rate, TARGET_RATE))
+        }
+        _ => converted(x, rate, TARGET_RATE),
     }
 }
 
@@ -60,12 +63,12 @@ impl Way {
     ///
     /// # Errors
     /// When it cannot be analysed.
-    pub fn hear(&self, recording: &Recording, name: &str) -> Result<Heard, RecognizeError> {
-        if is_silent(recording) {
+    pub fn hear(&self, recording: Cow<'_, Recording>, name: &str) -> Result<Heard, RecognizeError> {
+        if is_silent(&recording) {
             return Err(RecognizeError::audio(name)(AudioError::Silence));
         }
         let signal = signal(recording, self.resampling);
-        let utterance = self.extractor.analyse(&signal);
+        let utterance = self.extractor.analyse_samples(signal);
         let utterance = utterance.map_err(RecognizeError::features(name))?;
         Ok(Heard {
             windows: utterance.windows(),
@@ -76,7 +79,7 @@ impl Way {
     /// What the networks' answer means.
     pub fn conclude(
         &self,
-        recording: &Recording,
+        recording: &About,
         heard: &Heard,
         answer: Answer,
         dropout: &DropoutMode,
@@ -98,11 +101,11 @@ impl Way {
         }
     }
 
-    fn timeline(&self, recording: &Recording, heard: &Heard, answer: Answer) -> Vec<Window> {
+    fn timeline(&self, recording: &About, heard: &Heard, answer: Answer) -> Vec<Window> {
         let Heard { utterance, windows } = heard;
         let time = |frame: usize| {
             let at = (utterance.kept.start + frame) as f64 * FRAME_SECONDS;
-            at.min(recording.seconds())
+            at.min(recording.seconds)
         };
         let starts = windows.starts().iter().zip(answer.attention).enumerate();
         starts
@@ -138,8 +141,8 @@ fn softmax(logits: &[f64]) -> Vec<f64> {
 
 /// What the front end found out about the recording: speech is what is loud enough, if any of it
 /// has a pitch.
-fn voice(recording: &Recording, utterance: &Utterance) -> Voice {
-    let duration = recording.seconds();
+fn voice(recording: &About, utterance: &Utterance) -> Voice {
+    let duration = recording.seconds;
     let seconds =
         |frame: usize| ((utterance.kept.start + frame) as f64 * FRAME_SECONDS).min(duration);
     let has_pitch = utterance.f0.iter().filter(|f| **f > 0.0).count() >= PITCHED_FRAMES;

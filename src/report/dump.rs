@@ -5,6 +5,7 @@
 //! recording of each array of fixed size, and the front end's sequence: the rows of all recordings
 //! one after the other, with the number of each recording in `lengths`.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use super::batch::{self, BatchError};
@@ -113,7 +114,7 @@ impl FrontEnd for Reference {
     }
 
     fn compute(&self, recording: &Recording) -> Result<Computed, String> {
-        let prepared = reference::prepare(recording, self.resampling);
+        let prepared = reference::prepare(Cow::Borrowed(recording), self.resampling);
         let prepared = prepared.map_err(|e| e.to_string())?;
         let features = self.extractor.extract(&prepared.signal);
         let features = features.map_err(|e| e.to_string())?;
@@ -159,8 +160,9 @@ impl FrontEnd for Utterance {
     }
 
     fn compute(&self, recording: &Recording) -> Result<Computed, String> {
-        let signal = utterance::signal(recording, self.resampling);
-        let utterance = self.extractor.analyse(&signal).map_err(|e| e.to_string())?;
+        let signal = utterance::signal(Cow::Borrowed(recording), self.resampling);
+        let utterance = self.extractor.analyse_samples(signal);
+        let utterance = utterance.map_err(|e| e.to_string())?;
         Ok(Computed {
             fixed: vec![utterance.stats],
             sequence: utterance.frames,

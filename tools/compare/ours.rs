@@ -224,7 +224,7 @@ impl Contender {
                 let (_, worker) = self.recognizer(bundle)?;
                 time(n, || {
                     let recording = decode_path(path)?;
-                    black_box(worker.recognize(&recording, path, &dropout)?);
+                    black_box(worker.recognize_owned(recording, path, &dropout)?);
                     Ok(())
                 })
             }

@@ -6,10 +6,15 @@ use crate::features::pairwise;
 
 /// Mean; 0 of nothing.
 pub(super) fn mean(values: &[f64]) -> f64 {
+    mean_of(values, |x| x)
+}
+
+/// Mean of `term(x)` over `values`; 0 of nothing.
+pub(super) fn mean_of<T: Copy>(values: &[T], term: impl Fn(T) -> f64 + Copy) -> f64 {
     if values.is_empty() {
         return 0.0;
     }
-    pairwise::sum(values, |x| x) / values.len() as f64
+    pairwise::sum(values, term) / values.len() as f64
 }
 
 /// Mean and population deviation; 0 of nothing.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use realfft::{ComplexToReal, RealFftPlanner, RealToComplex, num_complex::Complex};
 
-use super::{copy_frame, frame_count};
+use super::centred::{Centred, Sample};
 use crate::features::mel::periodic_hann;
 use crate::features::{SAMPLE_RATE, pairwise};
 
@@ -112,9 +112,9 @@ impl Tracker {
     }
 
     /// Pitch of each frame of `x`, which has no mean.
-    pub(super) fn track(&self, x: &[f64]) -> Pitch {
+    pub(super) fn track<T: Sample>(&self, x: &Centred<'_, T>) -> Pitch {
         let mut buffers = self.buffers();
-        let frames: Vec<Frame> = (0..frame_count(x.len()))
+        let frames: Vec<Frame> = (0..x.frames())
             .map(|t| self.frame(x, t, &mut buffers))
             .collect();
         let path = best_path(&frames);
@@ -160,9 +160,9 @@ impl Tracker {
         }
     }
 
-    fn frame(&self, x: &[f64], t: usize, b: &mut Buffers) -> Frame {
+    fn frame<T: Sample>(&self, x: &Centred<'_, T>, t: usize, b: &mut Buffers) -> Frame {
         let (samples, padding) = b.samples.split_at_mut(WINDOW);
-        copy_frame(x, t, samples);
+        x.copy_frame(t, samples);
         let mean = pairwise::sum(samples, |x| x) / WINDOW as f64;
         let mut peak = 0.0_f64;
         for (sample, w) in samples.iter_mut().zip(&self.window) {
@@ -295,7 +295,7 @@ mod tests {
                         .sum()
                 })
                 .collect();
-            let pitch = tracker().track(&x);
+            let pitch = tracker().track(&Centred::as_it_is(&x));
             for (t, f0) in pitch.f0[3..47].iter().enumerate() {
                 assert!((f0 / hz - 1.0).abs() < 0.01, "{hz} Hz, frame {t}: {f0}");
             }
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn silence_is_unvoiced() {
-        let pitch = tracker().track(&[0.0; 4000]);
+        let pitch = tracker().track(&Centred::as_it_is(&[0.0; 4000]));
         assert!(pitch.f0.iter().chain(&pitch.height).all(|v| *v == 0.0));
     }
 

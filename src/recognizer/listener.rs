@@ -1,0 +1,162 @@
+//! What the networks are asked about a recording: the part of recognising that needs no network.
+
+use std::borrow::Cow;
+use std::sync::OnceLock;
+
+use super::networks::{Answer, Question};
+use super::{RecognizeError, RecognizerError, reference, utterance};
+use crate::audio::Recording;
+use crate::nn::DropoutMode;
+use crate::nn::model::{AgeScale, BundleInfo, Preprocessing};
+use crate::prediction::Prediction;
+
+/// A model's front end, which can work before the model's networks are there.
+#[derive(Debug)]
+pub struct Listener {
+    info: BundleInfo,
+    front_end: Preprocessing,
+    age: AgeScale,
+    /// Made where it is first needed.
+    way: OnceLock<Way>,
+}
+
+/// A recording as a [`Listener`] understood it, without its samples.
+#[derive(Debug)]
+pub struct Impression {
+    pub(super) about: About,
+    pub(super) heard: Heard,
+}
+
+/// The way from a recording to the networks and from there to the answer, by the model's front end.
+#[derive(Debug)]
+enum Way {
+    Reference(Box<reference::Way>),
+    Utterance(Box<utterance::Way>),
+}
+
+/// What a recording is to the networks.
+#[derive(Debug)]
+pub(super) enum Heard {
+    Reference(Box<reference::Heard>),
+    Utterance(Box<utterance::Heard>),
+}
+
+/// What an answer says about the recording besides what is in its samples.
+#[derive(Debug)]
+pub(crate) struct About {
+    /// [`Recording::seconds`]
+    pub seconds: f64,
+    /// [`Recording::clipped_fraction`]
+    pub clipped_fraction: f64,
+    pub sample_rate: u32,
+    pub channels: u32,
+    pub format: String,
+    pub truncated: bool,
+    pub damaged_packets: usize,
+}
+
+impl Listener {
+    /// For the model that a bundle describes.
+    ///
+    /// # Errors
+    /// [`RecognizerError::NotSpeech`]
+    pub fn new(info: &BundleInfo) -> Result<Self, RecognizerError> {
+        let not_speech = || RecognizerError::NotSpeech(info.name.clone());
+        let front_end = info.preprocessing.ok_or_else(not_speech)?;
+        let age = info.age.ok_or_else(not_speech)?;
+        Ok(Self {
+            info: info.clone(),
+            front_end,
+            age,
+            way: OnceLock::new(),
+        })
+    }
+
+    fn way(&self) -> &Way {
+        let (info, age) = (&self.info, self.age);
+        self.way.get_or_init(|| match self.front_end {
+            Preprocessing::Reference2020 => {
+                Way::Reference(Box::new(reference::Way::new(info, age)))
+            }
+            Preprocessing::Utterance => Way::Utterance(Box::new(utterance::Way::new(info, age))),
+        })
+    }
+
+    /// Listens to a decoded recording, which is dropped as early as can be; `name` stands for it in
+    /// errors.
+    ///
+    /// # Errors
+    /// When the recording cannot be analysed; the message names it and says what to do.
+    pub fn listen(&self, recording: Recording, name: &str) -> Result<Impression, RecognizeError> {
+        self.impression(Cow::Owned(recording), name)
+    }
+
+    pub(super) fn impression(
+        &self,
+        recording: Cow<'_, Recording>,
+        name: &str,
+    ) -> Result<Impression, RecognizeError> {
+        Ok(Impression {
+            about: About::of(&recording),
+            heard: self.hear(recording, name)?,
+        })
+    }
+
+    /// Whether it was made for this model.
+    pub(super) fn is_for(&self, info: &BundleInfo) -> bool {
+        self.info == *info
+    }
+
+    pub(super) fn hear(
+        &self,
+        recording: Cow<'_, Recording>,
+        name: &str,
+    ) -> Result<Heard, RecognizeError> {
+        Ok(match self.way() {
+            Way::Reference(way) => Heard::Reference(Box::new(way.hear(recording, name)?)),
+            Way::Utterance(way) => Heard::Utterance(Box::new(way.hear(recording, name)?)),
+        })
+    }
+
+    /// What the networks' answer means.
+    pub(super) fn conclude(
+        &self,
+        recording: &About,
+        heard: &Heard,
+        answer: Answer,
+        dropout: &DropoutMode,
+    ) -> Prediction {
+        match (self.way(), heard) {
+            (Way::Reference(way), Heard::Reference(heard)) => {
+                way.conclude(recording, heard, answer, dropout)
+            }
+            (Way::Utterance(way), Heard::Utterance(heard)) => {
+                way.conclude(recording, heard, answer, dropout)
+            }
+            _ => panic!("the recording was heard by another model's front end"),
+        }
+    }
+}
+
+impl Heard {
+    pub(super) fn question(&self) -> Question<'_> {
+        match self {
+            Self::Reference(heard) => heard.question(),
+            Self::Utterance(heard) => heard.question(),
+        }
+    }
+}
+
+impl About {
+    pub(super) fn of(recording: &Recording) -> Self {
+        Self {
+            seconds: recording.seconds(),
+            clipped_fraction: recording.clipped_fraction(),
+            sample_rate: recording.sample_rate,
+            channels: recording.channels,
+            format: recording.format.clone(),
+            truncated: recording.truncated,
+            damaged_packets: recording.damaged_packets,
+        }
+    }
+}
