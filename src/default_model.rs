@@ -1,7 +1,7 @@
 //! The model that is built in, for those who bring none.
 
 use crate::nn::Model;
-use crate::nn::bundle::{self, BundleError};
+use crate::nn::bundle::{self, BundleError, Opened};
 
 /// What messages call the built-in model.
 pub const NAME: &str = "the built-in model";
@@ -15,7 +15,15 @@ pub const BUNDLE: &[u8] = include_bytes!("../models/default/maeum.safetensors");
 /// # Errors
 /// When the crate was built from a damaged bundle.
 pub fn load() -> Result<Model, BundleError> {
-    bundle::from_bytes(BUNDLE, NAME)
+    open()?.model()
+}
+
+/// Reads the built-in model's description.
+///
+/// # Errors
+/// As [`load`].
+pub fn open() -> Result<Opened<'static>, BundleError> {
+    bundle::open_bytes(BUNDLE, NAME)
 }
 
 /// The card of the built-in model, `models/default/MODEL_CARD.md`.

@@ -1,8 +1,9 @@
 //! Recognises voice recordings from the command line.
 
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
@@ -10,11 +11,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use maeum::Recognizer;
 use maeum::audio::Resampling;
 use maeum::nn::Model;
-use maeum::report::batch::Batch;
-use maeum::report::inputs::{self, STANDARD_INPUT};
+use maeum::nn::bundle::Opened;
+use maeum::recognizer::Listener;
+use maeum::report::batch::{Batch, Heard, Threads, hear};
+use maeum::report::inputs::{self, Input, STANDARD_INPUT};
 use maeum::report::{Format, Reporter, printable};
 
 use arguments::{Arguments, FrontEnd};
+use device::Device;
 use output::Output;
 
 #[path = "infer/arguments.rs"]
@@ -75,35 +79,94 @@ fn complain(message: &str) {
 
 /// Returns how many recordings have no answer.
 fn run(arguments: &Arguments) -> Result<usize, String> {
-    let model_path = arguments.model.as_deref();
-    let model = model::load(model_path)?;
-    let of_model = |e: &dyn std::fmt::Display| match model_path {
-        Some(path) => format!("{}: {e}", path.display()),
-        None => format!("the built-in model: {e}"),
-    };
-    if arguments.self_test {
-        complain(&self_test(&model).map_err(|e| of_model(&e))?);
+    let Arguments {
+        self_test: tests,
+        dump_features,
+        eval,
+        recordings,
+        ..
+    } = arguments;
+    if !tests && dump_features.is_none() && eval.is_none() {
+        return answer(arguments, model::open(arguments.model.as_deref())?);
     }
-    if let Some(path) = &arguments.dump_features {
+    let model = model::load(arguments.model.as_deref())?;
+    if *tests {
+        complain(&self_test(&model).map_err(|e| of_model(arguments, &e))?);
+    }
+    if let Some(path) = dump_features {
         let front_end = measure::front_end(&model).ok_or_else(|| {
-            of_model(&"it is no speech model; choose the features with --front-end")
+            let problem = "it is no speech model; choose the features with --front-end";
+            of_model(arguments, &problem)
         })?;
         return measure::dump(arguments, path, front_end, model.info().resampling);
     }
-    if arguments.recordings.is_empty() && arguments.eval.is_none() {
+    if recordings.is_empty() && eval.is_none() {
         return Ok(0);
     }
-    let recognizer = Recognizer::new(model).map_err(|e| of_model(&e))?;
-    if let Some(manifest) = &arguments.eval {
+    let recognizer = Recognizer::new(model).map_err(|e| of_model(arguments, &e))?;
+    if let Some(manifest) = eval {
         return measure::evaluate(arguments, manifest, &recognizer);
     }
-    let identity = recognizer.model().identity();
-    let reporter =
-        Reporter::new(arguments.format, recognizer.info(), identity).map_err(|e| of_model(&e))?;
+    let inputs = inputs::collect(recordings);
+    let threads = threads(arguments, &inputs)?;
+    answers(arguments, &inputs, &recognizer, threads, None)
+}
+
+/// Says which model has a problem.
+fn of_model(arguments: &Arguments, problem: &dyn std::fmt::Display) -> String {
+    match &arguments.model {
+        Some(path) => format!("{}: {problem}", path.display()),
+        None => format!("the built-in model: {problem}"),
+    }
+}
+
+fn threads(arguments: &Arguments, inputs: &[Input]) -> Result<Threads, String> {
+    Threads::new(arguments.threads(inputs.len())).map_err(|e| e.to_string())
+}
+
+/// Returns how many recordings have no answer. A thread that has no recording of its own makes the
+/// networks ready while another listens to the first recording.
+fn answer(arguments: &Arguments, bundle: Opened<'_>) -> Result<usize, String> {
     let inputs = inputs::collect(&arguments.recordings);
-    let output = Output::new(arguments, &inputs)?;
-    let threads = arguments.threads(inputs.len());
-    let batch = Batch::new(&recognizer, arguments.dropout(), threads).map_err(|e| e.to_string())?;
+    let threads = threads(arguments, &inputs)?;
+    // A pipe may give nothing for a long time, in which a problem of the model would not be heard
+    // of.
+    let is_file = |input: &&Input| input.path().is_some_and(Path::is_file);
+    let first = inputs.first().filter(is_file);
+    let is_spare = inputs.len() < threads.count() && arguments.device == Device::Cpu;
+    let listener = Listener::new(bundle.info()).ok().map(Arc::new);
+    let ready = |listener: Option<Arc<Listener>>| {
+        let model = bundle.model().map_err(|e| e.to_string())?;
+        match listener {
+            Some(listener) => Recognizer::with_listener(model, listener),
+            None => Recognizer::new(model),
+        }
+        .map_err(|e| of_model(arguments, &e))
+    };
+    let (heard, recognizer) = match (first, &listener) {
+        (Some(input), Some(listener)) if is_spare => threads.join(
+            || Some(hear(listener, input)),
+            || ready(Some(Arc::clone(listener))),
+        ),
+        _ => (None, ready(listener)),
+    };
+    answers(arguments, &inputs, &recognizer?, threads, heard)
+}
+
+/// Returns how many recordings have no answer; `first` is what the first is to the networks, if
+/// that is known.
+fn answers(
+    arguments: &Arguments,
+    inputs: &[Input],
+    recognizer: &Recognizer,
+    threads: Threads,
+    first: Option<Heard>,
+) -> Result<usize, String> {
+    let identity = recognizer.model().identity();
+    let reporter = Reporter::new(arguments.format, recognizer.info(), identity);
+    let reporter = reporter.map_err(|e| of_model(arguments, &e))?;
+    let output = Output::new(arguments, inputs)?;
+    let batch = Batch::on(threads, recognizer, arguments.dropout()).with_first(first);
     let batch = match device::open(arguments.device, complain)? {
         Some(gpu) => on_gpu(batch, gpu)?,
         None => batch,
@@ -111,7 +174,7 @@ fn run(arguments: &Arguments) -> Result<usize, String> {
     let seen = arguments.output.is_none() && io::stdout().is_terminal();
     let errors_are_seen = seen && matches!(arguments.format, Format::Table);
     let mut failed = 0;
-    match output.write(&batch, &inputs, reporter, |message| {
+    match output.write(&batch, inputs, reporter, |message| {
         failed += 1;
         if !errors_are_seen {
             complain(message);

@@ -5,20 +5,22 @@
 //! the whole bundle its labels and pre-processing. Loading checks everything before it is used:
 //! a file that loads holds only finite weights and consistent graphs of bounded size.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use super::cost;
-use super::graph::{Graph, GraphError, Input, Node, Output, Weight};
+use super::graph::{GraphError, Input, Node, Output};
 use super::half;
-use super::model::{BundleInfo, Model, Network, Provenance, Role};
-use super::self_test::SelfTest;
+use super::model::{BundleInfo, Model, Provenance, Role};
+
+mod read;
+
+pub use read::Opened;
 
 /// The metadata entry that holds the JSON document.
 pub const METADATA_KEY: &str = "maeum";
@@ -231,6 +233,22 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 /// # Errors
 /// Names the file and what is wrong with it.
 pub fn load(path: &Path) -> Result<Model, BundleError> {
+    open(path)?.model()
+}
+
+/// Checks the bytes of a bundle; `name` is what messages call it.
+///
+/// # Errors
+/// Names the file and what is wrong with it.
+pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Model, BundleError> {
+    open_bytes(bytes, name)?.model()
+}
+
+/// Reads a bundle file and its description.
+///
+/// # Errors
+/// Names the file and what is wrong with it.
+pub fn open(path: &Path) -> Result<Opened<'static>, BundleError> {
     let file = path.display().to_string();
     let read = |source| BundleError::Read {
         file: file.clone(),
@@ -243,196 +261,13 @@ pub fn load(path: &Path) -> Result<Model, BundleError> {
     }
     let mut data = Vec::new();
     handle.take(MAX_FILE).read_to_end(&mut data).map_err(read)?;
-    from_bytes(&data, &file)
+    Opened::new(Cow::Owned(data), &file)
 }
 
-/// Checks the bytes of a bundle; `name` is what messages call it.
+/// Reads the description in the bytes of a bundle; `name` is what messages call it.
 ///
 /// # Errors
 /// Names the file and what is wrong with it.
-pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Model, BundleError> {
-    let file = || name.to_owned();
-    let not_a_bundle = |problem: String| BundleError::NotABundle {
-        file: file(),
-        problem,
-    };
-    let damaged = |problem: String| BundleError::Damaged {
-        file: file(),
-        problem,
-    };
-    if bytes.starts_with(b"\x89HDF") {
-        return Err(not_a_bundle("it is an HDF5 file".into()));
-    }
-    let tensors =
-        SafeTensors::deserialize(bytes).map_err(|e| not_a_bundle(format!("safetensors: {e}")))?;
-    let (_, header) =
-        SafeTensors::read_metadata(bytes).map_err(|e| not_a_bundle(format!("safetensors: {e}")))?;
-    let json = header
-        .metadata()
-        .as_ref()
-        .and_then(|m| m.get(METADATA_KEY))
-        .ok_or_else(|| not_a_bundle(format!("its metadata has no entry {METADATA_KEY:?}")))?;
-    #[derive(Deserialize)]
-    struct Version {
-        format: u32,
-    }
-    let Version { format } =
-        serde_json::from_str(json).map_err(|e| damaged(format!("metadata: {e}")))?;
-    if format != FORMAT {
-        return Err(BundleError::Format {
-            file: file(),
-            found: format,
-        });
-    }
-    let document: Document =
-        serde_json::from_str(json).map_err(|e| damaged(format!("metadata: {e}")))?;
-    if document.networks.len() > Role::SPEECH.len() {
-        return Err(BundleError::Inconsistent {
-            file: file(),
-            problem: format!("it lists {} networks", document.networks.len()),
-        });
-    }
-    let mut reader = Reader {
-        file: name,
-        tensors,
-        used: 0,
-    };
-    let networks = document
-        .networks
-        .into_iter()
-        .enumerate()
-        .map(|(n, record)| reader.network(n, record))
-        .collect::<Result<Vec<Network>, BundleError>>()?;
-    let Reader { tensors, used, .. } = reader;
-    if used != tensors.len() {
-        return Err(damaged(format!(
-            "it holds {} tensors, its networks use {used}",
-            tensors.len()
-        )));
-    }
-    let identity = Sha256::digest(bytes)
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect();
-    Model::new(networks, document.info)
-        .map(|model| model.with_identity(identity))
-        .map_err(|e| BundleError::Inconsistent {
-            file: file(),
-            problem: e.to_string(),
-        })
-}
-
-/// The tensors of a bundle and how many of them its networks have used.
-struct Reader<'a> {
-    file: &'a str,
-    tensors: SafeTensors<'a>,
-    used: usize,
-}
-
-impl Reader<'_> {
-    fn damaged(&self, problem: String) -> BundleError {
-        BundleError::Damaged {
-            file: self.file.into(),
-            problem,
-        }
-    }
-
-    fn graph_error(&self, source: GraphError) -> BundleError {
-        BundleError::Graph {
-            file: self.file.into(),
-            source,
-        }
-    }
-
-    /// Shape and numbers of a tensor.
-    fn tensor(&mut self, key: &str) -> Result<(Vec<usize>, Vec<f32>), BundleError> {
-        let view = self
-            .tensors
-            .tensor(key)
-            .map_err(|_| self.damaged(format!("tensor {key} is missing")))?;
-        let bytes = view.data();
-        let data = match view.dtype() {
-            Dtype::F32 => {
-                let (numbers, _) = bytes.as_chunks();
-                numbers.iter().map(|&b| f32::from_le_bytes(b)).collect()
-            }
-            Dtype::F16 => {
-                let (numbers, _) = bytes.as_chunks();
-                let halves = numbers.iter().map(|&b| u16::from_le_bytes(b));
-                halves.map(half::widen).collect()
-            }
-            other => {
-                return Err(self.damaged(format!("tensor {key} is {other:?}, neither F32 nor F16")));
-            }
-        };
-        let shape = view.shape().to_vec();
-        self.used += 1;
-        Ok((shape, data))
-    }
-
-    /// Network number `n`, checked by itself.
-    fn network(&mut self, n: usize, record: NetworkRecord) -> Result<Network, BundleError> {
-        let mut weights = Vec::with_capacity(record.weights.len().min(4096));
-        for (w, name) in record.weights.into_iter().enumerate() {
-            let (shape, data) = self.tensor(&weight_key(n, w))?;
-            if data.iter().any(|x| !x.is_finite()) {
-                return Err(
-                    self.damaged(format!("weight {name} holds a number that is not finite"))
-                );
-            }
-            weights.push(Weight { name, shape, data });
-        }
-        let graph = Graph {
-            name: record.name,
-            inputs: record.inputs,
-            nodes: record.nodes,
-            outputs: record.outputs,
-            weights,
-        };
-        graph.validate().map_err(|e| self.graph_error(e))?;
-        let self_test = match record.self_test {
-            None => None,
-            Some(test) => Some(SelfTest {
-                inputs: self.test_side(n, "in", graph.inputs.len())?,
-                outputs: self.test_side(n, "out", graph.outputs.len())?,
-                input_shapes: test.input_shapes,
-            }),
-        };
-        let tested = self_test.as_ref().map(|test| test.input_shapes.clone());
-        if let Some(shapes) = graph.fixed_input_shapes().or(tested) {
-            self.check_cost(&graph, &shapes)?;
-        }
-        Ok(Network {
-            role: record.role,
-            graph,
-            provenance: record.provenance,
-            self_test,
-        })
-    }
-
-    fn test_side(
-        &mut self,
-        n: usize,
-        side: &str,
-        count: usize,
-    ) -> Result<Vec<Vec<f32>>, BundleError> {
-        (0..count)
-            .map(|i| self.tensor(&test_key(n, side, i)).map(|(_, data)| data))
-            .collect()
-    }
-
-    /// Fails if the network needs more than [`MAX_FLOPS`].
-    fn check_cost(&self, graph: &Graph, shapes: &[Vec<usize>]) -> Result<(), BundleError> {
-        let total = cost::flops(graph, shapes)
-            .map_err(|e| self.graph_error(e))?
-            .iter()
-            .fold(0u64, |a, &b| a.saturating_add(b));
-        if total <= MAX_FLOPS {
-            return Ok(());
-        }
-        Err(BundleError::Inconsistent {
-            file: self.file.into(),
-            problem: format!("network {} needs {total} operations per row", graph.name),
-        })
-    }
+pub fn open_bytes<'a>(bytes: &'a [u8], name: &str) -> Result<Opened<'a>, BundleError> {
+    Opened::new(Cow::Borrowed(bytes), name)
 }

@@ -5,19 +5,21 @@
 const CUT: u32 = 23 - 10;
 /// What lies between the exponent biases of `f32` (127) and binary16 (15).
 const BIAS: u32 = 127 - 15;
+/// 2 to the power of [`BIAS`].
+const REBIAS: f32 = f32::from_bits((127 + BIAS) << 23);
 /// The unit in the last place of binary16's subnormal numbers, 2^-24.
 const SUBNORMAL: f32 = 1.0 / (1 << 24) as f32;
 
 /// The number that `half` stands for; every binary16 number is an `f32` number.
 pub fn widen(half: u16) -> f32 {
     let half = u32::from(half);
-    let (sign, exponent, fraction) = (half >> 15 << 31, half >> 10 & 31, half & 1023);
-    let magnitude = match exponent {
-        0 => (fraction as f32 * SUBNORMAL).to_bits(),
-        31 => 255 << 23 | fraction << CUT,
-        _ => (exponent + BIAS) << 23 | fraction << CUT,
-    };
-    f32::from_bits(sign | magnitude)
+    let (sign, magnitude) = (half >> 15 << 31, (half & 0x7fff) << CUT);
+    // The product moves the exponent, also that of numbers without a leading one; no branch keeps
+    // many from being widened at once.
+    let finite = (f32::from_bits(magnitude) * REBIAS).to_bits();
+    let infinite = magnitude | 255 << 23;
+    let is_finite = half >> 10 & 31 != 31;
+    f32::from_bits(sign | if is_finite { finite } else { infinite })
 }
 
 /// The finite binary16 number that is exactly `x`, with its sign also at zero.

@@ -1,7 +1,7 @@
 //! Many recordings at once: recognised in parallel, handed on in order.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 
 use rayon::prelude::*;
 
@@ -9,7 +9,7 @@ use super::inputs::Input;
 use super::{is_finite, not_finite};
 use crate::nn::DropoutMode;
 use crate::prediction::Prediction;
-use crate::recognizer::{RecognizeError, Recognizer, Worker};
+use crate::recognizer::{Impression, Listener, RecognizeError, Recognizer, Worker};
 
 #[cfg(feature = "cuda")]
 mod device;
@@ -28,12 +28,58 @@ pub struct BatchError {
 /// The answer for one recording, or a message that names it and says why there is none.
 pub type Outcome = Result<Prediction, String>;
 
+/// Threads to recognise recordings with.
+#[derive(Debug)]
+pub struct Threads(rayon::ThreadPool);
+
+impl Threads {
+    /// # Errors
+    /// When the operating system does not give that many threads.
+    pub fn new(count: usize) -> Result<Self, BatchError> {
+        pool(count).map(Self)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.current_num_threads()
+    }
+
+    /// Does both, side by side if there are two threads.
+    pub fn join<A: Send, B: Send>(
+        &self,
+        a: impl FnOnce() -> A + Send,
+        b: impl FnOnce() -> B + Send,
+    ) -> (A, B) {
+        self.0.join(a, b)
+    }
+}
+
+/// What a recording is to the networks, or a message that names it and says why it is nothing.
+pub type Heard = Result<Impression, String>;
+
+/// Reads a recording and listens to it.
+pub fn hear(listener: &Listener, input: &Input) -> Heard {
+    let recording = input.read().map_err(|e| e.to_string())?;
+    let heard = listener.listen(recording, input.subject());
+    heard.map_err(|e| message(e, input.subject()))
+}
+
+/// Names the recording.
+fn message(error: RecognizeError, subject: &str) -> String {
+    match error {
+        RecognizeError::Run(_) => format!("{subject}: {error}"),
+        _ => error.to_string(),
+    }
+}
+
 /// Threads that recognise recordings, each with buffers of its own.
 #[derive(Debug)]
 pub struct Batch<'r> {
     recognizer: &'r Recognizer,
     dropout: DropoutMode,
     pool: rayon::ThreadPool,
+    /// What the first input is, if it is known.
+    first: Mutex<Option<Heard>>,
     #[cfg(feature = "cuda")]
     device: Option<device::Shared<'r>>,
 }
@@ -46,13 +92,29 @@ impl<'r> Batch<'r> {
         dropout: DropoutMode,
         threads: usize,
     ) -> Result<Self, BatchError> {
-        Ok(Self {
+        Ok(Self::on(Threads::new(threads)?, recognizer, dropout))
+    }
+
+    /// [`Batch::new`] with threads that are there already.
+    pub fn on(threads: Threads, recognizer: &'r Recognizer, dropout: DropoutMode) -> Self {
+        Self {
             recognizer,
             dropout,
-            pool: pool(threads)?,
+            pool: threads.0,
+            first: Mutex::default(),
             #[cfg(feature = "cuda")]
             device: None,
-        })
+        }
+    }
+
+    /// Spares the next [`Batch::run`] without a device listening to its first input: this is what
+    /// [`hear`] gave for it.
+    #[must_use]
+    pub fn with_first(self, heard: Option<Heard>) -> Self {
+        Self {
+            first: Mutex::new(heard),
+            ..self
+        }
     }
 
     /// Recognises `inputs` and hands each outcome to `each`, in the order of the inputs and as soon
@@ -75,23 +137,32 @@ impl<'r> Batch<'r> {
             true => self.recognizer.worker().with_spare_threads(),
             false => self.recognizer.worker(),
         };
-        in_order(
-            &self.pool,
-            inputs,
-            worker,
-            |worker, input| self.outcome(worker, input),
-            |input, outcome| each(input, outcome),
-        )
+        let first = &self.first;
+        let heard = |input: &Input| {
+            let is_first = inputs
+                .first()
+                .is_some_and(|first| std::ptr::eq(first, input));
+            let known = is_first.then(|| first.lock().unwrap_or_else(PoisonError::into_inner));
+            let known = known.and_then(|mut known| known.take());
+            known.unwrap_or_else(|| hear(self.recognizer.listener(), input))
+        };
+        let outcome = |worker: &mut Worker, input: &Input| {
+            let heard = heard(input)?;
+            self.outcome(worker, input, &heard)
+        };
+        if let [input] = inputs {
+            let outcome = self.pool.install(|| outcome(&mut worker(), input));
+            return each(input, outcome);
+        }
+        in_order(&self.pool, inputs, worker, outcome, each)
     }
 
-    fn outcome(&self, worker: &mut Worker<'_>, input: &Input) -> Outcome {
+    fn outcome(&self, worker: &mut Worker<'_>, input: &Input, heard: &Impression) -> Outcome {
         let subject = input.subject();
-        let recording = input.read().map_err(|e| e.to_string())?;
-        match worker.recognize(&recording, subject, &self.dropout) {
+        match worker.conclude(heard, subject, &self.dropout) {
             Ok(prediction) if is_finite(&prediction) => Ok(prediction),
             Ok(_) => Err(not_finite(subject)),
-            Err(error @ RecognizeError::Run(_)) => Err(format!("{subject}: {error}")),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(message(error, subject)),
         }
     }
 }

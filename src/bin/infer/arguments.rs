@@ -15,6 +15,8 @@ use super::device::{self, Device};
 const DRAWS: &str = "32";
 const MAX_DRAWS: u32 = 100_000;
 const MAX_THREADS: u32 = 1024;
+/// One recording's networks are asked in this many parts.
+const THREADS_PER_RECORDING: usize = 4;
 
 /// Listens to voice recordings and estimates which emotion they carry, how old the speaker sounds
 /// and which gender.
@@ -31,8 +33,8 @@ pub struct Arguments {
     /// Which draws; the same seed gives the same answer.
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
-    /// How many recordings are worked on at once [default: one per processor]. Answers do not
-    /// depend on it.
+    /// How many threads work, on as many recordings at once and, where there are fewer, side by side
+    /// on parts of one [default: one per processor]. Answers do not depend on it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_THREADS)))]
     pub threads: Option<u32>,
     /// Where the networks run: `cpu`, `cuda` or `cuda:N` for NVIDIA's GPU number N, or `auto` for
@@ -81,11 +83,11 @@ impl Arguments {
         }
     }
 
-    /// As many as were asked for, or as there are processors, but no more than recordings.
+    /// As many as were asked for, or as there are processors, but no more than can help.
     pub fn threads(&self, recordings: usize) -> usize {
         let processors = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = self.threads.map_or_else(processors, |n| n as usize);
-        threads.min(recordings)
+        threads.min(recordings.saturating_mul(THREADS_PER_RECORDING))
     }
 }
 

@@ -1,0 +1,269 @@
+//! From the bytes of a bundle to a model.
+
+use std::borrow::Cow;
+
+use safetensors::tensor::{Dtype, Metadata, SafeTensors};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use super::{
+    BundleError, Document, FORMAT, MAX_FLOPS, METADATA_KEY, NetworkRecord, test_key, weight_key,
+};
+use crate::nn::cost;
+use crate::nn::graph::{Graph, GraphError, Weight};
+use crate::nn::half;
+use crate::nn::model::{BundleInfo, Model, Network, Role};
+use crate::nn::self_test::SelfTest;
+
+/// A bundle of which the description was read and the networks were not: whoever has it can
+/// prepare a recording for a model while the model is being made.
+pub struct Opened<'a> {
+    bytes: Cow<'a, [u8]>,
+    document: Document,
+    reader: Reader,
+}
+
+impl std::fmt::Debug for Opened<'_> {
+    /// The name and the description, of the rest only its size.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opened")
+            .field("file", &self.reader.file)
+            .field("info", &self.document.info)
+            .field("bytes", &self.bytes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Opened<'a> {
+    pub(super) fn new(bytes: Cow<'a, [u8]>, name: &str) -> Result<Self, BundleError> {
+        let file = || name.to_owned();
+        let not_a_bundle = |problem: String| BundleError::NotABundle {
+            file: file(),
+            problem,
+        };
+        if bytes.starts_with(b"\x89HDF") {
+            return Err(not_a_bundle("it is an HDF5 file".into()));
+        }
+        let (header, tensors) = SafeTensors::read_metadata(&bytes)
+            .map_err(|e| not_a_bundle(format!("safetensors: {e}")))?;
+        let json = tensors
+            .metadata()
+            .as_ref()
+            .and_then(|m| m.get(METADATA_KEY))
+            .ok_or_else(|| not_a_bundle(format!("its metadata has no entry {METADATA_KEY:?}")))?;
+        let document = document(json, name)?;
+        Ok(Self {
+            document,
+            reader: Reader {
+                file: file(),
+                data: size_of::<u64>() + header,
+                tensors,
+                used: 0,
+            },
+            bytes,
+        })
+    }
+
+    /// What the model is about. Only [`Opened::model`] says whether it makes sense.
+    pub fn info(&self) -> &BundleInfo {
+        &self.document.info
+    }
+
+    /// Checks everything and makes the model.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it.
+    pub fn model(self) -> Result<Model, BundleError> {
+        let Self {
+            bytes,
+            document,
+            mut reader,
+        } = self;
+        let networks = document
+            .networks
+            .into_iter()
+            .enumerate()
+            .map(|(n, record)| reader.network(&bytes[reader.data..], n, record))
+            .collect::<Result<Vec<Network>, BundleError>>()?;
+        let stored = reader.tensors.offset_keys().len();
+        if reader.used != stored {
+            let used = reader.used;
+            return Err(reader.damaged(format!(
+                "it holds {stored} tensors, its networks use {used}"
+            )));
+        }
+        let identity = Sha256::digest(&bytes)
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        Model::new(networks, document.info)
+            .map(|model| model.with_identity(identity))
+            .map_err(|e| BundleError::Inconsistent {
+                file: reader.file,
+                problem: e.to_string(),
+            })
+    }
+}
+
+/// The description, of the format that is understood.
+fn document(json: &str, name: &str) -> Result<Document, BundleError> {
+    let damaged = |e: serde_json::Error| BundleError::Damaged {
+        file: name.to_owned(),
+        problem: format!("metadata: {e}"),
+    };
+    let document: Result<Document, _> = serde_json::from_str(json);
+    let format = match &document {
+        Ok(document) => document.format,
+        // Another version may look quite different.
+        Err(_) => {
+            #[derive(Deserialize)]
+            struct Version {
+                format: u32,
+            }
+            let version: Version = serde_json::from_str(json).map_err(damaged)?;
+            version.format
+        }
+    };
+    if format != FORMAT {
+        return Err(BundleError::Format {
+            file: name.to_owned(),
+            found: format,
+        });
+    }
+    let document = document.map_err(damaged)?;
+    if document.networks.len() > Role::SPEECH.len() {
+        return Err(BundleError::Inconsistent {
+            file: name.to_owned(),
+            problem: format!("it lists {} networks", document.networks.len()),
+        });
+    }
+    Ok(document)
+}
+
+/// The tensors of a bundle and how many of them its networks have used.
+struct Reader {
+    file: String,
+    /// Where the tensors' bytes begin.
+    data: usize,
+    tensors: Metadata,
+    used: usize,
+}
+
+impl Reader {
+    fn damaged(&self, problem: String) -> BundleError {
+        BundleError::Damaged {
+            file: self.file.clone(),
+            problem,
+        }
+    }
+
+    fn graph_error(&self, source: GraphError) -> BundleError {
+        BundleError::Graph {
+            file: self.file.clone(),
+            source,
+        }
+    }
+
+    /// Shape and numbers of a tensor; `data` holds the bytes of all.
+    fn tensor(&mut self, data: &[u8], key: &str) -> Result<(Vec<usize>, Vec<f32>), BundleError> {
+        let info = self
+            .tensors
+            .info(key)
+            .ok_or_else(|| self.damaged(format!("tensor {key} is missing")))?;
+        let (start, end) = info.data_offsets;
+        let bytes = &data[start..end];
+        let data = match info.dtype {
+            Dtype::F32 => {
+                let (numbers, _) = bytes.as_chunks();
+                numbers.iter().map(|&b| f32::from_le_bytes(b)).collect()
+            }
+            Dtype::F16 => {
+                let (numbers, _) = bytes.as_chunks();
+                let halves = numbers.iter().map(|&b| u16::from_le_bytes(b));
+                halves.map(half::widen).collect()
+            }
+            other => {
+                return Err(self.damaged(format!("tensor {key} is {other:?}, neither F32 nor F16")));
+            }
+        };
+        let shape = info.shape.clone();
+        self.used += 1;
+        Ok((shape, data))
+    }
+
+    /// Network number `n`, checked by itself.
+    fn network(
+        &mut self,
+        data: &[u8],
+        n: usize,
+        record: NetworkRecord,
+    ) -> Result<Network, BundleError> {
+        let mut weights = Vec::with_capacity(record.weights.len().min(4096));
+        for (w, name) in record.weights.into_iter().enumerate() {
+            let (shape, data) = self.tensor(data, &weight_key(n, w))?;
+            // All of them, without a branch in between.
+            if !data.iter().fold(true, |all, x| all & x.is_finite()) {
+                return Err(
+                    self.damaged(format!("weight {name} holds a number that is not finite"))
+                );
+            }
+            weights.push(Weight { name, shape, data });
+        }
+        let graph = Graph {
+            name: record.name,
+            inputs: record.inputs,
+            nodes: record.nodes,
+            outputs: record.outputs,
+            weights,
+        };
+        graph.validate().map_err(|e| self.graph_error(e))?;
+        let self_test = match record.self_test {
+            None => None,
+            Some(test) => Some(SelfTest {
+                inputs: self.test_side(data, n, "in", graph.inputs.len())?,
+                outputs: self.test_side(data, n, "out", graph.outputs.len())?,
+                input_shapes: test.input_shapes,
+            }),
+        };
+        let tested = self_test.as_ref().map(|test| test.input_shapes.clone());
+        if let Some(shapes) = graph.fixed_input_shapes().or(tested) {
+            self.check_cost(&graph, &shapes)?;
+        }
+        Ok(Network {
+            role: record.role,
+            graph,
+            provenance: record.provenance,
+            self_test,
+        })
+    }
+
+    fn test_side(
+        &mut self,
+        data: &[u8],
+        n: usize,
+        side: &str,
+        count: usize,
+    ) -> Result<Vec<Vec<f32>>, BundleError> {
+        (0..count)
+            .map(|i| {
+                self.tensor(data, &test_key(n, side, i))
+                    .map(|(_, data)| data)
+            })
+            .collect()
+    }
+
+    /// Fails if the network needs more than [`MAX_FLOPS`].
+    fn check_cost(&self, graph: &Graph, shapes: &[Vec<usize>]) -> Result<(), BundleError> {
+        let total = cost::flops(graph, shapes)
+            .map_err(|e| self.graph_error(e))?
+            .iter()
+            .fold(0u64, |a, &b| a.saturating_add(b));
+        if total <= MAX_FLOPS {
+            return Ok(());
+        }
+        Err(BundleError::Inconsistent {
+            file: self.file.clone(),
+            problem: format!("network {} needs {total} operations per row", graph.name),
+        })
+    }
+}
