@@ -20,6 +20,7 @@ pub mod recognizer;
 pub mod report;
 #[cfg(feature = "serve")]
 pub mod server;
+mod together;
 
 pub use prediction::Prediction;
 pub use recognizer::Recognizer;

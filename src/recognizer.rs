@@ -8,12 +8,13 @@ use crate::features::FeatureError;
 use crate::nn::model::BundleInfo;
 use crate::nn::{DropoutMode, GraphError, Model, Role, RunError};
 use crate::prediction::Prediction;
+use crate::together::Together;
 
 #[cfg(feature = "cuda")]
 pub use cuda::{Analysed, DeviceRecognizerError, OnDevice};
 use listener::{About, Heard};
 pub use listener::{Impression, Listener};
-use networks::{Answer, Plans, Question, Sessions, Together};
+use networks::{Answer, Plans, Question, Sessions};
 
 mod attention;
 #[cfg(feature = "cuda")]
@@ -179,7 +180,8 @@ impl Recognizer {
     /// What the networks are to be asked about a recording; `name` stands for it in errors.
     #[cfg(feature = "cuda")]
     fn hear(&self, recording: &Recording, name: &str) -> Result<Heard, RecognizeError> {
-        self.listener.hear(Cow::Borrowed(recording), name)
+        self.listener
+            .hear(Cow::Borrowed(recording), name, Together::No)
     }
 
     /// What their answer means.
@@ -244,7 +246,8 @@ impl Worker<'_> {
         dropout: &DropoutMode,
     ) -> Result<Prediction, RecognizeError> {
         let listener = &self.recognizer.listener;
-        let impression = listener.impression(Cow::Borrowed(recording), name)?;
+        let together = self.sessions.together;
+        let impression = listener.impression(Cow::Borrowed(recording), name, together)?;
         self.conclude(&impression, name, dropout)
     }
 
@@ -259,7 +262,9 @@ impl Worker<'_> {
         name: &str,
         dropout: &DropoutMode,
     ) -> Result<Prediction, RecognizeError> {
-        let impression = self.recognizer.listener.listen(recording, name)?;
+        let listener = &self.recognizer.listener;
+        let together = self.sessions.together;
+        let impression = listener.impression(Cow::Owned(recording), name, together)?;
         self.conclude(&impression, name, dropout)
     }
 

@@ -31,27 +31,98 @@ pub fn lift_zeros(x: &mut [f32]) {
 /// window is flat and its mean is the answer.
 pub fn wiener(x: &[f32]) -> Vec<f64> {
     let mut out = vec![0.0; x.len()];
-    filter(x, 0, noise(x), &mut out);
+    let noise = noise(x);
+    for (block, out) in out.chunks_mut(BLOCK).enumerate() {
+        filter(x, block * BLOCK, noise, out);
+    }
     out
 }
 
-/// [`wiener`] and [`pre_emphasis`]. A long `x` is given back to the system part by part, from its
-/// end, so that it and the answer do not take memory at once.
-pub(crate) fn denoise(mut x: Vec<f32>) -> Vec<f64> {
+/// [`wiener`] and [`pre_emphasis`], and how large the samples are. A long `x` is given back to the
+/// system part by part, from its end, so that it and the answer do not take memory at once.
+pub(crate) fn denoise(mut x: Vec<f32>) -> (Vec<f64>, Level) {
     /// Parts of the longest signals, and samples of the smallest part.
     const PARTS: usize = 8;
     const SMALLEST: usize = 1 << 20;
     let noise = noise(&x);
+    let mut level = Level::default();
     let mut out = vec![0.0; x.len()];
     let size = x.len().div_ceil(PARTS).max(SMALLEST);
+    let mut filtered = [0.0; BLOCK + 1];
     for (part, out) in out.chunks_mut(size).enumerate().rev() {
-        filter(&x, part * size, noise, out);
+        let start = part * size;
+        match start.checked_sub(1) {
+            Some(before) => filter(&x, before, noise, &mut filtered[..1]),
+            None => filtered[0] = 0.0,
+        }
+        for (block, out) in out.chunks_mut(BLOCK).enumerate() {
+            filter(
+                &x,
+                start + block * BLOCK,
+                noise,
+                &mut filtered[1..=out.len()],
+            );
+            for (y, pair) in out.iter_mut().zip(filtered.windows(2)) {
+                *y = pair[1] - PRE_EMPHASIS * pair[0];
+            }
+            level.hear(out);
+            filtered[0] = filtered[out.len()];
+        }
         // The part before it ends next to this one's first sample.
-        x.truncate(part * size + 1);
+        x.truncate(start + 1);
         x.shrink_to_fit();
     }
-    pre_emphasis(&mut out);
-    out
+    (out, level)
+}
+
+/// How large the samples of a signal are.
+#[derive(Debug, Clone)]
+pub(crate) struct Level {
+    /// Largest by value, of every eighth sample.
+    largest: [f64; LANES],
+    /// Largest by magnitude.
+    magnitude: [f64; LANES],
+    finite: bool,
+}
+
+impl Default for Level {
+    fn default() -> Self {
+        Self {
+            largest: [f64::NEG_INFINITY; LANES],
+            magnitude: [0.0; LANES],
+            finite: true,
+        }
+    }
+}
+
+impl Level {
+    fn hear(&mut self, x: &[f64]) {
+        let larger = |a: f64, b: f64| if b > a { b } else { a };
+        let (groups, rest) = x.as_chunks::<LANES>();
+        for x in groups {
+            for (lane, x) in x.iter().enumerate() {
+                self.largest[lane] = larger(self.largest[lane], *x);
+                self.magnitude[lane] = larger(self.magnitude[lane], x.abs());
+            }
+        }
+        for (lane, x) in rest.iter().enumerate() {
+            self.largest[lane] = larger(self.largest[lane], *x);
+            self.magnitude[lane] = larger(self.magnitude[lane], x.abs());
+        }
+        self.finite &= x.iter().fold(true, |finite, x| finite & x.is_finite());
+    }
+
+    /// See [`largest_sample`]; `None` also where the signal divided by it is not finite.
+    pub(crate) fn peak(&self) -> Option<f64> {
+        let peak = largest_sample(&self.largest)?;
+        (self.finite && self.magnitude_by(peak).is_finite()).then_some(peak)
+    }
+
+    /// The largest magnitude of the signal divided by `peak`: division keeps the order.
+    pub(crate) fn magnitude_by(&self, peak: f64) -> f64 {
+        let largest = self.magnitude.into_iter().fold(0.0, f64::max);
+        largest / peak.abs()
+    }
 }
 
 /// Mean of the local variances.
@@ -65,21 +136,15 @@ fn noise(x: &[f32]) -> f64 {
     sum / x.len().max(1) as f64
 }
 
-/// Filters the samples from `start` on.
+/// Filters at most [`BLOCK`] samples from `start` on.
 fn filter(x: &[f32], start: usize, noise: f64, out: &mut [f64]) {
     let mut variance = [0.0; BLOCK];
-    for (block, out) in out.chunks_mut(BLOCK).enumerate() {
-        let start = start + block * BLOCK;
-        let variance = &mut variance[..out.len()];
-        local(x, start, out, variance);
-        for ((m, v), x) in out.iter_mut().zip(variance).zip(&x[start..]) {
-            if *v >= noise {
-                let kept = (f64::from(*x) - *m) * (1.0 - noise / *v);
-                if kept.is_finite() {
-                    *m += kept;
-                }
-            }
-        }
+    let variance = &mut variance[..out.len()];
+    local(x, start, out, variance);
+    for ((m, v), x) in out.iter_mut().zip(variance).zip(&x[start..]) {
+        let kept = (f64::from(*x) - *m) * (1.0 - noise / *v);
+        let is_signal = (*v >= noise) & kept.is_finite();
+        *m = if is_signal { *m + kept } else { *m };
     }
 }
 
@@ -194,8 +259,31 @@ mod tests {
             .collect();
         let mut whole = wiener(&x);
         pre_emphasis(&mut whole);
-        assert!(denoise(x) == whole);
-        assert!(denoise(Vec::new()).is_empty());
+        let (parts, level) = denoise(x);
+        assert!(parts == whole);
+        let peak = largest_sample(&whole).unwrap();
+        assert_eq!(level.peak(), Some(peak));
+        let magnitude = whole.iter().fold(0.0_f64, |m, x| m.max((x / peak).abs()));
+        assert_eq!(level.magnitude_by(peak), magnitude);
+        assert!(denoise(Vec::new()).1.peak().is_none());
+    }
+
+    #[test]
+    fn what_is_not_finite_has_no_peak() {
+        for broken in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            for at in [0, 9, 20] {
+                let mut x = [0.5; 21];
+                let mut level = Level::default();
+                level.hear(&x);
+                assert_eq!(level.peak(), Some(0.5));
+                x[at] = broken;
+                level.hear(&x);
+                assert_eq!(level.peak(), None, "{broken} at {at}");
+            }
+        }
+        let mut level = Level::default();
+        level.hear(&[1e-300, -1e300]);
+        assert_eq!(level.peak(), None);
     }
 
     #[test]

@@ -7,9 +7,12 @@ use std::ops::Range;
 use thiserror::Error;
 
 use super::resample::{Resampling, TARGET_RATE};
-use super::trim::{FRAME, detector_frames, trim_frames};
+#[cfg(feature = "cuda")]
+use super::trim::detector_frames;
+use super::trim::{FRAME, scaled, trim_frames};
 use super::vad::{Mode, SampleRate, Vad};
 use super::{Recording, clean};
+use crate::together::Together;
 
 /// Samples of one analysis frame at 16 kHz (25 ms); nothing shorter can be analysed.
 pub const ANALYSIS_FRAME: usize = 400;
@@ -206,13 +209,46 @@ pub(crate) struct Voiced {
 }
 
 /// Finds what is voiced in a peak-normalised signal, and fails if that is too little.
+#[cfg(feature = "cuda")]
 pub(crate) fn voiced(
     signal: &[f64],
     detector: &mut impl VoiceDetector,
 ) -> Result<Voiced, AudioError> {
-    let frames: Vec<bool> = detector_frames(signal)
+    let frames = detector_frames(signal)
         .map(|frame| detector.is_speech(&frame))
         .collect();
+    kept(frames, signal)
+}
+
+/// Divides a signal by its `peak`, to a largest magnitude of `magnitude`, and finds what is voiced.
+fn normalised(
+    signal: &mut [f64],
+    peak: f64,
+    magnitude: f64,
+    detector: &mut impl VoiceDetector,
+) -> Result<Voiced, AudioError> {
+    let scaled = scaled(magnitude);
+    let mut frames = Vec::with_capacity(signal.len() / FRAME + 1);
+    let mut frame = [0; FRAME];
+    let mut parts = signal.chunks_exact_mut(FRAME);
+    for part in &mut parts {
+        for (heard, x) in frame.iter_mut().zip(part) {
+            *x /= peak;
+            *heard = scaled(*x);
+        }
+        frames.push(detector.is_speech(&frame));
+    }
+    frame.fill(0);
+    for (heard, x) in frame.iter_mut().zip(parts.into_remainder()) {
+        *x /= peak;
+        *heard = scaled(*x);
+    }
+    frames.push(detector.is_speech(&frame));
+    kept(frames, signal)
+}
+
+/// What is kept of a peak-normalised signal, by the detector's decisions.
+fn kept(frames: Vec<bool>, signal: &[f64]) -> Result<Voiced, AudioError> {
     let found = trim_frames(&frames, signal);
     let trimmed = found.is_some();
     let kept = found.unwrap_or(0..signal.len());
@@ -226,6 +262,18 @@ pub(crate) fn voiced(
         kept,
         trimmed,
     })
+}
+
+/// Keeps this part of a signal, times `factor`.
+fn take(signal: &mut Vec<f64>, part: Range<usize>, factor: f64) {
+    /// Samples that stay in the cache between being moved and being multiplied.
+    const AT_ONCE: usize = 1 << 10;
+    for at in (0..part.len()).step_by(AT_ONCE) {
+        let to = at..part.len().min(at + AT_ONCE);
+        signal.copy_within(part.start + to.start..part.start + to.end, at);
+        signal[to].iter_mut().for_each(|x| *x *= factor);
+    }
+    signal.truncate(part.len());
 }
 
 /// Resamples, cleans and trims a recording.
@@ -244,7 +292,7 @@ pub fn prepare_with(
     resampling: Resampling,
     detector: &mut impl VoiceDetector,
 ) -> Result<Prepared, AudioError> {
-    prepare_from(Cow::Borrowed(recording), resampling, detector)
+    prepare_from(Cow::Borrowed(recording), resampling, detector, Together::No)
 }
 
 /// [`prepare_with`]; a recording that is given away is dropped as early as can be.
@@ -252,28 +300,22 @@ pub(crate) fn prepare_from(
     recording: Cow<'_, Recording>,
     resampling: Resampling,
     detector: &mut impl VoiceDetector,
+    together: Together,
 ) -> Result<Prepared, AudioError> {
     check(&recording, resampling)?;
     let original_seconds = recording.seconds();
     let sample_rate = recording.sample_rate;
-    let mut resampled = resampling.convert(samples(recording), sample_rate);
+    let mut resampled = resampling.convert(samples(recording), sample_rate, together);
     clean::lift_zeros(&mut resampled);
-    let mut signal = clean::denoise(resampled);
-    let peak = clean::largest_sample(&signal).ok_or(AudioError::NoPeak)?;
-    signal.iter_mut().for_each(|x| *x /= peak);
-    if !signal.iter().all(|x| x.is_finite()) {
-        return Err(AudioError::NoPeak);
-    }
-
+    let (mut signal, level) = clean::denoise(resampled);
+    let peak = level.peak().ok_or(AudioError::NoPeak)?;
     let total_samples = signal.len();
     let Voiced {
         frames: voiced_frames,
         kept,
         trimmed,
-    } = voiced(&signal, detector)?;
-    signal.truncate(kept.end);
-    signal.drain(..kept.start);
-    signal.iter_mut().for_each(|x| *x *= peak);
+    } = normalised(&mut signal, peak, level.magnitude_by(peak), detector)?;
+    take(&mut signal, kept.clone(), peak);
     Ok(Prepared {
         signal,
         sample_rate: TARGET_RATE,

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
 use crate::nn::Isa;
+use crate::together::Together;
 
 /// The rate that everything after the front end works at, in Hz.
 pub const TARGET_RATE: u32 = 16_000;
@@ -44,15 +45,15 @@ impl Resampling {
     /// Brings a mono signal to [`TARGET_RATE`]: exactly in the reference's two steps
     /// ([`to_target_rate`]), or fast in one.
     pub fn to_target_rate(self, x: &[f32], rate: u32) -> Vec<f32> {
-        self.convert(Cow::Borrowed(x), rate)
+        self.convert(Cow::Borrowed(x), rate, Together::No)
     }
 
     /// [`Self::to_target_rate`], dropping what is given as early as can be.
-    pub(crate) fn convert(self, x: Cow<'_, [f32]>, rate: u32) -> Vec<f32> {
+    pub(crate) fn convert(self, x: Cow<'_, [f32]>, rate: u32, together: Together) -> Vec<f32> {
         match self {
             Self::Exact => {
-                let intermediate = converted(x, rate, INTERMEDIATE_RATE);
-                converted(intermediate, INTERMEDIATE_RATE, TARGET_RATE).into_owned()
+                let intermediate = converted(x, rate, INTERMEDIATE_RATE, together);
+                converted(intermediate, INTERMEDIATE_RATE, TARGET_RATE, together).into_owned()
             }
             Self::Fast => resample_directly(&x, rate, TARGET_RATE),
         }
@@ -77,10 +78,15 @@ pub fn to_target_rate(x: &[f32], rate: u32) -> Vec<f32> {
 }
 
 /// [`resample`], without a copy of a signal that has its rate.
-pub(crate) fn converted(x: Cow<'_, [f32]>, from: u32, to: u32) -> Cow<'_, [f32]> {
+pub(crate) fn converted(
+    x: Cow<'_, [f32]>,
+    from: u32,
+    to: u32,
+    together: Together,
+) -> Cow<'_, [f32]> {
     match from == to {
         true => x,
-        false => Cow::Owned(resample(&x, from, to)),
+        false => Cow::Owned(resample_on(Isa::best(), &x, from, to, together)),
     }
 }
 
@@ -96,10 +102,7 @@ pub fn resampled_len(n: usize, from: u32, to: u32) -> usize {
 /// about `128 * max(1, from / to)` per output sample); memory is the output and two small tables.
 pub fn resample(x: &[f32], from: u32, to: u32) -> Vec<f32> {
     assert!(from > 0 && to > 0, "sample rates must be above zero");
-    if from == to {
-        return x.to_vec();
-    }
-    resample_on(Isa::best(), x, from, to)
+    converted(Cow::Borrowed(x), from, to, Together::No).into_owned()
 }
 
 /// Resamples a mono signal from rate `from` to rate `to` (both in Hz and above zero) in one step,
@@ -114,13 +117,14 @@ pub fn resample_directly(x: &[f32], from: u32, to: u32) -> Vec<f32> {
     Polyphase::of(from, to).run(Isa::best(), x)
 }
 
-fn resample_on(isa: Isa, x: &[f32], from: u32, to: u32) -> Vec<f32> {
+fn resample_on(isa: Isa, x: &[f32], from: u32, to: u32, together: Together) -> Vec<f32> {
     let ratio = ratio(from, to);
     let computed = (x.len() as f64 * ratio) as usize;
     let mut out = vec![0.0; resampled_len(x.len(), from, to)];
     let divisor = gcd(from, to);
     let steps = ((to / divisor) as usize, (from / divisor) as usize);
-    exact::run(isa, &Filter::of(ratio), steps, x, &mut out[..computed]);
+    let filter = Filter::of(ratio);
+    exact::run(isa, &filter, steps, x, &mut out[..computed], together);
     out
 }
 
@@ -275,10 +279,12 @@ mod tests {
             let x = noise(n, seed, 10f32.powi(quiet));
             let expected = by_chains(&x, from, to);
             for isa in Isa::available() {
-                let ours = resample_on(isa, &x, from, to);
-                prop_assert_eq!(ours.len(), expected.len());
-                let differs = ours.iter().zip(&expected).position(|(a, b)| a.to_bits() != b.to_bits());
-                prop_assert_eq!(differs, None, "{} to {} Hz, {} samples, {}", from, to, n, isa.name());
+                for together in [Together::No, Together::Yes] {
+                    let ours = resample_on(isa, &x, from, to, together);
+                    prop_assert_eq!(ours.len(), expected.len());
+                    let differs = ours.iter().zip(&expected).position(|(a, b)| a.to_bits() != b.to_bits());
+                    prop_assert_eq!(differs, None, "{} to {} Hz, {} samples, {}, {:?}", from, to, n, isa.name(), together);
+                }
             }
         }
 

@@ -18,13 +18,14 @@ const DETECTOR_PEAK: f64 = 0.9;
 ///
 /// If the largest magnitude is 1 or more, it is scaled to 0.9. Truncated toward zero.
 pub fn detector_input(x: &[f64]) -> Vec<i16> {
-    let scaled = scaled(x);
+    let scaled = scaled(magnitude(x));
     x.iter().map(|&x| scaled(x)).collect()
 }
 
 /// [`frames`] of [`detector_input`], made one by one.
+#[cfg(any(test, feature = "cuda"))]
 pub(crate) fn detector_frames(x: &[f64]) -> impl Iterator<Item = [i16; FRAME]> + '_ {
-    let scaled = scaled(x);
+    let scaled = scaled(magnitude(x));
     (0..=x.len() / FRAME).map(move |i| {
         let mut frame = [0; FRAME];
         for (out, &x) in frame.iter_mut().zip(&x[i * FRAME..]) {
@@ -34,9 +35,8 @@ pub(crate) fn detector_frames(x: &[f64]) -> impl Iterator<Item = [i16; FRAME]> +
     })
 }
 
-/// From a sample of `x` to what the detector hears.
-fn scaled(x: &[f64]) -> impl Fn(f64) -> i16 + use<> {
-    let magnitude = x.iter().fold(0.0f64, |peak, x| peak.max(x.abs()));
+/// From a sample to what the detector hears, by the signal's largest magnitude.
+pub(crate) fn scaled(magnitude: f64) -> impl Fn(f64) -> i16 {
     move |x| {
         let x = if magnitude >= 1.0 {
             x / magnitude * DETECTOR_PEAK
@@ -45,6 +45,10 @@ fn scaled(x: &[f64]) -> impl Fn(f64) -> i16 + use<> {
         };
         (x * 32768.0) as f32 as i16
     }
+}
+
+fn magnitude(x: &[f64]) -> f64 {
+    x.iter().fold(0.0f64, |peak, x| peak.max(x.abs()))
 }
 
 /// The signal in frames of [`FRAME`] samples, the last one filled up with zeros.

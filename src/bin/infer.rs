@@ -11,7 +11,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 use maeum::Recognizer;
 use maeum::audio::Resampling;
 use maeum::nn::Model;
-use maeum::nn::bundle::Opened;
 use maeum::recognizer::Listener;
 use maeum::report::batch::{Batch, Heard, Threads, hear};
 use maeum::report::inputs::{self, Input, STANDARD_INPUT};
@@ -87,7 +86,7 @@ fn run(arguments: &Arguments) -> Result<usize, String> {
         ..
     } = arguments;
     if !tests && dump_features.is_none() && eval.is_none() {
-        return answer(arguments, model::open(arguments.model.as_deref())?);
+        return answer(arguments);
     }
     let model = model::load(arguments.model.as_deref())?;
     if *tests {
@@ -126,9 +125,11 @@ fn threads(arguments: &Arguments, inputs: &[Input]) -> Result<Threads, String> {
 
 /// Returns how many recordings have no answer. A thread that has no recording of its own makes the
 /// networks ready while another listens to the first recording.
-fn answer(arguments: &Arguments, bundle: Opened<'_>) -> Result<usize, String> {
+fn answer(arguments: &Arguments) -> Result<usize, String> {
     let inputs = inputs::collect(&arguments.recordings);
+    // They start while the description is read.
     let threads = threads(arguments, &inputs)?;
+    let bundle = model::open(arguments.model.as_deref())?;
     // A pipe may give nothing for a long time, in which a problem of the model would not be heard
     // of.
     let is_file = |input: &&Input| input.path().is_some_and(Path::is_file);
@@ -145,7 +146,7 @@ fn answer(arguments: &Arguments, bundle: Opened<'_>) -> Result<usize, String> {
     };
     let (heard, recognizer) = match (first, &listener) {
         (Some(input), Some(listener)) if is_spare => threads.join(
-            || Some(hear(listener, input)),
+            || Some(hear(listener, input, true)),
             || ready(Some(Arc::clone(listener))),
         ),
         _ => (None, ready(listener)),

@@ -184,7 +184,10 @@ impl MelFilterbank {
                 samples: signal.len(),
             });
         }
-        if let Some(index) = signal.iter().position(|x| !x.is_finite()) {
+        // All of them first, without a branch in between.
+        if !signal.iter().fold(true, |all, x| all & x.is_finite())
+            && let Some(index) = signal.iter().position(|x| !x.is_finite())
+        {
             return Err(FeatureError::NotFinite {
                 index,
                 value: signal[index],

@@ -169,13 +169,9 @@ impl UtteranceExtractor {
         let pitch = self.pitch.track(&x);
         drop(signal);
         let contours = Contours {
-            bands: (0..N_MELS)
-                .map(|band| {
-                    let of_band = power.iter().skip(band).step_by(N_MELS);
-                    let of_kept = of_band.skip(kept.start).take(kept.len());
-                    of_kept.map(|p| (p / level + FLOOR).ln()).collect()
-                })
-                .collect(),
+            bands: tracks(&power[kept.start * N_MELS..kept.end * N_MELS], |p| {
+                (p / level + FLOOR).ln()
+            }),
             active: active[kept.clone()].to_vec(),
             f0: pitch.f0[kept.clone()].to_vec(),
             height: pitch.height[kept.clone()].to_vec(),
@@ -235,6 +231,20 @@ impl Utterance {
     pub fn windows(&self) -> UtteranceWindows {
         UtteranceWindows::new(&self.frames)
     }
+}
+
+/// One track per band of `value(x)`, from `[frames][N_MELS]`.
+fn tracks(frames: &[f64], value: impl Fn(f64) -> f64) -> Vec<Vec<f64>> {
+    /// Frames that stay in the cache until all bands are taken from them.
+    const AT_ONCE: usize = 64;
+    let count = frames.len() / N_MELS;
+    let mut tracks: Vec<Vec<f64>> = (0..N_MELS).map(|_| Vec::with_capacity(count)).collect();
+    for part in frames.chunks(AT_ONCE * N_MELS) {
+        for (band, track) in tracks.iter_mut().enumerate() {
+            track.extend(part.iter().skip(band).step_by(N_MELS).map(|x| value(*x)));
+        }
+    }
+    tracks
 }
 
 /// From [`MARGIN`] frames before the first active one to as many after the last.

@@ -5,10 +5,9 @@
 //! the whole bundle its labels and pre-processing. Loading checks everything before it is used:
 //! a file that loads holds only finite weights and consistent graphs of bounded size.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, TensorView};
@@ -259,9 +258,7 @@ pub fn open(path: &Path) -> Result<Opened<'static>, BundleError> {
     if bytes > MAX_FILE {
         return Err(BundleError::TooLarge { file, bytes });
     }
-    let mut data = Vec::new();
-    handle.take(MAX_FILE).read_to_end(&mut data).map_err(read)?;
-    Opened::new(Cow::Owned(data), &file)
+    Opened::from_file(handle, bytes, &file)
 }
 
 /// Reads the description in the bytes of a bundle; `name` is what messages call it.
@@ -269,5 +266,5 @@ pub fn open(path: &Path) -> Result<Opened<'static>, BundleError> {
 /// # Errors
 /// Names the file and what is wrong with it.
 pub fn open_bytes<'a>(bytes: &'a [u8], name: &str) -> Result<Opened<'a>, BundleError> {
-    Opened::new(Cow::Borrowed(bytes), name)
+    Opened::from_bytes(bytes, name)
 }

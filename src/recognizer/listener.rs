@@ -9,6 +9,7 @@ use crate::audio::Recording;
 use crate::nn::DropoutMode;
 use crate::nn::model::{AgeScale, BundleInfo, Preprocessing};
 use crate::prediction::Prediction;
+use crate::together::Together;
 
 /// A model's front end, which can work before the model's networks are there.
 #[derive(Debug)]
@@ -88,17 +89,31 @@ impl Listener {
     /// # Errors
     /// When the recording cannot be analysed; the message names it and says what to do.
     pub fn listen(&self, recording: Recording, name: &str) -> Result<Impression, RecognizeError> {
-        self.impression(Cow::Owned(recording), name)
+        self.impression(Cow::Owned(recording), name, Together::No)
+    }
+
+    /// [`Listener::listen`] with the help of the threads of the rayon pool that it is called in,
+    /// those that have nothing else to do. What is heard is the same.
+    ///
+    /// # Errors
+    /// As [`Listener::listen`].
+    pub fn listen_with_spare_threads(
+        &self,
+        recording: Recording,
+        name: &str,
+    ) -> Result<Impression, RecognizeError> {
+        self.impression(Cow::Owned(recording), name, Together::Yes)
     }
 
     pub(super) fn impression(
         &self,
         recording: Cow<'_, Recording>,
         name: &str,
+        together: Together,
     ) -> Result<Impression, RecognizeError> {
         Ok(Impression {
             about: About::of(&recording),
-            heard: self.hear(recording, name)?,
+            heard: self.hear(recording, name, together)?,
         })
     }
 
@@ -111,10 +126,11 @@ impl Listener {
         &self,
         recording: Cow<'_, Recording>,
         name: &str,
+        together: Together,
     ) -> Result<Heard, RecognizeError> {
         Ok(match self.way() {
-            Way::Reference(way) => Heard::Reference(Box::new(way.hear(recording, name)?)),
-            Way::Utterance(way) => Heard::Utterance(Box::new(way.hear(recording, name)?)),
+            Way::Reference(way) => Heard::Reference(Box::new(way.hear(recording, name, together)?)),
+            Way::Utterance(way) => Heard::Utterance(Box::new(way.hear(recording, name, together)?)),
         })
     }
 

@@ -9,6 +9,7 @@ use crate::nn::graph::{Graph, Output};
 use crate::nn::model::Preprocessing;
 use crate::nn::{DropoutMode, Model, Plan, Role, RunError, Session};
 use crate::prediction::Attention;
+use crate::together::Together;
 
 /// A plan for each role.
 #[derive(Debug)]
@@ -296,28 +297,4 @@ pub fn graph_of(model: &Model, role: Role) -> Result<RoleGraph<'_>, RecognizerEr
     }
     let shapes = front_end.inputs(role, model.info().emotions.len());
     Ok((graph, shapes))
-}
-
-/// Whether networks of one recording run side by side.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Together {
-    /// One after the other, on the thread that asks.
-    #[default]
-    No,
-    /// On the threads of its rayon pool.
-    Yes,
-}
-
-impl Together {
-    /// Does both.
-    pub fn join<A: Send, B: Send>(
-        self,
-        a: impl FnOnce() -> A + Send,
-        b: impl FnOnce() -> B + Send,
-    ) -> (A, B) {
-        match self {
-            Self::No => (a(), b()),
-            Self::Yes => rayon::join(a, b),
-        }
-    }
 }

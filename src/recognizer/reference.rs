@@ -12,6 +12,7 @@ use crate::features::{self, BranchInput, FeatureExtractor, Features};
 use crate::nn::DropoutMode;
 use crate::nn::model::{AgeScale, BundleInfo};
 use crate::prediction::{Age, Prediction, Voice, Warning, Window};
+use crate::together::Together;
 
 /// From a recording to the networks and from there to the answer.
 #[derive(Debug)]
@@ -39,8 +40,10 @@ pub struct Heard {
 pub fn prepare(
     recording: Cow<'_, Recording>,
     resampling: Resampling,
+    together: Together,
 ) -> Result<Prepared, AudioError> {
-    audio::frontend::prepare_from(recording, resampling, &mut audio::frontend::detector())
+    let mut detector = audio::frontend::detector();
+    audio::frontend::prepare_from(recording, resampling, &mut detector, together)
 }
 
 impl Way {
@@ -59,8 +62,13 @@ impl Way {
     ///
     /// # Errors
     /// When it cannot be analysed.
-    pub fn hear(&self, recording: Cow<'_, Recording>, name: &str) -> Result<Heard, RecognizeError> {
-        let prepared = prepare(recording, self.resampling);
+    pub fn hear(
+        &self,
+        recording: Cow<'_, Recording>,
+        name: &str,
+        together: Together,
+    ) -> Result<Heard, RecognizeError> {
+        let prepared = prepare(recording, self.resampling, together);
         let mut prepared = prepared.map_err(RecognizeError::audio(name))?;
         let mel = self.extractor.mel(&std::mem::take(&mut prepared.signal));
         let features = mel.and_then(features::of_mel);

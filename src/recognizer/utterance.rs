@@ -15,6 +15,7 @@ use crate::features::{HOP, SAMPLE_RATE};
 use crate::nn::DropoutMode;
 use crate::nn::model::{AgeScale, BundleInfo};
 use crate::prediction::{Age, Prediction, Voice, Warning, Window};
+use crate::together::Together;
 
 /// Seconds between frames.
 const FRAME_SECONDS: f64 = HOP as f64 / SAMPLE_RATE as f64;
@@ -37,14 +38,18 @@ pub struct Heard {
 
 /// The recording at 16 kHz as this front end takes it: in one step either way, and as it is where
 /// that is its rate.
-pub fn signal(recording: Cow<'_, Recording>, resampling: Resampling) -> Cow<'_, [f32]> {
+pub fn signal(
+    recording: Cow<'_, Recording>,
+    resampling: Resampling,
+    together: Together,
+) -> Cow<'_, [f32]> {
     let rate = recording.sample_rate;
     let x = samples(recording);
     match resampling {
         Resampling::Fast if rate != TARGET_RATE => {
             Cow::Owned(resample_directly(&x, rate, TARGET_RATE))
         }
-        _ => converted(x, rate, TARGET_RATE),
+        _ => converted(x, rate, TARGET_RATE, together),
     }
 }
 
@@ -63,11 +68,16 @@ impl Way {
     ///
     /// # Errors
     /// When it cannot be analysed.
-    pub fn hear(&self, recording: Cow<'_, Recording>, name: &str) -> Result<Heard, RecognizeError> {
+    pub fn hear(
+        &self,
+        recording: Cow<'_, Recording>,
+        name: &str,
+        together: Together,
+    ) -> Result<Heard, RecognizeError> {
         if is_silent(&recording) {
             return Err(RecognizeError::audio(name)(AudioError::Silence));
         }
-        let signal = signal(recording, self.resampling);
+        let signal = signal(recording, self.resampling, together);
         let utterance = self.extractor.analyse_samples(signal);
         let utterance = utterance.map_err(RecognizeError::features(name))?;
         Ok(Heard {

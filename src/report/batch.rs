@@ -57,10 +57,13 @@ impl Threads {
 /// What a recording is to the networks, or a message that names it and says why it is nothing.
 pub type Heard = Result<Impression, String>;
 
-/// Reads a recording and listens to it.
-pub fn hear(listener: &Listener, input: &Input) -> Heard {
+/// Reads a recording and listens to it, with the rayon pool's other threads if they are `spare`.
+pub fn hear(listener: &Listener, input: &Input, spare: bool) -> Heard {
     let recording = input.read().map_err(|e| e.to_string())?;
-    let heard = listener.listen(recording, input.subject());
+    let heard = match spare {
+        true => listener.listen_with_spare_threads(recording, input.subject()),
+        false => listener.listen(recording, input.subject()),
+    };
     heard.map_err(|e| message(e, input.subject()))
 }
 
@@ -144,7 +147,7 @@ impl<'r> Batch<'r> {
                 .is_some_and(|first| std::ptr::eq(first, input));
             let known = is_first.then(|| first.lock().unwrap_or_else(PoisonError::into_inner));
             let known = known.and_then(|mut known| known.take());
-            known.unwrap_or_else(|| hear(self.recognizer.listener(), input))
+            known.unwrap_or_else(|| hear(self.recognizer.listener(), input, spare))
         };
         let outcome = |worker: &mut Worker, input: &Input| {
             let heard = heard(input)?;

@@ -18,6 +18,7 @@ use crate::features::{
 };
 use crate::nn::npz::{NpzError, Writer};
 use crate::recognizer::{reference, utterance};
+use crate::together::Together;
 
 /// Why nothing is written.
 #[derive(Debug, thiserror::Error)]
@@ -114,7 +115,7 @@ impl FrontEnd for Reference {
     }
 
     fn compute(&self, recording: &Recording) -> Result<Computed, String> {
-        let prepared = reference::prepare(Cow::Borrowed(recording), self.resampling);
+        let prepared = reference::prepare(Cow::Borrowed(recording), self.resampling, Together::No);
         let prepared = prepared.map_err(|e| e.to_string())?;
         let features = self.extractor.extract(&prepared.signal);
         let features = features.map_err(|e| e.to_string())?;
@@ -160,7 +161,7 @@ impl FrontEnd for Utterance {
     }
 
     fn compute(&self, recording: &Recording) -> Result<Computed, String> {
-        let signal = utterance::signal(Cow::Borrowed(recording), self.resampling);
+        let signal = utterance::signal(Cow::Borrowed(recording), self.resampling, Together::No);
         let utterance = self.extractor.analyse_samples(signal);
         let utterance = utterance.map_err(|e| e.to_string())?;
         Ok(Computed {

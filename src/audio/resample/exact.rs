@@ -9,6 +9,7 @@
 use super::filter::Filter;
 use crate::nn::cpu::doubles::{DOUBLES, Doubles};
 use crate::nn::cpu::{Isa, Kernel, Lanes};
+use crate::together::Together;
 
 /// Output samples that are computed side by side where each has rows of its own.
 const CHAINS: usize = 8;
@@ -22,13 +23,22 @@ const SHORTEST_LANE: usize = 64;
 const WORTHWHILE: usize = 3;
 /// Most output samples in a lane: with more, a lane's time could drift from another's by an input.
 const LONGEST_LANE: usize = 1 << 16;
+/// Lanes that several threads share by. Enough to fill the registers of every instruction set.
+const PART: usize = 4 * DOUBLES;
 /// Inputs laid out beyond what the first lane's time asks for, on either side: the other lanes'
 /// times are rounded differently.
 const SLACK: usize = 2;
 
 /// Computes `out` from `x`, which is not empty where `out` is not. `steps` are the whole numbers
 /// `(p, q)`, without a common factor, that [`Filter::ratio`] is the quotient of.
-pub(super) fn run(isa: Isa, filter: &Filter, steps: (usize, usize), x: &[f32], out: &mut [f32]) {
+pub(super) fn run(
+    isa: Isa,
+    filter: &Filter,
+    steps: (usize, usize),
+    x: &[f32],
+    out: &mut [f32],
+    together: Together,
+) {
     let (p, q) = steps;
     let repeats = SHORTEST_LANE.div_ceil(p);
     let (outputs, inputs) = (p * repeats, q * repeats);
@@ -56,14 +66,15 @@ pub(super) fn run(isa: Isa, filter: &Filter, steps: (usize, usize), x: &[f32], o
         let first = times.first().copied().unwrap_or(time);
         chains(filter, x, first, inner);
     } else {
-        isa.dispatch(Inner {
+        let inner = Inner {
             filter,
             x,
             out: inner,
             outputs,
             inputs,
             times: &times,
-        });
+        };
+        inner.run_on(isa, together);
     }
     chains(filter, x, time, tail);
 }
@@ -158,6 +169,27 @@ struct Place {
 }
 
 impl Inner<'_> {
+    /// Computes all, in parts of full registers if several threads do it.
+    fn run_on(self, isa: Isa, together: Together) {
+        let parts = self.times.len() / PART;
+        if together == Together::No || parts < 2 {
+            return isa.dispatch(self);
+        }
+        let lanes = parts / 2 * PART;
+        let (times, later) = self.times.split_at(lanes);
+        let (out, behind) = self.out.split_at_mut(lanes * self.outputs);
+        let first = Inner { times, out, ..self };
+        let second = Inner {
+            times: later,
+            out: behind,
+            ..self
+        };
+        together.join(
+            || first.run_on(isa, together),
+            || second.run_on(isa, together),
+        );
+    }
+
     /// Computes the next lanes from `first` on; returns how many.
     #[inline(always)]
     fn lanes<D: Doubles, const N: usize>(&mut self, first: usize) -> usize {

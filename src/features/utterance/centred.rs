@@ -33,7 +33,10 @@ impl<'a, T: Sample> Centred<'a, T> {
             return Err(FeatureError::TooShort { samples });
         }
         let is_finite = |x: &T| (*x).into().is_finite();
-        if let Some(index) = signal.iter().position(|x| !is_finite(x)) {
+        // All of them first, without a branch in between.
+        if !signal.iter().fold(true, |all, x| all & is_finite(x))
+            && let Some(index) = signal.iter().position(|x| !is_finite(x))
+        {
             return Err(FeatureError::NotFinite {
                 index,
                 value: signal[index].into(),

@@ -158,16 +158,21 @@ impl Summary {
 
     /// [`CEPSTRUM`] tracks.
     fn cepstrum(&self, bands: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let transform = |cosines: &[f64; N_MELS]| {
-            let mut track = vec![0.0; bands[0].len()];
-            for (band, cosine) in bands.iter().zip(cosines) {
-                for (sum, v) in track.iter_mut().zip(band) {
-                    *sum += v * cosine;
+        /// Frames that stay in the cache until all coefficients are computed from them.
+        const AT_ONCE: usize = 64;
+        let frames = bands[0].len();
+        let mut tracks = vec![vec![0.0; frames]; CEPSTRUM];
+        for start in (0..frames).step_by(AT_ONCE) {
+            let part = start..frames.min(start + AT_ONCE);
+            for (track, cosines) in tracks.iter_mut().zip(&self.cosines) {
+                for (band, cosine) in bands.iter().zip(cosines) {
+                    for (sum, v) in track[part.clone()].iter_mut().zip(&band[part.clone()]) {
+                        *sum += v * cosine;
+                    }
                 }
             }
-            track
-        };
-        self.cosines.iter().map(transform).collect()
+        }
+        tracks
     }
 
     /// Log power of each modulation band and track, bands outermost.

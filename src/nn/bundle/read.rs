@@ -1,13 +1,17 @@
 //! From the bytes of a bundle to a model.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
 
-use safetensors::tensor::{Dtype, Metadata, SafeTensors};
+use safetensors::tensor::{Dtype, Metadata, SafeTensorError, SafeTensors};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::{
-    BundleError, Document, FORMAT, MAX_FLOPS, METADATA_KEY, NetworkRecord, test_key, weight_key,
+    BundleError, Document, FORMAT, MAX_FILE, MAX_FLOPS, METADATA_KEY, NetworkRecord, test_key,
+    weight_key,
 };
 use crate::nn::cost;
 use crate::nn::graph::{Graph, GraphError, Weight};
@@ -18,49 +22,65 @@ use crate::nn::self_test::SelfTest;
 /// A bundle of which the description was read and the networks were not: whoever has it can
 /// prepare a recording for a model while the model is being made.
 pub struct Opened<'a> {
+    file: String,
     bytes: Cow<'a, [u8]>,
+    /// Gives the bytes that are not read yet.
+    rest: Option<File>,
     document: Document,
-    reader: Reader,
 }
 
 impl std::fmt::Debug for Opened<'_> {
-    /// The name and the description, of the rest only its size.
+    /// The name and the description.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Opened")
-            .field("file", &self.reader.file)
+            .field("file", &self.file)
             .field("info", &self.document.info)
-            .field("bytes", &self.bytes.len())
             .finish_non_exhaustive()
     }
 }
 
 impl<'a> Opened<'a> {
-    pub(super) fn new(bytes: Cow<'a, [u8]>, name: &str) -> Result<Self, BundleError> {
-        let file = || name.to_owned();
-        let not_a_bundle = |problem: String| BundleError::NotABundle {
-            file: file(),
-            problem,
-        };
-        if bytes.starts_with(b"\x89HDF") {
-            return Err(not_a_bundle("it is an HDF5 file".into()));
-        }
-        let (header, tensors) = SafeTensors::read_metadata(&bytes)
-            .map_err(|e| not_a_bundle(format!("safetensors: {e}")))?;
-        let json = tensors
-            .metadata()
-            .as_ref()
-            .and_then(|m| m.get(METADATA_KEY))
-            .ok_or_else(|| not_a_bundle(format!("its metadata has no entry {METADATA_KEY:?}")))?;
-        let document = document(json, name)?;
+    pub(super) fn from_bytes(bytes: &'a [u8], name: &str) -> Result<Self, BundleError> {
+        let document = described(bytes, name)?;
         Ok(Self {
+            file: name.to_owned(),
+            bytes: Cow::Borrowed(bytes),
+            rest: None,
             document,
-            reader: Reader {
-                file: file(),
-                data: size_of::<u64>() + header,
-                tensors,
-                used: 0,
-            },
-            bytes,
+        })
+    }
+
+    /// Reads the header of a file of `size` bytes, which are at most `MAX_FILE`.
+    pub(super) fn from_file(
+        mut file: File,
+        size: u64,
+        name: &str,
+    ) -> Result<Opened<'static>, BundleError> {
+        let failed = unreadable(name);
+        let mut bytes = Vec::with_capacity(size.try_into().unwrap_or(0));
+        let mut read = |limit: u64, bytes: &mut Vec<u8>| {
+            file.by_ref()
+                .take(limit)
+                .read_to_end(bytes)
+                .map_err(&failed)
+        };
+        read(LENGTH as u64, &mut bytes)?;
+        let header = <[u8; LENGTH]>::try_from(&*bytes).map_or(0, u64::from_le_bytes);
+        // A length that cannot be makes a complaint later, when all is read.
+        read(header.min(size), &mut bytes)?;
+        let (document, rest) = match described(&bytes, name) {
+            Ok(document) => (document, Some(file)),
+            Err(_) => {
+                read(MAX_FILE.saturating_sub(bytes.len() as u64), &mut bytes)?;
+                SafeTensors::read_metadata(&bytes).map_err(|e| no_safetensors(&bytes, e, name))?;
+                (described(&bytes, name)?, None)
+            }
+        };
+        Ok(Opened {
+            file: name.to_owned(),
+            bytes: Cow::Owned(bytes),
+            rest,
+            document,
         })
     }
 
@@ -75,10 +95,24 @@ impl<'a> Opened<'a> {
     /// Names the file and what is wrong with it.
     pub fn model(self) -> Result<Model, BundleError> {
         let Self {
-            bytes,
+            file,
+            mut bytes,
+            rest,
             document,
-            mut reader,
         } = self;
+        if let Some(rest) = rest {
+            let limit = MAX_FILE.saturating_sub(bytes.len() as u64);
+            let read = rest.take(limit).read_to_end(bytes.to_mut());
+            read.map_err(unreadable(&file))?;
+        }
+        let (header, tensors) =
+            SafeTensors::read_metadata(&bytes).map_err(|e| no_safetensors(&bytes, e, &file))?;
+        let mut reader = Reader {
+            file,
+            data: LENGTH + header,
+            tensors,
+            used: 0,
+        };
         let networks = document
             .networks
             .into_iter()
@@ -103,6 +137,54 @@ impl<'a> Opened<'a> {
                 problem: e.to_string(),
             })
     }
+}
+
+/// What a safetensors file begins with: the length of its header, 8 bytes.
+const LENGTH: usize = size_of::<u64>();
+
+fn unreadable(name: &str) -> impl Fn(std::io::Error) -> BundleError {
+    |source| BundleError::Read {
+        file: name.to_owned(),
+        source,
+    }
+}
+
+fn not_a_bundle(problem: String, name: &str) -> BundleError {
+    BundleError::NotABundle {
+        file: name.to_owned(),
+        problem,
+    }
+}
+
+fn no_safetensors(bytes: &[u8], error: SafeTensorError, name: &str) -> BundleError {
+    match bytes.starts_with(b"\x89HDF") {
+        true => not_a_bundle("it is an HDF5 file".into(), name),
+        false => not_a_bundle(format!("safetensors: {error}"), name),
+    }
+}
+
+/// The description in the header that `bytes` begin with. Nothing else is looked at: what comes
+/// behind may not be there yet.
+fn described(bytes: &[u8], name: &str) -> Result<Document, BundleError> {
+    #[derive(Deserialize)]
+    struct Header {
+        #[serde(rename = "__metadata__")]
+        metadata: Option<HashMap<String, String>>,
+    }
+    let header = || -> Option<Header> {
+        let (length, behind) = bytes.split_first_chunk::<LENGTH>()?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+        serde_json::from_slice(behind.get(..length)?).ok()
+    };
+    let Some(header) = header() else {
+        let all = SafeTensors::read_metadata(bytes);
+        let problem = all.err().unwrap_or(SafeTensorError::HeaderTooSmall);
+        return Err(no_safetensors(bytes, problem, name));
+    };
+    let json = header.metadata.and_then(|mut m| m.remove(METADATA_KEY));
+    let json = json
+        .ok_or_else(|| not_a_bundle(format!("its metadata has no entry {METADATA_KEY:?}"), name))?;
+    document(&json, name)
 }
 
 /// The description, of the format that is understood.
