@@ -129,7 +129,7 @@ impl UtteranceExtractor {
     /// # Errors
     /// [`FeatureError::TooShort`] under 400 samples, [`FeatureError::NotFinite`] for a NaN or
     /// infinite sample, [`FeatureError::Constant`] where there is no sound,
-    /// [`FeatureError::Shape`] beyond [`Mel::MAX_FRAMES`] frames.
+    /// [`FeatureError::Shape`] beyond [`Mel::MAX_FRAMES`](super::Mel::MAX_FRAMES) frames.
     pub fn analyse(&self, signal: &[f64]) -> Result<Utterance, FeatureError> {
         self.analyse_any(Cow::Borrowed(signal))
     }
