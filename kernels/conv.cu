@@ -12,20 +12,32 @@ struct Finish {
     unsigned relu, affine, relu_last, pool;
 };
 
-DEVICE float finished(Finish f, float x, const float *scale, const float *shift, unsigned channel) {
+DEVICE float finished(const Finish &f, float x, float scale, float shift) {
     x = f.relu ? relu(x) : x;
-    if (f.affine)
-        x = fmaf(x, scale[channel], shift[channel]);
+    x = f.affine ? fmaf(x, scale, shift) : x;
     return f.relu_last ? relu(x) : x;
 }
 
-// Any convolution without pooling, one number at a time. `factors`, if not null, scale the input's
-// channels: `[items, in]`. `copies` rows of the factors share an item of `x`.
-extern "C" __global__ void conv(const float *__restrict__ x, const float *__restrict__ factors,
-                                const float *__restrict__ kernel, const float *__restrict__ bias,
-                                const float *__restrict__ scale, const float *__restrict__ shift,
-                                float *__restrict__ y, Convolution g, Finish finish,
-                                unsigned copies, unsigned count) {
+// What every kernel here takes. `factors`, if not null, scale the input's channels: `[items, in]`.
+// `copies` rows of the factors share an item of `x`. A kernel names the pointers as its own first:
+// only so is `__restrict__` heeded.
+struct Arguments {
+    const float *x, *factors, *kernel, *bias, *scale, *shift;
+    float *y;
+    Convolution g;
+    Finish finish;
+    unsigned copies;
+};
+
+// Any convolution without pooling, one number at a time.
+extern "C" __global__ void conv(Arguments given, unsigned count) {
+    const float *__restrict__ x = given.x, *__restrict__ factors = given.factors;
+    const float *__restrict__ kernel = given.kernel, *__restrict__ bias = given.bias;
+    const float *__restrict__ scale = given.scale, *__restrict__ shift = given.shift;
+    float *__restrict__ y = given.y;
+    const Convolution &g = given.g;
+    const Finish &finish = given.finish;
+    const unsigned copies = given.copies;
     for (unsigned i = first_element(); i < count; i += element_step()) {
         unsigned o = i % g.out, pixel = i / g.out;
         unsigned column = pixel % g.out_width, line = pixel / g.out_width;
@@ -49,7 +61,8 @@ extern "C" __global__ void conv(const float *__restrict__ x, const float *__rest
                     sum = fmaf(factor ? from[c] * factor[c] : from[c], w[(size_t)c * g.out], sum);
             }
         }
-        y[i] = finished(finish, sum, scale, shift, o);
+        y[i] = finished(finish, sum, finish.affine ? scale[o] : 1.0f,
+                        finish.affine ? shift[o] : 0.0f);
     }
 }
 
@@ -62,6 +75,8 @@ struct Tiling {
     // In shared memory: distances of rows and of channels. `pitch` is a multiple of 4, `plane` 4 more
     // than a multiple of 8, so that channels that are stored together fall into different banks.
     unsigned pitch, plane;
+    // Channels of the kernel with their padding.
+    unsigned padded_out;
 };
 
 // Pixels and channels that a thread computes in registers.
@@ -74,11 +89,14 @@ struct Tiling {
 // for them. `kernel` is `[in, K, K, padded out]`, bias, scale and shift are padded too, to a multiple of
 // `8 * groups` channels. `in` is a multiple of `CHUNK`.
 template <int K, int CHUNK>
-static __device__ void tiled(const float *__restrict__ x, const float *__restrict__ factors,
-                             const float *__restrict__ kernel, const float *__restrict__ bias,
-                             const float *__restrict__ scale, const float *__restrict__ shift,
-                             float *__restrict__ y, const Convolution &g, const Finish &finish,
-                             const Tiling &tile, unsigned padded_out, unsigned copies) {
+static __device__ void tiled(const Arguments &given, const Tiling &tile) {
+    const float *__restrict__ x = given.x, *__restrict__ factors = given.factors;
+    const float *__restrict__ kernel = given.kernel, *__restrict__ bias = given.bias;
+    const float *__restrict__ scale = given.scale, *__restrict__ shift = given.shift;
+    float *__restrict__ y = given.y;
+    const Convolution &g = given.g;
+    const Finish &finish = given.finish;
+    const unsigned copies = given.copies, padded_out = tile.padded_out;
     DYNAMIC_SHARED(float, xs);
     const unsigned rows_in = tile.tile_rows + K - 1, columns_in = tile.tile_columns + K - 1;
     const unsigned channels = tile.groups * THREAD_CHANNELS;
@@ -203,13 +221,16 @@ static __device__ void tiled(const float *__restrict__ x, const float *__restric
         return;
     const unsigned channel = first_channel + group * THREAD_CHANNELS;
 #pragma unroll
-    for (int a = 0; a < THREAD_ROWS; a++)
+    for (int o = 0; o < THREAD_CHANNELS; o++) {
+        const float own_bias = bias[channel + o];
+        const float own_scale = finish.affine ? scale[channel + o] : 1.0f;
+        const float own_shift = finish.affine ? shift[channel + o] : 0.0f;
 #pragma unroll
-        for (int b = 0; b < THREAD_COLUMNS; b++)
+        for (int a = 0; a < THREAD_ROWS; a++)
 #pragma unroll
-            for (int o = 0; o < THREAD_CHANNELS; o++)
-                sums[a][b][o] =
-                    finished(finish, sums[a][b][o] + bias[channel + o], scale, shift, channel + o);
+            for (int b = 0; b < THREAD_COLUMNS; b++)
+                sums[a][b][o] = finished(finish, sums[a][b][o] + own_bias, own_scale, own_shift);
+    }
     const unsigned row = tile_row + own_row, column = tile_column + own_column;
     if (finish.pool) {
         const unsigned height = g.out_height / 2, width = g.out_width / 2;
@@ -243,38 +264,18 @@ static __device__ void tiled(const float *__restrict__ x, const float *__restric
 
 // Named after the kernel's size and the channels of a chunk.
 
-extern "C" __global__ void __launch_bounds__(256, 2)
-    conv_5_by_1(const float *__restrict__ x, const float *__restrict__ factors,
-                const float *__restrict__ kernel, const float *__restrict__ bias,
-                const float *__restrict__ scale, const float *__restrict__ shift,
-                float *__restrict__ y, Convolution g, Finish finish, Tiling tile,
-                unsigned padded_out, unsigned copies) {
-    tiled<5, 1>(x, factors, kernel, bias, scale, shift, y, g, finish, tile, padded_out, copies);
+extern "C" __global__ void __launch_bounds__(256, 2) conv_5_by_1(Arguments given, Tiling tile) {
+    tiled<5, 1>(given, tile);
 }
 
-extern "C" __global__ void __launch_bounds__(256, 2)
-    conv_5_by_4(const float *__restrict__ x, const float *__restrict__ factors,
-                const float *__restrict__ kernel, const float *__restrict__ bias,
-                const float *__restrict__ scale, const float *__restrict__ shift,
-                float *__restrict__ y, Convolution g, Finish finish, Tiling tile,
-                unsigned padded_out, unsigned copies) {
-    tiled<5, 4>(x, factors, kernel, bias, scale, shift, y, g, finish, tile, padded_out, copies);
+extern "C" __global__ void __launch_bounds__(256, 2) conv_5_by_4(Arguments given, Tiling tile) {
+    tiled<5, 4>(given, tile);
 }
 
-extern "C" __global__ void __launch_bounds__(256, 2)
-    conv_3_by_1(const float *__restrict__ x, const float *__restrict__ factors,
-                const float *__restrict__ kernel, const float *__restrict__ bias,
-                const float *__restrict__ scale, const float *__restrict__ shift,
-                float *__restrict__ y, Convolution g, Finish finish, Tiling tile,
-                unsigned padded_out, unsigned copies) {
-    tiled<3, 1>(x, factors, kernel, bias, scale, shift, y, g, finish, tile, padded_out, copies);
+extern "C" __global__ void __launch_bounds__(256, 2) conv_3_by_1(Arguments given, Tiling tile) {
+    tiled<3, 1>(given, tile);
 }
 
-extern "C" __global__ void __launch_bounds__(256, 2)
-    conv_3_by_4(const float *__restrict__ x, const float *__restrict__ factors,
-                const float *__restrict__ kernel, const float *__restrict__ bias,
-                const float *__restrict__ scale, const float *__restrict__ shift,
-                float *__restrict__ y, Convolution g, Finish finish, Tiling tile,
-                unsigned padded_out, unsigned copies) {
-    tiled<3, 4>(x, factors, kernel, bias, scale, shift, y, g, finish, tile, padded_out, copies);
+extern "C" __global__ void __launch_bounds__(256, 2) conv_3_by_4(Arguments given, Tiling tile) {
+    tiled<3, 4>(given, tile);
 }

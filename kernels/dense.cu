@@ -1,13 +1,20 @@
 // Matrix products: `y[rows, units] = x[rows, inputs] * w[inputs, units] + bias`, with ReLU if
 // `rectify`.
 
+struct Arguments {
+    const float *x, *w, *bias;
+    float *y;
+    unsigned rectify, rows, inputs, units;
+};
+
 // A block computes `ROWS` x `UNITS` numbers, each of its threads `R` x `U` of them in registers;
 // `DEPTH` columns of `x` and rows of `w` at a time go through shared memory.
 template <int ROWS, int UNITS, int DEPTH, int R, int U>
-static __device__ void product(const float *__restrict__ x, const float *__restrict__ w,
-                               const float *__restrict__ bias, float *__restrict__ y,
-                               unsigned rectify, unsigned rows, unsigned inputs,
-                               unsigned units) {
+static __device__ void product(const Arguments &given) {
+    const float *__restrict__ x = given.x, *__restrict__ w = given.w;
+    const float *__restrict__ bias = given.bias;
+    float *__restrict__ y = given.y;
+    const unsigned rows = given.rows, inputs = given.inputs, units = given.units;
     const int THREADS = ROWS / R * (UNITS / U);
     // Four numbers more than needed keep rows of four aligned and apart in the banks.
     __shared__ __align__(16) float xs[DEPTH][ROWS + 4];
@@ -56,22 +63,16 @@ static __device__ void product(const float *__restrict__ x, const float *__restr
             unsigned unit = first_unit + across + u;
             if (row < rows && unit < units) {
                 float sum = sums[r][u] + (bias ? bias[unit] : 0.0f);
-                y[row * units + unit] = rectify ? relu(sum) : sum;
+                y[row * units + unit] = given.rectify ? relu(sum) : sum;
             }
         }
 }
 
-extern "C" __global__ void __launch_bounds__(256)
-    dense_wide(const float *__restrict__ x, const float *__restrict__ w,
-               const float *__restrict__ bias, float *__restrict__ y, unsigned rectify,
-               unsigned rows, unsigned inputs, unsigned units) {
-    product<128, 64, 16, 8, 4>(x, w, bias, y, rectify, rows, inputs, units);
+extern "C" __global__ void __launch_bounds__(256, 3) dense_wide(Arguments given) {
+    product<128, 64, 16, 8, 4>(given);
 }
 
 // For few units.
-extern "C" __global__ void __launch_bounds__(128)
-    dense_narrow(const float *__restrict__ x, const float *__restrict__ w,
-                 const float *__restrict__ bias, float *__restrict__ y, unsigned rectify,
-                 unsigned rows, unsigned inputs, unsigned units) {
-    product<64, 16, 16, 4, 2>(x, w, bias, y, rectify, rows, inputs, units);
+extern "C" __global__ void __launch_bounds__(128) dense_narrow(Arguments given) {
+    product<64, 16, 16, 4, 2>(given);
 }

@@ -10,6 +10,13 @@ struct Recurrence {
     Activation activation, recurrent_activation;
 };
 
+// What every kernel here takes. `bias` is that of the recurrent product, or null.
+struct Arguments {
+    const float *projected, *kernel, *bias;
+    float *y, *memory;
+    Recurrence r;
+};
+
 // Applies the function to `rows` rows of `units` numbers, `distance` apart; all threads together.
 static __device__ void activate_rows(Activation f, float *values, unsigned rows, unsigned units,
                                      unsigned distance) {
@@ -51,11 +58,13 @@ static __device__ void add_product(float *z, const float *h, const float *__rest
 }
 
 // Any number of units. State and gates lie in shared memory, or where `memory` says if it is not
-// null. `bias` is that of the recurrent product, or null.
-extern "C" __global__ void recurrent(const float *__restrict__ projected,
-                                     const float *__restrict__ kernel,
-                                     const float *__restrict__ bias, float *__restrict__ y,
-                                     float *memory, Recurrence r) {
+// null.
+extern "C" __global__ void recurrent(Arguments given) {
+    const float *__restrict__ projected = given.projected, *__restrict__ kernel = given.kernel;
+    const float *__restrict__ bias = given.bias;
+    float *__restrict__ y = given.y;
+    float *memory = given.memory;
+    const Recurrence &r = given.r;
     DYNAMIC_SHARED(float, shared);
     const unsigned units = r.units, gates = r.cell == LSTM ? 4 : 3, width = gates * units;
     const unsigned group = r.group, first = blockIdx.x * group;
@@ -130,10 +139,13 @@ extern "C" __global__ void recurrent(const float *__restrict__ projected,
 
 // An LSTM of `UNITS` units with tanh and a sigmoid, hard or not: each of `4 * UNITS` threads keeps one
 // column of the recurrent kernel in registers for all time steps and computes one gate of `GROUP`
-// sequences. The products with the inputs are loaded one step ahead.
+// sequences. The products with the inputs are loaded one step ahead, each where the one before it was
+// taken: a register for both would not be left.
 template <int UNITS, int GROUP>
-static __device__ void lstm(const float *__restrict__ projected, const float *__restrict__ kernel,
-                            float *__restrict__ y, Recurrence r) {
+static __device__ void lstm(const Arguments &given) {
+    const float *__restrict__ projected = given.projected, *__restrict__ kernel = given.kernel;
+    float *__restrict__ y = given.y;
+    const Recurrence &r = given.r;
     const int WIDTH = 4 * UNITS, AT_ONCE = 4, OWN = GROUP / 4;
     __shared__ __align__(16) float h[GROUP][UNITS];
     __shared__ float z[GROUP][WIDTH];
@@ -159,22 +171,18 @@ static __device__ void lstm(const float *__restrict__ projected, const float *__
     }
     __syncthreads();
     for (unsigned step = 0; step < r.time; step++) {
-        float start[GROUP];
         const bool more = step + 1 < r.time;
         const unsigned next = r.backwards ? r.time - 2 - step : step + 1;
-#pragma unroll
-        for (int s = 0; s < GROUP; s++) {
-            start[s] = ahead[s];
-            size_t row = (size_t)(first + s) * r.time + next;
-            if (more && first + s < r.items)
-                ahead[s] = projected[row * WIDTH + column];
-        }
 #pragma unroll
         for (int s = 0; s < GROUP; s += AT_ONCE) {
             float sum[AT_ONCE];
 #pragma unroll
-            for (int k = 0; k < AT_ONCE; k++)
-                sum[k] = start[s + k];
+            for (int k = 0; k < AT_ONCE; k++) {
+                sum[k] = ahead[s + k];
+                size_t row = (size_t)(first + s + k) * r.time + next;
+                if (more && first + s + k < r.items)
+                    ahead[s + k] = projected[row * WIDTH + column];
+            }
 #pragma unroll
             for (int u = 0; u < UNITS; u += 4)
 #pragma unroll
@@ -207,14 +215,10 @@ static __device__ void lstm(const float *__restrict__ projected, const float *__
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256)
-    lstm_64(const float *__restrict__ projected, const float *__restrict__ kernel,
-            float *__restrict__ y, Recurrence r) {
-    lstm<64, 8>(projected, kernel, y, r);
+extern "C" __global__ void __launch_bounds__(256) lstm_64(Arguments given) {
+    lstm<64, 8>(given);
 }
 
-extern "C" __global__ void __launch_bounds__(128, 2)
-    lstm_32(const float *__restrict__ projected, const float *__restrict__ kernel,
-            float *__restrict__ y, Recurrence r) {
-    lstm<32, 8>(projected, kernel, y, r);
+extern "C" __global__ void __launch_bounds__(128, 2) lstm_32(Arguments given) {
+    lstm<32, 8>(given);
 }

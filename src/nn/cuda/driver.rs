@@ -151,9 +151,20 @@ pub enum Arg {
     F64(f64),
     /// A struct of 32-bit numbers; a `float` is given by its bits.
     Words(Vec<u32>),
+    /// A struct that begins with a pointer: see [`Arg::structure`].
+    Struct(Vec<u64>),
 }
 
 impl Arg {
+    /// A struct of these members as C++ lays it out: pointers and other numbers of 64 bits first, then
+    /// those of 32 bits.
+    pub fn structure(members: &[Self]) -> Self {
+        let mut all: Vec<u8> = members.iter().flat_map(Self::bytes).copied().collect();
+        all.resize(all.len().next_multiple_of(8), 0);
+        let (words, _) = all.as_chunks::<8>();
+        Self::Struct(words.iter().map(|w| u64::from_ne_bytes(*w)).collect())
+    }
+
     /// The value's bytes.
     pub fn bytes(&self) -> &[u8] {
         match self {
@@ -163,6 +174,7 @@ impl Arg {
             Self::F32(v) => bytes(std::slice::from_ref(v)),
             Self::F64(v) => bytes(std::slice::from_ref(v)),
             Self::Words(v) => bytes(v),
+            Self::Struct(v) => bytes(v),
         }
     }
 }

@@ -137,6 +137,7 @@ impl Tiling {
             self.across,
             self.pitch,
             self.plane,
+            self.padded_out,
         ];
         numbers.map(|n| n as u32).to_vec()
     }

@@ -295,7 +295,8 @@ impl Call<'_> {
             false => Arg::Pointer(0),
         };
         let (scale, shift) = conv.affine.unzip();
-        let mut args = vec![
+        // `Arguments` in conv.cu.
+        let given = Arg::structure(&[
             self.input(0)?,
             factors,
             self.constant(conv.kernel)?,
@@ -305,12 +306,12 @@ impl Call<'_> {
             self.output()?,
             Arg::Words(conv.words(self.items as u32)),
             Arg::Words(conv.finish()),
-        ];
+            word(1),
+        ]);
         let Some(tiling) = conv.tiling else {
-            args.push(word(1));
-            return self.each("conv", self.count, args);
+            return self.each("conv", self.count, vec![given]);
         };
-        args.extend([Arg::Words(tiling.words()), word(tiling.padded_out), word(1)]);
+        let args = vec![given, Arg::Words(tiling.words())];
         let blocks = tiling.blocks(self.items);
         self.launch(
             tiling.kernel(),
@@ -328,7 +329,8 @@ impl Call<'_> {
             ..=16 => ("dense_narrow", [64, 16], 128),
             _ => ("dense_wide", [128, 64], 256),
         };
-        let args = vec![
+        // `Arguments` in dense.cu.
+        let given = Arg::structure(&[
             self.input(0)?,
             self.constant(dense.kernel)?,
             self.optional(dense.bias)?,
@@ -337,31 +339,42 @@ impl Call<'_> {
             word(rows),
             word(dense.inputs),
             word(dense.units),
-        ];
+        ]);
         let blocks = rows.div_ceil(height) * dense.units.div_ceil(width);
-        self.launch(kernel, blocks, threads, 0, args)
+        self.launch(kernel, blocks, threads, 0, vec![given])
     }
 
     fn recurrent(&self, r: &Recurrent) -> Result<(), DeviceError> {
         // Sequences of a block, as in recurrent.cu.
         const GROUP: usize = 8;
-        let words = Arg::Words(r.words(self.items as u32));
-        let (x, kernel, y) = (self.input(0)?, self.constant(r.kernel)?, self.output()?);
-        if let Some(name) = r.kernel_in_registers() {
-            let args = vec![x, kernel, y, words];
-            return self.launch(name, self.items.div_ceil(GROUP), 4 * r.units, 0, args);
-        }
-        let bias = self.optional(r.bias)?;
         let state = r.group * r.state() * size_of::<f32>();
         let (memory, shared) = match self.step.second {
             Some(value) => (self.slot(value)?, 0),
             None => (Arg::Pointer(0), state),
         };
+        // `Arguments` in recurrent.cu.
+        let given = Arg::structure(&[
+            self.input(0)?,
+            self.constant(r.kernel)?,
+            self.optional(r.bias)?,
+            self.output()?,
+            memory,
+            Arg::Words(r.words(self.items as u32)),
+        ]);
+        if let Some(name) = r.kernel_in_registers() {
+            let blocks = self.items.div_ceil(GROUP);
+            return self.launch(name, blocks, 4 * r.units, 0, vec![given]);
+        }
         debug_assert!(shared <= SHARED);
         let threads = (r.group * r.cell.gates() * r.units).next_multiple_of(32);
-        let args = vec![x, kernel, bias, y, memory, words];
         let blocks = self.items.div_ceil(r.group);
-        self.launch("recurrent", blocks, threads.min(THREADS), shared, args)
+        self.launch(
+            "recurrent",
+            blocks,
+            threads.min(THREADS),
+            shared,
+            vec![given],
+        )
     }
 
     fn dropout(&self, d: &Dropout) -> Result<(), DeviceError> {
