@@ -34,6 +34,8 @@ mod program;
 mod recognizer;
 #[path = "cuda/sessions.rs"]
 mod sessions;
+#[path = "cuda/timing.rs"]
+mod timing;
 
 use std::sync::{Arc, OnceLock};
 

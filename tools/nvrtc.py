@@ -2,8 +2,8 @@
 
     python3 tools/nvrtc.py              # all of kernels/ to PTX and to sm_80 and sm_90 machine code
     python3 tools/nvrtc.py mel clean    # kernels/mel.cu and kernels/clean.cu alone
-    python3 tools/nvrtc.py --cache DIR  # keeps the machine code too, where the engine looks for it
-                                        # if XDG_CACHE_HOME=DIR: it needs no compiler then
+    python3 tools/nvrtc.py --cache DIR  # keeps machine code and PTX too, where the engine looks for
+                                        # them if XDG_CACHE_HOME=DIR: it needs no compiler then
 
 The texts and options are those that the engine gives to the compiler on a machine with a GPU
 (src/nn/cuda/sources.rs, compile.rs). Fails on an error or a warning, and where a kernel spills registers or
@@ -34,9 +34,13 @@ MACHINES = ("sm_80", "sm_90")
 # Local memory lies in the GPU's main memory; whoever is not listed must use none.
 ALLOWED = {
     "feature_moments": ((40, 64, 16), "CUDA's pow is a called function, which saves registers; once per value"),
-    "lstm_64": ((4, 32, 8), "sm_80 alone: a number or two, so that two blocks fit a multiprocessor"),
     "merge": ((0, 0, 112), "the dimensions of any shape, in a loop, from the arguments; no heavy layer"),
     "permute": ((0, 0, 72), "as merge"),
+}
+
+# Registers that a kernel may use, and why.
+MOST_REGISTERS = {
+    "lstm_64": (128, "two blocks of 256 threads fill a multiprocessor's 65,536"),
 }
 
 
@@ -136,18 +140,22 @@ def resources(log):
 
 
 def over_limit(name, used):
-    """What is wrong with a kernel's use of local memory, if anything."""
+    """What is wrong with a kernel's use of local memory and registers, if anything."""
     (stores, loads, stack), _ = ALLOWED.get(name, ((0, 0, 0), ""))
     limits = {"stores": stores, "loads": loads, "stack": stack}
-    return [f"{used[k]} bytes of {k}, {most} are allowed" for k, most in limits.items() if used[k] > most]
+    faults = [f"{used[k]} bytes of {k}, {most} are allowed" for k, most in limits.items() if used[k] > most]
+    most, reason = MOST_REGISTERS.get(name, (255, "what there are"))
+    if used["registers"] > most:
+        faults.append(f"{used['registers']} registers, {most} are allowed: {reason}")
+    return faults
 
 
-def keep(folder, source, text, machine, options, cubin):
-    """Writes machine code where src/nn/cuda/compile.rs looks for it."""
+def keep(folder, source, text, machine, options, code):
+    """Writes machine code or PTX where src/nn/cuda/compile/cache.rs looks for it."""
     key = hashlib.sha256(text.encode() + " ".join(options).encode()).hexdigest()[:32]
-    path = folder / "maeum" / "cuda" / f"{source}-{machine}-{key}.cubin"
+    path = folder / "maeum" / "cuda" / f"{source}-{machine}-{key}.bin"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cubin)
+    path.write_bytes(code + hashlib.sha256(code).digest())
 
 
 def compile_all(texts, options, cache):
@@ -164,11 +172,11 @@ def compile_all(texts, options, cache):
             if not good or re.search(r"\bwarning\b", log, re.IGNORECASE):
                 faults.append(f"{where}:\n{log}")
                 continue
+            if cache:
+                keep(cache, source, text, machine, options, code)
             if machine == PTX:
                 print(f"{source:<34}{'PTX':<7}{len(code):>10} bytes")
                 continue
-            if cache:
-                keep(cache, source, text, machine, options, code)
             kernels = resources(log)
             if not kernels:
                 faults.append(f"{where}: no kernel in it")
@@ -195,7 +203,8 @@ def main():
     texts = {name: text for name, text in texts.items() if not chosen or name in chosen}
     kernels, faults = compile_all(texts, options, arguments.cache)
     if not chosen:
-        faults += [f"ALLOWED names {name}, which is no kernel" for name in sorted(ALLOWED.keys() - kernels)]
+        named = ALLOWED.keys() | MOST_REGISTERS.keys()
+        faults += [f"limits are set for {name}, which is no kernel" for name in sorted(named - kernels)]
     for fault in faults:
         print(f"FAULT {fault}", file=sys.stderr)
     print(f"{len(kernels)} kernels, {len(faults)} faults")

@@ -11,10 +11,11 @@
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString, c_int, c_uint, c_void};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::Instant;
 
 use libloading::Library;
-use maeum::nn::cuda::{Arg, Buffer, DeviceError, Driver, Launch, Stream, sources};
+use maeum::nn::cuda::{Arg, Buffer, DeviceError, Driver, Event, Launch, Stream, sources};
 
 #[path = "emulator/library.rs"]
 mod library;
@@ -67,7 +68,16 @@ struct Device {
     failed: Mutex<Option<DeviceError>>,
 }
 
+/// An event, and when its stream came to it.
+struct Moment {
+    device: Weak<Device>,
+    stream: Stream,
+    reached: OnceLock<Instant>,
+}
+
 enum Work {
+    /// By the host's clock.
+    Event(Arc<Moment>),
     Copy {
         data: Vec<u8>,
         to: u64,
@@ -130,6 +140,10 @@ impl Device {
 
     fn execute(&self, work: &Work) -> Result<(), DeviceError> {
         let (library, kernel, grid, block, shared, args, number) = match work {
+            Work::Event(moment) => {
+                let _ = moment.reached.set(Instant::now());
+                return Ok(());
+            }
             Work::Copy { data, to } => {
                 // SAFETY: the range was checked to lie in a buffer, which waits for this before it is
                 // given up.
@@ -341,5 +355,33 @@ impl Driver for Emulator {
 
     fn synchronise(&self, stream: Stream) -> Result<(), DeviceError> {
         self.device.wait(stream)
+    }
+
+    fn record(&self, stream: Stream) -> Result<Event, DeviceError> {
+        let moment = Arc::new(Moment {
+            device: Arc::downgrade(&self.device),
+            stream,
+            reached: OnceLock::new(),
+        });
+        self.device.give(stream, Work::Event(Arc::clone(&moment)));
+        Ok(Event::new(moment))
+    }
+
+    fn milliseconds(&self, from: &Event, to: &Event) -> Result<f64, DeviceError> {
+        let reached = |event: &Event| {
+            let of_device = |m: &&Arc<Moment>| m.device.as_ptr() == Arc::as_ptr(&self.device);
+            let moment = event.known::<Arc<Moment>>().filter(of_device);
+            let moment = moment.ok_or_else(|| failed("milliseconds", "a foreign event"))?;
+            self.device.wait(moment.stream)?;
+            let reached = moment.reached.get();
+            reached
+                .copied()
+                .ok_or_else(|| failed("milliseconds", "what came before it failed"))
+        };
+        let (from, to) = (reached(from)?, reached(to)?);
+        Ok(match to.checked_duration_since(from) {
+            Some(time) => 1e3 * time.as_secs_f64(),
+            None => -1e3 * (from - to).as_secs_f64(),
+        })
     }
 }

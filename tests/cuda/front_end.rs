@@ -323,7 +323,8 @@ fn a_timed_driver_names_every_kernel_and_changes_nothing() {
         download::<f32>(&*driver, inputs.windows, 200 * 40).unwrap()
     };
     assert_eq!(bits(&windows(timed.clone())), bits(&windows(plain)));
-    let kernels: Vec<String> = timed.take().into_iter().map(|(kernel, _)| kernel).collect();
+    let timings = timed.take().unwrap();
+    let kernels: Vec<&str> = timings.iter().map(|t| &*t.kernel).collect();
     let expected = [
         "resample_copy",
         "resample_exact",
@@ -340,7 +341,8 @@ fn a_timed_driver_names_every_kernel_and_changes_nothing() {
         "feature_moments",
     ];
     assert_eq!(kernels, expected);
-    assert!(timed.take().is_empty());
+    assert!(timings.iter().all(|t| !t.work.exact && t.work.bytes > 0));
+    assert!(timed.take().unwrap().is_empty());
 }
 
 #[test]

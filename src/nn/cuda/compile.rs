@@ -1,19 +1,21 @@
-//! The run-time compiler, and what it compiled before.
+//! The run-time compiler.
 
 use std::ffi::CString;
-use std::path::{Path, PathBuf};
 
 use cudarc::nvrtc::{result, sys};
-use sha2::{Digest, Sha256};
 
 use super::driver::DeviceError;
 use super::sources::COMMON;
 
+mod cache;
+
+pub(super) use cache::image;
+
 /// A compiled source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compiled {
-    /// Machine code for one architecture.
-    pub cubin: Vec<u8>,
+    /// Machine code for one architecture, or PTX, a text that ends with a zero.
+    pub code: Vec<u8>,
     /// What the compiler says: registers, spills and shared memory of each kernel.
     pub log: String,
 }
@@ -27,7 +29,12 @@ const OPTIONS: [&str; 4] = [
     "--diag-suppress=177",
 ];
 
-/// Compiles a source for an architecture such as `sm_90` with NVRTC. No GPU is needed.
+/// What a device newer than the compiler is given: the driver makes machine code of it.
+const PTX: &str = "compute_";
+
+/// Compiles a source with NVRTC, for an architecture such as `sm_90` to machine code, for one such as
+/// `compute_90` to PTX, which drivers compile for devices of that capability and later ones. No GPU
+/// is needed.
 ///
 /// # Errors
 /// If there is no NVRTC, or it refuses the source.
@@ -43,8 +50,8 @@ pub fn compile(file: &str, source: &str, architecture: &str) -> Result<Compiled,
     };
     let text = CString::new(whole(file, source)).map_err(|e| failed(e.to_string()))?;
     let name = CString::new(file).map_err(|e| failed(e.to_string()))?;
-    let code = |e: result::NvrtcError| failed(format!("{e:?}"));
-    let program = Program(result::create_program(&text, Some(&name)).map_err(code)?);
+    let error = |e: result::NvrtcError| failed(format!("{e:?}"));
+    let program = Program(result::create_program(&text, Some(&name)).map_err(error)?);
     let mut options = vec![format!("--gpu-architecture={architecture}")];
     options.extend(OPTIONS.map(String::from));
     // SAFETY: the program is there until the end of this function; so in what follows.
@@ -63,17 +70,61 @@ pub fn compile(file: &str, source: &str, architecture: &str) -> Result<Compiled,
             _ => log,
         }));
     }
-    let mut size = 0;
-    // SAFETY: as above.
-    unsafe { sys::nvrtcGetCUBINSize(program.0, &mut size) }
+    let code = if architecture.starts_with(PTX) {
+        // SAFETY: as above.
+        let text = unsafe { result::get_ptx(program.0) }.map_err(error)?;
+        text.iter().map(|&c| c as u8).collect()
+    } else {
+        let mut size = 0;
+        // SAFETY: as above.
+        unsafe { sys::nvrtcGetCUBINSize(program.0, &mut size) }
+            .result()
+            .map_err(error)?;
+        let mut cubin = vec![0u8; size];
+        // SAFETY: the compiler writes the number of bytes that it has told.
+        unsafe { sys::nvrtcGetCUBIN(program.0, cubin.as_mut_ptr().cast()) }
+            .result()
+            .map_err(error)?;
+        cubin
+    };
+    Ok(Compiled { code, log })
+}
+
+/// The architecture to compile for: machine code where the compiler knows the capability, else the
+/// latest PTX that it knows before it.
+fn target(capability: u32) -> Result<String, DeviceError> {
+    // SAFETY: as in `compile`.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(DeviceError::NoCompiler);
+    }
+    let failed = |e: result::NvrtcError| DeviceError::Failed {
+        what: "nvrtcGetSupportedArchs".into(),
+        problem: format!("{e:?}"),
+    };
+    let mut count = 0;
+    // SAFETY: it writes a number.
+    unsafe { sys::nvrtcGetNumSupportedArchs(&mut count) }
         .result()
-        .map_err(code)?;
-    let mut cubin = vec![0u8; size];
-    // SAFETY: the compiler writes the number of bytes that it has told.
-    unsafe { sys::nvrtcGetCUBIN(program.0, cubin.as_mut_ptr().cast()) }
+        .map_err(failed)?;
+    let mut known = vec![0; usize::try_from(count).unwrap_or(0)];
+    // SAFETY: it writes so many numbers as it has told.
+    unsafe { sys::nvrtcGetSupportedArchs(known.as_mut_ptr()) }
         .result()
-        .map_err(code)?;
-    Ok(Compiled { cubin, log })
+        .map_err(failed)?;
+    let known: Vec<u32> = known
+        .into_iter()
+        .filter_map(|n| n.try_into().ok())
+        .collect();
+    Ok(choose(&known, capability))
+}
+
+/// As [`target`]. A device older than all that the compiler knows is left to it to refuse.
+fn choose(known: &[u32], capability: u32) -> String {
+    let before = known.iter().copied().filter(|&n| n < capability).max();
+    match before {
+        Some(latest) if !known.contains(&capability) => format!("{PTX}{latest}"),
+        _ => format!("sm_{capability}"),
+    }
 }
 
 struct Program(sys::nvrtcProgram);
@@ -89,51 +140,16 @@ fn whole(file: &str, source: &str) -> String {
     format!("{COMMON}\n#line 1 \"{file}\"\n{source}")
 }
 
-/// The machine code of a source, from the cache or compiled now. `fresh` asks for the latter.
-pub(super) fn cubin(
-    file: &str,
-    source: &str,
-    architecture: &str,
-    fresh: bool,
-) -> Result<Vec<u8>, DeviceError> {
-    let mut hash = Sha256::new();
-    hash.update(whole(file, source));
-    hash.update(OPTIONS.join(" "));
-    let hash: String = hash.finalize()[..16]
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect();
-    let path = cache().map(|dir| dir.join(format!("{file}-{architecture}-{hash}.cubin")));
-    if let Some(path) = path.as_ref().filter(|_| !fresh)
-        && let Ok(cubin) = std::fs::read(path)
-    {
-        return Ok(cubin);
-    }
-    let compiled = compile(file, source, architecture)?;
-    if let Some(path) = path {
-        // Without a cache everything works, only later.
-        let _ = store(&path, &compiled.cubin);
-    }
-    Ok(compiled.cubin)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The user's folder for what can be made again.
-fn cache() -> Option<PathBuf> {
-    let absolute = |name: &str| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|p| p.is_absolute())
-    };
-    let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
-    Some(base.join("maeum").join("cuda"))
-}
-
-fn store(path: &Path, cubin: &[u8]) -> std::io::Result<()> {
-    if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir)?;
+    #[test]
+    fn a_device_newer_than_the_compiler_is_given_ptx() {
+        let known = [50, 80, 86, 90];
+        assert_eq!(choose(&known, 90), "sm_90");
+        assert_eq!(choose(&known, 120), "compute_90");
+        assert_eq!(choose(&known, 89), "compute_86");
+        assert_eq!(choose(&known, 35), "sm_35");
     }
-    // Whole or not at all, whoever else writes it.
-    let own = path.with_extension(format!("{}.tmp", std::process::id()));
-    std::fs::write(&own, cubin)?;
-    std::fs::rename(&own, path)
 }

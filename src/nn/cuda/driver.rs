@@ -230,6 +230,27 @@ pub struct Launch<'a> {
     pub args: Vec<Arg>,
 }
 
+/// A moment in what a stream does, as a driver's [`record`](Driver::record) gives it.
+pub struct Event(Box<dyn Any + Send + Sync>);
+
+impl Event {
+    /// What the driver that made it knows it by.
+    pub fn new(known: impl Any + Send + Sync) -> Self {
+        Self(Box::new(known))
+    }
+
+    /// What it was made of, if it was made of a `T`.
+    pub fn known<T: Any>(&self) -> Option<&T> {
+        self.0.downcast_ref()
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Event")
+    }
+}
+
 /// One of the queues of a driver: what is given to one of them is done in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
@@ -297,4 +318,24 @@ pub trait Driver: Send + Sync {
     /// # Errors
     /// If any of it failed.
     fn synchronise(&self, stream: Stream) -> Result<(), DeviceError>;
+
+    /// Marks the moment at which everything that `stream` was given so far is done.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn record(&self, stream: Stream) -> Result<Event, DeviceError>;
+
+    /// Milliseconds from one event to another, told by the device's clock; waits for both.
+    ///
+    /// # Errors
+    /// If they are not events of this driver, or the device or what it was given to do fails.
+    fn milliseconds(&self, from: &Event, to: &Event) -> Result<f64, DeviceError>;
+}
+
+/// The error for an event of another driver.
+pub(super) fn foreign_event() -> DeviceError {
+    DeviceError::Failed {
+        what: "milliseconds".into(),
+        problem: "the event is another driver's".into(),
+    }
 }

@@ -6,18 +6,22 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use cudarc::driver::{result, sys};
 
-use super::compile::cubin;
-use super::driver::{Arg, Buffer, DeviceError, Driver, Launch, Stream};
+use super::compile::image;
+use super::driver::{Arg, Buffer, DeviceError, Driver, Event, Launch, Stream, foreign_event};
 use super::sources::{SOURCES, kernels};
 
+mod event;
+mod limits;
 mod staging;
 
+use event::Moment;
+pub use limits::Limits;
 use staging::Staging;
 
 /// One GPU. Kernels are compiled when they are first used, and kept in the user's cache.
 pub struct Gpu {
     name: String,
-    architecture: String,
+    limits: Limits,
     streams: [Queue; 2],
     functions: Mutex<HashMap<String, Function>>,
     modules: Mutex<HashMap<&'static str, Module>>,
@@ -143,17 +147,8 @@ impl Gpu {
         let ordinal = i32::try_from(number).map_err(|_| missing)?;
         let device = result::device::get(ordinal).map_err(failed("cuDeviceGet"))?;
         let name = result::device::get_name(device).map_err(failed("cuDeviceGetName"))?;
-        use sys::CUdevice_attribute_enum::{
-            CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR,
-            CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
-        };
-        let attribute = |which| {
-            // SAFETY: the device is one that the driver gave.
-            unsafe { result::device::get_attribute(device, which) }
-                .map_err(failed("cuDeviceGetAttribute"))
-        };
-        let architecture = format!("sm_{}{}", attribute(MAJOR)?, attribute(MINOR)?);
-        // SAFETY: as above; `Context` releases it.
+        let limits = Limits::of(device)?;
+        // SAFETY: the device is one that the driver gave; `Context` releases it.
         let handle = unsafe { result::primary_ctx::retain(device) }
             .map_err(failed("cuDevicePrimaryCtxRetain"))?;
         let context = Arc::new(Context { device, handle });
@@ -169,7 +164,7 @@ impl Gpu {
         };
         let gpu = Self {
             name,
-            architecture,
+            limits,
             streams: [queue()?, queue()?],
             functions: Mutex::default(),
             modules: Mutex::default(),
@@ -180,9 +175,9 @@ impl Gpu {
         Ok(gpu)
     }
 
-    /// Such as `sm_90`.
-    pub fn architecture(&self) -> &str {
-        &self.architecture
+    /// What it is made of.
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     fn queue(&self, stream: Stream) -> &Queue {
@@ -204,8 +199,11 @@ impl Gpu {
         let mut modules = lock(&self.modules);
         if !modules.contains_key(file) {
             let module = match self.load(file, source, false) {
-                // What the cache holds may be damaged.
-                Err(DeviceError::Failed { .. }) => self.load(file, source, true)?,
+                // What the cache holds may be of a compiler that this driver is too old for.
+                Err(old @ DeviceError::Failed { .. }) => match self.load(file, source, true) {
+                    Err(DeviceError::NoCompiler) => return Err(old),
+                    other => other?,
+                },
                 other => other?,
             };
             modules.insert(file, module);
@@ -219,14 +217,8 @@ impl Gpu {
     }
 
     fn load(&self, file: &str, source: &str, fresh: bool) -> Result<Module, DeviceError> {
-        let image = cubin(file, source, &self.architecture, fresh)?;
-        if image.is_empty() {
-            return Err(DeviceError::Failed {
-                what: file.into(),
-                problem: "its machine code is empty".into(),
-            });
-        }
-        // SAFETY: the image is machine code as the compiler made it; the driver checks its form.
+        let image = image(file, source, self.limits.capability, fresh)?;
+        // SAFETY: the image is whole as the compiler made it, machine code or a text with its end.
         let handle = unsafe { result::module::load_data(image.as_ptr().cast()) }
             .map_err(failed("cuModuleLoadData"))?;
         Ok(Module {
@@ -245,7 +237,9 @@ struct Allocation {
 impl Drop for Allocation {
     fn drop(&mut self) {
         if self.context.enter().is_ok() {
-            // SAFETY: allocated in `allocate`, freed once; the driver waits for what uses it.
+            // What was given to any stream may still use it.
+            let _ = result::ctx::synchronize();
+            // SAFETY: allocated in `allocate`, freed once; nothing is under way that could use it.
             let _ = unsafe { result::free_sync(self.address) };
         }
     }
@@ -253,7 +247,7 @@ impl Drop for Allocation {
 
 impl Driver for Gpu {
     fn name(&self) -> String {
-        format!("{} ({})", self.name, self.architecture)
+        format!("{} ({})", self.name, self.limits.architecture())
     }
 
     fn free_memory(&self) -> Result<usize, DeviceError> {
@@ -330,5 +324,19 @@ impl Driver for Gpu {
         // SAFETY: the stream lives as long as this.
         unsafe { result::stream::synchronize(self.queue(stream).stream) }
             .map_err(failed("cuStreamSynchronize"))
+    }
+
+    fn record(&self, stream: Stream) -> Result<Event, DeviceError> {
+        let moment = Moment::record(&self.context, self.queue(stream).stream)?;
+        Ok(Event::new(moment))
+    }
+
+    fn milliseconds(&self, from: &Event, to: &Event) -> Result<f64, DeviceError> {
+        match (from.known::<Moment>(), to.known::<Moment>()) {
+            (Some(from), Some(to)) if from.is_of(&self.context) && to.is_of(&self.context) => {
+                from.milliseconds_to(to)
+            }
+            _ => Err(foreign_event()),
+        }
     }
 }

@@ -14,15 +14,21 @@ mod driver;
 pub mod front_end;
 mod gpu;
 mod ops;
+mod peaks;
 mod plan;
 mod session;
 pub mod sources;
 mod tile;
 mod timed;
+mod work;
 
 pub use compile::{Compiled, compile};
-pub use driver::{Arg, Buffer, DeviceError, Driver, Launch, Number, Stream, bytes, bytes_mut};
-pub use gpu::Gpu;
+pub use driver::{
+    Arg, Buffer, DeviceError, Driver, Event, Launch, Number, Stream, bytes, bytes_mut,
+};
+pub use gpu::{Gpu, Limits};
+pub use peaks::{Effort, Peaks};
 pub use plan::{CudaPlan, PlanError};
 pub use session::{CudaRunError, CudaSession};
-pub use timed::Timed;
+pub use timed::{Timed, Timing};
+pub use work::Work;

@@ -26,6 +26,7 @@ pub const SOURCES: &[(&str, &str)] = sources!(
     "features.cu" after "pairwise.cuh"
     "layout.cu"
     "mel.cu"
+    "peaks.cu"
     "pool.cu"
     "recurrent.cu"
     "reduce.cu"

@@ -11,11 +11,15 @@ use crate::nn::cuda::driver::DeviceError;
 /// Bytes of a chunk, and chunks of a stream: while one is copied the next is filled.
 const CHUNK: usize = 8 << 20;
 const CHUNKS: usize = 4;
+/// Copies begin at multiples of so many bytes of a chunk: a line of the host's cache.
+const ALIGNMENT: usize = 64;
 
 #[derive(Default)]
 pub(super) struct Staging {
     chunks: Vec<Chunk>,
-    next: usize,
+    /// The one that is being filled, and how far.
+    current: usize,
+    filled: usize,
 }
 
 struct Chunk {
@@ -25,43 +29,51 @@ struct Chunk {
 }
 
 impl Staging {
-    /// Gives copies of `data` to the stream. The context is the calling thread's, `address` has
-    /// room for the data.
+    /// Gives copies of `data` to the stream, which is always the same. The context is the calling
+    /// thread's, `address` has room for the data.
     pub fn upload(
         &mut self,
         stream: sys::CUstream,
-        data: &[u8],
-        address: u64,
+        mut data: &[u8],
+        mut address: u64,
     ) -> Result<(), DeviceError> {
-        for (i, part) in data.chunks(CHUNK).enumerate() {
-            let chunk = self.chunk()?;
-            // SAFETY: the event is the chunk's; once it is over, nothing reads the chunk's memory, which
-            // holds `CHUNK` bytes; the copy reads it until the event that is recorded behind it.
+        while !data.is_empty() {
+            let (number, from) = self.room()?;
+            let (part, rest) = data.split_at(data.len().min(CHUNK - from));
+            self.filled = (from + part.len()).next_multiple_of(ALIGNMENT);
+            let chunk = &self.chunks[number];
+            // SAFETY: `CHUNK` bytes are there, of which nothing reads those from `from` on; the copy reads
+            // them until the event that is recorded behind it.
             unsafe {
-                result::event::synchronize(chunk.copied).map_err(failed("cuEventSynchronize"))?;
-                let memory = std::slice::from_raw_parts_mut(chunk.memory.cast::<u8>(), part.len());
-                memory.copy_from_slice(part);
-                result::memcpy_htod_async(address + (i * CHUNK) as u64, memory, stream)
+                let memory = chunk.memory.cast::<u8>().add(from);
+                std::ptr::copy_nonoverlapping(part.as_ptr(), memory, part.len());
+                let memory = std::slice::from_raw_parts(memory, part.len());
+                result::memcpy_htod_async(address, memory, stream)
                     .map_err(failed("cuMemcpyHtoDAsync"))?;
                 result::event::record(chunk.copied, stream).map_err(failed("cuEventRecord"))?;
             }
+            address += part.len() as u64;
+            data = rest;
         }
         Ok(())
     }
 
-    /// The chunk whose turn it is.
-    fn chunk(&mut self) -> Result<&Chunk, DeviceError> {
-        let number = self.next;
-        self.next = (number + 1) % CHUNKS;
-        if self.chunks.len() <= number {
-            let flags = sys::CUevent_flags::CU_EVENT_DISABLE_TIMING;
-            let copied = result::event::create(flags).map_err(failed("cuEventCreate"))?;
-            // SAFETY: the bytes are written before they are read.
-            let memory =
-                unsafe { result::malloc_host(CHUNK, 0) }.map_err(failed("cuMemHostAlloc"))?;
-            self.chunks.push(Chunk { memory, copied });
+    /// A chunk's number and the first byte of it that nothing reads, nor any behind it. Several small
+    /// uploads share a chunk, so that they do not wait for each other.
+    fn room(&mut self) -> Result<(usize, usize), DeviceError> {
+        if self.chunks.is_empty() {
+            self.chunks.push(Chunk::new()?);
+        } else if self.filled >= CHUNK {
+            let next = (self.current + 1) % CHUNKS;
+            if self.chunks.len() <= next {
+                self.chunks.push(Chunk::new()?);
+            }
+            // SAFETY: the event is the chunk's; over at once if it was never recorded.
+            unsafe { result::event::synchronize(self.chunks[next].copied) }
+                .map_err(failed("cuEventSynchronize"))?;
+            (self.current, self.filled) = (next, 0);
         }
-        Ok(&self.chunks[number])
+        Ok((self.current, self.filled))
     }
 
     /// Gives the memory back; the context is the calling thread's.
@@ -69,12 +81,33 @@ impl Staging {
     /// # Safety
     /// No copy is under way.
     pub unsafe fn free(&mut self) {
-        for chunk in self.chunks.drain(..) {
-            // SAFETY: made in `chunk`, and by the caller's word nothing uses them.
-            unsafe {
-                let _ = result::free_host(chunk.memory);
-                let _ = result::event::destroy(chunk.copied);
+        self.chunks.clear();
+    }
+}
+
+impl Chunk {
+    fn new() -> Result<Self, DeviceError> {
+        let flags = sys::CUevent_flags::CU_EVENT_DISABLE_TIMING;
+        let copied = result::event::create(flags).map_err(failed("cuEventCreate"))?;
+        // SAFETY: the bytes are written before they are read.
+        match unsafe { result::malloc_host(CHUNK, 0) } {
+            Ok(memory) => Ok(Self { memory, copied }),
+            Err(e) => {
+                // SAFETY: made above, and used for nothing.
+                let _ = unsafe { result::event::destroy(copied) };
+                Err(failed("cuMemHostAlloc")(e))
             }
+        }
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        // SAFETY: made in `new`; chunks are dropped by `Staging::free` alone, and by its caller's word
+        // nothing uses them.
+        unsafe {
+            let _ = result::free_host(self.memory);
+            let _ = result::event::destroy(self.copied);
         }
     }
 }

@@ -1,0 +1,80 @@
+//! Moments in what a stream does, by the device's clock.
+
+use std::sync::Arc;
+
+use cudarc::driver::{result, sys};
+
+use super::{Context, failed};
+use crate::nn::cuda::driver::DeviceError;
+
+/// A recorded event; it is given up when dropped.
+pub(super) struct Moment {
+    event: sys::CUevent,
+    context: Arc<Context>,
+}
+
+// SAFETY: the driver's handles may be used from every thread whose current context is theirs, and
+// every use here makes it so first.
+unsafe impl Send for Moment {}
+// SAFETY: as above.
+unsafe impl Sync for Moment {}
+
+/// `cuEventElapsedTime`. The function of this name in cudarc calls a later version of it, which drivers
+/// before CUDA 12.8 do not have; newer drivers have both.
+type Elapsed = unsafe extern "C" fn(*mut f32, sys::CUevent, sys::CUevent) -> sys::CUresult;
+
+impl Moment {
+    /// Behind everything that the stream, which is of this context, was given so far.
+    pub fn record(context: &Arc<Context>, stream: sys::CUstream) -> Result<Self, DeviceError> {
+        context.enter()?;
+        let flags = sys::CUevent_flags::CU_EVENT_DEFAULT;
+        let event = result::event::create(flags).map_err(failed("cuEventCreate"))?;
+        let moment = Self {
+            event,
+            context: Arc::clone(context),
+        };
+        // SAFETY: both are of this context and living.
+        unsafe { result::event::record(event, stream) }.map_err(failed("cuEventRecord"))?;
+        Ok(moment)
+    }
+
+    pub fn is_of(&self, context: &Arc<Context>) -> bool {
+        Arc::ptr_eq(&self.context, context)
+    }
+
+    /// From this one to another of the same context; waits for both.
+    pub fn milliseconds_to(&self, later: &Self) -> Result<f64, DeviceError> {
+        self.context.enter()?;
+        for event in [self.event, later.event] {
+            // SAFETY: the event lives as long as what holds it.
+            unsafe { result::event::synchronize(event) }.map_err(failed("cuEventSynchronize"))?;
+        }
+        let what = "cuEventElapsedTime";
+        let mut milliseconds = 0.0f32;
+        // SAFETY: the library is the driver's, which was loaded before there was a context; the symbol
+        // has had this type since CUDA 2. Both events were recorded with timing.
+        unsafe {
+            let library = sys::culib();
+            let elapsed =
+                library
+                    .get::<Elapsed>(what.as_bytes())
+                    .map_err(|e| DeviceError::Failed {
+                        what: what.into(),
+                        problem: e.to_string(),
+                    })?;
+            elapsed(&mut milliseconds, self.event, later.event)
+                .result()
+                .map_err(failed(what))?;
+        }
+        Ok(f64::from(milliseconds))
+    }
+}
+
+impl Drop for Moment {
+    fn drop(&mut self) {
+        if self.context.enter().is_ok() {
+            // SAFETY: made in `record`, destroyed once; one that is not over yet goes when it is.
+            let _ = unsafe { result::event::destroy(self.event) };
+        }
+    }
+}

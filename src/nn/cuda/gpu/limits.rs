@@ -1,0 +1,85 @@
+//! What a device is made of, as its driver tells it.
+
+use cudarc::driver::{result, sys};
+
+use super::failed;
+use crate::nn::cuda::driver::DeviceError;
+
+/// What a device is made of, from which follows what it can do at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The compute capability's two numbers.
+    pub capability: [u32; 2],
+    /// Multiprocessors.
+    pub multiprocessors: u32,
+    /// Highest clock of the multiprocessors, in kHz.
+    pub clock: u32,
+    /// Highest clock of the memory, in kHz; it transfers twice in each period.
+    pub memory_clock: u32,
+    /// Width of the way to the memory, in bits.
+    pub memory_width: u32,
+}
+
+impl Limits {
+    pub(super) fn of(device: sys::CUdevice) -> Result<Self, DeviceError> {
+        use sys::CUdevice_attribute_enum as A;
+        let attribute = |which| {
+            // SAFETY: the device is one that the driver gave.
+            let value = unsafe { result::device::get_attribute(device, which) };
+            let value = value.map_err(failed("cuDeviceGetAttribute"))?;
+            Ok::<_, DeviceError>(u32::try_from(value).unwrap_or(0))
+        };
+        Ok(Self {
+            capability: [
+                attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+                attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+            ],
+            multiprocessors: attribute(A::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+            clock: attribute(A::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)?,
+            memory_clock: attribute(A::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE)?,
+            memory_width: attribute(A::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH)?,
+        })
+    }
+
+    /// Such as `sm_90`.
+    pub fn architecture(&self) -> String {
+        let [major, minor] = self.capability;
+        format!("sm_{major}{minor}")
+    }
+
+    /// Operations in `f32` a second without tensor cores, a multiply-add counting two, if every
+    /// multiprocessor begins as many in each period as the CUDA C++ Programming Guide's table of
+    /// arithmetic instructions says (64 multiply-adds for capability 7.0 to 8.0, 128 for later ones and 6.1).
+    pub fn flops(&self) -> f64 {
+        let lanes = match self.capability {
+            [6, 0] | [7, _] | [8, 0] => 64.0,
+            _ => 128.0,
+        };
+        2.0 * lanes * f64::from(self.multiprocessors) * f64::from(self.clock) * 1e3
+    }
+
+    /// Bytes a second from and to the memory.
+    pub fn bandwidth(&self) -> f64 {
+        2.0 * f64::from(self.memory_clock) * 1e3 * f64::from(self.memory_width) / 8.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An H200's numbers, against NVIDIA's data sheet: 66.9 Tflop/s and 4.8 TB/s.
+    #[test]
+    fn limits_of_a_known_card() {
+        let limits = Limits {
+            capability: [9, 0],
+            multiprocessors: 132,
+            clock: 1_980_000,
+            memory_clock: 3_201_000,
+            memory_width: 6_144,
+        };
+        assert_eq!(limits.architecture(), "sm_90");
+        assert!((limits.flops() / 66.9e12 - 1.0).abs() < 1e-3);
+        assert!((limits.bandwidth() / 4.8e12 - 1.0).abs() < 0.03);
+    }
+}

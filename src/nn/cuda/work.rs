@@ -1,0 +1,187 @@
+//! What a launch computes, reads and writes at least, told from its arguments.
+
+use super::driver::{Arg, Launch};
+
+/// What a kernel has to do, however it does it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Work {
+    /// Operations in `f32`, a multiply-add counting two and a function such as `tanh` one, as
+    /// [`cost::flops`](crate::nn::cost::flops) counts: those on the zeros around an image too.
+    /// `None` where they are not known.
+    pub flops: Option<u64>,
+    /// Bytes of the inputs, weights and outputs, each number that is used counted once, however often
+    /// the kernel reads it.
+    pub bytes: u64,
+    /// Whether `bytes` are those numbers. If not, they are all bytes of the buffers that the kernel
+    /// is given, from where its arguments point on: it may use fewer.
+    pub exact: bool,
+}
+
+impl Work {
+    /// Of a launch; `behind` tells how many bytes lie in a buffer from an address on.
+    pub fn of(launch: &Launch, behind: impl Fn(u64) -> u64) -> Self {
+        match counted(launch) {
+            Some((flops, numbers)) => Self {
+                flops: Some(flops),
+                bytes: 4 * numbers,
+                exact: true,
+            },
+            None => Self {
+                flops: None,
+                bytes: launch.args.iter().flat_map(pointers).map(behind).sum(),
+                exact: false,
+            },
+        }
+    }
+}
+
+/// The addresses in an argument: a struct's pointers come first, and no size is as large.
+fn pointers(arg: &Arg) -> Vec<u64> {
+    match arg {
+        Arg::Pointer(address) => vec![*address],
+        Arg::Struct(words) => words.clone(),
+        _ => Vec::new(),
+    }
+}
+
+/// Operations, and numbers of 32 bits, of the kernels whose arguments tell them.
+fn counted(launch: &Launch) -> Option<(u64, u64)> {
+    let args = &*launch.args;
+    let at = |i: usize| number(args.get(i)?);
+    let sizes = |i: usize| words(args.get(i)?);
+    // Of most kernels, the numbers that come out.
+    let last = number(args.last()?);
+    Some(match launch.kernel {
+        "conv" | "conv_5_by_1" | "conv_5_by_4" | "conv_3_by_1" | "conv_3_by_4" => {
+            convolution(args.first()?)?
+        }
+        "dense_wide" | "dense_narrow" => dense(args.first()?)?,
+        "recurrent" | "lstm_64" | "lstm_32" => recurrent(args.first()?)?,
+        "activate" => (last?, 2 * last?),
+        "scale_shift" => (2 * last?, 2 * last? + 2 * at(4)?),
+        "prelu" => (2 * last?, 2 * last? + at(3)?),
+        "spatial_multiply" => (last?, 2 * last? + last?.checked_div(at(3)?)?),
+        "channel_multiply" => {
+            let factors = last?.checked_div(at(3)?)? * at(4)?;
+            (last?, 2 * last? + factors)
+        }
+        "reverse" | "permute" | "place" => (0, 2 * last?),
+        "repeat" => (0, last? + last?.checked_div(at(2)?)?),
+        "softmax_rows" | "softmax_axis" => {
+            let all = at(2)? * last?;
+            (3 * all, 2 * all)
+        }
+        "sum_axis" => {
+            let all = at(2)? * last?;
+            (all, all + last?)
+        }
+        "global_pool" => {
+            let all = at(3)? * last?;
+            (all, all + last?)
+        }
+        "merge" => {
+            let [_, item, a, b, ..] = sizes(3)?;
+            (last?, last?.checked_div(item)? * (item + a + b))
+        }
+        "pool" => {
+            let [height, width, channels, down, across, rows, columns, ..] = sizes(2)?;
+            let items = last?.checked_div(down * across * channels)?;
+            let input = items * height * width * channels;
+            (last? * rows * columns, last? + input)
+        }
+        "upsample" | "zero_pad" => {
+            let [height, width, channels, down, across, ..] = sizes(2)?;
+            let items = last?.checked_div(down * across * channels)?;
+            let each = if launch.kernel == "upsample" { 6 } else { 0 };
+            (each * last?, last? + items * height * width * channels)
+        }
+        _ => return None,
+    })
+}
+
+fn number(arg: &Arg) -> Option<u64> {
+    match arg {
+        Arg::U32(n) => Some(u64::from(*n)),
+        _ => None,
+    }
+}
+
+/// A struct of 32-bit numbers, with zeros behind them.
+fn words(arg: &Arg) -> Option<[u64; 8]> {
+    let Arg::Words(all) = arg else { return None };
+    let mut words = all
+        .iter()
+        .map(|&n| u64::from(n))
+        .chain(std::iter::repeat(0));
+    Some(std::array::from_fn(|_| words.next().unwrap_or(0)))
+}
+
+/// The 32-bit members of a struct behind its pointers, and whether each of those is null.
+fn members(arg: &Arg, pointers: usize) -> Option<(Vec<bool>, Vec<u64>)> {
+    let Arg::Struct(all) = arg else { return None };
+    let (first, rest) = all.split_at_checked(pointers)?;
+    let nulls = first.iter().map(|&p| p == 0).collect();
+    let halves = |w: &u64| [*w & 0xffff_ffff, *w >> 32];
+    Some((nulls, rest.iter().flat_map(halves).collect()))
+}
+
+/// `Arguments` in conv.cu.
+fn convolution(arg: &Arg) -> Option<(u64, u64)> {
+    let (nulls, words) = members(arg, 7)?;
+    let [
+        items,
+        height,
+        width,
+        channels,
+        out_height,
+        out_width,
+        out,
+        rows,
+        columns,
+        ..,
+    ] = *words
+    else {
+        return None;
+    };
+    let &[relu, affine, relu_last, pool, copies] = words.get(15..20)? else {
+        return None;
+    };
+    let outputs = items * out_height * out_width * out;
+    let terms = rows * columns * channels;
+    let pooled = items * (out_height / 2) * (out_width / 2) * out;
+    let flops = outputs * (2 * terms + 1 + relu + 2 * affine + relu_last) + pool * 4 * pooled;
+    let factors = if nulls[1] { 0 } else { items * channels };
+    let input = items / copies.max(1) * height * width * channels;
+    let weights = terms * out + out * (1 + 2 * affine);
+    let written = if pool == 0 { outputs } else { pooled };
+    Some((flops, input + factors + weights + written))
+}
+
+/// `Arguments` in dense.cu.
+fn dense(arg: &Arg) -> Option<(u64, u64)> {
+    let (nulls, words) = members(arg, 4)?;
+    let &[rectify, rows, inputs, units] = words.get(..4)? else {
+        return None;
+    };
+    let bias = u64::from(!nulls[2]);
+    Some((
+        rows * units * (2 * inputs + bias + rectify),
+        rows * inputs + inputs * units + bias * units + rows * units,
+    ))
+}
+
+/// `Arguments` in recurrent.cu. The products with the inputs are another kernel's.
+fn recurrent(arg: &Arg) -> Option<(u64, u64)> {
+    let (nulls, words) = members(arg, 5)?;
+    let &[cell, items, time, units, sequences, ..] = &*words else {
+        return None;
+    };
+    let width = units * if cell == 0 { 4 } else { 3 };
+    let steps = items * time;
+    let bias = if nulls[2] { 0 } else { width };
+    let written = units * if sequences == 0 { items } else { steps };
+    Some((
+        steps * (2 * units * width + 3 * width),
+        steps * width + units * width + bias + written,
+    ))
+}

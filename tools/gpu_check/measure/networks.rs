@@ -1,0 +1,168 @@
+//! Whole networks: how many rows a second, and how close to the CPU's.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use maeum::nn::cuda::{CudaPlan, CudaSession, Driver, Timed};
+use maeum::nn::{DropoutMode, Graph, Plan, Session};
+use rayon::prelude::*;
+
+use crate::{Failure, batch, median, median_of, network};
+
+/// The networks of 2020, with other weights. Their rows are windows, but the features' are recordings.
+const NETWORKS: [&str; 4] = [
+    "arch_emotion_windows",
+    "arch_age",
+    "arch_gender",
+    "arch_emotion_features",
+];
+/// Rows at a time.
+const COUNTS: [usize; 4] = [1, 64, 1024, 16_384];
+/// More rows than this would keep the CPU busy for long.
+const MOST_ON_CPU: usize = 1024;
+
+/// Rows a second of PyTorch, eager and compiled, by network and rows at a time.
+type Other = HashMap<(String, usize), [Option<f64>; 2]>;
+
+pub fn tables(driver: &Arc<dyn Driver>, folder: &str, other: Option<&str>) -> Result<(), Failure> {
+    let other = other.map_or(Ok(Other::new()), read)?;
+    println!("### Networks, rows a second on {}\n", driver.name());
+    println!(
+        "\"Host\" is from the host's memory and back to it. \"Device\" is from the device's memory to the \
+         device's, by its own clock, everything in one part on one stream with events between the kernels; \
+         so are PyTorch's times, whose two ratios follow. The difference is the largest from the CPU's \
+         answers for the same random rows.\n"
+    );
+    println!(
+        "| network | rows | host | device | CPU, {} threads | difference | PyTorch eager | compiled | device / eager | device / compiled |",
+        rayon::current_num_threads()
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|");
+    for name in NETWORKS {
+        let graph = network(folder, name)?;
+        for count in COUNTS {
+            row(driver, name, &graph, count, &other)
+                .map_err(|e| format!("{name}, {count} rows: {e}"))?;
+        }
+    }
+    println!();
+    Ok(())
+}
+
+fn row(
+    driver: &Arc<dyn Driver>,
+    name: &str,
+    graph: &Graph,
+    count: usize,
+    other: &Other,
+) -> Result<(), Failure> {
+    let shapes = graph.fixed_input_shapes().ok_or("open input shapes")?;
+    let inputs = batch(&shapes, count);
+    let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+    let rate = |time: Duration| count as f64 / time.as_secs_f64();
+    let mut session = CudaSession::new(&Arc::new(CudaPlan::new(driver, graph, &shapes)?));
+    let host = median(|| Ok(session.run(&inputs, count, &DropoutMode::Off)?))?;
+    let device = rate(on_device(driver, graph, &shapes, &inputs, count)?);
+    let (cpu, difference) = match count > MOST_ON_CPU {
+        true => ("-".into(), "-".into()),
+        false => {
+            let (time, outputs) = on_cpu(graph, &shapes, &inputs, count)?;
+            let mut worst = 0.0f32;
+            for (number, theirs) in outputs.iter().enumerate() {
+                let ours = session.output(number);
+                let apart = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs());
+                worst = apart.fold(worst, f32::max);
+            }
+            (format!("{:.0}", rate(time)), format!("{worst:.1e}"))
+        }
+    };
+    let [eager, compiled] = other
+        .get(&(name.to_owned(), count))
+        .copied()
+        .unwrap_or([None; 2]);
+    let shown = |rate: Option<f64>| rate.map_or("-".into(), |r| format!("{r:.0}"));
+    let ratio = |rate: Option<f64>| rate.map_or("-".into(), |r| format!("{:.2}", device / r));
+    println!(
+        "| {} | {count} | {:.0} | {device:.0} | {cpu} | {difference} | {} | {} | {} | {} |",
+        name.trim_start_matches("arch_").replace('_', " "),
+        rate(host),
+        shown(eager),
+        shown(compiled),
+        ratio(eager),
+        ratio(compiled),
+    );
+    Ok(())
+}
+
+/// The time from the first kernel's beginning to the last one's end.
+fn on_device(
+    driver: &Arc<dyn Driver>,
+    graph: &Graph,
+    shapes: &[Vec<usize>],
+    inputs: &[&[f32]],
+    count: usize,
+) -> Result<Duration, Failure> {
+    let timed = Arc::new(Timed::new(driver.clone()));
+    let inner: Arc<dyn Driver> = timed.clone();
+    let plan = Arc::new(CudaPlan::new(&inner, graph, shapes)?);
+    // In one part, copies come before the first kernel and behind the last.
+    let mut session = CudaSession::new(&plan).with_part(usize::MAX);
+    median_of(|| {
+        timed.take()?;
+        session.run(inputs, count, &DropoutMode::Off)?;
+        let timings = timed.take()?;
+        Ok(timings.last().map_or(Duration::ZERO, |t| t.until))
+    })
+}
+
+/// On all of the CPU's threads: the time, and each output.
+fn on_cpu(
+    graph: &Graph,
+    shapes: &[Vec<usize>],
+    inputs: &[&[f32]],
+    count: usize,
+) -> Result<(Duration, Vec<Vec<f32>>), Failure> {
+    let plan = Arc::new(Plan::new(graph, shapes)?);
+    let share = count.div_ceil(rayon::current_num_threads());
+    let mut parts: Vec<(Session, Vec<&[f32]>, usize)> = (0..count)
+        .step_by(share)
+        .map(|start| {
+            let rows = share.min(count - start);
+            let part = |input: &&[f32]| -> usize { input.len() / count };
+            let own = inputs
+                .iter()
+                .map(|i| &i[start * part(i)..][..rows * part(i)]);
+            (Session::new(&plan), own.collect(), rows)
+        })
+        .collect();
+    let time = median(|| {
+        parts
+            .par_iter_mut()
+            .try_for_each(|(session, inputs, rows)| {
+                session.run(inputs, *rows, &DropoutMode::Off)
+            })?;
+        Ok(())
+    })?;
+    let output = |number: usize| {
+        parts
+            .iter()
+            .flat_map(move |(s, ..)| s.output(number).to_vec())
+    };
+    let outputs = (0..plan.outputs().len()).map(|n| output(n).collect());
+    Ok((time, outputs.collect()))
+}
+
+/// Lines of a network's name, its rows and two numbers, of which either may be missing.
+fn read(path: &str) -> Result<Other, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?;
+    let mut all = Other::new();
+    for line in text.lines() {
+        let [name, rows, eager, compiled] = *line.split(',').collect::<Vec<_>>() else {
+            return Err(format!("{path}: {line} has not four fields").into());
+        };
+        let rates = [eager, compiled].map(|rate| rate.parse().ok());
+        all.insert((name.into(), rows.parse()?), rates);
+    }
+    Ok(all)
+}
