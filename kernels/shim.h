@@ -13,7 +13,7 @@
 // To add a kernel:
 //   1. Write `extern "C" __global__ void name(...)` into a file of kernels/ that includes nothing
 //      but "maeum.cuh" (which is put in front of it); arguments are pointers, numbers and structs of
-//      32-bit numbers. Shared memory whose size the launch gives is `DYNAMIC_SHARED(float, name)`.
+//      those, which `Arg::structure` lays out. Shared memory whose size the launch gives is `DYNAMIC_SHARED(float, name)`.
 //   2. A new file goes into `SOURCES` in src/nn/cuda/sources.rs; the kernels in it are found by
 //      their `__global__`.
 //   3. Launch it through the trait `Driver` (src/nn/cuda/driver.rs) and test it as

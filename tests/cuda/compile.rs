@@ -1,6 +1,6 @@
 //! The real compiler, where it is at hand: no GPU is needed.
 
-use maeum::nn::cuda::{DeviceError, compile, sources};
+use maeum::nn::cuda::{DeviceError, architecture_for, compile, sources};
 
 /// The oldest architecture that is meant, that of the H100 and H200, and what later devices than the
 /// compiler knows are given.
@@ -32,6 +32,21 @@ fn every_source_compiles_for_gpus() {
 fn skip() {
     eprintln!("NOT COMPILED FOR GPUS: libnvrtc is not in LD_LIBRARY_PATH");
     assert_ne!(std::env::var("MAEUM_NVRTC").as_deref(), Ok("1"));
+}
+
+#[test]
+fn a_device_newer_than_the_compiler_is_given_what_it_can_load() {
+    match architecture_for([9, 0]) {
+        Ok(known) => assert_eq!(known, "sm_90"),
+        Err(DeviceError::NoCompiler) => return skip(),
+        Err(e) => panic!("{e}"),
+    }
+    let later = architecture_for([99, 9]).unwrap();
+    assert!(later.starts_with("compute_"), "{later}");
+    let (file, source) = sources::SOURCES[0];
+    let text = compile(file, source, &later).unwrap().code;
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains(&later.replace("compute_", ".target sm_")));
 }
 
 /// A line for each kernel.

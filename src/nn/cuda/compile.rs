@@ -90,9 +90,12 @@ pub fn compile(file: &str, source: &str, architecture: &str) -> Result<Compiled,
     Ok(Compiled { code, log })
 }
 
-/// The architecture to compile for: machine code where the compiler knows the capability, else the
-/// latest PTX that it knows before it.
-fn target(capability: u32) -> Result<String, DeviceError> {
+/// The architecture to compile for, to run on devices of this compute capability: machine code where
+/// the compiler knows it, else the latest PTX that it knows before it.
+///
+/// # Errors
+/// If there is no NVRTC, or it does not answer.
+pub fn architecture_for([major, minor]: [u32; 2]) -> Result<String, DeviceError> {
     // SAFETY: as in `compile`.
     if !unsafe { sys::is_culib_present() } {
         return Err(DeviceError::NoCompiler);
@@ -115,10 +118,11 @@ fn target(capability: u32) -> Result<String, DeviceError> {
         .into_iter()
         .filter_map(|n| n.try_into().ok())
         .collect();
-    Ok(choose(&known, capability))
+    Ok(choose(&known, 10 * major + minor))
 }
 
-/// As [`target`]. A device older than all that the compiler knows is left to it to refuse.
+/// As [`architecture_for`], by numbers such as 90. A device older than all that the compiler knows is
+/// left to it to refuse.
 fn choose(known: &[u32], capability: u32) -> String {
     let before = known.iter().copied().filter(|&n| n < capability).max();
     match before {

@@ -22,7 +22,7 @@ mod tile;
 mod timed;
 mod work;
 
-pub use compile::{Compiled, compile};
+pub use compile::{Compiled, architecture_for, compile};
 pub use driver::{
     Arg, Buffer, DeviceError, Driver, Event, Launch, Number, Stream, bytes, bytes_mut,
 };

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
 
-use super::{OPTIONS, PTX, compile, target, whole};
+use super::{OPTIONS, PTX, architecture_for, compile, whole};
 use crate::nn::cuda::driver::DeviceError;
 
 /// Bytes of the checksum behind the code: the driver, which is not told how long an image is, must
@@ -20,22 +20,22 @@ const SUM: usize = 32;
 pub(crate) fn image(
     file: &str,
     source: &str,
-    [major, minor]: [u32; 2],
+    capability: [u32; 2],
     fresh: bool,
 ) -> Result<Vec<u8>, DeviceError> {
-    let capability = 10 * major + minor;
+    let number = 10 * capability[0] + capability[1];
     let cache = Cache::of(file, source, folder());
     let found = |architecture: &str| match fresh {
         true => None,
         false => cache.read(architecture),
     };
-    if let Some(code) = found(&format!("sm_{capability}")) {
+    if let Some(code) = found(&format!("sm_{number}")) {
         return Ok(code);
     }
-    let architecture = match target(capability) {
+    let architecture = match architecture_for(capability) {
         Ok(architecture) => architecture,
         Err(missing) => {
-            let mut earlier = (0..=capability).rev().map(|n| format!("{PTX}{n}"));
+            let mut earlier = (0..=number).rev().map(|n| format!("{PTX}{n}"));
             return earlier.find_map(|n| found(&n)).ok_or(missing);
         }
     };
