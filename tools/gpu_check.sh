@@ -4,80 +4,135 @@
 #
 #     tools/gpu_check.sh build      # where Rust is: puts the programs into target/gpu
 #     tools/gpu_check.sh            # where the GPU is: needs target/gpu and no Rust
+#     tools/gpu_check.sh kernels    # one part or several: tests sanitizer pytorch networks kernels recordings
 #
-# target/gpu also holds the kernels' machine code for sm_80 and sm_90, so that such a card needs
-# no run-time compiler. With MAEUM_REFERENCE_DIR set, the tests compare with the original too.
+# target/gpu also holds the kernels' machine code for sm_80 and sm_90 and their PTX, so that no run-time
+# compiler is needed: NVIDIA's driver is enough. What else is missing is said in its part's place. With
+# MAEUM_REFERENCE_DIR set, the tests compare with the original too. A part is ended after PART_SECONDS
+# (600 if not set); the other parts' findings stay.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 programs=target/gpu
+findings=target/gpu_findings
 report=docs/gpu.md
-network=tests/golden/arch_emotion_windows.h5
+networks=tests/golden
+parts=(tests sanitizer pytorch networks kernels recordings)
+# All that a machine is sent, in MiB.
+most=64
 
 # The program that cargo names for a test or an example.
 built() { sed -n 's/^.*"executable":"\([^"]*\)".*$/\1/p' | tail -n 1; }
 
 build() {
+    rm -rf "$programs"
     mkdir -p "$programs"
-    local test example
-    test=$(cargo test --no-run --features cuda --test cuda --message-format json | built)
-    example=$(cargo build --release --features cuda --example gpu --message-format json | built)
+    local test example size
+    # The tests' features, so that what is built for them serves here.
+    test=$(cargo test --no-run --features serve,cuda --test cuda --message-format json | built)
+    example=$(cargo build --release --features serve,cuda --example gpu --message-format json | built)
     cp "$test" "$programs/tests"
     cp "$example" "$programs/measure"
+    # The tests run the program too.
+    cp "$(dirname "$(dirname "$test")")/infer" "$programs/infer"
     pwd >"$programs/root"
-    strip "$programs/tests" "$programs/measure"
+    strip "$programs/tests" "$programs/measure" "$programs/infer"
     python3 tools/nvrtc.py --cache "$programs/cache"
+    size=$(du -sm "$programs" | cut -f 1)
+    echo "$programs: $size MiB"
+    [ "$size" -le "$most" ] || { echo "that is more than $most MiB" >&2; exit 1; }
 }
 
-# TFLOP/s in float32 without tensor cores and TB/s, from NVIDIA's data sheets.
-peaks() {
-    case $1 in
-        *H200*) echo 66.9 4.8 ;;
-        *H100*PCIe*) echo 51.2 2.0 ;;
-        *H100*) echo 66.9 3.35 ;;
-        *A100*80GB*) echo 19.5 2.0 ;;
-        *A100*) echo 19.5 1.555 ;;
-    esac
+skipped() { printf 'Skipped: %s.\n\n' "$1"; }
+
+# Runs a command for so long as a part may take.
+limited() {
+    if command -v timeout >/dev/null; then timeout "${PART_SECONDS:-600}" "$@"; else "$@"; fi
 }
 
-# What the program says that matters, and whether it failed.
+# Runs what writes Markdown itself, and says whether it failed.
+tables() {
+    local status=0
+    limited "$@" 2>"$findings/errors" || status=$?
+    [ "$status" -eq 0 ] && return
+    printf '\nFAILED with code %s (124: it took longer than it may). %s\n\n' "$status" "$(tail -n 1 "$findings/errors")"
+    failed=1
+}
+
+# Of what the program says, that which matters, and whether it failed.
 run() {
     local log status=0
     log=$(mktemp)
-    "$@" >"$log" 2>&1 || status=$?
+    limited "$@" >"$log" 2>&1 || status=$?
     printf '```text\n'
-    grep -E '^(RUNS|SKIPPED|test result|=========.*SUMMARY|ERROR)|FAILED|panicked' "$log" | sort | uniq -c || true
+    grep -E '^(RUNS|SKIPPED|test result|=========.*SUMMARY|=========.*Error|ERROR)|FAILED|panicked' "$log" | sort | uniq -c || true
     printf '```\n\n'
+    if [ "$status" -ne 0 ]; then
+        printf 'FAILED with code %s (124: it took longer than it may). The end of what it said:\n\n' "$status"
+        printf '```text\n'
+        tail -n 15 "$log"
+        printf '```\n\n'
+        failed=1
+    fi
     rm -f "$log"
-    [ "$status" -eq 0 ] || { printf 'FAILED with code %s.\n\n' "$status"; failed=1; }
 }
 
-check() {
-    local card
-    card=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | head -n 1)
-    printf '%s\n\n' "On $card, $(date -u +%Y-%m-%d)."
+# The tests that run on the GPU: not those of the emulator and of the run-time compiler themselves, nor,
+# where there is no C++ compiler, those that use the emulator besides.
+without=(--skip the_emulator --skip compile::)
+compiler=${CXX:-c++}
+command -v "$compiler" >/dev/null ||
+    without+=(--skip a_batch_is_done_in_parts --skip running_again --skip a_wide_recurrent --skip lstms_of --skip recognizer::)
 
+part_tests() {
     printf '### Tests\n\n'
-    # What tests the emulator and the compiler themselves needs those.
-    run "$programs/tests" --nocapture --skip the_emulator --skip compile::
+    command -v "$compiler" >/dev/null || skipped "the tests that compare with the emulator; it needs a C++ compiler"
+    run "$programs/tests" --nocapture "${without[@]}"
+}
 
-    if command -v compute-sanitizer >/dev/null; then
-        for tool in memcheck racecheck; do
-            printf '### compute-sanitizer, %s, on the kernels and the features\n\n' "$tool"
-            run compute-sanitizer --tool "$tool" --error-exitcode 9 \
-                "$programs/tests" --nocapture --skip the_emulator kernels:: a_batch_after summaries_of
-        done
+part_sanitizer() {
+    local tool sanitizer=""
+    for tool in "$(command -v compute-sanitizer || true)" /usr/local/cuda*/bin/compute-sanitizer /opt/nvidia/*/compute-sanitizer; do
+        [ -x "$tool" ] && sanitizer=$tool && break
+    done
+    [ -n "$sanitizer" ] || { printf '### compute-sanitizer\n\n'; skipped "compute-sanitizer is not on this machine"; return; }
+    for tool in memcheck racecheck; do
+        printf '### compute-sanitizer, %s, on the kernels, small networks and the features\n\n' "$tool"
+        run "$sanitizer" --tool "$tool" --error-exitcode 9 \
+            "$programs/tests" --nocapture "${without[@]}" --skip recognizer:: --skip program:: \
+            kernels:: sessions:: timing:: a_batch_after summaries_of
+    done
+}
+
+part_pytorch() {
+    rm -f "$findings/pytorch.csv"
+    if ! command -v python3 >/dev/null; then
+        printf '### PyTorch\n\n'
+        skipped "there is no Python on this machine, so no PyTorch to compare with"
+    elif ! python3 -c 'import torch' 2>/dev/null; then
+        printf '### PyTorch\n\n'
+        skipped "PyTorch is not on this machine"
     else
-        printf 'Skipped: compute-sanitizer is not on this machine.\n\n'
+        tables python3 tools/gpu_check/pytorch.py "$findings/pytorch.csv"
     fi
+}
 
-    # shellcheck disable=SC2046 # two numbers, or none
-    "$programs/measure" "$network" $(peaks "$card") || { printf 'FAILED: the measurements.\n\n'; failed=1; }
+part_networks() {
+    local other=()
+    [ -s "$findings/pytorch.csv" ] && other=("$findings/pytorch.csv")
+    tables "$programs/measure" networks "$networks" "${other[@]}"
+}
 
-    if python3 -c 'import torch' 2>/dev/null; then
-        python3 tools/gpu_check/pytorch.py || { printf 'FAILED: PyTorch.\n\n'; failed=1; }
-    else
-        printf 'Skipped: PyTorch is not on this machine.\n\n'
-    fi
+part_kernels() { tables "$programs/measure" kernels "$networks"; }
+
+part_recordings() { tables "$programs/measure" recordings "$networks"; }
+
+# The card and its driver, which other tools may tell.
+card() {
+    local version
+    version=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1 || true)
+    [ -n "$version" ] || version=$(sed -n 's/^NVRM version:[^0-9]*\([0-9.]*\).*$/\1/p' /proc/driver/nvidia/version 2>/dev/null || true)
+    "$programs/measure" device
+    printf 'driver %s\n' "${version:-not known}"
 }
 
 # Puts the findings between the marks.
@@ -88,27 +143,50 @@ insert() {
         /<!-- measured -->/ { inside = 1; print ""; while ((getline line < new) > 0) print line }
     ' "$report" >"$1.page"
     cp "$1.page" "$report"
+    rm -f "$1.page"
 }
 
-case ${1:-check} in
-    build) build ;;
-    check)
-        for program in tests measure; do
-            [ -x "$programs/$program" ] || { echo "there is no $programs/$program: run $0 build first" >&2; exit 1; }
-        done
-        command -v nvidia-smi >/dev/null || { echo "there is no nvidia-smi, so no GPU to check" >&2; exit 1; }
-        # The tests look for their files where they were built.
-        root=$(cat "$programs/root")
-        [ -e "$root" ] || { mkdir -p "$(dirname "$root")" && ln -s "$PWD" "$root"; }
-        export XDG_CACHE_HOME=$PWD/$programs/cache MAEUM_CUDA=gpu
-        found=$(mktemp)
-        trap 'rm -f "$found" "$found.page"' EXIT
-        failed=0
-        check >"$found"
-        cat "$found"
-        insert "$found"
-        [ -z "${OUT:-}" ] || cp "$report" "$OUT/gpu.md"
-        exit "$failed"
-        ;;
-    *) echo "usage: $0 [build]" >&2; exit 2 ;;
-esac
+check() {
+    local part name
+    for program in tests measure infer; do
+        [ -x "$programs/$program" ] || { echo "there is no $programs/$program: run $0 build first" >&2; exit 1; }
+    done
+    # The tests look for their files, and the program, where they were built.
+    local root
+    root=$(cat "$programs/root")
+    if ! { [ -e "$root" ] || { mkdir -p "$(dirname "$root")" && ln -s "$PWD" "$root"; }; } ||
+        ! { [ -e "$root/target/debug/infer" ] || { mkdir -p "$root/target/debug" && cp "$programs/infer" "$root/target/debug/infer"; }; }; then
+        echo "$root cannot be made: tests will not find their files" >&2
+    fi
+    mkdir -p "$findings" target/tmp
+    export XDG_CACHE_HOME=$PWD/$programs/cache MAEUM_CUDA=gpu
+    # It says what is missing.
+    name=$(card) || exit 1
+    printf 'On %s, %s.\n\n' "${name//$'\n'/, }" "$(date -u +%Y-%m-%d)" >"$findings/card.md"
+    failed=0
+    for part; do
+        echo "== $part" >&2
+        "part_$part" >"$findings/$part.md"
+        cat "$findings/$part.md"
+    done
+    for part in card "${parts[@]}"; do
+        if [ -e "$findings/$part.md" ]; then
+            cat "$findings/$part.md"
+        else
+            printf '### %s\n\nIt was not asked for.\n\n' "$part"
+        fi
+    done >"$findings/all"
+    insert "$findings/all"
+    [ -z "${OUT:-}" ] || cp "$report" "$OUT/gpu.md"
+    exit "$failed"
+}
+
+if [ "$*" = build ]; then
+    build
+    exit
+fi
+for part; do
+    [[ " ${parts[*]} " == *" $part "* ]] || { echo "usage: $0 [build | PART...], with the parts ${parts[*]}" >&2; exit 2; }
+done
+[ $# -gt 0 ] || set -- "${parts[@]}"
+check "$@"
