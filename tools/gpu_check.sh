@@ -20,16 +20,16 @@ parts=(tests sanitizer pytorch networks kernels recordings)
 # All that a machine is sent, in MiB.
 most=64
 
-# The program that cargo names for a test or an example.
-built() { sed -n 's/^.*"executable":"\([^"]*\)".*$/\1/p' | tail -n 1; }
+# The program that cargo names for a target of this kind.
+built() { grep "\"kind\":\[\"$1\"\]" | sed -n 's/^.*"executable":"\([^"]*\)".*$/\1/p' | tail -n 1; }
 
 build() {
     rm -rf "$programs"
     mkdir -p "$programs"
     local test example size
     # The tests' features, so that what is built for them serves here.
-    test=$(cargo test --no-run --features serve,cuda --test cuda --message-format json | built)
-    example=$(cargo build --release --features serve,cuda --example gpu --message-format json | built)
+    test=$(cargo test --no-run --features serve,cuda --test cuda --message-format json | built test)
+    example=$(cargo build --release --features serve,cuda --example gpu --message-format json | built example)
     cp "$test" "$programs/tests"
     cp "$example" "$programs/measure"
     # The tests run the program too.
@@ -64,7 +64,7 @@ run() {
     log=$(mktemp)
     limited "$@" >"$log" 2>&1 || status=$?
     printf '```text\n'
-    grep -E '^(RUNS|SKIPPED|test result|=========.*SUMMARY|=========.*Error|ERROR)|FAILED|panicked' "$log" | sort | uniq -c || true
+    grep -E '^(RUNS|SKIPPED|test result|=========.*SUMMARY|=========.*Error|ERROR)|FAILED' "$log" | sort | uniq -c || true
     printf '```\n\n'
     if [ "$status" -ne 0 ]; then
         printf 'FAILED with code %s (124: it took longer than it may). The end of what it said:\n\n' "$status"
@@ -131,7 +131,7 @@ card() {
     local version
     version=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1 || true)
     [ -n "$version" ] || version=$(sed -n 's/^NVRM version:[^0-9]*\([0-9.]*\).*$/\1/p' /proc/driver/nvidia/version 2>/dev/null || true)
-    "$programs/measure" device
+    "$programs/measure" device || return
     printf 'driver %s\n' "${version:-not known}"
 }
 

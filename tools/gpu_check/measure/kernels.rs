@@ -37,48 +37,86 @@ pub fn tables(driver: &Arc<dyn Driver>, folder: &str, ceilings: &Ceilings) -> Re
     Ok(())
 }
 
-/// A line for each launch of a run, in its order, with the median time of all runs.
+/// Of a run with more launches than this, those of a kernel are put together.
+const MOST_LINES: usize = 20;
+
+/// What a line of the table is about.
+struct Line<'a> {
+    kernel: &'a str,
+    launches: usize,
+    flops: u64,
+    bytes: u64,
+    exact: bool,
+    seconds: f64,
+}
+
+/// A line for each launch of a run, in its order, or for each kernel if those are many, with the
+/// median time of all runs.
 pub fn table(runs: &[Vec<Timing>], ceilings: &Ceilings) {
     println!(
-        "| kernel | time | share | Gflop/s | of measured | of theoretical | GB/s | of measured | of theoretical |"
+        "| kernel | launches | time | share | Gflop/s | of measured | of theoretical | GB/s | of measured | of theoretical |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
-    let Some(first) = runs.first() else { return };
-    let middle = |launch: usize| {
-        let mut times: Vec<Duration> = runs
-            .iter()
-            .filter_map(|r| Some(r.get(launch)?.time))
-            .collect();
-        times.sort();
-        times[times.len() / 2].as_secs_f64()
-    };
-    let times: Vec<f64> = (0..first.len()).map(middle).collect();
-    let all: f64 = times.iter().sum();
+    println!("|---|---|---|---|---|---|---|---|---|---|");
+    let lines = lines(runs);
+    let all: f64 = lines.iter().map(|line| line.seconds).sum();
     let share = |value: f64, of: f64| format!("{:.1} %", 100.0 * value / of);
-    for (timing, &time) in first.iter().zip(&times) {
-        let work = timing.work;
+    for line in &lines {
         // A clock that has not moved tells nothing.
-        let time = time.max(f64::MIN_POSITIVE);
-        let arithmetic = match work.flops {
-            Some(flops) if flops > 0 => {
-                let rate = flops as f64 / time;
-                let (measured, theoretical) = (ceilings.measured.flops, ceilings.limits.flops());
-                let shares = [share(rate, measured), share(rate, theoretical)];
-                format!("{:.0} | {} | {}", rate / 1e9, shares[0], shares[1])
-            }
-            _ => "- | - | -".into(),
+        let seconds = line.seconds.max(f64::MIN_POSITIVE);
+        let arithmetic = if line.flops > 0 {
+            let rate = line.flops as f64 / seconds;
+            let (measured, theoretical) = (ceilings.measured.flops, ceilings.limits.flops());
+            let shares = [share(rate, measured), share(rate, theoretical)];
+            format!("{:.0} | {} | {}", rate / 1e9, shares[0], shares[1])
+        } else {
+            "- | - | -".into()
         };
-        let rate = work.bytes as f64 / time;
-        let most = if work.exact { "" } else { "≤ " };
+        let rate = line.bytes as f64 / seconds;
+        let most = if line.exact { "" } else { "≤ " };
         println!(
-            "| {} | {:.4} ms | {} | {arithmetic} | {most}{:.0} | {most}{} | {most}{} |",
-            timing.kernel,
-            time * 1e3,
-            share(time, all),
+            "| {} | {} | {:.4} ms | {} | {arithmetic} | {most}{:.0} | {most}{} | {most}{} |",
+            line.kernel,
+            line.launches,
+            seconds * 1e3,
+            share(seconds, all),
             rate / 1e9,
             share(rate, ceilings.measured.bandwidth),
             share(rate, ceilings.limits.bandwidth()),
         );
     }
     println!("\nTogether {:.3} ms.\n", all * 1e3);
+}
+
+fn lines(runs: &[Vec<Timing>]) -> Vec<Line<'_>> {
+    let Some(first) = runs.first() else {
+        return Vec::new();
+    };
+    let together = first.len() > MOST_LINES;
+    let mut lines: Vec<Line> = Vec::new();
+    for (launch, timing) in first.iter().enumerate() {
+        let all = runs.iter().filter_map(|run| Some(run.get(launch)?.time));
+        let mut all: Vec<Duration> = all.collect();
+        all.sort();
+        let seconds = all[all.len() / 2].as_secs_f64();
+        let work = timing.work;
+        let same = lines.iter_mut().find(|line| line.kernel == timing.kernel);
+        match same.filter(|_| together) {
+            Some(line) => {
+                line.launches += 1;
+                line.flops += work.flops.unwrap_or(0);
+                line.bytes += work.bytes;
+                line.exact &= work.exact;
+                line.seconds += seconds;
+            }
+            None => lines.push(Line {
+                kernel: &timing.kernel,
+                launches: 1,
+                flops: work.flops.unwrap_or(0),
+                bytes: work.bytes,
+                exact: work.exact,
+                seconds,
+            }),
+        }
+    }
+    lines
 }
