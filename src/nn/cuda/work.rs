@@ -95,6 +95,25 @@ fn counted(launch: &Launch) -> Option<(u64, u64)> {
             let each = if launch.kernel == "upsample" { 6 } else { 0 };
             (each * last?, last? + items * height * width * channels)
         }
+        "upsample_multiply" => {
+            let [height, width, channels, down, across, ..] = sizes(3)?;
+            let maps = at(7)?;
+            let pixels = last?.checked_div(maps.div_ceil(4))?;
+            let items = pixels.checked_div(down * across)?;
+            let input = items * height * width * channels;
+            (6 * pixels + pixels * maps, input + 2 * pixels * maps)
+        }
+        "attention_pool" => {
+            let [n, width, _, _, scores, weights, ..] = sizes(4)?;
+            let items = u64::from(launch.grid[0]).checked_div(width.div_ceil(32))?;
+            let given_out = match args.get(2)? {
+                Arg::Pointer(0) => 0,
+                _ => n * weights,
+            };
+            // A softmax, a product and a sum of each number.
+            let numbers = scores + n * width + given_out + width;
+            (items * 5 * n * width, items * numbers)
+        }
         _ => return None,
     })
 }
