@@ -96,7 +96,7 @@ pub fn of_bytes(
     limit: Limit,
     dropout: &DropoutMode,
 ) -> Result<Answered, ApiError> {
-    of_recording(worker, &decode_within(bytes, name, limit)?, name, dropout)
+    of_recording(worker, decode_within(bytes, name, limit)?, name, dropout)
 }
 
 /// Recognises a decoded recording.
@@ -105,11 +105,12 @@ pub fn of_bytes(
 /// 422 when it is not usable.
 pub fn of_recording(
     worker: &mut Worker<'_>,
-    recording: &Recording,
+    recording: Recording,
     name: &str,
     dropout: &DropoutMode,
 ) -> Result<Answered, ApiError> {
-    let prediction = worker.recognize(recording, name, dropout)?;
+    let seconds = recording.seconds();
+    let prediction = worker.recognize_owned(recording, name, dropout)?;
     if !is_finite(&prediction) {
         return Err(ApiError::unusable(format!(
             "{name}: the model gives numbers that are not finite for this recording"
@@ -117,7 +118,7 @@ pub fn of_recording(
     }
     Ok(Answered {
         prediction,
-        seconds: recording.seconds(),
+        seconds,
     })
 }
 

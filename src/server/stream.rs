@@ -244,7 +244,7 @@ impl Stream {
                     let name = of_job.clone();
                     ApiError::from(crate::audio::DecodeError { name, fault })
                 })?;
-                answer::of_recording(worker, &recording, &of_job, &dropout)
+                answer::of_recording(worker, recording, &of_job, &dropout)
             };
             let outcome = match shared.pool.run_if_idle(job).await {
                 Ok(outcome) => outcome,
@@ -276,7 +276,7 @@ impl Stream {
                     ApiError::from(crate::audio::DecodeError { name, fault })
                 })?;
                 drop(samples);
-                answer::of_recording(worker, &recording, &name, &dropout)
+                answer::of_recording(worker, recording, &name, &dropout)
             };
             match self.shared.pool.run(job).await {
                 Ok(outcome) => break outcome,
