@@ -28,6 +28,8 @@ mod graphs;
 mod kernels;
 #[path = "cuda/networks.rs"]
 mod networks;
+#[path = "cuda/on_device.rs"]
+mod on_device;
 #[path = "cuda/program.rs"]
 mod program;
 #[path = "cuda/recognizer.rs"]

@@ -24,5 +24,5 @@ pub use compile::{Compiled, compile};
 pub use driver::{Arg, Buffer, DeviceError, Driver, Launch, Number, Stream, bytes, bytes_mut};
 pub use gpu::Gpu;
 pub use plan::{CudaPlan, PlanError};
-pub use session::{CudaRunError, CudaSession};
+pub use session::{CudaRunError, CudaSession, Rows, Source};
 pub use timed::Timed;

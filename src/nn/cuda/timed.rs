@@ -84,4 +84,8 @@ impl Driver for Timed {
     fn synchronise(&self, stream: Stream) -> Result<(), DeviceError> {
         self.inner.synchronise(stream)
     }
+
+    fn wait(&self, stream: Stream, for_stream: Stream) -> Result<(), DeviceError> {
+        self.inner.wait(stream, for_stream)
+    }
 }
