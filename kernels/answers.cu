@@ -28,14 +28,15 @@ extern "C" __global__ void __launch_bounds__(256)
     }
 }
 
-// Means of rows of `width` numbers, and over networks' parts that are given one after the other: `part`
-// counts them, and with the last one their sum is divided by `parts`. In double precision and in
-// order, as `mean` in src/recognizer/statistics.rs.
+// Means of the rows of `width` numbers, `rows` of them in each item of `item` numbers, and over parts
+// that are given one after the other: `part` counts them, and with the last one their sum is
+// divided by `parts`. In double precision and in order, as `mean` in src/recognizer/statistics.rs.
+// `count` means come out.
 extern "C" __global__ void __launch_bounds__(256)
-    row_means(const float *__restrict__ x, double *__restrict__ y, unsigned width, unsigned part,
-              unsigned parts, unsigned count) {
+    row_means(const float *__restrict__ x, double *__restrict__ y, unsigned item, unsigned rows,
+              unsigned width, unsigned part, unsigned parts, unsigned count) {
     for (unsigned i = first_element(); i < count; i += element_step()) {
-        const float *row = x + (size_t)i * width;
+        const float *row = x + (size_t)(i / rows) * item + (size_t)(i % rows) * width;
         double sum = 0.0;
         for (unsigned k = 0; k < width; k++)
             sum += (double)row[k];

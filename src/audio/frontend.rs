@@ -186,7 +186,7 @@ pub(crate) fn check(recording: &Recording, resampling: Resampling) -> Result<(),
 }
 
 /// Where somebody speaks.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Voiced {
     /// [`Prepared::voiced_frames`]
     pub(crate) frames: Vec<bool>,

@@ -341,6 +341,8 @@ fn means_are_added_in_the_order_of_the_rows() {
                 Arg::from(x),
                 Arg::from(&means),
                 Arg::U32(width as u32),
+                Arg::U32(1),
+                Arg::U32(width as u32),
                 Arg::U32(part as u32),
                 Arg::U32(2),
             ];

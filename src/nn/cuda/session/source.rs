@@ -32,7 +32,11 @@ impl<'a> Rows<'a> {
     ///
     /// # Errors
     /// If there are no such.
-    pub(super) fn address(&self, first: usize, count: usize) -> Result<u64, DeviceError> {
+    pub(in crate::nn::cuda) fn address(
+        &self,
+        first: usize,
+        count: usize,
+    ) -> Result<u64, DeviceError> {
         let bytes = |numbers: usize| numbers.saturating_mul(size_of::<f32>());
         let offset = self.offset.saturating_add(bytes(first));
         self.buffer.range(offset, bytes(count))
