@@ -7,7 +7,7 @@ use crate::nn::{DropoutMode, GraphError, Model, Role, RunError};
 use crate::prediction::Prediction;
 
 #[cfg(feature = "cuda")]
-pub use cuda::{Analysed, DeviceRecognizerError, OnDevice};
+pub use cuda::{Analysed, DeviceRecognizerError, OnDevice, Outcomes};
 use networks::{Answer, Plans, Question, Sessions, Together};
 
 mod attention;
@@ -181,6 +181,14 @@ impl Recognizer {
         })
     }
 
+    /// What dropout does to an answer.
+    fn drawn_with<'a>(&self, dropout: &'a DropoutMode) -> &'a DropoutMode {
+        match self.plans.is_stochastic() {
+            true => dropout,
+            false => &DropoutMode::Off,
+        }
+    }
+
     /// What their answer means.
     fn conclude(
         &self,
@@ -189,13 +197,10 @@ impl Recognizer {
         answer: Answer,
         dropout: &DropoutMode,
     ) -> Prediction {
-        let dropout = match self.plans.is_stochastic() {
-            true => dropout,
-            false => &DropoutMode::Off,
-        };
+        let dropout = self.drawn_with(dropout);
         match (&self.way, heard) {
             (Way::Reference(way), Heard::Reference(heard)) => {
-                way.conclude(recording, heard, answer, dropout)
+                way.conclude(recording, heard.known(), answer, dropout)
             }
             (Way::Utterance(way), Heard::Utterance(heard)) => {
                 way.conclude(recording, heard, answer, dropout)
