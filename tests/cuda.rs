@@ -26,6 +26,8 @@ mod goldens;
 mod graphs;
 #[path = "cuda/kernels.rs"]
 mod kernels;
+#[path = "common/model.rs"]
+mod model;
 #[path = "cuda/networks.rs"]
 mod networks;
 #[path = "cuda/on_device.rs"]
@@ -36,6 +38,8 @@ mod program;
 mod recognizer;
 #[path = "cuda/sessions.rs"]
 mod sessions;
+#[path = "cuda/whole_way.rs"]
+mod whole_way;
 
 use std::sync::{Arc, OnceLock};
 
