@@ -10,11 +10,15 @@ use crate::nn::lowering::NO_SLOT;
 use crate::nn::session::RunError;
 use crate::nn::session::checks::{check_inputs, check_masks};
 
+mod lane;
 mod launch;
 mod places;
+mod sizes;
 mod source;
 
+use lane::Lane;
 use places::Places;
+use sizes::{grow, held, mask_sizes};
 pub use source::{Rows, Source};
 
 /// Why a run on a device fails.
@@ -53,17 +57,6 @@ pub struct CudaSession {
     part: usize,
     batch: usize,
     draws: usize,
-}
-
-/// The buffers of one stream.
-#[derive(Debug)]
-struct Lane {
-    stream: Stream,
-    slots: Vec<Option<Buffer>>,
-    /// The factors of each dropout with given masks, by its number.
-    masks: Vec<Option<Buffer>>,
-    /// For each input, where its rows begin, if they are gathered.
-    starts: Vec<Option<Buffer>>,
 }
 
 /// Rows that a lane has been given.
@@ -419,32 +412,4 @@ impl CudaSession {
     pub fn value(&self, value: ValueId) -> Option<&[f32]> {
         self.values.get(value.0).map(Vec::as_slice)
     }
-}
-
-/// The buffer of a slot, which `begin` has given one.
-fn held(slot: &Option<Buffer>) -> &Buffer {
-    slot.as_ref().expect("a slot of a part that was begun")
-}
-
-/// Makes the buffer at least so many numbers large; what it held is lost then.
-fn grow(
-    driver: &dyn super::Driver,
-    slot: &mut Option<Buffer>,
-    numbers: usize,
-) -> Result<(), DeviceError> {
-    let bytes = numbers * size_of::<f32>();
-    if slot.as_ref().is_none_or(|b| b.bytes() < bytes) {
-        *slot = None;
-        *slot = Some(driver.allocate(bytes)?);
-    }
-    Ok(())
-}
-
-/// Decisions of each dropout per row of the batch.
-fn mask_sizes(plan: &CudaPlan) -> Vec<usize> {
-    let mut sizes = vec![0; plan.parts.dropouts];
-    for d in plan.parts.dropouts() {
-        sizes[d.number as usize] = d.units;
-    }
-    sizes
 }

@@ -1,7 +1,8 @@
 //! One step of a plan as launches of kernels.
 
-use super::{CudaRunError, Lane, Mode, Part, Places, Source, held};
-use crate::nn::cuda::driver::{Arg, DeviceError, Driver, Launch, Stream, bytes};
+use super::lane::launch;
+use super::{CudaRunError, Lane, Mode, Places, held};
+use crate::nn::cuda::driver::{Arg, DeviceError};
 use crate::nn::cuda::ops::{After, Conv, Dense, Op, Own, Recurrent, activation_words, eight};
 use crate::nn::cuda::plan::{Constant, CudaPlan, Step};
 use crate::nn::cuda::tile::SHARED;
@@ -25,119 +26,7 @@ struct Call<'a> {
     count: usize,
 }
 
-/// Gives a kernel to a stream, unless there is nothing to do.
-///
-/// # Safety
-/// As [`Driver::launch`](super::super::Driver::launch). A buffer that is given up waits for the stream.
-unsafe fn launch(
-    driver: &dyn Driver,
-    stream: Stream,
-    kernel: &str,
-    blocks: usize,
-    threads: usize,
-    shared: usize,
-    args: Vec<Arg>,
-) -> Result<(), DeviceError> {
-    if blocks == 0 {
-        return Ok(());
-    }
-    let launch = Launch {
-        kernel,
-        grid: [blocks as u32, 1, 1],
-        block: [threads as u32, 1, 1],
-        shared: shared as u32,
-        args,
-    };
-    // SAFETY: the caller's promise.
-    unsafe { driver.launch(stream, &launch) }
-}
-
 impl Lane {
-    /// Where a value lies.
-    fn place(&self, plan: &CudaPlan, places: &Places, value: usize) -> Result<Arg, DeviceError> {
-        match places.of(value) {
-            Some(address) => Ok(Arg::Pointer(address)),
-            None => Ok(Arg::from(held(&self.slots[plan.parts.values[value].slot]))),
-        }
-    }
-
-    /// Copies `count` numbers.
-    fn copy(&self, plan: &CudaPlan, x: Arg, y: Arg, count: usize) -> Result<(), DeviceError> {
-        let args = vec![x, y, word(1), word(count.max(1)), word(count)];
-        let blocks = count.div_ceil(THREADS);
-        // SAFETY: the kernel's arguments; both places have room for so many numbers.
-        unsafe {
-            launch(
-                &*plan.driver,
-                self.stream,
-                "repeat",
-                blocks,
-                THREADS,
-                0,
-                args,
-            )
-        }
-    }
-
-    /// Brings the part's rows of an input to its slot, if they are not read where they are.
-    pub(super) fn bring(
-        &mut self,
-        plan: &CudaPlan,
-        number: usize,
-        input: &Source,
-        places: &Places,
-        part: Part,
-    ) -> Result<(), CudaRunError> {
-        let planned = &plan.parts.inputs[number];
-        if places.of(planned.value).is_some() {
-            return Ok(());
-        }
-        let driver = &*plan.driver;
-        let (first, count) = (part.start * planned.elements, part.rows * planned.elements);
-        if let Source::Gathered { .. } = input {
-            let bytes = part.rows * size_of::<u64>();
-            super::grow(driver, &mut self.starts[number], bytes / size_of::<f32>())?;
-        }
-        let slot = held(&self.slots[plan.parts.values[planned.value].slot]);
-        match input {
-            Source::Host(data) => {
-                driver.upload(self.stream, bytes(&data[first..][..count]), slot, 0)?;
-            }
-            Source::Device(rows) => {
-                let from = Arg::Pointer(rows.address(first, count)?);
-                self.copy(plan, from, Arg::from(slot), count)?;
-            }
-            Source::Gathered {
-                numbers, starts, ..
-            } => {
-                let starts = &starts[part.start..][..part.rows];
-                let to = held(&self.starts[number]);
-                driver.upload(self.stream, bytes(starts), to, 0)?;
-                let from = Arg::Pointer(numbers.address(0, 0)?);
-                let args = vec![from, Arg::from(to), Arg::from(slot), word(planned.elements)];
-                // SAFETY: the kernel's arguments; the check of the inputs has found that all rows lie
-                // among the numbers.
-                unsafe { launch(driver, self.stream, "gather", part.rows, THREADS, 0, args) }?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Copies those outputs to where they are kept that were not computed there.
-    pub(super) fn keep(
-        &self,
-        plan: &CudaPlan,
-        places: &Places,
-        rows: usize,
-    ) -> Result<(), CudaRunError> {
-        for &(value, to) in places.copied() {
-            let from = self.place(plan, places, value)?;
-            let count = rows * plan.parts.values[value].elements;
-            self.copy(plan, from, Arg::Pointer(to), count)?;
-        }
-        Ok(())
-    }
-
     pub(super) fn step(
         &self,
         plan: &CudaPlan,
@@ -531,7 +420,7 @@ impl Recurrent {
 }
 
 /// A size, which the checks of a run keep below 2^31.
-fn word(n: usize) -> Arg {
+pub(super) fn word(n: usize) -> Arg {
     Arg::U32(n as u32)
 }
 
