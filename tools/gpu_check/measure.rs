@@ -1,11 +1,13 @@
 //! Measures the networks and the front end on a GPU; `tools/gpu_check.sh` runs it.
 //!
-//! usage: `gpu MODEL.h5 [PEAK_TFLOPS BANDWIDTH_TBS]`
+//! usage: `gpu MODEL.h5 [PEAK_TFLOPS BANDWIDTH_TBS]`; beside the model of windows lie the other four
+//! networks.
 //!
 //! Writes tables in Markdown. Every time is the median of several runs after one that does not count.
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,9 +15,12 @@ use std::time::{Duration, Instant};
 use maeum::audio::{Recording, Resampling};
 use maeum::nn::cost;
 use maeum::nn::cuda::front_end::FrontEnd;
-use maeum::nn::cuda::{CudaPlan, CudaSession, Driver, Gpu, Stream, Timed, bytes_mut};
+use maeum::nn::cuda::{CudaPlan, CudaSession, Driver, Gpu, Stream, Timed};
 use maeum::nn::{DropoutMode, Graph, Layer, Plan, Session};
 use rayon::prelude::*;
+
+#[path = "whole_way.rs"]
+mod whole_way;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -52,7 +57,9 @@ fn measure() -> Result<(), Failure> {
     let graph = maeum::keras::load(model)?.graph;
     networks(&driver, &graph)?;
     kernels(&driver, &graph, peaks)?;
-    front_end(&driver, &graph)
+    front_end(&driver)?;
+    let folder = Path::new(model).parent().ok_or("the model has no folder")?;
+    whole_way::table(&driver, folder, &RATES, recording)
 }
 
 /// The median time of a few runs.
@@ -246,48 +253,29 @@ fn recording(rate: u32, seed: usize) -> Recording {
     }
 }
 
-fn front_end(driver: &Arc<dyn Driver>, graph: &Graph) -> Result<(), Failure> {
+fn front_end(driver: &Arc<dyn Driver>) -> Result<(), Failure> {
     let hours = (RECORDINGS * SECONDS) as f64 / 3600.0;
-    let shapes = graph.fixed_input_shapes().ok_or("open input shapes")?;
-    let values: usize = shapes[0].iter().product();
-    let mut session = CudaSession::new(&Arc::new(CudaPlan::new(driver, graph, &shapes)?));
     println!(
         "### {RECORDINGS} recordings of {SECONDS} s: hours of audio per second, and times real time\n"
     );
-    println!("The network takes its windows by way of the CPU's memory.\n");
-    println!("| rate | resampling | samples to windows and features | and through the network |");
-    println!("|---|---|---|---|");
+    println!("| rate | resampling | samples to windows and features |\n|---|---|---|");
     for rate in RATES {
         let few: Vec<Recording> = (0..16).map(|seed| recording(rate, seed)).collect();
         let batch: Vec<&Recording> = few.iter().cycle().take(RECORDINGS).collect();
         for resampling in [Resampling::Exact, Resampling::Fast] {
             let mut front_end = FrontEnd::new(driver.clone(), Stream::A, resampling)?;
-            let mut run = |through_the_network: bool| {
-                let (heard, inputs) = front_end.run(&batch)?;
-                if let Some(error) = heard.into_iter().find_map(Result::err) {
-                    return Err(error.into());
+            let time = median(|| {
+                let (heard, _) = front_end.run(&batch)?;
+                match heard.into_iter().find_map(Result::err) {
+                    Some(error) => Err(error.into()),
+                    None => Ok(()),
                 }
-                let count = match through_the_network {
-                    true => inputs.window_count,
-                    // One number, to wait for the last kernel.
-                    false => 0,
-                };
-                let mut windows = vec![0f32; (count * values).max(1)];
-                driver.download(Stream::A, inputs.windows, 0, bytes_mut(&mut windows))?;
-                if count > 0 {
-                    session.run(&[&windows], count, &DropoutMode::Off)?;
-                }
-                Ok(())
-            };
-            let shown = |time: Duration| {
-                let rate = hours / time.as_secs_f64();
-                format!("{rate:.2} h, {:.0}x", rate * 3600.0)
-            };
+            })?;
+            let rate_of = hours / time.as_secs_f64();
             println!(
-                "| {rate} Hz | {} | {} | {} |",
+                "| {rate} Hz | {} | {rate_of:.2} h, {:.0}x |",
                 resampling.name(),
-                shown(median(|| run(false))?),
-                shown(median(|| run(true))?)
+                rate_of * 3600.0
             );
         }
     }
