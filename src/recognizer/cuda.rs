@@ -56,12 +56,14 @@ pub struct Analysed {
     recording: Recording,
     /// Unless the device analyses it.
     heard: Option<Heard>,
+    numbers: usize,
 }
 
 impl Analysed {
-    /// Numbers that its recording holds in memory.
-    pub fn samples(&self) -> usize {
-        self.recording.samples.len()
+    /// Numbers of four bytes that its recording, and also its signal at 16 kHz, take in memory at
+    /// most.
+    pub fn numbers(&self) -> usize {
+        self.numbers
     }
 }
 
@@ -71,7 +73,7 @@ pub type Outcomes = Result<Vec<Result<Prediction, RecognizeError>>, CudaRunError
 /// Recordings, and numbers that they hold together (512 MiB), that [`OnDevice::recognize`] gives the
 /// device together at most; the last recording may exceed it.
 const RECORDINGS: usize = 1024;
-const SAMPLES: usize = 1 << 27;
+const NUMBERS: usize = 1 << 27;
 const _: () = assert!(RECORDINGS <= MOST_RECORDINGS);
 
 /// What the device has been given.
@@ -137,7 +139,17 @@ impl Recognizer {
             Way::Reference(_) => None,
             Way::Utterance(_) => Some(self.hear(&recording, name)?),
         };
-        Ok(Analysed { recording, heard })
+        let samples = recording.samples.len();
+        let resampling = self.info().resampling;
+        // The signal is of `f64`.
+        let signal = resampling
+            .target_len(samples, recording.sample_rate)
+            .saturating_mul(2);
+        Ok(Analysed {
+            numbers: samples.max(signal),
+            recording,
+            heard,
+        })
     }
 }
 
@@ -179,10 +191,10 @@ impl OnDevice<'_> {
         let mut concluded = Vec::new();
         let mut good = good.into_iter().peekable();
         while good.peek().is_some() {
-            let mut samples = 0;
+            let mut numbers = 0;
             let mut batch = Vec::new();
-            while let Some(next) = good.next_if(|_| samples < SAMPLES && batch.len() < RECORDINGS) {
-                samples += next.0.samples();
+            while let Some(next) = good.next_if(|_| numbers < NUMBERS && batch.len() < RECORDINGS) {
+                numbers = next.0.numbers().saturating_add(numbers);
                 batch.push(next);
             }
             if let Some(outcomes) = self.submit(batch, dropout) {

@@ -128,6 +128,8 @@ pub struct FrontEnd {
     mel: MelTables,
     conversions: Conversions,
     memory: Memory,
+    /// The signals that the voice detector heard last.
+    signals: Vec<f64>,
 }
 
 impl std::fmt::Debug for FrontEnd {
@@ -156,6 +158,7 @@ impl FrontEnd {
             resampling,
             conversions: Conversions::default(),
             memory: Memory::default(),
+            signals: Vec::new(),
         })
     }
 
@@ -254,9 +257,10 @@ impl FrontEnd {
         Ok(results.collect())
     }
 
-    /// Gives the device memory of the batches so far back.
+    /// Gives the memory of the batches so far back.
     pub fn give_back(&mut self) {
         self.memory.clear();
+        self.signals = Vec::new();
     }
 
     /// Checks the size of a batch.
@@ -327,21 +331,21 @@ impl FrontEnd {
 
     /// Takes numbers from the memory of this name, from the first on.
     fn take<T: Number>(&self, name: &'static str, count: usize) -> Result<Vec<T>, DeviceError> {
-        self.take_from(name, 0, count)
+        let mut numbers = vec![T::default(); count];
+        self.take_into(name, 0, &mut numbers)?;
+        Ok(numbers)
     }
 
     /// Takes numbers from the memory of this name.
-    fn take_from<T: Number>(
+    fn take_into<T: Number>(
         &self,
         name: &'static str,
         first: usize,
-        count: usize,
-    ) -> Result<Vec<T>, DeviceError> {
-        let mut numbers = vec![T::default(); count];
+        numbers: &mut [T],
+    ) -> Result<(), DeviceError> {
         let (from, offset) = (self.memory.get(name), first * size_of::<T>());
         self.driver
-            .download(self.stream, from, offset, bytes_mut(&mut numbers))?;
-        Ok(numbers)
+            .download(self.stream, from, offset, bytes_mut(numbers))
     }
 
     fn arg(&self, name: &'static str) -> Arg {

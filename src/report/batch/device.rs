@@ -35,7 +35,7 @@ pub struct Shared<'r> {
 /// answers are computed, one in which voice is told from silence, one that waits, and what comes
 /// next.
 const RECORDINGS: usize = 256;
-const SAMPLES: usize = 1 << 26;
+const NUMBERS: usize = 1 << 26;
 
 /// Recordings as far as the threads bring them, or what is wrong with them.
 type Read = Vec<Result<Analysed, String>>;
@@ -92,19 +92,22 @@ impl<'r> Batch<'r> {
             analysed.map_err(|e| e.to_string())
         };
         let mut batch = Read::new();
-        let mut samples = 0;
+        let mut numbers = 0;
         let all = in_order(
             &self.pool,
             inputs,
             || (),
             |(), input| read(input),
             |_, recording| {
-                samples += recording.as_ref().map_or(0, Analysed::samples);
+                numbers = recording
+                    .as_ref()
+                    .map_or(0, Analysed::numbers)
+                    .saturating_add(numbers);
                 batch.push(recording);
-                if batch.len() < RECORDINGS && samples < SAMPLES {
+                if batch.len() < RECORDINGS && numbers < NUMBERS {
                     return Ok(());
                 }
-                samples = 0;
+                numbers = 0;
                 sender.send(std::mem::take(&mut batch)).map_err(|_| Stopped)
             },
         );

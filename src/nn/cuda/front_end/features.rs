@@ -1,7 +1,5 @@
 //! From cleaned signals to features on the device; voice is told from silence on the CPU.
 
-use rayon::prelude::*;
-
 use super::signals::Batch;
 use super::{
     Arg, DeviceError, FrontEnd, FrontEndError, Heard, Place, THREADS, blocks, starts, tables,
@@ -108,27 +106,50 @@ impl Listened {
     }
 }
 
+/// Tells voice from silence in a signal that was divided by its `peak` and starts at `start`.
+fn voice_of(signal: &[f64], start: usize, peak: f64) -> Result<Voice, AudioError> {
+    if peak == 0.0 || !peak.is_finite() || !signal.iter().all(|x| x.is_finite()) {
+        return Err(AudioError::NoPeak);
+    }
+    Ok(Voice {
+        voiced: frontend::voiced(signal, &mut frontend::detector())?,
+        samples: signal.len(),
+        start: start as u64,
+        peak,
+    })
+}
+
 impl FrontEnd {
-    /// Tells voice from silence, on the CPU's threads.
+    /// Tells voice from silence, on the CPU's threads, in what has come from the device while the
+    /// next signals come.
     pub(super) fn voices(
-        &self,
+        &mut self,
         batch: &Batch,
     ) -> Result<Vec<Result<Voice, AudioError>>, DeviceError> {
-        let (signals, peaks) = self.take_signals(batch)?;
-        let voice = |(i, peak): (usize, f64)| {
-            let range = batch.range(i);
-            let (start, signal) = (range.start as u64, &signals[range]);
-            if peak == 0.0 || !peak.is_finite() || !signal.iter().all(|x| x.is_finite()) {
-                return Err(AudioError::NoPeak);
-            }
-            Ok(Voice {
-                voiced: frontend::voiced(signal, &mut frontend::detector())?,
-                samples: signal.len(),
-                start,
-                peak,
-            })
+        let mut voices: Vec<_> = std::iter::repeat_with(|| None).take(batch.len()).collect();
+        let peaks: Vec<f64> = match batch.len() {
+            0 => return Ok(Vec::new()),
+            count => self.take("peak", count)?,
         };
-        Ok(peaks.into_par_iter().enumerate().map(voice).collect())
+        let mut signals = std::mem::take(&mut self.signals);
+        signals.resize(signals.len().max(batch.samples()), 0.0);
+        let done = rayon::in_place_scope(|scope| {
+            let (mut signals, mut voices) = (&mut *signals, &mut *voices);
+            for (recording, &peak) in peaks.iter().enumerate() {
+                let range = batch.range(recording);
+                let (signal, later) = signals.split_at_mut(range.len());
+                let (voice, others) = voices.split_at_mut(1);
+                (signals, voices) = (later, others);
+                self.take_into("signal", range.start, signal)?;
+                let signal = &*signal;
+                scope.spawn(move |_| voice[0] = Some(voice_of(signal, range.start, peak)));
+            }
+            Ok(())
+        });
+        self.signals = signals;
+        done?;
+        let voices = voices.into_iter();
+        Ok(voices.map(|v| v.expect("one for each signal")).collect())
     }
 
     /// The spectrograms of what is voiced, into the memory `mel`, with their `frame starts` and the
