@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use maeum::audio::Resampling;
+use maeum::nn::cuda::front_end::FrontEnd;
 use maeum::nn::cuda::{
     Arg, Buffer, CudaPlan, CudaRunError, CudaSession, Driver, Launch, Rows, Source, Stream, bytes,
     bytes_mut,
@@ -10,6 +12,7 @@ use maeum::nn::layer::Layer;
 use maeum::nn::{DropoutMode, Graph, Input, Node, Output, RunError, ValueId};
 
 use crate::emulator::{Emulator, ORDERS};
+use crate::front_end::voice;
 use crate::graphs::numbers;
 use crate::sessions::{ITEM, graph, shapes};
 use crate::{download, drivers, upload};
@@ -152,28 +155,69 @@ fn a_stream_that_is_not_waited_for_is_found() {
     assert_ne!(without, with);
 }
 
+/// Has `count` numbers copied from one buffer to another.
+pub fn copy(driver: &Arc<dyn Driver>, stream: Stream, from: &Buffer, to: &Buffer, count: usize) {
+    let words = [1, count, count].map(|n| Arg::U32(n as u32));
+    let launch = Launch {
+        kernel: "repeat",
+        grid: [count.div_ceil(256) as u32, 1, 1],
+        block: [256, 1, 1],
+        shared: 0,
+        args: [from.into(), to.into()].into_iter().chain(words).collect(),
+    };
+    // SAFETY: the kernel's arguments; the buffers have so many numbers, and one that is given up waits
+    // for the stream.
+    unsafe { driver.launch(stream, &launch) }.unwrap();
+}
+
+#[test]
+fn outputs_hold_until_the_first_stream_has_read_them() {
+    let x = [1, 2].map(|seed| numbers(seed, BATCH * ITEM, false));
+    for driver in drivers() {
+        let mut session = session(&driver);
+        session.run(&[&x[0]], BATCH, &DropoutMode::Off).unwrap();
+        let wanted = session.output(0).to_vec();
+        let run = |session: &mut CudaSession, x: &[f32]| {
+            let input = [Source::Host(x)];
+            session
+                .run_on_device(0, &input, BATCH, &DropoutMode::Off)
+                .unwrap();
+        };
+        run(&mut session, &x[0]);
+        let aside = driver.allocate(size_of_val(&*wanted)).unwrap();
+        let rows = session.on_device(0);
+        copy(&driver, rows.ready, rows.buffer, &aside, wanted.len());
+        run(&mut session, &x[1]);
+        driver.synchronise(Stream::B).unwrap();
+        let got = take(&driver, Rows::of(&aside, Stream::A), wanted.len());
+        assert_eq!(got, wanted, "{}", driver.name());
+    }
+}
+
+#[test]
+fn inputs_hold_until_the_other_stream_has_read_them() {
+    let [first, second] = [voice(0.4, 16_000, 1), voice(0.4, 16_000, 2)];
+    for driver in drivers() {
+        let mut front_end = FrontEnd::new(driver.clone(), Stream::B, Resampling::Fast).unwrap();
+        let count = 200 * 40;
+        let aside = driver.allocate(count * size_of::<f32>()).unwrap();
+        let listened = front_end.listen(&[&first]).unwrap();
+        let inputs = front_end.describe(&listened).unwrap();
+        driver.wait(Stream::A, inputs.ready).unwrap();
+        copy(&driver, Stream::A, inputs.windows, &aside, count);
+        front_end.run(&[&second]).unwrap();
+        let got = download::<f32>(&*driver, &aside, count).unwrap();
+        let (_, inputs) = front_end.run(&[&first]).unwrap();
+        driver.synchronise(inputs.ready).unwrap();
+        let wanted = download::<f32>(&*driver, inputs.windows, count).unwrap();
+        assert_eq!(got, wanted, "{}", driver.name());
+    }
+}
+
 #[test]
 fn streams_wait_for_each_other_in_the_order_given() {
     for driver in drivers() {
         let buffer = driver.allocate(4).unwrap();
-        let copy = |stream, from: &Buffer, to: &Buffer| {
-            let args = vec![
-                Arg::from(from),
-                Arg::from(to),
-                Arg::U32(1),
-                Arg::U32(1),
-                Arg::U32(1),
-            ];
-            let launch = Launch {
-                kernel: "repeat",
-                grid: [1, 1, 1],
-                block: [32, 1, 1],
-                shared: 0,
-                args,
-            };
-            // SAFETY: the kernel's arguments, one number each; the buffers outlive the last wait.
-            unsafe { driver.launch(stream, &launch) }.unwrap();
-        };
         let hops: Vec<Buffer> = (0..4).map(|_| driver.allocate(4).unwrap()).collect();
         driver
             .upload(Stream::A, bytes(&[7f32]), &buffer, 0)
@@ -185,7 +229,7 @@ fn streams_wait_for_each_other_in_the_order_given() {
                 Stream::B => Stream::A,
             };
             driver.wait(stream, other).unwrap();
-            copy(stream, from, to);
+            copy(&driver, stream, from, to, 1);
             from = to;
         }
         // Written again behind the last reader.
