@@ -11,7 +11,7 @@ use crate::prediction::Prediction;
 use crate::together::Together;
 
 #[cfg(feature = "cuda")]
-pub use cuda::{Analysed, DeviceRecognizerError, OnDevice};
+pub use cuda::{Analysed, DeviceRecognizerError, OnDevice, Outcomes};
 use listener::{About, Heard};
 pub use listener::{Impression, Listener};
 use networks::{Answer, Plans, Question, Sessions};
@@ -184,6 +184,14 @@ impl Recognizer {
             .hear(Cow::Borrowed(recording), name, Together::No)
     }
 
+    /// What dropout does to an answer.
+    fn drawn_with<'a>(&self, dropout: &'a DropoutMode) -> &'a DropoutMode {
+        match self.plans.is_stochastic() {
+            true => dropout,
+            false => &DropoutMode::Off,
+        }
+    }
+
     /// What their answer means.
     #[cfg(feature = "cuda")]
     fn conclude(
@@ -204,10 +212,7 @@ impl Recognizer {
         answer: Answer,
         dropout: &DropoutMode,
     ) -> Prediction {
-        let dropout = match self.plans.is_stochastic() {
-            true => dropout,
-            false => &DropoutMode::Off,
-        };
+        let dropout = self.drawn_with(dropout);
         self.listener.conclude(recording, heard, answer, dropout)
     }
 }

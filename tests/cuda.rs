@@ -26,8 +26,12 @@ mod goldens;
 mod graphs;
 #[path = "cuda/kernels.rs"]
 mod kernels;
+#[path = "common/model.rs"]
+mod model;
 #[path = "cuda/networks.rs"]
 mod networks;
+#[path = "cuda/on_device.rs"]
+mod on_device;
 #[path = "cuda/program.rs"]
 mod program;
 #[path = "cuda/recognizer.rs"]
@@ -36,6 +40,8 @@ mod recognizer;
 mod sessions;
 #[path = "cuda/timing.rs"]
 mod timing;
+#[path = "cuda/whole_way.rs"]
+mod whole_way;
 
 use std::sync::{Arc, OnceLock};
 

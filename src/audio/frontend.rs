@@ -198,7 +198,7 @@ pub(crate) fn samples(recording: Cow<'_, Recording>) -> Cow<'_, [f32]> {
 }
 
 /// Where somebody speaks.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Voiced {
     /// [`Prepared::voiced_frames`]
     pub(crate) frames: Vec<bool>,

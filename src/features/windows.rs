@@ -92,9 +92,7 @@ impl Windows {
     /// Where there is no such window.
     #[must_use]
     pub fn real_frames(&self, index: usize) -> usize {
-        self.frames
-            .saturating_sub(self.starts[index])
-            .min(WINDOW_FRAMES)
+        real_frames(self.frames, self.starts[index])
     }
 
     /// The frames that the windows are cut from, `[frames][N_MELS]`, up to the last window's end.
@@ -115,6 +113,11 @@ impl Windows {
             .iter()
             .map(|start| &self.sheet[start * N_MELS..][..Self::VALUES])
     }
+}
+
+/// How many frames of the window that begins with frame `start` a recording of `frames` frames has.
+pub(crate) fn real_frames(frames: usize, start: usize) -> usize {
+    frames.saturating_sub(start).min(WINDOW_FRAMES)
 }
 
 /// Where the windows of a recording of `frames` frames start, in frames.

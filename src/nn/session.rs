@@ -145,7 +145,7 @@ impl Session {
         let plan = Arc::clone(&self.plan);
         let draws = self.check(&plan, batch, dropout)?;
         let planned = plan.parts.inputs.iter().map(|i| (&*i.name, i.elements));
-        check_inputs(planned, inputs, batch)?;
+        check_inputs(planned, inputs, |data, _, _| data.len(), batch)?;
         self.batch = batch;
         self.draws = draws;
         self.first_draw = first;

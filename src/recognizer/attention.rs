@@ -75,7 +75,7 @@ pub fn of_row<'a>(
     let mut pools = Vec::new();
     let mut cells = 0;
     for (name, shape, output) in outputs {
-        let (true, &[time, units]) = (name.starts_with(OUTPUT), shape) else {
+        let Some([time, units]) = pool(name, shape) else {
             continue;
         };
         cells = time;
@@ -88,8 +88,21 @@ pub fn of_row<'a>(
         };
         mean(&pools.iter().map(|pool| units(pool)).collect::<Vec<_>>())
     };
-    (cells > 0).then(|| Attention {
-        cell: WINDOW_SECONDS / cells as f64,
-        weights: (0..cells).map(cell_mean).collect(),
-    })
+    (cells > 0).then(|| of_weights((0..cells).map(cell_mean).collect()))
+}
+
+/// Time steps and units, if this output of a network is the weights of a pool.
+pub fn pool(name: &str, shape: &[usize]) -> Option<[usize; 2]> {
+    match *shape {
+        [time, units] if name.starts_with(OUTPUT) => Some([time, units]),
+        _ => None,
+    }
+}
+
+/// The attention in a window, from the weights of its cells.
+pub fn of_weights(weights: Vec<f64>) -> Attention {
+    Attention {
+        cell: WINDOW_SECONDS / weights.len() as f64,
+        weights,
+    }
 }

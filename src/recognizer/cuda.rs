@@ -4,17 +4,22 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::networks::{Answer, Question, graph_of};
-use super::statistics::column_means;
-use super::{Heard, RecognizeError, Recognizer, attention};
+use super::listener::{About, Heard};
+use super::networks::{Answer, Question};
+use super::{RecognizeError, Recognizer, attention, reference};
 use crate::audio::Recording;
-use crate::nn::cuda::{CudaPlan, CudaRunError, CudaSession, Driver, PlanError};
+use crate::nn::DropoutMode;
+use crate::nn::cuda::front_end::{FrontEnd, FrontEndError, Listened, MOST_RECORDINGS};
+use crate::nn::cuda::{CudaRunError, DeviceError, Driver, PlanError, Source, Stream};
 use crate::nn::model::Preprocessing;
-use crate::nn::{DropoutMode, Model, Role};
-use crate::prediction::{Attention, Prediction};
+use crate::prediction::Prediction;
 
+mod networks;
+mod questions;
 mod shared;
 
+use networks::{Asked, Given, Networks};
+use questions::Questions;
 pub(super) use shared::Shared;
 
 /// Why a recogniser cannot be brought to a device.
@@ -26,50 +31,70 @@ pub enum DeviceRecognizerError {
     /// A network cannot be planned for the device.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The device has no room for the front end's tables.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
 }
 
-/// A [`Recognizer`] whose networks run on a device. Recordings are analysed on the processor, in
-/// parallel; the networks are asked about all of them together. The answers are those of a
-/// [`Worker`](super::Worker) up to the rounding of sums in another order.
+/// A [`Recognizer`] whose work is done on a device, for many recordings together.
+///
+/// Of the system of 2020 all of it is, but telling voice from silence: the samples go to the device,
+/// the answers come back. Of other models the processor analyses the recordings, in parallel, and
+/// the device has the networks. The answers are those of a [`Worker`](super::Worker) up to the
+/// rounding of sums in another order, and of the logarithm and the root.
 #[derive(Debug)]
 pub struct OnDevice<'r> {
     recognizer: &'r Recognizer,
     networks: Networks,
+    questions: Questions,
+    front_end: Option<FrontEnd>,
+    at_work: Option<AtWork>,
 }
 
-/// The five networks on a device.
-#[derive(Debug)]
-struct Networks {
-    by_window: bool,
-    emotions: usize,
-    emotion_windows: CudaSession,
-    age: CudaSession,
-    gender: CudaSession,
-    emotion_features: CudaSession,
-    merge: CudaSession,
-}
-
-/// A recording that the networks can be asked about.
+/// A recording that a device can be asked about.
 #[derive(Debug)]
 pub struct Analysed {
     recording: Recording,
-    heard: Heard,
+    /// Unless the device analyses it.
+    heard: Option<Heard>,
+    numbers: usize,
 }
 
 impl Analysed {
-    /// Numbers that its recording holds in memory.
-    pub fn samples(&self) -> usize {
-        self.recording.samples.len()
+    /// Numbers of four bytes that its recording, and also its signal at 16 kHz, take in memory at
+    /// most.
+    pub fn numbers(&self) -> usize {
+        self.numbers
     }
 }
 
-/// Windows that are brought together into memory of the host: 128 MiB of those of 2020.
-const WINDOWS_AT_ONCE: usize = 4096;
-/// Draws of a recording that are computed together, so that any number of them fits the device.
-const DRAWS_AT_ONCE: u32 = 1024;
+/// The outcome for each recording of a batch, or why the device failed.
+pub type Outcomes = Result<Vec<Result<Prediction, RecognizeError>>, CudaRunError>;
+
+/// Recordings, and numbers that they hold together (512 MiB), that [`OnDevice::recognize`] gives the
+/// device together at most; the last recording may exceed it.
+const RECORDINGS: usize = 1024;
+const NUMBERS: usize = 1 << 27;
+const _: () = assert!(RECORDINGS <= MOST_RECORDINGS);
+
+/// What the device has been given.
+#[derive(Debug)]
+struct AtWork {
+    batch: Vec<(Analysed, String)>,
+    dropout: DropoutMode,
+    state: Result<State, CudaRunError>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The device has analysed the recordings itself. Nothing was given if none has a voice.
+    Described(Listened, Option<Given>),
+    /// The processor has, with these errors.
+    Asked(Vec<Option<RecognizeError>>, Option<Given>),
+}
 
 impl Recognizer {
-    /// The networks brought to a device.
+    /// The recogniser brought to a device.
     ///
     /// # Errors
     /// When the device fails or has no memory left.
@@ -77,9 +102,20 @@ impl Recognizer {
         &self,
         driver: &Arc<dyn Driver>,
     ) -> Result<OnDevice<'_>, DeviceRecognizerError> {
+        let info = self.info();
+        let front_end = match info.preprocessing {
+            // Beside the networks' first stream.
+            Some(Preprocessing::Reference2020) => {
+                Some(FrontEnd::new(driver.clone(), Stream::B, info.resampling)?)
+            }
+            _ => None,
+        };
         Ok(OnDevice {
             recognizer: self,
             networks: Networks::new(driver, &self.model)?,
+            questions: Questions::default(),
+            front_end,
+            at_work: None,
         })
     }
 
@@ -94,35 +130,38 @@ impl Recognizer {
         Ok(())
     }
 
-    /// What the networks are asked about a decoded recording; `name` stands for it in errors. It
-    /// is the processor's part of the work, for any thread.
+    /// The processor's part of the work for a device, on any thread: of the system of 2020 none.
+    /// `name` stands for the recording in errors.
     ///
     /// # Errors
     /// When the recording cannot be analysed; the message names it and says what to do.
     pub fn analyse(&self, recording: Recording, name: &str) -> Result<Analysed, RecognizeError> {
-        let heard = self.hear(&recording, name)?;
-        Ok(Analysed { recording, heard })
+        let heard = match self.listener.reference() {
+            Some(_) => None,
+            None => Some(self.hear(&recording, name)?),
+        };
+        let samples = recording.samples.len();
+        let resampling = self.info().resampling;
+        // The signal is of `f64`.
+        let signal = resampling
+            .target_len(samples, recording.sample_rate)
+            .saturating_mul(2);
+        Ok(Analysed {
+            numbers: samples.max(signal),
+            recording,
+            heard,
+        })
     }
-}
-
-fn session(
-    driver: &Arc<dyn Driver>,
-    model: &Model,
-    role: Role,
-) -> Result<CudaSession, DeviceRecognizerError> {
-    let (graph, shapes) = graph_of(model, role)?;
-    let plan = CudaPlan::new(driver, &graph, &shapes)?;
-    Ok(CudaSession::new(&Arc::new(plan)))
 }
 
 impl OnDevice<'_> {
     /// What it runs on, for messages.
     pub fn device(&self) -> String {
-        self.networks.merge.plan().driver().name()
+        self.networks.driver().name()
     }
 
-    /// The answer for each of some recordings with their names, in their order; they are analysed on
-    /// the threads of the rayon pool that this is called in.
+    /// The answer for each of some recordings with their names, in their order; the processor's part
+    /// is done on the threads of the rayon pool that this is called in.
     ///
     /// # Errors
     /// When the device fails, or given dropout masks do not fit. A recording that cannot be
@@ -131,218 +170,212 @@ impl OnDevice<'_> {
         &mut self,
         recordings: Vec<(Recording, &str)>,
         dropout: &DropoutMode,
-    ) -> Result<Vec<Result<Prediction, RecognizeError>>, CudaRunError> {
-        let names: Vec<&str> = recordings.iter().map(|(_, name)| *name).collect();
+    ) -> Outcomes {
         let recognizer = self.recognizer;
         let analysed: Vec<_> = recordings
             .into_par_iter()
-            .map(|(recording, name)| recognizer.analyse(recording, name))
+            .map(|(recording, name)| Ok((recognizer.analyse(recording, name)?, name.to_owned())))
             .collect();
-        let good: Vec<(&Analysed, &str)> = analysed
-            .iter()
-            .zip(names)
-            .filter_map(|(analysed, name)| Some((analysed.as_ref().ok()?, name)))
-            .collect();
-        let mut concluded = self.conclude(&good, dropout)?.into_iter();
-        let outcome = |analysed: Result<Analysed, RecognizeError>| {
-            analysed.and_then(|_| concluded.next().expect("an answer for each that is good"))
-        };
-        Ok(analysed.into_iter().map(outcome).collect())
-    }
-
-    /// The answer for each of some recordings that were analysed, with their names.
-    ///
-    /// # Errors
-    /// When the device fails, or given dropout masks do not fit.
-    pub fn conclude(
-        &mut self,
-        analysed: &[(&Analysed, &str)],
-        dropout: &DropoutMode,
-    ) -> Result<Vec<Result<Prediction, RecognizeError>>, CudaRunError> {
-        let questions: Vec<Question> = analysed.iter().map(|(a, _)| a.heard.question()).collect();
-        let answers = self.networks.ask(&questions, dropout)?;
-        Ok(analysed
-            .iter()
-            .zip(answers)
-            .map(|((a, name), answer)| {
-                answer.check(name)?;
-                Ok(self
-                    .recognizer
-                    .conclude(&a.recording, &a.heard, answer, dropout))
-            })
-            .collect())
-    }
-}
-
-impl Networks {
-    fn new(driver: &Arc<dyn Driver>, model: &Model) -> Result<Self, DeviceRecognizerError> {
-        let session = |role| session(driver, model, role);
-        let info = model.info();
-        Ok(Self {
-            by_window: info.preprocessing == Some(Preprocessing::Reference2020),
-            emotions: info.emotions.len(),
-            emotion_windows: session(Role::EmotionWindows)?,
-            age: session(Role::Age)?,
-            gender: session(Role::Gender)?,
-            emotion_features: session(Role::EmotionFeatures)?,
-            merge: session(Role::Merge)?,
-        })
-    }
-
-    /// What the networks say about each of some recordings.
-    fn ask(
-        &mut self,
-        asked: &[Question],
-        dropout: &DropoutMode,
-    ) -> Result<Vec<Answer>, CudaRunError> {
-        if asked.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut answers: Vec<Answer> = asked
-            .iter()
-            .map(|_| Answer {
-                windows: Vec::new(),
-                attention: Vec::new(),
-                age: Vec::new(),
-                gender: Vec::new(),
-                merged: Vec::new(),
-            })
-            .collect();
-        self.look(asked, &mut answers)?;
-        let whole = joined(asked);
-        let whole: Vec<&[f32]> = whole.iter().map(|x| &**x).collect();
-        if !self.by_window {
-            for (session, part) in [(&mut self.age, Part::Age), (&mut self.gender, Part::Gender)] {
-                session.run(&whole, asked.len(), &DropoutMode::Off)?;
-                hand_out(session.output(0), part, |i| i, asked.len(), &mut answers);
-            }
-        }
-        let means: Vec<Vec<f32>> = answers
-            .iter()
-            .map(|a| column_means(&a.windows, self.emotions))
-            .collect();
-        let is_stochastic = self.emotion_features.plan().is_stochastic();
-        match *dropout {
-            DropoutMode::Draws { n, seed } if is_stochastic => {
-                for first in (0..n.get()).step_by(DRAWS_AT_ONCE as usize) {
-                    let count = DRAWS_AT_ONCE.min(n.get() - first);
-                    let mode = DropoutMode::draws(count, seed);
-                    self.draw(first, &whole, &means, &mode, &mut answers)?;
+        let mut errors = Vec::new();
+        let mut good = Vec::new();
+        for analysed in analysed {
+            errors.push(match analysed {
+                Ok(recording) => {
+                    good.push(recording);
+                    None
                 }
-            }
-            _ => self.draw(0, &whole, &means, dropout, &mut answers)?,
+                Err(error) => Some(error),
+            });
         }
-        Ok(answers)
-    }
-
-    /// All windows of all recordings.
-    fn look(&mut self, asked: &[Question], answers: &mut [Answer]) -> Result<(), CudaRunError> {
-        let (_, shape) = self
-            .emotion_windows
-            .plan()
-            .inputs()
-            .next()
-            .expect("a network of windows has an input");
-        let elements = shape.iter().product::<usize>();
-        let row = elements / shape[0];
-        let all: Vec<(usize, usize)> = asked
-            .iter()
-            .enumerate()
-            .flat_map(|(i, q)| q.starts.iter().map(move |&start| (i, start)))
-            .collect();
-        let mut batch = Vec::new();
-        for windows in all.chunks(WINDOWS_AT_ONCE) {
-            batch.clear();
-            for &(i, start) in windows {
-                batch.extend_from_slice(&asked[i].sheet[start * row..][..elements]);
+        // What an earlier caller left.
+        self.finish();
+        let mut concluded = Vec::new();
+        let mut good = good.into_iter().peekable();
+        while good.peek().is_some() {
+            let mut numbers = 0;
+            let mut batch = Vec::new();
+            while let Some(next) = good.next_if(|_| numbers < NUMBERS && batch.len() < RECORDINGS) {
+                numbers = next.0.numbers().saturating_add(numbers);
+                batch.push(next);
             }
-            let off = DropoutMode::Off;
-            let owner = |window: usize| windows[window].0;
-            let mut sessions = vec![(&mut self.emotion_windows, Part::Windows)];
-            if self.by_window {
-                sessions.push((&mut self.age, Part::Age));
-                sessions.push((&mut self.gender, Part::Gender));
-            }
-            for (session, part) in sessions {
-                session.run(&[&batch], windows.len(), &off)?;
-                hand_out(session.output(0), part, owner, windows.len(), answers);
-            }
-            for (window, &(i, _)) in windows.iter().enumerate() {
-                let attention = attention_of(&self.emotion_windows, window);
-                answers[i].attention.push(attention);
+            if let Some(outcomes) = self.submit(batch, dropout) {
+                concluded.extend(outcomes?);
             }
         }
-        Ok(())
-    }
-
-    /// Some draws of all recordings.
-    fn draw(
-        &mut self,
-        first: u32,
-        whole: &[&[f32]],
-        means: &[Vec<f32>],
-        mode: &DropoutMode,
-        answers: &mut [Answer],
-    ) -> Result<(), CudaRunError> {
-        let recordings = answers.len();
-        let features = &mut self.emotion_features;
-        features.run_from_draw(first, whole, recordings, mode)?;
-        let draws = features.rows() / recordings;
-        let repeated: Vec<f32> = means.iter().flat_map(|m| m.repeat(draws)).collect();
-        let mut inputs = vec![&*repeated];
-        let outputs = 0..features.plan().outputs().len();
-        inputs.extend(outputs.map(|k| features.output(k)));
-        self.merge
-            .run(&inputs, features.rows(), &DropoutMode::Off)?;
-        let rows = self.merge.rows();
-        let merged = self.merge.output(0);
-        hand_out(merged, Part::Merged, |r| r / draws, rows, answers);
-        Ok(())
-    }
-}
-
-/// Which part of an answer.
-#[derive(Clone, Copy)]
-enum Part {
-    Windows,
-    Age,
-    Gender,
-    Merged,
-}
-
-/// Appends each of the rows to the answer of the recording that owns it.
-fn hand_out(
-    output: &[f32],
-    part: Part,
-    owner: impl Fn(usize) -> usize,
-    rows: usize,
-    answers: &mut [Answer],
-) {
-    for (i, row) in output
-        .chunks_exact((output.len() / rows).max(1))
-        .enumerate()
-    {
-        let answer = &mut answers[owner(i)];
-        let to = match part {
-            Part::Windows => &mut answer.windows,
-            Part::Age => &mut answer.age,
-            Part::Gender => &mut answer.gender,
-            Part::Merged => &mut answer.merged,
+        if let Some(outcomes) = self.finish() {
+            concluded.extend(outcomes?);
+        }
+        let mut concluded = concluded.into_iter();
+        let outcome = |error: Option<RecognizeError>| match error {
+            Some(error) => Err(error),
+            None => concluded.next().expect("an answer for each that is good"),
         };
-        to.extend_from_slice(row);
+        Ok(errors.into_iter().map(outcome).collect())
+    }
+
+    /// Gives the device a batch of at most [`MOST_RECORDINGS`] recordings with their names, and
+    /// takes the outcomes of the batch before, if there is one. While the device asks the networks
+    /// about that one, it cleans the recordings of this one, and the processor tells voice from
+    /// silence in them, on the threads of the rayon pool that this is called in.
+    pub fn submit(
+        &mut self,
+        batch: Vec<(Analysed, String)>,
+        dropout: &DropoutMode,
+    ) -> Option<Outcomes> {
+        let listened = match &mut self.front_end {
+            None => Ok(None),
+            Some(front_end) => {
+                let recordings: Vec<&Recording> = batch.iter().map(|(a, _)| &a.recording).collect();
+                listen(front_end, &recordings)
+            }
+        };
+        let before = self.finish();
+        let mut batch = batch;
+        let state = listened.and_then(|listened| self.give(listened, &mut batch, dropout));
+        self.at_work = Some(AtWork {
+            batch,
+            dropout: dropout.clone(),
+            state,
+        });
+        before
+    }
+
+    /// The outcomes of the batch that was given last, if they were not taken.
+    pub fn finish(&mut self) -> Option<Outcomes> {
+        let AtWork {
+            batch,
+            dropout,
+            state,
+        } = self.at_work.take()?;
+        Some(state.and_then(|state| self.outcomes(&batch, state, &dropout)))
+    }
+
+    fn give(
+        &mut self,
+        listened: Option<Listened>,
+        batch: &mut [(Analysed, String)],
+        dropout: &DropoutMode,
+    ) -> Result<State, CudaRunError> {
+        if let (Some(listened), Some(front_end)) = (listened, &mut self.front_end) {
+            match describe(front_end, &listened, &mut self.networks, dropout) {
+                Err(CudaRunError::Device(DeviceError::Memory { .. })) => front_end.give_back(),
+                given => return Ok(State::Described(listened, given?)),
+            }
+        }
+        // The processor does what the device has no front end or no room for.
+        let recognizer = self.recognizer;
+        let errors: Vec<Option<RecognizeError>> = batch
+            .par_iter_mut()
+            .map(|(analysed, name)| {
+                if analysed.heard.is_none() {
+                    match recognizer.hear(&analysed.recording, name) {
+                        Ok(heard) => analysed.heard = Some(heard),
+                        Err(error) => return Some(error),
+                    }
+                }
+                None
+            })
+            .collect();
+        let heard = batch.iter().filter_map(|(a, _)| a.heard.as_ref());
+        let questions: Vec<Question> = heard.map(Heard::question).collect();
+        let given = self
+            .questions
+            .give(&mut self.networks, &questions, dropout)?;
+        Ok(State::Asked(errors, given))
+    }
+
+    fn outcomes(
+        &self,
+        batch: &[(Analysed, String)],
+        state: State,
+        dropout: &DropoutMode,
+    ) -> Outcomes {
+        let take = |given: Option<Given>| match given {
+            None => Ok(Vec::new()),
+            Some(given) => self.networks.take(given),
+        };
+        match (state, &self.front_end) {
+            (State::Described(listened, given), Some(front_end)) => {
+                let mut answers: Vec<Option<Answer>> = take(given)?.into_iter().map(Some).collect();
+                let heard = front_end.heard(&listened)?;
+                let outcomes = batch.iter().zip(heard).map(|((analysed, name), heard)| {
+                    let heard = heard.map_err(|error| match error {
+                        FrontEndError::Audio(error) => RecognizeError::audio(name)(error),
+                        FrontEndError::Features(error) => RecognizeError::features(name)(error),
+                    })?;
+                    let answer = answers[heard.place.row].take();
+                    let answer = answer.expect("every recording has a row of its own");
+                    answer.check(name)?;
+                    let known = reference::Known::of_device(heard, &analysed.recording);
+                    Ok(self.conclude(&analysed.recording, &known, answer, dropout))
+                });
+                Ok(outcomes.collect())
+            }
+            (State::Asked(errors, given), _) => {
+                let mut answers = take(given)?.into_iter();
+                let outcomes = batch.iter().zip(errors).map(|((analysed, name), error)| {
+                    let (None, Some(heard)) = (&error, &analysed.heard) else {
+                        return Err(error.expect("who is not heard has an error"));
+                    };
+                    let answer = answers.next().expect("an answer for each that is heard");
+                    answer.check(name)?;
+                    let recording = &analysed.recording;
+                    Ok(self.recognizer.conclude(recording, heard, answer, dropout))
+                });
+                Ok(outcomes.collect())
+            }
+            (State::Described(..), None) => unreachable!("described by this front end"),
+        }
+    }
+
+    fn conclude(
+        &self,
+        recording: &Recording,
+        known: &reference::Known,
+        answer: Answer,
+        dropout: &DropoutMode,
+    ) -> Prediction {
+        let way = self.recognizer.listener.reference();
+        way.expect("only the system of 2020 has a front end on the device")
+            .conclude(
+                &About::of(recording),
+                known,
+                answer,
+                self.recognizer.drawn_with(dropout),
+            )
     }
 }
 
-/// Each input of the feature network for all recordings, one after the other.
-fn joined(asked: &[Question]) -> Vec<Vec<f32>> {
-    let inputs = asked.first().map_or(0, |q| q.whole.len());
-    (0..inputs)
-        .map(|k| asked.iter().flat_map(|q| q.whole[k]).copied().collect())
-        .collect()
+/// Nothing if the device has no room.
+fn listen(
+    front_end: &mut FrontEnd,
+    recordings: &[&Recording],
+) -> Result<Option<Listened>, CudaRunError> {
+    match front_end.listen(recordings) {
+        Ok(listened) => Ok(Some(listened)),
+        Err(DeviceError::Memory { .. }) => {
+            front_end.give_back();
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
-fn attention_of(session: &CudaSession, row: usize) -> Option<Attention> {
-    let outputs = session.plan().outputs().enumerate();
-    let outputs = outputs.map(|(k, (name, shape))| (name, shape, session.output(k)));
-    attention::of_row(outputs, row)
+/// Nothing if no recording has a voice.
+fn describe(
+    front_end: &mut FrontEnd,
+    listened: &Listened,
+    networks: &mut Networks,
+    dropout: &DropoutMode,
+) -> Result<Option<Given>, CudaRunError> {
+    let inputs = front_end.describe(listened)?;
+    if inputs.rows == 0 {
+        return Ok(None);
+    }
+    let asked = Asked {
+        windows: Source::Device(inputs.window_rows()),
+        firsts: inputs.first_windows.clone(),
+        whole: inputs.branch_rows().map(Source::Device).into(),
+    };
+    Ok(Some(networks.give(&asked, dropout)?))
 }

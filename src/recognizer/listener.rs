@@ -83,6 +83,15 @@ impl Listener {
         })
     }
 
+    /// The way of a model of 2020, if this is one's front end.
+    #[cfg(feature = "cuda")]
+    pub(super) fn reference(&self) -> Option<&reference::Way> {
+        match self.way() {
+            Way::Reference(way) => Some(way),
+            Way::Utterance(_) => None,
+        }
+    }
+
     /// Listens to a decoded recording, which is dropped as early as can be; `name` stands for it in
     /// errors.
     ///
@@ -144,7 +153,7 @@ impl Listener {
     ) -> Prediction {
         match (self.way(), heard) {
             (Way::Reference(way), Heard::Reference(heard)) => {
-                way.conclude(recording, heard, answer, dropout)
+                way.conclude(recording, heard.known(), answer, dropout)
             }
             (Way::Utterance(way), Heard::Utterance(heard)) => {
                 way.conclude(recording, heard, answer, dropout)

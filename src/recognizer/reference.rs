@@ -8,7 +8,8 @@ use super::networks::{Answer, Question};
 use super::statistics::{column_means, estimates, mean, sample_deviation};
 use super::{RecognizeError, row};
 use crate::audio::{self, AudioError, Prepared, Recording, Resampling};
-use crate::features::{self, BranchInput, FeatureExtractor, Features};
+use crate::features::windows::real_frames;
+use crate::features::{self, BranchInput, FeatureExtractor, Windows};
 use crate::nn::DropoutMode;
 use crate::nn::model::{AgeScale, BundleInfo};
 use crate::prediction::{Age, Prediction, Voice, Warning, Window};
@@ -27,10 +28,20 @@ pub struct Way {
 /// What a recording is to the networks.
 #[derive(Debug)]
 pub struct Heard {
-    /// Without its signal.
-    prepared: Prepared,
-    features: Features,
+    known: Known,
+    windows: Windows,
     branches: [BranchInput; 4],
+}
+
+/// What is known of a recording besides the networks' inputs.
+#[derive(Debug)]
+pub struct Known {
+    /// Without the signal, which only the features are made of.
+    pub prepared: Prepared,
+    /// Frames of the kept part.
+    pub frames: usize,
+    /// First frame of each window.
+    pub starts: Vec<usize>,
 }
 
 /// The recording as this front end takes it.
@@ -75,8 +86,12 @@ impl Way {
         let features = features.map_err(RecognizeError::features(name))?;
         Ok(Heard {
             branches: features.branch_inputs(),
-            prepared,
-            features,
+            known: Known {
+                prepared,
+                frames: features.frames,
+                starts: features.windows.starts().to_vec(),
+            },
+            windows: features.windows,
         })
     }
 
@@ -84,13 +99,11 @@ impl Way {
     pub fn conclude(
         &self,
         recording: &About,
-        heard: &Heard,
+        known: &Known,
         answer: Answer,
         dropout: &DropoutMode,
     ) -> Prediction {
-        let Heard {
-            prepared, features, ..
-        } = heard;
+        let prepared = &known.prepared;
         let years = |&output: &f32| f64::from(output) * self.age.deviation + self.age.mean;
         let ages: Vec<f64> = answer.age.iter().map(years).collect();
         let age = Age {
@@ -100,7 +113,7 @@ impl Way {
         };
         let voiced = prepared.voiced_seconds_kept();
         let mut warnings = Warning::general(recording, voiced, &age, &self.age);
-        if features.frames > features::MAX_FRAMES {
+        if known.frames > features::MAX_FRAMES {
             warnings.push(Warning::Long {
                 seconds: prepared.kept.len() as f64 / f64::from(prepared.sample_rate),
             });
@@ -113,17 +126,17 @@ impl Way {
             voice: voice(recording, prepared),
             warnings,
             dropout: dropout.clone(),
-            windows: self.timeline(heard, answer, &ages),
+            windows: self.timeline(known, answer, &ages),
         }
     }
 
-    fn timeline(&self, heard: &Heard, answer: Answer, ages: &[f64]) -> Vec<Window> {
-        let starts = heard.features.windows.starts().iter();
+    fn timeline(&self, known: &Known, answer: Answer, ages: &[f64]) -> Vec<Window> {
+        let starts = known.starts.iter();
         starts
             .zip(answer.attention)
             .enumerate()
             .map(|(i, (&start, attention))| Window {
-                time: window_time(&heard.prepared, &heard.features, i, start),
+                time: window_time(known, start),
                 emotions: row(&answer.windows, i, self.emotions),
                 age: Some(ages[i]),
                 gender: row(&answer.gender, i, self.genders),
@@ -133,20 +146,48 @@ impl Way {
     }
 }
 
+#[cfg(feature = "cuda")]
+impl Known {
+    /// What a device's front end has found out.
+    pub fn of_device(heard: crate::nn::cuda::front_end::Heard, recording: &Recording) -> Self {
+        Self {
+            prepared: Prepared {
+                signal: Vec::new(),
+                sample_rate: audio::resample::TARGET_RATE,
+                kept: heard.kept,
+                trimmed: heard.trimmed,
+                voiced_frames: heard.voiced_frames,
+                total_samples: heard.total_samples,
+                peak: heard.peak,
+                original_seconds: recording.seconds(),
+            },
+            frames: heard.place.frames,
+            starts: heard.place.window_starts,
+        }
+    }
+}
+
 impl Heard {
+    /// What is known besides the networks' inputs.
+    pub fn known(&self) -> &Known {
+        &self.known
+    }
+
     /// The networks' inputs.
     pub fn question(&self) -> Question<'_> {
         Question {
-            sheet: self.features.windows.sheet(),
-            starts: self.features.windows.starts(),
+            sheet: self.windows.sheet(),
+            starts: self.windows.starts(),
             whole: self.branches.iter().map(|b| &*b.data).collect(),
         }
     }
 }
 
-/// The recording's own time of window `i`, without the zeros that fill up a short one.
-fn window_time(prepared: &Prepared, features: &Features, i: usize, start: usize) -> Range<f64> {
-    let end = start + features.windows.real_frames(i);
+/// The recording's own time of the window that starts with this frame, without the zeros that fill
+/// up a short one.
+fn window_time(known: &Known, start: usize) -> Range<f64> {
+    let prepared = &known.prepared;
+    let end = start + real_frames(known.frames, start);
     let last = prepared.kept.len();
     let time = |frame: usize| prepared.time_of((frame * features::HOP).min(last));
     time(start)..time(end)

@@ -13,6 +13,8 @@ use crate::recognizer::{Impression, Listener, RecognizeError, Recognizer, Worker
 
 #[cfg(feature = "cuda")]
 mod device;
+#[cfg(feature = "cuda")]
+pub use device::OnDeviceError;
 
 /// Outcomes that may wait to be handed on, per thread, before the threads wait too.
 const WAITING_PER_THREAD: usize = 4;

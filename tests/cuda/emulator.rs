@@ -3,7 +3,7 @@
 //!
 //! What a stream is given waits until somebody asks for it: a copy back, a wait, or memory that is
 //! given up. So a result that another stream should have made is not there, unless that was waited
-//! for.
+//! for or the stream told to wait for it.
 //!
 //! A compiled source is kept in cargo's folder for tests until it, the header or the compiler
 //! changes.
@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString, c_int, c_uint, c_void};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::Instant;
 
 use libloading::Library;
@@ -62,7 +62,9 @@ pub struct Emulator {
 /// What goes on while nobody looks.
 struct Device {
     order: Order,
-    streams: [Mutex<VecDeque<Work>>; 2],
+    streams: [Mutex<Queue>; 2],
+    /// Held by who executes, so that no work overtakes what was given before it.
+    executing: Mutex<()>,
     allocations: Mutex<Vec<Weak<Mutex<Memory>>>>,
     /// What failed without anybody to tell it to.
     failed: Mutex<Option<DeviceError>>,
@@ -75,9 +77,22 @@ struct Moment {
     reached: OnceLock<Instant>,
 }
 
+#[derive(Default)]
+struct Queue {
+    work: VecDeque<Work>,
+    /// How much it was given so far, and how much of that is done or begun.
+    given: u64,
+    begun: u64,
+}
+
 enum Work {
     /// By the host's clock.
     Event(Arc<Moment>),
+    /// Until the other stream has done so much of what it was given.
+    Wait {
+        stream: Stream,
+        given: u64,
+    },
     Copy {
         data: Vec<u8>,
         to: u64,
@@ -111,18 +126,38 @@ impl Drop for Owner {
 }
 
 impl Device {
+    fn queue(&self, stream: Stream) -> MutexGuard<'_, Queue> {
+        let queue = &self.streams[usize::from(stream == Stream::B)];
+        queue.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
     /// Does what the stream was given.
     fn catch_up(&self, stream: Stream) -> Result<(), DeviceError> {
-        let mut queue = self.streams[usize::from(stream == Stream::B)]
-            .lock()
-            .unwrap_or_else(|e| e.into_inner());
-        while let Some(work) = queue.pop_front() {
+        let _alone = self.executing.lock().unwrap_or_else(|e| e.into_inner());
+        self.catch_up_to(stream, u64::MAX)
+    }
+
+    /// Does the first so much of all that the stream was ever given.
+    fn catch_up_to(&self, stream: Stream, given: u64) -> Result<(), DeviceError> {
+        loop {
+            let work = {
+                let mut queue = self.queue(stream);
+                if queue.begun >= given {
+                    return Ok(());
+                }
+                let Some(work) = queue.work.pop_front() else {
+                    return Ok(());
+                };
+                queue.begun += 1;
+                work
+            };
             if let Err(e) = self.execute(&work) {
-                queue.clear();
+                let mut queue = self.queue(stream);
+                queue.begun = queue.given;
+                queue.work.clear();
                 return Err(e);
             }
         }
-        Ok(())
     }
 
     /// As `catch_up`, and tells what failed before.
@@ -133,9 +168,9 @@ impl Device {
     }
 
     fn give(&self, stream: Stream, work: Work) {
-        let queue = &self.streams[usize::from(stream == Stream::B)];
-        let mut queue = queue.lock().unwrap_or_else(|e| e.into_inner());
-        queue.push_back(work);
+        let mut queue = self.queue(stream);
+        queue.given += 1;
+        queue.work.push_back(work);
     }
 
     fn execute(&self, work: &Work) -> Result<(), DeviceError> {
@@ -144,6 +179,7 @@ impl Device {
                 let _ = moment.reached.set(Instant::now());
                 return Ok(());
             }
+            Work::Wait { stream, given } => return self.catch_up_to(*stream, *given),
             Work::Copy { data, to } => {
                 // SAFETY: the range was checked to lie in a buffer, which waits for this before it is
                 // given up.
@@ -224,6 +260,7 @@ impl Emulator {
             device: Arc::new(Device {
                 order,
                 streams: Default::default(),
+                executing: Mutex::default(),
                 allocations: Mutex::default(),
                 failed: Mutex::default(),
             }),
@@ -355,6 +392,15 @@ impl Driver for Emulator {
 
     fn synchronise(&self, stream: Stream) -> Result<(), DeviceError> {
         self.device.wait(stream)
+    }
+
+    fn wait(&self, stream: Stream, for_stream: Stream) -> Result<(), DeviceError> {
+        let work = Work::Wait {
+            stream: for_stream,
+            given: self.device.queue(for_stream).given,
+        };
+        self.device.give(stream, work);
+        Ok(())
     }
 
     fn record(&self, stream: Stream) -> Result<Event, DeviceError> {

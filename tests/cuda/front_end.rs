@@ -32,7 +32,7 @@ fn detector() -> impl VoiceDetector {
     move |frame: &[i16; FRAME]| vad.is_speech(frame).unwrap()
 }
 
-fn recorded(samples: Vec<f32>, sample_rate: u32) -> Recording {
+pub fn recorded(samples: Vec<f32>, sample_rate: u32) -> Recording {
     Recording {
         samples,
         sample_rate,
@@ -45,7 +45,7 @@ fn recorded(samples: Vec<f32>, sample_rate: u32) -> Recording {
 }
 
 /// Syllables: tones with overtones under slow envelopes, silence between them, a little noise.
-fn voice(seconds: f64, rate: u32, seed: u64) -> Recording {
+pub fn voice(seconds: f64, rate: u32, seed: u64) -> Recording {
     let mut state = seed | 1;
     let mut noise = move || {
         state = state

@@ -4,12 +4,16 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
+use maeum::Recognizer;
+use maeum::audio::decode::decode_path;
 use maeum::nn::cuda::Driver;
-use maeum::nn::{DropoutMode, Graph, ValueId};
+use maeum::nn::model::{BundleInfo, Provenance};
+use maeum::nn::{DropoutMode, Graph, Model, Network, Role, ValueId};
 
 use crate::captures::{check_keras_models, check_original};
 use crate::emulator::{Emulator, ORDERS};
 use crate::networks::keeping_all;
+use crate::recognizer::compare;
 use crate::{common, gpu, on_gpu_alone};
 
 /// Every value of the graph on a driver.
@@ -86,5 +90,50 @@ fn the_original_networks_are_reproduced() {
                 .unwrap_or_else(|e| panic!("{recording}: {e}"));
             println!("{}, {recording}: {agreement:?}", gpu.name());
         }
+    }
+}
+
+/// Files to answers, the recordings in one batch.
+#[test]
+fn the_original_answers_are_those_of_the_processor() {
+    let Some(dir) = common::reference_dir() else {
+        return;
+    };
+    let files = [
+        (Role::EmotionWindows, "Model_Emotion_crop.h5"),
+        (Role::Age, "Model_Age_crop.h5"),
+        (Role::Gender, "Model_Gender_crop.h5"),
+        (Role::EmotionFeatures, "Model_Emotion_Features.h5"),
+        (Role::Merge, "Model_Emotion_Merge.h5"),
+    ];
+    let network = |(role, file)| Network {
+        role,
+        graph: maeum::keras::load(dir.join("models").join(file))
+            .unwrap()
+            .graph,
+        provenance: Provenance::default(),
+        self_test: None,
+    };
+    let networks = files.into_iter().map(network).collect();
+    let model = Model::new(networks, BundleInfo::reference_2020()).unwrap();
+    let recognizer = Recognizer::new(model).unwrap();
+    let dropout = DropoutMode::draws(4, 9);
+    let check = |driver: &Arc<dyn Driver>, names: &[&str]| {
+        let recording = |name: &&str| decode_path(common::recording(&dir, name)).unwrap();
+        let given = names.iter().map(|name| (recording(name), *name)).collect();
+        let mut device = recognizer.on_device(driver).unwrap();
+        let got = device.recognize(given, &dropout).unwrap();
+        let mut worker = recognizer.worker();
+        for (name, got) in names.iter().zip(got) {
+            let wanted = worker.recognize(&recording(name), name, &dropout);
+            compare(&got.unwrap(), &wanted.unwrap());
+        }
+    };
+    if !on_gpu_alone() {
+        let emulated: Arc<dyn Driver> = Arc::new(Emulator::new(ORDERS[2]));
+        check(&emulated, &EMULATED);
+    }
+    if let Some(gpu) = gpu() {
+        check(&gpu, &common::all_recordings().collect::<Vec<_>>());
     }
 }

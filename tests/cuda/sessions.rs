@@ -15,7 +15,7 @@ use crate::graphs::{TOLERANCE, assert_close, numbers, widen};
 use crate::{drivers, gpu};
 
 /// A convolution with ReLU and pooling of the kind that the models have, dropout, a dense layer.
-fn graph() -> Graph {
+pub fn graph() -> Graph {
     let weight = |seed, shape: &[usize], scale: f32| Weight {
         name: format!("weight{seed}"),
         shape: shape.to_vec(),
@@ -77,9 +77,9 @@ fn graph() -> Graph {
     }
 }
 
-const ITEM: usize = 14 * 9 * 4;
+pub const ITEM: usize = 14 * 9 * 4;
 
-fn shapes() -> Vec<Vec<usize>> {
+pub fn shapes() -> Vec<Vec<usize>> {
     vec![vec![14, 9, 4]]
 }
 

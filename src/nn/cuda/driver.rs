@@ -88,7 +88,7 @@ pub fn bytes_mut<T: Number>(numbers: &mut [T]) -> &mut [u8] {
     unsafe { std::slice::from_raw_parts_mut(numbers.as_mut_ptr().cast(), size_of_val(numbers)) }
 }
 
-/// Device memory; it is given back when dropped.
+/// Device memory; it is given back when dropped, once what uses it is done.
 pub struct Buffer {
     address: u64,
     bytes: usize,
@@ -318,6 +318,13 @@ pub trait Driver: Send + Sync {
     /// # Errors
     /// If any of it failed.
     fn synchronise(&self, stream: Stream) -> Result<(), DeviceError>;
+
+    /// Lets what `stream` is given from here on begin only when all that `for_stream` was given so
+    /// far is done. Returns at once.
+    ///
+    /// # Errors
+    /// If the device refuses it.
+    fn wait(&self, stream: Stream, for_stream: Stream) -> Result<(), DeviceError>;
 
     /// Marks the moment at which everything that `stream` was given so far is done.
     ///

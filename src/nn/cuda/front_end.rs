@@ -7,11 +7,11 @@
 //! has the CPU's order, so every number is the CPU's up to the logarithm, the root and the Fourier
 //! transform, which are other programs there.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Arg, Buffer, DeviceError, Driver, Launch, Number, Stream, bytes, bytes_mut};
+use super::memory::Memory;
+use super::{Arg, Buffer, DeviceError, Driver, Launch, Number, Rows, Stream, bytes_mut};
 use crate::audio::{AudioError, Recording, Resampling};
 use crate::features::windows::window_starts;
 use crate::features::{FeatureError, Mel};
@@ -20,7 +20,7 @@ mod features;
 mod signals;
 mod tables;
 
-use features::Voice;
+pub use features::Listened;
 use tables::{Conversions, MelTables};
 
 /// Threads of a block where the kernel does not ask for another number.
@@ -85,13 +85,17 @@ pub struct Cleaned {
 /// The networks' inputs for a batch of recordings, on the device.
 ///
 /// What is given to the front end's [`Stream`] from here on waits for them; another stream has to
-/// wait for that one first. They hold until the front end's next batch.
+/// wait for that one first, as a session does. They hold until the front end describes another
+/// batch.
 #[derive(Debug)]
 pub struct Inputs<'a> {
     /// Windows of all recordings, `f32 [window_count][200][40]`.
     pub windows: &'a Buffer,
     /// Rows of [`Self::windows`].
     pub window_count: usize,
+    /// For each row of [`Self::branches`] the first of its windows, and at the end
+    /// [`Self::window_count`].
+    pub first_windows: Vec<u32>,
     /// Cosine transform, sine transform and histogram, `f32 [rows][40][40]`, and moments,
     /// `f32 [rows][40][8]`.
     pub branches: [&'a Buffer; 4],
@@ -100,30 +104,19 @@ pub struct Inputs<'a> {
     pub rows: usize,
     /// The power mel spectrograms row by row, `f64 [40][frames]` each.
     pub mel: &'a Buffer,
+    /// The front end's stream.
+    pub ready: Stream,
 }
 
-/// Device memory by what it holds. It grows with the largest batch and stays.
-#[derive(Default)]
-struct Memory(BTreeMap<&'static str, Buffer>);
-
-impl Memory {
-    /// Makes room for `count` numbers.
-    fn room<T: Number>(
-        &mut self,
-        driver: &dyn Driver,
-        name: &'static str,
-        count: usize,
-    ) -> Result<(), DeviceError> {
-        let bytes = count.saturating_mul(size_of::<T>()).max(1);
-        if self.0.get(name).is_none_or(|b| b.bytes() < bytes) {
-            self.0.remove(name);
-            self.0.insert(name, driver.allocate(bytes)?);
-        }
-        Ok(())
+impl<'a> Inputs<'a> {
+    /// [`Self::windows`] for a session.
+    pub fn window_rows(&self) -> Rows<'a> {
+        Rows::of(self.windows, self.ready)
     }
 
-    fn get(&self, name: &'static str) -> &Buffer {
-        &self.0[name]
+    /// [`Self::branches`] for a session.
+    pub fn branch_rows(&self) -> [Rows<'a>; 4] {
+        self.branches.map(|buffer| Rows::of(buffer, self.ready))
     }
 }
 
@@ -135,6 +128,8 @@ pub struct FrontEnd {
     mel: MelTables,
     conversions: Conversions,
     memory: Memory,
+    /// The signals that the voice detector heard last.
+    signals: Vec<f64>,
 }
 
 impl std::fmt::Debug for FrontEnd {
@@ -163,11 +158,14 @@ impl FrontEnd {
             resampling,
             conversions: Conversions::default(),
             memory: Memory::default(),
+            signals: Vec::new(),
         })
     }
 
     /// The inputs for up to [`MOST_RECORDINGS`] recordings, and in their order what is known of
     /// each. A second at 44.1 kHz takes about 0.6 MB of device memory and 0.2 MB of the CPU's.
+    ///
+    /// These are [`Self::listen`], [`Self::describe`] and [`Self::heard`].
     ///
     /// # Errors
     /// If the device fails or has too little memory. What is wrong with a recording is told in its
@@ -176,23 +174,49 @@ impl FrontEnd {
         &mut self,
         recordings: &[&Recording],
     ) -> Result<(Vec<Result<Heard, FrontEndError>>, Inputs<'_>), DeviceError> {
+        let listened = self.listen(recordings)?;
+        self.describe(&listened)?;
+        let heard = self.heard(&listened)?;
+        Ok((heard, self.inputs(listened.frames())))
+    }
+
+    /// The way up to the voiced part of up to [`MOST_RECORDINGS`] recordings. It waits for the
+    /// cleaned signals; voice is told from silence on the threads of the rayon pool that this is
+    /// called in.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn listen(&mut self, recordings: &[&Recording]) -> Result<Listened, DeviceError> {
         let (checks, batch) = self.signals(recordings)?;
-        let voices = self.voices(&batch)?;
-        let heard: Vec<Voice> = voices.iter().flatten().cloned().collect();
-        let frames: Vec<usize> = heard.iter().map(Voice::frames).collect();
-        self.spectrograms(&heard, &frames)?;
-        let mut places = self.summaries(&frames)?.into_iter();
-        let mut voices = voices.into_iter();
-        let results = checks
-            .into_iter()
-            .map(|check| {
-                check?;
-                let voice = voices.next().expect("one for each usable recording")?;
-                let place = places.next().expect("one for each voice");
-                Ok(voice.heard(place?))
-            })
-            .collect();
-        Ok((results, self.inputs(&frames)))
+        Ok(Listened::new(checks, self.voices(&batch)?))
+    }
+
+    /// The inputs for what was listened to last. Returns before they are computed, which begins
+    /// when the other stream has done what it was given so far: that may read the last inputs.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn describe(&mut self, listened: &Listened) -> Result<Inputs<'_>, DeviceError> {
+        let other = match self.stream {
+            Stream::A => Stream::B,
+            Stream::B => Stream::A,
+        };
+        self.driver.wait(self.stream, other)?;
+        self.spectrograms(&listened.heard(), listened.frames())?;
+        self.summaries(listened.frames())?;
+        Ok(self.inputs(listened.frames()))
+    }
+
+    /// What is known of each recording when the inputs are computed, which this waits for.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn heard(
+        &self,
+        listened: &Listened,
+    ) -> Result<Vec<Result<Heard, FrontEndError>>, DeviceError> {
+        let places = self.places(listened.frames())?;
+        Ok(listened.results(places))
     }
 
     /// The inputs from spectrograms that were computed elsewhere, at most [`MOST_RECORDINGS`].
@@ -206,7 +230,8 @@ impl FrontEnd {
         self.begin(mels.len())?;
         let frames: Vec<usize> = mels.iter().map(|mel| mel.frames()).collect();
         self.given(mels, &frames)?;
-        let places = self.summaries(&frames)?;
+        self.summaries(&frames)?;
+        let places = self.places(&frames)?;
         Ok((places, self.inputs(&frames)))
     }
 
@@ -232,9 +257,14 @@ impl FrontEnd {
         Ok(results.collect())
     }
 
-    /// Waits for what an earlier batch's failure left in use, and checks the size of a batch.
+    /// Gives the memory of the batches so far back.
+    pub fn give_back(&mut self) {
+        self.memory.clear();
+        self.signals = Vec::new();
+    }
+
+    /// Checks the size of a batch.
     fn begin(&mut self, recordings: usize) -> Result<(), DeviceError> {
-        self.driver.synchronise(self.stream)?;
         self.conversions.bound();
         if recordings > MOST_RECORDINGS {
             return Err(DeviceError::Failed {
@@ -246,12 +276,22 @@ impl FrontEnd {
     }
 
     fn inputs(&self, frames: &[usize]) -> Inputs<'_> {
+        let windows = frames.iter().map(|&n| window_starts(n).len() as u32);
+        let first_windows: Vec<u32> = [0]
+            .into_iter()
+            .chain(windows.scan(0, |end, count| {
+                *end += count;
+                Some(*end)
+            }))
+            .collect();
         Inputs {
             windows: self.memory.get("windows"),
-            window_count: frames.iter().map(|&n| window_starts(n).len()).sum(),
+            window_count: first_windows[frames.len()] as usize,
+            first_windows,
             branches: ["dct", "dst", "histogram", "moments"].map(|name| self.memory.get(name)),
             rows: frames.len(),
             mel: self.memory.get("mel"),
+            ready: self.stream,
         }
     }
 
@@ -273,16 +313,15 @@ impl FrontEnd {
         };
         // SAFETY: the callers, all in `signals` and `features`, give each kernel the arguments that its source asks
         // for, with buffers as long as the starts say that go with them. Those are kept in `self`;
-        // each gets its size before the first launch of a batch that uses it, when the stream has
-        // been waited for since the last batch.
+        // each gets its size before the first launch of a batch that uses it, and one that is given
+        // up for a larger one waits for what still uses it.
         unsafe { self.driver.launch(self.stream, &launch) }
     }
 
     /// Puts numbers into the memory of this name.
     fn put<T: Number>(&mut self, name: &'static str, numbers: &[T]) -> Result<(), DeviceError> {
-        self.memory.room::<T>(&*self.driver, name, numbers.len())?;
-        let to = self.memory.get(name);
-        self.driver.upload(self.stream, bytes(numbers), to, 0)
+        let driver = &*self.driver;
+        self.memory.put(driver, self.stream, name, numbers)
     }
 
     /// Makes room for numbers.
@@ -292,21 +331,21 @@ impl FrontEnd {
 
     /// Takes numbers from the memory of this name, from the first on.
     fn take<T: Number>(&self, name: &'static str, count: usize) -> Result<Vec<T>, DeviceError> {
-        self.take_from(name, 0, count)
+        let mut numbers = vec![T::default(); count];
+        self.take_into(name, 0, &mut numbers)?;
+        Ok(numbers)
     }
 
     /// Takes numbers from the memory of this name.
-    fn take_from<T: Number>(
+    fn take_into<T: Number>(
         &self,
         name: &'static str,
         first: usize,
-        count: usize,
-    ) -> Result<Vec<T>, DeviceError> {
-        let mut numbers = vec![T::default(); count];
+        numbers: &mut [T],
+    ) -> Result<(), DeviceError> {
         let (from, offset) = (self.memory.get(name), first * size_of::<T>());
         self.driver
-            .download(self.stream, from, offset, bytes_mut(&mut numbers))?;
-        Ok(numbers)
+            .download(self.stream, from, offset, bytes_mut(numbers))
     }
 
     fn arg(&self, name: &'static str) -> Arg {

@@ -326,6 +326,24 @@ impl Driver for Gpu {
             .map_err(failed("cuStreamSynchronize"))
     }
 
+    fn wait(&self, stream: Stream, for_stream: Stream) -> Result<(), DeviceError> {
+        self.context.enter()?;
+        let (waits, done) = (self.queue(stream).stream, self.queue(for_stream).stream);
+        let untimed = sys::CUevent_flags::CU_EVENT_DISABLE_TIMING;
+        let event = result::event::create(untimed).map_err(failed("cuEventCreate"))?;
+        let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
+        // SAFETY: the streams live as long as this and the event until it is destroyed, once; a stream
+        // that waits for it then still does.
+        unsafe {
+            let recorded = result::event::record(event, done).map_err(failed("cuEventRecord"));
+            let waiting = recorded.and_then(|()| {
+                result::stream::wait_event(waits, event, flags).map_err(failed("cuStreamWaitEvent"))
+            });
+            let destroyed = result::event::destroy(event).map_err(failed("cuEventDestroy"));
+            waiting.and(destroyed)
+        }
+    }
+
     fn record(&self, stream: Stream) -> Result<Event, DeviceError> {
         let moment = Moment::record(&self.context, self.queue(stream).stream)?;
         Ok(Event::new(moment))

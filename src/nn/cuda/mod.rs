@@ -13,6 +13,8 @@ mod compile;
 mod driver;
 pub mod front_end;
 mod gpu;
+mod means;
+mod memory;
 mod ops;
 mod peaks;
 mod plan;
@@ -27,8 +29,10 @@ pub use driver::{
     Arg, Buffer, DeviceError, Driver, Event, Launch, Number, Stream, bytes, bytes_mut,
 };
 pub use gpu::{Gpu, Limits};
+pub(crate) use means::{Means, RowParts};
+pub(crate) use memory::Memory;
 pub use peaks::{Effort, Peaks};
 pub use plan::{CudaPlan, PlanError};
-pub use session::{CudaRunError, CudaSession};
+pub use session::{CudaRunError, CudaSession, Rows, Source};
 pub use timed::{Timed, Timing};
 pub use work::Work;

@@ -10,7 +10,16 @@ use crate::nn::lowering::NO_SLOT;
 use crate::nn::session::RunError;
 use crate::nn::session::checks::{check_inputs, check_masks};
 
+mod lane;
 mod launch;
+mod places;
+mod sizes;
+mod source;
+
+use lane::Lane;
+use places::Places;
+use sizes::{grow, held, mask_sizes};
+pub use source::{Rows, Source};
 
 /// Why a run on a device fails.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,30 +35,28 @@ pub enum CudaRunError {
 /// Bytes of input that are brought to the device at a time: enough to keep it busy, few enough that
 /// it begins early and bringing the next ones is hidden behind its work.
 const PART: usize = 64 << 20;
+/// Rows of a part are a multiple of this, where it is not the last one and has more.
+const ROWS: usize = 4;
 /// The most numbers that a value may have on the device at a time: the kernels count in 32 bits.
 const MAX_NUMBERS: usize = 1 << 31;
 
 /// The buffers for running one plan from one thread. A batch is done in parts that fit the device's
 /// memory; while one part is computed the next is brought, on a second stream.
+///
+/// A run on the device alone ([`CudaSession::run_on_device`]) takes rows that are there and leaves its
+/// outputs there, for the next network or a kernel, and returns before they are computed.
 #[derive(Debug)]
 pub struct CudaSession {
     plan: Arc<CudaPlan>,
     lanes: [Lane; 2],
     outputs: Vec<Vec<f32>>,
+    /// Outputs that stay on the device.
+    kept: Vec<Option<Buffer>>,
     /// All values, where the plan keeps them.
     values: Vec<Vec<f32>>,
     part: usize,
     batch: usize,
     draws: usize,
-}
-
-/// The buffers of one stream.
-#[derive(Debug)]
-struct Lane {
-    stream: Stream,
-    slots: Vec<Option<Buffer>>,
-    /// The factors of each dropout with given masks, by its number.
-    masks: Vec<Option<Buffer>>,
 }
 
 /// Rows that a lane has been given.
@@ -71,19 +78,18 @@ struct Mode<'a> {
 impl CudaSession {
     /// No buffers yet for `plan`, which other threads' sessions may share.
     pub fn new(plan: &Arc<CudaPlan>) -> Self {
+        let none = |count| std::iter::repeat_with(|| None).take(count).collect();
         let lane = |stream| Lane {
             stream,
-            slots: std::iter::repeat_with(|| None)
-                .take(plan.parts.slots)
-                .collect(),
-            masks: std::iter::repeat_with(|| None)
-                .take(plan.parts.dropouts)
-                .collect(),
+            slots: none(plan.parts.slots),
+            masks: none(plan.parts.dropouts),
+            starts: none(plan.parts.inputs.len()),
         };
         Self {
             plan: Arc::clone(plan),
             lanes: [lane(Stream::A), lane(Stream::B)],
             outputs: vec![Vec::new(); plan.parts.outputs.len()],
+            kept: none(plan.parts.outputs.len()),
             values: Vec::new(),
             part: PART,
             batch: 0,
@@ -107,7 +113,8 @@ impl CudaSession {
     pub fn held_bytes(&self) -> usize {
         let lanes = self.lanes.iter();
         lanes
-            .flat_map(|lane| lane.slots.iter().chain(&lane.masks))
+            .flat_map(|lane| lane.slots.iter().chain(&lane.masks).chain(&lane.starts))
+            .chain(&self.kept)
             .flatten()
             .map(Buffer::bytes)
             .sum()
@@ -138,6 +145,35 @@ impl CudaSession {
         batch: usize,
         dropout: &DropoutMode,
     ) -> Result<(), CudaRunError> {
+        let inputs: Vec<Source> = inputs.iter().map(|rows| Source::Host(rows)).collect();
+        self.go(first, &inputs, batch, dropout, false)
+    }
+
+    /// Like [`CudaSession::run_from_draw`] with inputs from anywhere, but the outputs stay on the
+    /// device: see [`CudaSession::on_device`]. Returns before they are computed; what goes wrong
+    /// from there on is told by who waits for the stream. Inputs may be given back or, behind
+    /// [`Stream::A`], be written again.
+    ///
+    /// # Errors
+    /// As [`CudaSession::run`].
+    pub fn run_on_device(
+        &mut self,
+        first: u32,
+        inputs: &[Source],
+        batch: usize,
+        dropout: &DropoutMode,
+    ) -> Result<(), CudaRunError> {
+        self.go(first, inputs, batch, dropout, true)
+    }
+
+    fn go(
+        &mut self,
+        first: u32,
+        inputs: &[Source],
+        batch: usize,
+        dropout: &DropoutMode,
+        keeps: bool,
+    ) -> Result<(), CudaRunError> {
         let plan = Arc::clone(&self.plan);
         self.check(&plan, inputs, batch, dropout)?;
         let draws = match plan.parts.dropouts {
@@ -147,11 +183,16 @@ impl CudaSession {
         let rows = self.rows_at_once(&plan, batch, draws)?;
         self.batch = batch;
         self.draws = draws;
-        for (output, planned) in self.outputs.iter_mut().zip(&plan.parts.outputs) {
-            let elements = plan.parts.values[planned.value].elements;
-            output.resize(batch * draws * elements, 0.0);
+        self.values.clear();
+        for (number, planned) in plan.parts.outputs.iter().enumerate() {
+            let numbers = batch * draws * plan.parts.values[planned.value].elements;
+            self.outputs[number].clear();
+            match keeps {
+                true => grow(&*plan.driver, &mut self.kept[number], numbers.max(1))?,
+                false => self.outputs[number].resize(numbers, 0.0),
+            }
         }
-        if plan.parts.keeps_all {
+        if plan.parts.keeps_all && !keeps {
             self.values = plan.parts.values[..plan.parts.graph_values]
                 .iter()
                 .map(|v| vec![0.0; batch * if v.drawn { draws } else { 1 } * v.elements])
@@ -162,7 +203,16 @@ impl CudaSession {
             first_draw: first,
             draws,
         };
-        let done = self.run_parts(&plan, inputs, batch, rows, mode);
+        for lane in self.lanes.iter().take(if rows < batch { 2 } else { 1 }) {
+            let mut ready = inputs.iter().filter_map(Source::ready);
+            if let Some(other) = ready.find(|stream| *stream != lane.stream) {
+                plan.driver.wait(lane.stream, other)?;
+            }
+        }
+        let done = match keeps {
+            true => self.give_parts(&plan, inputs, batch, rows, mode),
+            false => self.run_parts(&plan, inputs, batch, rows, mode),
+        };
         if done.is_err() {
             // What the streams still do must not meet buffers that are used again.
             for lane in &self.lanes {
@@ -172,22 +222,27 @@ impl CudaSession {
         done
     }
 
+    /// The parts of a batch: they take turns on the lanes.
+    fn parts(batch: usize, rows: usize) -> impl Iterator<Item = Part> {
+        let starts = (0..batch).step_by(rows.max(1)).enumerate();
+        starts.map(move |(i, start)| Part {
+            lane: i % 2,
+            start,
+            rows: rows.min(batch - start),
+        })
+    }
+
     fn run_parts(
         &mut self,
         plan: &CudaPlan,
-        inputs: &[&[f32]],
+        inputs: &[Source],
         batch: usize,
         rows: usize,
         mode: Mode,
     ) -> Result<(), CudaRunError> {
         let mut before: Option<Part> = None;
-        for (i, start) in (0..batch).step_by(rows.max(1)).enumerate() {
-            let part = Part {
-                lane: i % 2,
-                start,
-                rows: rows.min(batch - start),
-            };
-            self.begin(plan, inputs, part, mode)?;
+        for part in Self::parts(batch, rows) {
+            self.begin(plan, inputs, part, mode, false)?;
             if let Some(before) = before.replace(part) {
                 self.finish(plan, before)?;
             }
@@ -198,15 +253,39 @@ impl CudaSession {
         }
     }
 
+    /// Gives all parts to the lanes. Whoever reads the outputs on the first lane's stream finds
+    /// them there, and reads the last run's to the end.
+    fn give_parts(
+        &mut self,
+        plan: &CudaPlan,
+        inputs: &[Source],
+        batch: usize,
+        rows: usize,
+        mode: Mode,
+    ) -> Result<(), CudaRunError> {
+        let [first, second] = [0, 1].map(|lane| self.lanes[lane].stream);
+        let both = rows < batch;
+        if both {
+            plan.driver.wait(second, first)?;
+        }
+        for part in Self::parts(batch, rows) {
+            self.begin(plan, inputs, part, mode, true)?;
+        }
+        if both {
+            plan.driver.wait(first, second)?;
+        }
+        Ok(())
+    }
+
     fn check(
         &self,
         plan: &CudaPlan,
-        inputs: &[&[f32]],
+        inputs: &[Source],
         batch: usize,
         dropout: &DropoutMode,
     ) -> Result<(), RunError> {
-        let planned = plan.parts.inputs.iter();
-        check_inputs(planned.map(|i| (&*i.name, i.elements)), inputs, batch)?;
+        let planned = plan.parts.inputs.iter().map(|i| (&*i.name, i.elements));
+        check_inputs(planned, inputs, Source::holds, batch)?;
         let dropouts = plan.parts.dropouts().map(|d| (&*d.name, d.units));
         check_masks(dropouts, batch, dropout)
     }
@@ -239,17 +318,20 @@ impl CudaSession {
         }
         match rows {
             0 => Err(too_large.into()),
+            // So that every part's rows begin where vectors of numbers may.
+            _ if rows < batch && rows > ROWS => Ok(rows / ROWS * ROWS),
             _ => Ok(rows),
         }
     }
 
-    /// Gives a part of the batch to its lane.
+    /// Gives a part of the batch to its lane. If it `keeps` the outputs, they go to `kept`.
     fn begin(
         &mut self,
         plan: &CudaPlan,
-        inputs: &[&[f32]],
+        inputs: &[Source],
         part: Part,
         mode: Mode,
+        keeps: bool,
     ) -> Result<(), CudaRunError> {
         let driver = &*plan.driver;
         let lane = &mut self.lanes[part.lane];
@@ -271,15 +353,15 @@ impl CudaSession {
                 driver.upload(lane.stream, bytes(&factors), to, 0)?;
             }
         }
-        for (input, data) in plan.parts.inputs.iter().zip(inputs) {
-            let rows = &data[part.start * input.elements..][..part.rows * input.elements];
-            let to = held(&lane.slots[plan.parts.values[input.value].slot]);
-            driver.upload(lane.stream, bytes(rows), to, 0)?;
+        let kept: &[Option<Buffer>] = if keeps { &self.kept } else { &[] };
+        let places = Places::new(plan, inputs, kept, part, mode.draws)?;
+        for (number, input) in inputs.iter().enumerate() {
+            lane.bring(plan, number, input, &places, part)?;
         }
         for step in &plan.parts.steps {
-            lane.step(plan, step, part.rows, mode)?;
+            lane.step(plan, step, &places, part.rows, mode)?;
         }
-        Ok(())
+        lane.keep(plan, &places, part.rows * mode.draws)
     }
 
     /// Waits for a part and brings its results.
@@ -308,7 +390,7 @@ impl CudaSession {
     }
 
     /// Output number `index` of the last run, [`CudaSession::rows`] rows: for each input row its
-    /// draws one after the other.
+    /// draws one after the other. Nothing if it stayed on the device.
     ///
     /// # Panics
     /// If there is no such output.
@@ -316,37 +398,18 @@ impl CudaSession {
         &self.outputs[index]
     }
 
-    /// Any value of the last run, if the plan was made to keep all. Values that no dropout
+    /// Where output number `index` of the last run lies, [`CudaSession::rows`] rows, ready behind
+    /// [`Stream::A`]. They hold until the next run.
+    ///
+    /// # Panics
+    /// If there is no such output, or there was no [`CudaSession::run_on_device`].
+    pub fn on_device(&self, index: usize) -> Rows<'_> {
+        Rows::of(held(&self.kept[index]), self.lanes[0].stream)
+    }
+
+    /// Any value of the last run on the host, if the plan was made to keep all. Values that no dropout
     /// touches have one row per input row, the others one per draw.
     pub fn value(&self, value: ValueId) -> Option<&[f32]> {
         self.values.get(value.0).map(Vec::as_slice)
     }
-}
-
-/// The buffer of a slot, which `begin` has given one.
-fn held(slot: &Option<Buffer>) -> &Buffer {
-    slot.as_ref().expect("a slot of a part that was begun")
-}
-
-/// Makes the buffer at least so many numbers large; what it held is lost then.
-fn grow(
-    driver: &dyn super::Driver,
-    slot: &mut Option<Buffer>,
-    numbers: usize,
-) -> Result<(), DeviceError> {
-    let bytes = numbers * size_of::<f32>();
-    if slot.as_ref().is_none_or(|b| b.bytes() < bytes) {
-        *slot = None;
-        *slot = Some(driver.allocate(bytes)?);
-    }
-    Ok(())
-}
-
-/// Decisions of each dropout per row of the batch.
-fn mask_sizes(plan: &CudaPlan) -> Vec<usize> {
-    let mut sizes = vec![0; plan.parts.dropouts];
-    for d in plan.parts.dropouts() {
-        sizes[d.number as usize] = d.units;
-    }
-    sizes
 }

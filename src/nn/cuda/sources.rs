@@ -18,6 +18,7 @@ macro_rules! sources {
 
 /// Every source with its name.
 pub const SOURCES: &[(&str, &str)] = sources!(
+    "answers.cu"
     "clean.cu" after "pairwise.cuh"
     "conv.cu"
     "dense.cu"

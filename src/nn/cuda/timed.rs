@@ -147,6 +147,11 @@ impl Driver for Timed {
         self.inner.synchronise(Stream::A)
     }
 
+    /// There is but one stream.
+    fn wait(&self, _: Stream, _: Stream) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
     fn record(&self, _: Stream) -> Result<Event, DeviceError> {
         self.inner.record(Stream::A)
     }

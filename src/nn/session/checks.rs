@@ -3,13 +3,15 @@
 use super::RunError;
 use crate::nn::dropout::DropoutMode;
 
-/// Inputs with their names and numbers per row.
+/// Inputs with their names and numbers per row, of which each of `inputs` `holds` so many for so
+/// many rows of so many.
 ///
 /// # Errors
 /// When there are more or fewer of them, or one is not `batch` rows.
-pub(in crate::nn) fn check_inputs<'a>(
+pub(in crate::nn) fn check_inputs<'a, I>(
     planned: impl ExactSizeIterator<Item = (&'a str, usize)>,
-    inputs: &[&[f32]],
+    inputs: &[I],
+    holds: impl Fn(&I, usize, usize) -> usize,
     batch: usize,
 ) -> Result<(), RunError> {
     if inputs.len() != planned.len() {
@@ -19,10 +21,11 @@ pub(in crate::nn) fn check_inputs<'a>(
         });
     }
     for ((name, elements), data) in planned.zip(inputs) {
-        if Some(data.len()) != batch.checked_mul(elements) {
+        let given = holds(data, batch, elements);
+        if Some(given) != batch.checked_mul(elements) {
             return Err(RunError::InputLength {
                 name: name.into(),
-                given: data.len(),
+                given,
                 batch,
                 elements,
             });

@@ -3,7 +3,8 @@
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::Networks;
+use super::networks::Networks;
+use super::questions::Questions;
 use crate::nn::DropoutMode;
 use crate::nn::cuda::CudaRunError;
 use crate::recognizer::RecognizeError;
@@ -12,7 +13,7 @@ use crate::recognizer::networks::{Answer, Question};
 /// Whoever gets the device takes the questions of all that wait for it.
 #[derive(Debug)]
 pub struct Shared {
-    networks: Mutex<Networks>,
+    networks: Mutex<(Networks, Questions)>,
     waiting: Mutex<Vec<Waiting>>,
 }
 
@@ -59,7 +60,7 @@ impl Shared {
     /// For these networks.
     pub(super) fn new(networks: Networks) -> Self {
         Self {
-            networks: Mutex::new(networks),
+            networks: Mutex::new((networks, Questions::default())),
             waiting: Mutex::default(),
         }
     }
@@ -101,7 +102,7 @@ impl Shared {
 }
 
 /// Answers all that wait, together where they want the same dropout.
-fn answer_all(networks: &mut Networks, mut waiting: Vec<Waiting>) {
+fn answer_all((networks, memory): &mut (Networks, Questions), mut waiting: Vec<Waiting>) {
     while let Some(first) = waiting.first() {
         let dropout = first.dropout.clone();
         let together: Vec<Waiting> = match dropout {
@@ -111,7 +112,12 @@ fn answer_all(networks: &mut Networks, mut waiting: Vec<Waiting>) {
         };
         let questions: Vec<Question> = together.iter().map(|w| w.question.question()).collect();
         // A thread that is gone does not hear it.
-        match networks.ask(&questions, &dropout) {
+        let given = memory.give(networks, &questions, &dropout);
+        let answers = given.and_then(|given| match given {
+            Some(given) => networks.take(given),
+            None => Ok(Vec::new()),
+        });
+        match answers {
             Ok(answers) => {
                 for (waiting, answer) in together.iter().zip(answers) {
                     let _ = waiting.reply.send(Ok(answer));

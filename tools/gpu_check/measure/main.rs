@@ -19,6 +19,7 @@ use maeum::nn::{Graph, cuda::Limits};
 mod kernels;
 mod networks;
 mod recordings;
+mod whole_way;
 
 type Failure = Box<dyn Error + Send + Sync>;
 

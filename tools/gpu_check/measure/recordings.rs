@@ -1,15 +1,15 @@
-//! Recordings through the front end, and on through a network.
+//! Recordings through the front end, and all the way to answers.
 
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use maeum::audio::{Recording, Resampling};
-use maeum::nn::DropoutMode;
 use maeum::nn::cuda::front_end::FrontEnd;
-use maeum::nn::cuda::{CudaPlan, CudaSession, Driver, Stream, Timed, bytes_mut};
+use maeum::nn::cuda::{Driver, Stream, Timed};
 
 use crate::kernels::table;
-use crate::{Ceilings, Failure, RUNS, median, network, random};
+use crate::{Ceilings, Failure, RUNS, median, random, whole_way};
 
 /// The recordings of the batch: seconds, and how many of them.
 const SECONDS: usize = 10;
@@ -39,48 +39,29 @@ fn recording(rate: u32, seed: usize) -> Recording {
 }
 
 pub fn tables(driver: &Arc<dyn Driver>, folder: &str, ceilings: &Ceilings) -> Result<(), Failure> {
-    let graph = &network(folder, "arch_emotion_windows")?;
     let hours = (RECORDINGS * SECONDS) as f64 / 3600.0;
-    let shapes = graph.fixed_input_shapes().ok_or("open input shapes")?;
-    let values: usize = shapes[0].iter().product();
-    let mut session = CudaSession::new(&Arc::new(CudaPlan::new(driver, graph, &shapes)?));
     println!(
         "### {RECORDINGS} recordings of {SECONDS} s: hours of audio per second, and times real time\n"
     );
-    println!("The network takes its windows by way of the CPU's memory.\n");
-    println!("| rate | resampling | samples to windows and features | and through the network |");
-    println!("|---|---|---|---|");
+    println!("| rate | resampling | samples to windows and features |\n|---|---|---|");
     for rate in RATES {
         let few: Vec<Recording> = (0..16).map(|seed| recording(rate, seed)).collect();
         let batch: Vec<&Recording> = few.iter().cycle().take(RECORDINGS).collect();
         for resampling in [Resampling::Exact, Resampling::Fast] {
             let mut front_end = FrontEnd::new(driver.clone(), Stream::A, resampling)?;
-            let mut run = |through_the_network: bool| {
-                let (heard, inputs) = front_end.run(&batch)?;
-                if let Some(error) = heard.into_iter().find_map(Result::err) {
-                    return Err(error.into());
+            let time = median(|| {
+                let (heard, _) = front_end.run(&batch)?;
+                driver.synchronise(Stream::A)?;
+                match heard.into_iter().find_map(Result::err) {
+                    Some(error) => Err(error.into()),
+                    None => Ok(()),
                 }
-                let count = match through_the_network {
-                    true => inputs.window_count,
-                    // One number, to wait for the last kernel.
-                    false => 0,
-                };
-                let mut windows = vec![0f32; (count * values).max(1)];
-                driver.download(Stream::A, inputs.windows, 0, bytes_mut(&mut windows))?;
-                if count > 0 {
-                    session.run(&[&windows], count, &DropoutMode::Off)?;
-                }
-                Ok(())
-            };
-            let shown = |time: Duration| {
-                let rate = hours / time.as_secs_f64();
-                format!("{rate:.2} h, {:.0}x", rate * 3600.0)
-            };
+            })?;
+            let rate_of_work = hours / time.as_secs_f64();
             println!(
-                "| {rate} Hz | {} | {} | {} |",
+                "| {rate} Hz | {} | {rate_of_work:.2} h, {:.0}x |",
                 resampling.name(),
-                shown(median(|| run(false))?),
-                shown(median(|| run(true))?)
+                rate_of_work * 3600.0
             );
         }
     }
@@ -106,5 +87,5 @@ pub fn tables(driver: &Arc<dyn Driver>, folder: &str, ceilings: &Ceilings) -> Re
         "The whole, with copies and voice told from silence on the CPU, {:.3} ms by the host's clock.\n",
         wholes[1 + RUNS / 2].as_secs_f64() * 1e3
     );
-    Ok(())
+    whole_way::table(driver, Path::new(folder), &RATES, recording)
 }

@@ -1,9 +1,9 @@
 //! From cleaned signals to features on the device; voice is told from silence on the CPU.
 
-use rayon::prelude::*;
-
 use super::signals::Batch;
-use super::{Arg, DeviceError, FrontEnd, Heard, Place, THREADS, blocks, starts, tables};
+use super::{
+    Arg, DeviceError, FrontEnd, FrontEndError, Heard, Place, THREADS, blocks, starts, tables,
+};
 use crate::audio::AudioError;
 use crate::audio::frontend::{self, Voiced};
 use crate::features::windows::window_starts;
@@ -25,7 +25,7 @@ const TRANSFORMS_THREADS: u32 = (2 * TRANSFORMS_TOGETHER * N_MELS) as u32;
 const HISTOGRAM_THREADS: u32 = 128;
 
 /// What is voiced in a recording.
-#[derive(Clone)]
+#[derive(Debug)]
 pub(super) struct Voice {
     voiced: Voiced,
     /// Samples of the whole signal, and where it starts in the batch.
@@ -36,50 +36,127 @@ pub(super) struct Voice {
 
 impl Voice {
     /// Frames of the kept part.
-    pub(super) fn frames(&self) -> usize {
+    fn frames(&self) -> usize {
         1 + self.voiced.kept.len() / HOP
     }
 
-    pub(super) fn heard(self, place: Place) -> Heard {
+    fn heard(&self, place: Place) -> Heard {
+        let Voiced {
+            frames,
+            kept,
+            trimmed,
+        } = self.voiced.clone();
         Heard {
             place,
-            kept: self.voiced.kept,
-            trimmed: self.voiced.trimmed,
-            voiced_frames: self.voiced.frames,
+            kept,
+            trimmed,
+            voiced_frames: frames,
             total_samples: self.samples,
             peak: self.peak,
         }
     }
 }
 
-impl FrontEnd {
-    /// Tells voice from silence, on the CPU's threads.
-    pub(super) fn voices(
+/// Recordings in which voice was told from silence, and what is known of each so far.
+#[derive(Debug)]
+pub struct Listened {
+    checks: Vec<Result<(), AudioError>>,
+    /// One for each that passed its check.
+    voices: Vec<Result<Voice, AudioError>>,
+    /// Of each that has a voice.
+    frames: Vec<usize>,
+}
+
+impl Listened {
+    pub(super) fn new(
+        checks: Vec<Result<(), AudioError>>,
+        voices: Vec<Result<Voice, AudioError>>,
+    ) -> Self {
+        Self {
+            checks,
+            frames: voices.iter().flatten().map(Voice::frames).collect(),
+            voices,
+        }
+    }
+
+    /// Frames (10 ms) of the kept part of each recording that has features, in the order of the
+    /// inputs' rows.
+    pub fn frames(&self) -> &[usize] {
+        &self.frames
+    }
+
+    pub(super) fn heard(&self) -> Vec<&Voice> {
+        self.voices.iter().flatten().collect()
+    }
+
+    /// In the order of all recordings, with the places of those that have a voice.
+    pub(super) fn results(
         &self,
+        places: Vec<Result<Place, FeatureError>>,
+    ) -> Vec<Result<Heard, FrontEndError>> {
+        let (mut voices, mut places) = (self.voices.iter(), places.into_iter());
+        let result = |check: &Result<(), AudioError>| {
+            check.clone()?;
+            let voice = voices.next().expect("one for each usable recording");
+            let voice = voice.as_ref().map_err(AudioError::clone)?;
+            let place = places.next().expect("one for each voice");
+            Ok(voice.heard(place?))
+        };
+        self.checks.iter().map(result).collect()
+    }
+}
+
+/// Tells voice from silence in a signal that was divided by its `peak` and starts at `start`.
+fn voice_of(signal: &[f64], start: usize, peak: f64) -> Result<Voice, AudioError> {
+    if peak == 0.0 || !peak.is_finite() || !signal.iter().all(|x| x.is_finite()) {
+        return Err(AudioError::NoPeak);
+    }
+    Ok(Voice {
+        voiced: frontend::voiced(signal, &mut frontend::detector())?,
+        samples: signal.len(),
+        start: start as u64,
+        peak,
+    })
+}
+
+impl FrontEnd {
+    /// Tells voice from silence, on the CPU's threads, in what has come from the device while the
+    /// next signals come.
+    pub(super) fn voices(
+        &mut self,
         batch: &Batch,
     ) -> Result<Vec<Result<Voice, AudioError>>, DeviceError> {
-        let (signals, peaks) = self.take_signals(batch)?;
-        let voice = |(i, peak): (usize, f64)| {
-            let range = batch.range(i);
-            let (start, signal) = (range.start as u64, &signals[range]);
-            if peak == 0.0 || !peak.is_finite() || !signal.iter().all(|x| x.is_finite()) {
-                return Err(AudioError::NoPeak);
-            }
-            Ok(Voice {
-                voiced: frontend::voiced(signal, &mut frontend::detector())?,
-                samples: signal.len(),
-                start,
-                peak,
-            })
+        let mut voices: Vec<_> = std::iter::repeat_with(|| None).take(batch.len()).collect();
+        let peaks: Vec<f64> = match batch.len() {
+            0 => return Ok(Vec::new()),
+            count => self.take("peak", count)?,
         };
-        Ok(peaks.into_par_iter().enumerate().map(voice).collect())
+        let mut signals = std::mem::take(&mut self.signals);
+        signals.resize(signals.len().max(batch.samples()), 0.0);
+        let done = rayon::in_place_scope(|scope| {
+            let (mut signals, mut voices) = (&mut *signals, &mut *voices);
+            for (recording, &peak) in peaks.iter().enumerate() {
+                let range = batch.range(recording);
+                let (signal, later) = signals.split_at_mut(range.len());
+                let (voice, others) = voices.split_at_mut(1);
+                (signals, voices) = (later, others);
+                self.take_into("signal", range.start, signal)?;
+                let signal = &*signal;
+                scope.spawn(move |_| voice[0] = Some(voice_of(signal, range.start, peak)));
+            }
+            Ok(())
+        });
+        self.signals = signals;
+        done?;
+        let voices = voices.into_iter();
+        Ok(voices.map(|v| v.expect("one for each signal")).collect())
     }
 
     /// The spectrograms of what is voiced, into the memory `mel`, with their `frame starts` and the
     /// first frames that are `too loud`.
     pub(super) fn spectrograms(
         &mut self,
-        voices: &[Voice],
+        voices: &[&Voice],
         frames: &[usize],
     ) -> Result<(), DeviceError> {
         self.spectrogram_room(frames)?;
@@ -140,10 +217,7 @@ impl FrontEnd {
 
     /// The features of the spectrograms, into the memory `windows`, `dct`, `dst`, `histogram` and
     /// `moments`.
-    pub(super) fn summaries(
-        &mut self,
-        frames: &[usize],
-    ) -> Result<Vec<Result<Place, FeatureError>>, DeviceError> {
+    pub(super) fn summaries(&mut self, frames: &[usize]) -> Result<(), DeviceError> {
         let (rows, all) = (frames.len(), frames.iter().sum::<usize>());
         let window_starts: Vec<Vec<usize>> = frames.iter().map(|&n| window_starts(n)).collect();
         let windows: usize = window_starts.iter().map(Vec::len).sum();
@@ -154,7 +228,7 @@ impl FrontEnd {
         self.room::<f32>("histogram", rows * N_MELS * HISTOGRAM_BINS)?;
         self.room::<f32>("moments", rows * N_MELS * MOMENTS)?;
         if rows == 0 {
-            return Ok(Vec::new());
+            return Ok(());
         }
         self.room::<f64>("log mel", N_MELS * all)?;
         self.room::<f64>("spread", 2 * rows)?;
@@ -187,13 +261,24 @@ impl FrontEnd {
             args.into(),
         )?;
         let args = ["moments", "log mel", "frame starts"].map(|name| self.arg(name));
-        self.launch("feature_moments", [N_MELS, rows], THREADS, args.into())?;
+        self.launch("feature_moments", [N_MELS, rows], THREADS, args.into())
+    }
 
+    /// Where the features lie that are computed last, which this waits for.
+    pub(super) fn places(
+        &self,
+        frames: &[usize],
+    ) -> Result<Vec<Result<Place, FeatureError>>, DeviceError> {
+        let rows = frames.len();
+        if rows == 0 {
+            return Ok(Vec::new());
+        }
         let too_loud: Vec<u32> = self.take("too loud", rows)?;
         let spread: Vec<f64> = self.take("spread", 2 * rows)?;
         let empty: Vec<u8> = self.take("empty", rows * N_MELS)?;
         let mut first = 0;
-        let place = |(row, window_starts): (usize, Vec<usize>)| {
+        let place = |(row, &count): (usize, &usize)| {
+            let window_starts = window_starts(count);
             let windows = first..first + window_starts.len();
             first = windows.end;
             if too_loud[row] != u32::MAX {
@@ -209,11 +294,11 @@ impl FrontEnd {
                 row,
                 windows,
                 window_starts,
-                frames: frames[row],
+                frames: count,
                 empty_histogram_bands: (0..N_MELS).filter(|&band| empty[band] != 0).collect(),
             })
         };
-        Ok(window_starts.into_iter().enumerate().map(place).collect())
+        Ok(frames.iter().enumerate().map(place).collect())
     }
 
     fn windows(&mut self, window_starts: &[Vec<usize>]) -> Result<(), DeviceError> {

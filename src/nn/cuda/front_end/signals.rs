@@ -29,6 +29,11 @@ impl Batch {
         self.starts[recording] as usize..self.starts[recording + 1] as usize
     }
 
+    /// All their samples.
+    pub(super) fn samples(&self) -> usize {
+        total(&self.starts)
+    }
+
     fn longest(&self) -> usize {
         let lengths = (0..self.len()).map(|i| self.range(i).len());
         lengths.max().unwrap_or(0)

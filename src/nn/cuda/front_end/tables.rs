@@ -139,8 +139,7 @@ pub(super) struct Conversions {
 }
 
 impl Conversions {
-    /// Forgets all of them when they have become many. What is still in use stays until then, so
-    /// the caller has waited for the device.
+    /// Forgets all of them when they have become many; the device waits for what is still in use.
     pub fn bound(&mut self) {
         if self.exact.len() + self.fast.len() > KEPT {
             *self = Self::default();

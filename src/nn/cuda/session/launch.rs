@@ -1,7 +1,8 @@
 //! One step of a plan as launches of kernels.
 
-use super::{CudaRunError, Lane, Mode, held};
-use crate::nn::cuda::driver::{Arg, DeviceError, Launch};
+use super::lane::launch;
+use super::{CudaRunError, Lane, Mode, Places, held};
+use crate::nn::cuda::driver::{Arg, DeviceError};
 use crate::nn::cuda::ops::{After, Conv, Dense, Op, Own, Recurrent, activation_words, eight};
 use crate::nn::cuda::plan::{Constant, CudaPlan, Step};
 use crate::nn::cuda::tile::SHARED;
@@ -15,6 +16,7 @@ const THREADS: usize = 256;
 /// One step's buffers and sizes.
 struct Call<'a> {
     lane: &'a Lane,
+    places: &'a Places,
     plan: &'a CudaPlan,
     step: &'a Step,
     mode: Mode<'a>,
@@ -29,6 +31,7 @@ impl Lane {
         &self,
         plan: &CudaPlan,
         step: &Step,
+        places: &Places,
         rows: usize,
         mode: Mode,
     ) -> Result<(), CudaRunError> {
@@ -36,6 +39,7 @@ impl Lane {
         let rows = rows * if value.drawn { mode.draws } else { 1 };
         let call = Call {
             lane: self,
+            places,
             plan,
             step,
             mode,
@@ -49,8 +53,7 @@ impl Lane {
 
 impl Call<'_> {
     fn slot(&self, value: usize) -> Result<Arg, DeviceError> {
-        let value = &self.plan.parts.values[value];
-        Ok(Arg::from(held(&self.lane.slots[value.slot])))
+        self.lane.place(self.plan, self.places, value)
     }
 
     fn input(&self, number: usize) -> Result<Arg, DeviceError> {
@@ -78,20 +81,20 @@ impl Call<'_> {
         shared: usize,
         args: Vec<Arg>,
     ) -> Result<(), DeviceError> {
-        if blocks == 0 {
-            return Ok(());
-        }
-        let launch = Launch {
-            kernel,
-            grid: [blocks as u32, 1, 1],
-            block: [threads as u32, 1, 1],
-            shared: shared as u32,
-            args,
-        };
+        let driver = &*self.plan.driver;
         // SAFETY: the arguments are those of the kernels in the order of their sources, and the sizes are
-        // those that the graph's shapes were checked for and the buffers were made for; a session
-        // waits for its streams before it gives a buffer up.
-        unsafe { self.plan.driver.launch(self.lane.stream, &launch) }
+        // those that the graph's shapes were checked for and the buffers were made for.
+        unsafe {
+            launch(
+                driver,
+                self.lane.stream,
+                kernel,
+                blocks,
+                threads,
+                shared,
+                args,
+            )
+        }
     }
 
     /// A kernel with a thread for each of `count` numbers, which is its last argument.
@@ -430,7 +433,7 @@ impl Recurrent {
 }
 
 /// A size, which the checks of a run keep below 2^31.
-fn word(n: usize) -> Arg {
+pub(super) fn word(n: usize) -> Arg {
     Arg::U32(n as u32)
 }
 

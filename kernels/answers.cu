@@ -1,0 +1,46 @@
+// Between the networks: what goes into them and what becomes of their outputs.
+
+// Rows of `width` numbers that begin anywhere in `x`. A block for each row.
+extern "C" __global__ void __launch_bounds__(256)
+    gather(const float *__restrict__ x, const unsigned long long *__restrict__ starts,
+           float *__restrict__ y, unsigned width) {
+    const float *from = x + starts[blockIdx.x];
+    float *to = y + (size_t)blockIdx.x * width;
+    for (unsigned i = threadIdx.x; i < width; i += blockDim.x)
+        to[i] = from[i];
+}
+
+// Means of each of `width` columns over the rows from `firsts[group]` up to the next group's first,
+// each group's `times` times, side by side. Summed in double precision in the order of the rows,
+// as `column_means` in src/recognizer/statistics.rs. `count` numbers, without the repetitions.
+extern "C" __global__ void __launch_bounds__(256)
+    group_means(const float *__restrict__ x, const unsigned *__restrict__ firsts,
+                float *__restrict__ y, unsigned width, unsigned times, unsigned count) {
+    for (unsigned i = first_element(); i < count; i += element_step()) {
+        const unsigned group = i / width, column = i % width;
+        const unsigned first = firsts[group], end = firsts[group + 1];
+        double sum = 0.0;
+        for (unsigned row = first; row < end; row++)
+            sum += (double)x[(size_t)row * width + column];
+        const float mean = (float)(sum / (double)(end - first));
+        for (unsigned k = 0; k < times; k++)
+            y[((size_t)group * times + k) * width + column] = mean;
+    }
+}
+
+// Means of the rows of `width` numbers, `rows` of them in each item of `item` numbers, and over parts
+// that are given one after the other: `part` counts them, and with the last one their sum is
+// divided by `parts`. In double precision and in order, as `mean` in src/recognizer/statistics.rs.
+// `count` means come out.
+extern "C" __global__ void __launch_bounds__(256)
+    row_means(const float *__restrict__ x, double *__restrict__ y, unsigned item, unsigned rows,
+              unsigned width, unsigned part, unsigned parts, unsigned count) {
+    for (unsigned i = first_element(); i < count; i += element_step()) {
+        const float *row = x + (size_t)(i / rows) * item + (size_t)(i % rows) * width;
+        double sum = 0.0;
+        for (unsigned k = 0; k < width; k++)
+            sum += (double)row[k];
+        const double mean = sum / (double)width, all = part == 0 ? mean : y[i] + mean;
+        y[i] = part + 1 == parts ? all / (double)parts : all;
+    }
+}

@@ -1,0 +1,94 @@
+//! Recordings that the processor has analysed, brought to the device.
+
+use super::networks::{Asked, Given, Networks};
+use crate::nn::DropoutMode;
+use crate::nn::cuda::{CudaRunError, DeviceError, Driver, Memory, Rows, Source, Stream, bytes};
+use crate::recognizer::networks::Question;
+
+/// Inputs of the feature network begin at multiples of so many numbers.
+const ALIGNMENT: usize = 64;
+
+/// The device memory of questions. Each recording's sheet of frames goes there once; the windows,
+/// which overlap, are gathered there.
+#[derive(Debug, Default)]
+pub struct Questions {
+    memory: Memory,
+    starts: Vec<u64>,
+}
+
+impl Questions {
+    /// What the networks, whose windows have this shape, are asked.
+    ///
+    /// # Errors
+    /// When the device fails or has no memory left.
+    fn put(
+        &mut self,
+        driver: &dyn Driver,
+        window: &[usize],
+        questions: &[Question],
+    ) -> Result<Asked<'_>, DeviceError> {
+        let row: usize = window.iter().skip(1).product();
+        let count: usize = questions.iter().map(|q| q.sheet.len()).sum();
+        self.memory.room::<f32>(driver, "sheets", count)?;
+        self.starts.clear();
+        let mut firsts = vec![0];
+        let mut base = 0;
+        for question in questions {
+            let sheets = self.memory.get("sheets");
+            let at = base * size_of::<f32>();
+            driver.upload(Stream::A, bytes(question.sheet), sheets, at)?;
+            let starts = question.starts.iter();
+            self.starts
+                .extend(starts.map(|start| (base + start * row) as u64));
+            firsts.push(self.starts.len() as u32);
+            base += question.sheet.len();
+        }
+        let inputs = questions.first().map_or(0, |q| q.whole.len());
+        let mut offsets = Vec::new();
+        let mut end = 0usize;
+        let mut whole = Vec::new();
+        for k in 0..inputs {
+            whole.resize(end, 0.0f32);
+            offsets.push(end * size_of::<f32>());
+            whole.extend(questions.iter().flat_map(|q| q.whole[k]));
+            end = whole.len().next_multiple_of(ALIGNMENT);
+        }
+        self.memory.put(driver, Stream::A, "whole", &whole)?;
+        let rows = |name, offset| Rows {
+            buffer: self.memory.get(name),
+            offset,
+            ready: Stream::A,
+        };
+        Ok(Asked {
+            windows: Source::Gathered {
+                numbers: rows("sheets", 0),
+                count,
+                starts: &self.starts,
+            },
+            firsts,
+            whole: offsets
+                .into_iter()
+                .map(|offset| Source::Device(rows("whole", offset)))
+                .collect(),
+        })
+    }
+
+    /// Gives the networks some questions, if there are any.
+    ///
+    /// # Errors
+    /// When the device fails, or given dropout masks do not fit.
+    pub fn give(
+        &mut self,
+        networks: &mut Networks,
+        questions: &[Question],
+        dropout: &DropoutMode,
+    ) -> Result<Option<Given>, CudaRunError> {
+        if questions.is_empty() {
+            return Ok(None);
+        }
+        let driver = networks.driver().clone();
+        let window = networks.window().to_vec();
+        let asked = self.put(&*driver, &window, questions)?;
+        Ok(Some(networks.give(&asked, dropout)?))
+    }
+}
