@@ -1,30 +1,37 @@
-"""Times the window networks of 2020 in PyTorch on the first GPU, eager and compiled.
+"""Times the networks of 2020 in PyTorch on the first GPU, eager and compiled.
 
     python3 pytorch.py RATES.csv
+    python3 pytorch.py --device cpu --rows 1,2 RATES.csv    # does it run at all?
 
-Random weights, in float32 without TF32, from the GPU's memory to the GPU's memory, by CUDA's events. The
-LSTM is written out: PyTorch's own has no hard sigmoid. Appends a line to the file for each network
-and number of windows: its name, windows, and windows a second eager and compiled. Prints what it is
-in Markdown.
+Random weights, without dropout, in float32 without TF32, from the GPU's memory to the GPU's memory, by
+CUDA's events; on the CPU, by its clock. The LSTM is written out: PyTorch's own has no hard sigmoid. A row
+is a window, and a recording of the features' network. Appends a line to the file for each network and
+number of rows: its name, rows, and rows a second eager and compiled. Prints what it is in Markdown.
+pytorch_check.py compares what the networks compute with Keras and the original.
 """
 
+import argparse
 import statistics
-import sys
+import time
 
 import torch
 from torch import nn
+from torch.nn import functional
 
-# Channels of the convolutions, units of the LSTM, outputs and what is done to them.
-NETWORKS = {
-    "arch_emotion_windows": ((8, 16, 32), 64, 7, lambda x: torch.softmax(x, dim=1)),
-    "arch_age": ((4, 8, 12), 20, 1, lambda x: x),
-}
 # The one that counts most comes first: compiling takes long.
-COUNTS = (1024, 64, 1, 16384)
+ROWS = (1024, 64, 1, 16384)
 RUNS = 7
 
 
+def softmax(x):
+    return torch.softmax(x, dim=1)
+
+
 class WindowNetwork(nn.Module):
+    """Takes windows x 1 x 200 time steps x 40 bands, gives windows x outputs."""
+
+    shapes = ((1, 200, 40),)
+
     def __init__(self, channels, units, outputs, finish):
         super().__init__()
         sizes = zip((1, *channels), channels)
@@ -38,7 +45,7 @@ class WindowNetwork(nn.Module):
 
     def forward(self, x):
         for convolution in self.convolutions:
-            x = nn.functional.max_pool2d(torch.relu(convolution(x)), 2)
+            x = functional.max_pool2d(torch.relu(convolution(x)), 2)
         # Windows, channels, time, bands: a vector per time step.
         x = self.input(x.permute(0, 2, 3, 1).flatten(2))
         hidden = cell = x.new_zeros(x.shape[0], self.units)
@@ -54,49 +61,140 @@ class WindowNetwork(nn.Module):
         return self.finish(self.output((sequence * weights).sum(dim=2)))
 
 
-def rate(network, count):
-    """Windows a second."""
-    x = torch.rand(count, 1, 200, 40, device="cuda")
-    times = []
-    for run in range(RUNS + 3):
-        torch.cuda.synchronize()
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        network(x)
-        end.record()
-        end.synchronize()
-        # The first runs compile and choose.
-        if run >= 3:
-            times.append(begin.elapsed_time(end) / 1e3)
-    return count / statistics.median(times)
+def upsampling(side, scale):
+    """Bilinear upsampling of a side in TensorFlow 1's coordinates, as a (side * scale) x side matrix."""
+    at = torch.arange(side * scale)
+    low, part = at // scale, at % scale / scale
+    matrix = torch.zeros(side * scale, side)
+    matrix[at, low] += 1 - part
+    matrix[at, (low + 1).clamp(max=side - 1)] += part
+    return matrix
 
 
-def tried(network, count):
-    """Windows a second, or what is wrong."""
+def block(inputs, outputs):
+    """Halves both sides. The normalisation comes behind the ReLU, so no convolution can take it in."""
+    convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
+    return nn.Sequential(convolution, nn.ReLU(), nn.BatchNorm2d(outputs, eps=1e-3), nn.MaxPool2d(2))
+
+
+class Branch(nn.Module):
+    """What one kind of features, rows x 1 x 40 x width, goes through."""
+
+    def __init__(self, width, scale, channels):
+        super().__init__()
+        first, second, third = channels
+        # The map of attention, and after upsampling.
+        high, wide = 20 // scale, width // 2 // scale
+        self.size = (1, 20, width // 2)
+        self.trunk = block(1, first)
+        self.spatial = nn.Sequential(
+            nn.AvgPool2d(scale), nn.Flatten(), nn.Linear(4 * high * wide, high * wide), nn.ReLU()
+        )
+        # It is linear, so one product does both sides.
+        matrix = torch.kron(upsampling(high, scale), upsampling(wide, scale))
+        self.register_buffer("upsampling", matrix, persistent=False)
+        self.body = nn.Sequential(
+            block(first, second),
+            block(second, third),
+            nn.Flatten(),
+            nn.Linear(third * 5 * (width // 8), 16),
+            nn.ReLU(),
+            nn.Linear(16, 16),
+            nn.ReLU(),
+        )
+        self.channel = nn.Sequential(nn.Linear(7, first), nn.ReLU(), nn.Linear(first, first), nn.ReLU())
+        self.output = nn.Linear(16, 7)
+
+    def bottom_up(self, x):
+        weights = functional.linear(self.spatial(x), self.upsampling)
+        return self.trunk(x) * weights.unflatten(1, self.size)
+
+    def top_down(self, x, total):
+        return x * self.channel(total)[:, :, None, None]
+
+
+class FeaturesNetwork(nn.Module):
+    """Takes DCT, DST, histogram and moments, gives what each says and what all say, of rows x 7."""
+
+    shapes = ((1, 40, 40),) * 3 + ((1, 40, 8),)
+
+    def __init__(self, channels):
+        super().__init__()
+        sizes = ((40, 5), (40, 5), (40, 5), (8, 4))
+        self.branches = nn.ModuleList(Branch(width, scale, channels) for width, scale in sizes)
+        self.total = nn.Linear(4 * 7, 7)
+
+    def logits(self, maps):
+        each = [branch.output(branch.body(x)) for branch, x in zip(self.branches, maps)]
+        return [*each, self.total(torch.cat(each, dim=1))]
+
+    def forward(self, *inputs):
+        maps = [branch.bottom_up(x) for branch, x in zip(self.branches, inputs)]
+        total = self.logits(maps)[-1]
+        maps = [branch.top_down(x, total) for branch, x in zip(self.branches, maps)]
+        return [softmax(x) for x in self.logits(maps)]
+
+
+# The sizes of the files of these names in tests/golden.
+NETWORKS = {
+    "arch_emotion_windows": lambda: WindowNetwork((8, 16, 32), 64, 7, softmax),
+    "arch_emotion_features": lambda: FeaturesNetwork((8, 12, 16)),
+    "arch_age": lambda: WindowNetwork((4, 8, 12), 20, 1, nn.Identity()),
+    "arch_gender": lambda: WindowNetwork((4, 8, 12), 20, 2, torch.sigmoid),
+}
+
+
+def seconds(network, inputs):
+    if inputs[0].device.type == "cpu":
+        begin = time.perf_counter()
+        network(*inputs)
+        return time.perf_counter() - begin
+    torch.cuda.synchronize()
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    network(*inputs)
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) / 1e3
+
+
+def rate(network, inputs):
+    """Rows a second, or what is wrong."""
     try:
-        return f"{rate(network, count):.0f}"
+        # The first runs compile and choose.
+        times = [seconds(network, inputs) for _ in range(3 + RUNS)][3:]
     except Exception as error:  # compiling needs a C compiler and Triton
         return f"failed: {type(error).__name__}"
+    return f"{len(inputs[0]) / statistics.median(times):.0f}"
 
 
 def main():
-    if len(sys.argv) != 2:
-        sys.exit(f"usage: {sys.argv[0]} RATES.csv")
-    if not torch.cuda.is_available():
-        sys.exit("PyTorch sees no GPU")
+    parser = argparse.ArgumentParser(description="Times the networks of 2020 in PyTorch.")
+    parser.add_argument("rates", metavar="RATES.csv")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--rows", type=lambda text: [int(n) for n in text.split(",")], default=ROWS)
+    arguments = parser.parse_args()
+    device = arguments.device
+    if device == "cuda" and not torch.cuda.is_available():
+        parser.exit(1, "PyTorch sees no GPU\n")
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    print(f"### PyTorch\n\n{torch.__version__}, in float32 without TF32, on the same card.\n")
-    print("| network | windows | eager | compiled |\n|---|---|---|---|")
-    with torch.inference_mode(), open(sys.argv[1], "a", encoding="utf-8") as file:
-        for name, parts in NETWORKS.items():
-            network = WindowNetwork(*parts).cuda().eval()
-            # A program for each number of windows.
-            compiled = torch.compile(network, dynamic=False)
-            for count in COUNTS:
-                eager, fast = tried(network, count), tried(compiled, count)
-                print(f"| {name.removeprefix('arch_').replace('_', ' ')} | {count} | {eager} | {fast} |", flush=True)
-                print(f"{name},{count},{eager},{fast}", file=file, flush=True)
+    torch.backends.cudnn.benchmark = True
+    place = {"cuda": "the same card", "cpu": f"{torch.get_num_threads()} threads of the CPU"}[device]
+    print(f"### PyTorch\n\n{torch.__version__}, in float32 without TF32, on {place}; rows a second.\n")
+    print("| network | rows | eager | compiled |\n|---|---|---|---|")
+    networks = {name: make().to(device).eval() for name, make in NETWORKS.items()}
+    with torch.inference_mode(), open(arguments.rates, "a", encoding="utf-8") as file:
+        for rows in arguments.rows:
+            for name, network in networks.items():
+                inputs = [torch.rand(rows, *shape, device=device) for shape in network.shapes]
+                # A program for each number of rows. PyTorch keeps eight of a class, and without the reset
+                # would run the ninth eagerly.
+                torch.compiler.reset()
+                compiled = torch.compile(network, dynamic=False, fullgraph=True)
+                eager, fast = rate(network, inputs), rate(compiled, inputs)
+                print(f"| {name.removeprefix('arch_').replace('_', ' ')} | {rows} | {eager} | {fast} |", flush=True)
+                print(f"{name},{rows},{eager},{fast}", file=file, flush=True)
     print()
 
 
