@@ -10,11 +10,11 @@ use super::pool::max_pool_rows;
 use crate::nn::layer::{Conv, Padding};
 use crate::nn::shape::{conv_kernel, extent, window};
 
-/// Rows that are convolved before they are pooled, about: the largest tile, so that a column of
-/// them fills it, and few enough to stay in the first-level cache.
-const ROWS: usize = 12;
+/// Rows that are convolved before they are pooled, about: so many that what happens once for all of
+/// them costs little, and few enough to stay in the first-level cache, or beside it.
+const ROWS: usize = 24;
 /// The same of rows of one column, which fill whole tiles of six and of seven.
-const ROWS_OF_ONE: usize = 42;
+const ROWS_OF_ONE: usize = 210;
 
 /// A convolution with everything that does not depend on the data.
 #[derive(Debug, Clone)]
