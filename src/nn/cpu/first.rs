@@ -160,3 +160,87 @@ impl Kernel for Fill<'_, '_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::WeightId;
+    use crate::nn::cpu::conv::{ConvPlan, Finish};
+    use crate::nn::cpu::gemm::Affine;
+    use crate::nn::cpu::pool::max_pool_rows;
+    use crate::nn::layer::{Activation, Conv, Padding};
+
+    fn number(i: usize) -> f32 {
+        ((i * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0
+    }
+
+    /// Where scales are positive and a ReLU comes first, sums are pooled before the rest is done.
+    #[test]
+    fn pooling_first_gives_the_bits_of_pooling_last() {
+        let (height, width) = (12, 10);
+        let conv = Conv {
+            kernel: WeightId(0),
+            bias: None,
+            strides: [1, 1],
+            dilation: [1, 1],
+            padding: Padding::Same,
+            activation: Activation::Linear,
+        };
+        let mut image: Vec<f32> = (0..height * width).map(number).collect();
+        for (at, special) in [(3, f32::NAN), (47, f32::INFINITY), (90, f32::NEG_INFINITY)] {
+            image[at] = special;
+        }
+        let scales: [fn(usize) -> f32; 4] = [
+            |c| number(c + 3).abs() + 0.1,
+            |c| number(c + 3),
+            |c| (c % 2) as f32,
+            |_| f32::INFINITY,
+        ];
+        for (side, channels) in [(3, 16), (5, 8), (3, 20), (4, 5)] {
+            let weights: Vec<f32> = (0..side * side * channels).map(|i| number(i + 7)).collect();
+            let packed = Packed::new(&weights, channels, Some(&weights[..channels]));
+            let shape = [side, side, 1, channels];
+            let plan = ConvPlan::new(&conv, &shape, &[height, width, 1]);
+            let shifts = [number, |_| -0.0, |_| f32::NAN];
+            let affines = scales.into_iter().flat_map(|scale| {
+                shifts.map(|shift: fn(usize) -> f32| {
+                    let [scale, shift] = [scale, shift].map(|of| (0..channels).map(of).collect());
+                    let (scale, shift): (Vec<f32>, Vec<f32>) = (scale, shift);
+                    Some(Affine::new(&scale, &shift))
+                })
+            });
+            for (n, affine) in affines.chain([None]).enumerate() {
+                for relus in 0..4 {
+                    let epilogue = Epilogue {
+                        relu: relus & 1 != 0,
+                        affine: affine.clone(),
+                        relu_last: relus & 2 != 0,
+                    };
+                    let run = |isa, pool| {
+                        let epilogue = epilogue.clone();
+                        let finish = Finish { epilogue, pool };
+                        let shrink = if pool.is_some() { 4 } else { 1 };
+                        let mut scratch = vec![0.0; plan.scratch(channels, &finish)];
+                        let mut out = vec![7.0; height * width * channels / shrink];
+                        plan.run(isa, &image, &packed, &finish, &mut out, &mut scratch);
+                        out
+                    };
+                    for isa in Isa::available() {
+                        let whole = run(isa, None);
+                        let mut wanted = vec![7.0; whole.len() / 4];
+                        max_pool_rows(isa, [2, 2], width, channels, &whole, &mut wanted);
+                        let bits =
+                            |x: Vec<f32>| -> Vec<u32> { x.into_iter().map(f32::to_bits).collect() };
+                        let name = isa.name();
+                        let got = run(isa, Some([2, 2]));
+                        assert_eq!(
+                            bits(got),
+                            bits(wanted),
+                            "{name}: {side} {channels} {n} {relus}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}

@@ -4,34 +4,23 @@
 //! instruction set. So all of them give the same bits, whatever the batch size or the number of
 //! threads.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "constant indices keep accumulators in registers"
+)]
+
 pub(crate) mod conv;
 pub(crate) mod doubles;
 pub(crate) mod elementwise;
-#[expect(
-    clippy::needless_range_loop,
-    reason = "constant indices keep accumulators in registers"
-)]
 mod first;
-#[expect(
-    clippy::needless_range_loop,
-    reason = "constant indices keep accumulators in registers"
-)]
 pub(crate) mod gemm;
 mod isa;
 pub(crate) mod lanes;
 pub(crate) mod layout;
 pub(crate) mod math;
-#[expect(
-    clippy::needless_range_loop,
-    reason = "constant indices keep accumulators in registers"
-)]
 mod packed;
 pub(crate) mod pool;
 pub(crate) mod recurrent;
-#[expect(
-    clippy::needless_range_loop,
-    reason = "constant indices keep accumulators in registers"
-)]
 pub(crate) mod scaled;
 
 pub(crate) use isa::Kernel;
