@@ -1,5 +1,5 @@
 // Matrix products: `y[rows, units] = x[rows, inputs] * w[inputs, units] + bias`, with ReLU if
-// `rectify`.
+// `rectify`; the CPU's to the bit.
 
 struct Arguments {
     const float *x, *w, *bias;
@@ -23,7 +23,15 @@ static __device__ void product(const Arguments &given) {
     const unsigned parts = (units + UNITS - 1) / UNITS;
     const size_t first_row = (size_t)(blockIdx.x / parts) * ROWS;
     const unsigned first_unit = blockIdx.x % parts * UNITS;
-    float sums[R][U] = {};
+    float sums[R][U];
+#pragma unroll
+    for (int u = 0; u < U; u++) {
+        const unsigned unit = first_unit + across + u;
+        const float start = bias && unit < units ? bias[unit] : 0.0f;
+#pragma unroll
+        for (int r = 0; r < R; r++)
+            sums[r][u] = start;
+    }
     for (unsigned from = 0; from < inputs; from += DEPTH) {
         for (unsigned i = t; i < ROWS * DEPTH; i += THREADS) {
             unsigned k = i % DEPTH, row = i / DEPTH;
@@ -38,6 +46,8 @@ static __device__ void product(const Arguments &given) {
                               : 0.0f;
         }
         __syncthreads();
+        // `DEPTH` terms are summed up by themselves, as many as on the CPU.
+        float part[R][U] = {};
 #pragma unroll
         for (int k = 0; k < DEPTH; k++) {
             float a[R], b[U];
@@ -51,8 +61,13 @@ static __device__ void product(const Arguments &given) {
             for (int r = 0; r < R; r++)
 #pragma unroll
                 for (int u = 0; u < U; u++)
-                    sums[r][u] = fmaf(a[r], b[u], sums[r][u]);
+                    part[r][u] = fmaf(a[r], b[u], part[r][u]);
         }
+#pragma unroll
+        for (int r = 0; r < R; r++)
+#pragma unroll
+            for (int u = 0; u < U; u++)
+                sums[r][u] += part[r][u];
         __syncthreads();
     }
 #pragma unroll
@@ -62,17 +77,16 @@ static __device__ void product(const Arguments &given) {
             size_t row = first_row + down + r;
             unsigned unit = first_unit + across + u;
             if (row < rows && unit < units) {
-                float sum = sums[r][u] + (bias ? bias[unit] : 0.0f);
-                y[row * units + unit] = given.rectify ? relu(sum) : sum;
+                y[row * units + unit] = given.rectify ? relu(sums[r][u]) : sums[r][u];
             }
         }
 }
 
-extern "C" __global__ void __launch_bounds__(256, 3) dense_wide(Arguments given) {
-    product<128, 64, 16, 8, 4>(given);
+extern "C" __global__ void __launch_bounds__(256, 2) dense_wide(Arguments given) {
+    product<128, 64, 32, 8, 4>(given);
 }
 
 // For few units.
 extern "C" __global__ void __launch_bounds__(128) dense_narrow(Arguments given) {
-    product<64, 16, 16, 4, 2>(given);
+    product<64, 16, 32, 4, 2>(given);
 }

@@ -42,17 +42,33 @@ static __device__ void activate_rows(Activation f, float *values, unsigned rows,
     __syncthreads();
 }
 
+// Terms of a product that are summed up by themselves, as on the CPU.
+#define TERMS 32
+
+// `start` and the sum over u of `h[u] * column[u * width]`.
+DEVICE float dot(float start, const float *h, const float *__restrict__ column, unsigned units,
+                 unsigned width) {
+    for (unsigned from = 0; from < units; from += TERMS) {
+        const unsigned to = from + TERMS < units ? from + TERMS : units;
+        float part = 0.0f;
+        for (unsigned u = from; u < to; u++)
+            part = fmaf(h[u], column[(size_t)u * width], part);
+        start += part;
+    }
+    return start;
+}
+
 // `z[s][j] = start + sum over u of h[s][u] * kernel[u][j]` for columns `from..to`; `start` is what
-// `z` holds.
+// `z` holds. Where the product has a bias of its own (`apart`; null is zeros) it is summed up by itself.
 static __device__ void add_product(float *z, const float *h, const float *__restrict__ kernel,
                                    unsigned group, unsigned units, unsigned width, unsigned from,
-                                   unsigned to) {
+                                   unsigned to, bool apart = false,
+                                   const float *__restrict__ bias = 0) {
     for (unsigned i = threadIdx.x; i < group * (to - from); i += blockDim.x) {
         unsigned j = from + i % (to - from), s = i / (to - from);
-        float sum = z[s * width + j];
-        for (unsigned u = 0; u < units; u++)
-            sum = fmaf(h[s * units + u], kernel[(size_t)u * width + j], sum);
-        z[s * width + j] = sum;
+        const float start = !apart ? z[s * width + j] : bias ? bias[j] : 0.0f;
+        const float sum = dot(start, h + s * units, kernel + j, units, width);
+        z[s * width + j] = apart ? z[s * width + j] + sum : sum;
     }
     __syncthreads();
 }
@@ -77,11 +93,7 @@ extern "C" __global__ void recurrent(Arguments given) {
         unsigned t = r.backwards ? r.time - 1 - step : step;
         for (unsigned i = threadIdx.x; i < group * width; i += blockDim.x) {
             unsigned item = first + i / width, j = i % width;
-            float start = item < r.items ? projected[((size_t)item * r.time + t) * width + j] : 0.0f;
-            // The candidate of a GRU that resets after its product is added to later.
-            if (r.cell == GRU_RESET_AFTER && bias && j < 2 * units)
-                start += bias[j];
-            z[i] = start;
+            z[i] = item < r.items ? projected[((size_t)item * r.time + t) * width + j] : 0.0f;
         }
         __syncthreads();
         if (r.cell == LSTM) {
@@ -100,15 +112,15 @@ extern "C" __global__ void recurrent(Arguments given) {
             for (unsigned i = threadIdx.x; i < group * units; i += blockDim.x)
                 h[i] *= z[(size_t)(i / units) * width + 3 * units + i % units];
         } else {
-            add_product(z, h, kernel, group, units, width, 0, 2 * units);
+            add_product(z, h, kernel, group, units, width, 0, 2 * units, r.cell == GRU_RESET_AFTER,
+                        bias);
             activate_rows(r.recurrent_activation, z, group, units, width);
             activate_rows(r.recurrent_activation, z + units, group, units, width);
             if (r.cell == GRU_RESET_AFTER) {
                 for (unsigned i = threadIdx.x; i < group * units; i += blockDim.x) {
                     unsigned s = i / units, j = 2 * units + i % units;
-                    float sum = bias ? bias[j] : 0.0f;
-                    for (unsigned u = 0; u < units; u++)
-                        sum = fmaf(h[s * units + u], kernel[(size_t)u * width + j], sum);
+                    float sum =
+                        dot(bias ? bias[j] : 0.0f, h + s * units, kernel + j, units, width);
                     float *gate = z + (size_t)s * width + i % units;
                     gate[2 * units] = fmaf(gate[units], sum, gate[2 * units]);
                 }
@@ -184,15 +196,22 @@ static __device__ void lstm(const Arguments &given) {
                     ahead[s + k] = projected[row * WIDTH + column];
             }
 #pragma unroll
-            for (int u = 0; u < UNITS; u += 4)
+            for (int from = 0; from < UNITS; from += TERMS) {
+                float partial[AT_ONCE] = {};
 #pragma unroll
-                for (int k = 0; k < AT_ONCE; k++) {
-                    float4 state = *reinterpret_cast<const float4 *>(&h[s + k][u]);
-                    sum[k] = fmaf(state.x, own[u], sum[k]);
-                    sum[k] = fmaf(state.y, own[u + 1], sum[k]);
-                    sum[k] = fmaf(state.z, own[u + 2], sum[k]);
-                    sum[k] = fmaf(state.w, own[u + 3], sum[k]);
-                }
+                for (int u = from; u < from + TERMS; u += 4)
+#pragma unroll
+                    for (int k = 0; k < AT_ONCE; k++) {
+                        float4 state = *reinterpret_cast<const float4 *>(&h[s + k][u]);
+                        partial[k] = fmaf(state.x, own[u], partial[k]);
+                        partial[k] = fmaf(state.y, own[u + 1], partial[k]);
+                        partial[k] = fmaf(state.z, own[u + 2], partial[k]);
+                        partial[k] = fmaf(state.w, own[u + 3], partial[k]);
+                    }
+#pragma unroll
+                for (int k = 0; k < AT_ONCE; k++)
+                    sum[k] += partial[k];
+            }
 #pragma unroll
             for (int k = 0; k < AT_ONCE; k++)
                 z[s + k][column] = part == 2 ? precise_tanh(sum[k])

@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use maeum::nn::cuda::{CudaPlan, CudaSession, Driver};
-use maeum::nn::{Graph, ValueId};
+use maeum::nn::layer::{Activation, Conv};
+use maeum::nn::{Graph, Layer, Plan, Session, ValueId};
 use proptest::prelude::*;
 
 use crate::drivers;
@@ -150,6 +151,57 @@ proptest! {
     #[test]
     fn networks(case in network()) {
         check(&case);
+    }
+}
+
+/// What the processor computes.
+fn on_the_processor(case: &Case) -> Vec<Vec<f32>> {
+    let plan = Plan::new(&case.graph, &case.shapes).unwrap();
+    let mut session = Session::new(&Arc::new(plan));
+    let inputs: Vec<&[f32]> = case.inputs.iter().map(|x| &**x).collect();
+    session.run(&inputs, case.batch, &case.mode).unwrap();
+    let all = 0..case.graph.outputs.len();
+    all.map(|k| session.output(k).to_vec()).collect()
+}
+
+/// The same with functions that are computed with multiply-adds and bit operations alone, which are
+/// the same everywhere.
+fn with_own_functions(mut case: Case) -> Case {
+    for node in &mut case.graph.nodes {
+        match &mut node.layer {
+            Layer::Conv(Conv { activation, .. }) | Layer::Dense { activation, .. }
+                if *activation != Activation::Relu =>
+            {
+                *activation = Activation::Linear;
+            }
+            Layer::Lstm(r) | Layer::Gru { recurrent: r, .. } => {
+                r.activation = Activation::Tanh;
+                if r.recurrent_activation != Activation::HardSigmoid {
+                    r.recurrent_activation = Activation::Sigmoid;
+                }
+            }
+            _ => {}
+        }
+    }
+    case
+}
+
+proptest! {
+    #![proptest_config(cases(120))]
+    #[test]
+    fn sums_are_the_processors_to_the_bit(
+        case in prop_oneof![
+            single(Kind::Conv), single(Kind::Dense), single(Kind::Lstm), single(Kind::Gru), convolution()
+        ]
+    ) {
+        let case = with_own_functions(case);
+        let wanted = on_the_processor(&case);
+        for driver in drivers() {
+            let mut session = plain(&driver, &case);
+            run(&mut session, &case);
+            let got = outputs(&session, &case.graph);
+            assert_eq!(bits(&got), bits(&wanted), "{}", driver.name());
+        }
     }
 }
 

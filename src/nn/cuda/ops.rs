@@ -147,7 +147,7 @@ pub(super) struct Conv {
     pub strides: [usize; 2],
     pub dilation: [usize; 2],
     pub before: [usize; 2],
-    /// For the tiled kernels `[in, rows, columns, padded out]`, else `[rows, columns, in, out]`.
+    /// `[rows, columns, in, out]`, for the tiled kernels with zeros behind each row.
     pub kernel: Constant,
     pub bias: Constant,
     pub tiling: Option<Tiling>,

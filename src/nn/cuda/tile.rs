@@ -4,8 +4,69 @@
 pub(super) const SHARED: usize = 48 << 10;
 /// Threads of a block of the tiled kernels, at most.
 const THREADS: usize = 256;
-/// Rows, columns and channels that one thread computes (conv.cu).
-const THREAD: [usize; 3] = [2, 4, 8];
+
+/// What a convolution's tiles follow from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    pub channels: usize,
+    /// Rows, columns and channels of the result.
+    pub output: [usize; 3],
+    /// Rows and columns of the kernel.
+    pub size: [usize; 2],
+    pub strides: [usize; 2],
+    pub dilation: [usize; 2],
+}
+
+/// The kernels that work by tiles (conv.cu).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// `conv_5_of_1` and `conv_3_of_1`.
+    First,
+    /// `conv_tiled`, of an image with one row.
+    Flat,
+    /// `conv_tiled`.
+    Deep,
+}
+
+impl Kind {
+    fn of(shape: &Shape) -> Option<Self> {
+        let plain = shape.strides == [1, 1] && shape.dilation == [1, 1];
+        match (shape.channels, shape.size) {
+            (1, [3, 3] | [5, 5]) if plain => Some(Self::First),
+            (n, _) if n > 0 && n.is_multiple_of(4) => Some(match shape.output[0] {
+                1 => Self::Flat,
+                _ => Self::Deep,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Rows, columns and channels that one thread computes.
+    fn thread(self) -> [usize; 3] {
+        match self {
+            Self::First => [2, 4, 4],
+            Self::Flat => [1, 4, 8],
+            Self::Deep => [4, 1, 8],
+        }
+    }
+
+    /// What a tile's columns are a multiple of.
+    fn columns(self, width: usize) -> usize {
+        match self {
+            // Neighbouring threads take the maximum of their columns.
+            Self::Deep if width > 1 => 2,
+            _ => self.thread()[1],
+        }
+    }
+
+    /// Numbers that lie together in shared memory.
+    fn together(self) -> usize {
+        match self {
+            Self::First => 1,
+            Self::Flat | Self::Deep => 4,
+        }
+    }
+}
 
 /// As `Tiling` in conv.cu.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,62 +79,67 @@ pub(super) struct Tiling {
     pub across: usize,
     pub pitch: usize,
     pub plane: usize,
-    /// The kernel's size, and the channels of the input at a time: they choose among the kernels.
-    pub size: usize,
-    pub chunk: usize,
     /// The kernel's channels with their padding.
     pub padded_out: usize,
+    /// Terms of the kernel that are in shared memory at once, in fours.
+    piece: usize,
+    kind: Kind,
+    /// Columns of the kernel.
+    size: usize,
+    channels: usize,
 }
+
+/// Bytes of the kernel that are enough to have in shared memory at once.
+const PIECE: usize = 12 << 10;
+/// Terms that are summed up by themselves, in fours.
+const TERMS: usize = 32 / 4;
 
 impl Tiling {
     /// The cut that keeps most threads busy with numbers that are wanted, or `None` if there is no tiled
-    /// kernel of this size.
-    pub fn new(size: usize, channels_in: usize, output: [usize; 3]) -> Option<Self> {
-        if size != 3 && size != 5 {
-            return None;
-        }
-        let [height, width, out] = output;
-        let chunk = if channels_in.is_multiple_of(4) { 4 } else { 1 };
-        let columns = width.next_multiple_of(THREAD[1]);
+    /// kernel for this.
+    pub fn new(shape: &Shape) -> Option<Self> {
+        let kind = Kind::of(shape)?;
+        let [height, width, out] = shape.output;
+        let thread = kind.thread();
         let mut best: Option<(f64, Self)> = None;
-        for groups in [1, 2, 4] {
-            if groups > out.div_ceil(THREAD[2]) {
+        for groups in [1, 2, 4, 8] {
+            if groups > out.div_ceil(thread[2]) {
                 continue;
             }
-            for across in 1..=columns.div_ceil(THREAD[1]).min(16) {
-                for down in 1..=height.div_ceil(THREAD[0]).min(64) {
-                    let columns = width.div_ceil(across).next_multiple_of(THREAD[1]);
-                    let rows = height.div_ceil(down).next_multiple_of(THREAD[0]);
-                    let pitch = columns + (size - 1).next_multiple_of(4);
-                    let plane = (rows + size - 1) * pitch;
+            for across in 1..=width.div_ceil(thread[1]).min(16) {
+                for down in 1..=height.div_ceil(thread[0]).min(64) {
+                    let columns = width.div_ceil(across);
                     let mut tiling = Self {
                         images: 1,
-                        rows,
-                        columns,
+                        rows: height.div_ceil(down).next_multiple_of(thread[0]),
+                        columns: columns.next_multiple_of(kind.columns(width)),
                         groups,
                         down,
                         across,
-                        pitch,
-                        // 4 more than a multiple of 8: `pitch` is a multiple of 4.
-                        plane: if plane % 8 == 4 { plane } else { plane + 4 },
-                        size,
-                        chunk,
-                        padded_out: out.next_multiple_of(THREAD[2] * groups),
+                        pitch: 0,
+                        plane: 0,
+                        padded_out: out.next_multiple_of(thread[2] * groups),
+                        piece: piece(shape, thread[2] * groups),
+                        kind,
+                        size: shape.size[1],
+                        channels: shape.channels,
                     };
-                    if tiling.threads() > THREADS || tiling.shared() > SHARED {
+                    tiling.lay_out(shape);
+                    if !tiling.fits() {
                         continue;
                     }
                     while tiling.images < 32 {
-                        let more = Self {
+                        let mut more = Self {
                             images: tiling.images + 1,
                             ..tiling
                         };
-                        if more.threads() > THREADS || more.shared() > SHARED {
+                        more.lay_out(shape);
+                        if !more.fits() {
                             break;
                         }
                         tiling = more;
                     }
-                    let score = tiling.score(output);
+                    let score = tiling.score(shape);
                     if best.is_none_or(|(most, _)| score > most) {
                         best = Some((score, tiling));
                     }
@@ -83,47 +149,139 @@ impl Tiling {
         best.map(|(_, tiling)| tiling)
     }
 
+    /// Rows and columns of the image that the tile is computed from.
+    fn read(&self, shape: &Shape) -> [usize; 2] {
+        let extent = |tile: usize, axis: usize| {
+            let kernel = (shape.size[axis] - 1).saturating_mul(shape.dilation[axis]);
+            ((tile - 1).saturating_mul(shape.strides[axis]))
+                .saturating_add(kernel)
+                .saturating_add(1)
+        };
+        [extent(self.rows, 0), extent(self.columns, 1)]
+    }
+
+    fn lay_out(&mut self, shape: &Shape) {
+        let [rows, columns] = self.read(shape);
+        match self.kind {
+            Kind::First => {
+                // Rows of fours, which a thread reads two of.
+                self.pitch = self.columns + (self.size - 1).next_multiple_of(4);
+                self.plane = rows.saturating_mul(self.pitch);
+            }
+            Kind::Flat | Kind::Deep => {
+                // Odd, so that threads whose pixels begin four rows apart read from different banks.
+                self.pitch = columns | 1;
+                let all = rows.saturating_mul(self.pitch).saturating_mul(self.images);
+                // Channels that are stored together fall into different banks.
+                let apart = (8 / (self.channels / 4)).max(1);
+                self.plane = all.saturating_add((8 + apart - all % 8) % 8);
+            }
+        }
+    }
+
+    fn fits(&self) -> bool {
+        self.threads() <= THREADS && self.shared() <= SHARED
+    }
+
     /// Threads that compute; a block has so many, rounded up to whole warps.
     fn working(&self) -> usize {
-        let quads = self.rows / THREAD[0] * (self.columns / THREAD[1]);
-        self.images * quads * self.groups
+        let [rows, columns, _] = self.kind.thread();
+        let places = self.rows / rows * (self.columns / columns);
+        self.images * places * self.groups
     }
 
     pub fn threads(&self) -> usize {
         self.working().next_multiple_of(32)
     }
 
+    /// Numbers for the kernel that are in shared memory at once.
+    fn weights(&self) -> usize {
+        let out = self.groups * self.kind.thread()[2];
+        match self.kind {
+            Kind::First => self.size * self.size * out,
+            // And where a pixel's numbers lie that they meet.
+            Kind::Flat | Kind::Deep => {
+                let places = self.size.saturating_mul(self.channels) / 4;
+                self.piece.saturating_mul(4 * out).saturating_add(places)
+            }
+        }
+    }
+
     /// Bytes of dynamic shared memory.
     pub fn shared(&self) -> usize {
-        let weights = self.chunk * self.size * self.size * self.groups * THREAD[2];
-        4 * (self.images * self.chunk * self.plane + weights)
+        let image = match self.kind {
+            Kind::First => self.images.saturating_mul(self.plane),
+            Kind::Flat | Kind::Deep => self.channels.saturating_mul(self.plane),
+        };
+        image.saturating_add(self.weights()).saturating_mul(4)
     }
 
     pub fn blocks(&self, items: usize) -> usize {
-        let parts = self.padded_out / (THREAD[2] * self.groups);
+        let parts = self.padded_out / (self.kind.thread()[2] * self.groups);
         items.div_ceil(self.images) * self.down * self.across * parts
     }
 
-    /// The part of the arithmetic that is wanted, less for blocks of few threads and for what is
-    /// brought to shared memory for each product.
-    fn score(&self, [height, width, out]: [usize; 3]) -> f64 {
+    /// Whether the maximum of 2 x 2 neighbours can be taken at once.
+    pub fn pools(&self) -> bool {
+        self.kind != Kind::Flat && self.columns.is_multiple_of(2)
+    }
+
+    /// The part of the arithmetic that is wanted, less for blocks of few threads, for what is brought
+    /// to shared memory for each product and for threads that read from the same banks of it.
+    fn score(&self, shape: &Shape) -> f64 {
+        /// Products of a thread that bringing numbers which lie together to shared memory costs about
+        /// as much as: the instructions of the loops that do it, and for each number, at 128 products
+        /// and 32 bytes in a period, its way there.
+        const BRING: f64 = 40.0;
+        const NUMBER: f64 = 16.0;
+        let [height, width, out] = shape.output;
         let wanted = (height * width * out * self.images) as f64;
         let blocks = self.blocks(self.images) as f64;
-        let done = blocks * (self.threads() * THREAD.iter().product::<usize>()) as f64;
-        let products = self.threads() * THREAD.iter().product::<usize>() * self.size * self.size;
-        let brought = self.images * self.plane + self.size * self.size * self.groups * THREAD[2];
-        // A number that is brought costs about as much as sixteen products of a thread.
-        let bring = products as f64 / (products as f64 + 16.0 * brought as f64);
+        let of_block = self.threads() * self.kind.thread().iter().product::<usize>();
+        let done = blocks * of_block as f64;
+        let terms = (self.size * shape.size[0] * self.channels) as f64;
+        let products = of_block as f64 * terms;
+        let [rows, columns] = self.read(shape);
+        let image = (self.images * rows * columns * self.channels) as f64;
+        let kernel = terms * (self.groups * self.kind.thread()[2]) as f64;
+        let each = BRING / self.kind.together() as f64 + NUMBER;
+        let bring = products / (products + each * (image + kernel));
         let busy = (self.threads() as f64 / 128.0).min(1.0).sqrt();
-        wanted / done * bring * busy
+        wanted / done * bring * busy * self.reading(shape)
+    }
+
+    /// The speed at which a multiprocessor can multiply beside reading from shared memory.
+    fn reading(&self, shape: &Shape) -> f64 {
+        if self.kind == Kind::First {
+            return 1.0;
+        }
+        // Eight threads at a time read 16 bytes each from 32 banks of 4 bytes.
+        const AT_ONCE: usize = 8;
+        let [_, between, _] = self.kind.thread();
+        let beside = self.columns / between;
+        let bank = |place: usize| {
+            let (row, column) = (place / beside, place % beside);
+            (row * self.kind.thread()[0] * shape.strides[0] * self.pitch
+                + column * shape.strides[1])
+                % AT_ONCE
+        };
+        let turns = |first: usize| {
+            let mut reads = [0; AT_ONCE];
+            (first..first + AT_ONCE).for_each(|place| reads[bank(place)] += 1);
+            reads.into_iter().max().unwrap_or(1)
+        };
+        let turns: usize = (0..4).map(|i| turns(i * AT_ONCE)).sum();
+        // For four channels of four pixels the turns of a warp's four parts, and one for each four
+        // weights, beside 128 multiply-adds, of which four begin in a period.
+        let (reads, products) = (4 * turns + 8, 128 / 4);
+        (products as f64 / reads as f64).min(1.0)
     }
 
     pub fn kernel(&self) -> &'static str {
-        match (self.size, self.chunk) {
-            (5, 4) => "conv_5_by_4",
-            (5, _) => "conv_5_by_1",
-            (_, 4) => "conv_3_by_4",
-            _ => "conv_3_by_1",
+        match (self.kind, self.size) {
+            (Kind::First, 5) => "conv_5_of_1",
+            (Kind::First, _) => "conv_3_of_1",
+            _ => "conv_tiled",
         }
     }
 
@@ -138,8 +296,21 @@ impl Tiling {
             self.pitch,
             self.plane,
             self.padded_out,
+            self.piece,
         ];
         numbers.map(|n| n as u32).to_vec()
+    }
+}
+
+/// Fours of terms of a row of the kernel that are brought to shared memory together, for so many
+/// channels of the result.
+fn piece(shape: &Shape, out: usize) -> usize {
+    let all = (shape.channels / 4).saturating_mul(shape.size[1]);
+    let enough = PIECE / (4 * out * size_of::<f32>()) / TERMS * TERMS;
+    match shape.dilation[1] {
+        1 => enough.max(TERMS).min(all),
+        // Where each column's terms are apart, none may be cut.
+        _ => all,
     }
 }
 
@@ -147,21 +318,41 @@ impl Tiling {
 mod tests {
     use super::*;
 
-    /// Input channels and output of the convolutions of the 2020 windows' networks, and of the
-    /// features' smallest maps.
+    fn shape(size: [usize; 2], channels: usize, output: [usize; 3]) -> Shape {
+        Shape {
+            channels,
+            output,
+            size,
+            strides: [1, 1],
+            dilation: [1, 1],
+        }
+    }
+
+    /// Kernel, input channels and output of the convolutions of the 2020 windows' networks, of the
+    /// features' and of the built-in model's.
     #[test]
     fn tiles_of_the_models_keep_most_threads_busy() {
         for (size, channels, output, least) in [
-            (5, 1, [200, 40, 8], 0.9),
-            (5, 8, [100, 20, 16], 0.9),
-            (5, 16, [50, 10, 32], 0.75),
-            (3, 16, [20, 4, 16], 0.9),
+            ([5, 5], 1, [200, 40, 8], 0.9),
+            ([5, 5], 8, [100, 20, 16], 0.9),
+            ([5, 5], 16, [50, 10, 32], 0.8),
+            ([3, 3], 1, [40, 40, 16], 0.9),
+            ([3, 3], 16, [20, 20, 32], 0.85),
+            ([3, 3], 32, [10, 10, 64], 0.75),
+            ([3, 3], 16, [20, 4, 16], 0.9),
+            ([1, 5], 44, [1, 200, 64], 0.85),
+            ([1, 5], 64, [1, 100, 96], 0.75),
         ] {
-            let tiling = Tiling::new(size, channels, output).unwrap();
+            let tiling = Tiling::new(&shape(size, channels, output)).unwrap();
             let [height, width, out] = output;
             let wanted = height * width * out * tiling.images;
-            let done = tiling.blocks(tiling.images) * tiling.threads() * 64;
+            let done = tiling.blocks(tiling.images) * tiling.threads() * 32;
             let busy = wanted as f64 / done as f64;
+            println!(
+                "{output:?}: {busy:.2}, {} threads, {} bytes, {tiling:?}",
+                tiling.threads(),
+                tiling.shared()
+            );
             assert!(busy >= least, "{output:?}: {busy} by {tiling:?}");
             assert!(tiling.threads() >= 96, "{tiling:?}");
             assert!(tiling.shared() <= SHARED);
@@ -169,9 +360,16 @@ mod tests {
     }
 
     #[test]
-    fn other_sizes_have_no_tiles() {
-        assert_eq!(Tiling::new(4, 8, [10, 10, 8]), None);
-        assert!(Tiling::new(3, 3, [1, 1, 1]).is_some());
-        assert!(Tiling::new(5, 4, [1000, 1000, 500]).is_some());
+    fn others_have_no_tiles() {
+        assert_eq!(Tiling::new(&shape([4, 4], 3, [10, 10, 8])), None);
+        assert!(Tiling::new(&shape([3, 3], 1, [1, 1, 1])).is_some());
+        assert!(Tiling::new(&shape([5, 5], 4, [1000, 1000, 500])).is_some());
+        // More than shared memory holds of a single pixel.
+        assert_eq!(Tiling::new(&shape([5, 5], 4096, [9, 9, 8])), None);
+        let strided = Shape {
+            strides: [usize::MAX, 1],
+            ..shape([3, 3], 8, [20, 20, 8])
+        };
+        assert_eq!(Tiling::new(&strided), None);
     }
 }

@@ -52,9 +52,7 @@ fn counted(launch: &Launch) -> Option<(u64, u64)> {
     // Of most kernels, the numbers that come out.
     let last = number(args.last()?);
     Some(match launch.kernel {
-        "conv" | "conv_5_by_1" | "conv_5_by_4" | "conv_3_by_1" | "conv_3_by_4" => {
-            convolution(args.first()?)?
-        }
+        "conv" | "conv_tiled" | "conv_5_of_1" | "conv_3_of_1" => convolution(args.first()?)?,
         "dense_wide" | "dense_narrow" => dense(args.first()?)?,
         "recurrent" | "lstm_64" | "lstm_32" => recurrent(args.first()?)?,
         "activate" => (last?, 2 * last?),

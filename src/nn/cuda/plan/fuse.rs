@@ -67,7 +67,7 @@ impl Conv {
                 self.affine = Some((scale, shift));
             }
             Op::Own(Own::Pool(pool))
-                if self.tiling.is_some()
+                if self.tiling.is_some_and(|t| t.pools())
                     && pool.image.input == self.output
                     && pool.is_plain_max() =>
             {

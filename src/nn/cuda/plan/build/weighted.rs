@@ -3,7 +3,7 @@
 use super::{Builder, Form, apart};
 use crate::nn::cuda::ops::{self, Cell, Dense, Op, Own};
 use crate::nn::cuda::plan::{Constant, Step};
-use crate::nn::cuda::tile::{SHARED, Tiling};
+use crate::nn::cuda::tile::{SHARED, Shape, Tiling};
 use crate::nn::graph::WeightId;
 use crate::nn::layer::{Conv, Recurrent};
 use crate::nn::lowering::{Draft, Site};
@@ -24,11 +24,13 @@ impl Builder<'_> {
                 window(n, span, conv.strides[axis], conv.padding).expect("validated shape");
             before
         };
-        let plain = conv.strides == [1, 1] && conv.dilation == [1, 1] && rows == columns;
-        let tiling = match plain {
-            true => Tiling::new(rows, channels, [out_height, out_width, out]),
-            false => None,
-        };
+        let tiling = Tiling::new(&Shape {
+            channels,
+            output: [out_height, out_width, out],
+            size: [rows, columns],
+            strides: conv.strides,
+            dilation: conv.dilation,
+        });
         let padded = tiling.map_or(out, |t| t.padded_out);
         let (relu, after) = apart(conv.activation, out);
         Own::Conv(Box::new(ops::Conv {
@@ -39,7 +41,7 @@ impl Builder<'_> {
             dilation: conv.dilation,
             before: [before(0, height, rows), before(1, width, columns)],
             kernel: match tiling {
-                Some(_) => self.tiled_kernel(conv.kernel, [rows * columns, channels, out], padded),
+                Some(_) => self.padded_kernel(conv.kernel, rows * columns * channels, padded),
                 None => self.plain(conv.kernel, rows * columns * channels * out),
             },
             bias: self.padded(conv.bias, padded),
@@ -53,22 +55,17 @@ impl Builder<'_> {
         }))
     }
 
-    /// `[taps, in, out]` as `[in, taps, padded]`.
-    fn tiled_kernel(
-        &mut self,
-        id: WeightId,
-        [taps, channels, out]: [usize; 3],
-        padded: usize,
-    ) -> Constant {
+    /// `[terms, out]` as `[terms, padded]`.
+    fn padded_kernel(&mut self, id: WeightId, terms: usize, padded: usize) -> Constant {
         let form = Form::Tiled(padded);
         if let Some(&known) = self.known.get(&(id, form)) {
             return known;
         }
         let data = &self.graph.weights[id.0].data;
-        let mut packed = vec![0.0; channels * taps * padded];
-        for (i, row) in packed.chunks_exact_mut(padded).enumerate() {
-            let (channel, tap) = (i / taps, i % taps);
-            row[..out].copy_from_slice(&data[(tap * channels + channel) * out..][..out]);
+        let mut packed = vec![0.0; terms * padded];
+        let rows = data.chunks_exact((data.len() / terms).max(1));
+        for (to, row) in packed.chunks_exact_mut(padded).zip(rows) {
+            to[..row.len()].copy_from_slice(row);
         }
         let constant = self.constant(packed);
         self.known.insert((id, form), constant);
