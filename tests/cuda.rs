@@ -38,6 +38,8 @@ mod program;
 mod recognizer;
 #[path = "cuda/sessions.rs"]
 mod sessions;
+#[path = "cuda/stand_in.rs"]
+mod stand_in;
 #[path = "cuda/timing.rs"]
 mod timing;
 #[path = "cuda/whole_way.rs"]

@@ -18,7 +18,7 @@ use libloading::Library;
 use maeum::nn::cuda::{Arg, Buffer, DeviceError, Driver, Event, Launch, Stream, sources};
 
 #[path = "emulator/library.rs"]
-mod library;
+pub mod library;
 
 use library::{Run, library};
 

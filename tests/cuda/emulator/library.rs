@@ -72,40 +72,67 @@ int maeum_launch(const char *name, const unsigned *grid, const unsigned *block,
                                     room);
     return 1;
 }
+extern \"C\" __attribute__((visibility(\"default\")))
+int maeum_sizes(const char *name, unsigned *sizes, unsigned room) {
+    for (const emulated::Kernel &k : TABLE)
+        if (strcmp(k.name, name) == 0 && k.sizes.size() <= room) {
+            std::copy(k.sizes.begin(), k.sizes.end(), sizes);
+            return int(k.sizes.size());
+        }
+    return -1;
+}
 ",
     );
     whole
 }
 
-/// The compiled source, loaded once. Nothing but its entry is visible: what two sources call alike
+/// The compiled source, loaded once. Nothing but its entries is visible: what two sources call alike
 /// must not become one.
 pub fn library(file: &str, text: &str) -> Result<Arc<Library>, DeviceError> {
     static LOADED: Mutex<Option<HashMap<String, Arc<Library>>>> = Mutex::new(None);
-    let dir = kernels_dir();
-    let read = |name: &str| {
-        std::fs::read_to_string(dir.join(name)).map_err(|e| failed(name, e.to_string()))
-    };
     let mut loaded = LOADED.lock().unwrap_or_else(|e| e.into_inner());
     let loaded = loaded.get_or_insert_default();
     let key = format!("{file}\n{text}");
     if let Some(library) = loaded.get(&key) {
         return Ok(library.clone());
     }
-    let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
-    let whole = source(file, text);
-    let mut hash = Sha256::new();
+    let built = built(file, text)?;
+    // SAFETY: what is loaded was compiled from the text above and runs nothing when loaded.
+    let library = unsafe { Library::new(&built) }.map_err(|e| failed(file, e.to_string()))?;
+    let library = Arc::new(library);
+    loaded.insert(key, library.clone());
+    Ok(library)
+}
+
+/// Where the compiled source is.
+pub fn built(file: &str, text: &str) -> Result<PathBuf, DeviceError> {
+    let dir = kernels_dir();
+    let read = |name: &str| {
+        std::fs::read_to_string(dir.join(name)).map_err(|e| failed(name, e.to_string()))
+    };
     // Compiled for this machine's processor.
     let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let processor = processor.lines().find(|l| l.starts_with("flags"));
-    let processor = processor.unwrap_or_default().to_owned();
-    for part in [
-        &whole,
-        &read("shim.h")?,
+    let made_of = [
+        &*read("shim.h")?,
         &read("maeum.cuh")?,
-        &compiler,
-        &processor,
-        &FLAGS.join(" "),
-    ] {
+        processor.unwrap_or_default(),
+    ];
+    shared_object(file, &source(file, text), &dir, &made_of)
+}
+
+/// A C++ text as a shared object, compiled unless there is one of the same text and of what else it is
+/// `made_of`.
+pub fn shared_object(
+    name: &str,
+    text: &str,
+    include: &Path,
+    made_of: &[&str],
+) -> Result<PathBuf, DeviceError> {
+    let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
+    let mut hash = Sha256::new();
+    let flags = FLAGS.join(" ");
+    for part in [text, &*compiler, &*flags].iter().chain(made_of) {
         hash.update(part);
     }
     let hash: String = hash.finalize()[..12]
@@ -113,16 +140,12 @@ pub fn library(file: &str, text: &str) -> Result<Arc<Library>, DeviceError> {
         .map(|b| format!("{b:02x}"))
         .collect();
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("emulator");
-    std::fs::create_dir_all(&cache).map_err(|e| failed(file, e.to_string()))?;
-    let built = cache.join(format!("{file}-{hash}.so"));
+    std::fs::create_dir_all(&cache).map_err(|e| failed(name, e.to_string()))?;
+    let built = cache.join(format!("{name}-{hash}.so"));
     if !built.exists() {
-        compile(&compiler, &whole, file, &dir, &built)?;
+        compile(&compiler, text, name, include, &built)?;
     }
-    // SAFETY: what is loaded was compiled from the text above and runs nothing when loaded.
-    let library = unsafe { Library::new(&built) }.map_err(|e| failed(file, e.to_string()))?;
-    let library = Arc::new(library);
-    loaded.insert(key, library.clone());
-    Ok(library)
+    Ok(built)
 }
 
 fn compile(

@@ -1,0 +1,218 @@
+//! What talks to NVIDIA's driver and run-time compiler, run against stand-ins for both
+//! (`stand_in/driver.cpp`, `compiler.cpp`) that keep the rules of their interfaces: every test of this
+//! program, and `infer`, where there is no GPU.
+
+use std::ffi::OsStr;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use maeum::nn::cuda::sources::SOURCES;
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+use crate::emulator::library::{built, shared_object};
+use crate::model::{speech_like, write_wav};
+use crate::on_gpu_alone;
+
+/// Folders for a process that finds the stand-ins as the machine's own libraries.
+struct StandIn {
+    libraries: TempDir,
+    kernels: TempDir,
+    cache: TempDir,
+}
+
+impl StandIn {
+    fn new() -> Self {
+        let folder = || tempfile::tempdir().unwrap();
+        let stand_in = Self {
+            libraries: folder(),
+            kernels: folder(),
+            cache: folder(),
+        };
+        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cuda/stand_in");
+        let read = |name: &str| std::fs::read_to_string(own.join(name)).unwrap();
+        let headers = [read("code.h"), read("device.h")];
+        let headers = headers.each_ref().map(|h| &**h);
+        for (text, library) in [
+            ("driver.cpp", "libcuda.so"),
+            ("compiler.cpp", "libnvrtc.so"),
+        ] {
+            let object = shared_object(text, &read(text), &own, &headers).unwrap();
+            symlink(object, stand_in.libraries.path().join(library)).unwrap();
+        }
+        for (file, text) in SOURCES {
+            let object = built(file, text).unwrap();
+            symlink(object, stand_in.kernels.path().join(format!("{file}.so"))).unwrap();
+        }
+        stand_in
+    }
+
+    /// A program that finds the stand-ins.
+    fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env("LD_LIBRARY_PATH", self.libraries.path())
+            .env("MAEUM_STAND_IN", self.kernels.path())
+            .env("XDG_CACHE_HOME", self.cache.path());
+        command
+    }
+
+    fn infer(&self, device: &str) -> Command {
+        let mut command = self.command(env!("CARGO_BIN_EXE_infer"));
+        command.args(["--device", device, "--format", "codes"]);
+        command
+    }
+
+    /// The machine code that was kept.
+    fn kept(&self) -> Vec<PathBuf> {
+        let folder = self.cache.path().join("maeum/cuda");
+        let entries = std::fs::read_dir(folder).into_iter().flatten();
+        let mut files: Vec<PathBuf> = entries.map(|e| e.unwrap().path()).collect();
+        files.sort();
+        files
+    }
+
+    fn forget_the_compiler(&self) {
+        std::fs::remove_file(self.libraries.path().join("libnvrtc.so")).unwrap();
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn output(command: &mut Command) -> Output {
+    command.output().unwrap()
+}
+
+/// What a program says of whom it runs on, before its answers.
+fn good(command: &mut Command) -> String {
+    let output = output(command);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(text(&output.stderr), "");
+    text(&output.stdout)
+}
+
+#[test]
+fn every_test_passes_on_it() {
+    if on_gpu_alone() {
+        return;
+    }
+    let stand_in = StandIn::new();
+    let mut command = stand_in.command(std::env::current_exe().unwrap());
+    // There is no compiler but the stand-in, which compiles nothing.
+    command.args(["--skip", "stand_in::", "--skip", "compile::"]);
+    let output = output(command.env("MAEUM_CUDA", "gpu"));
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", text(&output.stderr));
+    let passed = said.lines().filter(|l| l.ends_with("... ok")).count();
+    assert!(passed > 40, "{passed} tests ran: {said}");
+}
+
+/// A recording that is analysed quickly.
+fn short() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("short.wav");
+    write_wav(&path, 16_000, &speech_like(1.1, 16_000, 150.0));
+    (folder, path)
+}
+
+#[cfg(feature = "default-model")]
+#[test]
+fn machine_code_is_kept_and_made_again_where_it_is_of_no_use() {
+    if on_gpu_alone() {
+        return;
+    }
+    let (_folder, recording) = short();
+    let stand_in = StandIn::new();
+    let infer = |device: &str| {
+        let mut command = stand_in.infer(device);
+        command.arg(&recording);
+        command
+    };
+    let wanted = good(&mut infer("cpu"));
+    assert_eq!(stand_in.kept(), [] as [PathBuf; 0]);
+    let near = |got: String| {
+        let numbers = |text: &str| -> Vec<f64> {
+            let parts = text.split(|c: char| !(c.is_ascii_digit() || ".-e".contains(c)));
+            parts.filter_map(|n| n.parse().ok()).collect()
+        };
+        let (got, wanted) = (numbers(&got), numbers(&wanted));
+        assert_eq!(got.len(), wanted.len());
+        for (got, wanted) in got.iter().zip(&wanted) {
+            // Weights, and an age in years.
+            assert!((got - wanted).abs() <= 2e-4, "{got}, not {wanted}");
+        }
+    };
+    near(good(&mut infer("cuda")));
+    let kept = stand_in.kept();
+    assert!(!kept.is_empty());
+    // What the driver cannot load, as of a later compiler, is compiled again.
+    let code = b"of another compiler\0";
+    let foreign = [&code[..], &Sha256::digest(code)].concat();
+    for path in &kept {
+        std::fs::write(path, &foreign).unwrap();
+    }
+    near(good(&mut infer("cuda:0")));
+    assert_eq!(stand_in.kept(), kept);
+    assert!(kept.iter().all(|p| std::fs::read(p).unwrap() != foreign));
+    // What was kept needs no compiler, what was not does.
+    stand_in.forget_the_compiler();
+    near(good(&mut infer("auto")));
+    std::fs::remove_dir_all(stand_in.cache.path().join("maeum")).unwrap();
+    let failed = output(&mut infer("cuda"));
+    assert_eq!(failed.status.code(), Some(1));
+    let said = text(&failed.stderr);
+    assert!(said.contains("libnvrtc"), "{said}");
+    let auto = output(&mut infer("auto"));
+    assert_eq!(text(&auto.stdout), wanted);
+    let said = text(&auto.stderr);
+    assert!(
+        said.starts_with("infer: computing on the processor: "),
+        "{said}"
+    );
+}
+
+#[cfg(feature = "default-model")]
+#[test]
+fn a_call_that_fails_is_named() {
+    if on_gpu_alone() {
+        return;
+    }
+    let (_folder, recording) = short();
+    let stand_in = StandIn::new();
+    let failing = |device: &str, call: &str| {
+        let mut command = stand_in.infer(device);
+        command.env("MAEUM_STAND_IN_FAILS", call).arg(&recording);
+        output(&mut command)
+    };
+    for (call, named) in [
+        ("cuInit:1", "cuInit"),
+        ("cuDeviceGetCount:1", "cuDeviceGetCount"),
+        ("cuDeviceGet:1", "cuDeviceGet"),
+        ("cuDeviceGetName:1", "cuDeviceGetName"),
+        ("cuDeviceGetAttribute:2", "cuDeviceGetAttribute"),
+        ("cuDevicePrimaryCtxRetain:1", "cuDevicePrimaryCtxRetain"),
+        ("cuCtxSetCurrent:1", "cuCtxSetCurrent"),
+        ("cuStreamCreate:2", "cuStreamCreate"),
+        ("cuModuleGetFunction:1", "cuModuleGetFunction"),
+        ("cuMemAlloc_v2:1", "bytes left"),
+        ("cuMemHostAlloc:1", "cuMemHostAlloc"),
+        ("cuMemcpyHtoDAsync_v2:1", "cuMemcpyHtoDAsync"),
+        ("cuMemcpyHtoDAsync_v2:4", "cuMemcpyHtoDAsync"),
+        ("cuEventCreate:1", "cuEventCreate"),
+        ("cuEventRecord:1", "cuEventRecord"),
+        ("cuStreamSynchronize:1", "cuStreamSynchronize"),
+        ("cuMemcpyDtoHAsync_v2:1", "cuMemcpyDtoHAsync"),
+    ] {
+        let failed = failing("cuda", call);
+        assert_eq!(failed.status.code(), Some(1), "{call}: {failed:?}");
+        // The codes say in their own way what is wrong with a recording.
+        let said = text(&failed.stdout) + &text(&failed.stderr);
+        assert!(!said.contains("10001"), "{call}: {said}");
+        assert!(said.contains(named), "{call}: {said}");
+        assert!(!said.contains("panicked"), "{call}: {said}");
+    }
+}
