@@ -1,24 +1,14 @@
 // Power mel spectrograms, as src/features/mel.rs.
-//
-// A frame of 400 samples is transformed in two steps of 20 by 20 (J. W. Cooley, J. W. Tukey, 1965):
-// with n = 20 a + b, the sums over a for each b, of which those for frequencies beyond the tenth
-// mirror those below, and then the sums over b. That is a sixth of the direct transform's
-// multiplications, and still plain sums of products that are the same for every frame: no passes
-// over shared memory between small butterflies, and nothing to get wrong. It is done in double
-// precision, as on the CPU, and rounded where the reference rounds.
+// In double precision, as on the CPU, and rounded where the reference rounds.
 
 namespace mel {
 
 constexpr int SAMPLES = 400, HOP = 160, PAD = 200, BINS = 201, BANDS = 40;
-// Samples of one sum of the first step, and sums; frequencies that are kept of them.
-constexpr int SIDE = 20, KEPT = 11;
-// Frames that a block transforms together: a factor that is read is used for all of them.
+// Frames that a block transforms together.
 constexpr int FRAMES = 4;
 constexpr int THREADS = 224;
 
-struct Complex {
-    double re, im;
-};
+using Transform = spectrum::Transform<SAMPLES, 20, 20, BINS, FRAMES, THREADS, 20>;
 
 // Sample `i` of the signal, mirrored at both ends, the end samples themselves not repeated.
 __device__ __forceinline__ double mirrored(const double *signal, long long n, long long i) {
@@ -46,9 +36,9 @@ extern "C" __global__ void __launch_bounds__(224)
                     const unsigned *__restrict__ weight_starts,
                     const double *__restrict__ weights) {
     using namespace mel;
-    __shared__ double windowed[FRAMES][SAMPLES];
-    __shared__ Complex halfway[FRAMES][SIDE][KEPT];
-    __shared__ Complex turn[SAMPLES];
+    __shared__ Transform::Frames windowed;
+    __shared__ Transform::Halfway halfway;
+    __shared__ Transform::Turn turn;
     __shared__ float power[FRAMES][BINS];
 
     const unsigned recording = blockIdx.y;
@@ -59,8 +49,7 @@ extern "C" __global__ void __launch_bounds__(224)
     const double level = peak[recording];
     signal += starts[recording] + kept[2 * recording];
     mel += before * BANDS;
-    for (int i = thread; i < SAMPLES; i += THREADS)
-        turn[i] = {circle[2 * i], -circle[2 * i + 1]};
+    Transform::load(turn, circle);
 
     for (long long first = (long long)blockIdx.x * FRAMES; first < frames;
          first += (long long)gridDim.x * FRAMES) {
@@ -71,50 +60,12 @@ extern "C" __global__ void __launch_bounds__(224)
             windowed[f][s] = hann[s] * (mirrored(signal, samples, frame * HOP + s - PAD) * level);
         }
         __syncthreads();
-        if (thread < SIDE * KEPT) {
-            const int k = thread / SIDE, b = thread % SIDE;
-            Complex sums[FRAMES] = {};
-            int at = 0;
-            for (int a = 0; a < SIDE; a++) {
-                const Complex w = turn[at];
-                at += SIDE * k;
-                at -= at >= SAMPLES ? SAMPLES : 0;
-#pragma unroll
-                for (int f = 0; f < FRAMES; f++) {
-                    sums[f].re += windowed[f][SIDE * a + b] * w.re;
-                    sums[f].im += windowed[f][SIDE * a + b] * w.im;
-                }
-            }
-#pragma unroll
-            for (int f = 0; f < FRAMES; f++)
-                halfway[f][b][k] = sums[f];
-        }
-        __syncthreads();
-        if (thread < BINS) {
-            const int k = thread % SIDE;
-            const bool mirror = k >= KEPT;
-            Complex sums[FRAMES] = {};
-            int at = 0;
-            for (int b = 0; b < SIDE; b++) {
-                const Complex w = turn[at];
-                at += thread;
-                at -= at >= SAMPLES ? SAMPLES : 0;
-#pragma unroll
-                for (int f = 0; f < FRAMES; f++) {
-                    Complex y = halfway[f][b][mirror ? SIDE - k : k];
-                    y.im = mirror ? -y.im : y.im;
-                    sums[f].re += y.re * w.re - y.im * w.im;
-                    sums[f].im += y.re * w.im + y.im * w.re;
-                }
-            }
-#pragma unroll
-            for (int f = 0; f < FRAMES; f++) {
-                // The reference keeps the transform, its magnitude and the square in float32.
-                const double re = (float)sums[f].re, im = (float)sums[f].im;
-                const float magnitude = (float)sqrt(re * re + im * im);
-                power[f][thread] = magnitude * magnitude;
-            }
-        }
+        Transform::run(windowed, halfway, turn, [&](int f, int bin, spectrum::Complex x) {
+            // The reference keeps the transform, its magnitude and the square in float32.
+            const double re = (float)x.re, im = (float)x.im;
+            const float magnitude = (float)sqrt(re * re + im * im);
+            power[f][bin] = magnitude * magnitude;
+        });
         __syncthreads();
         if (thread < FRAMES * BANDS) {
             const int f = thread / BANDS, band = thread % BANDS;

@@ -42,6 +42,8 @@ mod sessions;
 mod stand_in;
 #[path = "cuda/timing.rs"]
 mod timing;
+#[path = "cuda/utterance.rs"]
+mod utterance;
 #[path = "cuda/whole_way.rs"]
 mod whole_way;
 

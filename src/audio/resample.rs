@@ -59,6 +59,32 @@ impl Resampling {
         }
     }
 
+    /// Brings a mono signal to [`TARGET_RATE`] in one step either way, and leaves one that has this
+    /// rate as it is.
+    pub(crate) fn straight(
+        self,
+        x: Cow<'_, [f32]>,
+        rate: u32,
+        together: Together,
+    ) -> Cow<'_, [f32]> {
+        match self {
+            Self::Fast if rate != TARGET_RATE => {
+                Cow::Owned(resample_directly(&x, rate, TARGET_RATE))
+            }
+            _ => converted(x, rate, TARGET_RATE, together),
+        }
+    }
+
+    /// Number of samples that [`Self::straight`] returns for `n`.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn straight_len(self, n: usize, rate: u32) -> usize {
+        match self {
+            _ if rate == TARGET_RATE => n,
+            Self::Exact => resampled_len(n, rate, TARGET_RATE),
+            Self::Fast => Polyphase::len(n, rate, TARGET_RATE),
+        }
+    }
+
     /// Number of samples that [`Self::to_target_rate`] returns for `n`.
     pub fn target_len(self, n: usize, rate: u32) -> usize {
         match self {

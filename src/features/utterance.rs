@@ -29,7 +29,10 @@ mod prosody;
 mod stats;
 mod windows;
 
+#[cfg(feature = "cuda")]
+pub(crate) use centred::check;
 use centred::{Centred, Sample};
+pub use pitch::{PitchCandidate, PitchFrame};
 pub use stats::{STAT_GROUPS, STATS};
 pub use windows::{UtteranceWindows, WINDOW_FRAMES, WINDOW_HOP};
 
@@ -96,6 +99,43 @@ pub struct Utterance {
     pub stats: Vec<f32>,
 }
 
+/// What is computed of each frame of a recording by itself, before anything is decided.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Frames<'a> {
+    power: Cow<'a, [f64]>,
+    pitch: Vec<PitchFrame>,
+}
+
+impl<'a> Frames<'a> {
+    /// Of as many frames each.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn new(power: Cow<'a, [f64]>, pitch: Vec<PitchFrame>) -> Self {
+        debug_assert_eq!(power.len(), N_MELS * pitch.len());
+        Self { power, pitch }
+    }
+
+    /// The same, of its own.
+    #[must_use]
+    pub fn into_owned(self) -> Frames<'static> {
+        Frames {
+            power: Cow::Owned(self.power.into_owned()),
+            pitch: self.pitch,
+        }
+    }
+
+    /// Mel power, `[frames][N_MELS]`.
+    #[must_use]
+    pub fn power(&self) -> &[f64] {
+        &self.power
+    }
+
+    /// What may be the pitch of each frame.
+    #[must_use]
+    pub fn pitch(&self) -> &[PitchFrame] {
+        &self.pitch
+    }
+}
+
 /// The tracks of the kept frames.
 struct Contours {
     /// [`N_MELS`] tracks of levels.
@@ -146,8 +186,35 @@ impl UtteranceExtractor {
     }
 
     fn analyse_any<T: Sample>(&self, signal: Cow<'_, [T]>) -> Result<Utterance, FeatureError> {
-        let x = Centred::new(&signal)?;
-        let power = self.mel_power(&x);
+        let frames = self.frames_of(&signal)?;
+        drop(signal);
+        self.conclude(frames)
+    }
+
+    /// The first half of [`Self::analyse`]: what can be told of each frame without the others.
+    ///
+    /// # Errors
+    /// As [`Self::analyse`], but for a recording that is too quiet to hold any sound.
+    pub fn frames(&self, signal: &[f64]) -> Result<Frames<'static>, FeatureError> {
+        self.frames_of(signal)
+    }
+
+    fn frames_of<T: Sample>(&self, signal: &[T]) -> Result<Frames<'static>, FeatureError> {
+        let x = Centred::new(signal)?;
+        Ok(Frames {
+            power: Cow::Owned(self.mel_power(&x)),
+            pitch: self.pitch.frames(&x),
+        })
+    }
+
+    /// The second half of [`Self::analyse`]: what is decided and described over the whole recording.
+    ///
+    /// # Errors
+    /// [`FeatureError::Constant`] where there is no sound.
+    pub fn conclude(&self, frames: Frames<'_>) -> Result<Utterance, FeatureError> {
+        let Frames { power, pitch } = frames;
+        let path = pitch::along_best_path(&pitch);
+        drop(pitch);
         let energy: Vec<f64> = power
             .chunks_exact(N_MELS)
             .map(|bands| 10.0 * (pairwise::sum(bands, |p| p) + SILENCE).log10())
@@ -166,15 +233,13 @@ impl UtteranceExtractor {
         }
         let kept = kept(&active);
         drop(heard);
-        let pitch = self.pitch.track(&x);
-        drop(signal);
         let contours = Contours {
             bands: tracks(&power[kept.start * N_MELS..kept.end * N_MELS], |p| {
                 (p / level + FLOOR).ln()
             }),
             active: active[kept.clone()].to_vec(),
-            f0: pitch.f0[kept.clone()].to_vec(),
-            height: pitch.height[kept.clone()].to_vec(),
+            f0: path.f0[kept.clone()].to_vec(),
+            height: path.height[kept.clone()].to_vec(),
             energy: energy[kept.clone()]
                 .iter()
                 .map(|e| (e - loud).max(LEAST_DB))
@@ -185,11 +250,17 @@ impl UtteranceExtractor {
         Ok(Utterance {
             total_frames: active.len(),
             kept,
-            frames: frames(&contours),
+            frames: frame_values(&contours),
             stats: stats.into_iter().map(|v| v as f32).collect(),
             active: contours.active,
             f0: contours.f0,
         })
+    }
+
+    /// What the pitch of a frame is computed with: the window and the autocorrelation of that.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn pitch_tables(&self) -> [&[f64]; 2] {
+        self.pitch.tables()
     }
 
     /// Mel power of each frame, `[frames][N_MELS]`.
@@ -255,7 +326,7 @@ fn kept(active: &[bool]) -> Range<usize> {
 }
 
 /// `[kept][FRAME_VALUES]`.
-fn frames(contours: &Contours) -> Vec<f32> {
+fn frame_values(contours: &Contours) -> Vec<f32> {
     let octaves = |f0: f64| (f0 / PITCH_REFERENCE).log2();
     let voiced: Vec<f64> = contours.f0.iter().copied().filter(|f| *f > 0.0).collect();
     let voiced: Vec<f64> = voiced.into_iter().map(octaves).collect();

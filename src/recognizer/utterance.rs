@@ -8,7 +8,6 @@ use super::networks::{Answer, Question};
 use super::statistics::estimates;
 use super::{RecognizeError, row};
 use crate::audio::frontend::{is_silent, samples};
-use crate::audio::resample::{TARGET_RATE, converted, resample_directly};
 use crate::audio::{AudioError, Recording, Resampling};
 use crate::features::utterance::{Utterance, UtteranceExtractor, UtteranceWindows};
 use crate::features::{HOP, SAMPLE_RATE};
@@ -44,13 +43,7 @@ pub fn signal(
     together: Together,
 ) -> Cow<'_, [f32]> {
     let rate = recording.sample_rate;
-    let x = samples(recording);
-    match resampling {
-        Resampling::Fast if rate != TARGET_RATE => {
-            Cow::Owned(resample_directly(&x, rate, TARGET_RATE))
-        }
-        _ => converted(x, rate, TARGET_RATE, together),
-    }
+    resampling.straight(samples(recording), rate, together)
 }
 
 impl Way {
@@ -78,12 +71,13 @@ impl Way {
             return Err(RecognizeError::audio(name)(AudioError::Silence));
         }
         let signal = signal(recording, self.resampling, together);
-        let utterance = self.extractor.analyse_samples(signal);
-        let utterance = utterance.map_err(RecognizeError::features(name))?;
-        Ok(Heard {
-            windows: utterance.windows(),
-            utterance,
-        })
+        let utterance = self.extractor().analyse_samples(signal);
+        Ok(utterance.map_err(RecognizeError::features(name))?.into())
+    }
+
+    /// What analyses recordings.
+    pub fn extractor(&self) -> &UtteranceExtractor {
+        &self.extractor
     }
 
     /// What the networks' answer means.
@@ -127,6 +121,15 @@ impl Way {
                 attention,
             })
             .collect()
+    }
+}
+
+impl From<Utterance> for Heard {
+    fn from(utterance: Utterance) -> Self {
+        Self {
+            windows: utterance.windows(),
+            utterance,
+        }
     }
 }
 

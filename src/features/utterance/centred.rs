@@ -16,6 +16,35 @@ pub(super) trait Sample: Copy + PartialEq + Into<f64> {}
 impl Sample for f32 {}
 impl Sample for f64 {}
 
+/// Whether a signal of so many samples can be analysed, told from the first that is not a finite
+/// number, and from whether all are the same.
+///
+/// # Errors
+/// See [`UtteranceExtractor::analyse`](super::UtteranceExtractor::analyse).
+pub(crate) fn check(
+    samples: usize,
+    not_finite: impl FnOnce() -> Option<(usize, f64)>,
+    constant: impl FnOnce() -> bool,
+) -> Result<(), FeatureError> {
+    if samples < FRAME_SAMPLES {
+        return Err(FeatureError::TooShort { samples });
+    }
+    if let Some((index, value)) = not_finite() {
+        return Err(FeatureError::NotFinite { index, value });
+    }
+    let frames = 1 + samples / HOP;
+    if frames > Mel::MAX_FRAMES {
+        return Err(FeatureError::Shape {
+            frames,
+            values: samples,
+        });
+    }
+    match constant() {
+        true => Err(FeatureError::Constant { value: 0.0 }),
+        false => Ok(()),
+    }
+}
+
 /// A signal whose samples are centred as they are read: a long recording is not copied.
 pub(super) struct Centred<'a, T> {
     signal: &'a [T],
@@ -28,30 +57,17 @@ impl<'a, T: Sample> Centred<'a, T> {
     /// # Errors
     /// See [`UtteranceExtractor::analyse`](super::UtteranceExtractor::analyse).
     pub(super) fn new(signal: &'a [T]) -> Result<Self, FeatureError> {
-        let samples = signal.len();
-        if samples < FRAME_SAMPLES {
-            return Err(FeatureError::TooShort { samples });
-        }
         let is_finite = |x: &T| (*x).into().is_finite();
-        // All of them first, without a branch in between.
-        if !signal.iter().fold(true, |all, x| all & is_finite(x))
-            && let Some(index) = signal.iter().position(|x| !is_finite(x))
-        {
-            return Err(FeatureError::NotFinite {
-                index,
-                value: signal[index].into(),
-            });
-        }
-        let frames = 1 + samples / HOP;
-        if frames > Mel::MAX_FRAMES {
-            return Err(FeatureError::Shape {
-                frames,
-                values: samples,
-            });
-        }
-        if pairwise::constant(signal).is_some() {
-            return Err(FeatureError::Constant { value: 0.0 });
-        }
+        let not_finite = || {
+            // All of them first, without a branch in between.
+            let index = match signal.iter().fold(true, |all, x| all & is_finite(x)) {
+                true => None,
+                false => signal.iter().position(|x| !is_finite(x)),
+            };
+            index.map(|index| (index, signal[index].into()))
+        };
+        let constant = || pairwise::constant(signal).is_some();
+        check(signal.len(), not_finite, constant)?;
         let peak = signal
             .iter()
             .fold(0.0_f64, |peak, x| peak.max((*x).into().abs()));

@@ -62,27 +62,34 @@ pub(super) struct Tracker {
     correction: Vec<f64>,
 }
 
-#[derive(Clone, Copy)]
-struct Candidate {
-    strength: f64,
-    frequency: f64,
-    height: f64,
+/// A pitch that a frame may have.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PitchCandidate {
+    /// Its height, a little less for each octave below the highest pitch; minus infinity where a
+    /// frame has no more candidates.
+    pub strength: f64,
+    /// In Hz.
+    pub frequency: f64,
+    /// Height of the autocorrelation's peak, 0 to 1.
+    pub height: f64,
 }
 
 /// No path takes it: being unvoiced is always better.
-const ABSENT: Candidate = Candidate {
+const ABSENT: PitchCandidate = PitchCandidate {
     strength: f64::NEG_INFINITY,
     frequency: HIGHEST,
     height: 0.0,
 };
 
-struct Frame {
+/// What is known of a frame's pitch from its own samples.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PitchFrame {
     /// Strongest first.
-    candidates: [Candidate; CANDIDATES],
+    pub candidates: [PitchCandidate; CANDIDATES],
     /// Highest value of the autocorrelation, 0 to 1.
-    height: f64,
+    pub height: f64,
     /// Largest magnitude of the samples.
-    peak: f64,
+    pub peak: f64,
 }
 
 /// Buffers of the transforms.
@@ -111,26 +118,18 @@ impl Tracker {
         tracker
     }
 
-    /// Pitch of each frame of `x`, which has no mean.
-    pub(super) fn track<T: Sample>(&self, x: &Centred<'_, T>) -> Pitch {
+    /// The candidates of each frame of `x`, which has no mean.
+    pub(super) fn frames<T: Sample>(&self, x: &Centred<'_, T>) -> Vec<PitchFrame> {
         let mut buffers = self.buffers();
-        let frames: Vec<Frame> = (0..x.frames())
+        (0..x.frames())
             .map(|t| self.frame(x, t, &mut buffers))
-            .collect();
-        let path = best_path(&frames);
-        let mut pitch = Pitch {
-            f0: Vec::with_capacity(frames.len()),
-            height: Vec::with_capacity(frames.len()),
-        };
-        for (frame, state) in frames.iter().zip(path) {
-            let (f0, height) = match state.checked_sub(1) {
-                None => (0.0, frame.height),
-                Some(i) => (frame.candidates[i].frequency, frame.candidates[i].height),
-            };
-            pitch.f0.push(f0);
-            pitch.height.push(height);
-        }
-        pitch
+            .collect()
+    }
+
+    /// The window, and its autocorrelation at each lag relative to lag 0.
+    #[cfg(feature = "cuda")]
+    pub(super) fn tables(&self) -> [&[f64]; 2] {
+        [&self.window, &self.correction]
     }
 
     fn buffers(&self) -> Buffers {
@@ -160,7 +159,7 @@ impl Tracker {
         }
     }
 
-    fn frame<T: Sample>(&self, x: &Centred<'_, T>, t: usize, b: &mut Buffers) -> Frame {
+    fn frame<T: Sample>(&self, x: &Centred<'_, T>, t: usize, b: &mut Buffers) -> PitchFrame {
         let (samples, padding) = b.samples.split_at_mut(WINDOW);
         x.copy_frame(t, samples);
         let mean = pairwise::sum(samples, |x| x) / WINDOW as f64;
@@ -177,7 +176,7 @@ impl Tracker {
         for ((r, c), window) in r.iter_mut().zip(&b.correlation).zip(&self.correction) {
             *r = c / energy / window;
         }
-        let mut frame = Frame {
+        let mut frame = PitchFrame {
             candidates: [ABSENT; CANDIDATES],
             height: 0.0,
             peak,
@@ -196,7 +195,7 @@ impl Tracker {
             let height = (middle - 0.25 * (left - right) * shift).clamp(0.0, 1.0);
             let frequency = LAG_RATE / (lag as f64 + shift);
             frame.height = frame.height.max(height);
-            frame.add(Candidate {
+            frame.add(PitchCandidate {
                 strength: height - OCTAVE_COST * (HIGHEST / frequency).log2(),
                 frequency,
                 height,
@@ -206,10 +205,29 @@ impl Tracker {
     }
 }
 
-impl Frame {
+impl PitchFrame {
+    /// Numbers of a frame: of each candidate the strength, frequency and height, then its own
+    /// height and peak.
+    #[cfg(feature = "cuda")]
+    pub(crate) const VALUES: usize = 3 * CANDIDATES + 2;
+
+    /// The frame of these numbers.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn of(values: &[f64; Self::VALUES]) -> Self {
+        Self {
+            candidates: std::array::from_fn(|i| PitchCandidate {
+                strength: values[3 * i],
+                frequency: values[3 * i + 1],
+                height: values[3 * i + 2],
+            }),
+            height: values[3 * CANDIDATES],
+            peak: values[3 * CANDIDATES + 1],
+        }
+    }
+
     /// Keeps the strongest, of equal ones the earlier.
-    fn add(&mut self, candidate: Candidate) {
-        let weaker = |c: &Candidate| candidate.strength > c.strength;
+    fn add(&mut self, candidate: PitchCandidate) {
+        let weaker = |c: &PitchCandidate| candidate.strength > c.strength;
         if let Some(at) = self.candidates.iter().position(weaker) {
             self.candidates[at..].rotate_right(1);
             self.candidates[at] = candidate;
@@ -217,9 +235,27 @@ impl Frame {
     }
 }
 
+/// Pitch of each frame, along the best path.
+pub(super) fn along_best_path(frames: &[PitchFrame]) -> Pitch {
+    let path = best_path(frames);
+    let mut pitch = Pitch {
+        f0: Vec::with_capacity(frames.len()),
+        height: Vec::with_capacity(frames.len()),
+    };
+    for (frame, state) in frames.iter().zip(path) {
+        let (f0, height) = match state.checked_sub(1) {
+            None => (0.0, frame.height),
+            Some(i) => (frame.candidates[i].frequency, frame.candidates[i].height),
+        };
+        pitch.f0.push(f0);
+        pitch.height.push(height);
+    }
+    pitch
+}
+
 /// The state of each frame on the path with the largest sum of strengths minus costs; of equal
 /// paths the one through the lower states.
-fn best_path(frames: &[Frame]) -> Vec<usize> {
+fn best_path(frames: &[PitchFrame]) -> Vec<usize> {
     let loudest = frames.iter().fold(0.0_f64, |top, f| top.max(f.peak));
     let mut score = [0.0; STATES];
     let mut octaves = [0.0; STATES];
@@ -280,8 +316,9 @@ fn best_path(frames: &[Frame]) -> Vec<usize> {
 mod tests {
     use super::*;
 
-    fn tracker() -> Tracker {
-        Tracker::new(&mut RealFftPlanner::new())
+    fn track(x: &[f64]) -> Pitch {
+        let tracker = Tracker::new(&mut RealFftPlanner::new());
+        along_best_path(&tracker.frames(&Centred::as_it_is(x)))
     }
 
     #[test]
@@ -295,7 +332,7 @@ mod tests {
                         .sum()
                 })
                 .collect();
-            let pitch = tracker().track(&Centred::as_it_is(&x));
+            let pitch = track(&x);
             for (t, f0) in pitch.f0[3..47].iter().enumerate() {
                 assert!((f0 / hz - 1.0).abs() < 0.01, "{hz} Hz, frame {t}: {f0}");
             }
@@ -305,19 +342,19 @@ mod tests {
 
     #[test]
     fn silence_is_unvoiced() {
-        let pitch = tracker().track(&Centred::as_it_is(&[0.0; 4000]));
+        let pitch = track(&[0.0; 4000]);
         assert!(pitch.f0.iter().chain(&pitch.height).all(|v| *v == 0.0));
     }
 
     #[test]
     fn of_equal_candidates_the_earlier_is_kept_first() {
-        let mut frame = Frame {
+        let mut frame = PitchFrame {
             candidates: [ABSENT; CANDIDATES],
             height: 0.0,
             peak: 0.0,
         };
         for (i, strength) in [0.5, 0.7, 0.5, 0.9, 0.5, 0.5, 0.6].into_iter().enumerate() {
-            frame.add(Candidate {
+            frame.add(PitchCandidate {
                 strength,
                 frequency: i as f64,
                 height: 0.0,

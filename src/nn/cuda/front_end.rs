@@ -10,18 +10,23 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::memory::Memory;
-use super::{Arg, Buffer, DeviceError, Driver, Launch, Number, Rows, Stream, bytes_mut};
+use super::{Arg, Buffer, DeviceError, Driver, Rows, Stream};
 use crate::audio::{AudioError, Recording, Resampling};
 use crate::features::windows::window_starts;
 use crate::features::{FeatureError, Mel};
 
 mod features;
+mod resampling;
 mod signals;
 mod tables;
+mod utterance;
+mod workspace;
 
 pub use features::Listened;
-use tables::{Conversions, MelTables};
+use resampling::{Resampler, Route};
+use tables::MelTables;
+pub use utterance::UtteranceFrontEnd;
+use workspace::Workspace;
 
 /// Threads of a block where the kernel does not ask for another number.
 const THREADS: u32 = 256;
@@ -122,12 +127,9 @@ impl<'a> Inputs<'a> {
 
 /// The front end of the system of 2020 on a device.
 pub struct FrontEnd {
-    driver: Arc<dyn Driver>,
-    stream: Stream,
-    resampling: Resampling,
+    work: Workspace,
+    resampler: Resampler,
     mel: MelTables,
-    conversions: Conversions,
-    memory: Memory,
     /// The signals that the voice detector heard last.
     signals: Vec<f64>,
 }
@@ -135,8 +137,8 @@ pub struct FrontEnd {
 impl std::fmt::Debug for FrontEnd {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FrontEnd")
-            .field("driver", &self.driver.name())
-            .field("resampling", &self.resampling)
+            .field("driver", &self.work.driver.name())
+            .field("resampling", &self.resampler.resampling())
             .finish_non_exhaustive()
     }
 }
@@ -153,11 +155,8 @@ impl FrontEnd {
     ) -> Result<Self, DeviceError> {
         Ok(Self {
             mel: MelTables::new(&*driver, stream)?,
-            driver,
-            stream,
-            resampling,
-            conversions: Conversions::default(),
-            memory: Memory::default(),
+            work: Workspace::new(driver, stream),
+            resampler: Resampler::new(resampling, Route::ByReference),
             signals: Vec::new(),
         })
     }
@@ -197,11 +196,11 @@ impl FrontEnd {
     /// # Errors
     /// As [`Self::run`].
     pub fn describe(&mut self, listened: &Listened) -> Result<Inputs<'_>, DeviceError> {
-        let other = match self.stream {
+        let other = match self.work.stream {
             Stream::A => Stream::B,
             Stream::B => Stream::A,
         };
-        self.driver.wait(self.stream, other)?;
+        self.work.driver.wait(self.work.stream, other)?;
         self.spectrograms(&listened.heard(), listened.frames())?;
         self.summaries(listened.frames())?;
         Ok(self.inputs(listened.frames()))
@@ -227,7 +226,7 @@ impl FrontEnd {
         &mut self,
         mels: &[&Mel],
     ) -> Result<(Vec<Result<Place, FeatureError>>, Inputs<'_>), DeviceError> {
-        self.begin(mels.len())?;
+        bounded(mels.len())?;
         let frames: Vec<usize> = mels.iter().map(|mel| mel.frames()).collect();
         self.given(mels, &frames)?;
         self.summaries(&frames)?;
@@ -259,20 +258,8 @@ impl FrontEnd {
 
     /// Gives the memory of the batches so far back.
     pub fn give_back(&mut self) {
-        self.memory.clear();
+        self.work.memory.clear();
         self.signals = Vec::new();
-    }
-
-    /// Checks the size of a batch.
-    fn begin(&mut self, recordings: usize) -> Result<(), DeviceError> {
-        self.conversions.bound();
-        if recordings > MOST_RECORDINGS {
-            return Err(DeviceError::Failed {
-                what: "the front end".into(),
-                problem: format!("a batch holds at most {MOST_RECORDINGS} recordings"),
-            });
-        }
-        Ok(())
     }
 
     fn inputs(&self, frames: &[usize]) -> Inputs<'_> {
@@ -285,94 +272,26 @@ impl FrontEnd {
             }))
             .collect();
         Inputs {
-            windows: self.memory.get("windows"),
+            windows: self.work.memory.get("windows"),
             window_count: first_windows[frames.len()] as usize,
             first_windows,
-            branches: ["dct", "dst", "histogram", "moments"].map(|name| self.memory.get(name)),
+            branches: ["dct", "dst", "histogram", "moments"].map(|name| self.work.memory.get(name)),
             rows: frames.len(),
-            mel: self.memory.get("mel"),
-            ready: self.stream,
+            mel: self.work.memory.get("mel"),
+            ready: self.work.stream,
         }
     }
-
-    /// Gives a kernel to the stream.
-    fn launch(
-        &self,
-        kernel: &str,
-        grid: [usize; 2],
-        threads: u32,
-        args: Vec<Arg>,
-    ) -> Result<(), DeviceError> {
-        let [x, y] = grid.map(|n| n as u32);
-        let launch = Launch {
-            kernel,
-            grid: [x, y, 1],
-            block: [threads, 1, 1],
-            shared: 0,
-            args,
-        };
-        // SAFETY: the callers, all in `signals` and `features`, give each kernel the arguments that its source asks
-        // for, with buffers as long as the starts say that go with them. Those are kept in `self`;
-        // each gets its size before the first launch of a batch that uses it, and one that is given
-        // up for a larger one waits for what still uses it.
-        unsafe { self.driver.launch(self.stream, &launch) }
-    }
-
-    /// Puts numbers into the memory of this name.
-    fn put<T: Number>(&mut self, name: &'static str, numbers: &[T]) -> Result<(), DeviceError> {
-        let driver = &*self.driver;
-        self.memory.put(driver, self.stream, name, numbers)
-    }
-
-    /// Makes room for numbers.
-    fn room<T: Number>(&mut self, name: &'static str, count: usize) -> Result<(), DeviceError> {
-        self.memory.room::<T>(&*self.driver, name, count)
-    }
-
-    /// Takes numbers from the memory of this name, from the first on.
-    fn take<T: Number>(&self, name: &'static str, count: usize) -> Result<Vec<T>, DeviceError> {
-        let mut numbers = vec![T::default(); count];
-        self.take_into(name, 0, &mut numbers)?;
-        Ok(numbers)
-    }
-
-    /// Takes numbers from the memory of this name.
-    fn take_into<T: Number>(
-        &self,
-        name: &'static str,
-        first: usize,
-        numbers: &mut [T],
-    ) -> Result<(), DeviceError> {
-        let (from, offset) = (self.memory.get(name), first * size_of::<T>());
-        self.driver
-            .download(self.stream, from, offset, bytes_mut(numbers))
-    }
-
-    fn arg(&self, name: &'static str) -> Arg {
-        Arg::from(self.memory.get(name))
-    }
 }
 
-impl Drop for FrontEnd {
-    fn drop(&mut self) {
-        // Kernels may still be at work on its memory after an error. What this says was said then.
-        let _ = self.driver.synchronise(self.stream);
+/// Checks the size of a batch.
+fn bounded(recordings: usize) -> Result<(), DeviceError> {
+    if recordings > MOST_RECORDINGS {
+        return Err(DeviceError::Failed {
+            what: "the front end".into(),
+            problem: format!("a batch holds at most {MOST_RECORDINGS} recordings"),
+        });
     }
-}
-
-/// Where things of these lengths start if they lie one behind the other, and where the last one ends.
-fn starts(lengths: impl IntoIterator<Item = u64>) -> Vec<u64> {
-    let mut end = 0;
-    let ends = lengths.into_iter().map(|length| {
-        end += length;
-        end
-    });
-    [0].into_iter().chain(ends).collect()
-}
-
-/// All their lengths together.
-fn total(starts: &[u64]) -> usize {
-    starts.last().map_or(0, |&end| end as usize)
+    Ok(())
 }
 
 /// Blocks for so many elements; each takes more than one where there are very many.

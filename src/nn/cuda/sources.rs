@@ -26,12 +26,14 @@ pub const SOURCES: &[(&str, &str)] = sources!(
     "elementwise.cu"
     "features.cu" after "pairwise.cuh"
     "layout.cu"
-    "mel.cu"
+    "level.cu" after "pairwise.cuh"
+    "mel.cu" after "spectrum.cuh"
     "peaks.cu"
     "pool.cu"
     "recurrent.cu"
     "reduce.cu"
     "resample.cu"
+    "utterance.cu" after "spectrum.cuh"
 );
 
 /// The names of the kernels in a source: what stands before the first parenthesis after

@@ -1,9 +1,7 @@
 //! From cleaned signals to features on the device; voice is told from silence on the CPU.
 
-use super::signals::Batch;
-use super::{
-    Arg, DeviceError, FrontEnd, FrontEndError, Heard, Place, THREADS, blocks, starts, tables,
-};
+use super::resampling::{Batch, starts};
+use super::{Arg, DeviceError, FrontEnd, FrontEndError, Heard, Place, THREADS, blocks, tables};
 use crate::audio::AudioError;
 use crate::audio::frontend::{self, Voiced};
 use crate::features::windows::window_starts;
@@ -129,7 +127,7 @@ impl FrontEnd {
         let mut voices: Vec<_> = std::iter::repeat_with(|| None).take(batch.len()).collect();
         let peaks: Vec<f64> = match batch.len() {
             0 => return Ok(Vec::new()),
-            count => self.take("peak", count)?,
+            count => self.work.take("peak", count)?,
         };
         let mut signals = std::mem::take(&mut self.signals);
         signals.resize(signals.len().max(batch.samples()), 0.0);
@@ -140,7 +138,7 @@ impl FrontEnd {
                 let (signal, later) = signals.split_at_mut(range.len());
                 let (voice, others) = voices.split_at_mut(1);
                 (signals, voices) = (later, others);
-                self.take_into("signal", range.start, signal)?;
+                self.work.take_into("signal", range.start, signal)?;
                 let signal = &*signal;
                 scope.spawn(move |_| voice[0] = Some(voice_of(signal, range.start, peak)));
             }
@@ -164,14 +162,14 @@ impl FrontEnd {
             return Ok(());
         }
         let starts: Vec<u64> = voices.iter().map(|v| v.start).collect();
-        self.put("voice starts", &starts)?;
+        self.work.put("voice starts", &starts)?;
         let kept: Vec<u64> = voices
             .iter()
             .flat_map(|v| [v.voiced.kept.start as u64, v.voiced.kept.len() as u64])
             .collect();
-        self.put("kept", &kept)?;
+        self.work.put("kept", &kept)?;
         let peaks: Vec<f64> = voices.iter().map(|v| v.peak).collect();
-        self.put("voice peaks", &peaks)?;
+        self.work.put("voice peaks", &peaks)?;
         let mut args: Vec<Arg> = [
             "mel",
             "too loud",
@@ -181,7 +179,7 @@ impl FrontEnd {
             "voice peaks",
             "frame starts",
         ]
-        .map(|name| self.arg(name))
+        .map(|name| self.work.arg(name))
         .into();
         let mel = &self.mel;
         let tables = [
@@ -194,7 +192,8 @@ impl FrontEnd {
         args.extend(tables.map(Arg::from));
         let longest = frames.iter().copied().max().unwrap_or(1);
         let groups = longest.div_ceil(MEL_FRAMES).min(MOST_MEL_BLOCKS);
-        self.launch("mel_spectrogram", [groups, voices.len()], MEL_THREADS, args)
+        self.work
+            .launch("mel_spectrogram", [groups, voices.len()], MEL_THREADS, args)
     }
 
     /// Given spectrograms, where [`Self::spectrograms`] has its own.
@@ -202,17 +201,20 @@ impl FrontEnd {
         self.spectrogram_room(frames)?;
         let mut at = 0;
         for mel in mels {
-            self.driver
-                .upload(self.stream, bytes(mel.data()), self.memory.get("mel"), at)?;
+            let work = &self.work;
+            work.driver
+                .upload(work.stream, bytes(mel.data()), work.memory.get("mel"), at)?;
             at += size_of_val(mel.data());
         }
         Ok(())
     }
 
     fn spectrogram_room(&mut self, frames: &[usize]) -> Result<(), DeviceError> {
-        self.room::<f64>("mel", N_MELS * frames.iter().sum::<usize>())?;
-        self.put("frame starts", &starts(frames.iter().map(|&n| n as u64)))?;
-        self.put("too loud", &vec![u32::MAX; frames.len()])
+        self.work
+            .room::<f64>("mel", N_MELS * frames.iter().sum::<usize>())?;
+        self.work
+            .put("frame starts", &starts(frames.iter().map(|&n| n as u64)))?;
+        self.work.put("too loud", &vec![u32::MAX; frames.len()])
     }
 
     /// The features of the spectrograms, into the memory `windows`, `dct`, `dst`, `histogram` and
@@ -221,27 +223,31 @@ impl FrontEnd {
         let (rows, all) = (frames.len(), frames.iter().sum::<usize>());
         let window_starts: Vec<Vec<usize>> = frames.iter().map(|&n| window_starts(n)).collect();
         let windows: usize = window_starts.iter().map(Vec::len).sum();
-        self.room::<f32>("windows", windows * Windows::VALUES)?;
+        self.work
+            .room::<f32>("windows", windows * Windows::VALUES)?;
         for name in ["dct", "dst"] {
-            self.room::<f32>(name, rows * N_MELS * COEFFICIENTS)?;
+            self.work.room::<f32>(name, rows * N_MELS * COEFFICIENTS)?;
         }
-        self.room::<f32>("histogram", rows * N_MELS * HISTOGRAM_BINS)?;
-        self.room::<f32>("moments", rows * N_MELS * MOMENTS)?;
+        self.work
+            .room::<f32>("histogram", rows * N_MELS * HISTOGRAM_BINS)?;
+        self.work.room::<f32>("moments", rows * N_MELS * MOMENTS)?;
         if rows == 0 {
             return Ok(());
         }
-        self.room::<f64>("log mel", N_MELS * all)?;
-        self.room::<f64>("spread", 2 * rows)?;
-        self.room::<u8>("empty", rows * N_MELS)?;
-        let args = ["spread", "mel", "frame starts"].map(|name| self.arg(name));
-        self.launch("feature_spread", [rows, 1], THREADS, args.into())?;
+        self.work.room::<f64>("log mel", N_MELS * all)?;
+        self.work.room::<f64>("spread", 2 * rows)?;
+        self.work.room::<u8>("empty", rows * N_MELS)?;
+        let args = ["spread", "mel", "frame starts"].map(|name| self.work.arg(name));
+        self.work
+            .launch("feature_spread", [rows, 1], THREADS, args.into())?;
         self.windows(&window_starts)?;
-        let mut args: Vec<Arg> = ["log mel", "mel"].map(|name| self.arg(name)).into();
+        let mut args: Vec<Arg> = ["log mel", "mel"].map(|name| self.work.arg(name)).into();
         args.push(Arg::from((N_MELS * all) as u64));
-        self.launch("feature_log", [blocks(N_MELS * all), 1], THREADS, args)?;
+        self.work
+            .launch("feature_log", [blocks(N_MELS * all), 1], THREADS, args)?;
         let (quarters, quarter_starts) = tables::quarters(frames);
-        self.put("quarters", &quarters)?;
-        self.put("quarter starts", &quarter_starts)?;
+        self.work.put("quarters", &quarters)?;
+        self.work.put("quarter starts", &quarter_starts)?;
         let names = [
             "dct",
             "dst",
@@ -250,18 +256,21 @@ impl FrontEnd {
             "quarters",
             "quarter starts",
         ];
-        let args = names.map(|name| self.arg(name));
+        let args = names.map(|name| self.work.arg(name));
         let grid = [COEFFICIENTS / TRANSFORMS_TOGETHER, rows];
-        self.launch("feature_transforms", grid, TRANSFORMS_THREADS, args.into())?;
-        let args = ["histogram", "empty", "log mel", "frame starts"].map(|name| self.arg(name));
-        self.launch(
+        self.work
+            .launch("feature_transforms", grid, TRANSFORMS_THREADS, args.into())?;
+        let args =
+            ["histogram", "empty", "log mel", "frame starts"].map(|name| self.work.arg(name));
+        self.work.launch(
             "feature_histogram",
             [N_MELS, rows],
             HISTOGRAM_THREADS,
             args.into(),
         )?;
-        let args = ["moments", "log mel", "frame starts"].map(|name| self.arg(name));
-        self.launch("feature_moments", [N_MELS, rows], THREADS, args.into())
+        let args = ["moments", "log mel", "frame starts"].map(|name| self.work.arg(name));
+        self.work
+            .launch("feature_moments", [N_MELS, rows], THREADS, args.into())
     }
 
     /// Where the features lie that are computed last, which this waits for.
@@ -273,9 +282,9 @@ impl FrontEnd {
         if rows == 0 {
             return Ok(Vec::new());
         }
-        let too_loud: Vec<u32> = self.take("too loud", rows)?;
-        let spread: Vec<f64> = self.take("spread", 2 * rows)?;
-        let empty: Vec<u8> = self.take("empty", rows * N_MELS)?;
+        let too_loud: Vec<u32> = self.work.take("too loud", rows)?;
+        let spread: Vec<f64> = self.work.take("spread", 2 * rows)?;
+        let empty: Vec<u8> = self.work.take("empty", rows * N_MELS)?;
         let mut first = 0;
         let place = |(row, &count): (usize, &usize)| {
             let window_starts = window_starts(count);
@@ -308,8 +317,8 @@ impl FrontEnd {
             .flat_map(|(starts, i)| starts.iter().map(move |_| i))
             .collect();
         let starts: Vec<u32> = window_starts.iter().flatten().map(|&s| s as u32).collect();
-        self.put("window recordings", &recordings)?;
-        self.put("window starts", &starts)?;
+        self.work.put("window recordings", &recordings)?;
+        self.work.put("window starts", &starts)?;
         let names = [
             "windows",
             "mel",
@@ -318,7 +327,8 @@ impl FrontEnd {
             "window recordings",
             "window starts",
         ];
-        let args = names.map(|name| self.arg(name));
-        self.launch("feature_windows", [starts.len(), 1], THREADS, args.into())
+        let args = names.map(|name| self.work.arg(name));
+        self.work
+            .launch("feature_windows", [starts.len(), 1], THREADS, args.into())
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::super::{Buffer, DeviceError, Driver, Number, Stream, bytes};
 use crate::audio::resample::{Filter, Polyphase, TARGET_RATE, gcd, ratio};
 use crate::features::mel::{filters, periodic_hann};
+use crate::features::utterance::UtteranceExtractor;
 use crate::features::{FRAME_SAMPLES, transforms};
 
 /// Every how many outputs their time is kept; the kernel adds up the rest.
@@ -35,6 +36,15 @@ fn phases(p: u32) -> u32 {
     if p <= MOST_PHASES { p } else { 1 }
 }
 
+/// Cosine and sine of so many parts of a turn.
+fn circle(parts: usize) -> Vec<f64> {
+    let part = |i: usize| {
+        let (sin, cos) = (2.0 * PI * i as f64 / parts as f64).sin_cos();
+        [cos, sin]
+    };
+    (0..parts).flat_map(part).collect()
+}
+
 /// The window, transform and filters of the mel spectrogram.
 pub(super) struct MelTables {
     pub hann: Buffer,
@@ -47,12 +57,7 @@ pub(super) struct MelTables {
 
 impl MelTables {
     pub fn new(driver: &dyn Driver, stream: Stream) -> Result<Self, DeviceError> {
-        let circle: Vec<f64> = (0..FRAME_SAMPLES)
-            .flat_map(|i| {
-                let (sin, cos) = (2.0 * PI * i as f64 / FRAME_SAMPLES as f64).sin_cos();
-                [cos, sin]
-            })
-            .collect();
+        let circle = circle(FRAME_SAMPLES);
         let (mut first_bins, mut weight_starts, mut weights) = (vec![], vec![0u32], vec![]);
         for filter in filters() {
             first_bins.push(filter.first as u32);
@@ -65,6 +70,34 @@ impl MelTables {
             first_bins: constant(driver, stream, &first_bins)?,
             weight_starts: constant(driver, stream, &weight_starts)?,
             weights: constant(driver, stream, &weights)?,
+        })
+    }
+}
+
+/// Samples of the pitch's transform, whose first ones are those under the window.
+const PITCH_TRANSFORM: usize = 1024;
+
+/// The window and transforms of the pitch.
+pub(super) struct PitchTables {
+    pub window: Buffer,
+    /// Autocorrelation of the window.
+    pub correction: Buffer,
+    /// Cosine and sine of 1024ths of a turn.
+    pub circle: Buffer,
+    /// Cosine of 512ths of a turn.
+    pub cosines: Buffer,
+}
+
+impl PitchTables {
+    pub fn new(driver: &dyn Driver, stream: Stream) -> Result<Self, DeviceError> {
+        let extractor = UtteranceExtractor::new();
+        let [window, correction] = extractor.pitch_tables();
+        let cosines: Vec<f64> = circle(PITCH_TRANSFORM / 2).into_iter().step_by(2).collect();
+        Ok(Self {
+            window: constant(driver, stream, window)?,
+            correction: constant(driver, stream, correction)?,
+            circle: constant(driver, stream, &circle(PITCH_TRANSFORM))?,
+            cosines: constant(driver, stream, &cosines)?,
         })
     }
 }

@@ -1,0 +1,375 @@
+//! The default networks' front end on a device against the CPU's.
+
+use std::sync::Arc;
+
+use maeum::audio::decode::decode_path;
+use maeum::audio::resample::{TARGET_RATE, resample, resample_directly};
+use maeum::audio::{AudioError, Recording, Resampling};
+use maeum::features::utterance::{Frames, PitchFrame, STATS, Utterance, UtteranceExtractor};
+use maeum::features::{FeatureError, N_MELS};
+use maeum::nn::cuda::front_end::{FrontEndError, UtteranceFrontEnd};
+use maeum::nn::cuda::{Driver, Stream, Timed};
+use proptest::prelude::*;
+
+use crate::drivers;
+use crate::front_end::{recorded, voice};
+
+/// The root of a mel power, relative to the largest of its frame: a Fourier transform that adds in
+/// another order moves each amplitude by some roundings of double precision (1.1e-16) of the frame's
+/// norm, and a band's root by no more.
+const AMPLITUDE: f64 = 1e-14;
+/// Heights and strengths of the autocorrelation's peaks, which lie between 0 and 1: roundings as
+/// above of its energy, five times as much at the last lags, where the window's is a fifth.
+const CORRELATION: f64 = 1e-12;
+/// Pitch in Hz: the vertex of a peak divides the same roundings by the peak's curvature, 1e-3 at the
+/// least.
+const PITCH: f64 = 1e-8;
+/// Frame values, which are single precision: a value up to 4 may be rounded to the neighbour.
+const FRAMES: f64 = 2.4e-7;
+/// Descriptors, relative to the descriptor or to 1 if that is larger: rounded to the neighbour.
+const DESCRIPTORS: f64 = 1.2e-7;
+
+const BOTH: [Resampling; 2] = [Resampling::Exact, Resampling::Fast];
+
+fn front_end(driver: &Arc<dyn Driver>, resampling: Resampling) -> UtteranceFrontEnd {
+    UtteranceFrontEnd::new(driver.clone(), Stream::A, resampling).unwrap()
+}
+
+/// As the recogniser has it: in one step, or as it is.
+fn signal(recording: &Recording, resampling: Resampling) -> Vec<f64> {
+    let (x, rate) = (&recording.samples, recording.sample_rate);
+    let signal = match resampling {
+        _ if rate == TARGET_RATE => x.clone(),
+        Resampling::Exact => resample(x, rate, TARGET_RATE),
+        Resampling::Fast => resample_directly(x, rate, TARGET_RATE),
+    };
+    signal.into_iter().map(f64::from).collect()
+}
+
+/// The largest difference; infinite where anything is not a number.
+fn worst(pairs: impl IntoIterator<Item = (f64, f64)>) -> f64 {
+    pairs.into_iter().fold(0.0, |worst: f64, (a, b)| {
+        let off = (a - b).abs();
+        if off.is_nan() {
+            f64::INFINITY
+        } else {
+            worst.max(off)
+        }
+    })
+}
+
+fn check_power(what: &str, ours: &[f64], theirs: &[f64]) {
+    assert_eq!(ours.len(), theirs.len(), "{what}");
+    for (t, (ours, theirs)) in ours.chunks(N_MELS).zip(theirs.chunks(N_MELS)).enumerate() {
+        let largest = theirs.iter().copied().fold(0.0, f64::max).sqrt();
+        let roots = ours.iter().zip(theirs).map(|(a, b)| (a.sqrt(), b.sqrt()));
+        let off = worst(roots);
+        assert!(
+            off <= AMPLITUDE * largest,
+            "{what}, frame {t}: {off:e} of {largest:e}"
+        );
+    }
+}
+
+fn check_pitch(what: &str, ours: &PitchFrame, theirs: &PitchFrame) {
+    // Resampling, both means and what is subtracted have the CPU's order.
+    assert_eq!(ours.peak.to_bits(), theirs.peak.to_bits(), "{what}: peak");
+    let off = worst([(ours.height, theirs.height)]);
+    assert!(off <= CORRELATION, "{what}: height off by {off:e}");
+    for (ours, theirs) in ours.candidates.iter().zip(&theirs.candidates) {
+        if theirs.strength == f64::NEG_INFINITY {
+            assert_eq!(ours, theirs, "{what}: no candidate");
+            continue;
+        }
+        let off = worst([
+            (ours.strength, theirs.strength),
+            (ours.height, theirs.height),
+        ]);
+        assert!(off <= CORRELATION, "{what}: {ours:?} against {theirs:?}");
+        let off = worst([(ours.frequency, theirs.frequency)]);
+        assert!(off <= PITCH, "{what}: {ours:?} against {theirs:?}");
+    }
+}
+
+fn check_frames(what: &str, ours: &Frames, theirs: &Frames) {
+    check_power(what, ours.power(), theirs.power());
+    assert_eq!(ours.pitch().len(), theirs.pitch().len(), "{what}");
+    for (t, (ours, theirs)) in ours.pitch().iter().zip(theirs.pitch()).enumerate() {
+        check_pitch(&format!("{what}, frame {t}"), ours, theirs);
+    }
+}
+
+fn check_utterance(what: &str, ours: &Utterance, theirs: &Utterance) {
+    assert_eq!(ours.total_frames, theirs.total_frames, "{what}");
+    assert_eq!(ours.kept, theirs.kept, "{what}");
+    assert_eq!(ours.active, theirs.active, "{what}");
+    assert_eq!([ours.stats.len(), theirs.stats.len()], [STATS; 2], "{what}");
+    assert_eq!(ours.frames.len(), theirs.frames.len(), "{what}");
+    assert_eq!(ours.f0.len(), theirs.f0.len(), "{what}");
+    let f0 = worst(ours.f0.iter().copied().zip(theirs.f0.iter().copied()));
+    assert!(f0 <= PITCH, "{what}: pitch off by {f0:e} Hz");
+    let pairs = |a: &[f32], b: &[f32]| -> Vec<(f64, f64)> {
+        let wide = |x: &f32| f64::from(*x);
+        a.iter().map(wide).zip(b.iter().map(wide)).collect()
+    };
+    let frames = worst(pairs(&ours.frames, &theirs.frames));
+    assert!(frames <= FRAMES, "{what}: frame values off by {frames:e}");
+    let stats = pairs(&ours.stats, &theirs.stats);
+    let stats = worst(
+        stats
+            .into_iter()
+            .map(|(a, b)| (a / b.abs().max(1.0), b / b.abs().max(1.0))),
+    );
+    assert!(stats <= DESCRIPTORS, "{what}: descriptors off by {stats:e}");
+    println!(
+        "{what}: pitch off by {f0:.1e} Hz, frames by {frames:.1e}, descriptors by {stats:.1e}"
+    );
+}
+
+/// Both halves of the analysis, of a whole batch.
+fn check(driver: &Arc<dyn Driver>, resampling: Resampling, recordings: &[Recording]) {
+    let extractor = UtteranceExtractor::new();
+    let given: Vec<&Recording> = recordings.iter().collect();
+    let mut front_end = front_end(driver, resampling);
+    let frames = front_end.frames(&given).unwrap();
+    let utterances = front_end.analyse(&extractor, &given).unwrap();
+    assert_eq!([frames.len(), utterances.len()], [recordings.len(); 2]);
+    let results = frames.into_iter().zip(utterances);
+    for (i, (recording, (frames, utterance))) in recordings.iter().zip(results).enumerate() {
+        let what = format!("{}, {resampling:?}, recording {i}", driver.name());
+        let signal = signal(recording, resampling);
+        match extractor.frames(&signal) {
+            Ok(theirs) => check_frames(&what, &frames.unwrap(), &theirs),
+            Err(e) => assert_eq!(frames, Err(e.into()), "{what}"),
+        }
+        match extractor.analyse(&signal) {
+            Ok(theirs) => check_utterance(&what, &utterance.unwrap(), &theirs),
+            Err(e) => assert_eq!(utterance, Err(e.into()), "{what}"),
+        }
+    }
+}
+
+/// Many lengths and rates, soft and loud, silence inside, and an offset.
+fn mixed() -> Vec<Recording> {
+    let mut pause = voice(0.5, 16_000, 9);
+    pause.samples[2_000..5_000].fill(0.0);
+    let mut offset = voice(0.3, 16_000, 3);
+    offset.samples.iter_mut().for_each(|x| *x += 0.25);
+    let mut soft = voice(0.2, 22_050, 4);
+    soft.samples.iter_mut().for_each(|x| *x *= 1e-3);
+    vec![
+        voice(0.45, 44_100, 1),
+        voice(0.025, 16_000, 2),
+        offset,
+        soft,
+        recorded(vec![0.1; 30], 16_000),
+        voice(0.3, 8_000, 5),
+        voice(0.2, 48_000, 6),
+        pause,
+        voice(0.15, 44_101, 7),
+        voice(0.2, 96_000, 8),
+    ]
+}
+
+#[test]
+fn recordings_of_any_rate_are_analysed_as_on_the_cpu() {
+    for driver in drivers() {
+        for resampling in BOTH {
+            check(&driver, resampling, &mixed());
+        }
+    }
+}
+
+#[test]
+fn a_real_voice_is_analysed_as_on_the_cpu() {
+    let voice = decode_path(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/voice.wav")).unwrap();
+    for driver in drivers() {
+        check(&driver, Resampling::Fast, std::slice::from_ref(&voice));
+    }
+}
+
+/// Noise between -1 and 1.
+fn noise(samples: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed | 1;
+    let next = std::iter::repeat_with(|| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    });
+    next.take(samples).collect()
+}
+
+fn with(mut samples: Vec<f32>, at: usize, value: f32) -> Recording {
+    samples[at] = value;
+    recorded(samples, 16_000)
+}
+
+#[test]
+fn what_cannot_be_analysed_is_said_in_its_place() {
+    let features = FrontEndError::Features;
+    let silence = FrontEndError::Audio(AudioError::Silence);
+    let cases = [
+        (recorded(vec![], 16_000), Some(silence.clone())),
+        (recorded(vec![0.0; 900], 8_000), Some(silence.clone())),
+        // Dither.
+        (
+            recorded(
+                (0..900).map(|i| (i % 3 - 1) as f32 / 32768.0).collect(),
+                44_100,
+            ),
+            Some(silence),
+        ),
+        (
+            recorded(noise(399, 1), 16_000),
+            Some(features(FeatureError::TooShort { samples: 399 })),
+        ),
+        (
+            recorded(noise(1, 1), 96_000),
+            Some(features(FeatureError::TooShort { samples: 1 })),
+        ),
+        (recorded(noise(400, 1), 16_000), None),
+        (
+            recorded(vec![-0.3; 2_000], 16_000),
+            Some(features(FeatureError::Constant { value: 0.0 })),
+        ),
+        (
+            with(
+                with(noise(900, 1), 899, f32::INFINITY).samples,
+                600,
+                f32::NEG_INFINITY,
+            ),
+            Some(features(FeatureError::NotFinite {
+                index: 600,
+                value: f64::NEG_INFINITY,
+            })),
+        ),
+        (
+            with(noise(700, 2), 0, f32::INFINITY),
+            Some(features(FeatureError::NotFinite {
+                index: 0,
+                value: f64::INFINITY,
+            })),
+        ),
+        (
+            recorded(noise(500, 2).iter().map(|x| x * f32::MAX).collect(), 16_000),
+            None,
+        ),
+        // Different, but without any sound.
+        (
+            recorded(
+                (0..900)
+                    .map(|i| if i == 450 { 4e-5 } else { 4.0000002e-5 })
+                    .collect(),
+                16_000,
+            ),
+            None,
+        ),
+    ];
+    for driver in drivers() {
+        let mut front_end = front_end(&driver, Resampling::Exact);
+        let extractor = UtteranceExtractor::new();
+        let given: Vec<&Recording> = cases.iter().map(|(r, _)| r).collect();
+        let results = front_end.analyse(&extractor, &given).unwrap();
+        assert_eq!(results.len(), cases.len());
+        for (i, (result, (recording, expected))) in results.iter().zip(&cases).enumerate() {
+            let what = format!("{}, recording {i}", driver.name());
+            match expected {
+                Some(error) => assert_eq!(result.as_ref().err(), Some(error), "{what}"),
+                None => match extractor.analyse(&signal(recording, Resampling::Exact)) {
+                    Ok(theirs) => check_utterance(&what, result.as_ref().unwrap(), &theirs),
+                    Err(e) => assert_eq!(result, &Err(e.into()), "{what}"),
+                },
+            }
+        }
+        // Not equal to itself.
+        let nan = with(noise(800, 3), 17, f32::NAN);
+        let result = front_end.analyse(&extractor, &[&nan]).unwrap().remove(0);
+        assert!(
+            matches!(result, Err(FrontEndError::Features(FeatureError::NotFinite { index: 17, value })) if value.is_nan()),
+            "{result:?}"
+        );
+        // None of a batch, and no batch.
+        let bad: Vec<&Recording> = cases
+            .iter()
+            .filter(|(_, e)| e.is_some())
+            .map(|(r, _)| r)
+            .collect();
+        let results = front_end.analyse(&extractor, &bad).unwrap();
+        assert!(results.len() == bad.len() && results.iter().all(Result::is_err));
+        assert!(front_end.analyse(&extractor, &[]).unwrap().is_empty());
+        assert!(front_end.analyse(&extractor, &[given[1]]).unwrap()[0].is_err());
+    }
+}
+
+#[test]
+fn a_batch_after_a_batch_has_its_own_utterances() {
+    let extractor = UtteranceExtractor::new();
+    for driver in drivers() {
+        let mut front_end = front_end(&driver, Resampling::Fast);
+        let mut one = |recordings: &[Recording]| {
+            let given: Vec<&Recording> = recordings.iter().collect();
+            let results = front_end.analyse(&extractor, &given).unwrap();
+            results.into_iter().map(Result::ok).collect::<Vec<_>>()
+        };
+        let [small, large] = [vec![voice(0.2, 16_000, 1)], mixed()];
+        let first = one(&small);
+        let between = one(&large);
+        assert!(first[0].is_some() && first == one(&small));
+        assert!(between == one(&large));
+        // Side by side or alone.
+        for (recording, together) in large.iter().zip(between) {
+            assert!([together] == *one(std::slice::from_ref(recording)));
+        }
+        front_end.give_back();
+        let given: Vec<&Recording> = small.iter().collect();
+        let after = front_end.analyse(&extractor, &given).unwrap();
+        assert!(after[0].as_ref().ok() == first[0].as_ref());
+    }
+}
+
+#[test]
+fn what_the_device_computes_is_timed() {
+    let timed = Arc::new(Timed::new(drivers().remove(0)));
+    let driver: Arc<dyn Driver> = timed.clone();
+    let [a, b] = [voice(0.1, 16_000, 1), voice(0.1, 8_000, 1)];
+    front_end(&driver, Resampling::Exact)
+        .frames(&[&a, &b])
+        .unwrap();
+    let timings = timed.take().unwrap();
+    let mut kernels: Vec<&str> = timings.iter().map(|t| &*t.kernel).collect();
+    kernels.sort_unstable();
+    let expected = [
+        "resample_copy",
+        "resample_exact",
+        "signal_level",
+        "utterance_pitch",
+        "utterance_power",
+    ];
+    assert_eq!(kernels, expected);
+}
+
+proptest! {
+    // A case runs on every driver.
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_length_is_analysed_as_on_the_cpu(
+        lengths in prop::collection::vec((2usize..12, -2isize..=2), 1..4),
+        seed in any::<u64>(),
+        pitch in 60.0f32..700.0,
+        loudness in prop::sample::select(vec![1e-4f32, 0.1, 1.0, 1e30]),
+    ) {
+        // Around the borders of a frame, whose samples are also those of half the windows.
+        let recordings: Vec<Recording> = lengths.iter().map(|&(frames, more)| {
+            let samples = (160 * frames).saturating_add_signed(more);
+            let turn = std::f32::consts::TAU * pitch / 16_000.0;
+            let noise = noise(samples, seed ^ frames as u64).into_iter().zip(0u16..);
+            let x = noise.map(|(x, i)| loudness * (0.1 * x + (turn * f32::from(i)).sin()));
+            recorded(x.collect(), 16_000)
+        }).collect();
+        for driver in drivers() {
+            check(&driver, Resampling::Exact, &recordings);
+        }
+    }
+}
