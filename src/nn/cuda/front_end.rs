@@ -6,6 +6,9 @@
 //! threads tell voice from silence: that is a decision after the other, in every recording. Every sum
 //! has the CPU's order, so every number is the CPU's up to the logarithm, the root and the Fourier
 //! transform, which are other programs there.
+//!
+//! That is the system of 2020's [`FrontEnd`]. Of the default networks' ([`UtteranceFrontEnd`]) what
+//! is computed frame by frame runs on the device, and the rest on the CPU's threads.
 
 use std::ops::Range;
 use std::sync::Arc;
