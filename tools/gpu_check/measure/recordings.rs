@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use maeum::audio::{Recording, Resampling};
-use maeum::nn::cuda::front_end::FrontEnd;
+use maeum::features::utterance::UtteranceExtractor;
+use maeum::nn::cuda::front_end::{FrontEnd, UtteranceFrontEnd};
 use maeum::nn::cuda::{Driver, Stream, Timed};
 
 use crate::kernels::table;
@@ -38,54 +39,81 @@ fn recording(rate: u32, seed: usize) -> Recording {
     }
 }
 
+/// What a front end makes of a batch, until all of it is done.
+type Run<'a> = Box<dyn FnMut(&[&Recording]) -> Result<(), Failure> + 'a>;
+
+/// The front ends of a device, by their names.
+fn front_ends<'a>(
+    driver: &Arc<dyn Driver>,
+    resampling: Resampling,
+    extractor: &'a UtteranceExtractor,
+) -> Result<[(&'static str, Run<'a>); 2], Failure> {
+    let mut reference = FrontEnd::new(driver.clone(), Stream::A, resampling)?;
+    let mut utterance = UtteranceFrontEnd::new(driver.clone(), Stream::A, resampling)?;
+    let device = driver.clone();
+    let of_2020 = move |batch: &[&Recording]| {
+        let (heard, _) = reference.run(batch)?;
+        device.synchronise(Stream::A)?;
+        first_error(heard)
+    };
+    let built_in = move |batch: &[&Recording]| first_error(utterance.analyse(extractor, batch)?);
+    Ok([
+        ("of 2020", Box::new(of_2020)),
+        ("of the built-in model", Box::new(built_in)),
+    ])
+}
+
+fn first_error<T, E: Into<Failure>>(results: Vec<Result<T, E>>) -> Result<(), Failure> {
+    match results.into_iter().find_map(Result::err) {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
+}
+
 pub fn tables(driver: &Arc<dyn Driver>, folder: &str, ceilings: &Ceilings) -> Result<(), Failure> {
     let hours = (RECORDINGS * SECONDS) as f64 / 3600.0;
     println!(
         "### {RECORDINGS} recordings of {SECONDS} s: hours of audio per second, and times real time\n"
     );
-    println!("| rate | resampling | samples to windows and features |\n|---|---|---|");
+    println!("From samples to what the networks read, the CPU's part included.\n");
+    println!(
+        "| rate | resampling | front end of 2020 | of the built-in model |\n|---|---|---|---|"
+    );
+    let extractor = UtteranceExtractor::new();
     for rate in RATES {
         let few: Vec<Recording> = (0..16).map(|seed| recording(rate, seed)).collect();
         let batch: Vec<&Recording> = few.iter().cycle().take(RECORDINGS).collect();
         for resampling in [Resampling::Exact, Resampling::Fast] {
-            let mut front_end = FrontEnd::new(driver.clone(), Stream::A, resampling)?;
-            let time = median(|| {
-                let (heard, _) = front_end.run(&batch)?;
-                driver.synchronise(Stream::A)?;
-                match heard.into_iter().find_map(Result::err) {
-                    Some(error) => Err(error.into()),
-                    None => Ok(()),
-                }
-            })?;
-            let rate_of_work = hours / time.as_secs_f64();
-            println!(
-                "| {rate} Hz | {} | {rate_of_work:.2} h, {:.0}x |",
-                resampling.name(),
-                rate_of_work * 3600.0
-            );
+            print!("| {rate} Hz | {} |", resampling.name());
+            for (_, mut run) in front_ends(driver, resampling, &extractor)? {
+                let rate_of_work = hours / median(|| run(&batch))?.as_secs_f64();
+                print!(" {rate_of_work:.2} h, {:.0}x |", rate_of_work * 3600.0);
+            }
+            println!();
         }
     }
     println!();
     let timed = Arc::new(Timed::new(driver.clone()));
+    let on_timed: Arc<dyn Driver> = timed.clone();
     let few: Vec<Recording> = (0..16).map(|seed| recording(44_100, seed)).collect();
     let batch: Vec<&Recording> = few.iter().cycle().take(RECORDINGS).collect();
-    let mut front_end = FrontEnd::new(timed.clone(), Stream::A, Resampling::Exact)?;
-    let mut runs = Vec::new();
-    let mut wholes = Vec::new();
-    for _ in 0..=RUNS {
-        timed.take()?;
-        let begin = Instant::now();
-        front_end.run(&batch)?;
-        driver.synchronise(Stream::A)?;
-        wholes.push(begin.elapsed());
-        runs.push(timed.take()?);
+    for (name, mut run) in front_ends(&on_timed, Resampling::Exact, &extractor)? {
+        let mut runs = Vec::new();
+        let mut wholes = Vec::new();
+        for _ in 0..=RUNS {
+            timed.take()?;
+            let begin = Instant::now();
+            run(&batch)?;
+            wholes.push(begin.elapsed());
+            runs.push(timed.take()?);
+        }
+        println!("### The front end {name}: its kernels, 44,100 Hz, exact\n");
+        table(&runs[1..], ceilings);
+        wholes[1..].sort();
+        println!(
+            "The whole, with copies and what is decided on the CPU, {:.3} ms by the host's clock.\n",
+            wholes[1 + RUNS / 2].as_secs_f64() * 1e3
+        );
     }
-    println!("### The front end's kernels, 44,100 Hz, exact\n");
-    table(&runs[1..], ceilings);
-    wholes[1..].sort();
-    println!(
-        "The whole, with copies and voice told from silence on the CPU, {:.3} ms by the host's clock.\n",
-        wholes[1 + RUNS / 2].as_secs_f64() * 1e3
-    );
     whole_way::table(driver, Path::new(folder), &RATES, recording)
 }
