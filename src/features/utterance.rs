@@ -114,7 +114,7 @@ impl<'a> Frames<'a> {
         Self { power, pitch }
     }
 
-    /// The same, of its own.
+    /// The same, borrowing nothing.
     #[must_use]
     pub fn into_owned(self) -> Frames<'static> {
         Frames {

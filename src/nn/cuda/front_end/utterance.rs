@@ -178,9 +178,9 @@ impl UtteranceFrontEnd {
             let names = names.into_iter().map(|name| work.arg(name));
             names.chain(tables.iter().copied().map(Arg::from)).collect()
         };
-        let grid = grid(frames, POWER_FRAMES);
+        let grid = grid_of(frames, POWER_FRAMES);
         work.launch("utterance_power", grid, POWER_THREADS, args("power", &mel))?;
-        let grid = self::grid(frames, PITCH_FRAMES);
+        let grid = grid_of(frames, PITCH_FRAMES);
         work.launch(
             "utterance_pitch",
             grid,
@@ -259,7 +259,7 @@ fn frame_starts(batch: &Batch) -> Vec<u64> {
 }
 
 /// Blocks that analyse so many frames at a time, for each recording.
-fn grid(frames: &[u64], together: usize) -> [usize; 2] {
+fn grid_of(frames: &[u64], together: usize) -> [usize; 2] {
     let turns = total(frames) / (together * ENOUGH_BLOCKS);
     let longest = frames.windows(2).map(|pair| pair[1] - pair[0]).max();
     let groups = (longest.unwrap_or(1) as usize)
