@@ -2,9 +2,10 @@
 //!
 //! A [`CudaPlan`] makes a graph ready to run on a [`Driver`], and a [`CudaSession`] runs it, like the
 //! CPU's [`Plan`](super::Plan) and [`Session`](super::Session): batches of any size, done in
-//! parts that fit the device's memory, without a step back to the host between layers. The numbers
-//! are those of the CPU within 1e-5 of a layer's largest (both sum in `f32`, in another order); draws
-//! of dropout make the same decisions.
+//! parts that fit the device's memory, without a step back to the host between layers. Convolutions,
+//! dense and recurrent layers sum up in the CPU's order and give its bits; with the functions of CUDA's
+//! library, softmax, means and scaled channels the numbers are the CPU's within 1e-5 of a layer's
+//! largest. Draws of dropout make the same decisions.
 //!
 //! The kernels are CUDA sources that are part of the program (the folder `kernels`); a [`Driver`]
 //! compiles and runs them. Nothing of CUDA is needed to build.

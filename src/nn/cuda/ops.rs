@@ -162,7 +162,7 @@ pub(super) struct Conv {
 }
 
 impl Conv {
-    /// As `Convolution` in conv.cu.
+    /// As `Convolution` in conv.cuh.
     pub fn words(&self, items: u32) -> Vec<u32> {
         let numbers = [
             &self.input[..],
@@ -176,7 +176,7 @@ impl Conv {
         std::iter::once(items).chain(numbers).collect()
     }
 
-    /// As `Finish` in conv.cu.
+    /// As `Finish` in conv.cuh.
     pub fn finish(&self) -> Vec<u32> {
         let affine = self.affine.is_some();
         [self.relu, affine, self.relu_last, self.pool]

@@ -20,7 +20,8 @@ macro_rules! sources {
 pub const SOURCES: &[(&str, &str)] = sources!(
     "answers.cu"
     "clean.cu" after "pairwise.cuh"
-    "conv.cu"
+    "conv.cu" after "conv.cuh"
+    "conv_first.cu" after "conv.cuh"
     "dense.cu"
     "dropout.cu"
     "elementwise.cu"

@@ -17,7 +17,7 @@ pub(super) struct Shape {
     pub dilation: [usize; 2],
 }
 
-/// The kernels that work by tiles (conv.cu).
+/// The kernels that work by tiles (conv.cu, conv_first.cu).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// `conv_5_of_1` and `conv_3_of_1`.
@@ -68,7 +68,7 @@ impl Kind {
     }
 }
 
-/// As `Tiling` in conv.cu.
+/// As `Tiling` in conv.cuh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tiling {
     pub images: usize,

@@ -142,7 +142,7 @@ fn members(arg: &Arg, pointers: usize) -> Option<(Vec<bool>, Vec<u64>)> {
     Some((nulls, rest.iter().flat_map(halves).collect()))
 }
 
-/// `Arguments` in conv.cu.
+/// `Arguments` in conv.cuh.
 fn convolution(arg: &Arg) -> Option<(u64, u64)> {
     let (nulls, words) = members(arg, 7)?;
     let [

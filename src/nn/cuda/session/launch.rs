@@ -298,7 +298,7 @@ impl Call<'_> {
             false => Arg::Pointer(0),
         };
         let (scale, shift) = conv.affine.unzip();
-        // `Arguments` in conv.cu.
+        // `Arguments` in conv.cuh.
         let given = Arg::structure(&[
             self.input(0)?,
             factors,
