@@ -241,3 +241,93 @@ extern "C" __global__ void __launch_bounds__(256) lstm_64(Arguments given) {
 extern "C" __global__ void __launch_bounds__(128, 2) lstm_32(Arguments given) {
     lstm<32, 8>(given);
 }
+
+// A GRU of `UNITS` units that resets after the product, with tanh and a sigmoid, hard or not: as
+// `lstm`, with `3 * UNITS` threads. What each is the sum of is passed on, and then every thread computes
+// the next state of some units.
+template <int UNITS, int GROUP>
+static __device__ void gru(const Arguments &given) {
+    const float *__restrict__ projected = given.projected, *__restrict__ kernel = given.kernel;
+    const float *__restrict__ bias = given.bias;
+    float *__restrict__ y = given.y;
+    const Recurrence &r = given.r;
+    const int WIDTH = 3 * UNITS, AT_ONCE = 4;
+    __shared__ __align__(16) float h[GROUP][UNITS];
+    // Both gates, the candidate's recurrent product and the rest of it.
+    __shared__ float z[GROUP][4 * UNITS];
+    const unsigned column = threadIdx.x;
+    const unsigned first = blockIdx.x * GROUP;
+    const bool hard = r.recurrent_activation.kind == HARD_SIGMOID;
+    const bool is_gate = column < 2 * UNITS;
+    float own[UNITS];
+#pragma unroll
+    for (int u = 0; u < UNITS; u++)
+        own[u] = kernel[u * WIDTH + column];
+    const float start = bias ? bias[column] : 0.0f;
+    for (int i = column; i < GROUP * UNITS; i += WIDTH)
+        h[i / UNITS][i % UNITS] = 0.0f;
+    float ahead[GROUP];
+#pragma unroll
+    for (int s = 0; s < GROUP; s++) {
+        size_t row = (size_t)(first + s) * r.time + (r.backwards ? r.time - 1 : 0);
+        ahead[s] = first + s < r.items ? projected[row * WIDTH + column] : 0.0f;
+    }
+    __syncthreads();
+    for (unsigned step = 0; step < r.time; step++) {
+        const bool more = step + 1 < r.time;
+        const unsigned next = r.backwards ? r.time - 2 - step : step + 1;
+#pragma unroll
+        for (int s = 0; s < GROUP; s += AT_ONCE) {
+            float sum[AT_ONCE], rest[AT_ONCE];
+#pragma unroll
+            for (int k = 0; k < AT_ONCE; k++) {
+                sum[k] = start;
+                rest[k] = ahead[s + k];
+                size_t row = (size_t)(first + s + k) * r.time + next;
+                if (more && first + s + k < r.items)
+                    ahead[s + k] = projected[row * WIDTH + column];
+            }
+#pragma unroll
+            for (int from = 0; from < UNITS; from += TERMS) {
+                float partial[AT_ONCE] = {};
+#pragma unroll
+                for (int u = from; u < from + TERMS && u < UNITS; u += 4)
+#pragma unroll
+                    for (int k = 0; k < AT_ONCE; k++) {
+                        float4 state = *reinterpret_cast<const float4 *>(&h[s + k][u]);
+                        partial[k] = fmaf(state.x, own[u], partial[k]);
+                        partial[k] = fmaf(state.y, own[u + 1], partial[k]);
+                        partial[k] = fmaf(state.z, own[u + 2], partial[k]);
+                        partial[k] = fmaf(state.w, own[u + 3], partial[k]);
+                    }
+#pragma unroll
+                for (int k = 0; k < AT_ONCE; k++)
+                    sum[k] += partial[k];
+            }
+#pragma unroll
+            for (int k = 0; k < AT_ONCE; k++) {
+                const float gate = rest[k] + sum[k];
+                z[s + k][column] = !is_gate ? sum[k] : hard ? hard_sigmoid(gate) : precise_sigmoid(gate);
+                if (!is_gate)
+                    z[s + k][column + UNITS] = rest[k];
+            }
+        }
+        __syncthreads();
+        for (int i = column; i < GROUP * UNITS; i += WIDTH) {
+            const int s = i / UNITS, unit = i % UNITS;
+            const float *gate = &z[s][unit];
+            const float update = gate[0];
+            const float candidate = precise_tanh(fmaf(gate[UNITS], gate[2 * UNITS], gate[3 * UNITS]));
+            const float state = fmaf(update, h[s][unit], (1.0f - update) * candidate);
+            h[s][unit] = state;
+            size_t item = first + s;
+            if (item < r.items && (r.sequences || step + 1 == r.time))
+                y[(r.sequences ? item * r.time + step : item) * UNITS + unit] = state;
+        }
+        __syncthreads();
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(144, 2) gru_48(Arguments given) {
+    gru<48, 8>(given);
+}

@@ -81,7 +81,7 @@ run() {
 without=(--skip the_emulator --skip compile::)
 compiler=${CXX:-c++}
 command -v "$compiler" >/dev/null ||
-    without+=(--skip a_batch_is_done_in_parts --skip running_again --skip a_wide_recurrent --skip lstms_of --skip recognizer::)
+    without+=(--skip a_batch_is_done_in_parts --skip running_again --skip a_wide_recurrent --skip recurrent_layers_of --skip recognizer::)
 
 part_tests() {
     printf '### Tests\n\n'

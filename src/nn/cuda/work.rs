@@ -54,7 +54,7 @@ fn counted(launch: &Launch) -> Option<(u64, u64)> {
     Some(match launch.kernel {
         "conv" | "conv_tiled" | "conv_5_of_1" | "conv_3_of_1" => convolution(args.first()?)?,
         "dense_wide" | "dense_narrow" => dense(args.first()?)?,
-        "recurrent" | "lstm_64" | "lstm_32" => recurrent(args.first()?)?,
+        "recurrent" | "lstm_64" | "lstm_32" | "gru_48" => recurrent(args.first()?)?,
         "activate" => (last?, 2 * last?),
         "scale_shift" => (2 * last?, 2 * last? + 2 * at(4)?),
         "prelu" => (2 * last?, 2 * last? + at(3)?),

@@ -366,7 +366,7 @@ impl Call<'_> {
         ]);
         if let Some(name) = r.kernel_in_registers() {
             let blocks = self.items.div_ceil(GROUP);
-            return self.launch(name, blocks, 4 * r.units, 0, vec![given]);
+            return self.launch(name, blocks, r.cell.gates() * r.units, 0, vec![given]);
         }
         debug_assert!(shared <= SHARED);
         let threads = (r.group * r.cell.gates() * r.units).next_multiple_of(32);
@@ -427,6 +427,7 @@ impl Recurrent {
         match (self.cell, self.units) {
             (Cell::Lstm, 64) if usual => Some("lstm_64"),
             (Cell::Lstm, 32) if usual => Some("lstm_32"),
+            (Cell::GruResetAfter, 48) if usual => Some("gru_48"),
             _ => None,
         }
     }
