@@ -7,8 +7,8 @@
 
 The texts and options are those that the engine gives to the compiler on a machine with a GPU
 (src/nn/cuda/sources.rs, compile.rs). Fails on an error or a warning, and where a kernel spills registers or
-keeps a stack frame, unless ALLOWED gives the reason. Prints what each kernel takes of a
-multiprocessor.
+keeps a stack frame, unless ALLOWED gives the reason, or where less of a hot loop than LEAST_PRODUCTS are
+multiply-adds. Prints what each kernel takes of a multiprocessor.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 VENV = ROOT / "target" / "nvrtc-venv"
@@ -25,6 +26,7 @@ SOURCES = ROOT / "src" / "nn" / "cuda" / "sources.rs"
 COMPILE = ROOT / "src" / "nn" / "cuda" / "compile.rs"
 REQUIREMENTS = ROOT / "tools" / "requirements-nvrtc.txt"
 LIBRARY = "lib/python3*/site-packages/nvidia/cuda_nvrtc/lib/libnvrtc.so.*"
+DISASSEMBLER = "lib/python3*/site-packages/nvidia/*/bin/nvdisasm"
 
 # What is compiled for: `compute` gives PTX, which a driver compiles further, `sm` machine code.
 PTX = "compute_80"
@@ -41,6 +43,15 @@ ALLOWED = {
 # Registers that a kernel may use, and why.
 MOST_REGISTERS = {
     "lstm_64": (128, "two blocks of 256 threads fill a multiprocessor's 65,536"),
+}
+
+# The least share of multiply-adds among the instructions of the hot loop, on the last of MACHINES. Of the
+# recurrent layers that loop is a whole step, with the functions of the gates.
+LEAST_PRODUCTS = {
+    "conv_tiled": 0.8,
+    "dense_wide": 0.6,
+    "gru_48": 0.35,
+    "lstm_64": 0.4,
 }
 
 
@@ -81,8 +92,8 @@ class Compiler:
         return code == 0, log, code_text
 
 
-def library():
-    """Where libnvrtc is, in a virtual environment that is made where there is none."""
+def install():
+    """Where libnvrtc and nvdisasm are, in a virtual environment that is made where there is none."""
     python = VENV / "bin" / "python"
     if not python.exists():
         subprocess.run((sys.executable, "-m", "venv", str(VENV)), check=True)
@@ -92,7 +103,12 @@ def library():
     found = [path for path in VENV.glob(LIBRARY) if ".alt." not in path.name]
     if len(found) != 1:
         sys.exit(f"{VENV} holds {len(found)} files libnvrtc.so, one was expected")
-    return found[0]
+    programs = list(VENV.glob(DISASSEMBLER))
+    if len(programs) != 1:
+        sys.exit(f"{VENV} holds {len(programs)} programs nvdisasm, one was expected")
+    # As it comes from the package it may not be executable.
+    programs[0].chmod(0o755)
+    return found[0], programs[0]
 
 
 def engine():
@@ -150,6 +166,37 @@ def over_limit(name, used):
     return faults
 
 
+def products(disassembler, code):
+    """For each kernel of machine code, the share of multiply-adds in its hot loop."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(code)
+        file.flush()
+        # It warns of code that is older than itself.
+        ran = subprocess.run((disassembler, "-c", file.name), capture_output=True, text=True)
+    if ran.returncode != 0:
+        sys.exit(f"nvdisasm: {ran.stderr}")
+    text = ran.stdout
+    shares = {}
+    for part in text.split("\n.text.")[1:]:
+        instructions, labels, loops = [], {}, []
+        for line in part.splitlines():
+            if label := re.match(r"\s*(\.L_\w+):", line):
+                labels[label[1]] = len(instructions)
+            if instruction := re.match(r"\s*/\*[0-9a-f]+\*/\s+(?:@\S+\s+)?(\S+)(.*);", line):
+                to = re.search(r"`\((\.L_\w+)\)", instruction[2])
+                instructions.append(instruction[1])
+                # A jump back closes a loop.
+                if instruction[1].startswith("BRA") and to and to[1] in labels:
+                    loops.append(instructions[labels[to[1]] :])
+        counted = [(sum(i.startswith("FFMA") for i in loop), len(loop)) for loop in loops]
+        most = max((count for count, _ in counted), default=0)
+        # A loop that is unrolled has the rest of its turns beside it, in a larger loop with both.
+        hot = [count / length for count, length in counted if 0 < most <= 2 * count]
+        if hot:
+            shares[part[: part.index(":")]] = max(hot)
+    return shares
+
+
 def keep(folder, source, text, machine, options, code):
     """Writes machine code or PTX where src/nn/cuda/compile/cache.rs looks for it."""
     key = hashlib.sha256(text.encode() + " ".join(options).encode()).hexdigest()[:32]
@@ -160,10 +207,11 @@ def keep(folder, source, text, machine, options, code):
 
 def compile_all(texts, options, cache):
     """Compiles texts and prints the table; the kernels and the faults that were found."""
-    compiler = Compiler(library())
+    library, disassembler = install()
+    compiler = Compiler(library)
     print(f"NVRTC {compiler.version}, {' '.join(options)}")
     print(f"{'kernel':<34}{'for':<7}{'registers':>10}{'shared':>8}{'stack':>7}{'stores':>8}{'loads':>7}")
-    faults, seen = [], set()
+    faults, seen, shares = [], set(), {}
     for source, text in sorted(texts.items()):
         for machine in (PTX, *MACHINES):
             given = [f"--gpu-architecture={machine}", *options]
@@ -180,6 +228,8 @@ def compile_all(texts, options, cache):
             kernels = resources(log)
             if not kernels:
                 faults.append(f"{where}: no kernel in it")
+            if machine == MACHINES[-1] and kernels.keys() & LEAST_PRODUCTS.keys():
+                shares |= products(disassembler, code)
             for name, used in sorted(kernels.items()):
                 columns = (used["shared"], used["stack"], used["stores"], used["loads"])
                 numbers = "{:>8}{:>7}{:>8}{:>7}".format(*columns)
@@ -188,7 +238,13 @@ def compile_all(texts, options, cache):
                 if (name, machine) in seen:
                     faults.append(f"{where}: another file has a kernel {name} too")
                 seen.add((name, machine))
-    return {name for name, _ in seen}, faults
+    kernels = {name for name, _ in seen}
+    for name in sorted(kernels & LEAST_PRODUCTS.keys()):
+        share, least = shares.get(name, 0.0), LEAST_PRODUCTS[name]
+        print(f"{name}: {share:.0%} of the instructions of its hot loop are multiply-adds")
+        if share < least:
+            faults.append(f"{name} does {share:.0%} multiply-adds in its hot loop, {least:.0%} are wanted")
+    return kernels, faults
 
 
 def main():
@@ -203,7 +259,7 @@ def main():
     texts = {name: text for name, text in texts.items() if not chosen or name in chosen}
     kernels, faults = compile_all(texts, options, arguments.cache)
     if not chosen:
-        named = ALLOWED.keys() | MOST_REGISTERS.keys()
+        named = ALLOWED.keys() | MOST_REGISTERS.keys() | LEAST_PRODUCTS.keys()
         faults += [f"limits are set for {name}, which is no kernel" for name in sorted(named - kernels)]
     for fault in faults:
         print(f"FAULT {fault}", file=sys.stderr)
