@@ -11,7 +11,7 @@ use crate::prediction::Prediction;
 use crate::together::Together;
 
 #[cfg(feature = "cuda")]
-pub use cuda::{Analysed, DeviceRecognizerError, OnDevice, Outcomes};
+pub use cuda::{Analysed, DeviceLimits, DeviceRecognizerError, OnDevice, Outcomes};
 use listener::{About, Heard};
 pub use listener::{Impression, Listener};
 use networks::{Answer, Plans, Question, Sessions};
@@ -70,6 +70,18 @@ impl RecognizeError {
     fn audio(name: &str) -> impl FnOnce(AudioError) -> Self {
         let name = name.to_owned();
         |source| Self::Audio { name, source }
+    }
+
+    /// For the recording `name`.
+    #[cfg(feature = "cuda")]
+    fn device(name: &str, error: &crate::nn::cuda::CudaRunError) -> Self {
+        match error {
+            crate::nn::cuda::CudaRunError::Run(error) => Self::Run(error.clone()),
+            crate::nn::cuda::CudaRunError::Device(error) => Self::Device {
+                name: name.into(),
+                problem: error.to_string(),
+            },
+        }
     }
 
     /// For the recording `name`.
@@ -193,19 +205,7 @@ impl Recognizer {
     }
 
     /// What their answer means.
-    #[cfg(feature = "cuda")]
     fn conclude(
-        &self,
-        recording: &Recording,
-        heard: &Heard,
-        answer: Answer,
-        dropout: &DropoutMode,
-    ) -> Prediction {
-        self.conclude_about(&About::of(recording), heard, answer, dropout)
-    }
-
-    /// [`Self::conclude`] without the recording's samples.
-    fn conclude_about(
         &self,
         recording: &About,
         heard: &Heard,
@@ -250,10 +250,7 @@ impl Worker<'_> {
         name: &str,
         dropout: &DropoutMode,
     ) -> Result<Prediction, RecognizeError> {
-        let listener = &self.recognizer.listener;
-        let together = self.sessions.together;
-        let impression = listener.impression(Cow::Borrowed(recording), name, together)?;
-        self.conclude(&impression, name, dropout)
+        self.recognize_cow(Cow::Borrowed(recording), name, dropout)
     }
 
     /// [`Worker::recognize`] for a recording that nobody else needs: its samples are dropped as
@@ -267,9 +264,23 @@ impl Worker<'_> {
         name: &str,
         dropout: &DropoutMode,
     ) -> Result<Prediction, RecognizeError> {
-        let listener = &self.recognizer.listener;
+        self.recognize_cow(Cow::Owned(recording), name, dropout)
+    }
+
+    fn recognize_cow(
+        &mut self,
+        recording: Cow<'_, Recording>,
+        name: &str,
+        dropout: &DropoutMode,
+    ) -> Result<Prediction, RecognizeError> {
+        let recognizer = self.recognizer;
+        #[cfg(feature = "cuda")]
+        if let Some(device) = recognizer.listening_device() {
+            let recording = recognizer.analyse(recording.into_owned(), name)?;
+            return device.recognize(recording, name, dropout);
+        }
         let together = self.sessions.together;
-        let impression = listener.impression(Cow::Owned(recording), name, together)?;
+        let impression = recognizer.listener.impression(recording, name, together)?;
         self.conclude(&impression, name, dropout)
     }
 
@@ -290,9 +301,7 @@ impl Worker<'_> {
         let Impression { about, heard } = impression;
         let answer = self.ask(&heard.question(), dropout, name)?;
         answer.check(name)?;
-        Ok(self
-            .recognizer
-            .conclude_about(about, heard, answer, dropout))
+        Ok(self.recognizer.conclude(about, heard, answer, dropout))
     }
 
     fn ask(

@@ -4,22 +4,21 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::listener::{About, Heard};
-use super::networks::{Answer, Question};
-use super::{RecognizeError, Recognizer, attention, reference};
+use super::listener::Heard;
+use super::{RecognizeError, Recognizer};
 use crate::audio::Recording;
 use crate::nn::DropoutMode;
-use crate::nn::cuda::front_end::{FrontEnd, FrontEndError, Listened, MOST_RECORDINGS};
-use crate::nn::cuda::{CudaRunError, DeviceError, Driver, PlanError, Source, Stream};
-use crate::nn::model::Preprocessing;
+use crate::nn::cuda::front_end::MOST_RECORDINGS;
+use crate::nn::cuda::{CudaRunError, DeviceError, Driver, PlanError};
 use crate::prediction::Prediction;
 
+mod device;
 mod networks;
 mod questions;
 mod shared;
 
-use networks::{Asked, Given, Networks};
-use questions::Questions;
+use device::Device;
+pub use shared::DeviceLimits;
 pub(super) use shared::Shared;
 
 /// Why a recogniser cannot be brought to a device.
@@ -34,6 +33,9 @@ pub enum DeviceRecognizerError {
     /// The device has no room for the front end's tables.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The operating system gives no threads for what the processor does for a device.
+    #[error("cannot start the threads that serve the device: {0}")]
+    Threads(std::io::Error),
 }
 
 /// A [`Recognizer`] whose work is done on a device, for many recordings together.
@@ -45,10 +47,7 @@ pub enum DeviceRecognizerError {
 #[derive(Debug)]
 pub struct OnDevice<'r> {
     recognizer: &'r Recognizer,
-    networks: Networks,
-    questions: Questions,
-    front_end: Option<FrontEnd>,
-    at_work: Option<AtWork>,
+    device: Device,
 }
 
 /// A recording that a device can be asked about.
@@ -77,22 +76,6 @@ const RECORDINGS: usize = 1024;
 const NUMBERS: usize = 1 << 27;
 const _: () = assert!(RECORDINGS <= MOST_RECORDINGS);
 
-/// What the device has been given.
-#[derive(Debug)]
-struct AtWork {
-    batch: Vec<(Analysed, String)>,
-    dropout: DropoutMode,
-    state: Result<State, CudaRunError>,
-}
-
-#[derive(Debug)]
-enum State {
-    /// The device has analysed the recordings itself. Nothing was given if none has a voice.
-    Described(Listened, Option<Given>),
-    /// The processor has, with these errors.
-    Asked(Vec<Option<RecognizeError>>, Option<Given>),
-}
-
 impl Recognizer {
     /// The recogniser brought to a device.
     ///
@@ -102,32 +85,44 @@ impl Recognizer {
         &self,
         driver: &Arc<dyn Driver>,
     ) -> Result<OnDevice<'_>, DeviceRecognizerError> {
-        let info = self.info();
-        let front_end = match info.preprocessing {
-            // Beside the networks' first stream.
-            Some(Preprocessing::Reference2020) => {
-                Some(FrontEnd::new(driver.clone(), Stream::B, info.resampling)?)
-            }
-            _ => None,
-        };
         Ok(OnDevice {
             recognizer: self,
-            networks: Networks::new(driver, &self.model)?,
-            questions: Questions::default(),
-            front_end,
-            at_work: None,
+            device: Device::new(driver, &self.model, &self.listener)?,
         })
     }
 
-    /// Lets the networks of all [`Worker`](super::Worker)s run on a device: those that ask at the
-    /// same time are answered together. Many recordings that are there from the beginning are
-    /// better given to [`Recognizer::on_device`].
+    /// Lets a device do the work of all [`Worker`](super::Worker)s: recordings that are there at the
+    /// same time go there together, as with [`Recognizer::on_device`]. That is better for many that
+    /// are there from the beginning.
     ///
     /// # Errors
-    /// When the device fails or has no memory left.
+    /// When the device fails or has no memory left, or the operating system gives no threads.
     pub fn use_device(&mut self, driver: &Arc<dyn Driver>) -> Result<(), DeviceRecognizerError> {
-        self.device = Some(Shared::new(Networks::new(driver, &self.model)?));
+        self.use_device_within(driver, DeviceLimits::default())
+    }
+
+    /// [`Recognizer::use_device`] with limits of one's own.
+    ///
+    /// # Errors
+    /// As [`Recognizer::use_device`].
+    pub fn use_device_within(
+        &mut self,
+        driver: &Arc<dyn Driver>,
+        limits: DeviceLimits,
+    ) -> Result<(), DeviceRecognizerError> {
+        let device = Device::new(driver, &self.model, &self.listener)?;
+        self.device = Some(Shared::new(device, limits)?);
         Ok(())
+    }
+
+    /// What [`Worker`](super::Worker)s give whole recordings to.
+    pub(super) fn listening_device(&self) -> Option<&Shared> {
+        self.device.as_ref().filter(|_| self.device_listens())
+    }
+
+    /// Whether a device analyses the recordings of this model.
+    fn device_listens(&self) -> bool {
+        self.listener.reference().is_some()
     }
 
     /// The processor's part of the work for a device, on any thread: of the system of 2020 none.
@@ -136,9 +131,9 @@ impl Recognizer {
     /// # Errors
     /// When the recording cannot be analysed; the message names it and says what to do.
     pub fn analyse(&self, recording: Recording, name: &str) -> Result<Analysed, RecognizeError> {
-        let heard = match self.listener.reference() {
-            Some(_) => None,
-            None => Some(self.hear(&recording, name)?),
+        let heard = match self.device_listens() {
+            true => None,
+            false => Some(self.hear(&recording, name)?),
         };
         let samples = recording.samples.len();
         let resampling = self.info().resampling;
@@ -157,7 +152,7 @@ impl Recognizer {
 impl OnDevice<'_> {
     /// What it runs on, for messages.
     pub fn device(&self) -> String {
-        self.networks.driver().name()
+        self.device.name()
     }
 
     /// The answer for each of some recordings with their names, in their order; the processor's part
@@ -222,160 +217,11 @@ impl OnDevice<'_> {
         batch: Vec<(Analysed, String)>,
         dropout: &DropoutMode,
     ) -> Option<Outcomes> {
-        let listened = match &mut self.front_end {
-            None => Ok(None),
-            Some(front_end) => {
-                let recordings: Vec<&Recording> = batch.iter().map(|(a, _)| &a.recording).collect();
-                listen(front_end, &recordings)
-            }
-        };
-        let before = self.finish();
-        let mut batch = batch;
-        let state = listened.and_then(|listened| self.give(listened, &mut batch, dropout));
-        self.at_work = Some(AtWork {
-            batch,
-            dropout: dropout.clone(),
-            state,
-        });
-        before
+        self.device.submit(batch, dropout)
     }
 
     /// The outcomes of the batch that was given last, if they were not taken.
     pub fn finish(&mut self) -> Option<Outcomes> {
-        let AtWork {
-            batch,
-            dropout,
-            state,
-        } = self.at_work.take()?;
-        Some(state.and_then(|state| self.outcomes(&batch, state, &dropout)))
+        self.device.finish()
     }
-
-    fn give(
-        &mut self,
-        listened: Option<Listened>,
-        batch: &mut [(Analysed, String)],
-        dropout: &DropoutMode,
-    ) -> Result<State, CudaRunError> {
-        if let (Some(listened), Some(front_end)) = (listened, &mut self.front_end) {
-            match describe(front_end, &listened, &mut self.networks, dropout) {
-                Err(CudaRunError::Device(DeviceError::Memory { .. })) => front_end.give_back(),
-                given => return Ok(State::Described(listened, given?)),
-            }
-        }
-        // The processor does what the device has no front end or no room for.
-        let recognizer = self.recognizer;
-        let errors: Vec<Option<RecognizeError>> = batch
-            .par_iter_mut()
-            .map(|(analysed, name)| {
-                if analysed.heard.is_none() {
-                    match recognizer.hear(&analysed.recording, name) {
-                        Ok(heard) => analysed.heard = Some(heard),
-                        Err(error) => return Some(error),
-                    }
-                }
-                None
-            })
-            .collect();
-        let heard = batch.iter().filter_map(|(a, _)| a.heard.as_ref());
-        let questions: Vec<Question> = heard.map(Heard::question).collect();
-        let given = self
-            .questions
-            .give(&mut self.networks, &questions, dropout)?;
-        Ok(State::Asked(errors, given))
-    }
-
-    fn outcomes(
-        &self,
-        batch: &[(Analysed, String)],
-        state: State,
-        dropout: &DropoutMode,
-    ) -> Outcomes {
-        let take = |given: Option<Given>| match given {
-            None => Ok(Vec::new()),
-            Some(given) => self.networks.take(given),
-        };
-        match (state, &self.front_end) {
-            (State::Described(listened, given), Some(front_end)) => {
-                let mut answers: Vec<Option<Answer>> = take(given)?.into_iter().map(Some).collect();
-                let heard = front_end.heard(&listened)?;
-                let outcomes = batch.iter().zip(heard).map(|((analysed, name), heard)| {
-                    let heard = heard.map_err(|error| match error {
-                        FrontEndError::Audio(error) => RecognizeError::audio(name)(error),
-                        FrontEndError::Features(error) => RecognizeError::features(name)(error),
-                    })?;
-                    let answer = answers[heard.place.row].take();
-                    let answer = answer.expect("every recording has a row of its own");
-                    answer.check(name)?;
-                    let known = reference::Known::of_device(heard, &analysed.recording);
-                    Ok(self.conclude(&analysed.recording, &known, answer, dropout))
-                });
-                Ok(outcomes.collect())
-            }
-            (State::Asked(errors, given), _) => {
-                let mut answers = take(given)?.into_iter();
-                let outcomes = batch.iter().zip(errors).map(|((analysed, name), error)| {
-                    let (None, Some(heard)) = (&error, &analysed.heard) else {
-                        return Err(error.expect("who is not heard has an error"));
-                    };
-                    let answer = answers.next().expect("an answer for each that is heard");
-                    answer.check(name)?;
-                    let recording = &analysed.recording;
-                    Ok(self.recognizer.conclude(recording, heard, answer, dropout))
-                });
-                Ok(outcomes.collect())
-            }
-            (State::Described(..), None) => unreachable!("described by this front end"),
-        }
-    }
-
-    fn conclude(
-        &self,
-        recording: &Recording,
-        known: &reference::Known,
-        answer: Answer,
-        dropout: &DropoutMode,
-    ) -> Prediction {
-        let way = self.recognizer.listener.reference();
-        way.expect("only the system of 2020 has a front end on the device")
-            .conclude(
-                &About::of(recording),
-                known,
-                answer,
-                self.recognizer.drawn_with(dropout),
-            )
-    }
-}
-
-/// Nothing if the device has no room.
-fn listen(
-    front_end: &mut FrontEnd,
-    recordings: &[&Recording],
-) -> Result<Option<Listened>, CudaRunError> {
-    match front_end.listen(recordings) {
-        Ok(listened) => Ok(Some(listened)),
-        Err(DeviceError::Memory { .. }) => {
-            front_end.give_back();
-            Ok(None)
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Nothing if no recording has a voice.
-fn describe(
-    front_end: &mut FrontEnd,
-    listened: &Listened,
-    networks: &mut Networks,
-    dropout: &DropoutMode,
-) -> Result<Option<Given>, CudaRunError> {
-    let inputs = front_end.describe(listened)?;
-    if inputs.rows == 0 {
-        return Ok(None);
-    }
-    let asked = Asked {
-        windows: Source::Device(inputs.window_rows()),
-        firsts: inputs.first_windows.clone(),
-        whole: inputs.branch_rows().map(Source::Device).into(),
-    };
-    Ok(Some(networks.give(&asked, dropout)?))
 }

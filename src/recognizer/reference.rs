@@ -148,8 +148,8 @@ impl Way {
 
 #[cfg(feature = "cuda")]
 impl Known {
-    /// What a device's front end has found out.
-    pub fn of_device(heard: crate::nn::cuda::front_end::Heard, recording: &Recording) -> Self {
+    /// What a device's front end has found out about a recording.
+    pub fn of_device(heard: crate::nn::cuda::front_end::Heard, recording: &About) -> Self {
         Self {
             prepared: Prepared {
                 signal: Vec::new(),
@@ -159,7 +159,7 @@ impl Known {
                 voiced_frames: heard.voiced_frames,
                 total_samples: heard.total_samples,
                 peak: heard.peak,
-                original_seconds: recording.seconds(),
+                original_seconds: recording.seconds,
             },
             frames: heard.place.frames,
             starts: heard.place.window_starts,

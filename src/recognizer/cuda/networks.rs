@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{DeviceRecognizerError, attention};
+use super::DeviceRecognizerError;
 use crate::nn::cuda::{
     CudaPlan, CudaRunError, CudaSession, DeviceError, Driver, Means, RowParts, Rows, Source,
     Stream, bytes_mut,
 };
 use crate::nn::model::Preprocessing;
 use crate::nn::{DropoutMode, Model, Role};
+use crate::recognizer::attention;
 use crate::recognizer::networks::{Answer, graph_of};
 
 /// Draws of a recording that are computed together, so that any number of them fits the device.
@@ -25,6 +26,8 @@ pub struct Networks {
     gender: CudaSession,
     emotion_features: CudaSession,
     merge: CudaSession,
+    /// What the sessions run, in their order.
+    plans: [Arc<CudaPlan>; 5],
 }
 
 /// What they are asked about some recordings.
@@ -54,22 +57,65 @@ impl Networks {
     /// # Errors
     /// When the device fails or has no memory left.
     pub fn new(driver: &Arc<dyn Driver>, model: &Model) -> Result<Self, DeviceRecognizerError> {
-        let session = |role| -> Result<CudaSession, DeviceRecognizerError> {
+        let plan = |role| -> Result<Arc<CudaPlan>, DeviceRecognizerError> {
             let (graph, shapes) = graph_of(model, role)?;
-            let plan = CudaPlan::new(driver, &graph, &shapes)?;
-            Ok(CudaSession::new(&Arc::new(plan)))
+            Ok(Arc::new(CudaPlan::new(driver, &graph, &shapes)?))
         };
+        let plans = [
+            plan(Role::EmotionWindows)?,
+            plan(Role::Age)?,
+            plan(Role::Gender)?,
+            plan(Role::EmotionFeatures)?,
+            plan(Role::Merge)?,
+        ];
+        let [emotion_windows, age, gender, emotion_features, merge] =
+            [0, 1, 2, 3, 4].map(|i| CudaSession::new(&plans[i]));
         let info = model.info();
         Ok(Self {
             by_window: info.preprocessing == Some(Preprocessing::Reference2020),
             emotions: info.emotions.len(),
             means: Means::new(driver),
-            emotion_windows: session(Role::EmotionWindows)?,
-            age: session(Role::Age)?,
-            gender: session(Role::Gender)?,
-            emotion_features: session(Role::EmotionFeatures)?,
-            merge: session(Role::Merge)?,
+            emotion_windows,
+            age,
+            gender,
+            emotion_features,
+            merge,
+            plans,
         })
+    }
+
+    /// Whether the answers differ from draw to draw.
+    pub fn is_stochastic(&self) -> bool {
+        self.emotion_features.plan().is_stochastic()
+    }
+
+    /// Bytes of device memory that the sessions' buffers take.
+    pub fn held_bytes(&self) -> usize {
+        [
+            &self.emotion_windows,
+            &self.age,
+            &self.gender,
+            &self.emotion_features,
+            &self.merge,
+        ]
+        .into_iter()
+        .map(CudaSession::held_bytes)
+        .sum()
+    }
+
+    /// Gives the memory of what was asked so far back.
+    pub fn give_back(&mut self) {
+        self.means = Means::new(&self.driver().clone());
+        let sessions = [
+            &mut self.emotion_windows,
+            &mut self.age,
+            &mut self.gender,
+            &mut self.emotion_features,
+            &mut self.merge,
+        ];
+        for (session, plan) in sessions.into_iter().zip(&self.plans) {
+            *session = CudaSession::new(plan);
+        }
     }
 
     /// What they run on.
@@ -105,7 +151,7 @@ impl Networks {
             cells: self.attend(windows)?,
             merged: vec![Vec::new(); recordings],
         };
-        let is_stochastic = self.emotion_features.plan().is_stochastic();
+        let is_stochastic = self.is_stochastic();
         match *dropout {
             DropoutMode::Draws { n, seed } if is_stochastic => {
                 for first in (0..n.get()).step_by(DRAWS_AT_ONCE as usize) {

@@ -1,29 +1,73 @@
-//! Networks on a device that several threads ask.
+//! A device that several threads give recordings to.
 
-use std::sync::mpsc::{self, Sender};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::JoinHandle;
 
-use super::networks::Networks;
-use super::questions::Questions;
+use super::device::Device;
+use super::{Analysed, DeviceRecognizerError, Outcomes};
 use crate::nn::DropoutMode;
 use crate::nn::cuda::CudaRunError;
+use crate::nn::cuda::front_end::MOST_RECORDINGS;
+use crate::prediction::Prediction;
 use crate::recognizer::RecognizeError;
 use crate::recognizer::networks::{Answer, Question};
 
-/// Whoever gets the device takes the questions of all that wait for it.
-#[derive(Debug)]
-pub struct Shared {
-    networks: Mutex<(Networks, Questions)>,
-    waiting: Mutex<Vec<Waiting>>,
+/// How much [`Recognizer::use_device`](crate::Recognizer::use_device) gives a device at a time, and
+/// how much memory it leaves there. What does not fit waits for the next batch, where it is the
+/// first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceLimits {
+    /// Recordings of a batch.
+    pub recordings: usize,
+    /// Numbers of four bytes that the samples of a batch, and also their signals at 16 kHz, have at
+    /// most. A recording that has more goes alone, and the memory for it is given back.
+    pub numbers: usize,
+    /// Bytes of device memory that the networks keep from batch to batch.
+    pub kept_bytes: usize,
 }
 
-/// A question with the way back to who asked.
-#[derive(Debug)]
-struct Waiting {
-    question: Owned,
-    dropout: DropoutMode,
-    reply: Sender<Result<Answer, CudaRunError>>,
+impl Default for DeviceLimits {
+    /// 256 recordings and 64 MiB of samples, which are six minutes at 44.1 kHz: who asks with a few
+    /// seconds should not have to wait for more. The networks keep 4 GiB.
+    fn default() -> Self {
+        Self {
+            recordings: 256,
+            numbers: 1 << 24,
+            kept_bytes: 4 << 30,
+        }
+    }
 }
+
+/// A device with a thread of its own, which takes what waits and sends the answers.
+///
+/// Who asks only waits for its own answer, on any thread: holding a lock while the device's rayon
+/// threads work would let a thread of another rayon pool begin work that waits for the same lock.
+#[derive(Debug)]
+pub struct Shared {
+    /// There until the end.
+    waiting: Option<Sender<Waiting>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    Recording(Asking<(Analysed, String), Result<Prediction, RecognizeError>>),
+    Question(Asking<Owned, Answer>),
+}
+
+/// Something to ask, with the way back to who asked.
+#[derive(Debug)]
+struct Asking<T, A> {
+    asked: T,
+    /// As in [`DeviceLimits::numbers`].
+    numbers: usize,
+    dropout: DropoutMode,
+    reply: Reply<A>,
+}
+
+/// A thread that is gone does not hear it.
+type Reply<A> = Sender<Result<A, CudaRunError>>;
 
 /// A [`Question`] that another thread can ask.
 #[derive(Debug)]
@@ -51,18 +95,57 @@ impl Owned {
     }
 }
 
-/// What a panic leaves is overwritten by the next run.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Shared {
-    /// For these networks.
-    pub(super) fn new(networks: Networks) -> Self {
-        Self {
-            networks: Mutex::new((networks, Questions::default())),
-            waiting: Mutex::default(),
-        }
+    /// With a device that has nothing to do.
+    ///
+    /// # Errors
+    /// When the operating system gives no threads.
+    pub(super) fn new(device: Device, limits: DeviceLimits) -> Result<Self, DeviceRecognizerError> {
+        let listeners = rayon::ThreadPoolBuilder::new()
+            .thread_name(|i| format!("listen {i}"))
+            .build()
+            .map_err(|e| DeviceRecognizerError::Threads(std::io::Error::other(e)))?;
+        let (sender, receiver) = mpsc::channel();
+        let rounds = Rounds {
+            device,
+            limits: DeviceLimits {
+                recordings: limits.recordings.min(MOST_RECORDINGS),
+                ..limits
+            },
+            listeners,
+            recordings: Vec::new(),
+            questions: Vec::new(),
+            at_work: Vec::new(),
+            most_numbers: 0,
+        };
+        let thread = std::thread::Builder::new()
+            .name("device".into())
+            .spawn(move || rounds.run(&receiver))
+            .map_err(DeviceRecognizerError::Threads)?;
+        Ok(Self {
+            waiting: Some(sender),
+            thread: Some(thread),
+        })
+    }
+
+    /// The answer for a recording, called `name` in errors.
+    ///
+    /// # Errors
+    /// When the recording cannot be analysed, given dropout masks do not fit, or the device fails.
+    pub fn recognize(
+        &self,
+        recording: Analysed,
+        name: &str,
+        dropout: &DropoutMode,
+    ) -> Result<Prediction, RecognizeError> {
+        let (reply, answer) = mpsc::channel();
+        self.wait(Waiting::Recording(Asking {
+            numbers: recording.numbers(),
+            asked: (recording, name.to_owned()),
+            dropout: dropout.clone(),
+            reply,
+        }));
+        received(&answer, name)?
     }
 
     /// What the networks say about one recording, called `name` in errors.
@@ -76,57 +159,177 @@ impl Shared {
         name: &str,
     ) -> Result<Answer, RecognizeError> {
         let (reply, answer) = mpsc::channel();
-        lock(&self.waiting).push(Waiting {
-            question: Owned::of(question),
+        self.wait(Waiting::Question(Asking {
+            asked: Owned::of(question),
+            numbers: question.sheet.len(),
             dropout: dropout.clone(),
             reply,
-        });
-        {
-            let mut networks = lock(&self.networks);
-            // This question is still here, or who had the device before has answered it.
-            let waiting = std::mem::take(&mut *lock(&self.waiting));
-            answer_all(&mut networks, waiting);
-        }
-        let failed = |problem: String| RecognizeError::Device {
-            name: name.into(),
-            problem,
-        };
-        match answer.recv() {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(CudaRunError::Run(error))) => Err(RecognizeError::Run(error)),
-            Ok(Err(CudaRunError::Device(error))) => Err(failed(error.to_string())),
-            // The thread that took the question panicked.
-            Err(_) => Err(failed("the networks were interrupted; try again".into())),
+        }));
+        received(&answer, name)
+    }
+
+    fn wait(&self, waiting: Waiting) {
+        // Where nobody takes it, the way back is gone too.
+        let _ = self.waiting.as_ref().map(|w| w.send(waiting));
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.waiting = None;
+        if let Some(thread) = self.thread.take() {
+            // It has told of its panics.
+            let _ = thread.join();
         }
     }
 }
 
-/// Answers all that wait, together where they want the same dropout.
-fn answer_all((networks, memory): &mut (Networks, Questions), mut waiting: Vec<Waiting>) {
-    while let Some(first) = waiting.first() {
-        let dropout = first.dropout.clone();
-        let together: Vec<Waiting> = match dropout {
-            // Given for the rows of one question.
-            DropoutMode::Masks(_) => vec![waiting.remove(0)],
-            _ => waiting.extract_if(.., |w| w.dropout == dropout).collect(),
-        };
-        let questions: Vec<Question> = together.iter().map(|w| w.question.question()).collect();
-        // A thread that is gone does not hear it.
-        let given = memory.give(networks, &questions, &dropout);
-        let answers = given.and_then(|given| match given {
-            Some(given) => networks.take(given),
-            None => Ok(Vec::new()),
-        });
-        match answers {
-            Ok(answers) => {
-                for (waiting, answer) in together.iter().zip(answers) {
-                    let _ = waiting.reply.send(Ok(answer));
+fn received<A>(
+    answer: &Receiver<Result<A, CudaRunError>>,
+    name: &str,
+) -> Result<A, RecognizeError> {
+    match answer.recv() {
+        Ok(answer) => answer.map_err(|error| RecognizeError::device(name, &error)),
+        Err(_) => Err(RecognizeError::Device {
+            name: name.into(),
+            problem: "they were interrupted; try again".into(),
+        }),
+    }
+}
+
+/// The device's thread.
+struct Rounds {
+    device: Device,
+    limits: DeviceLimits,
+    /// Threads that tell voice from silence for the device.
+    listeners: rayon::ThreadPool,
+    recordings: Vec<Asking<(Analysed, String), Result<Prediction, RecognizeError>>>,
+    questions: Vec<Asking<Owned, Answer>>,
+    /// The ways back to those whose recordings the device has.
+    at_work: Vec<Reply<Result<Prediction, RecognizeError>>>,
+    /// Of a batch, since memory was given back.
+    most_numbers: usize,
+}
+
+impl Rounds {
+    /// Until nobody is left who could ask.
+    fn run(mut self, receiver: &Receiver<Waiting>) {
+        loop {
+            let is_idle = self.recordings.is_empty() && self.questions.is_empty();
+            if is_idle && self.at_work.is_empty() {
+                match receiver.recv() {
+                    Ok(first) => self.receive(first),
+                    Err(_) => return,
                 }
             }
-            Err(error) => {
-                for waiting in &together {
-                    let _ = waiting.reply.send(Err(error.clone()));
-                }
+            receiver.try_iter().for_each(|w| self.receive(w));
+            if catch_unwind(AssertUnwindSafe(|| self.round())).is_err() {
+                // Those that wait for these find their way back gone.
+                self.at_work.clear();
+                let _ = catch_unwind(AssertUnwindSafe(|| self.device.forget()));
+            }
+        }
+    }
+
+    fn receive(&mut self, waiting: Waiting) {
+        match waiting {
+            Waiting::Recording(asking) => self.recordings.push(asking),
+            Waiting::Question(asking) => self.questions.push(asking),
+        }
+    }
+
+    /// A batch of recordings, or the answers to the last one; then a batch of questions.
+    fn round(&mut self) {
+        match self.recordings.is_empty() {
+            true => self.conclude(),
+            false => self.submit(),
+        }
+        if !self.questions.is_empty() {
+            self.conclude();
+            self.ask();
+        }
+    }
+
+    fn submit(&mut self) {
+        let batch = together(&mut self.recordings, &self.limits);
+        let numbers = batch.iter().fold(0, |n, w| w.numbers.saturating_add(n));
+        let Some(dropout) = batch.first().map(|w| w.dropout.clone()) else {
+            return;
+        };
+        // Nobody whose answer is nearly there should wait for a long recording.
+        if numbers > self.limits.numbers || self.holds_much() {
+            self.conclude();
+        }
+        self.most_numbers = self.most_numbers.max(numbers);
+        let (batch, replies) = batch.into_iter().map(|w| (w.asked, w.reply)).unzip();
+        let device = &mut self.device;
+        let before = self.listeners.install(|| device.submit(batch, &dropout));
+        hand_on(before, std::mem::replace(&mut self.at_work, replies));
+    }
+
+    /// Takes the answers that the device has been asked for.
+    fn conclude(&mut self) {
+        let outcomes = self.device.finish();
+        hand_on(outcomes, std::mem::take(&mut self.at_work));
+        if self.holds_much() {
+            self.device.give_back();
+            self.most_numbers = 0;
+        }
+    }
+
+    fn holds_much(&self) -> bool {
+        self.most_numbers > self.limits.numbers || self.device.held_bytes() > self.limits.kept_bytes
+    }
+
+    fn ask(&mut self) {
+        let asking = together(&mut self.questions, &self.limits);
+        let Some(first) = asking.first() else {
+            return;
+        };
+        let questions: Vec<Question> = asking.iter().map(|w| w.asked.question()).collect();
+        let answers = self.device.ask(&questions, &first.dropout);
+        for (waiting, answer) in asking.iter().zip(answers) {
+            let _ = waiting.reply.send(answer);
+        }
+        if self.holds_much() {
+            self.device.give_back();
+        }
+    }
+}
+
+/// Takes those that have waited longest and want the same dropout, as far as they fit.
+fn together<T, A>(waiting: &mut Vec<Asking<T, A>>, limits: &DeviceLimits) -> Vec<Asking<T, A>> {
+    let dropout = match waiting.first().map(|first| &first.dropout) {
+        None => return Vec::new(),
+        // Given for the rows of one recording.
+        Some(DropoutMode::Masks(_)) => return vec![waiting.remove(0)],
+        Some(dropout) => dropout.clone(),
+    };
+    let (mut count, mut numbers) = (0, 0usize);
+    let fits = |w: &mut Asking<T, A>| {
+        let all = numbers.saturating_add(w.numbers);
+        let is_full = count >= limits.recordings || all > limits.numbers;
+        let fits = w.dropout == dropout && (count == 0 || !is_full);
+        if fits {
+            (count, numbers) = (count + 1, all);
+        }
+        fits
+    };
+    waiting.extract_if(.., fits).collect()
+}
+
+/// Hands on the outcomes of a batch, if there is one.
+fn hand_on(outcomes: Option<Outcomes>, replies: Vec<Reply<Result<Prediction, RecognizeError>>>) {
+    match outcomes {
+        None => {}
+        Some(Ok(outcomes)) => {
+            for (reply, outcome) in replies.iter().zip(outcomes) {
+                let _ = reply.send(Ok(outcome));
+            }
+        }
+        Some(Err(error)) => {
+            for reply in &replies {
+                let _ = reply.send(Err(error.clone()));
             }
         }
     }
