@@ -38,12 +38,16 @@ mod program;
 mod recognizer;
 #[path = "cuda/sessions.rs"]
 mod sessions;
+#[path = "cuda/sharing.rs"]
+mod sharing;
 #[path = "cuda/stand_in.rs"]
 mod stand_in;
 #[path = "cuda/timing.rs"]
 mod timing;
 #[path = "cuda/utterance.rs"]
 mod utterance;
+#[path = "cuda/watched.rs"]
+mod watched;
 #[path = "cuda/whole_way.rs"]
 mod whole_way;
 

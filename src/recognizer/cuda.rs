@@ -115,6 +115,11 @@ impl Recognizer {
         Ok(())
     }
 
+    /// How many [`Worker`](super::Worker)s wait for the device, or for what it has of theirs.
+    pub fn waiting_for_device(&self) -> usize {
+        self.device.as_ref().map_or(0, Shared::unanswered)
+    }
+
     /// What [`Worker`](super::Worker)s give whole recordings to.
     pub(super) fn listening_device(&self) -> Option<&Shared> {
         self.device.as_ref().filter(|_| self.device_listens())
@@ -217,7 +222,10 @@ impl OnDevice<'_> {
         batch: Vec<(Analysed, String)>,
         dropout: &DropoutMode,
     ) -> Option<Outcomes> {
-        self.device.submit(batch, dropout)
+        let mut before = None;
+        self.device
+            .submit(batch, dropout, |outcomes| before = Some(outcomes));
+        before
     }
 
     /// The outcomes of the batch that was given last, if they were not taken.

@@ -1,12 +1,12 @@
 //! From samples to answers on a device, against the processor: recordings of the 2020 kind.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use maeum::audio::{Recording, Resampling};
 use maeum::nn::DropoutMode;
 use maeum::nn::cuda::front_end::FrontEnd;
-use maeum::nn::cuda::{Buffer, DeviceError, Driver, Event, Launch, Stream};
+use maeum::nn::cuda::{DeviceError, Driver, Stream};
 use maeum::nn::model::BundleInfo;
 use maeum::recognizer::{OnDevice, RecognizeError};
 use maeum::report::batch::Batch;
@@ -18,6 +18,7 @@ use crate::emulator::{Emulator, ORDERS};
 use crate::front_end::{recorded, voice};
 use crate::model::{noise, speech_like, speech_model, write_wav};
 use crate::recognizer::compare;
+use crate::watched::{Watched, check_transfers};
 
 fn recognizer() -> Recognizer {
     Recognizer::new(speech_model(BundleInfo::reference_2020())).unwrap()
@@ -50,7 +51,7 @@ fn recordings() -> Vec<Recording> {
     ]
 }
 
-type Outcome = Result<Prediction, RecognizeError>;
+pub type Outcome = Result<Prediction, RecognizeError>;
 
 fn on_the_processor(recordings: &[Recording], dropout: &DropoutMode) -> Vec<Outcome> {
     let recognizer = recognizer();
@@ -59,7 +60,7 @@ fn on_the_processor(recordings: &[Recording], dropout: &DropoutMode) -> Vec<Outc
     recordings.iter().enumerate().map(recognize).collect()
 }
 
-fn check(what: &str, got: &[Outcome], wanted: &[Outcome]) {
+pub fn check(what: &str, got: &[Outcome], wanted: &[Outcome]) {
     assert_eq!(got.len(), wanted.len(), "{what}");
     for (got, wanted) in got.iter().zip(wanted) {
         match (got, wanted) {
@@ -70,7 +71,7 @@ fn check(what: &str, got: &[Outcome], wanted: &[Outcome]) {
     }
 }
 
-fn bits(outcomes: &[Outcome]) -> Vec<Result<Prediction, String>> {
+pub fn bits(outcomes: &[Outcome]) -> Vec<Result<Prediction, String>> {
     let plain = |o: &Outcome| match o {
         Ok(prediction) => Ok(prediction.clone()),
         Err(error) => Err(error.to_string()),
@@ -113,90 +114,13 @@ fn a_batch_is_answered_as_on_the_processor() {
     }
 }
 
-/// A driver that keeps what it was asked to do.
-struct Watched {
-    inner: Arc<dyn Driver>,
-    seen: Mutex<Vec<Seen>>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum Seen {
-    Kernel(String),
-    Up(usize),
-    Down(usize),
-    Wait,
-}
-
-impl Watched {
-    fn saw(&self, seen: Seen) {
-        self.seen.lock().unwrap().push(seen);
-    }
-}
-
-impl Driver for Watched {
-    fn name(&self) -> String {
-        self.inner.name()
-    }
-
-    fn free_memory(&self) -> Result<usize, DeviceError> {
-        self.inner.free_memory()
-    }
-
-    fn allocate(&self, bytes: usize) -> Result<Buffer, DeviceError> {
-        self.inner.allocate(bytes)
-    }
-
-    fn upload(&self, on: Stream, data: &[u8], to: &Buffer, at: usize) -> Result<(), DeviceError> {
-        self.saw(Seen::Up(data.len()));
-        self.inner.upload(on, data, to, at)
-    }
-
-    fn download(
-        &self,
-        on: Stream,
-        from: &Buffer,
-        at: usize,
-        data: &mut [u8],
-    ) -> Result<(), DeviceError> {
-        self.saw(Seen::Down(data.len()));
-        self.inner.download(on, from, at, data)
-    }
-
-    unsafe fn launch(&self, stream: Stream, launch: &Launch) -> Result<(), DeviceError> {
-        self.saw(Seen::Kernel(launch.kernel.into()));
-        // SAFETY: the caller's promise is the inner driver's.
-        unsafe { self.inner.launch(stream, launch) }
-    }
-
-    fn synchronise(&self, stream: Stream) -> Result<(), DeviceError> {
-        self.saw(Seen::Wait);
-        self.inner.synchronise(stream)
-    }
-
-    fn wait(&self, stream: Stream, for_stream: Stream) -> Result<(), DeviceError> {
-        self.inner.wait(stream, for_stream)
-    }
-
-    fn record(&self, stream: Stream) -> Result<Event, DeviceError> {
-        self.inner.record(stream)
-    }
-
-    fn milliseconds(&self, from: &Event, to: &Event) -> Result<f64, DeviceError> {
-        self.inner.milliseconds(from, to)
-    }
-}
-
-/// Samples go up once, signals come down once for the voice detector, answers come down last.
 #[test]
 fn nothing_comes_to_the_host_but_signals_and_answers() {
     let recordings = [voice(2.6, 16_000, 4), voice(1.2, 16_000, 5)];
     let samples: usize = recordings.iter().map(|r| r.samples.len()).sum();
     let recognizer = recognizer();
     for driver in drivers() {
-        let watched = Arc::new(Watched {
-            inner: driver,
-            seen: Mutex::default(),
-        });
+        let watched = Arc::new(Watched::new(driver, |_| Ok(())));
         let inner: Arc<dyn Driver> = watched.clone();
         let mut device = recognizer.on_device(&inner).unwrap();
         let mut recognize = || {
@@ -206,33 +130,9 @@ fn nothing_comes_to_the_host_but_signals_and_answers() {
         };
         // The resampling's filters go up with the first batch.
         recognize();
-        watched.seen.lock().unwrap().clear();
+        watched.take();
         recognize();
-        let seen = std::mem::take(&mut *watched.seen.lock().unwrap());
-        let up = |seen: &Seen| matches!(seen, Seen::Up(_));
-        let computed = |seen: &Seen| matches!(seen, Seen::Kernel(_));
-        let steps: Vec<&Seen> = seen.iter().filter(|seen| !up(seen)).collect();
-        let runs: Vec<&[&Seen]> = steps.chunk_by(|a, b| computed(a) == computed(b)).collect();
-        let computes: Vec<bool> = runs.iter().map(|run| computed(run[0])).collect();
-        assert_eq!(computes, [true, false, true, false], "{steps:?}");
-        let kernel = |name: &str| Seen::Kernel(name.into());
-        let last = [runs[0], runs[2]].map(|run| run[run.len() - 1].clone());
-        assert_eq!(last[0], kernel("clean_normalize"));
-        assert!(runs[2].contains(&&kernel("feature_windows")), "{steps:?}");
-        assert!(runs[2].contains(&&kernel("group_means")), "{steps:?}");
-        assert!(!runs[2].contains(&&kernel("gather")), "{steps:?}");
-        assert!(!seen.contains(&Seen::Wait), "{seen:?}");
-        let bytes = |seen: &Seen| match seen {
-            Seen::Up(bytes) | Seen::Down(bytes) => *bytes,
-            _ => 0,
-        };
-        // Besides the samples: tables, where things start, what is voiced. A window has 32,000 bytes.
-        let others: usize = seen.iter().filter(|s| up(s)).map(bytes).sum();
-        let others = others - samples * size_of::<f32>();
-        let window_bytes = 200 * 40 * size_of::<f32>();
-        assert!(others < window_bytes, "{others}: {seen:?}");
-        let answers: usize = runs[3].iter().map(|s| bytes(s)).sum();
-        assert!(answers < 10_000, "{answers}");
+        check_transfers(&watched.take(), samples);
     }
 }
 
@@ -278,10 +178,21 @@ fn what_the_device_has_no_room_for_is_analysed_on_the_processor() {
         .recognize(given.collect(), &DropoutMode::Off)
         .unwrap();
     check("little memory", &got, &wanted);
-    // Then again what does fit.
+    // Then again what does fit, and as it is answered among those.
     let given = vec![(recordings[2].clone(), "no. 2")];
-    let got = device.recognize(given, &DropoutMode::Off).unwrap();
-    check("room again", &got, &wanted[2..]);
+    let again = device.recognize(given, &DropoutMode::Off).unwrap();
+    assert_eq!(bits(&again), bits(&got[2..]));
+    // Nor is a batch harmed by what comes behind it.
+    let batch = |i: usize| {
+        let name = format!("no. {i}");
+        let analysed = recognizer.analyse(recordings[i].clone(), &name).unwrap();
+        vec![(analysed, name)]
+    };
+    assert!(device.submit(batch(2), &DropoutMode::Off).is_none());
+    let before = device.submit(batch(0), &DropoutMode::Off).unwrap().unwrap();
+    assert_eq!(bits(&before), bits(&again));
+    let last = device.finish().unwrap().unwrap();
+    assert_eq!(bits(&last), bits(&got[..1]));
 }
 
 /// Files, more than a batch of them, some of which are none.

@@ -115,10 +115,18 @@ impl Device {
         self.give_back();
     }
 
-    /// See [`OnDevice::submit`](super::OnDevice::submit).
-    pub fn submit(&mut self, mut batch: Vec<Named>, dropout: &DropoutMode) -> Option<Outcomes> {
+    /// See [`OnDevice::submit`](super::OnDevice::submit); `before` is given the outcomes of the
+    /// batch before as soon as they are there.
+    pub fn submit(
+        &mut self,
+        mut batch: Vec<Named>,
+        dropout: &DropoutMode,
+        before: impl FnOnce(Outcomes),
+    ) {
         let listened = self.listen(&batch);
-        let before = self.finish();
+        if let Some(outcomes) = self.finish() {
+            before(outcomes);
+        }
         let given = listened.and_then(|listened| self.give(listened, &mut batch, dropout));
         let (state, batch) = match given {
             Err(error) if has_no_room(&error) => {
@@ -131,7 +139,6 @@ impl Device {
             dropout: dropout.clone(),
             state,
         });
-        before
     }
 
     /// See [`OnDevice::finish`](super::OnDevice::finish).
@@ -232,7 +239,7 @@ impl Device {
         let others = batch.split_off(batch.len() / 2);
         let mut outcomes = Vec::new();
         for part in [batch, others] {
-            self.submit(part, dropout);
+            self.submit(part, dropout, |_| unreachable!("nothing is at work"));
             if let Some(part) = self.finish() {
                 outcomes.extend(part?);
             }

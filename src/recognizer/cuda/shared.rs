@@ -1,6 +1,7 @@
 //! A device that several threads give recordings to.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 
@@ -29,12 +30,13 @@ pub struct DeviceLimits {
 
 impl Default for DeviceLimits {
     /// 256 recordings and 64 MiB of samples, which are six minutes at 44.1 kHz: who asks with a few
-    /// seconds should not have to wait for more. The networks keep 4 GiB.
+    /// seconds should not have to wait for more. The networks keep 1 GiB: those of 2020 take 0.9 GB
+    /// for so much with 32 draws.
     fn default() -> Self {
         Self {
             recordings: 256,
             numbers: 1 << 24,
-            kept_bytes: 4 << 30,
+            kept_bytes: 1 << 30,
         }
     }
 }
@@ -48,11 +50,16 @@ pub struct Shared {
     /// There until the end.
     waiting: Option<Sender<Waiting>>,
     thread: Option<JoinHandle<()>>,
+    /// Of those that asked, who has no answer yet.
+    unanswered: AtomicUsize,
 }
+
+/// A recording's own outcome.
+type Recognised = Result<Prediction, RecognizeError>;
 
 #[derive(Debug)]
 enum Waiting {
-    Recording(Asking<(Analysed, String), Result<Prediction, RecognizeError>>),
+    Recording(Asking<(Analysed, String), Recognised>),
     Question(Asking<Owned, Answer>),
 }
 
@@ -125,6 +132,7 @@ impl Shared {
         Ok(Self {
             waiting: Some(sender),
             thread: Some(thread),
+            unanswered: AtomicUsize::new(0),
         })
     }
 
@@ -139,13 +147,13 @@ impl Shared {
         dropout: &DropoutMode,
     ) -> Result<Prediction, RecognizeError> {
         let (reply, answer) = mpsc::channel();
-        self.wait(Waiting::Recording(Asking {
+        let waiting = Waiting::Recording(Asking {
             numbers: recording.numbers(),
             asked: (recording, name.to_owned()),
             dropout: dropout.clone(),
             reply,
-        }));
-        received(&answer, name)?
+        });
+        self.wait(waiting, &answer, name)?
     }
 
     /// What the networks say about one recording, called `name` in errors.
@@ -159,18 +167,40 @@ impl Shared {
         name: &str,
     ) -> Result<Answer, RecognizeError> {
         let (reply, answer) = mpsc::channel();
-        self.wait(Waiting::Question(Asking {
+        let waiting = Waiting::Question(Asking {
             asked: Owned::of(question),
             numbers: question.sheet.len(),
             dropout: dropout.clone(),
             reply,
-        }));
-        received(&answer, name)
+        });
+        self.wait(waiting, &answer, name)
     }
 
-    fn wait(&self, waiting: Waiting) {
+    /// Those that wait for the device or for what it has of theirs.
+    pub fn unanswered(&self) -> usize {
+        self.unanswered.load(Ordering::SeqCst)
+    }
+
+    fn wait<A>(
+        &self,
+        waiting: Waiting,
+        answer: &Receiver<Result<A, CudaRunError>>,
+        name: &str,
+    ) -> Result<A, RecognizeError> {
         // Where nobody takes it, the way back is gone too.
-        let _ = self.waiting.as_ref().map(|w| w.send(waiting));
+        if let Some(sender) = &self.waiting {
+            let _ = sender.send(waiting);
+        }
+        self.unanswered.fetch_add(1, Ordering::SeqCst);
+        let answer = answer.recv();
+        self.unanswered.fetch_sub(1, Ordering::SeqCst);
+        match answer {
+            Ok(answer) => answer.map_err(|error| RecognizeError::device(name, &error)),
+            Err(_) => Err(RecognizeError::Device {
+                name: name.into(),
+                problem: "they were interrupted; try again".into(),
+            }),
+        }
     }
 }
 
@@ -184,29 +214,16 @@ impl Drop for Shared {
     }
 }
 
-fn received<A>(
-    answer: &Receiver<Result<A, CudaRunError>>,
-    name: &str,
-) -> Result<A, RecognizeError> {
-    match answer.recv() {
-        Ok(answer) => answer.map_err(|error| RecognizeError::device(name, &error)),
-        Err(_) => Err(RecognizeError::Device {
-            name: name.into(),
-            problem: "they were interrupted; try again".into(),
-        }),
-    }
-}
-
 /// The device's thread.
 struct Rounds {
     device: Device,
     limits: DeviceLimits,
     /// Threads that tell voice from silence for the device.
     listeners: rayon::ThreadPool,
-    recordings: Vec<Asking<(Analysed, String), Result<Prediction, RecognizeError>>>,
+    recordings: Vec<Asking<(Analysed, String), Recognised>>,
     questions: Vec<Asking<Owned, Answer>>,
     /// The ways back to those whose recordings the device has.
-    at_work: Vec<Reply<Result<Prediction, RecognizeError>>>,
+    at_work: Vec<Reply<Recognised>>,
     /// Of a batch, since memory was given back.
     most_numbers: usize,
 }
@@ -224,7 +241,9 @@ impl Rounds {
             }
             receiver.try_iter().for_each(|w| self.receive(w));
             if catch_unwind(AssertUnwindSafe(|| self.round())).is_err() {
-                // Those that wait for these find their way back gone.
+                // Those whose recordings it met find their way back gone. The batch before may be
+                // there still.
+                let _ = catch_unwind(AssertUnwindSafe(|| self.conclude()));
                 self.at_work.clear();
                 let _ = catch_unwind(AssertUnwindSafe(|| self.device.forget()));
             }
@@ -262,15 +281,26 @@ impl Rounds {
         }
         self.most_numbers = self.most_numbers.max(numbers);
         let (batch, replies) = batch.into_iter().map(|w| (w.asked, w.reply)).unzip();
-        let device = &mut self.device;
-        let before = self.listeners.install(|| device.submit(batch, &dropout));
-        hand_on(before, std::mem::replace(&mut self.at_work, replies));
+        let (device, at_work) = (&mut self.device, &mut self.at_work);
+        self.listeners.install(|| {
+            device.submit(batch, &dropout, |before| {
+                hand_on(before, std::mem::take(at_work));
+            });
+        });
+        self.at_work = replies;
     }
 
     /// Takes the answers that the device has been asked for.
     fn conclude(&mut self) {
         let outcomes = self.device.finish();
-        hand_on(outcomes, std::mem::take(&mut self.at_work));
+        self.give_back();
+        if let Some(outcomes) = outcomes {
+            hand_on(outcomes, std::mem::take(&mut self.at_work));
+        }
+    }
+
+    /// Gives memory back if it is much; nothing is at work.
+    fn give_back(&mut self) {
         if self.holds_much() {
             self.device.give_back();
             self.most_numbers = 0;
@@ -288,11 +318,11 @@ impl Rounds {
         };
         let questions: Vec<Question> = asking.iter().map(|w| w.asked.question()).collect();
         let answers = self.device.ask(&questions, &first.dropout);
+        let numbers = asking.iter().fold(0, |n, w| w.numbers.saturating_add(n));
+        self.most_numbers = self.most_numbers.max(numbers);
+        self.give_back();
         for (waiting, answer) in asking.iter().zip(answers) {
             let _ = waiting.reply.send(answer);
-        }
-        if self.holds_much() {
-            self.device.give_back();
         }
     }
 }
@@ -318,16 +348,15 @@ fn together<T, A>(waiting: &mut Vec<Asking<T, A>>, limits: &DeviceLimits) -> Vec
     waiting.extract_if(.., fits).collect()
 }
 
-/// Hands on the outcomes of a batch, if there is one.
-fn hand_on(outcomes: Option<Outcomes>, replies: Vec<Reply<Result<Prediction, RecognizeError>>>) {
+/// Hands on the outcomes of a batch.
+fn hand_on(outcomes: Outcomes, replies: Vec<Reply<Recognised>>) {
     match outcomes {
-        None => {}
-        Some(Ok(outcomes)) => {
+        Ok(outcomes) => {
             for (reply, outcome) in replies.iter().zip(outcomes) {
                 let _ = reply.send(Ok(outcome));
             }
         }
-        Some(Err(error)) => {
+        Err(error) => {
             for reply in &replies {
                 let _ = reply.send(Err(error.clone()));
             }

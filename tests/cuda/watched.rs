@@ -1,0 +1,166 @@
+//! A driver that is watched, and held up.
+
+use std::sync::{Arc, Condvar, Mutex};
+
+use maeum::nn::cuda::{Buffer, DeviceError, Driver, Event, Launch, Stream};
+
+/// A driver that keeps what it was asked to do, and asks `before` it does it.
+pub struct Watched {
+    inner: Arc<dyn Driver>,
+    seen: Mutex<Vec<Seen>>,
+    before: Box<Before>,
+}
+
+type Before = dyn Fn(&Seen) -> Result<(), DeviceError> + Send + Sync;
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Seen {
+    Kernel(String),
+    Up(usize),
+    Down(usize),
+    Wait,
+}
+
+impl Watched {
+    pub fn new(
+        inner: Arc<dyn Driver>,
+        before: impl Fn(&Seen) -> Result<(), DeviceError> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            inner,
+            seen: Mutex::default(),
+            before: Box::new(before),
+        }
+    }
+
+    /// What it was asked to do since this was last asked.
+    pub fn take(&self) -> Vec<Seen> {
+        std::mem::take(&mut *self.seen.lock().unwrap())
+    }
+
+    fn saw(&self, seen: Seen) -> Result<(), DeviceError> {
+        (self.before)(&seen)?;
+        self.seen.lock().unwrap().push(seen);
+        Ok(())
+    }
+}
+
+impl Driver for Watched {
+    fn name(&self) -> String {
+        self.inner.name()
+    }
+
+    fn free_memory(&self) -> Result<usize, DeviceError> {
+        self.inner.free_memory()
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Buffer, DeviceError> {
+        self.inner.allocate(bytes)
+    }
+
+    fn upload(&self, on: Stream, data: &[u8], to: &Buffer, at: usize) -> Result<(), DeviceError> {
+        self.saw(Seen::Up(data.len()))?;
+        self.inner.upload(on, data, to, at)
+    }
+
+    fn download(
+        &self,
+        on: Stream,
+        from: &Buffer,
+        at: usize,
+        data: &mut [u8],
+    ) -> Result<(), DeviceError> {
+        self.saw(Seen::Down(data.len()))?;
+        self.inner.download(on, from, at, data)
+    }
+
+    unsafe fn launch(&self, stream: Stream, launch: &Launch) -> Result<(), DeviceError> {
+        self.saw(Seen::Kernel(launch.kernel.into()))?;
+        // SAFETY: the caller's promise is the inner driver's.
+        unsafe { self.inner.launch(stream, launch) }
+    }
+
+    fn synchronise(&self, stream: Stream) -> Result<(), DeviceError> {
+        self.saw(Seen::Wait)?;
+        self.inner.synchronise(stream)
+    }
+
+    fn wait(&self, stream: Stream, for_stream: Stream) -> Result<(), DeviceError> {
+        self.inner.wait(stream, for_stream)
+    }
+
+    fn record(&self, stream: Stream) -> Result<Event, DeviceError> {
+        self.inner.record(stream)
+    }
+
+    fn milliseconds(&self, from: &Event, to: &Event) -> Result<f64, DeviceError> {
+        self.inner.milliseconds(from, to)
+    }
+}
+
+/// Checks a batch of the 2020 kind, after one with the same rates: samples go up once, signals come
+/// down once for the voice detector, answers come down last.
+pub fn check_transfers(seen: &[Seen], samples: usize) {
+    let up = |seen: &Seen| matches!(seen, Seen::Up(_));
+    let computed = |seen: &Seen| matches!(seen, Seen::Kernel(_));
+    let steps: Vec<&Seen> = seen.iter().filter(|seen| !up(seen)).collect();
+    let runs: Vec<&[&Seen]> = steps.chunk_by(|a, b| computed(a) == computed(b)).collect();
+    let computes: Vec<bool> = runs.iter().map(|run| computed(run[0])).collect();
+    assert_eq!(computes, [true, false, true, false], "{steps:?}");
+    let kernel = |name: &str| Seen::Kernel(name.into());
+    let last = [runs[0], runs[2]].map(|run| run[run.len() - 1].clone());
+    assert_eq!(last[0], kernel("clean_normalize"));
+    assert!(runs[2].contains(&&kernel("feature_windows")), "{steps:?}");
+    assert!(runs[2].contains(&&kernel("group_means")), "{steps:?}");
+    assert!(!runs[2].contains(&&kernel("gather")), "{steps:?}");
+    assert!(!seen.contains(&Seen::Wait), "{seen:?}");
+    let bytes = |seen: &Seen| match seen {
+        Seen::Up(bytes) | Seen::Down(bytes) => *bytes,
+        _ => 0,
+    };
+    // Besides the samples: tables, where things start, what is voiced. A window has 32,000 bytes.
+    let others: usize = seen.iter().filter(|s| up(s)).map(bytes).sum();
+    let others = others - samples * size_of::<f32>();
+    let window_bytes = 200 * 40 * size_of::<f32>();
+    assert!(others < window_bytes, "{others}: {seen:?}");
+    let answers: usize = runs[3].iter().map(|s| bytes(s)).sum();
+    assert!(answers < 10_000, "{answers}");
+}
+
+/// Holds whoever comes to it until it is opened.
+#[derive(Default)]
+pub struct Gate {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    reached: bool,
+    open: bool,
+}
+
+impl Gate {
+    /// Passes where it is open.
+    pub fn pass(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.reached = true;
+        self.changed.notify_all();
+        drop(self.changed.wait_while(state, |state| !state.open).unwrap());
+    }
+
+    /// Waits until somebody is held.
+    pub fn wait(&self) {
+        let state = self.state.lock().unwrap();
+        drop(
+            self.changed
+                .wait_while(state, |state| !state.reached)
+                .unwrap(),
+        );
+    }
+
+    pub fn open(&self) {
+        self.state.lock().unwrap().open = true;
+        self.changed.notify_all();
+    }
+}
