@@ -17,13 +17,18 @@ use crate::front_end::{recorded, voice};
 use crate::model::{speech_like, speech_model};
 use crate::watched::{Gate, Seen, Watched, check_transfers};
 use crate::whole_way::{Outcome, bits, check};
+use crate::{gpu, on_gpu_alone};
 
 fn model_2020() -> Model {
     speech_model(BundleInfo::reference_2020())
 }
 
-fn emulator() -> Arc<dyn Driver> {
-    Arc::new(Emulator::new(ORDERS[2]))
+/// The emulator, or the GPU where that alone is to be tested.
+fn driver() -> Arc<dyn Driver> {
+    match on_gpu_alone() {
+        true => gpu().expect("MAEUM_CUDA=gpu asks for a GPU, and none can be used"),
+        false => Arc::new(Emulator::new(ORDERS[2])),
+    }
 }
 
 fn sharing(model: Model, driver: Arc<dyn Driver>, limits: DeviceLimits) -> Recognizer {
@@ -48,7 +53,7 @@ fn one_by_one(recognizer: &Recognizer, asked: &[Asked]) -> Vec<Outcome> {
     asked.map(|(i, a)| ask(recognizer, i, a)).collect()
 }
 
-/// The first one asks and is held at the gate until all others wait.
+/// The first one asks and is held at the gate until all others wait, one behind the other.
 fn together(recognizer: &Recognizer, gate: &Gate, asked: &[Asked]) -> Vec<Outcome> {
     let answered = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -63,9 +68,14 @@ fn together(recognizer: &Recognizer, gate: &Gate, asked: &[Asked]) -> Vec<Outcom
         let mut numbered = asked.iter().enumerate();
         let mut threads = vec![start(numbered.next().unwrap())];
         gate.wait();
-        threads.extend(numbered.map(start));
-        while recognizer.waiting_for_device() + answered.load(Ordering::SeqCst) < asked.len() {
-            std::thread::yield_now();
+        for asked in numbered {
+            threads.push(start(asked));
+            let has_come = || {
+                recognizer.waiting_for_device() + answered.load(Ordering::SeqCst) == threads.len()
+            };
+            while !has_come() {
+                std::thread::yield_now();
+            }
         }
         gate.open();
         threads.into_iter().map(|t| t.join().unwrap()).collect()
@@ -114,7 +124,7 @@ fn masks(model: &Model) -> DropoutMode {
 /// Asks together, alone and the processor; in `wanted` batches.
 fn check_together(model: impl Fn() -> Model, asked: &[Asked], wanted: usize) {
     let on_processor = one_by_one(&Recognizer::new(model()).unwrap(), asked);
-    for inner in [emulator()].into_iter().chain(crate::gpu()) {
+    for inner in [driver()].into_iter().chain(gpu()) {
         let limits = DeviceLimits::default();
         let alone = one_by_one(&sharing(model(), inner.clone(), limits), asked);
         check("alone", &alone, &on_processor);
@@ -167,7 +177,7 @@ fn with_the_built_in_model_too() {
 #[test]
 fn only_samples_go_up() {
     let asked = (voice(1.2, 16_000, 5), DropoutMode::draws(32, 1));
-    let watched = Arc::new(Watched::new(emulator(), |_| Ok(())));
+    let watched = Arc::new(Watched::new(driver(), |_| Ok(())));
     let recognizer = sharing(model_2020(), watched.clone(), DeviceLimits::default());
     for number in 0..2 {
         watched.take();
@@ -185,7 +195,7 @@ fn asked_of(seeds: std::ops::Range<u64>) -> Vec<Asked> {
 fn what_does_not_fit_goes_with_the_next() {
     let mut asked = asked_of(0..5);
     asked.push((voice(0.6, 16_000, 9), DropoutMode::draws(2, 1)));
-    let roomy = sharing(model_2020(), emulator(), DeviceLimits::default());
+    let roomy = sharing(model_2020(), driver(), DeviceLimits::default());
     let wanted = one_by_one(&roomy, &asked);
     let default = DeviceLimits::default();
     // The signals of the short ones are 6,400 numbers each, the last one's is more than fits.
@@ -221,7 +231,7 @@ fn what_does_not_fit_goes_with_the_next() {
         ),
     ];
     for (limits, count) in limits {
-        let (watched, gate) = gated(emulator(), |_| Ok(()));
+        let (watched, gate) = gated(driver(), |_| Ok(()));
         let recognizer = sharing(model_2020(), watched.clone(), limits);
         let got = together(&recognizer, &gate, &asked);
         assert_eq!(bits(&got), bits(&wanted));
@@ -233,7 +243,7 @@ fn what_does_not_fit_goes_with_the_next() {
 fn down_before_the_second(limits: DeviceLimits) -> usize {
     let mut asked = asked_of(0..1);
     asked.push((voice(0.6, 16_000, 9), DropoutMode::draws(2, 1)));
-    let (watched, gate) = gated(emulator(), |_| Ok(()));
+    let (watched, gate) = gated(driver(), |_| Ok(()));
     let recognizer = sharing(model_2020(), watched.clone(), limits);
     let got = together(&recognizer, &gate, &asked);
     assert!(got.iter().all(Result::is_ok), "{got:?}");
@@ -264,7 +274,10 @@ fn the_memory_of_long_recordings_is_given_back() {
         numbers: 14_000,
         ..DeviceLimits::default()
     };
-    let driver = emulator();
+    if on_gpu_alone() {
+        return;
+    }
+    let driver = driver();
     let recognizer = sharing(model_2020(), driver.clone(), limits);
     let free_after = |recognizer: &Recognizer, asked: &Asked| {
         ask(recognizer, 0, asked).unwrap();
@@ -295,13 +308,10 @@ fn check_failure(
     problem: &'static str,
     failing: std::ops::Range<usize>,
 ) {
-    let alone = one_by_one(
-        &sharing(model(), emulator(), DeviceLimits::default()),
-        asked,
-    );
+    let alone = one_by_one(&sharing(model(), driver(), DeviceLimits::default()), asked);
     assert!(alone.iter().all(Result::is_ok), "{what}: {alone:?}");
     let failed = AtomicBool::new(false);
-    let (watched, gate) = gated(emulator(), move |seen| {
+    let (watched, gate) = gated(driver(), move |seen| {
         if fails(seen) && !failed.swap(true, Ordering::SeqCst) {
             assert!(!problem.is_empty(), "the driver panics");
             return Err(DeviceError::Failed {
@@ -312,6 +322,7 @@ fn check_failure(
         Ok(())
     });
     let recognizer = sharing(model(), watched.clone(), DeviceLimits::default());
+    watched.take();
     let got = together(&recognizer, &gate, asked);
     for (number, (got, alone)) in got.iter().zip(&alone).enumerate() {
         if !failing.contains(&number) {
@@ -335,6 +346,11 @@ fn check_failure(
         bits(&alone),
         "{what}"
     );
+    if problem.is_empty() {
+        // For both streams, which may still have been at work.
+        let waits = watched.take().into_iter().filter(|s| *s == Seen::Wait);
+        assert_eq!(waits.count(), 2, "{what}");
+    }
 }
 
 /// Whether it is the `n`th thing of its kind.
@@ -405,6 +421,9 @@ fn questions_fail_alone_too() {
 
 #[test]
 fn one_that_the_device_has_no_room_for_harms_no_other() {
+    if on_gpu_alone() {
+        return;
+    }
     let dropout = DropoutMode::draws(2, 1);
     let mut asked = asked_of(0..3);
     let long = recorded(speech_like(12.0, 44_100, 190.0), 44_100);
@@ -413,10 +432,15 @@ fn one_that_the_device_has_no_room_for_harms_no_other() {
     let default = DeviceLimits::default();
     let on_processor = one_by_one(&Recognizer::new(model_2020()).unwrap(), &asked);
     let (watched, gate) = gated(small(), |_| Ok(()));
-    let got = together(&sharing(model_2020(), watched, default), &gate, &asked);
+    let recognizer = sharing(model_2020(), watched.clone(), default);
+    let got = together(&recognizer, &gate, &asked);
     check("little memory", &got, &on_processor);
+    // All but the long one are analysed there, each alone.
+    let seen = watched.take();
+    let analysed = seen.iter().filter(|s| is_kernel(s, "feature_windows"));
+    assert_eq!((analysed.count(), batches(&seen)), (3, 4));
     // Those that there is room for are answered as where there is much.
-    let roomy = one_by_one(&sharing(model_2020(), emulator(), default), &asked);
+    let roomy = one_by_one(&sharing(model_2020(), driver(), default), &asked);
     for number in [0, 1, 3] {
         let [got, roomy] = [&got, &roomy].map(|all| bits(&all[number..=number]));
         assert_eq!(got, roomy);
@@ -426,7 +450,7 @@ fn one_that_the_device_has_no_room_for_harms_no_other() {
 #[test]
 fn threads_of_a_rayon_pool_may_ask() {
     let asked = asked_of(0..6);
-    let recognizer = sharing(model_2020(), emulator(), DeviceLimits::default());
+    let recognizer = sharing(model_2020(), driver(), DeviceLimits::default());
     let wanted = one_by_one(&recognizer, &asked);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2);
     let got: Vec<Outcome> = pool.build().unwrap().install(|| {

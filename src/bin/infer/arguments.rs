@@ -37,8 +37,8 @@ pub struct Arguments {
     /// on parts of one [default: one per processor]. Answers do not depend on it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_THREADS)))]
     pub threads: Option<u32>,
-    /// Where the networks run: `cpu`, `cuda` or `cuda:N` for NVIDIA's GPU number N, or `auto` for
-    /// a GPU if there is one.
+    /// What computes the answers: `cpu`, `cuda` or `cuda:N` for NVIDIA's GPU number N, or `auto`
+    /// for a GPU if there is one.
     #[arg(long, value_name = "cpu|cuda[:N]|auto", default_value = "cpu", value_parser = device::parse, conflicts_with_all = ["eval", "dump_features"])]
     pub device: Device,
     /// How the answers are written.

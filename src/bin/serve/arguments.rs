@@ -45,8 +45,8 @@ pub struct Arguments {
     /// Which draws, where a request does not say.
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
-    /// Where the networks run: `cpu`, `cuda` or `cuda:N` for NVIDIA's GPU number N, or `auto` for
-    /// a GPU if there is one.
+    /// What computes the answers: `cpu`, `cuda` or `cuda:N` for NVIDIA's GPU number N, or `auto`
+    /// for a GPU if there is one.
     #[arg(long, value_name = "cpu|cuda[:N]|auto", default_value = "cpu", value_parser = device::parse)]
     pub device: Device,
     /// Threads that recognise [default: one per processor].

@@ -1,6 +1,6 @@
 //! The device that the command line names.
 
-/// Where the networks run.
+/// What computes the answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Device {
     Cpu,

@@ -105,14 +105,13 @@ impl Device {
         self.questions = Questions::default();
     }
 
-    /// Forgets what it has been given: after a panic.
-    pub fn forget(&mut self) {
-        self.at_work = None;
+    /// Waits until it does nothing any more, so that what a panic has left meets no buffer that is
+    /// used again.
+    pub fn settle(&self) {
         for stream in [Stream::A, Stream::B] {
-            // What it fails with was asked for by those that are forgotten.
+            // What it fails with was asked for by those that the panic met.
             let _ = self.networks.driver().synchronise(stream);
         }
-        self.give_back();
     }
 
     /// See [`OnDevice::submit`](super::OnDevice::submit); `before` is given the outcomes of the

@@ -245,7 +245,7 @@ impl Rounds {
                 // there still.
                 let _ = catch_unwind(AssertUnwindSafe(|| self.conclude()));
                 self.at_work.clear();
-                let _ = catch_unwind(AssertUnwindSafe(|| self.device.forget()));
+                let _ = catch_unwind(AssertUnwindSafe(|| self.device.settle()));
             }
         }
     }

@@ -31,9 +31,8 @@ pub struct Shared<'r> {
 }
 
 /// Recordings, and numbers that they hold together (256 MiB), that a device is given together at
-/// most; the last recording may exceed it. There are up to five batches in memory: one whose
-/// answers are computed, one in which voice is told from silence, one that waits, and what comes
-/// next.
+/// most; the last recording may exceed it. There are up to four batches in memory: one in which
+/// voice is told from silence, one that waits, and what comes next.
 const RECORDINGS: usize = 256;
 const NUMBERS: usize = 1 << 26;
 
