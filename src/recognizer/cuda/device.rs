@@ -283,42 +283,41 @@ impl Device {
                 let answers = self.take(given)?.into_iter();
                 let mut answers: Vec<Option<Answer>> = answers.map(Some).collect();
                 let heard = front_end.heard(&listened)?;
-                let outcomes =
-                    batch
-                        .iter()
-                        .zip(heard)
-                        .map(|(Remembered { about, name, .. }, heard)| {
-                            let heard = heard.map_err(|error| match error {
-                                FrontEndError::Audio(error) => RecognizeError::audio(name)(error),
-                                FrontEndError::Features(error) => {
-                                    RecognizeError::features(name)(error)
-                                }
-                            })?;
-                            let answer = answers[heard.place.row].take();
-                            let answer = answer.expect("every recording has a row of its own");
-                            answer.check(name)?;
-                            let known = reference::Known::of_device(heard, about);
-                            let way = self.listener.reference();
-                            let way =
-                                way.expect("only the system of 2020 has a front end on the device");
-                            Ok(way.conclude(about, &known, answer, dropout))
-                        });
+                let outcomes = batch.iter().zip(heard).map(|(recording, heard)| {
+                    let heard = heard.map_err(recording.refused())?;
+                    let answer = answers[heard.place.row].take();
+                    let answer = answer.expect("every recording has a row of its own");
+                    answer.check(&recording.name)?;
+                    let known = reference::Known::of_device(heard, &recording.about);
+                    let way = self.listener.reference();
+                    let way = way.expect("only the system of 2020 has a front end on the device");
+                    Ok(way.conclude(&recording.about, &known, answer, dropout))
+                });
                 Ok(outcomes.collect())
             }
             (State::Asked(errors, given), _) => {
                 let mut answers = self.take(given)?.into_iter();
-                let outcomes = batch.into_iter().zip(errors).map(|(recording, error)| {
-                    let Remembered { about, name, heard } = recording;
-                    let (None, Some(heard)) = (&error, heard) else {
+                let outcomes = batch.iter().zip(errors).map(|(recording, error)| {
+                    let (None, Some(heard)) = (&error, &recording.heard) else {
                         return Err(error.expect("who is not heard has an error"));
                     };
                     let answer = answers.next().expect("an answer for each that is heard");
-                    answer.check(&name)?;
-                    Ok(self.listener.conclude(&about, &heard, answer, dropout))
+                    answer.check(&recording.name)?;
+                    let about = &recording.about;
+                    Ok(self.listener.conclude(about, heard, answer, dropout))
                 });
                 Ok(outcomes.collect())
             }
             (State::Described(..), None) => unreachable!("described by this front end"),
+        }
+    }
+}
+
+impl Remembered {
+    fn refused(&self) -> impl FnOnce(FrontEndError) -> RecognizeError {
+        |error| match error {
+            FrontEndError::Audio(error) => RecognizeError::audio(&self.name)(error),
+            FrontEndError::Features(error) => RecognizeError::features(&self.name)(error),
         }
     }
 }
