@@ -1,7 +1,7 @@
 //! Threads that share a device: what waits goes there together, and everyone gets its own answer.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use maeum::Recognizer;
 use maeum::audio::Recording;
@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use crate::emulator::{Emulator, MEMORY, ORDERS};
 use crate::front_end::{recorded, voice};
 use crate::model::{speech_like, speech_model};
-use crate::watched::{Gate, Seen, Watched, check_transfers};
+use crate::watched::{Gate, Seen, Watched, check_transfers, nth};
 use crate::whole_way::{Outcome, bits, check};
 use crate::{gpu, on_gpu_alone};
 
@@ -350,16 +350,6 @@ fn check_failure(
         // For both streams, which may still have been at work.
         let waits = watched.take().into_iter().filter(|s| *s == Seen::Wait);
         assert_eq!(waits.count(), 2, "{what}");
-    }
-}
-
-/// Whether it is the `n`th thing of its kind.
-fn nth(n: usize, is: impl Fn(&Seen) -> bool + Send + Sync) -> impl Fn(&Seen) -> bool + Send + Sync {
-    let count = Mutex::new(0);
-    move |seen| {
-        let mut count = count.lock().unwrap();
-        *count += usize::from(is(seen));
-        is(seen) && *count == n
     }
 }
 

@@ -98,6 +98,19 @@ impl Driver for Watched {
     }
 }
 
+/// Whether it is the `n`th thing of its kind.
+pub fn nth(
+    n: usize,
+    is: impl Fn(&Seen) -> bool + Send + Sync,
+) -> impl Fn(&Seen) -> bool + Send + Sync {
+    let count = Mutex::new(0);
+    move |seen| {
+        let mut count = count.lock().unwrap();
+        *count += usize::from(is(seen));
+        is(seen) && *count == n
+    }
+}
+
 /// Checks a batch of the 2020 kind, after one with the same rates: samples go up once, signals come
 /// down once for the voice detector, answers come down last.
 pub fn check_transfers(seen: &[Seen], samples: usize) {
