@@ -142,6 +142,9 @@ pub fn shared_object(
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("emulator");
     std::fs::create_dir_all(&cache).map_err(|e| failed(name, e.to_string()))?;
     let built = cache.join(format!("{name}-{hash}.so"));
+    // Two tests may want the same at the same time.
+    static COMPILING: Mutex<()> = Mutex::new(());
+    let _alone = COMPILING.lock().unwrap_or_else(|e| e.into_inner());
     if !built.exists() {
         compile(&compiler, text, name, include, &built)?;
     }
@@ -155,7 +158,7 @@ fn compile(
     include: &Path,
     built: &Path,
 ) -> Result<(), DeviceError> {
-    // Two tests may compile the same at the same time; the last to rename wins.
+    // As may two processes; the last to rename wins.
     let own = built.with_extension(format!("{}.tmp", std::process::id()));
     let text = own.with_extension("cpp");
     std::fs::write(&text, whole).map_err(|e| failed(file, e.to_string()))?;
