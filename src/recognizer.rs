@@ -11,7 +11,7 @@ use crate::prediction::Prediction;
 use crate::together::Together;
 
 #[cfg(feature = "cuda")]
-pub use cuda::{Analysed, DeviceLimits, DeviceRecognizerError, OnDevice, Outcomes};
+pub use cuda::{DeviceLimits, DeviceRecognizerError, OnDevice, Outcomes};
 use listener::{About, Heard};
 pub use listener::{Impression, Listener};
 use networks::{Answer, Plans, Question, Sessions};
@@ -189,13 +189,6 @@ impl Recognizer {
         }
     }
 
-    /// What the networks are to be asked about a recording; `name` stands for it in errors.
-    #[cfg(feature = "cuda")]
-    fn hear(&self, recording: &Recording, name: &str) -> Result<Heard, RecognizeError> {
-        self.listener
-            .hear(Cow::Borrowed(recording), name, Together::No)
-    }
-
     /// What dropout does to an answer.
     fn drawn_with<'a>(&self, dropout: &'a DropoutMode) -> &'a DropoutMode {
         match self.plans.is_stochastic() {
@@ -275,9 +268,9 @@ impl Worker<'_> {
     ) -> Result<Prediction, RecognizeError> {
         let recognizer = self.recognizer;
         #[cfg(feature = "cuda")]
-        if let Some(device) = recognizer.listening_device() {
-            let recording = recognizer.analyse(recording.into_owned(), name)?;
-            return device.recognize(recording, name, dropout);
+        if let Some(device) = &recognizer.device {
+            let numbers = recognizer.numbers_on_device(&recording);
+            return device.recognize(recording.into_owned(), numbers, name, dropout);
         }
         let together = self.sessions.together;
         let impression = recognizer.listener.impression(recording, name, together)?;

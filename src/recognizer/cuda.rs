@@ -2,9 +2,6 @@
 
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
-use super::listener::Heard;
 use super::{RecognizeError, Recognizer};
 use crate::audio::Recording;
 use crate::nn::DropoutMode;
@@ -40,31 +37,15 @@ pub enum DeviceRecognizerError {
 
 /// A [`Recognizer`] whose work is done on a device, for many recordings together.
 ///
-/// Of the system of 2020 all of it is, but telling voice from silence: the samples go to the device,
-/// the answers come back. Of other models the processor analyses the recordings, in parallel, and
-/// the device has the networks. The answers are those of a [`Worker`](super::Worker) up to the
-/// rounding of sums in another order, and of the logarithm and the root.
+/// The samples go to the device, the answers come back. What is decided one after the other in a
+/// recording is the processor's part, in parallel: of the system of 2020, telling voice from silence; of
+/// the other front end, the path of the pitch and what describes the recording as a whole. The answers are
+/// those of a [`Worker`](super::Worker) up to the rounding of the features' sums, of the logarithm and of
+/// the root.
 #[derive(Debug)]
 pub struct OnDevice<'r> {
     recognizer: &'r Recognizer,
     device: Device,
-}
-
-/// A recording that a device can be asked about.
-#[derive(Debug)]
-pub struct Analysed {
-    recording: Recording,
-    /// Unless the device analyses it.
-    heard: Option<Heard>,
-    numbers: usize,
-}
-
-impl Analysed {
-    /// Numbers of four bytes that its recording, and also its signal at 16 kHz, take in memory at
-    /// most.
-    pub fn numbers(&self) -> usize {
-        self.numbers
-    }
 }
 
 /// The outcome for each recording of a batch, or why the device failed.
@@ -120,37 +101,16 @@ impl Recognizer {
         self.device.as_ref().map_or(0, Shared::unanswered)
     }
 
-    /// What [`Worker`](super::Worker)s give whole recordings to.
-    pub(super) fn listening_device(&self) -> Option<&Shared> {
-        self.device.as_ref().filter(|_| self.device_listens())
-    }
-
-    /// Whether a device analyses the recordings of this model.
-    fn device_listens(&self) -> bool {
-        self.listener.reference().is_some()
-    }
-
-    /// The processor's part of the work for a device, on any thread: of the system of 2020 none.
-    /// `name` stands for the recording in errors.
-    ///
-    /// # Errors
-    /// When the recording cannot be analysed; the message names it and says what to do.
-    pub fn analyse(&self, recording: Recording, name: &str) -> Result<Analysed, RecognizeError> {
-        let heard = match self.device_listens() {
-            true => None,
-            false => Some(self.hear(&recording, name)?),
-        };
+    /// Numbers of four bytes that a recording, and also its signal at 16 kHz, takes in a device's memory
+    /// and the processor's at most.
+    pub fn numbers_on_device(&self, recording: &Recording) -> usize {
         let samples = recording.samples.len();
         let resampling = self.info().resampling;
         // The signal is of `f64`.
         let signal = resampling
             .target_len(samples, recording.sample_rate)
             .saturating_mul(2);
-        Ok(Analysed {
-            numbers: samples.max(signal),
-            recording,
-            heard,
-        })
+        samples.max(signal)
     }
 }
 
@@ -171,55 +131,38 @@ impl OnDevice<'_> {
         recordings: Vec<(Recording, &str)>,
         dropout: &DropoutMode,
     ) -> Outcomes {
-        let recognizer = self.recognizer;
-        let analysed: Vec<_> = recordings
-            .into_par_iter()
-            .map(|(recording, name)| Ok((recognizer.analyse(recording, name)?, name.to_owned())))
-            .collect();
-        let mut errors = Vec::new();
-        let mut good = Vec::new();
-        for analysed in analysed {
-            errors.push(match analysed {
-                Ok(recording) => {
-                    good.push(recording);
-                    None
-                }
-                Err(error) => Some(error),
-            });
-        }
         // What an earlier caller left.
         self.finish();
-        let mut concluded = Vec::new();
-        let mut good = good.into_iter().peekable();
-        while good.peek().is_some() {
-            let mut numbers = 0;
+        let mut outcomes = Vec::new();
+        let mut recordings = recordings.into_iter().peekable();
+        while recordings.peek().is_some() {
+            let mut numbers = 0usize;
             let mut batch = Vec::new();
-            while let Some(next) = good.next_if(|_| numbers < NUMBERS && batch.len() < RECORDINGS) {
-                numbers = next.0.numbers().saturating_add(numbers);
-                batch.push(next);
+            while numbers < NUMBERS
+                && batch.len() < RECORDINGS
+                && let Some((recording, name)) = recordings.next()
+            {
+                let own = self.recognizer.numbers_on_device(&recording);
+                numbers = numbers.saturating_add(own);
+                batch.push((recording, name.to_owned()));
             }
-            if let Some(outcomes) = self.submit(batch, dropout) {
-                concluded.extend(outcomes?);
+            if let Some(before) = self.submit(batch, dropout) {
+                outcomes.extend(before?);
             }
         }
-        if let Some(outcomes) = self.finish() {
-            concluded.extend(outcomes?);
+        if let Some(last) = self.finish() {
+            outcomes.extend(last?);
         }
-        let mut concluded = concluded.into_iter();
-        let outcome = |error: Option<RecognizeError>| match error {
-            Some(error) => Err(error),
-            None => concluded.next().expect("an answer for each that is good"),
-        };
-        Ok(errors.into_iter().map(outcome).collect())
+        Ok(outcomes)
     }
 
     /// Gives the device a batch of at most [`MOST_RECORDINGS`] recordings with their names, and
-    /// takes the outcomes of the batch before, if there is one. While the device asks the networks
-    /// about that one, it cleans the recordings of this one, and the processor tells voice from
-    /// silence in them, on the threads of the rayon pool that this is called in.
+    /// takes the outcomes of the batch before, if there is one. While the networks look at that one, the
+    /// front end listens to this one, and the processor does its part, on the threads of the rayon
+    /// pool that this is called in.
     pub fn submit(
         &mut self,
-        batch: Vec<(Analysed, String)>,
+        batch: Vec<(Recording, String)>,
         dropout: &DropoutMode,
     ) -> Option<Outcomes> {
         let mut before = None;

@@ -83,12 +83,27 @@ impl Listener {
         })
     }
 
+    /// Which front end it is.
+    #[cfg(feature = "cuda")]
+    pub(super) fn front_end(&self) -> Preprocessing {
+        self.front_end
+    }
+
     /// The way of a model of 2020, if this is one's front end.
     #[cfg(feature = "cuda")]
     pub(super) fn reference(&self) -> Option<&reference::Way> {
         match self.way() {
             Way::Reference(way) => Some(way),
             Way::Utterance(_) => None,
+        }
+    }
+
+    /// The way of a model that hears utterances, if this is one's front end.
+    #[cfg(feature = "cuda")]
+    pub(super) fn utterance(&self) -> Option<&utterance::Way> {
+        match self.way() {
+            Way::Reference(_) => None,
+            Way::Utterance(way) => Some(way),
         }
     }
 

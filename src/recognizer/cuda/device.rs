@@ -7,26 +7,42 @@ use rayon::prelude::*;
 
 use super::networks::{Asked, Given, Networks};
 use super::questions::Questions;
-use super::{Analysed, DeviceRecognizerError, Outcomes};
+use super::{DeviceRecognizerError, Outcomes};
 use crate::audio::Recording;
-use crate::nn::cuda::front_end::{FrontEnd, FrontEndError, Listened};
+use crate::nn::cuda::front_end::{FrontEnd, FrontEndError, Listened, UtteranceFrontEnd};
 use crate::nn::cuda::{CudaRunError, DeviceError, Driver, Source, Stream};
 use crate::nn::model::Preprocessing;
 use crate::nn::{DropoutMode, Model, RunError};
 use crate::prediction::Prediction;
 use crate::recognizer::listener::{About, Heard, Listener};
 use crate::recognizer::networks::{Answer, Question};
-use crate::recognizer::{RecognizeError, reference};
+use crate::recognizer::{RecognizeError, reference, utterance};
 use crate::together::Together;
 
-/// A model's front end, if the device has one, and its networks, with the memory for a batch.
+/// A model's front end and its networks, with the memory for a batch.
 #[derive(Debug)]
 pub struct Device {
     listener: Arc<Listener>,
-    front_end: Option<FrontEnd>,
+    front_end: DeviceFrontEnd,
     networks: Networks,
     questions: Questions,
     at_work: Option<AtWork>,
+}
+
+/// The front ends, each beside the networks' first stream.
+#[derive(Debug)]
+enum DeviceFrontEnd {
+    Reference(Box<FrontEnd>),
+    Utterance(Box<UtteranceFrontEnd>),
+}
+
+/// What a front end has found out about a batch before the networks are asked.
+#[derive(Debug)]
+enum FoundOut {
+    /// Where voice is; the networks' inputs come from the device's own part of the signals.
+    Voices(Listened),
+    /// All of it, told by the processor from the device's frames.
+    All(Vec<Result<Heard, FrontEndError>>),
 }
 
 /// What the device has been given.
@@ -42,22 +58,20 @@ struct AtWork {
 struct Remembered {
     about: About,
     name: String,
-    /// Unless the device analysed it.
-    heard: Option<Heard>,
 }
 
 #[derive(Debug)]
 enum State {
-    /// The device has analysed the recordings itself. Nothing was given if none has a voice.
+    /// The networks' inputs are on the device alone. Nothing was given if no recording has a voice.
     Described(Listened, Option<Given>),
-    /// The processor has, with these errors.
-    Asked(Vec<Option<RecognizeError>>, Option<Given>),
+    /// They were brought there, of those that could be analysed.
+    Asked(Vec<Result<Heard, RecognizeError>>, Option<Given>),
     /// The device had no room for all of them at once.
     InParts(Vec<Result<Prediction, RecognizeError>>),
 }
 
 /// A recording with its name.
-type Named = (Analysed, String);
+type Named = (Recording, String);
 
 impl Device {
     /// For a model with this listener.
@@ -69,13 +83,16 @@ impl Device {
         model: &Model,
         listener: &Arc<Listener>,
     ) -> Result<Self, DeviceRecognizerError> {
-        let info = model.info();
-        let front_end = match info.preprocessing {
-            // Beside the networks' first stream.
-            Some(Preprocessing::Reference2020) => {
-                Some(FrontEnd::new(driver.clone(), Stream::B, info.resampling)?)
+        let (resampling, stream) = (model.info().resampling, Stream::B);
+        let front_end = match listener.front_end() {
+            Preprocessing::Reference2020 => {
+                let front_end = FrontEnd::new(driver.clone(), stream, resampling)?;
+                DeviceFrontEnd::Reference(Box::new(front_end))
             }
-            _ => None,
+            Preprocessing::Utterance => {
+                let front_end = UtteranceFrontEnd::new(driver.clone(), stream, resampling)?;
+                DeviceFrontEnd::Utterance(Box::new(front_end))
+            }
         };
         Ok(Self {
             listener: Arc::clone(listener),
@@ -98,8 +115,9 @@ impl Device {
 
     /// Gives the memory of the batches so far back; nothing is at work.
     pub fn give_back(&mut self) {
-        if let Some(front_end) = &mut self.front_end {
-            front_end.give_back();
+        match &mut self.front_end {
+            DeviceFrontEnd::Reference(front_end) => front_end.give_back(),
+            DeviceFrontEnd::Utterance(front_end) => front_end.give_back(),
         }
         self.networks.give_back();
         self.questions = Questions::default();
@@ -118,15 +136,15 @@ impl Device {
     /// batch before as soon as they are there.
     pub fn submit(
         &mut self,
-        mut batch: Vec<Named>,
+        batch: Vec<Named>,
         dropout: &DropoutMode,
         before: impl FnOnce(Outcomes),
     ) {
-        let listened = self.listen(&batch);
+        let found_out = self.listen(&batch);
         if let Some(outcomes) = self.finish() {
             before(outcomes);
         }
-        let given = listened.and_then(|listened| self.give(listened, &mut batch, dropout));
+        let given = found_out.and_then(|found_out| self.give(Some(found_out), &batch, dropout));
         let (state, batch) = match given {
             Err(error) if has_no_room(&error) => {
                 (self.in_parts(batch, dropout).map(State::InParts), vec![])
@@ -184,47 +202,57 @@ impl Device {
         self.take(given)
     }
 
-    /// The front end's first part of the work. Nothing if the device has no front end.
-    fn listen(&mut self, batch: &[Named]) -> Result<Option<Listened>, CudaRunError> {
-        let Some(front_end) = &mut self.front_end else {
-            return Ok(None);
-        };
-        let recordings: Vec<&Recording> = batch.iter().map(|(a, _)| &a.recording).collect();
-        Ok(Some(front_end.listen(&recordings)?))
+    /// The front end's part of the work before the networks are asked.
+    fn listen(&mut self, batch: &[Named]) -> Result<FoundOut, CudaRunError> {
+        let recordings: Vec<&Recording> = batch.iter().map(|(recording, _)| recording).collect();
+        Ok(match &mut self.front_end {
+            DeviceFrontEnd::Reference(front_end) => {
+                FoundOut::Voices(front_end.listen(&recordings)?)
+            }
+            DeviceFrontEnd::Utterance(front_end) => {
+                let extractor = of_utterances(&self.listener).extractor();
+                let analysed = front_end.analyse(extractor, &recordings)?.into_par_iter();
+                let heard =
+                    |utterance| Heard::Utterance(Box::new(utterance::Heard::from(utterance)));
+                FoundOut::All(analysed.map(|result| result.map(heard)).collect())
+            }
+        })
     }
 
-    /// The rest, and what the networks are asked. What the device has not listened to is analysed
-    /// by the processor.
+    /// The rest, and what the networks are asked. What no front end has found out about is analysed by the
+    /// processor.
     fn give(
         &mut self,
-        listened: Option<Listened>,
-        batch: &mut [Named],
+        found_out: Option<FoundOut>,
+        batch: &[Named],
         dropout: &DropoutMode,
     ) -> Result<State, CudaRunError> {
-        if let (Some(listened), Some(front_end)) = (listened, &mut self.front_end) {
-            let given = describe(front_end, &listened, &mut self.networks, dropout)?;
-            return Ok(State::Described(listened, given));
-        }
-        let listener = &self.listener;
-        let errors: Vec<Option<RecognizeError>> = batch
-            .par_iter_mut()
-            .map(|(analysed, name)| {
-                if analysed.heard.is_none() {
-                    let recording = Cow::Borrowed(&analysed.recording);
-                    match listener.hear(recording, name, Together::No) {
-                        Ok(heard) => analysed.heard = Some(heard),
-                        Err(error) => return Some(error),
-                    }
-                }
-                None
-            })
-            .collect();
-        let heard = batch.iter().filter_map(|(a, _)| a.heard.as_ref());
-        let questions: Vec<Question> = heard.map(Heard::question).collect();
+        let heard: Vec<Result<Heard, RecognizeError>> = match (found_out, &mut self.front_end) {
+            (Some(FoundOut::Voices(listened)), DeviceFrontEnd::Reference(front_end)) => {
+                let given = describe(front_end, &listened, &mut self.networks, dropout)?;
+                return Ok(State::Described(listened, given));
+            }
+            (Some(FoundOut::Voices(_)), _) => unreachable!("told by this front end"),
+            (Some(FoundOut::All(heard)), _) => {
+                let pairs = heard.into_iter().zip(batch);
+                pairs
+                    .map(|(heard, (_, name))| heard.map_err(refused(name)))
+                    .collect()
+            }
+            (None, _) => {
+                let listener = &self.listener;
+                let hear = |(recording, name): &Named| {
+                    listener.hear(Cow::Borrowed(recording), name, Together::No)
+                };
+                batch.par_iter().map(hear).collect()
+            }
+        };
+        let good = heard.iter().flatten();
+        let questions: Vec<Question> = good.map(Heard::question).collect();
         let given = self
             .questions
             .give(&mut self.networks, &questions, dropout)?;
-        Ok(State::Asked(errors, given))
+        Ok(State::Asked(heard, given))
     }
 
     /// The outcomes of a batch that there is no room for, so that the answer for one of its
@@ -248,12 +276,12 @@ impl Device {
 
     /// The outcomes of what cannot be divided: with all the memory, or else analysed by the
     /// processor.
-    fn at_last(&mut self, mut batch: Vec<Named>, dropout: &DropoutMode) -> Outcomes {
-        let listened = self.listen(&batch);
-        let mut given = listened.and_then(|listened| self.give(listened, &mut batch, dropout));
+    fn at_last(&mut self, batch: Vec<Named>, dropout: &DropoutMode) -> Outcomes {
+        let found_out = self.listen(&batch);
+        let mut given = found_out.and_then(|found_out| self.give(Some(found_out), &batch, dropout));
         if given.as_ref().is_err_and(has_no_room) {
             self.give_back();
-            given = self.give(None, &mut batch, dropout);
+            given = self.give(None, &batch, dropout);
         }
         let batch = remembered(batch);
         match given {
@@ -279,56 +307,57 @@ impl Device {
         };
         match (state, &self.front_end) {
             (State::InParts(outcomes), _) => Ok(outcomes),
-            (State::Described(listened, given), Some(front_end)) => {
+            (State::Described(listened, given), DeviceFrontEnd::Reference(front_end)) => {
                 let answers = self.take(given)?.into_iter();
                 let mut answers: Vec<Option<Answer>> = answers.map(Some).collect();
                 let heard = front_end.heard(&listened)?;
                 let outcomes = batch.iter().zip(heard).map(|(recording, heard)| {
-                    let heard = heard.map_err(recording.refused())?;
+                    let heard = heard.map_err(refused(&recording.name))?;
                     let answer = answers[heard.place.row].take();
                     let answer = answer.expect("every recording has a row of its own");
                     answer.check(&recording.name)?;
                     let known = reference::Known::of_device(heard, &recording.about);
                     let way = self.listener.reference();
-                    let way = way.expect("only the system of 2020 has a front end on the device");
+                    let way = way.expect("the listener is of the same model as the front end");
                     Ok(way.conclude(&recording.about, &known, answer, dropout))
                 });
                 Ok(outcomes.collect())
             }
-            (State::Asked(errors, given), _) => {
+            (State::Described(..), _) => unreachable!("described by this front end"),
+            (State::Asked(heard, given), _) => {
                 let mut answers = self.take(given)?.into_iter();
-                let outcomes = batch.iter().zip(errors).map(|(recording, error)| {
-                    let (None, Some(heard)) = (&error, &recording.heard) else {
-                        return Err(error.expect("who is not heard has an error"));
-                    };
+                let outcomes = batch.iter().zip(heard).map(|(recording, heard)| {
+                    let heard = heard?;
                     let answer = answers.next().expect("an answer for each that is heard");
                     answer.check(&recording.name)?;
                     let about = &recording.about;
-                    Ok(self.listener.conclude(about, heard, answer, dropout))
+                    Ok(self.listener.conclude(about, &heard, answer, dropout))
                 });
                 Ok(outcomes.collect())
             }
-            (State::Described(..), None) => unreachable!("described by this front end"),
         }
     }
 }
 
-impl Remembered {
-    fn refused(&self) -> impl FnOnce(FrontEndError) -> RecognizeError {
-        |error| match error {
-            FrontEndError::Audio(error) => RecognizeError::audio(&self.name)(error),
-            FrontEndError::Features(error) => RecognizeError::features(&self.name)(error),
-        }
+/// What is wrong with the recording `name`.
+fn refused(name: &str) -> impl FnOnce(FrontEndError) -> RecognizeError {
+    move |error| match error {
+        FrontEndError::Audio(error) => RecognizeError::audio(name)(error),
+        FrontEndError::Features(error) => RecognizeError::features(name)(error),
     }
 }
 
 fn remembered(batch: Vec<Named>) -> Vec<Remembered> {
-    let without_samples = |(analysed, name): Named| Remembered {
-        about: About::of(&analysed.recording),
+    let without_samples = |(recording, name): Named| Remembered {
+        about: About::of(&recording),
         name,
-        heard: analysed.heard,
     };
     batch.into_iter().map(without_samples).collect()
+}
+
+fn of_utterances(listener: &Listener) -> &utterance::Way {
+    let way = listener.utterance();
+    way.expect("the listener is of the same model as the front end")
 }
 
 /// Whether less may be what the device has room for.

@@ -6,7 +6,8 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 
 use super::device::Device;
-use super::{Analysed, DeviceRecognizerError, Outcomes};
+use super::{DeviceRecognizerError, Outcomes};
+use crate::audio::Recording;
 use crate::nn::DropoutMode;
 use crate::nn::cuda::CudaRunError;
 use crate::nn::cuda::front_end::MOST_RECORDINGS;
@@ -59,7 +60,7 @@ type Recognised = Result<Prediction, RecognizeError>;
 
 #[derive(Debug)]
 enum Waiting {
-    Recording(Asking<(Analysed, String), Recognised>),
+    Recording(Asking<(Recording, String), Recognised>),
     Question(Asking<Owned, Answer>),
 }
 
@@ -136,19 +137,21 @@ impl Shared {
         })
     }
 
-    /// The answer for a recording, called `name` in errors.
+    /// The answer for a recording of so many numbers (see [`DeviceLimits::numbers`]), called `name` in
+    /// errors.
     ///
     /// # Errors
     /// When the recording cannot be analysed, given dropout masks do not fit, or the device fails.
     pub fn recognize(
         &self,
-        recording: Analysed,
+        recording: Recording,
+        numbers: usize,
         name: &str,
         dropout: &DropoutMode,
     ) -> Result<Prediction, RecognizeError> {
         let (reply, answer) = mpsc::channel();
         let waiting = Waiting::Recording(Asking {
-            numbers: recording.numbers(),
+            numbers,
             asked: (recording, name.to_owned()),
             dropout: dropout.clone(),
             reply,
@@ -218,9 +221,9 @@ impl Drop for Shared {
 struct Rounds {
     device: Device,
     limits: DeviceLimits,
-    /// Threads that tell voice from silence for the device.
+    /// Threads for what the processor does for the device.
     listeners: rayon::ThreadPool,
-    recordings: Vec<Asking<(Analysed, String), Recognised>>,
+    recordings: Vec<Asking<(Recording, String), Recognised>>,
     questions: Vec<Asking<Owned, Answer>>,
     /// The ways back to those whose recordings the device has.
     at_work: Vec<Reply<Recognised>>,

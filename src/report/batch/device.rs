@@ -4,9 +4,10 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex};
 
 use super::{Batch, BatchError, Outcome, in_order, pool};
+use crate::audio::Recording;
 use crate::nn::DropoutMode;
 use crate::nn::cuda::Driver;
-use crate::recognizer::{Analysed, DeviceRecognizerError, OnDevice, Outcomes};
+use crate::recognizer::{DeviceRecognizerError, OnDevice, Outcomes};
 use crate::report::inputs::Input;
 use crate::report::{is_finite, not_finite};
 
@@ -25,8 +26,8 @@ pub enum OnDeviceError {
 #[derive(Debug)]
 pub struct Shared<'r> {
     device: Mutex<OnDevice<'r>>,
-    /// Threads that tell voice from silence for the device. Those that decode may all be waiting
-    /// for the device to take what they have.
+    /// Threads for what the processor does for the device. Those that decode may all be waiting for the
+    /// device to take what they have.
     listeners: rayon::ThreadPool,
 }
 
@@ -37,14 +38,14 @@ const RECORDINGS: usize = 256;
 const NUMBERS: usize = 1 << 26;
 
 /// Recordings as far as the threads bring them, or what is wrong with them.
-type Read = Vec<Result<Analysed, String>>;
+type Read = Vec<Result<Recording, String>>;
 
 /// The device is no longer asked.
 struct Stopped;
 
 impl<'r> Batch<'r> {
-    /// Lets a device do the work; the threads decode recordings for it, and analyse them where the
-    /// device does not. Answers are the same up to rounding.
+    /// Lets a device do the work; the threads decode recordings for it. Answers are the same up to
+    /// rounding.
     ///
     /// # Errors
     /// When the device fails or has no memory left, or the operating system does not give more threads.
@@ -85,11 +86,7 @@ impl<'r> Batch<'r> {
 
     /// Reads all recordings and hands them on in batches, in order.
     fn read_all(&self, inputs: &[Input], sender: &SyncSender<Read>) {
-        let read = |input: &Input| {
-            let recording = input.read().map_err(|e| e.to_string())?;
-            let analysed = self.recognizer.analyse(recording, input.subject());
-            analysed.map_err(|e| e.to_string())
-        };
+        let read = |input: &Input| input.read().map_err(|e| e.to_string());
         let mut batch = Read::new();
         let mut numbers = 0;
         let all = in_order(
@@ -98,9 +95,9 @@ impl<'r> Batch<'r> {
             || (),
             |(), input| read(input),
             |_, recording| {
-                numbers = recording
-                    .as_ref()
-                    .map_or(0, Analysed::numbers)
+                let own = recording.as_ref();
+                numbers = own
+                    .map_or(0, |r| self.recognizer.numbers_on_device(r))
                     .saturating_add(numbers);
                 batch.push(recording);
                 if batch.len() < RECORDINGS && numbers < NUMBERS {
@@ -153,8 +150,8 @@ impl Pipeline<'_, '_> {
             let mut given = Vec::new();
             for (input, read) in own.iter().zip(read) {
                 let error = match read {
-                    Ok(analysed) => {
-                        recordings.push((analysed, input.subject().to_owned()));
+                    Ok(recording) => {
+                        recordings.push((recording, input.subject().to_owned()));
                         None
                     }
                     Err(error) => Some(error),
