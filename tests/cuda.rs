@@ -1,5 +1,6 @@
 //! The CUDA kernels, against the reference and the CPU's engine: on the emulator
-//! (`kernels/shim.h`) in three orders of the threads, and on a GPU where there is one.
+//! (`kernels/shim.h`) in three orders of the threads, and on a GPU where there is one; where there is
+//! none, all of it once more through a stand-in for NVIDIA's driver ([`stand_in`]).
 //!
 //! To test a kernel: write one function that takes `&Arc<dyn Driver>`, and run it for each of
 //! [`drivers`]. Buffers of the emulator hold NaN until they are written, and what is written past
@@ -61,7 +62,10 @@ pub fn gpu() -> Option<Arc<dyn Driver>> {
     static GPU: OnceLock<Option<Arc<Gpu>>> = OnceLock::new();
     let gpu = GPU.get_or_init(|| match Gpu::new(0) {
         Ok(gpu) => {
-            eprintln!("RUNS ON A DEVICE, and on the emulator: {}", gpu.name());
+            match std::env::var_os("MAEUM_STAND_IN") {
+                None => eprintln!("RUNS ON A DEVICE, and on the emulator: {}", gpu.name()),
+                Some(_) => eprintln!("RUNS THROUGH A STAND-IN FOR THE DRIVER, NOT ON A DEVICE"),
+            }
             Some(Arc::new(gpu))
         }
         Err(e) => {

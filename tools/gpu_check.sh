@@ -81,7 +81,9 @@ run() {
 without=(--skip the_emulator --skip compile::)
 compiler=${CXX:-c++}
 command -v "$compiler" >/dev/null ||
-    without+=(--skip a_batch_is_done_in_parts --skip running_again --skip a_wide_recurrent --skip recurrent_layers_of --skip recognizer::)
+    without+=(--skip a_batch_is_done_in_parts --skip running_again --skip a_wide_recurrent --skip recurrent_layers_of
+        --skip recognizer:: --skip a_stream_that_is_not_waited_for --skip files_are_answered --skip many_draws_are_taken
+        --skip what_the_device_has_no_room_for)
 
 part_tests() {
     printf '### Tests\n\n'
