@@ -16,7 +16,7 @@ mod staging;
 
 use event::Moment;
 pub use limits::Limits;
-use staging::Staging;
+use staging::{Landing, Staging};
 
 /// One GPU. Kernels are compiled when they are first used, and kept in the user's cache.
 pub struct Gpu {
@@ -38,6 +38,7 @@ struct Context {
 struct Queue {
     stream: sys::CUstream,
     staging: Mutex<Staging>,
+    landing: Mutex<Landing>,
     context: Arc<Context>,
 }
 
@@ -104,6 +105,7 @@ impl Drop for Queue {
             unsafe {
                 let _ = result::stream::synchronize(self.stream);
                 lock(&self.staging).free();
+                lock(&self.landing).free();
                 let _ = result::stream::destroy(self.stream);
             }
         }
@@ -159,6 +161,7 @@ impl Gpu {
             Ok::<_, DeviceError>(Queue {
                 stream,
                 staging: Mutex::default(),
+                landing: Mutex::default(),
                 context: Arc::clone(&context),
             })
         };
@@ -293,14 +296,11 @@ impl Driver for Gpu {
     ) -> Result<(), DeviceError> {
         let address = from.range(offset, data.len())?;
         self.context.enter()?;
-        let stream = self.queue(stream).stream;
-        if !data.is_empty() {
-            // SAFETY: both ranges are there until the stream has been waited for, which is below.
-            unsafe { result::memcpy_dtoh_async(data, address, stream) }
-                .map_err(failed("cuMemcpyDtoHAsync"))?;
+        let queue = self.queue(stream);
+        match data.is_empty() {
+            true => self.synchronise(stream),
+            false => lock(&queue.landing).download(queue.stream, data, address),
         }
-        // SAFETY: the stream lives as long as this.
-        unsafe { result::stream::synchronize(stream) }.map_err(failed("cuStreamSynchronize"))
     }
 
     unsafe fn launch(&self, stream: Stream, launch: &Launch) -> Result<(), DeviceError> {
