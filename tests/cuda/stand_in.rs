@@ -95,6 +95,20 @@ fn good(command: &mut Command) -> String {
     text(&output.stdout)
 }
 
+/// That two answers have the same numbers, weights and an age in years, up to rounding.
+#[cfg(feature = "default-model")]
+fn assert_near(got: &str, wanted: &str) {
+    let numbers = |text: &str| -> Vec<f64> {
+        let parts = text.split(|c: char| !(c.is_ascii_digit() || ".-e".contains(c)));
+        parts.filter_map(|n| n.parse().ok()).collect()
+    };
+    let (of_got, of_wanted) = (numbers(got), numbers(wanted));
+    assert_eq!(of_got.len(), of_wanted.len(), "{got}");
+    for (g, w) in of_got.iter().zip(&of_wanted) {
+        assert!((g - w).abs() <= 2e-4, "{g}, not {w}: {got}");
+    }
+}
+
 #[test]
 fn every_test_passes_on_it() {
     if on_gpu_alone() {
@@ -134,18 +148,7 @@ fn machine_code_is_kept_and_made_again_where_it_is_of_no_use() {
     };
     let wanted = good(&mut infer("cpu"));
     assert_eq!(stand_in.kept(), [] as [PathBuf; 0]);
-    let near = |got: String| {
-        let numbers = |text: &str| -> Vec<f64> {
-            let parts = text.split(|c: char| !(c.is_ascii_digit() || ".-e".contains(c)));
-            parts.filter_map(|n| n.parse().ok()).collect()
-        };
-        let (got, wanted) = (numbers(&got), numbers(&wanted));
-        assert_eq!(got.len(), wanted.len());
-        for (got, wanted) in got.iter().zip(&wanted) {
-            // Weights, and an age in years.
-            assert!((got - wanted).abs() <= 2e-4, "{got}, not {wanted}");
-        }
-    };
+    let near = |got: String| assert_near(&got, &wanted);
     near(good(&mut infer("cuda")));
     let kept = stand_in.kept();
     assert!(!kept.is_empty());
@@ -215,4 +218,91 @@ fn a_call_that_fails_is_named() {
         assert!(said.contains(named), "{call}: {said}");
         assert!(!said.contains("panicked"), "{call}: {said}");
     }
+}
+
+/// What a server that listens there answers.
+#[cfg(all(feature = "serve", feature = "default-model"))]
+fn asked(address: &str, request: &str, body: &[u8]) -> String {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let length = body.len();
+    write!(
+        stream,
+        "{request} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+         Content-Type: multipart/form-data; boundary=edge\r\nContent-Length: {length}\r\n\r\n",
+    )
+    .unwrap();
+    stream.write_all(body).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Ends with the test, however that ends.
+#[cfg(all(feature = "serve", feature = "default-model"))]
+struct Server(std::process::Child);
+
+#[cfg(all(feature = "serve", feature = "default-model"))]
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+    }
+}
+
+#[cfg(all(feature = "serve", feature = "default-model"))]
+#[test]
+fn a_server_answers_through_it() {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::Stdio;
+    if on_gpu_alone() {
+        return;
+    }
+    let (_folder, recording) = short();
+    let head =
+        "--edge\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\n";
+    let recording = std::fs::read(recording).unwrap();
+    let body = [head.as_bytes(), &recording, b"\r\n--edge--\r\n"].concat();
+    let stand_in = StandIn::new();
+    let mut said = String::new();
+    let mut answers = Vec::new();
+    for device in ["cuda", "cpu"] {
+        let mut server = stand_in.command(env!("CARGO_BIN_EXE_serve"));
+        server.args(["--port", "0", "--threads", "4", "--device", device]);
+        let mut server = Server(server.stderr(Stdio::piped()).spawn().unwrap());
+        let mut log = BufReader::new(server.0.stderr.take().unwrap());
+        let address = loop {
+            let mut line = String::new();
+            assert_ne!(log.read_line(&mut line).unwrap(), 0, "{said}");
+            said += &line;
+            if let Some((_, address)) = line.trim_end().split_once("listening on http://") {
+                break address.to_owned();
+            }
+        };
+        // It tests its model first.
+        while !asked(&address, "GET /readyz", b"").starts_with("HTTP/1.1 200 ") {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        std::thread::scope(|scope| {
+            let post = || asked(&address, "POST /v1/audio/emotion", &body);
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(post)).collect();
+            answers.extend(threads.into_iter().map(|t| t.join().unwrap()));
+        });
+        let id = server.0.id().to_string();
+        assert!(Command::new("kill").arg(id).status().unwrap().success());
+        log.read_to_string(&mut said).unwrap();
+        assert!(server.0.wait().unwrap().success(), "{said}");
+    }
+    assert!(
+        said.contains("computing on stand-in driver (sm_90)"),
+        "{said}"
+    );
+    assert!(!said.contains("panicked"), "{said}");
+    let answers = answers.iter().map(|answer| {
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        answer.split_once("\r\n\r\n").unwrap().1
+    });
+    let answers: Vec<&str> = answers.collect();
+    let (on_device, on_cpu) = answers.split_at(4);
+    assert!(on_device.iter().all(|a| *a == on_device[0]));
+    assert_near(on_device[0], on_cpu[0]);
 }
