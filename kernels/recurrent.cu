@@ -149,6 +149,28 @@ extern "C" __global__ void recurrent(Arguments given) {
     }
 }
 
+// Adds to each sum the product of a sequence's state with a column that a thread keeps in registers.
+template <int UNITS, int SUMS>
+DEVICE void add_products(float (&sum)[SUMS], const float (*h)[UNITS], const float (&own)[UNITS]) {
+#pragma unroll
+    for (int from = 0; from < UNITS; from += TERMS) {
+        float partial[SUMS] = {};
+#pragma unroll
+        for (int u = from; u < from + TERMS && u < UNITS; u += 4)
+#pragma unroll
+            for (int k = 0; k < SUMS; k++) {
+                const float4 state = *reinterpret_cast<const float4 *>(&h[k][u]);
+                partial[k] = fmaf(state.x, own[u], partial[k]);
+                partial[k] = fmaf(state.y, own[u + 1], partial[k]);
+                partial[k] = fmaf(state.z, own[u + 2], partial[k]);
+                partial[k] = fmaf(state.w, own[u + 3], partial[k]);
+            }
+#pragma unroll
+        for (int k = 0; k < SUMS; k++)
+            sum[k] += partial[k];
+    }
+}
+
 // An LSTM of `UNITS` units with tanh and a sigmoid, hard or not: each of `4 * UNITS` threads keeps one
 // column of the recurrent kernel in registers for all time steps and computes one gate of `GROUP`
 // sequences. The products with the inputs are loaded one step ahead, each where the one before it was
@@ -195,23 +217,7 @@ static __device__ void lstm(const Arguments &given) {
                 if (more && first + s + k < r.items)
                     ahead[s + k] = projected[row * WIDTH + column];
             }
-#pragma unroll
-            for (int from = 0; from < UNITS; from += TERMS) {
-                float partial[AT_ONCE] = {};
-#pragma unroll
-                for (int u = from; u < from + TERMS; u += 4)
-#pragma unroll
-                    for (int k = 0; k < AT_ONCE; k++) {
-                        float4 state = *reinterpret_cast<const float4 *>(&h[s + k][u]);
-                        partial[k] = fmaf(state.x, own[u], partial[k]);
-                        partial[k] = fmaf(state.y, own[u + 1], partial[k]);
-                        partial[k] = fmaf(state.z, own[u + 2], partial[k]);
-                        partial[k] = fmaf(state.w, own[u + 3], partial[k]);
-                    }
-#pragma unroll
-                for (int k = 0; k < AT_ONCE; k++)
-                    sum[k] += partial[k];
-            }
+            add_products<UNITS>(sum, &h[s], own);
 #pragma unroll
             for (int k = 0; k < AT_ONCE; k++)
                 z[s + k][column] = part == 2 ? precise_tanh(sum[k])
@@ -287,23 +293,7 @@ static __device__ void gru(const Arguments &given) {
                 if (more && first + s + k < r.items)
                     ahead[s + k] = projected[row * WIDTH + column];
             }
-#pragma unroll
-            for (int from = 0; from < UNITS; from += TERMS) {
-                float partial[AT_ONCE] = {};
-#pragma unroll
-                for (int u = from; u < from + TERMS && u < UNITS; u += 4)
-#pragma unroll
-                    for (int k = 0; k < AT_ONCE; k++) {
-                        float4 state = *reinterpret_cast<const float4 *>(&h[s + k][u]);
-                        partial[k] = fmaf(state.x, own[u], partial[k]);
-                        partial[k] = fmaf(state.y, own[u + 1], partial[k]);
-                        partial[k] = fmaf(state.z, own[u + 2], partial[k]);
-                        partial[k] = fmaf(state.w, own[u + 3], partial[k]);
-                    }
-#pragma unroll
-                for (int k = 0; k < AT_ONCE; k++)
-                    sum[k] += partial[k];
-            }
+            add_products<UNITS>(sum, &h[s], own);
 #pragma unroll
             for (int k = 0; k < AT_ONCE; k++) {
                 const float gate = rest[k] + sum[k];
