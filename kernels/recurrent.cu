@@ -149,6 +149,15 @@ extern "C" __global__ void recurrent(Arguments given) {
     }
 }
 
+// A product with the inputs of an item's step, counted in the order of processing; 0 where there is none.
+DEVICE float projection(const float *__restrict__ projected, const Recurrence &r, unsigned item,
+                        unsigned step, unsigned width, unsigned column) {
+    if (item >= r.items || step >= r.time)
+        return 0.0f;
+    const unsigned at = r.backwards ? r.time - 1 - step : step;
+    return projected[((size_t)item * r.time + at) * width + column];
+}
+
 // Adds to each sum the product of a sequence's state with a column that a thread keeps in registers.
 template <int UNITS, int SUMS>
 DEVICE void add_products(float (&sum)[SUMS], const float (*h)[UNITS], const float (&own)[UNITS]) {
@@ -200,22 +209,17 @@ static __device__ void lstm(const Arguments &given) {
     float ahead[GROUP];
 #pragma unroll
     for (int s = 0; s < GROUP; s++) {
-        size_t row = (size_t)(first + s) * r.time + (r.backwards ? r.time - 1 : 0);
-        ahead[s] = first + s < r.items ? projected[row * WIDTH + column] : 0.0f;
+        ahead[s] = projection(projected, r, first + s, 0, WIDTH, column);
     }
     __syncthreads();
     for (unsigned step = 0; step < r.time; step++) {
-        const bool more = step + 1 < r.time;
-        const unsigned next = r.backwards ? r.time - 2 - step : step + 1;
 #pragma unroll
         for (int s = 0; s < GROUP; s += AT_ONCE) {
             float sum[AT_ONCE];
 #pragma unroll
             for (int k = 0; k < AT_ONCE; k++) {
                 sum[k] = ahead[s + k];
-                size_t row = (size_t)(first + s + k) * r.time + next;
-                if (more && first + s + k < r.items)
-                    ahead[s + k] = projected[row * WIDTH + column];
+                ahead[s + k] = projection(projected, r, first + s + k, step + 1, WIDTH, column);
             }
             add_products<UNITS>(sum, &h[s], own);
 #pragma unroll
@@ -275,13 +279,10 @@ static __device__ void gru(const Arguments &given) {
     float ahead[GROUP];
 #pragma unroll
     for (int s = 0; s < GROUP; s++) {
-        size_t row = (size_t)(first + s) * r.time + (r.backwards ? r.time - 1 : 0);
-        ahead[s] = first + s < r.items ? projected[row * WIDTH + column] : 0.0f;
+        ahead[s] = projection(projected, r, first + s, 0, WIDTH, column);
     }
     __syncthreads();
     for (unsigned step = 0; step < r.time; step++) {
-        const bool more = step + 1 < r.time;
-        const unsigned next = r.backwards ? r.time - 2 - step : step + 1;
 #pragma unroll
         for (int s = 0; s < GROUP; s += AT_ONCE) {
             float sum[AT_ONCE], rest[AT_ONCE];
@@ -289,9 +290,7 @@ static __device__ void gru(const Arguments &given) {
             for (int k = 0; k < AT_ONCE; k++) {
                 sum[k] = start;
                 rest[k] = ahead[s + k];
-                size_t row = (size_t)(first + s + k) * r.time + next;
-                if (more && first + s + k < r.items)
-                    ahead[s + k] = projected[row * WIDTH + column];
+                ahead[s + k] = projection(projected, r, first + s + k, step + 1, WIDTH, column);
             }
             add_products<UNITS>(sum, &h[s], own);
 #pragma unroll

@@ -348,11 +348,6 @@ mod tests {
             let wanted = height * width * out * tiling.images;
             let done = tiling.blocks(tiling.images) * tiling.threads() * 32;
             let busy = wanted as f64 / done as f64;
-            println!(
-                "{output:?}: {busy:.2}, {} threads, {} bytes, {tiling:?}",
-                tiling.threads(),
-                tiling.shared()
-            );
             assert!(busy >= least, "{output:?}: {busy} by {tiling:?}");
             assert!(tiling.threads() >= 96, "{tiling:?}");
             assert!(tiling.shared() <= SHARED);

@@ -27,8 +27,8 @@ pub(super) struct Builder<'a> {
 pub(super) enum Form {
     /// As in the graph, the first so many numbers.
     Plain(usize),
-    /// `[in, rows, columns, padded out]`
-    Tiled(usize),
+    /// `[terms, padded out]`
+    PaddedRows(usize),
     /// Zeros up to so many numbers.
     Padded(usize),
 }

@@ -57,7 +57,7 @@ impl Builder<'_> {
 
     /// `[terms, out]` as `[terms, padded]`.
     fn padded_kernel(&mut self, id: WeightId, terms: usize, padded: usize) -> Constant {
-        let form = Form::Tiled(padded);
+        let form = Form::PaddedRows(padded);
         if let Some(&known) = self.known.get(&(id, form)) {
             return known;
         }
