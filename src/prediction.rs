@@ -29,10 +29,16 @@ pub struct Prediction {
     ///
     /// [`BundleInfo::genders`]: crate::nn::model::BundleInfo::genders
     pub gender: Vec<f64>,
+    /// The stretches of speech that were answered one by one, in order; at least one. The answer for
+    /// the recording is their mean, by the seconds of voice in each. A model that reads a recording
+    /// as a whole gives a single one.
+    pub segments: Vec<Segment>,
     /// What the window networks said about each stretch of time.
     pub windows: Vec<Window>,
     /// What was analysed, and how much of it is speech.
     pub voice: Voice,
+    /// Whom the emotions are relative to, if a speaker profile was given.
+    pub speaker: Option<Speaker>,
     /// Reasons to trust the answer less; usually none.
     pub warnings: Vec<Warning>,
     /// How forced dropout was treated.
@@ -59,6 +65,45 @@ pub struct Age {
     pub spread: Option<f64>,
     /// Mean absolute error on unknown speakers that the model states, in years.
     pub error: Option<f64>,
+    /// Where the age lies, if the model predicts an interval.
+    pub interval: Option<AgeInterval>,
+}
+
+/// Years between which the true age lies as often as `coverage` says.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AgeInterval {
+    /// In years.
+    pub low: f64,
+    /// In years.
+    pub high: f64,
+    /// Share of unknown speakers whose age lies in theirs, 0 to 1.
+    pub coverage: f64,
+}
+
+/// What a speaker profile was made of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Speaker {
+    /// Recordings of the speaker.
+    pub recordings: u32,
+    /// Their speech, in seconds.
+    pub seconds: f64,
+}
+
+/// A stretch of speech with its own answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Segment {
+    /// Where it lies in the recording's own time, in seconds.
+    pub time: Range<f64>,
+    /// Seconds of voice in it.
+    pub voiced: f64,
+    /// As [`Prediction::emotions`].
+    pub emotions: Vec<Estimate>,
+    /// As [`Prediction::age`].
+    pub age: Age,
+    /// As [`Prediction::gender`].
+    pub gender: Vec<f64>,
+    /// Its windows among [`Prediction::windows`].
+    pub windows: Range<usize>,
 }
 
 /// The groups that the original answer distinguishes.
@@ -91,7 +136,8 @@ impl Age {
 pub struct Window {
     /// Where it lies in the recording's own time, in seconds.
     pub time: Range<f64>,
-    /// The window network's emotion weights (before they are merged with the feature network's).
+    /// Of a model of 2020, the window network's emotion weights before they are merged with the feature
+    /// network's; otherwise the window's merged with the features of its segment.
     pub emotions: Vec<f64>,
     /// In years; `None` if the model estimates age from the whole recording.
     pub age: Option<f64>,
@@ -165,6 +211,12 @@ pub enum Warning {
         /// Youngest and oldest age, in years.
         range: [f64; 2],
     },
+    /// Of a model that states what its largest weight has to be at least.
+    #[error("the model is unsure: no emotion has a weight over {:.0}%", probability * 100.0)]
+    Unsure {
+        /// The largest emotion weight, 0 to 1.
+        probability: f64,
+    },
     /// The file promises more audio than it holds.
     #[error("the file is cut short; what is there was analysed")]
     Truncated,
@@ -185,6 +237,7 @@ impl Warning {
             Self::Clipped { .. } => "clipped",
             Self::Long { .. } => "long",
             Self::AgeOutOfRange { .. } => "age_out_of_range",
+            Self::Unsure { .. } => "unsure",
             Self::Truncated => "truncated",
             Self::Damaged { .. } => "damaged",
         }

@@ -11,17 +11,21 @@ use crate::prediction::Prediction;
 use crate::together::Together;
 
 #[cfg(feature = "cuda")]
-pub use cuda::{DeviceLimits, DeviceRecognizerError, OnDevice, Outcomes};
+pub use cuda::{DeviceLimits, DeviceRecognizerError, Named, OnDevice, Outcomes};
 use listener::{About, Heard};
 pub use listener::{Impression, Listener};
 use networks::{Answer, Plans, Question, Sessions};
+pub use profile::{ProfileBuilder, ProfileError, SpeakerProfile};
+use speech::{SpeechCheck, SpeechSession};
 
 mod attention;
 #[cfg(feature = "cuda")]
 mod cuda;
 pub(crate) mod listener;
 mod networks;
+mod profile;
 pub(crate) mod reference;
+mod speech;
 mod statistics;
 pub(crate) mod utterance;
 
@@ -43,6 +47,12 @@ pub enum RecognizeError {
         name: String,
         /// What is wrong with the signal, and what to do.
         source: FeatureError,
+    },
+    /// The recording holds sound, but no speech.
+    #[error("{name}: no speech was found in this recording")]
+    NoSpeech {
+        /// What the caller calls the recording.
+        name: String,
     },
     /// The networks gave a number that is not finite.
     #[error("{name}: the {role} network gives no finite number for this recording")]
@@ -121,6 +131,7 @@ pub struct Recognizer {
     model: Model,
     listener: Arc<Listener>,
     plans: Plans,
+    speech: SpeechCheck,
     #[cfg(feature = "cuda")]
     device: Option<cuda::Shared>,
 }
@@ -159,6 +170,7 @@ impl Recognizer {
         }
         Ok(Self {
             plans: Plans::new(&model)?,
+            speech: SpeechCheck::new(&model)?,
             model,
             listener,
             #[cfg(feature = "cuda")]
@@ -186,6 +198,35 @@ impl Recognizer {
         Worker {
             recognizer: self,
             sessions: self.plans.sessions(),
+            speech: self.speech.session(),
+        }
+    }
+
+    /// Makes a profile of a speaker of recordings that this model's [`Listener`] has analysed.
+    ///
+    /// # Errors
+    /// If no recording has a voice, or the model takes no profiles.
+    pub fn profile(&self, builder: &ProfileBuilder) -> Result<SpeakerProfile, ProfileError> {
+        if self.listener.speaker().is_none() {
+            return Err(ProfileError::Unsupported(self.info().name.clone()));
+        }
+        builder.finish(self.model.identity())
+    }
+
+    /// Checks that a profile was made with this model.
+    ///
+    /// # Errors
+    /// If it was made with another one, or the model takes no profiles.
+    pub fn check_profile(&self, profile: &SpeakerProfile) -> Result<(), ProfileError> {
+        if self.listener.speaker().is_none() {
+            return Err(ProfileError::Unsupported(self.info().name.clone()));
+        }
+        match profile.model() == self.model.identity() {
+            true => Ok(()),
+            false => Err(ProfileError::OtherModel {
+                made_with: profile.model().into(),
+                model: self.model.identity().into(),
+            }),
         }
     }
 
@@ -202,11 +243,30 @@ impl Recognizer {
         &self,
         recording: &About,
         heard: &Heard,
-        answer: Answer,
+        answers: Vec<Option<Answer>>,
         dropout: &DropoutMode,
     ) -> Prediction {
         let dropout = self.drawn_with(dropout);
-        self.listener.conclude(recording, heard, answer, dropout)
+        self.listener.conclude(recording, heard, answers, dropout)
+    }
+}
+
+/// How a recording is recognised.
+#[derive(Debug, Clone, Copy)]
+pub struct Options<'a> {
+    /// What is done with dropout that a model forces on.
+    pub dropout: &'a DropoutMode,
+    /// Whom the emotions are relative to; one that [`Recognizer::check_profile`] accepts.
+    pub profile: Option<&'a SpeakerProfile>,
+}
+
+impl<'a> From<&'a DropoutMode> for Options<'a> {
+    /// Without a speaker profile.
+    fn from(dropout: &'a DropoutMode) -> Self {
+        Self {
+            dropout,
+            profile: None,
+        }
     }
 }
 
@@ -215,6 +275,7 @@ impl Recognizer {
 pub struct Worker<'r> {
     recognizer: &'r Recognizer,
     sessions: Sessions,
+    speech: SpeechSession,
 }
 
 impl Worker<'_> {
@@ -230,20 +291,20 @@ impl Worker<'_> {
     /// Bytes that the buffers take. They grow with the longest recording and stay: a worker that
     /// lives long is better replaced after a very long one.
     pub fn held_bytes(&self) -> usize {
-        self.sessions.held_bytes()
+        self.sessions.held_bytes() + self.speech.held_bytes()
     }
 
     /// The answer for a decoded recording; `name` stands for it in errors.
     ///
     /// # Errors
     /// When the recording cannot be analysed; the message names it and says what to do.
-    pub fn recognize(
+    pub fn recognize<'a>(
         &mut self,
         recording: &Recording,
         name: &str,
-        dropout: &DropoutMode,
+        options: impl Into<Options<'a>>,
     ) -> Result<Prediction, RecognizeError> {
-        self.recognize_cow(Cow::Borrowed(recording), name, dropout)
+        self.recognize_cow(Cow::Borrowed(recording), name, options.into())
     }
 
     /// [`Worker::recognize`] for a recording that nobody else needs: its samples are dropped as
@@ -251,30 +312,30 @@ impl Worker<'_> {
     ///
     /// # Errors
     /// As [`Worker::recognize`].
-    pub fn recognize_owned(
+    pub fn recognize_owned<'a>(
         &mut self,
         recording: Recording,
         name: &str,
-        dropout: &DropoutMode,
+        options: impl Into<Options<'a>>,
     ) -> Result<Prediction, RecognizeError> {
-        self.recognize_cow(Cow::Owned(recording), name, dropout)
+        self.recognize_cow(Cow::Owned(recording), name, options.into())
     }
 
     fn recognize_cow(
         &mut self,
         recording: Cow<'_, Recording>,
         name: &str,
-        dropout: &DropoutMode,
+        options: Options,
     ) -> Result<Prediction, RecognizeError> {
         let recognizer = self.recognizer;
         #[cfg(feature = "cuda")]
         if let Some(device) = &recognizer.device {
             let numbers = recognizer.numbers_on_device(&recording);
-            return device.recognize(recording.into_owned(), numbers, name, dropout);
+            return device.recognize(recording.into_owned(), numbers, name, options);
         }
         let together = self.sessions.together;
         let impression = recognizer.listener.impression(recording, name, together)?;
-        self.conclude(&impression, name, dropout)
+        self.conclude(impression, name, options)
     }
 
     /// The rest of [`Worker::recognize`], for what a [`Listener`] of the same model made of the
@@ -285,16 +346,30 @@ impl Worker<'_> {
     ///
     /// # Panics
     /// If the listener was made for another front end.
-    pub fn conclude(
+    pub fn conclude<'a>(
         &mut self,
-        impression: &Impression,
+        impression: Impression,
         name: &str,
-        dropout: &DropoutMode,
+        options: impl Into<Options<'a>>,
     ) -> Result<Prediction, RecognizeError> {
-        let Impression { about, heard } = impression;
-        let answer = self.ask(&heard.question(), dropout, name)?;
-        answer.check(name)?;
-        Ok(self.recognizer.conclude(about, heard, answer, dropout))
+        let Impression { about, mut heard } = impression;
+        let Options { dropout, profile } = options.into();
+        let is_speech = self.speech.of(&heard, name)?;
+        if let (Some(profile), Some(scale)) = (profile, self.recognizer.listener.speaker()) {
+            heard.adapt(profile, scale);
+        }
+        let mut answers = Vec::with_capacity(is_speech.len());
+        for (question, is_speech) in heard.questions().iter().zip(is_speech) {
+            let answer = match is_speech {
+                true => Some(self.ask(question, dropout, name)?),
+                false => None,
+            };
+            if let Some(answer) = &answer {
+                answer.check(name)?;
+            }
+            answers.push(answer);
+        }
+        Ok(self.recognizer.conclude(&about, &heard, answers, dropout))
     }
 
     fn ask(

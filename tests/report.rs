@@ -52,9 +52,12 @@ fn prediction() -> Prediction {
             years: 28.785_76,
             spread: Some(1.25),
             error: None,
+            interval: None,
         },
         gender: vec![0.000_494_457_7, 0.999_494_6],
         windows: vec![window(0.5, Some(vec![0.5, 0.25, 0.25])), window(1.5, None)],
+        segments: Vec::new(),
+        speaker: None,
         voice: Voice {
             duration: 4.0,
             sample_rate: 44_100,
@@ -83,9 +86,12 @@ fn warned() -> Prediction {
             years: 61.25,
             spread: Some(0.0),
             error: None,
+            interval: None,
         },
         gender: vec![0.75, 0.375],
         windows: plain.windows[..1].to_vec(),
+        segments: Vec::new(),
+        speaker: None,
         voice: Voice {
             channels: 1,
             analysed: 0.0..4.0,
@@ -336,6 +342,7 @@ fn codes_are_the_captured_responses() {
                 years: mean(years.collect()),
                 spread: None,
                 error: None,
+                interval: None,
             },
             gender: vec![f64::from(mean(male.collect()) as f32), 0.5],
             ..prediction()

@@ -26,6 +26,7 @@ mod centred;
 mod describe;
 mod pitch;
 mod prosody;
+mod segments;
 mod stats;
 mod windows;
 
@@ -33,6 +34,7 @@ mod windows;
 pub(crate) use centred::check;
 use centred::{Centred, Sample};
 pub use pitch::{PitchCandidate, PitchFrame};
+pub use segments::LONGEST_SEGMENT;
 pub use stats::{STAT_GROUPS, STATS};
 pub use windows::{UtteranceWindows, WINDOW_FRAMES, WINDOW_HOP};
 
@@ -97,6 +99,17 @@ pub struct Utterance {
     pub frames: Vec<f32>,
     /// The [`STATS`] descriptors of the kept frames, in the order of [`STAT_GROUPS`]; finite.
     pub stats: Vec<f32>,
+}
+
+/// The stretches of speech in a recording, each analysed as an utterance of its own.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Segments {
+    /// In order and apart from each other; at least one. [`Utterance::kept`] is where it lies in the
+    /// recording.
+    pub segments: Vec<Utterance>,
+    /// Whether the recording has a voice. If not, the segments are what is loud in it.
+    pub is_voiced: bool,
 }
 
 /// What is computed of each frame of a recording by itself, before anything is decided.
@@ -171,24 +184,18 @@ impl UtteranceExtractor {
     /// infinite sample, [`FeatureError::Constant`] where there is no sound,
     /// [`FeatureError::Shape`] beyond [`Mel::MAX_FRAMES`](super::Mel::MAX_FRAMES) frames.
     pub fn analyse(&self, signal: &[f64]) -> Result<Utterance, FeatureError> {
-        self.analyse_any(Cow::Borrowed(signal))
+        self.conclude(self.frames_of(signal)?)
     }
 
-    /// [`Self::analyse`] for single precision; a signal that is given away is dropped early.
+    /// Analyses each stretch of speech in a mono signal at 16 kHz as an utterance of its own. A
+    /// signal that is given away is dropped early.
     ///
     /// # Errors
     /// As [`Self::analyse`].
-    pub(crate) fn analyse_samples(
-        &self,
-        signal: Cow<'_, [f32]>,
-    ) -> Result<Utterance, FeatureError> {
-        self.analyse_any(signal)
-    }
-
-    fn analyse_any<T: Sample>(&self, signal: Cow<'_, [T]>) -> Result<Utterance, FeatureError> {
+    pub fn analyse_segments(&self, signal: Cow<'_, [f32]>) -> Result<Segments, FeatureError> {
         let frames = self.frames_of(&signal)?;
         drop(signal);
-        self.conclude(frames)
+        self.conclude_segments(frames)
     }
 
     /// The first half of [`Self::analyse`]: what can be told of each frame without the others.
@@ -214,11 +221,47 @@ impl UtteranceExtractor {
     pub fn conclude(&self, frames: Frames<'_>) -> Result<Utterance, FeatureError> {
         let Frames { power, pitch } = frames;
         let path = pitch::along_best_path(&pitch);
+        self.describe(&power, &path, 0..path.f0.len())
+    }
+
+    /// The second half of [`Self::analyse_segments`].
+    ///
+    /// # Errors
+    /// [`FeatureError::Constant`] where there is no sound.
+    pub fn conclude_segments(&self, frames: Frames<'_>) -> Result<Segments, FeatureError> {
+        let Frames { power, pitch } = frames;
+        let path = pitch::along_best_path(&pitch);
         drop(pitch);
-        let energy: Vec<f64> = power
-            .chunks_exact(N_MELS)
-            .map(|bands| 10.0 * (pairwise::sum(bands, |p| p) + SILENCE).log10())
+        let found = segments::segments(&path.f0);
+        let is_voiced = !found.is_empty();
+        let ranges = match is_voiced {
+            true => found,
+            false => self.loud_parts(&power)?,
+        };
+        let described: Result<_, _> = ranges
+            .into_iter()
+            .map(|range| self.describe(&power, &path, range))
             .collect();
+        Ok(Segments {
+            segments: described?,
+            is_voiced,
+        })
+    }
+
+    /// The frames `range` of a recording as an utterance of their own.
+    fn describe(
+        &self,
+        power: &[f64],
+        path: &pitch::Pitch,
+        range: Range<usize>,
+    ) -> Result<Utterance, FeatureError> {
+        let total_frames = path.f0.len();
+        let (first, power) = (
+            range.start,
+            &power[range.start * N_MELS..range.end * N_MELS],
+        );
+        let (f0, height) = (&path.f0[range.clone()], &path.height[range]);
+        let energy = energies(power);
         let loud = describe::percentiles(&energy, [LOUD_PERCENTILE])[0];
         let active: Vec<bool> = energy.iter().map(|e| *e > loud - ACTIVE_DB).collect();
         let heard: Vec<f64> = power
@@ -238,23 +281,37 @@ impl UtteranceExtractor {
                 (p / level + FLOOR).ln()
             }),
             active: active[kept.clone()].to_vec(),
-            f0: path.f0[kept.clone()].to_vec(),
-            height: path.height[kept.clone()].to_vec(),
+            f0: f0[kept.clone()].to_vec(),
+            height: height[kept.clone()].to_vec(),
             energy: energy[kept.clone()]
                 .iter()
                 .map(|e| (e - loud).max(LEAST_DB))
                 .collect(),
         };
-        drop(power);
         let stats = self.stats.of(&contours);
         Ok(Utterance {
-            total_frames: active.len(),
-            kept,
+            total_frames,
+            kept: first + kept.start..first + kept.end,
             frames: frame_values(&contours),
             stats: stats.into_iter().map(|v| v as f32).collect(),
             active: contours.active,
             f0: contours.f0,
         })
+    }
+
+    /// What is loud in a recording without a voice, in parts of at most [`LONGEST_SEGMENT`] frames.
+    fn loud_parts(&self, power: &[f64]) -> Result<Vec<Range<usize>>, FeatureError> {
+        let energy = energies(power);
+        let loud = describe::percentiles(&energy, [LOUD_PERCENTILE])[0];
+        if loud <= 10.0 * SILENCE.log10() {
+            return Err(FeatureError::Constant { value: 0.0 });
+        }
+        let active: Vec<bool> = energy.iter().map(|e| *e > loud - ACTIVE_DB).collect();
+        let kept = kept(&active);
+        let parts = kept.clone().step_by(LONGEST_SEGMENT);
+        Ok(parts
+            .map(|start| start..(start + LONGEST_SEGMENT).min(kept.end))
+            .collect())
     }
 
     /// What the pitch of a frame is computed with: the window and the autocorrelation of that.
@@ -300,8 +357,16 @@ impl Utterance {
     /// Cuts the frames into the windows that the window network reads.
     #[must_use]
     pub fn windows(&self) -> UtteranceWindows {
-        UtteranceWindows::new(&self.frames)
+        UtteranceWindows::of(&self.frames)
     }
+}
+
+/// Energy of each of some frames `[frames][N_MELS]`, in dB.
+fn energies(power: &[f64]) -> Vec<f64> {
+    let frames = power.chunks_exact(N_MELS);
+    frames
+        .map(|bands| 10.0 * (pairwise::sum(bands, |p| p) + SILENCE).log10())
+        .collect()
 }
 
 /// One track per band of `value(x)`, from `[frames][N_MELS]`.

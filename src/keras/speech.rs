@@ -90,6 +90,10 @@ pub fn role_of(path: &Path) -> Option<Role> {
                 || name.eq_ignore_ascii_case(&format!("{}.h5", role.name()))
         })
         .map(|&(role, _)| role)
+        .or_else(|| {
+            let is_speech = name.eq_ignore_ascii_case(&format!("{}.h5", Role::Speech.name()));
+            is_speech.then_some(Role::Speech)
+        })
 }
 
 /// Files with their roles, at most one for each.
@@ -183,7 +187,7 @@ impl SpeechFiles {
             });
         }
         let mut networks = Vec::new();
-        for role in Role::SPEECH {
+        for role in Role::SPEECH.into_iter().chain([Role::Speech]) {
             if let Some(path) = self.of(role) {
                 networks.push(network(path, role)?);
             }

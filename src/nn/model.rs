@@ -24,12 +24,15 @@ pub enum Role {
     EmotionFeatures,
     /// All emotion weights to the final ones.
     Merge,
+    /// Descriptors to the probability that a sound is speech; not every speech model has it.
+    Speech,
     /// A network of no known role, converted to be run on given tensors.
     Network,
 }
 
 impl Role {
-    /// The five roles that a speech model needs, in the order of computation.
+    /// The five roles that a speech model needs, in the order of computation. It may have a
+    /// [`Role::Speech`] network besides.
     pub const SPEECH: [Self; 5] = [
         Self::EmotionWindows,
         Self::Age,
@@ -46,6 +49,7 @@ impl Role {
             Self::Gender => "gender",
             Self::EmotionFeatures => "emotion_features",
             Self::Merge => "merge",
+            Self::Speech => "speech",
             Self::Network => "network",
         }
     }
@@ -101,6 +105,16 @@ pub struct BundleInfo {
     pub genders: Vec<String>,
     /// How the age network's output becomes years; a speech model without it cannot be used.
     pub age: Option<AgeScale>,
+    /// What speaker profiles are relative to; a model without it takes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speaker: Option<SpeakerScale>,
+    /// The probability of speech that a segment is answered from on; only beside a
+    /// [`Role::Speech`] network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speech_from: Option<f64>,
+    /// An answer whose largest emotion weight is smaller is marked as unsure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsure_below: Option<f64>,
     /// What the results may be used for, where the model says so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub licences: Vec<Licence>,
@@ -127,6 +141,7 @@ impl Preprocessing {
     pub(crate) fn inputs(self, role: Role, emotions: usize) -> Vec<Vec<usize>> {
         match (self, role) {
             (_, Role::Network) => Vec::new(),
+            (Self::Reference2020, Role::Speech) => Vec::new(),
             (Self::Reference2020, Role::EmotionFeatures) => {
                 BRANCHES.iter().map(|b| b.to_vec()).collect()
             }
@@ -141,11 +156,15 @@ impl Preprocessing {
     }
 
     /// Shapes of the outputs that a role's network gives.
-    fn outputs(self, role: Role, emotions: usize, genders: usize) -> Vec<usize> {
+    fn outputs(self, role: Role, info: &BundleInfo) -> Vec<usize> {
+        let emotions = info.emotions.len();
         match (self, role) {
             (_, Role::Network) => Vec::new(),
-            (_, Role::Age) => vec![1],
-            (_, Role::Gender) => vec![genders],
+            (Self::Utterance, Role::Age) if info.age.is_some_and(|a| a.coverage.is_some()) => {
+                vec![3]
+            }
+            (_, Role::Age | Role::Speech) => vec![1],
+            (_, Role::Gender) => vec![info.genders.len()],
             (Self::Reference2020, Role::EmotionFeatures) => vec![emotions; BRANCHES.len() + 1],
             _ => vec![emotions],
         }
@@ -177,6 +196,41 @@ pub struct AgeScale {
     /// Mean absolute error in years on speakers that it was not trained on, if it is stated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<f64>,
+    /// For a network whose outputs are the lower end, the middle and the upper end of an interval: the
+    /// share of unknown speakers whose age lies in theirs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<f64>,
+}
+
+/// Values of a frame that a speaker profile knows: the levels of the bands, and the pitch.
+pub const PROFILE_FRAME_VALUES: usize = crate::features::N_MELS + 1;
+
+/// The population that speaker profiles are relative to, as the networks were trained with it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpeakerScale {
+    /// Of each descriptor.
+    pub mean: Vec<f64>,
+    /// Standard deviation of each descriptor.
+    pub deviation: Vec<f64>,
+    /// Means of the levels of the bands and of log2(F0 / 200 Hz) over voiced frames.
+    pub frames: Vec<f64>,
+    /// Segments that the population's means count for beside a speaker's.
+    pub mean_prior: f64,
+    /// Segments that its deviations count for.
+    pub deviation_prior: f64,
+}
+
+impl SpeakerScale {
+    fn is_sound(&self) -> bool {
+        let all = |numbers: &[f64], count, sound: fn(f64) -> bool| {
+            numbers.len() == count && numbers.iter().all(|x| x.is_finite() && sound(*x))
+        };
+        all(&self.mean, utterance::STATS, |_| true)
+            && all(&self.deviation, utterance::STATS, |x| x > 0.0)
+            && all(&self.frames, PROFILE_FRAME_VALUES, |_| true)
+            && all(&[self.mean_prior, self.deviation_prior], 2, |x| x > 0.0)
+    }
 }
 
 impl BundleInfo {
@@ -202,7 +256,11 @@ impl BundleInfo {
                 deviation: 7.69647,
                 valid: None,
                 error: None,
+                coverage: None,
             }),
+            speaker: None,
+            speech_from: None,
+            unsure_below: None,
             licences: Vec::new(),
         }
     }
@@ -220,6 +278,22 @@ impl BundleInfo {
             if distinct.len() != names.len() || names.iter().any(String::is_empty) {
                 return Err(format!("the names of the {what} are {names:?}"));
             }
+        }
+        if self.speaker.as_ref().is_some_and(|s| !s.is_sound()) {
+            return Err(
+                "what speaker profiles are relative to does not fit the descriptors".into(),
+            );
+        }
+        let shares = [
+            ("speech_from", self.speech_from),
+            ("unsure_below", self.unsure_below),
+            ("the coverage of the age", self.age.and_then(|a| a.coverage)),
+        ];
+        if let Some((what, Some(share))) = shares
+            .iter()
+            .find(|(_, share)| share.is_some_and(|s| !(s > 0.0 && s < 1.0)))
+        {
+            return Err(format!("{what} is {share}, not between 0 and 1"));
         }
         match self.age {
             Some(age) if !(age.mean.is_finite() && age.deviation.is_finite()) => {
@@ -249,6 +323,9 @@ impl BundleInfo {
             emotions: Vec::new(),
             genders: Vec::new(),
             age: None,
+            speaker: None,
+            speech_from: None,
+            unsure_below: None,
             licences: Vec::new(),
         }
     }
@@ -408,13 +485,16 @@ impl Model {
         let front_end = self.info.preprocessing.ok_or_else(|| {
             ModelError::Info("a speech model needs to say its pre-processing".into())
         })?;
-        let emotions = self.info.emotions.len();
-        let genders = self.info.genders.len();
-        for role in Role::SPEECH {
-            let network = self.network(role).ok_or(ModelError::MissingRole(role))?;
+        let speech = self.network(Role::Speech);
+        if speech.is_some() != self.info.speech_from.is_some() {
+            return Err(ModelError::Info(
+                "a speech network and speech_from need each other".into(),
+            ));
+        }
+        for network in &self.networks {
             network.expect(
-                &front_end.inputs(role, emotions),
-                &front_end.outputs(role, emotions, genders),
+                &front_end.inputs(network.role, self.info.emotions.len()),
+                &front_end.outputs(network.role, &self.info),
             )?;
         }
         Ok(())

@@ -15,6 +15,7 @@ mod questions;
 mod shared;
 
 use device::Device;
+pub use device::Named;
 pub use shared::DeviceLimits;
 pub(super) use shared::Shared;
 
@@ -144,7 +145,7 @@ impl OnDevice<'_> {
             {
                 let own = self.recognizer.numbers_on_device(&recording);
                 numbers = numbers.saturating_add(own);
-                batch.push((recording, name.to_owned()));
+                batch.push((recording, name.to_owned()).into());
             }
             if let Some(before) = self.submit(batch, dropout) {
                 outcomes.extend(before?);
@@ -160,11 +161,7 @@ impl OnDevice<'_> {
     /// takes the outcomes of the batch before, if there is one. While the networks look at that one, the
     /// front end listens to this one, and the processor does its part, on the threads of the rayon
     /// pool that this is called in.
-    pub fn submit(
-        &mut self,
-        batch: Vec<(Recording, String)>,
-        dropout: &DropoutMode,
-    ) -> Option<Outcomes> {
+    pub fn submit(&mut self, batch: Vec<Named>, dropout: &DropoutMode) -> Option<Outcomes> {
         let mut before = None;
         self.device
             .submit(batch, dropout, |outcomes| before = Some(outcomes));

@@ -4,10 +4,11 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use super::networks::{Answer, Question};
+use super::profile::SpeakerProfile;
 use super::{RecognizeError, RecognizerError, reference, utterance};
 use crate::audio::Recording;
 use crate::nn::DropoutMode;
-use crate::nn::model::{AgeScale, BundleInfo, Preprocessing};
+use crate::nn::model::{AgeScale, BundleInfo, Preprocessing, SpeakerScale};
 use crate::prediction::Prediction;
 use crate::together::Together;
 
@@ -158,20 +159,31 @@ impl Listener {
         })
     }
 
-    /// What the networks' answer means.
+    /// What profiles of speakers are relative to, if the model was trained for them.
+    pub(super) fn speaker(&self) -> Option<&SpeakerScale> {
+        match self.way() {
+            Way::Reference(_) => None,
+            Way::Utterance(way) => way.speaker(),
+        }
+    }
+
+    /// The answer for a recording, from the networks' outputs for each of its segments; `None` stands
+    /// for one that is no speech.
     pub(super) fn conclude(
         &self,
         recording: &About,
         heard: &Heard,
-        answer: Answer,
+        mut answers: Vec<Option<Answer>>,
         dropout: &DropoutMode,
     ) -> Prediction {
         match (self.way(), heard) {
             (Way::Reference(way), Heard::Reference(heard)) => {
+                let answer = answers.pop().flatten();
+                let answer = answer.expect("a recording of this front end is a single segment");
                 way.conclude(recording, heard.known(), answer, dropout)
             }
             (Way::Utterance(way), Heard::Utterance(heard)) => {
-                way.conclude(recording, heard, answer, dropout)
+                way.conclude(recording, heard, answers, dropout)
             }
             _ => panic!("the recording was heard by another model's front end"),
         }
@@ -179,10 +191,26 @@ impl Listener {
 }
 
 impl Heard {
-    pub(super) fn question(&self) -> Question<'_> {
+    /// How many segments it has.
+    pub(super) fn segments(&self) -> usize {
         match self {
-            Self::Reference(heard) => heard.question(),
-            Self::Utterance(heard) => heard.question(),
+            Self::Reference(_) => 1,
+            Self::Utterance(heard) => heard.segments().len(),
+        }
+    }
+
+    /// The networks' inputs, segment by segment.
+    pub(super) fn questions(&self) -> Vec<Question<'_>> {
+        match self {
+            Self::Reference(heard) => vec![heard.question()],
+            Self::Utterance(heard) => heard.questions().collect(),
+        }
+    }
+
+    /// Expresses the inputs of the emotion networks relative to a speaker.
+    pub(super) fn adapt(&mut self, profile: &SpeakerProfile, scale: &SpeakerScale) {
+        if let Self::Utterance(heard) = self {
+            heard.adapt(profile, scale);
         }
     }
 }

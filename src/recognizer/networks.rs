@@ -38,21 +38,25 @@ pub struct Sessions {
     pub together: Together,
 }
 
-/// What the networks are asked about one recording.
+/// The networks' inputs for one recording, or for one of its segments.
 #[derive(Debug)]
 pub struct Question<'a> {
     /// Rows of numbers, a frame each.
     pub sheet: &'a [f32],
     /// The rows that the windows begin at.
     pub starts: &'a [usize],
-    /// The feature network's inputs, which describe the whole recording.
+    /// The emotion feature network's inputs.
     pub whole: Vec<&'a [f32]>,
+    /// The inputs of the age and gender networks where they do not read windows: the descriptors as
+    /// they are, also where the emotion networks read them relative to a speaker.
+    pub descriptors: &'a [f32],
 }
 
-/// What they say.
+/// The networks' outputs for a [`Question`].
 #[derive(Debug)]
 pub struct Answer {
-    /// `[windows, emotions]`
+    /// `[windows, emotions]`; of networks that do not read windows for age and gender, merged with
+    /// the feature network's output.
     pub windows: Vec<f32>,
     /// Of each window, if the network has any.
     pub attention: Vec<Option<Attention>>,
@@ -141,7 +145,7 @@ impl Sessions {
         let estimate = |session: &mut Session| match by_window {
             true => look(session, asked),
             false => session
-                .run(&asked.whole, 1, &DropoutMode::Off)
+                .run(&[asked.descriptors], 1, &DropoutMode::Off)
                 .map(|()| Seen::of(session, 1)),
         };
         let together = self.together;
@@ -157,15 +161,31 @@ impl Sessions {
         let seen = seen?;
         let window_mean = column_means(&seen.outputs, self.emotions);
         let mut merged = Vec::new();
-        for part in drawn? {
+        let drawn = drawn?;
+        for part in &drawn {
             let window_rows = window_mean.repeat(part.rows);
             let mut inputs = vec![&*window_rows];
             inputs.extend(part.outputs.iter().map(|output| &**output));
             merge.run(&inputs, part.rows, &DropoutMode::Off)?;
             merged.extend_from_slice(merge.output(0));
         }
+        let windows = match (by_window, drawn.last()) {
+            (false, Some(part)) => {
+                // A window's weights agree with its segment's: they are merged alike.
+                let rows = seen.outputs.len() / self.emotions;
+                let outputs = part.outputs.iter();
+                let repeated: Vec<Vec<f32>> = outputs
+                    .map(|output| output[output.len() - output.len() / part.rows..].repeat(rows))
+                    .collect();
+                let mut inputs = vec![&*seen.outputs];
+                inputs.extend(repeated.iter().map(|output| &**output));
+                merge.run(&inputs, rows, &DropoutMode::Off)?;
+                merge.output(0).to_vec()
+            }
+            _ => seen.outputs,
+        };
         Ok(Answer {
-            windows: seen.outputs,
+            windows,
             attention: seen.attention,
             age: age?.outputs,
             gender: gender?.outputs,
@@ -266,7 +286,11 @@ fn draw(
     }
 }
 
-fn planned(model: &Model, role: Role) -> Result<Arc<Plan>, RecognizerError> {
+/// A role's network, ready to run.
+///
+/// # Errors
+/// When it is missing or cannot be planned.
+pub fn planned(model: &Model, role: Role) -> Result<Arc<Plan>, RecognizerError> {
     let (graph, shapes) = graph_of(model, role)?;
     Ok(Arc::new(Plan::new(&graph, &shapes)?))
 }

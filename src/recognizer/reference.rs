@@ -12,7 +12,7 @@ use crate::features::windows::real_frames;
 use crate::features::{self, BranchInput, FeatureExtractor, Windows};
 use crate::nn::DropoutMode;
 use crate::nn::model::{AgeScale, BundleInfo};
-use crate::prediction::{Age, Prediction, Voice, Warning, Window};
+use crate::prediction::{Age, Prediction, Segment, Voice, Warning, Window};
 use crate::together::Together;
 
 /// From a recording to the networks and from there to the answer.
@@ -110,6 +110,7 @@ impl Way {
             years: mean(&ages),
             spread: Some(sample_deviation(&ages)),
             error: self.age.error,
+            interval: None,
         };
         let voiced = prepared.voiced_seconds_kept();
         let mut warnings = Warning::general(recording, voiced, &age, &self.age);
@@ -119,14 +120,27 @@ impl Way {
             });
         }
         let gender = column_means(&answer.gender, self.genders);
+        let gender: Vec<f64> = gender.into_iter().map(f64::from).collect();
+        let emotions = estimates(&answer.merged, self.emotions);
+        let windows = self.timeline(known, answer, &ages);
+        let voice = voice(recording, prepared);
         Prediction {
-            emotions: estimates(&answer.merged, self.emotions),
+            segments: vec![Segment {
+                time: voice.analysed.clone(),
+                voiced,
+                emotions: emotions.clone(),
+                age,
+                gender: gender.clone(),
+                windows: 0..windows.len(),
+            }],
+            emotions,
             age,
-            gender: gender.into_iter().map(f64::from).collect(),
-            voice: voice(recording, prepared),
+            gender,
+            voice,
+            speaker: None,
             warnings,
             dropout: dropout.clone(),
-            windows: self.timeline(known, answer, &ages),
+            windows,
         }
     }
 
@@ -179,6 +193,7 @@ impl Heard {
             sheet: self.windows.sheet(),
             starts: self.windows.starts(),
             whole: self.branches.iter().map(|b| &*b.data).collect(),
+            descriptors: &[],
         }
     }
 }

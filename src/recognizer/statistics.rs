@@ -15,13 +15,10 @@ pub fn column_means(rows: &[f32], width: usize) -> Vec<f32> {
 }
 
 /// Mean and deviation of each of `width` columns.
-pub fn estimates(rows: &[f32], width: usize) -> Vec<Estimate> {
+pub fn estimates<T: Copy + Into<f64>>(rows: &[T], width: usize) -> Vec<Estimate> {
     (0..width)
         .map(|c| {
-            let column: Vec<f64> = rows
-                .chunks_exact(width)
-                .map(|row| f64::from(row[c]))
-                .collect();
+            let column: Vec<f64> = rows.chunks_exact(width).map(|row| row[c].into()).collect();
             Estimate {
                 mean: mean(&column),
                 std: sample_deviation(&column),

@@ -1,19 +1,23 @@
-//! Models of the utterance front end: windows with pitch, descriptors of the whole recording.
+//! Models of the utterance front end: each stretch of speech is answered by itself, from windows
+//! with pitch and descriptors of the stretch.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use super::listener::About;
 use super::networks::{Answer, Question};
+use super::profile::SpeakerProfile;
 use super::statistics::estimates;
 use super::{RecognizeError, row};
 use crate::audio::frontend::{is_silent, samples};
 use crate::audio::{AudioError, Recording, Resampling};
-use crate::features::utterance::{Utterance, UtteranceExtractor, UtteranceWindows};
+use crate::features::utterance::{
+    Segments, Utterance, UtteranceExtractor, UtteranceWindows, WINDOW_FRAMES,
+};
 use crate::features::{HOP, SAMPLE_RATE};
 use crate::nn::DropoutMode;
-use crate::nn::model::{AgeScale, BundleInfo};
-use crate::prediction::{Age, Prediction, Voice, Warning, Window};
+use crate::nn::model::{AgeScale, BundleInfo, SpeakerScale};
+use crate::prediction::{Age, AgeInterval, Prediction, Segment, Speaker, Voice, Warning, Window};
 use crate::together::Together;
 
 /// Seconds between frames.
@@ -24,15 +28,28 @@ const FRAME_SECONDS: f64 = HOP as f64 / SAMPLE_RATE as f64;
 pub struct Way {
     emotions: usize,
     age: AgeScale,
+    speaker: Option<SpeakerScale>,
+    unsure_below: Option<f64>,
     resampling: Resampling,
     extractor: UtteranceExtractor,
 }
 
-/// What a recording is to the networks.
+/// The networks' inputs for a recording.
 #[derive(Debug)]
 pub struct Heard {
-    utterance: Utterance,
+    segments: Vec<SegmentInputs>,
+    is_voiced: bool,
+    speaker: Option<Speaker>,
+}
+
+/// The networks' inputs for a stretch of speech.
+#[derive(Debug)]
+pub struct SegmentInputs {
+    /// As it is.
+    pub utterance: Utterance,
     windows: UtteranceWindows,
+    /// Windows and descriptors relative to a speaker, where there is a profile.
+    adapted: Option<(UtteranceWindows, Vec<f32>)>,
 }
 
 /// The recording at 16 kHz as this front end takes it: in one step either way, and as it is where
@@ -52,12 +69,14 @@ impl Way {
         Self {
             emotions: info.emotions.len(),
             age,
+            speaker: info.speaker.clone(),
+            unsure_below: info.unsure_below,
             resampling: info.resampling,
             extractor: UtteranceExtractor::new(),
         }
     }
 
-    /// What the networks are asked about a recording.
+    /// The networks' inputs for a recording.
     ///
     /// # Errors
     /// When it cannot be analysed.
@@ -71,8 +90,8 @@ impl Way {
             return Err(RecognizeError::audio(name)(AudioError::Silence));
         }
         let signal = signal(recording, self.resampling, together);
-        let utterance = self.extractor().analyse_samples(signal);
-        Ok(utterance.map_err(RecognizeError::features(name))?.into())
+        let segments = self.extractor().analyse_segments(signal);
+        Ok(segments.map_err(RecognizeError::features(name))?.into())
     }
 
     /// What analyses recordings.
@@ -80,99 +99,249 @@ impl Way {
         &self.extractor
     }
 
-    /// What the networks' answer means.
+    /// What profiles of speakers are relative to, if the model was trained for them.
+    pub fn speaker(&self) -> Option<&SpeakerScale> {
+        self.speaker.as_ref()
+    }
+
+    /// The answer for a recording, from the networks' outputs for each of its segments; `None`
+    /// stands for one that is no speech.
+    ///
+    /// # Panics
+    /// If no segment has an answer.
     pub fn conclude(
         &self,
         recording: &About,
         heard: &Heard,
-        answer: Answer,
+        answers: Vec<Option<Answer>>,
         dropout: &DropoutMode,
     ) -> Prediction {
-        let age = Age {
-            years: f64::from(answer.age[0]) * self.age.deviation + self.age.mean,
-            spread: None,
-            error: self.age.error,
-        };
-        let voice = voice(recording, &heard.utterance);
+        let mut windows = Vec::new();
+        let mut segments = Vec::new();
+        let mut spoken: Vec<&Utterance> = Vec::new();
+        let (mut genders, mut drawn) = (Vec::new(), Vec::new());
+        for (inputs, answer) in heard.segments.iter().zip(answers) {
+            let Some(answer) = answer else { continue };
+            let first = windows.len();
+            windows.extend(self.timeline(recording, inputs, &answer));
+            segments.push(self.segment(recording, inputs, &answer, first..windows.len()));
+            genders.push(segments[segments.len() - 1].gender.clone());
+            drawn.push(answer.merged);
+            spoken.push(&inputs.utterance);
+        }
+        let age = whole_age(&segments, &self.age);
+        let emotions = estimates(&weighted(&segments, &drawn), self.emotions);
+        let voice = voice(recording, &spoken, heard.is_voiced);
+        let mut warnings = Warning::general(recording, voice.voiced, &age, &self.age);
+        let largest = emotions.iter().map(|e| e.mean).fold(0.0, f64::max);
+        if self.unsure_below.is_some_and(|least| largest < least) {
+            warnings.push(Warning::Unsure {
+                probability: largest,
+            });
+        }
         Prediction {
-            emotions: estimates(&answer.merged, self.emotions),
-            warnings: Warning::general(recording, voice.voiced, &age, &self.age),
+            emotions,
             age,
-            gender: answer.gender.iter().map(|&x| f64::from(x)).collect(),
-            windows: self.timeline(recording, heard, answer),
+            gender: weighted(&segments, &genders),
+            segments,
+            windows,
             voice,
+            speaker: heard.speaker,
+            warnings,
             dropout: dropout.clone(),
         }
     }
 
-    fn timeline(&self, recording: &About, heard: &Heard, answer: Answer) -> Vec<Window> {
-        let Heard { utterance, windows } = heard;
-        let time = |frame: usize| {
-            let at = (utterance.kept.start + frame) as f64 * FRAME_SECONDS;
-            at.min(recording.seconds)
+    fn segment(
+        &self,
+        recording: &About,
+        inputs: &SegmentInputs,
+        answer: &Answer,
+        windows: Range<usize>,
+    ) -> Segment {
+        let utterance = &inputs.utterance;
+        let seconds = |frame| time_of(frame, recording);
+        let years = |output: f32| f64::from(output) * self.age.deviation + self.age.mean;
+        let age = match (&*answer.age, self.age.coverage) {
+            (&[low, middle, high], Some(coverage)) => {
+                let [low, middle, high] = [low, middle, high].map(years);
+                Age {
+                    years: middle,
+                    spread: None,
+                    error: self.age.error,
+                    // Quantiles that are learnt one by one may cross.
+                    interval: Some(AgeInterval {
+                        low: low.min(middle),
+                        high: high.max(middle),
+                        coverage,
+                    }),
+                }
+            }
+            (age, _) => Age {
+                years: years(age[0]),
+                spread: None,
+                error: self.age.error,
+                interval: None,
+            },
         };
-        let starts = windows.starts().iter().zip(answer.attention).enumerate();
-        starts
-            .map(|(i, (&start, attention))| Window {
-                time: time(start)..time(start + windows.real_frames(i)),
-                emotions: softmax(&row(&answer.windows, i, self.emotions)),
-                age: None,
-                gender: Vec::new(),
-                attention,
-            })
-            .collect()
+        Segment {
+            time: seconds(utterance.kept.start)..seconds(utterance.kept.end),
+            voiced: utterance.active.iter().filter(|active| **active).count() as f64
+                * FRAME_SECONDS,
+            emotions: estimates(&answer.merged, self.emotions),
+            age,
+            gender: answer.gender.iter().map(|&x| f64::from(x)).collect(),
+            windows,
+        }
+    }
+
+    fn timeline<'a>(
+        &'a self,
+        recording: &'a About,
+        inputs: &'a SegmentInputs,
+        answer: &'a Answer,
+    ) -> impl Iterator<Item = Window> + 'a {
+        let SegmentInputs {
+            utterance, windows, ..
+        } = inputs;
+        let time = |frame: usize| time_of(utterance.kept.start + frame, recording);
+        let starts = windows.starts().iter().zip(&answer.attention).enumerate();
+        starts.map(move |(i, (&start, attention))| Window {
+            time: time(start)..time(start + windows.real_frames(i)),
+            emotions: row(&answer.windows, i, self.emotions),
+            age: None,
+            gender: Vec::new(),
+            attention: attention.clone(),
+        })
     }
 }
 
-impl From<Utterance> for Heard {
-    fn from(utterance: Utterance) -> Self {
+impl From<Segments> for Heard {
+    fn from(segments: Segments) -> Self {
+        let inputs = segments
+            .segments
+            .into_iter()
+            .map(|utterance| SegmentInputs {
+                windows: utterance.windows(),
+                utterance,
+                adapted: None,
+            });
         Self {
-            windows: utterance.windows(),
-            utterance,
+            segments: inputs.collect(),
+            is_voiced: segments.is_voiced,
+            speaker: None,
         }
     }
 }
 
 impl Heard {
-    /// The networks' inputs.
-    pub fn question(&self) -> Question<'_> {
+    /// The inputs for each segment.
+    pub fn segments(&self) -> &[SegmentInputs] {
+        &self.segments
+    }
+
+    /// Whether the recording has a voice.
+    pub fn is_voiced(&self) -> bool {
+        self.is_voiced
+    }
+
+    /// Expresses the inputs of the emotion networks relative to a speaker.
+    pub fn adapt(&mut self, profile: &SpeakerProfile, scale: &SpeakerScale) {
+        for segment in &mut self.segments {
+            let utterance = &segment.utterance;
+            let frames = profile.adapt_frames(scale, &utterance.frames);
+            let descriptors = profile.adapt_descriptors(scale, &utterance.stats);
+            segment.adapted = Some((UtteranceWindows::of(&frames), descriptors));
+        }
+        self.speaker = Some(profile.speaker());
+    }
+
+    /// The networks' inputs, segment by segment.
+    pub fn questions(&self) -> impl Iterator<Item = Question<'_>> {
+        self.segments.iter().map(SegmentInputs::question)
+    }
+}
+
+impl SegmentInputs {
+    fn question(&self) -> Question<'_> {
+        let (windows, stats) = match &self.adapted {
+            Some((windows, stats)) => (windows, stats),
+            None => (&self.windows, &self.utterance.stats),
+        };
         Question {
-            sheet: self.windows.sheet(),
-            starts: self.windows.starts(),
-            whole: vec![&self.utterance.stats],
+            sheet: windows.sheet(),
+            starts: windows.starts(),
+            whole: vec![stats],
+            descriptors: &self.utterance.stats,
         }
     }
 }
 
-/// Exponentials that sum to 1.
-fn softmax(logits: &[f64]) -> Vec<f64> {
-    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let powers: Vec<f64> = logits.iter().map(|z| (z - largest).exp()).collect();
-    let sum: f64 = powers.iter().sum();
-    powers.into_iter().map(|p| p / sum).collect()
+/// Where a frame of a recording lies, in seconds.
+fn time_of(frame: usize, recording: &About) -> f64 {
+    (frame as f64 * FRAME_SECONDS).min(recording.seconds)
 }
 
-/// What the front end found out about the recording: speech is what is loud enough, if any of it
-/// has a pitch.
-fn voice(recording: &About, utterance: &Utterance) -> Voice {
-    let duration = recording.seconds;
-    let seconds =
-        |frame: usize| ((utterance.kept.start + frame) as f64 * FRAME_SECONDS).min(duration);
-    let has_pitch = utterance.f0.iter().filter(|f| **f > 0.0).count() >= PITCHED_FRAMES;
-    let speech = match has_pitch {
-        true => runs(&utterance.active)
+/// The mean of the segments' values, by their seconds of voice.
+fn weighted<T: Copy + Into<f64>>(segments: &[Segment], values: &[Vec<T>]) -> Vec<f64> {
+    let total: f64 = segments.iter().map(|segment| segment.voiced).sum();
+    let mut mean = vec![0.0; values.first().map_or(0, Vec::len)];
+    for (segment, values) in segments.iter().zip(values) {
+        for (mean, &value) in mean.iter_mut().zip(values) {
+            *mean += value.into() * segment.voiced / total;
+        }
+    }
+    mean
+}
+
+fn whole_age(segments: &[Segment], scale: &AgeScale) -> Age {
+    let of = |value: &dyn Fn(&Age) -> f64| {
+        let total: f64 = segments.iter().map(|segment| segment.voiced).sum();
+        let parts = segments.iter().map(|s| value(&s.age) * s.voiced / total);
+        parts.sum::<f64>()
+    };
+    let end = |end: fn(&AgeInterval) -> f64| {
+        of(&|age: &Age| age.interval.as_ref().map_or(age.years, end))
+    };
+    Age {
+        years: of(&|age| age.years),
+        spread: None,
+        error: scale.error,
+        interval: scale.coverage.map(|coverage| AgeInterval {
+            low: end(|interval| interval.low),
+            high: end(|interval| interval.high),
+            coverage,
+        }),
+    }
+}
+
+/// What was analysed: the answered segments, in which speech is what is loud enough.
+fn voice(recording: &About, segments: &[&Utterance], is_voiced: bool) -> Voice {
+    let seconds = |frame| time_of(frame, recording);
+    let speech_of = |utterance: &&Utterance| {
+        let start = utterance.kept.start;
+        let spans = runs(&utterance.active).map(move |run| start + run.start..start + run.end);
+        spans.collect::<Vec<_>>()
+    };
+    let speech: Vec<Range<f64>> = match is_voiced {
+        true => segments
+            .iter()
+            .flat_map(speech_of)
             .map(|run| seconds(run.start)..seconds(run.end))
             .filter(|span| span.start < span.end)
             .collect(),
         false => Vec::new(),
     };
+    let start = segments.first().map_or(0, |u| u.kept.start);
+    let end = segments.last().map_or(0, |u| u.kept.end);
+    let total = segments.first().map_or(0, |u| u.total_frames);
     Voice {
-        duration,
+        duration: recording.seconds,
         sample_rate: recording.sample_rate,
         channels: recording.channels,
         format: recording.format.clone(),
-        analysed: seconds(0)..seconds(utterance.kept.len()),
-        trimmed: utterance.kept.len() < utterance.total_frames,
+        analysed: seconds(start)..seconds(end),
+        trimmed: end - start < total,
         voiced: speech
             .iter()
             .fold(0.0, |sum, s: &Range<f64>| sum + s.end - s.start),
@@ -180,19 +349,15 @@ fn voice(recording: &About, utterance: &Utterance) -> Voice {
     }
 }
 
-/// Frames with a pitch that a recording of a voice has at least (0.1 s).
-const PITCHED_FRAMES: usize = 10;
-
 /// The stretches of `true`.
 fn runs(flags: &[bool]) -> impl Iterator<Item = Range<usize>> {
-    let edges = |wanted: bool| {
-        (0..flags.len()).filter(move |&i| {
-            let here = flags[i];
-            let (before, after) = (i > 0 && flags[i - 1], i + 1 < flags.len() && flags[i + 1]);
-            here && if wanted { !before } else { !after }
-        })
-    };
-    edges(true)
-        .zip(edges(false))
-        .map(|(start, last)| start..last + 1)
+    let mut start = 0;
+    let parts = flags.chunk_by(|a, b| a == b).filter_map(move |part| {
+        let run = start..start + part.len();
+        start = run.end;
+        part[0].then_some(run)
+    });
+    parts
 }
+
+const _: () = assert!(crate::features::utterance::LONGEST_SEGMENT >= WINDOW_FRAMES);

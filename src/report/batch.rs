@@ -153,7 +153,7 @@ impl<'r> Batch<'r> {
         };
         let outcome = |worker: &mut Worker, input: &Input| {
             let heard = heard(input)?;
-            self.outcome(worker, input, &heard)
+            self.outcome(worker, input, heard)
         };
         if let [input] = inputs {
             let outcome = self.pool.install(|| outcome(&mut worker(), input));
@@ -162,7 +162,7 @@ impl<'r> Batch<'r> {
         in_order(&self.pool, inputs, worker, outcome, each)
     }
 
-    fn outcome(&self, worker: &mut Worker<'_>, input: &Input, heard: &Impression) -> Outcome {
+    fn outcome(&self, worker: &mut Worker<'_>, input: &Input, heard: Impression) -> Outcome {
         let subject = input.subject();
         match worker.conclude(heard, subject, &self.dropout) {
             Ok(prediction) if is_finite(&prediction) => Ok(prediction),

@@ -1,9 +1,10 @@
 //! What the networks are fed, written as NumPy arrays, so that networks are trained on exactly what
 //! they are given later.
 //!
-//! Each file holds `paths_utf8` (the recordings' names as UTF-8, one per line), one row per
-//! recording of each array of fixed size, and the front end's sequence: the rows of all recordings
-//! one after the other, with the number of each recording in `lengths`.
+//! A row is a recording, or a stretch of speech where the front end divides recordings into segments.
+//! Each file holds `paths_utf8` (the name of each row's recording as UTF-8, one per line), the rows of
+//! each array of fixed size, and the front end's sequence: the values of all rows one after the
+//! other, with the length of each row in `lengths`.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -34,7 +35,7 @@ pub enum DumpError {
     Nothing(String),
 }
 
-/// One array: its name and its shape for one recording, or for one row of a sequence.
+/// One array: its name and its shape for one recording or segment, or for one step of a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Array {
     /// In the file.
@@ -43,12 +44,12 @@ pub struct Array {
     pub shape: &'static [usize],
 }
 
-/// What a front end gives for one recording.
+/// The networks' inputs for one recording, or for one of its segments.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Computed {
     /// In the order of [`FrontEnd::fixed`].
     pub fixed: Vec<Vec<f32>>,
-    /// Rows of [`FrontEnd::sequence`].
+    /// Steps of [`FrontEnd::sequence`].
     pub sequence: Vec<f32>,
 }
 
@@ -62,7 +63,7 @@ pub trait FrontEnd: Sync {
 
     /// # Errors
     /// Why the recording gives none.
-    fn compute(&self, recording: &Recording) -> Result<Computed, String>;
+    fn compute(&self, recording: &Recording) -> Result<Vec<Computed>, String>;
 }
 
 /// The front end of the system of 2020: resampling, Wiener filter, voice activity; mel
@@ -114,20 +115,20 @@ impl FrontEnd for Reference {
         }
     }
 
-    fn compute(&self, recording: &Recording) -> Result<Computed, String> {
+    fn compute(&self, recording: &Recording) -> Result<Vec<Computed>, String> {
         let prepared = reference::prepare(Cow::Borrowed(recording), self.resampling, Together::No);
         let prepared = prepared.map_err(|e| e.to_string())?;
         let features = self.extractor.extract(&prepared.signal);
         let features = features.map_err(|e| e.to_string())?;
-        Ok(Computed {
+        Ok(vec![Computed {
             fixed: features.branch_inputs().map(|b| b.data).into(),
             sequence: features.windows.data(),
-        })
+        }])
     }
 }
 
-/// The front end of the default networks: one resampling step; descriptors of the whole recording
-/// (`stats`) and values of each frame (`frames`).
+/// The front end of the default networks: one resampling step; descriptors of each stretch of speech
+/// (`stats`) and values of each of its frames (`frames`).
 #[derive(Debug, Default)]
 pub struct Utterance {
     extractor: UtteranceExtractor,
@@ -160,14 +161,15 @@ impl FrontEnd for Utterance {
         }
     }
 
-    fn compute(&self, recording: &Recording) -> Result<Computed, String> {
+    fn compute(&self, recording: &Recording) -> Result<Vec<Computed>, String> {
         let signal = utterance::signal(Cow::Borrowed(recording), self.resampling, Together::No);
-        let utterance = self.extractor.analyse_samples(signal);
-        let utterance = utterance.map_err(|e| e.to_string())?;
-        Ok(Computed {
+        let segments = self.extractor.analyse_segments(signal);
+        let segments = segments.map_err(|e| e.to_string())?.segments;
+        let computed = segments.into_iter().map(|utterance| Computed {
             fixed: vec![utterance.stats],
             sequence: utterance.frames,
-        })
+        });
+        Ok(computed.collect())
     }
 }
 
@@ -208,11 +210,13 @@ pub fn dump(
             match computed {
                 Err(message) => each(Err(&message)),
                 Ok(computed) => {
-                    names.push(printable(&input.name));
-                    lengths.push((computed.sequence.len() / row) as i64);
-                    rows.extend_from_slice(&computed.sequence);
-                    for (column, values) in columns.iter_mut().zip(&computed.fixed) {
-                        column.extend_from_slice(values);
+                    for computed in computed {
+                        names.push(printable(&input.name));
+                        lengths.push((computed.sequence.len() / row) as i64);
+                        rows.extend_from_slice(&computed.sequence);
+                        for (column, values) in columns.iter_mut().zip(&computed.fixed) {
+                            column.extend_from_slice(values);
+                        }
                     }
                     each(Ok(()));
                 }

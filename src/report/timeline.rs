@@ -119,6 +119,7 @@ mod tests {
             years: 30.0,
             spread: None,
             error: None,
+            interval: None,
         };
         let voice = Voice {
             duration: 10.0,
@@ -135,6 +136,8 @@ mod tests {
             age,
             gender: Vec::new(),
             windows: windows.collect(),
+            segments: Vec::new(),
+            speaker: None,
             voice,
             warnings: Vec::new(),
             dropout: DropoutMode::Off,

@@ -172,6 +172,10 @@ impl From<RecognizeError> for ApiError {
             }
             | RecognizeError::Features { .. }
             | RecognizeError::NotFinite { .. } => Self::unusable(error.to_string()),
+            RecognizeError::NoSpeech { .. } => Self {
+                code: "no_speech",
+                ..Self::unusable(error.to_string())
+            },
             RecognizeError::Run(_) | RecognizeError::Device { .. } => Self::internal(),
         }
     }

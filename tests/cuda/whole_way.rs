@@ -125,7 +125,7 @@ fn check_batches(recognizer: &Recognizer, recordings: &[Recording], drivers: &[A
             let batch = part
                 .iter()
                 .zip(numbers)
-                .map(|(recording, name)| (recording.clone(), name.clone()));
+                .map(|(recording, name)| (recording.clone(), name.clone()).into());
             let before = device.submit(batch.collect(), &dropout);
             assert_eq!(before.is_some(), numbers[0] != "no. 0");
             parts.extend(before.into_iter().flat_map(Result::unwrap));
@@ -206,7 +206,7 @@ fn what_the_device_has_no_room_for_is_analysed_on_the_processor() {
     let again = device.recognize(given, &DropoutMode::Off).unwrap();
     assert_eq!(bits(&again), bits(&got[2..]));
     // Nor is a batch harmed by what comes behind it.
-    let batch = |i: usize| vec![(recordings[i].clone(), format!("no. {i}"))];
+    let batch = |i: usize| vec![(recordings[i].clone(), format!("no. {i}")).into()];
     assert!(device.submit(batch(2), &DropoutMode::Off).is_none());
     let before = device.submit(batch(0), &DropoutMode::Off).unwrap().unwrap();
     assert_eq!(bits(&before), bits(&again));

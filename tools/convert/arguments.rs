@@ -114,6 +114,7 @@ fn parse_role(text: &str) -> Result<Role, String> {
     let wanted = text.replace('-', "_");
     Role::SPEECH
         .into_iter()
+        .chain([Role::Speech])
         .find(|role| role.name() == wanted)
         .ok_or_else(|| {
             format!(

@@ -1,13 +1,15 @@
 """The front end of the default models, in numpy: the exact specification of what a model sees.
 
-Input: mono float samples at 16 kHz (int16 / 32768). Everything is float64. One recording gives
+Input: mono float samples at 16 kHz (int16 / 32768). Everything is float64. A recording is divided into stretches of
+speech (`segments`), each of which gives
   frames  (T, 40) level-normalised log-mel after trimming,
   f0      (T,)    fundamental frequency in Hz, 0 where unvoiced,
-  stats   (N,)    whole-recording descriptors, names in `stat_names()`.
+  stats   (N,)    descriptors of the whole stretch, names in `stat_names()`.
 Every step is scale invariant: multiplying the samples by a constant changes nothing.
 """
 
 import numpy as np
+from scipy.ndimage import maximum_filter1d
 
 RATE = 16000
 HOP = 160
@@ -27,6 +29,8 @@ F0_MIN, F0_MAX = 65.0, 600.0
 F0_CANDIDATES = 5
 VOICING_THRESHOLD = 0.45
 SILENCE_THRESHOLD = 0.03
+# A frame's loudness is relative to the loudest frame within this many (2.5 s).
+NEAR = 250
 OCTAVE_COST = 0.01
 OCTAVE_JUMP_COST = 0.35
 VOICED_UNVOICED_COST = 0.14
@@ -92,7 +96,7 @@ def track_f0(x):
     seg = framed(x, F0_WIN, HOP, frames)
     seg = seg - seg.mean(1, keepdims=True)
     peak = np.abs(seg).max(1)
-    top = peak.max() if frames else 0.0
+    top = maximum_filter1d(peak, 2 * NEAR + 1, mode="constant")
     half = F0_FFT // 4 + 1
 
     def autocorrelation(f):
@@ -117,7 +121,7 @@ def track_f0(x):
     cs = np.take_along_axis(strength, order, 1)
     cf = np.take_along_axis(freq, order, 1)
     ch = np.take_along_axis(height, order, 1)
-    loud = peak / top if top > 0 else np.zeros(frames)
+    loud = np.where(top > 0, peak / np.where(top > 0, top, 1), 0)
     unvoiced = VOICING_THRESHOLD + np.maximum(0, 2 - loud * (1 + VOICING_THRESHOLD) / SILENCE_THRESHOLD)
     lf = np.log2(np.concatenate([np.ones((frames, 1)), cf], 1))
     local = np.concatenate([unvoiced[:, None], cs], 1)
@@ -152,13 +156,65 @@ def analyse(x, bands=BANDS):
     """Trimmed frames: dict of mel (T, bands), active (T,), f0 (T,), r (T,), energy_db (T,)."""
     x = np.asarray(x, float)
     x = x - x.mean()
-    s = mel_power(x, bands)
+    return describe(mel_power(x, bands), *track_f0(x))
+
+
+def analyse_segments(x):
+    """(start, analysis) of each stretch of speech, counted in frames before it is trimmed; whether there is a voice."""
+    x = np.asarray(x, float)
+    x = x - x.mean()
+    s = mel_power(x)
+    f0, r = track_f0(x)
+    found = segments(f0)
+    ranges = found
+    if not found:
+        e = 10 * np.log10(s.sum(1) + 1e-20)
+        on = np.flatnonzero(e > np.percentile(e, 95) - ACTIVE_DB)
+        a, b = max(0, on[0] - MARGIN), min(len(e), on[-1] + 1 + MARGIN)
+        ranges = [(t, min(t + LONGEST_SEGMENT, b)) for t in range(a, b, LONGEST_SEGMENT)]
+    return [(a, describe(s[a:b], f0[a:b], r[a:b])) for a, b in ranges], bool(found)
+
+
+# Frames in a row with a pitch that count as voice; voiced frames that a segment has at least; frames kept around it;
+# frames without a voice that part two segments; the longest segment; either part of a divided one.
+VOICED_RUN, LEAST_VOICED, SEGMENT_MARGIN, PAUSE, LONGEST_SEGMENT, LEAST_PART = 5, 10, 25, 70, 1500, 500
+
+
+def segments(f0):
+    """(start, end) of each stretch of speech, from the pitch of a recording's frames."""
+    stretches = []
+    for a, b in zip(*runs(f0 > 0)):
+        if b - a < VOICED_RUN:
+            continue
+        if stretches and a - stretches[-1][1] <= PAUSE:
+            stretches[-1] = (stretches[-1][0], b, stretches[-1][2] + b - a)
+        else:
+            stretches.append((a, b, b - a))
+    out = []
+    for a, b, voiced in stretches:
+        if voiced < LEAST_VOICED:
+            continue
+        a, b = max(0, a - SEGMENT_MARGIN), min(len(f0), b + SEGMENT_MARGIN)
+        while b - a > LONGEST_SEGMENT:
+            start, end = a + LEAST_PART, a + LONGEST_SEGMENT
+            s, e = runs(f0[start:end] == 0)
+            at = end
+            if len(s):
+                k = int((e - s).argmax())
+                at = start + int(s[k]) + int(e[k] - s[k]) // 2
+            out.append((a, at))
+            a = at
+        out.append((a, b))
+    return out
+
+
+def describe(s, f0, r):
+    """Trimmed frames of a stretch of speech, from the mel power, pitch and peak height of its frames."""
     e = 10 * np.log10(s.sum(1) + 1e-20)
     ref = np.percentile(e, 95)
     active = e > ref - ACTIVE_DB
     on = np.flatnonzero(active)
     a, b = max(0, on[0] - MARGIN), min(len(e), on[-1] + 1 + MARGIN)
-    f0, r = track_f0(x)
     level = s[active].mean()
     mel = np.log(s / max(level, 1e-20) + FLOOR)
     return dict(mel=mel[a:b], active=active[a:b], f0=f0[a:b], r=r[a:b], energy=np.maximum(e - ref, -60.0)[a:b])
@@ -335,6 +391,6 @@ def windows(frames):
 
 
 def extract(x):
-    """(stats (N,), frames (T, 44)) of mono samples at 16 kHz."""
-    a = analyse(x)
-    return np.concatenate(list(stats_groups(a).values())), window_frames(a)
+    """(stats (N,), frames (T, 44)) of each stretch of speech in mono samples at 16 kHz."""
+    found = [a for _, a in analyse_segments(x)[0]]
+    return [(np.concatenate(list(stats_groups(a).values())), window_frames(a)) for a in found]

@@ -1,21 +1,23 @@
 """Trains the default networks.
 
-    python tools/train/train.py CORPORA_DIR OUT_DIR [--features DIR] [--no-cv] [--jobs N]
+    python tools/train/train.py CORPORA_DIR FEATURES_DIR OUT_DIR STEP...
 
-Features come from DIR/<view>.npz when given, as `infer --dump-features` writes them (keys: paths_utf8, stats
-(n, N), lengths (n,), frames (sum T, 44)), else from features.py, cached in OUT_DIR/features. Cross-validation
-by speaker (5 folds over train + valid) gives the numbers of the log and the merge network's two weights; then
-every network is trained on all of train + valid. Writes emotion_windows.h5, emotion_features.h5, merge.h5,
-gender.h5, age.h5, report.json.
+FEATURES_DIR holds <view>.npz of every view and negatives.npz, written by `infer --dump-features` (rebuild.sh does it all).
+Steps, each of which leaves its result in OUT_DIR for the next:
+
+  compare   cross-validation of the emotion statistics network: leave-speakers-out and leave-one-corpus-out, with and
+            without speaker profiles, per condition; `--set KEY=VALUE` changes its recipe, `--name` its name in the log
+  held      networks trained on the train split alone, for what is fitted on the valid split: merge weights, temperatures,
+            age interval, threshold of the speech check (report.json)
+  windows   one member of the window network, `--member K`
+  final     all other networks, trained on train + valid, and the model's description (model.json)
 """
 
 import argparse
 import json
 import os
 import time
-import zlib
-from multiprocessing import Pool, get_context
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -26,197 +28,145 @@ from scipy.optimize import minimize
 
 import augment
 import features
+from data import DEVIATION_PRIOR, EMOTIONS, FOLDS, MEAN_PRIOR, PROFILE_VIEWS, SIZES, VIEWS, Data, Population, View, draw_profile
 from measures import calibration_error, fit_merge, softmax, uar
 from networks import average_windows, finish, keras_modules, predict_windows, round_kernels, stats_trunk, window_model
 
-EMOTIONS = ["anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"]
-FREE = ("EmoDB", "speechocean762")
-VIEWS = ("clean", "room1", "room2")
-# The statistics networks learn from these; the window network draws from all.
-STATS_VIEWS = ("clean", "room1")
-FOLDS = 5
-SEED = 20200
-# Between the seeds of networks that are averaged.
+SEED = 20261
 MEMBER = 1000
-PARTS = ("emotion_windows", "emotion_features", "gender", "age")
-# The years that the age network's branches are scaled by while they train.
-AGE_CENTRE, AGE_SCALE = 21.0, 9.0
-CHILD = 12
+# How often a training sample is taken from each view, and with a profile of each size of `SIZES`.
+VIEW_SHARES = dict(clean=0.35, band=0.13, phone=0.13, noise=0.13, room=0.13, mixed=0.13)
+SIZE_SHARES = (0.5, 0.1, 0.13, 0.14, 0.13)
+# Share of the profiles that are made of neutral recordings where there are any.
+NEUTRAL = 0.3
+# Draws of every recording that the statistics networks are trained with.
+DRAWS = 24
 
-STATS = dict(branches=3, units=112, drop_in=0.4, drop=0.4, smoothing=0.1, epochs=30, batch=64, rate=2e-3)
-WINDOWS = dict(members=2, conv=(64, 96), gru=48, units=64, drop_conv=0.1, drop=0.3, smoothing=0.05, epochs=80, batch=32, rate=2e-3)
-GENDER = dict(branches=2, units=64, drop_in=0.5, drop=0.3, smoothing=0.05, epochs=20, batch=32, rate=2e-3)
-AGE = dict(branches=2, units=64, drop_in=0.2, drop=0.3, epochs=40, batch=32, rate=2e-3)
-# Share of training windows drawn from a degraded view.
-DEGRADED = 0.4
-# Sample weight: (recordings in the corpus)^-a * (share of the class in the corpus)^-b.
-CORPUS_POWER, CLASS_POWER = 0.7, 0.5
-
-LOG = None
+EMOTION = dict(branches=3, units=128, drop_in=0.4, drop=0.4, smoothing=0.1, epochs=60, batch=128, rate=2e-3, corpus=0.7, label=0.5, heard=0.0)
+WINDOWS = dict(conv=(64, 96), gru=48, units=64, drop_conv=0.1, drop=0.3, smoothing=0.05, epochs=45, batch=64, rate=2e-3, members=2)
+GENDER = dict(branches=2, units=64, drop_in=0.5, drop=0.3, smoothing=0.05, epochs=40, batch=128, rate=2e-3)
+AGE = dict(branches=2, units=96, drop_in=0.2, drop=0.3, epochs=60, batch=128, rate=2e-3)
+SPEECH = dict(branches=1, units=32, drop_in=0.3, drop=0.2, smoothing=0.02, epochs=25, batch=128, rate=2e-3)
+AGE_CENTRE, AGE_SCALE = 30.0, 15.0
+QUANTILES = (0.1, 0.5, 0.9)
+COVERAGE = 0.8
 
 
 def say(*words):
-    line = " ".join(str(w) for w in words)
-    print(line, flush=True)
-    LOG.write(line + "\n")
-    LOG.flush()
+    print(*words, flush=True)
 
 
-# ---- data -------------------------------------------------------------------------------------------
+# ---- samples ----------------------------------------------------------------------------------------
 
 
-class Data:
-    def __init__(self, corpora):
-        rows = augment.recordings(corpora)
-        self.paths = [r["path"] for r in rows]
-        self.corpus = np.array([r["corpus"] for r in rows])
-        self.speaker = np.array([r["corpus"] + "/" + r["speaker"] for r in rows])
-        self.emotion = np.array([EMOTIONS.index(r["emotion"]) if r["emotion"] else -1 for r in rows])
-        self.gender = np.array([{"male": 1, "female": 0}.get(r["gender"], -1) for r in rows])
-        self.age = np.array([float(r["age"]) if r["age"] else np.nan for r in rows])
-        self.child = (self.corpus == "speechocean762") & ~(self.age >= CHILD)
-        self.free = np.isin(self.corpus, FREE)
-        self.fold = np.full(len(rows), -1)
-        for c in np.unique(self.corpus):
-            k = 0
-            for g in (0, 1, -1):
-                names = set(self.speaker[(self.corpus == c) & (self.gender == g)])
-                for s in sorted(names, key=lambda s: zlib.crc32(s.split("/", 1)[1].encode())):
-                    m = self.speaker == s
-                    if self.fold[m][0] < 0:
-                        self.fold[m] = k % FOLDS
-                        k += 1
-
-    def __len__(self):
-        return len(self.paths)
+def draw(data, i, population, rng, profiles):
+    """A view, a segment's row in it and a speaker profile for recording i."""
+    view = rng.choice(list(VIEW_SHARES), p=list(VIEW_SHARES.values()))
+    rows = data.views[view].rows[i]
+    if not rows:
+        view, rows = "clean", data.views["clean"].rows[i]
+    size = SIZES[rng.choice(len(SIZES), p=SIZE_SHARES)] if profiles else 0
+    profile = draw_profile(data, i, view, population, rng, size, neutral=rng.random() < NEUTRAL)
+    return view, rows[rng.integers(len(rows))], profile
 
 
-def _extract(job):
-    corpora, view, path = job
-    s, f = features.extract(augment.degrade(augment.load(corpora, path), view, path))
-    return s.astype("f4"), f.astype("f4")
+def bank(data, index, population, seed, profiles, draws=DRAWS):
+    """(draws, recordings, descriptors): every recording under random views and profiles."""
+    rng = np.random.default_rng(seed)
+    out = np.zeros((draws, len(index), len(population.mean)), "f4")
+    for rows in out:
+        for row, i in zip(rows, index):
+            view, at, profile = draw(data, i, population, rng, profiles)
+            row[:] = profile.stats(data.views[view].stats[at])
+    return out
 
 
-def recorded_paths(z):
-    """The recordings of an npz of features, in the order of its rows."""
-    if "paths_utf8" in z:
-        return z["paths_utf8"].tobytes().decode().split("\n")
-    return z["paths"].tolist()
+def evaluation(data, index, population, seed, view, size, neutral=False):
+    """Descriptors of all segments of the recordings under one condition, and the place of each one's recording."""
+    rng = np.random.default_rng(seed)
+    out, places, profiles = [], [], []
+    for place, i in enumerate(index):
+        profile = draw_profile(data, i, view, population, rng, size, neutral)
+        profiles.append(profile)
+        for row in data.views[view].rows[i]:
+            out.append(profile.stats(data.views[view].stats[row]))
+            places.append(place)
+    return np.array(out, "f4"), np.array(places), profiles
 
 
-def rows_of(wanted, names, file):
-    """The row of each wanted recording. Folders before the manifest's path and the extension do not count:
-    degraded copies are WAV files in another folder than the FLAC files that they were made from."""
-
-    def stem(path):
-        return PurePosixPath(path.replace("\\", "/")).with_suffix("").parts
-
-    stems = {stem(p) for p in wanted}
-    if len(stems) < len(wanted):
-        raise SystemExit("the manifest has recordings that differ in their extension alone")
-    lengths = sorted({len(s) for s in stems})
-    at = {}
-    for row, name in enumerate(names):
-        parts = stem(name)
-        for key in (parts[-n:] for n in lengths):
-            if key in stems and at.setdefault(key, row) != row:
-                raise SystemExit(f"{file}: two rows for {'/'.join(key)}: {names[at[key]]} and {name}")
-    missing = [p for p in wanted if stem(p) not in at]
-    if missing:
-        raise SystemExit(f"{file}: no features for {missing[0]} and {len(missing) - 1} more")
-    return [at[stem(p)] for p in wanted]
+def by_recording(z, places, count):
+    out, n = np.zeros((count, z.shape[1])), np.zeros((count, 1))
+    np.add.at(out, places, z)
+    np.add.at(n, places, 1)
+    return out / np.maximum(n, 1)
 
 
-def load_views(data, corpora, folder, computed, jobs):
-    stats, frames = {}, {}
-    for view in VIEWS:
-        file = Path(folder) / f"{view}.npz"
-        if computed and not file.exists():
-            start = time.time()
-            with Pool(jobs) as pool:
-                out = pool.map(_extract, [(corpora, view, p) for p in data.paths], chunksize=16)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(
-                file,
-                paths=np.array(data.paths),
-                stats=np.stack([s for s, _ in out]),
-                lengths=np.array([len(f) for _, f in out]),
-                frames=np.concatenate([f for _, f in out]),
-            )
-            say(f"features {view}: {time.time() - start:.0f} s")
-        z = np.load(file)
-        order = rows_of(data.paths, recorded_paths(z), file)
-        stats[view] = z["stats"].astype("f8")[order]
-        end = np.cumsum(z["lengths"])
-        begin = end - z["lengths"]
-        all_frames = z["frames"]
-        frames[view] = [np.asarray(all_frames[begin[i] : end[i]], "f4") for i in order]
-        if not (np.isfinite(stats[view]).all() and np.isfinite(all_frames).all()):
-            raise SystemExit(f"{file}: features hold NaN or infinity")
-    return stats, frames
+def balanced(corpus, label, corpus_power, label_power):
+    """(recordings of the corpus)^-a * (share of the label in it)^-b, with mean 1."""
+    w = np.zeros(len(corpus))
+    for c in np.unique(corpus):
+        n = float((corpus == c).sum())
+        for e in np.unique(label[corpus == c]):
+            k = (corpus == c) & (label == e)
+            w[k] = n**-corpus_power * (k.sum() / n) ** -label_power
+    return w / w.mean()
 
 
-def emotion_weights(data, mask):
-    w = np.zeros(len(data))
-    for c in np.unique(data.corpus[mask]):
-        n = float((mask & (data.corpus == c)).sum())
-        for e in range(len(EMOTIONS)):
-            k = mask & (data.corpus == c) & (data.emotion == e)
-            if k.any():
-                w[k] = n**-CORPUS_POWER * (k.sum() / n) ** -CLASS_POWER
-    return w / w[mask].mean()
-
-
-def gender_weights(data, mask):
-    """Every corpus and gender weighs the same."""
-    w = np.zeros(len(data))
-    for c in np.unique(data.corpus[mask]):
-        for g in (0, 1):
-            k = mask & (data.corpus == c) & (data.gender == g)
-            w[k] = 1 / max(k.sum(), 1)
-    return w / w[mask].mean()
-
-
-def corpus_weights(data, mask):
-    w = np.zeros(len(data))
-    for c in np.unique(data.corpus[mask]):
-        k = mask & (data.corpus == c)
-        w[k] = float(k.sum()) ** -0.5
-    return w / w[mask].mean()
+def emotion_targets(data, index, heard):
+    """Intended emotions, mixed with the share of those that listeners heard in the voice."""
+    y = np.eye(len(EMOTIONS))[data.emotion[index]]
+    votes, share = data.heard[index], data.heard_share[index]
+    known = votes >= 0
+    soft = np.repeat((1 - share)[:, None] / 5, len(EMOTIONS), 1)
+    soft[:, EMOTIONS.index("surprise")] = 0
+    soft[np.arange(len(index)), np.maximum(votes, 0)] = share
+    return np.where(known[:, None], (1 - heard) * y + heard * soft, y)
 
 
 # ---- training ---------------------------------------------------------------------------------------
 
 
-def fit_stats(stats, target, mask, weight, outputs, loss, cfg, seed):
-    """Trains the branches side by side on every view; returns a model of one averaged output."""
+def fit_stats(x, y, w, population, outputs, loss, cfg, seed):
+    """Branches side by side on (draws, samples, descriptors); returns a model of their mean."""
     tf, keras, L = keras_modules()
+    keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
-    clean = stats[VIEWS[0]][mask]
-    i, branches = stats_trunk(clean.shape[1], outputs, cfg, clean.mean(0), clean.std(0))
+    i, branches = stats_trunk(x.shape[2], outputs, cfg, population.mean, population.deviation)
     model = keras.Model(i, branches)
-    x = np.concatenate([stats[v][mask] for v in STATS_VIEWS]).astype("f4")
-    y = np.tile(target[mask], (len(STATS_VIEWS), 1)).astype("f4")
-    w = np.tile(weight[mask], len(STATS_VIEWS)).astype("f4")
-    k = cfg["branches"]
-    d = tf.data.Dataset.from_tensor_slices((x, y, w)).shuffle(len(x), seed=seed).batch(cfg["batch"])
-    d = d.map(lambda x, y, w: (x, (y,) * k, (w,) * k)).prefetch(2)
-    rate = keras.optimizers.schedules.CosineDecay(cfg["rate"], cfg["epochs"] * len(d))
-    model.compile(keras.optimizers.Adam(rate), loss=[loss(keras, "sum_over_batch_size")] * k)
-    model.fit(d, epochs=cfg["epochs"], verbose=0)
-    return keras.Model(i, L.Average(name="logits")(branches))
+    steps = x.shape[1] // cfg["batch"]
+    optimiser = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(cfg["rate"], cfg["epochs"] * steps))
+    loss = loss(keras)
+
+    @tf.function
+    def step(x, y, w):
+        with tf.GradientTape() as tape:
+            out = model(x, training=True)
+            out = out if isinstance(out, list) else [out]
+            total = tf.add_n([tf.reduce_mean(loss(y, z) * w) for z in out] + model.losses)
+        grads = tape.gradient(total, model.trainable_variables)
+        optimiser.apply_gradients(zip(grads, model.trainable_variables))
+
+    rng = np.random.default_rng(seed)
+    y, w = y.astype("f4"), w.astype("f4")
+    for _ in range(cfg["epochs"]):
+        rows, order = x[rng.integers(len(x))], rng.permutation(x.shape[1])
+        for b in range(steps):
+            c = order[b * cfg["batch"] : (b + 1) * cfg["batch"]]
+            step(rows[c], y[c], w[c])
+    out = branches[0] if len(branches) == 1 else L.Average(name="logits")(branches)
+    return keras.Model(i, out)
 
 
-def fit_windows(frames, target, mask, weight, loss, cfg, seed):
+def fit_windows(data, index, y, w, population, cfg, seed):
     tf, keras, L = keras_modules()
+    keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     rng = np.random.default_rng(seed)
-    model = window_model(cfg, target.shape[1])
-    index = np.flatnonzero(mask)
+    model = window_model(cfg, y.shape[1])
     steps = len(index) // cfg["batch"]
     rate = keras.optimizers.schedules.CosineDecay(cfg["rate"], cfg["epochs"] * steps)
     optimiser = keras.optimizers.Adam(rate, clipnorm=1.0)
-    loss = loss(keras, "none")
+    loss = keras.losses.CategoricalCrossentropy(True, label_smoothing=cfg["smoothing"], reduction="none")
 
     @tf.function
     def step(x, y, w):
@@ -225,230 +175,323 @@ def fit_windows(frames, target, mask, weight, loss, cfg, seed):
         grads = tape.gradient(total, model.trainable_variables)
         optimiser.apply_gradients(zip(grads, model.trainable_variables))
 
-    target = target.astype("f4")
-    for _ in range(cfg["epochs"]):
-        order = rng.permutation(index)
+    y, w = y.astype("f4"), w.astype("f4")
+    start = time.time()
+    for epoch in range(cfg["epochs"]):
+        order = rng.permutation(len(index))
         for b in range(steps):
-            chosen = order[b * cfg["batch"] : (b + 1) * cfg["batch"]]
-            x = []
-            for r in chosen:
-                view = VIEWS[rng.integers(1, len(VIEWS))] if rng.random() < DEGRADED else VIEWS[0]
-                f = frames[view][r]
-                if len(f) < features.WINDOW:
-                    f = features.windows(f)[0]
-                else:
-                    s = rng.integers(0, len(f) - features.WINDOW + 1)
-                    f = f[s : s + features.WINDOW]
-                x.append(augment.vary(f, rng))
-            step(np.stack(x), target[chosen], weight[chosen].astype("f4"))
+            c = order[b * cfg["batch"] : (b + 1) * cfg["batch"]]
+            step(np.stack([window(data, index[k], population, rng) for k in c]), y[c], w[c])
+        if epoch in (0, cfg["epochs"] // 2):
+            say(f"epoch {epoch + 1} of {cfg['epochs']}: {time.time() - start:.0f} s")
     return model
 
 
-# ---- measures ---------------------------------------------------------------------------------------
-
-
-def emotion_report(data, p, name):
-    m = data.emotion >= 0
-    out = {"pooled": uar(data.emotion[m], p[m].argmax(1)), "ece": calibration_error(p[m], data.emotion[m])}
-    for c in np.unique(data.corpus[m]):
-        k = m & (data.corpus == c)
-        out[c] = uar(data.emotion[k], p[k].argmax(1))
-    say(name, json.dumps({k: round(v, 3) for k, v in out.items()}))
-    return out
-
-
-# ---- the whole --------------------------------------------------------------------------------------
+def window(data, i, population, rng):
+    view, row, profile = draw(data, i, population, rng, True)
+    f = data.views[view].sequence(row)
+    if len(f) < features.WINDOW:
+        f = np.tile(f, (-(-features.WINDOW // len(f)), 1))[: features.WINDOW]
+    else:
+        s = rng.integers(0, len(f) - features.WINDOW + 1)
+        f = f[s : s + features.WINDOW]
+    return augment.vary(profile.frames(f), rng)
 
 
 def categorical(smoothing):
-    return lambda keras, how: keras.losses.CategoricalCrossentropy(True, label_smoothing=smoothing, reduction=how)
+    return lambda keras: keras.losses.CategoricalCrossentropy(True, label_smoothing=smoothing, reduction="none")
 
 
 def binary(smoothing):
-    return lambda keras, how: keras.losses.BinaryCrossentropy(True, label_smoothing=smoothing, reduction=how)
+    return lambda keras: keras.losses.BinaryCrossentropy(True, label_smoothing=smoothing, reduction="none")
 
 
-def absolute(keras, how):
-    return keras.losses.MeanAbsoluteError(reduction=how)
+def pinball(keras):
+    import tensorflow as tf
+
+    q = tf.constant([QUANTILES])
+    return lambda y, z: tf.reduce_mean(tf.maximum(q * (y - z), (q - 1) * (y - z)), axis=1)
 
 
-class Trainer:
-    def __init__(self, data, stats, frames):
-        self.data, self.stats, self.frames = data, stats, frames
-        self.one_hot = np.eye(len(EMOTIONS))[np.maximum(data.emotion, 0)]
-        self.years = ((data.age - AGE_CENTRE) / AGE_SCALE)[:, None]
-
-    def emotion_features(self, mask, seed):
-        w = emotion_weights(self.data, mask)
-        return fit_stats(self.stats, self.one_hot, mask, w, len(EMOTIONS), categorical(STATS["smoothing"]), STATS, seed)
-
-    def emotion_windows(self, mask, seed):
-        w = emotion_weights(self.data, mask)
-        return fit_windows(self.frames, self.one_hot, mask, w, categorical(WINDOWS["smoothing"]), WINDOWS, seed)
-
-    def gender(self, mask, seed):
-        w = gender_weights(self.data, mask)
-        return fit_stats(self.stats, self.data.gender[:, None], mask, w, 1, binary(GENDER["smoothing"]), GENDER, seed)
-
-    def age(self, mask, seed):
-        return fit_stats(self.stats, self.years, mask, corpus_weights(self.data, mask), 1, absolute, AGE, seed)
-
-    def masks(self):
-        d = self.data
-        return dict(emotion=d.emotion >= 0, gender=(d.gender >= 0) & ~d.child, age=~np.isnan(d.age) & d.free)
+def emotion_features(data, index, population, seed, cfg=EMOTION, x=None):
+    x = bank(data, index, population, seed, True) if x is None else x
+    y = emotion_targets(data, index, cfg["heard"])
+    w = balanced(data.corpus[index], data.emotion[index], cfg["corpus"], cfg["label"])
+    return fit_stats(x, y, w, population, len(EMOTIONS), categorical(cfg["smoothing"]), cfg, seed)
 
 
-TRAINER = None
+def emotion_windows(data, index, population, seed, cfg=WINDOWS):
+    y = emotion_targets(data, index, EMOTION["heard"])
+    w = balanced(data.corpus[index], data.emotion[index], EMOTION["corpus"], EMOTION["label"])
+    return fit_windows(data, index, y, w, population, cfg, seed)
 
 
-def _start(corpora, folder):
-    global TRAINER
-    data = Data(corpora)
-    TRAINER = Trainer(data, *load_views(data, corpora, folder, False, 1))
+def gender(data, index, population, seed):
+    x = bank(data, index, population, seed, False)
+    w = balanced(data.corpus[index], data.gender[index], 0.5, 1)
+    y = data.gender[index][:, None]
+    return fit_stats(x, y, w, population, 1, binary(GENDER["smoothing"]), GENDER, seed)
 
 
-def members_of(part):
-    return WINDOWS["members"] if part == "emotion_windows" else 1
+def age(data, index, population, seed):
+    x = bank(data, index, population, seed, False)
+    w = balanced(data.corpus[index], (data.age[index] // 10).astype(int), 0.5, 0.5)
+    y = ((data.age[index] - AGE_CENTRE) / AGE_SCALE)[:, None]
+    return fit_stats(x, y, w, population, len(QUANTILES), pinball, AGE, seed)
 
 
-def _fold(job):
-    """Held-out outputs of one network for one fold."""
-    part, f, k = job
-    start, t = time.time(), TRAINER
-    held, seed = t.data.fold == f, SEED + f + MEMBER * k
-    mask = t.masks()[part.split("_")[0]] & ~held
-    net = getattr(t, part)(mask, seed)
-    if part.endswith("windows"):
-        rows = np.flatnonzero(held)
-        z = predict_windows(net, [t.frames[VIEWS[0]][r] for r in rows])
-    else:
-        z = net.predict(t.stats[VIEWS[0]][held].astype("f4"), verbose=0)
-    return part, f, k, z, time.time() - start
+def speech(data, index, negatives, population, seed):
+    """Speech under every view against the sounds of negatives.py."""
+    x = bank(data, index, population, seed, False, 6)
+    rng = np.random.default_rng(seed)
+    noise = np.stack([negatives[rng.integers(len(negatives), size=len(index) // 2)] for _ in range(len(x))])
+    x = np.concatenate([x, noise], 1)
+    y = (np.arange(x.shape[1]) < len(index)).astype("f4")[:, None]
+    return fit_stats(x, y, np.ones(len(y)), population, 1, binary(SPEECH["smoothing"]), SPEECH, seed)
 
 
-def forget_names():
-    """Layers are named by counting; files must not depend on what a process built before."""
-    keras_modules()[1].backend.clear_session()
+def subset(data, what, splits):
+    known = {
+        "emotion": data.emotion >= 0,
+        "gender": (data.gender >= 0) & ~data.child & data.free,
+        "age": ~np.isnan(data.age) & data.free,
+        "speech": np.ones(len(data), bool),
+    }[what]
+    return np.flatnonzero(data.present & known & np.isin(data.split, splits))
 
 
-def _network(job):
-    """One final network: saved, or its weights where it is a member of an average."""
-    part, k, file, *last = job
-    start, t = time.time(), TRAINER
-    forget_names()
-    net = getattr(t, part)(t.masks()[part.split("_")[0]], SEED + MEMBER * k)
-    if file is None:
-        return part, k, net.get_weights(), 0, time.time() - start
-    if last:
-        net = finish(net, *last)
-    round_kernels(net).save(file, include_optimizer=False)
-    return part, k, None, net.count_params(), time.time() - start
+# ---- steps ------------------------------------------------------------------------------------------
+
+CONDITIONS = [("clean", s, False) for s in SIZES] + [("clean", 10, True)] + [(v, 0, False) for v in VIEWS[1:]] + [("phone", 10, False)]
+CORPORA = ("CREMA-D", "RAVDESS", "EmoDB", "nEMO", "KoreanEmotion")
 
 
-def cross_validate(pool, data):
-    """Held-out outputs by part, (members, recordings, outputs)."""
-    out = {p: np.zeros((members_of(p), len(data), 7 if p.startswith("emotion") else 1)) for p in PARTS}
-    jobs = [(p, f, k) for p in PARTS for k in range(members_of(p)) for f in range(FOLDS)]
-    for part, f, k, z, seconds in pool.imap_unordered(_fold, jobs, chunksize=1):
-        out[part][k, data.fold == f] = z
-        say(f"{part} {k} fold {f}: {seconds:.0f} s")
+def name_of(view, size, neutral):
+    return f"{view}, profile {'all' if size is None else size}{' neutral' if neutral else ''}"
+
+
+def table(label, corpus, truth, logits):
+    out = {c: round(float(uar(truth[corpus == c], logits[corpus == c].argmax(1))), 3) for c in CORPORA if (corpus == c).any()}
+    out["mean"] = round(float(np.mean(list(out.values()))), 3)
+    say(label, json.dumps(out))
     return out
 
 
-def report(data, members, zs, zg, za):
-    m = data.emotion >= 0
-    zw = members.mean(0)
-    wa, wb = fit_merge(zw[m], zs[m], data.emotion[m])
-    out = {"merge": [float(wa), float(wb)]}
-    for k, z in enumerate(members):
-        out[f"windows_{k}"] = emotion_report(data, softmax(z), f"cv windows {k}")
-    out["windows"] = emotion_report(data, softmax(zw), "cv windows")
-    out["features"] = emotion_report(data, softmax(zs), "cv features")
-    out["merged"] = emotion_report(data, softmax(wa * zw + wb * zs), "cv merged")
-    # Honest calibration: each fold's weights come from the other folds.
-    p = np.zeros((len(data), 7))
-    for f in range(FOLDS):
-        k, held = m & (data.fold != f), data.fold == f
-        a, b = fit_merge(zw[k], zs[k], data.emotion[k])
-        p[held] = softmax(a * zw[held] + b * zs[held])
-    out["merged_nested"] = emotion_report(data, p, "cv merged, weights from the other folds")
-    known = (data.gender >= 0) & ~data.child
-    scale = minimize(
-        lambda w: np.log1p(np.exp(-np.where(data.gender == 1, 1, -1) * w[0] * zg))[known].mean(), [1.0], method="Nelder-Mead"
-    ).x[0]
-    out["gender_scale"] = float(scale)
-    out["gender"] = {}
-    for c in np.unique(data.corpus):
-        k = known & (data.corpus == c)
-        out["gender"][c] = uar(data.gender[k], (zg[k] > 0).astype(int))
-    k = (data.gender >= 0) & data.child
-    out["gender"]["children under 12"] = uar(data.gender[k], (zg[k] > 0).astype(int))
-    out["age"] = {}
-    for c in np.unique(data.corpus[~np.isnan(data.age)]):
-        k = ~np.isnan(data.age) & (data.corpus == c)
-        out["age"][c] = float(np.abs(za - data.age)[k].mean())
-    say("cv gender", json.dumps({k: round(v, 3) for k, v in out["gender"].items()}))
-    say("cv age MAE", json.dumps({k: round(v, 2) for k, v in out["age"].items()}))
-    return out
+def compare(data, out, name, cfg):
+    """Every recording is answered by a network that has not been trained on its speaker, or on its corpus."""
+    index = subset(data, "emotion", ("train", "valid"))
+    corpus, truth, fold = data.corpus[index], data.emotion[index], data.fold[index]
+    population = Population(data, np.isin(np.arange(len(data)), index))
+    cache = out / "bank.npy"
+    if not cache.exists():
+        np.save(cache, bank(data, index, population, SEED, True))
+    x = np.load(cache, mmap_mode="r")
+    tests = [evaluation(data, index, population, SEED, *c)[:2] for c in CONDITIONS]
+    splits = {"speakers left out": [fold == f for f in range(FOLDS)], "corpus left out": [corpus == c for c in CORPORA]}
+    result = {}
+    for how, parts in splits.items():
+        z = np.zeros((len(CONDITIONS), len(index), len(EMOTIONS)))
+        for held in parts:
+            net = emotion_features(data, index[~held], population, SEED, cfg, x[:, ~held])
+            for k, (rows, places) in enumerate(tests):
+                own = held[places]
+                part = by_recording(net.predict(rows[own], batch_size=4096, verbose=0), places[own], len(index))
+                z[k][held] = part[held]
+        for k, c in enumerate(CONDITIONS):
+            result[f"{how}: {name_of(*c)}"] = table(f"{name}, {how}: {name_of(*c)}:", corpus, truth, z[k])
+    (out / f"compare_{name}.json").write_text(json.dumps(dict(recipe=cfg, result=result), indent=1) + "\n")
 
 
-def final(pool, numbers, out):
-    scale = numbers["gender_scale"]
-    last = {
-        "gender": ([[scale, -scale]], [0.0, 0.0], "sigmoid", "male_female"),
-        "age": ([[AGE_SCALE]], [AGE_CENTRE], None, "years"),
-    }
-    jobs = [("emotion_windows", k, None) for k in range(WINDOWS["members"])]
-    jobs += [(p, 0, str(out / f"{p}.h5"), *last.get(p, ())) for p in PARTS[1:]]
-    total, windows = 0, [None] * WINDOWS["members"]
-    for part, k, weights, n, seconds in pool.imap_unordered(_network, jobs):
-        total += n
-        if weights is not None:
-            windows[k] = weights
-        say(f"{part} {k}: {seconds:.0f} s" + (f", {n} parameters" if n else ""))
-    forget_names()
+def window_logits(net, data, index, view, profiles):
+    """Mean over the segments of the mean over their windows."""
+    sequences, places = [], []
+    for place, i in enumerate(index):
+        for row in data.views[view].rows[i]:
+            sequences.append(profiles[place].frames(data.views[view].sequence(row)))
+            places.append(place)
+    return by_recording(predict_windows(net, sequences), np.array(places), len(index))
+
+
+def held(data, negatives, out):
+    """What is fitted on the valid split, which these networks have not seen."""
     tf, keras, L = keras_modules()
-    both = round_kernels(average_windows(WINDOWS, len(EMOTIONS), windows))
-    both.save(out / "emotion_windows.h5", include_optimizer=False)
-    say(f"emotion_windows: {both.count_params()} parameters")
+    report = {}
+    train, valid = subset(data, "emotion", ("train",)), subset(data, "emotion", ("valid",))
+    population = Population(data, np.isin(np.arange(len(data)), train))
+    features_net = emotion_features(data, train, population, SEED)
+    say("emotion_features trained")
+    windows_net = emotion_windows(data, train, population, SEED)
+    windows_net.save(out / "held_windows.h5", include_optimizer=False)
+    corpus, truth = data.corpus[valid], data.emotion[valid]
+    z = {}
+    for c in CONDITIONS:
+        rows, places, profiles = evaluation(data, valid, population, SEED, *c)
+        zf = by_recording(features_net.predict(rows, batch_size=4096, verbose=0), places, len(valid))
+        zw = window_logits(windows_net, data, valid, c[0], profiles)
+        z[name_of(*c)] = zw, zf
+    # One merge for all conditions: every one counts alike.
+    zw, zf = (np.concatenate([pair[k] for pair in z.values()]) for k in (0, 1))
+    wa, wb = fit_merge(zw, zf, np.tile(truth, len(z)))
+    report["merge"] = [float(wa), float(wb)]
+    for name, (zw, zf) in z.items():
+        p = softmax(wa * zw + wb * zf)
+        report[name] = dict(
+            windows=table(f"windows, {name}:", corpus, truth, zw),
+            features=table(f"features, {name}:", corpus, truth, zf),
+            merged=table(f"merged, {name}:", corpus, truth, p),
+            calibration_error=round(float(calibration_error(p, truth)), 3),
+        )
+        say("calibration error", report[name]["calibration_error"])
+    np.savez(out / "held.npz", truth=truth, corpus=corpus, **{f"{n}|{k}": v for n, pair in z.items() for k, v in zip(("windows", "features"), pair)})
+
+    train, valid = subset(data, "gender", ("train",)), subset(data, "gender", ("valid",))
+    net = gender(data, train, population, SEED)
+    everyone = np.flatnonzero(data.present & (data.gender >= 0) & ~data.child & (data.split == "valid"))
+    report["gender"] = {}
+    for view in ("clean", "phone", "noise", "room"):
+        rows, places, _ = evaluation(data, everyone, population, SEED, view, 0)
+        zg = by_recording(net.predict(rows, verbose=0), places, len(everyone))[:, 0]
+        g, c = data.gender[everyone], data.corpus[everyone]
+        report["gender"][view] = {q: round(float(uar(g[c == q], (zg[c == q] > 0).astype(int))), 3) for q in np.unique(c)}
+        say("gender", view, json.dumps(report["gender"][view]))
+        if view == "clean":
+            scale = minimize(lambda s: np.log1p(np.exp(-np.where(g == 1, 1, -1) * s[0] * zg)).mean(), [1.0], method="Nelder-Mead").x[0]
+            report["gender_scale"] = float(scale)
+
+    train, valid = subset(data, "age", ("train",)), subset(data, "age", ("valid",))
+    net = age(data, train, population, SEED)
+    rows, places, _ = evaluation(data, valid, population, SEED, "clean", 0)
+    years = by_recording(net.predict(rows, verbose=0), places, len(valid)) * AGE_SCALE + AGE_CENTRE
+    low, mid, high = years.T
+    truth = data.age[valid]
+    # The interval is stretched until it covers the share that it states.
+    score = np.maximum((mid - truth) / np.maximum(mid - low, 0.1), (truth - mid) / np.maximum(high - mid, 0.1))
+    stretch = float(np.quantile(score, COVERAGE))
+    report["age_stretch"] = stretch
+    error = np.abs(mid - truth)
+    report["age"] = {c: round(float(error[data.corpus[valid] == c].mean()), 2) for c in np.unique(data.corpus[valid])}
+    report["age_error"] = round(float(error.mean()), 1)
+    say("age", json.dumps(report["age"]), "stretch", stretch)
+
+    train, valid = subset(data, "speech", ("train",)), subset(data, "speech", ("valid",))
+    kinds = np.array([n.split("/")[-2] for n in negatives.names])
+    rates, thresholds = {}, []
+    for part in range(3):
+        out_kinds = sorted(set(kinds))[part::3]
+        left = np.isin(kinds, out_kinds)
+        net = speech(data, train, negatives.stats[~left], population, SEED + part)
+        rows, places, _ = evaluation(data, valid, population, SEED, "clean", 0)
+        positive = net.predict(rows, verbose=0)[:, 0]
+        negative = net.predict(negatives.stats[left], verbose=0)[:, 0]
+        thresholds.append(np.quantile(positive, 0.005))
+        for k in out_kinds:
+            rates[k] = round(float((negative[kinds[left] == k] >= thresholds[-1]).mean()), 3)
+    report["speech_from"] = float(1 / (1 + np.exp(-np.mean(thresholds))))
+    report["non-speech of kinds left out that passes"] = rates
+    say("speech", report["speech_from"], json.dumps(rates))
+    (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+def all_of(data, what):
+    return subset(data, what, ("train", "valid"))
+
+
+def member(data, out, k):
+    index = all_of(data, "emotion")
+    population = Population(data, np.isin(np.arange(len(data)), index))
+    net = emotion_windows(data, index, population, SEED + MEMBER * k)
+    net.save(out / f"member_{k}.h5", include_optimizer=False)
+
+
+def final(data, negatives, out):
+    tf, keras, L = keras_modules()
+    numbers = json.loads((out / "report.json").read_text())
+    index = all_of(data, "emotion")
+    population = Population(data, np.isin(np.arange(len(data)), index))
+
+    def save(net, name):
+        round_kernels(net).save(out / f"{name}.h5", include_optimizer=False)
+        say(f"{name}: {net.count_params()} parameters")
+
+    keras.backend.clear_session()
+    save(emotion_features(data, index, population, SEED), "emotion_features")
+    scale = numbers["gender_scale"]
+    save(finish(gender(data, all_of(data, "gender"), population, SEED), [[scale, -scale]], [0, 0], "sigmoid", "male_female"), "gender")
+    s = numbers["age_stretch"]
+    # Quantiles to years: low = middle - s (middle - low), and so on.
+    kernel = AGE_SCALE * np.array([[s, 0, 0], [1 - s, 1, 1 - s], [0, 0, s]])
+    save(finish(age(data, all_of(data, "age"), population, SEED), kernel, [AGE_CENTRE] * 3, None, "years"), "age")
+    save(finish(speech(data, all_of(data, "speech"), negatives.stats, population, SEED), [[1.0]], [0], "sigmoid", "speech"), "speech")
+    keras.backend.clear_session()
+    members = [keras.models.load_model(out / f"member_{k}.h5", compile=False).get_weights() for k in range(WINDOWS["members"])]
+    keras.backend.clear_session()
+    save(average_windows(WINDOWS, len(EMOTIONS), members), "emotion_windows")
     inputs = [L.Input((len(EMOTIONS),), name="windows"), L.Input((len(EMOTIONS),), name="features")]
     dense = L.Dense(len(EMOTIONS), activation="softmax", name="emotion")
     merge = keras.Model(inputs, dense(L.Concatenate()(inputs)))
     eye = np.eye(len(EMOTIONS))
     dense.set_weights([np.concatenate([w * eye for w in numbers["merge"]]), np.zeros(len(EMOTIONS))])
     merge.save(out / "merge.h5", include_optimizer=False)
-    total += both.count_params() + merge.count_params()
-    say(f"all: {total} parameters")
+    describe(population, numbers, out)
+
+
+def describe(population, numbers, out):
+    """model.json: what the networks mean."""
+    round6 = lambda v: [float(f"{x:.6g}") for x in v]
+    info = {
+        "name": "maeum default 3",
+        "preprocessing": "utterance",
+        "emotions": EMOTIONS,
+        "genders": ["male", "female"],
+        "age": {"mean": 0.0, "deviation": 1.0, "valid": [8.0, 74.0], "error": numbers["age_error"], "coverage": COVERAGE},
+        "speaker": {
+            "mean": round6(population.mean),
+            "deviation": round6(population.deviation),
+            "frames": round6(population.frames),
+            "mean_prior": MEAN_PRIOR,
+            "deviation_prior": DEVIATION_PRIOR,
+        },
+        "speech_from": float(f"{numbers['speech_from']:.4g}"),
+        "unsure_below": 0.4,
+        "licences": [
+            {"estimates": ["emotion"], "licence": "CC-BY-NC-SA-4.0", "terms": "non-commercial use only"},
+            {"estimates": ["age", "gender"], "licence": "CC-BY-4.0", "terms": "any use with attribution"},
+        ],
+    }
+    (out / "model.json").write_text(json.dumps(info, indent=1) + "\n")
+
+
+class Negatives:
+    def __init__(self, file):
+        z = np.load(file)
+        self.names = z["paths_utf8"].tobytes().decode().split("\n")
+        self.stats = z["stats"]
 
 
 def main():
-    global LOG
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("corpora")
+    a.add_argument("features", type=Path)
     a.add_argument("out", type=Path)
-    a.add_argument("--features", help="folder with one npz per view")
-    a.add_argument("--no-cv", action="store_true", help="reuse OUT_DIR/report.json instead of cross-validating")
-    a.add_argument("--jobs", type=int, default=2)
+    a.add_argument("steps", nargs="+", choices=["compare", "held", "windows", "final"])
+    a.add_argument("--member", type=int, default=0)
+    a.add_argument("--name", default="kept")
+    a.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     args = a.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    LOG = open(args.out / "train.log", "a")
-    say("start", time.strftime("%Y-%m-%d %H:%M:%S"), "seed", SEED)
-    for name in ("STATS", "WINDOWS", "GENDER", "AGE", "VIEWS"):
-        say(name, json.dumps(globals()[name]))
-    data = Data(args.corpora)
-    folder = args.features or args.out / "features"
-    load_views(data, args.corpora, folder, args.features is None, args.jobs)
-    pool = get_context("spawn").Pool(args.jobs, _start, (args.corpora, str(folder)))
-    if not args.no_cv:
-        held = cross_validate(pool, data)
-        members, stats, gender = held["emotion_windows"], held["emotion_features"][0], held["gender"][0, :, 0]
-        z = members, stats, gender, held["age"][0, :, 0] * AGE_SCALE + AGE_CENTRE
-        np.savez(args.out / "cv.npz", paths=np.array(data.paths), **dict(zip(("windows", "stats", "gender", "age"), z)))
-        (args.out / "report.json").write_text(json.dumps(report(data, *z), indent=1) + "\n")
-    numbers = json.loads((args.out / "report.json").read_text())
-    start = time.time()
-    final(pool, numbers, args.out)
-    say(f"final networks: {time.time() - start:.0f} s")
+    data = Data(args.corpora, args.features)
+    say(f"{len(data)} recordings, {(data.emotion >= 0).sum()} with an emotion")
+    for step in args.steps:
+        start = time.time()
+        if step == "compare":
+            compare(data, args.out, args.name, EMOTION | {k: json.loads(v) for k, v in (s.split("=") for s in args.set)})
+        elif step == "held":
+            held(data, Negatives(args.features / "negatives.npz"), args.out)
+        elif step == "windows":
+            member(data, args.out, args.member)
+        else:
+            final(data, Negatives(args.features / "negatives.npz"), args.out)
+        say(f"{step}: {time.time() - start:.0f} s")
 
 
 if __name__ == "__main__":

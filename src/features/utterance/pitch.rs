@@ -5,6 +5,7 @@
 //! of a windowed frame divided by that of the window; the path through each frame's candidates by
 //! dynamic programming, with the costs that Praat has by default.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use realfft::{ComplexToReal, RealFftPlanner, RealToComplex, num_complex::Complex};
@@ -40,6 +41,9 @@ const SILENCE_THRESHOLD: f64 = 0.03;
 const OCTAVE_COST: f64 = 0.01;
 const OCTAVE_JUMP_COST: f64 = 0.35;
 const VOICED_UNVOICED_COST: f64 = 0.14;
+/// Frames before and behind one that its loudness is relative to (2.5 s): speech far away in a
+/// recording does not decide what is silence here.
+const NEAR: usize = 250;
 /// Least energy that an autocorrelation is divided by.
 const LEAST_ENERGY: f64 = 1e-20;
 
@@ -253,18 +257,41 @@ pub(super) fn along_best_path(frames: &[PitchFrame]) -> Pitch {
     pitch
 }
 
+/// For each frame the largest peak of all frames within [`NEAR`].
+fn loudest_near(frames: &[PitchFrame]) -> Vec<f64> {
+    // Frames whose peak is the largest from there on, loudest first.
+    let mut largest: VecDeque<usize> = VecDeque::new();
+    let mut added = 0;
+    (0..frames.len())
+        .map(|t| {
+            while added < frames.len().min(t + NEAR + 1) {
+                while let Some(&last) = largest.back()
+                    && frames[last].peak <= frames[added].peak
+                {
+                    largest.pop_back();
+                }
+                largest.push_back(added);
+                added += 1;
+            }
+            while largest[0] + NEAR < t {
+                largest.pop_front();
+            }
+            frames[largest[0]].peak
+        })
+        .collect()
+}
+
 /// The state of each frame on the path with the largest sum of strengths minus costs; of equal
 /// paths the one through the lower states.
 fn best_path(frames: &[PitchFrame]) -> Vec<usize> {
-    let loudest = frames.iter().fold(0.0_f64, |top, f| top.max(f.peak));
+    let loudest = loudest_near(frames);
     let mut score = [0.0; STATES];
     let mut octaves = [0.0; STATES];
     let mut back: Vec<[u8; STATES]> = Vec::with_capacity(frames.len());
     for (t, frame) in frames.iter().enumerate() {
-        let loudness = if loudest > 0.0 {
-            frame.peak / loudest
-        } else {
-            0.0
+        let loudness = match loudest[t] > 0.0 {
+            true => frame.peak / loudest[t],
+            false => 0.0,
         };
         let quiet = 2.0 - loudness * (1.0 + VOICING_THRESHOLD) / SILENCE_THRESHOLD;
         let mut local = [VOICING_THRESHOLD + quiet.max(0.0); STATES];

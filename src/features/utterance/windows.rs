@@ -24,7 +24,8 @@ impl UtteranceWindows {
     pub const VALUES: usize = WINDOW_FRAMES * FRAME_VALUES;
 
     /// Cuts `[frames][FRAME_VALUES]`.
-    pub(super) fn new(frames: &[f32]) -> Self {
+    #[must_use]
+    pub fn of(frames: &[f32]) -> Self {
         let count = frames.len() / FRAME_VALUES;
         let starts = window_starts(count);
         let rows = starts.last().map_or(0, |last| last + WINDOW_FRAMES);
@@ -114,7 +115,7 @@ mod tests {
     #[test]
     fn a_short_recording_is_repeated() {
         let frames: Vec<f32> = (0..30 * FRAME_VALUES).map(|i| i as f32).collect();
-        let windows = UtteranceWindows::new(&frames);
+        let windows = UtteranceWindows::of(&frames);
         assert_eq!(windows.real_frames(0), 30);
         assert_eq!(windows.data().len(), UtteranceWindows::VALUES);
         for (t, row) in windows.data().chunks_exact(FRAME_VALUES).enumerate() {

@@ -213,7 +213,7 @@ fn document(json: &str, name: &str) -> Result<Document, BundleError> {
         });
     }
     let document = document.map_err(damaged)?;
-    if document.networks.len() > Role::SPEECH.len() {
+    if document.networks.len() > Role::SPEECH.len() + 1 {
         return Err(BundleError::Inconsistent {
             file: name.to_owned(),
             problem: format!("it lists {} networks", document.networks.len()),

@@ -16,6 +16,8 @@ use crate::nn::{DropoutMode, Model, RunError};
 use crate::prediction::Prediction;
 use crate::recognizer::listener::{About, Heard, Listener};
 use crate::recognizer::networks::{Answer, Question};
+use crate::recognizer::profile::SpeakerProfile;
+use crate::recognizer::speech::{SpeechCheck, SpeechSession};
 use crate::recognizer::{RecognizeError, reference, utterance};
 use crate::together::Together;
 
@@ -25,6 +27,8 @@ pub struct Device {
     listener: Arc<Listener>,
     front_end: DeviceFrontEnd,
     networks: Networks,
+    /// On the processor: it decides what the networks are asked.
+    speech: SpeechSession,
     questions: Questions,
     at_work: Option<AtWork>,
 }
@@ -65,13 +69,35 @@ enum State {
     /// The networks' inputs are on the device alone. Nothing was given if no recording has a voice.
     Described(Listened, Option<Given>),
     /// They were brought there, of those that could be analysed.
-    Asked(Vec<Result<Heard, RecognizeError>>, Option<Given>),
+    Asked(Vec<Result<Spoken, RecognizeError>>, Option<Given>),
     /// The device had no room for all of them at once.
     InParts(Vec<Result<Prediction, RecognizeError>>),
 }
 
-/// A recording with its name.
-type Named = (Recording, String);
+/// A recording's inputs, and which of its segments are speech.
+type Spoken = (Heard, Vec<bool>);
+
+/// A recording with its name, and its speaker's profile if there is one.
+#[derive(Debug)]
+pub struct Named {
+    /// Decoded.
+    pub recording: Recording,
+    /// What errors call it.
+    pub name: String,
+    /// One that [`Recognizer::check_profile`](crate::Recognizer::check_profile) accepts.
+    pub profile: Option<Arc<SpeakerProfile>>,
+}
+
+impl From<(Recording, String)> for Named {
+    /// Without a speaker profile.
+    fn from((recording, name): (Recording, String)) -> Self {
+        Self {
+            recording,
+            name,
+            profile: None,
+        }
+    }
+}
 
 impl Device {
     /// For a model with this listener.
@@ -98,6 +124,7 @@ impl Device {
             listener: Arc::clone(listener),
             front_end,
             networks: Networks::new(driver, model)?,
+            speech: SpeechCheck::new(model)?.session(),
             questions: Questions::default(),
             at_work: None,
         })
@@ -204,16 +231,17 @@ impl Device {
 
     /// The front end's part of the work before the networks are asked.
     fn listen(&mut self, batch: &[Named]) -> Result<FoundOut, CudaRunError> {
-        let recordings: Vec<&Recording> = batch.iter().map(|(recording, _)| recording).collect();
+        let recordings: Vec<&Recording> = batch.iter().map(|named| &named.recording).collect();
         Ok(match &mut self.front_end {
             DeviceFrontEnd::Reference(front_end) => {
                 FoundOut::Voices(front_end.listen(&recordings)?)
             }
             DeviceFrontEnd::Utterance(front_end) => {
                 let extractor = of_utterances(&self.listener).extractor();
-                let analysed = front_end.analyse(extractor, &recordings)?.into_par_iter();
-                let heard =
-                    |utterance| Heard::Utterance(Box::new(utterance::Heard::from(utterance)));
+                let analysed = front_end
+                    .analyse_segments(extractor, &recordings)?
+                    .into_par_iter();
+                let heard = |segments| Heard::Utterance(Box::new(utterance::Heard::from(segments)));
                 FoundOut::All(analysed.map(|result| result.map(heard)).collect())
             }
         })
@@ -236,19 +264,33 @@ impl Device {
             (Some(FoundOut::All(heard)), _) => {
                 let pairs = heard.into_iter().zip(batch);
                 pairs
-                    .map(|(heard, (_, name))| heard.map_err(refused(name)))
+                    .map(|(heard, named)| heard.map_err(refused(&named.name)))
                     .collect()
             }
             (None, _) => {
                 let listener = &self.listener;
-                let hear = |(recording, name): &Named| {
-                    listener.hear(Cow::Borrowed(recording), name, Together::No)
+                let hear = |named: &Named| {
+                    let recording = Cow::Borrowed(&named.recording);
+                    listener.hear(recording, &named.name, Together::No)
                 };
                 batch.par_iter().map(hear).collect()
             }
         };
-        let good = heard.iter().flatten();
-        let questions: Vec<Question> = good.map(Heard::question).collect();
+        let (listener, speech) = (&self.listener, &mut self.speech);
+        let spoken = heard.into_iter().zip(batch).map(|(heard, named)| {
+            let mut heard = heard?;
+            let is_speech = speech.of(&heard, &named.name)?;
+            if let (Some(profile), Some(scale)) = (&named.profile, listener.speaker()) {
+                heard.adapt(profile, scale);
+            }
+            Ok((heard, is_speech))
+        });
+        let heard: Vec<Result<Spoken, RecognizeError>> = spoken.collect();
+        let good = heard.iter().flatten().flat_map(|(heard, is_speech)| {
+            let pairs = heard.questions().into_iter().zip(is_speech);
+            pairs.filter_map(|(question, is_speech)| is_speech.then_some(question))
+        });
+        let questions: Vec<Question> = good.collect();
         let given = self
             .questions
             .give(&mut self.networks, &questions, dropout)?;
@@ -327,11 +369,17 @@ impl Device {
             (State::Asked(heard, given), _) => {
                 let mut answers = self.take(given)?.into_iter();
                 let outcomes = batch.iter().zip(heard).map(|(recording, heard)| {
-                    let heard = heard?;
-                    let answer = answers.next().expect("an answer for each that is heard");
-                    answer.check(&recording.name)?;
+                    let (heard, is_speech) = heard?;
+                    let of_segment = |is_speech: bool| {
+                        let answer = is_speech.then(|| answers.next());
+                        answer.map(|a| a.expect("an answer for each segment of speech"))
+                    };
+                    let answers: Vec<_> = is_speech.into_iter().map(of_segment).collect();
+                    for answer in answers.iter().flatten() {
+                        answer.check(&recording.name)?;
+                    }
                     let about = &recording.about;
-                    Ok(self.listener.conclude(about, &heard, answer, dropout))
+                    Ok(self.listener.conclude(about, &heard, answers, dropout))
                 });
                 Ok(outcomes.collect())
             }
@@ -348,9 +396,9 @@ fn refused(name: &str) -> impl FnOnce(FrontEndError) -> RecognizeError {
 }
 
 fn remembered(batch: Vec<Named>) -> Vec<Remembered> {
-    let without_samples = |(recording, name): Named| Remembered {
-        about: About::of(&recording),
-        name,
+    let without_samples = |named: Named| Remembered {
+        about: About::of(&named.recording),
+        name: named.name,
     };
     batch.into_iter().map(without_samples).collect()
 }
@@ -384,6 +432,7 @@ fn describe(
         windows: Source::Device(inputs.window_rows()),
         firsts: inputs.first_windows.clone(),
         whole: inputs.branch_rows().map(Source::Device).into(),
+        descriptors: None,
     };
     Ok(Some(networks.give(&asked, dropout)?))
 }

@@ -26,7 +26,9 @@ pub struct Networks {
     gender: CudaSession,
     emotion_features: CudaSession,
     merge: CudaSession,
-    /// What the sessions run, in their order.
+    /// The merge network, for single windows.
+    merged_windows: CudaSession,
+    /// What the first five sessions run, in their order.
     plans: [Arc<CudaPlan>; 5],
 }
 
@@ -39,6 +41,8 @@ pub struct Asked<'a> {
     pub firsts: Vec<u32>,
     /// The feature network's inputs, a row for each.
     pub whole: Vec<Source<'a>>,
+    /// The inputs of the age and gender networks where they do not read windows, a row for each.
+    pub descriptors: Option<Source<'a>>,
 }
 
 /// What was asked, while the device computes the answers.
@@ -80,6 +84,7 @@ impl Networks {
             gender,
             emotion_features,
             merge,
+            merged_windows: CudaSession::new(&plans[4]),
             plans,
         })
     }
@@ -97,6 +102,7 @@ impl Networks {
             &self.gender,
             &self.emotion_features,
             &self.merge,
+            &self.merged_windows,
         ]
         .into_iter()
         .map(CudaSession::held_bytes)
@@ -116,6 +122,7 @@ impl Networks {
         for (session, plan) in sessions.into_iter().zip(&self.plans) {
             *session = CudaSession::new(plan);
         }
+        self.merged_windows = CudaSession::new(&self.plans[4]);
     }
 
     /// What they run on.
@@ -141,9 +148,12 @@ impl Networks {
         let seen = std::slice::from_ref(&asked.windows);
         self.emotion_windows.run_on_device(0, seen, windows, &off)?;
         for session in [&mut self.age, &mut self.gender] {
-            match self.by_window {
-                true => session.run_on_device(0, seen, windows, &off)?,
-                false => session.run_on_device(0, &asked.whole, recordings, &off)?,
+            match &asked.descriptors {
+                Some(descriptors) if !self.by_window => {
+                    let inputs = std::slice::from_ref(descriptors);
+                    session.run_on_device(0, inputs, recordings, &off)?;
+                }
+                _ => session.run_on_device(0, seen, windows, &off)?,
             }
         }
         let mut given = Given {
@@ -164,7 +174,44 @@ impl Networks {
             }
             _ => self.draw(0, asked, dropout)?,
         }
+        if !self.by_window {
+            self.merge_windows(&asked.firsts, windows)?;
+        }
         Ok(given)
+    }
+
+    /// Merges each window's weights with its segment's, from the features' last draw, as a segment's
+    /// windows are merged.
+    fn merge_windows(&mut self, firsts: &[u32], windows: usize) -> Result<(), CudaRunError> {
+        let features = &self.emotion_features;
+        let draws = features.rows() / firsts.len().saturating_sub(1).max(1);
+        let last_rows = firsts.windows(2).enumerate().flat_map(|(segment, own)| {
+            let row = (segment + 1) * draws - 1;
+            std::iter::repeat_n(row, (own[1] - own[0]) as usize)
+        });
+        let last_rows: Vec<usize> = last_rows.collect();
+        let widths = features
+            .plan()
+            .outputs()
+            .map(|(_, shape)| shape.iter().product());
+        let widths: Vec<usize> = widths.collect();
+        let starts: Vec<Vec<u64>> = widths
+            .iter()
+            .map(|width| last_rows.iter().map(|row| (row * width) as u64).collect())
+            .collect();
+        let mut inputs = vec![Source::Device(self.emotion_windows.on_device(0))];
+        inputs.extend(
+            starts
+                .iter()
+                .enumerate()
+                .map(|(k, starts)| Source::Gathered {
+                    numbers: features.on_device(k),
+                    count: features.rows() * widths[k],
+                    starts,
+                }),
+        );
+        self.merged_windows
+            .run_on_device(0, &inputs, windows, &DropoutMode::Off)
     }
 
     /// The answers to what was given last, which this waits for: one for each recording.
@@ -174,7 +221,10 @@ impl Networks {
     pub fn take(&self, mut given: Given) -> Result<Vec<Answer>, CudaRunError> {
         let recordings = given.merged.len();
         let windows = given.firsts.last().map_or(0, |&n| n as usize);
-        let looked = self.output(&self.emotion_windows)?;
+        let looked = match self.by_window {
+            true => self.output(&self.emotion_windows)?,
+            false => self.output(&self.merged_windows)?,
+        };
         let (age, gender) = (self.output(&self.age)?, self.output(&self.gender)?);
         let attention = match given.cells {
             None => Vec::new(),

@@ -53,6 +53,9 @@ impl Questions {
             whole.extend(questions.iter().flat_map(|q| q.whole[k]));
             end = whole.len().next_multiple_of(ALIGNMENT);
         }
+        let descriptors_at = end * size_of::<f32>();
+        whole.resize(end, 0.0f32);
+        whole.extend(questions.iter().flat_map(|q| q.descriptors));
         self.memory.put(driver, Stream::A, "whole", &whole)?;
         let rows = |name, offset| Rows {
             buffer: self.memory.get(name),
@@ -70,6 +73,7 @@ impl Questions {
                 .into_iter()
                 .map(|offset| Source::Device(rows("whole", offset)))
                 .collect(),
+            descriptors: Some(Source::Device(rows("whole", descriptors_at))),
         })
     }
 

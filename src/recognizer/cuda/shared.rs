@@ -1,19 +1,20 @@
 //! A device that several threads give recordings to.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 
-use super::device::Device;
+use super::device::{Device, Named};
 use super::{DeviceRecognizerError, Outcomes};
 use crate::audio::Recording;
 use crate::nn::DropoutMode;
 use crate::nn::cuda::CudaRunError;
 use crate::nn::cuda::front_end::MOST_RECORDINGS;
 use crate::prediction::Prediction;
-use crate::recognizer::RecognizeError;
 use crate::recognizer::networks::{Answer, Question};
+use crate::recognizer::{Options, RecognizeError};
 
 /// How much [`Recognizer::use_device`](crate::Recognizer::use_device) gives a device at a time, and
 /// how much memory it leaves there. What does not fit waits for the next batch, where it is the
@@ -60,7 +61,7 @@ type Recognised = Result<Prediction, RecognizeError>;
 
 #[derive(Debug)]
 enum Waiting {
-    Recording(Asking<(Recording, String), Recognised>),
+    Recording(Asking<Named, Recognised>),
     Question(Asking<Owned, Answer>),
 }
 
@@ -83,6 +84,7 @@ struct Owned {
     sheet: Vec<f32>,
     starts: Vec<usize>,
     whole: Vec<Vec<f32>>,
+    descriptors: Vec<f32>,
 }
 
 impl Owned {
@@ -91,6 +93,7 @@ impl Owned {
             sheet: question.sheet.to_vec(),
             starts: question.starts.to_vec(),
             whole: question.whole.iter().map(|x| x.to_vec()).collect(),
+            descriptors: question.descriptors.to_vec(),
         }
     }
 
@@ -99,6 +102,7 @@ impl Owned {
             sheet: &self.sheet,
             starts: &self.starts,
             whole: self.whole.iter().map(|x| &**x).collect(),
+            descriptors: &self.descriptors,
         }
     }
 }
@@ -147,13 +151,17 @@ impl Shared {
         recording: Recording,
         numbers: usize,
         name: &str,
-        dropout: &DropoutMode,
+        options: Options,
     ) -> Result<Prediction, RecognizeError> {
         let (reply, answer) = mpsc::channel();
         let waiting = Waiting::Recording(Asking {
             numbers,
-            asked: (recording, name.to_owned()),
-            dropout: dropout.clone(),
+            asked: Named {
+                recording,
+                name: name.to_owned(),
+                profile: options.profile.cloned().map(Arc::new),
+            },
+            dropout: options.dropout.clone(),
             reply,
         });
         self.wait(waiting, &answer, name)?
@@ -223,7 +231,7 @@ struct Rounds {
     limits: DeviceLimits,
     /// Threads for what the processor does for the device.
     listeners: rayon::ThreadPool,
-    recordings: Vec<Asking<(Recording, String), Recognised>>,
+    recordings: Vec<Asking<Named, Recognised>>,
     questions: Vec<Asking<Owned, Answer>>,
     /// The ways back to those whose recordings the device has.
     at_work: Vec<Reply<Recognised>>,

@@ -151,7 +151,7 @@ impl Pipeline<'_, '_> {
             for (input, read) in own.iter().zip(read) {
                 let error = match read {
                     Ok(recording) => {
-                        recordings.push((recording, input.subject().to_owned()));
+                        recordings.push((recording, input.subject().to_owned()).into());
                         None
                     }
                     Err(error) => Some(error),

@@ -34,9 +34,12 @@ fn said(emotion: usize, weight: f64, male: f64, years: f64) -> Outcome {
             years,
             spread: None,
             error: None,
+            interval: None,
         },
         gender: vec![male, 1.0 - male],
         windows: Vec::new(),
+        segments: Vec::new(),
+        speaker: None,
         voice: Voice {
             duration: 1.0,
             sample_rate: 16_000,

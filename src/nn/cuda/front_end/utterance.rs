@@ -20,7 +20,9 @@ use super::workspace::Workspace;
 use super::{Arg, Buffer, DeviceError, Driver, FrontEndError, Stream, bounded};
 use crate::audio::frontend::is_silent;
 use crate::audio::{AudioError, Recording, Resampling};
-use crate::features::utterance::{Frames, PitchFrame, Utterance, UtteranceExtractor, check};
+use crate::features::utterance::{
+    Frames, PitchFrame, Segments, Utterance, UtteranceExtractor, check,
+};
 use crate::features::{FeatureError, HOP, N_MELS};
 
 /// Threads of `signal_level`, whose sums are laid out for them.
@@ -93,6 +95,18 @@ impl UtteranceFrontEnd {
         recordings: &[&Recording],
     ) -> Result<Vec<Result<Utterance, FrontEndError>>, DeviceError> {
         self.each(recordings, |frames| extractor.conclude(frames))
+    }
+
+    /// [`Self::analyse`] with [`UtteranceExtractor::conclude_segments`].
+    ///
+    /// # Errors
+    /// As [`Self::analyse`].
+    pub fn analyse_segments(
+        &mut self,
+        extractor: &UtteranceExtractor,
+        recordings: &[&Recording],
+    ) -> Result<Vec<Result<Segments, FrontEndError>>, DeviceError> {
+        self.each(recordings, |frames| extractor.conclude_segments(frames))
     }
 
     /// The values of each recording's frames, as [`UtteranceExtractor::frames`] gives them for a signal;

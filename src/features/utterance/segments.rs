@@ -1,0 +1,108 @@
+//! Stretches of speech in a recording.
+//!
+//! A stretch is found by its pitch, which steady noise does not have: the level of the noise around
+//! speech does not matter. Every decision is local, so that speech in one place of a recording does
+//! not change what is found in another.
+
+use std::ops::Range;
+
+/// Frames in a row with a pitch that count as voice (50 ms).
+const VOICED_RUN: usize = 5;
+/// Voiced frames that a segment has at least (0.1 s): less is a click or a creak.
+const LEAST_VOICED: usize = 10;
+/// Frames kept before the first and after the last voiced one (0.25 s), for the consonants there.
+const MARGIN: usize = 25;
+/// Frames between two voiced ones that part two segments (0.7 s).
+const PAUSE: usize = 70;
+/// Frames of the longest segment (15 s).
+pub const LONGEST_SEGMENT: usize = 1500;
+/// Frames that either part of a divided segment has at least (5 s).
+const LEAST_PART: usize = 500;
+
+/// The stretches of speech in a recording whose frames have these pitches (0 where unvoiced), in
+/// order and apart from each other.
+pub(super) fn segments(f0: &[f64]) -> Vec<Range<usize>> {
+    let runs = voiced_runs(f0);
+    let stretches = runs.chunk_by(|a, b| b.start - a.end <= PAUSE);
+    let voiced = |runs: &[Range<usize>]| runs.iter().map(Range::len).sum::<usize>();
+    let stretches = stretches.filter(|runs| voiced(runs) >= LEAST_VOICED);
+    let with_margins = stretches.map(|runs| {
+        let end = runs.last().map_or(0, |run| run.end);
+        runs[0].start.saturating_sub(MARGIN)..(end + MARGIN).min(f0.len())
+    });
+    with_margins.flat_map(|range| divided(range, f0)).collect()
+}
+
+/// The runs of voiced frames that are long enough.
+fn voiced_runs(f0: &[f64]) -> Vec<Range<usize>> {
+    let mut runs = Vec::new();
+    let mut start = 0;
+    for part in f0.chunk_by(|a, b| (*a > 0.0) == (*b > 0.0)) {
+        if part[0] > 0.0 && part.len() >= VOICED_RUN {
+            runs.push(start..start + part.len());
+        }
+        start += part.len();
+    }
+    runs
+}
+
+/// Parts of at most [`LONGEST_SEGMENT`] frames: each ends in the middle of the longest unvoiced run
+/// between [`LEAST_PART`] and [`LONGEST_SEGMENT`], of equal ones the first.
+fn divided(mut range: Range<usize>, f0: &[f64]) -> Vec<Range<usize>> {
+    let mut parts = Vec::new();
+    while range.len() > LONGEST_SEGMENT {
+        let choice = range.start + LEAST_PART..range.start + LONGEST_SEGMENT;
+        let mut best = (0, choice.end);
+        let mut start = choice.start;
+        for part in f0[choice].chunk_by(|a, b| (*a > 0.0) == (*b > 0.0)) {
+            if part[0] == 0.0 && part.len() > best.0 {
+                best = (part.len(), start + part.len() / 2);
+            }
+            start += part.len();
+        }
+        parts.push(range.start..best.1);
+        range.start = best.1;
+    }
+    parts.push(range);
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 200 Hz in these frames, no pitch elsewhere.
+    fn pitch(frames: usize, voiced: &[Range<usize>]) -> Vec<f64> {
+        let mut f0 = vec![0.0; frames];
+        for run in voiced {
+            f0[run.clone()].fill(200.0);
+        }
+        f0
+    }
+
+    #[test]
+    fn pauses_part_segments() {
+        let f0 = pitch(1000, &[100..150, 220..260, 331..400, 950..995]);
+        assert_eq!(segments(&f0), [75..285, 306..425, 925..1000]);
+    }
+
+    #[test]
+    fn a_click_is_no_segment() {
+        let f0 = pitch(1000, &[10..14, 400..409, 600..605, 620..625]);
+        assert_eq!(segments(&f0), [575..650]);
+        assert_eq!(segments(&[]), []);
+    }
+
+    #[test]
+    fn long_speech_is_divided_where_it_pauses() {
+        let f0 = pitch(4000, &[0..600, 610..900, 930..2000, 2001..4000]);
+        assert_eq!(segments(&f0), [0..915, 915..2000, 2000..3500, 3500..4000]);
+    }
+
+    #[test]
+    fn what_lies_far_away_changes_nothing() {
+        let near = pitch(3000, &[100..300, 340..500]);
+        let both = pitch(3000, &[100..300, 340..500, 1000..2900]);
+        assert_eq!(segments(&near)[0], segments(&both)[0]);
+    }
+}

@@ -1,0 +1,279 @@
+//! What is normal for one speaker.
+//!
+//! Emotion is heard as a difference from how somebody usually speaks. A profile holds the mean and
+//! the spread of the descriptors over a speaker's own recordings, which need no labels. With it the
+//! emotion networks read descriptors and frames relative to that speaker; the fewer recordings it is
+//! made of, the closer that stays to what is normal in the population.
+
+use serde::{Deserialize, Serialize};
+
+use super::listener::{Heard, Impression};
+use crate::features::N_MELS;
+use crate::features::utterance::{FRAME_VALUES, STATS};
+use crate::nn::model::{PROFILE_FRAME_VALUES, SpeakerScale};
+use crate::prediction::Speaker;
+
+/// The only version of the file.
+const VERSION: u32 = 1;
+const FORMAT: &str = "maeum speaker profile";
+/// Column of a frame that says whether it is voiced.
+const VOICED: usize = N_MELS + 2;
+/// A speaker's variance is taken for no smaller than this share of the population's.
+const LEAST_RATIO: f64 = 0.0625;
+
+/// Why a profile cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProfileError {
+    /// The file is no profile.
+    #[error("this is no speaker profile: {0}; make one from recordings of the speaker")]
+    Format(String),
+    /// The model was trained without profiles.
+    #[error("the model {0:?} cannot use speaker profiles; the built-in model can")]
+    Unsupported(String),
+    /// The profile belongs to another model.
+    #[error(
+        "the speaker profile was made with another model (SHA-256 {made_with}, this one has {model}); make it again with this model from the same recordings"
+    )]
+    OtherModel {
+        /// Of the model that it was made with.
+        made_with: String,
+        /// Of this model.
+        model: String,
+    },
+    /// No recording with speech was given.
+    #[error("no recording with speech was given to make a speaker profile of")]
+    Empty,
+}
+
+/// What is normal for one speaker, as a model measures it. It holds statistics, no audio, but it is
+/// still personal data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpeakerProfile {
+    format: String,
+    version: u32,
+    /// SHA-256 of the model's bundle.
+    model: String,
+    recordings: u32,
+    segments: u32,
+    seconds: f64,
+    descriptors: Moments,
+    /// Means of the levels of the bands, and of log2(F0 / 200 Hz) over voiced frames.
+    frames: Vec<f64>,
+}
+
+/// Mean and standard deviation of each value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Moments {
+    mean: Vec<f64>,
+    deviation: Vec<f64>,
+}
+
+impl SpeakerProfile {
+    /// Reads the JSON that [`SpeakerProfile::to_json`] writes.
+    ///
+    /// # Errors
+    /// [`ProfileError::Format`] if it is something else, or holds numbers that make no sense.
+    pub fn from_json(text: &str) -> Result<Self, ProfileError> {
+        let profile: Self =
+            serde_json::from_str(text).map_err(|e| ProfileError::Format(e.to_string()))?;
+        profile.check().map_err(ProfileError::Format)?;
+        Ok(profile)
+    }
+
+    /// The profile as a JSON file.
+    ///
+    /// # Panics
+    /// Never: numbers and strings can be written.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("all keys are strings") + "\n"
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.format != FORMAT || self.version != VERSION {
+            return Err(format!(
+                "its format is {:?}, version {}",
+                self.format, self.version
+            ));
+        }
+        let lengths = [
+            ("descriptors.mean", self.descriptors.mean.len(), STATS),
+            (
+                "descriptors.deviation",
+                self.descriptors.deviation.len(),
+                STATS,
+            ),
+            ("frames", self.frames.len(), PROFILE_FRAME_VALUES),
+        ];
+        if let Some((field, found, wanted)) = lengths.iter().find(|l| l.1 != l.2) {
+            return Err(format!("{field} has {found} numbers instead of {wanted}"));
+        }
+        let numbers = self.descriptors.mean.iter().chain(&self.frames);
+        let is_sound = numbers.clone().all(|x| x.is_finite())
+            && (self.descriptors.deviation.iter()).all(|x| x.is_finite() && *x >= 0.0)
+            && self.seconds.is_finite()
+            && self.seconds > 0.0;
+        if !is_sound || self.segments == 0 || self.recordings == 0 {
+            return Err("it holds numbers that no recording gives".into());
+        }
+        Ok(())
+    }
+
+    /// SHA-256 of the bundle of the model that it was made with.
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// How much it was made of.
+    pub fn speaker(&self) -> Speaker {
+        Speaker {
+            recordings: self.recordings,
+            seconds: self.seconds,
+        }
+    }
+
+    /// Share of the speaker's own means beside the population's.
+    fn share(&self, scale: &SpeakerScale) -> f64 {
+        let segments = f64::from(self.segments);
+        segments / (segments + scale.mean_prior)
+    }
+
+    /// A segment's descriptors relative to the speaker, in the population's scale. Mean and variance
+    /// are the speaker's own, drawn towards the population's as if that had been seen in
+    /// `mean_prior` and `deviation_prior` segments.
+    pub(super) fn adapt_descriptors(&self, scale: &SpeakerScale, values: &[f32]) -> Vec<f32> {
+        let (share, segments) = (self.share(scale), f64::from(self.segments));
+        let prior = scale.deviation_prior;
+        let population = scale.mean.iter().zip(&scale.deviation);
+        let own = (self.descriptors.mean.iter()).zip(&self.descriptors.deviation);
+        let pairs = values.iter().zip(population).zip(own);
+        let adapt = |((&x, (&mean, &deviation)), (&own_mean, &own_deviation))| {
+            let x: f32 = x;
+            let own = own_deviation / deviation;
+            let ratio: f64 = (prior + segments * own * own) / (prior + segments - 1.0);
+            let centre = mean + share * (own_mean - mean);
+            (mean + (f64::from(x) - centre) / ratio.max(LEAST_RATIO).sqrt()) as f32
+        };
+        pairs.map(adapt).collect()
+    }
+
+    /// A segment's frames with the speaker's mean levels and pitch moved to the population's.
+    pub(super) fn adapt_frames(&self, scale: &SpeakerScale, frames: &[f32]) -> Vec<f32> {
+        let share = self.share(scale);
+        let pairs = scale.frames.iter().zip(&self.frames);
+        let shifts: Vec<f64> = pairs.map(|(mean, own)| share * (mean - own)).collect();
+        let mut adapted = frames.to_vec();
+        for frame in adapted.chunks_exact_mut(FRAME_VALUES) {
+            let shifted = match frame[VOICED] > 0.0 {
+                true => N_MELS + 1,
+                false => N_MELS,
+            };
+            for (value, shift) in frame[..shifted].iter_mut().zip(&shifts) {
+                *value = (f64::from(*value) + shift) as f32;
+            }
+        }
+        adapted
+    }
+}
+
+/// Collects a speaker's recordings into a [`SpeakerProfile`].
+#[derive(Debug, Clone)]
+pub struct ProfileBuilder {
+    recordings: u32,
+    segments: u32,
+    seconds: f64,
+    mean: Vec<f64>,
+    /// Sums of squared differences from the mean.
+    squares: Vec<f64>,
+    /// Sums over the frames, and how many there are.
+    levels: Vec<f64>,
+    frames: u64,
+    pitch: f64,
+    voiced: u64,
+}
+
+impl Default for ProfileBuilder {
+    fn default() -> Self {
+        Self {
+            recordings: 0,
+            segments: 0,
+            seconds: 0.0,
+            mean: vec![0.0; STATS],
+            squares: vec![0.0; STATS],
+            levels: vec![0.0; N_MELS],
+            frames: 0,
+            pitch: 0.0,
+            voiced: 0,
+        }
+    }
+}
+
+impl ProfileBuilder {
+    /// Adds a recording of the speaker, if it has a voice; returns whether it has.
+    pub fn add(&mut self, impression: &Impression) -> bool {
+        let Heard::Utterance(heard) = &impression.heard else {
+            return false;
+        };
+        if !heard.is_voiced() {
+            return false;
+        }
+        self.recordings += 1;
+        for segment in heard.segments() {
+            self.add_segment(&segment.utterance.stats, &segment.utterance.frames);
+        }
+        true
+    }
+
+    fn add_segment(&mut self, descriptors: &[f32], frames: &[f32]) {
+        self.segments += 1;
+        let count = f64::from(self.segments);
+        for ((mean, square), &x) in (self.mean.iter_mut())
+            .zip(&mut self.squares)
+            .zip(descriptors)
+        {
+            let before = f64::from(x) - *mean;
+            *mean += before / count;
+            *square += before * (f64::from(x) - *mean);
+        }
+        for frame in frames.chunks_exact(FRAME_VALUES) {
+            self.frames += 1;
+            for (sum, &level) in self.levels.iter_mut().zip(&frame[..N_MELS]) {
+                *sum += f64::from(level);
+            }
+            if frame[VOICED] > 0.0 {
+                self.voiced += 1;
+                self.pitch += f64::from(frame[N_MELS]);
+            }
+        }
+        self.seconds += (frames.len() / FRAME_VALUES) as f64 / 100.0;
+    }
+
+    /// The profile of all recordings so far, for the model whose bundle has this SHA-256.
+    ///
+    /// # Errors
+    /// [`ProfileError::Empty`] if none had a voice.
+    pub fn finish(&self, model: &str) -> Result<SpeakerProfile, ProfileError> {
+        if self.segments == 0 {
+            return Err(ProfileError::Empty);
+        }
+        let segments = f64::from(self.segments);
+        let levels = self.levels.iter().map(|sum| sum / self.frames as f64);
+        Ok(SpeakerProfile {
+            format: FORMAT.into(),
+            version: VERSION,
+            model: model.into(),
+            recordings: self.recordings,
+            segments: self.segments,
+            seconds: self.seconds,
+            descriptors: Moments {
+                mean: self.mean.clone(),
+                deviation: self.squares.iter().map(|s| (s / segments).sqrt()).collect(),
+            },
+            frames: levels
+                .chain([self.pitch / self.voiced.max(1) as f64])
+                .collect(),
+        })
+    }
+}
