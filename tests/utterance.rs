@@ -122,6 +122,32 @@ fn goldens_are_met() {
 }
 
 #[test]
+fn segments_are_those_of_the_definition() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/utterance/segments");
+    for name in ["in_noise", "long", "noise"] {
+        let file = std::fs::File::open(dir.join(format!("{name}.npz"))).unwrap();
+        let mut golden = Golden(NpzReader::new(file).unwrap());
+        let signal: Vec<f32> = golden.signal().iter().map(|x| *x as f32).collect();
+        let found = EXTRACTOR.analyse_segments(signal.into()).unwrap();
+        assert_eq!(
+            u8::from(found.is_voiced),
+            golden.get::<u8>("voiced")[0],
+            "{name}"
+        );
+        let kept = golden.get::<u32>("kept");
+        let ours: Vec<u32> = (found.segments.iter())
+            .flat_map(|u| [u.kept.start as u32, u.kept.end as u32])
+            .collect();
+        assert_eq!(ours, kept, "{name}");
+        let stats = golden.get::<f64>("stats");
+        for (segment, wanted) in found.segments.iter().zip(stats.chunks(STATS)) {
+            let worst = relative(wide(&segment.stats), wanted.iter().copied());
+            assert!(worst <= DESCRIPTORS, "{name}: {worst}");
+        }
+    }
+}
+
+#[test]
 fn groups_are_those_of_the_definition() {
     for (name, mut golden) in goldens() {
         let groups = String::from_utf8(golden.get::<u8>("groups")).unwrap();

@@ -137,8 +137,9 @@ pub enum Preprocessing {
 }
 
 impl Preprocessing {
-    /// Shapes of the inputs that a role's network takes, for `emotions` emotions.
-    pub(crate) fn inputs(self, role: Role, emotions: usize) -> Vec<Vec<usize>> {
+    /// Shapes of the inputs that a role's network takes.
+    pub(crate) fn inputs(self, role: Role, info: &BundleInfo) -> Vec<Vec<usize>> {
+        let emotions = info.emotions.len();
         match (self, role) {
             (_, Role::Network) => Vec::new(),
             (Self::Reference2020, Role::Speech) => Vec::new(),
@@ -149,6 +150,10 @@ impl Preprocessing {
             (Self::Reference2020, _) => vec![WINDOW.to_vec()],
             (Self::Utterance, Role::EmotionWindows) => {
                 vec![vec![utterance::WINDOW_FRAMES, utterance::FRAME_VALUES]]
+            }
+            // As they are, and relative to a speaker.
+            (Self::Utterance, Role::EmotionFeatures) if info.speaker.is_some() => {
+                vec![vec![utterance::STATS]; 2]
             }
             (Self::Utterance, Role::Merge) => vec![vec![emotions]; 2],
             (Self::Utterance, _) => vec![vec![utterance::STATS]],
@@ -493,7 +498,7 @@ impl Model {
         }
         for network in &self.networks {
             network.expect(
-                &front_end.inputs(network.role, self.info.emotions.len()),
+                &front_end.inputs(network.role, &self.info),
                 &front_end.outputs(network.role, &self.info),
             )?;
         }

@@ -319,6 +319,6 @@ pub fn graph_of(model: &Model, role: Role) -> Result<RoleGraph<'_>, RecognizerEr
             graph.to_mut().outputs.extend(outputs);
         }
     }
-    let shapes = front_end.inputs(role, model.info().emotions.len());
+    let shapes = front_end.inputs(role, model.info());
     Ok((graph, shapes))
 }

@@ -50,6 +50,9 @@ pub struct SegmentInputs {
     windows: UtteranceWindows,
     /// Windows and descriptors relative to a speaker, where there is a profile.
     adapted: Option<(UtteranceWindows, Vec<f32>)>,
+    /// Whether the emotion feature network reads the descriptors both as they are and relative to a
+    /// speaker.
+    reads_both: bool,
 }
 
 /// The recording at 16 kHz as this front end takes it: in one step either way, and as it is where
@@ -91,7 +94,26 @@ impl Way {
         }
         let signal = signal(recording, self.resampling, together);
         let segments = self.extractor().analyse_segments(signal);
-        Ok(segments.map_err(RecognizeError::features(name))?.into())
+        let segments = segments.map_err(RecognizeError::features(name))?;
+        Ok(self.inputs(segments))
+    }
+
+    /// The networks' inputs for the segments of a recording.
+    pub fn inputs(&self, segments: Segments) -> Heard {
+        let inputs = segments
+            .segments
+            .into_iter()
+            .map(|utterance| SegmentInputs {
+                windows: utterance.windows(),
+                utterance,
+                adapted: None,
+                reads_both: self.speaker.is_some(),
+            });
+        Heard {
+            segments: inputs.collect(),
+            is_voiced: segments.is_voiced,
+            speaker: None,
+        }
     }
 
     /// What analyses recordings.
@@ -216,24 +238,6 @@ impl Way {
     }
 }
 
-impl From<Segments> for Heard {
-    fn from(segments: Segments) -> Self {
-        let inputs = segments
-            .segments
-            .into_iter()
-            .map(|utterance| SegmentInputs {
-                windows: utterance.windows(),
-                utterance,
-                adapted: None,
-            });
-        Self {
-            segments: inputs.collect(),
-            is_voiced: segments.is_voiced,
-            speaker: None,
-        }
-    }
-}
-
 impl Heard {
     /// The inputs for each segment.
     pub fn segments(&self) -> &[SegmentInputs] {
@@ -271,7 +275,10 @@ impl SegmentInputs {
         Question {
             sheet: windows.sheet(),
             starts: windows.starts(),
-            whole: vec![stats],
+            whole: match self.reads_both {
+                true => vec![&self.utterance.stats, stats],
+                false => vec![stats],
+            },
             descriptors: &self.utterance.stats,
         }
     }

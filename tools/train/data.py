@@ -142,6 +142,10 @@ class Profile:
     def stats(self, x):
         return x if self.n == 0 else self.mean + (x - self.centre) / self.spread
 
+    def both(self, x):
+        """Descriptors as they are, and relative to the speaker."""
+        return np.concatenate([x, self.stats(x)], -1)
+
     def frames(self, f):
         if self.n == 0:
             return f

@@ -217,7 +217,7 @@ def describe(s, f0, r):
     a, b = max(0, on[0] - MARGIN), min(len(e), on[-1] + 1 + MARGIN)
     level = s[active].mean()
     mel = np.log(s / max(level, 1e-20) + FLOOR)
-    return dict(mel=mel[a:b], active=active[a:b], f0=f0[a:b], r=r[a:b], energy=np.maximum(e - ref, -60.0)[a:b])
+    return dict(first=a, mel=mel[a:b], active=active[a:b], f0=f0[a:b], r=r[a:b], energy=np.maximum(e - ref, -60.0)[a:b])
 
 
 def runs(mask):

@@ -17,12 +17,16 @@ def keras_modules():
     return tf, keras, keras.layers
 
 
-def stats_trunk(n, outputs, cfg, mean, std):
-    """Input, then one logit tensor per branch. (x - mean) / std clipped to +-4 is two frozen BatchNorms and a ReLU."""
+def stats_trunk(inputs, outputs, cfg, mean, std):
+    """Inputs, then one logit tensor per branch. (x - mean) / std clipped to +-4 is two frozen BatchNorms and a ReLU.
+    Two inputs are the descriptors as they are and relative to a speaker."""
     tf, keras, L = keras_modules()
-    i = L.Input((n,), name="stats")
+    names = ["stats"] if inputs == 1 else ["stats", "stats_of_speaker"]
+    i = [L.Input((len(mean),), name=name) for name in names]
+    n = len(mean) * inputs
+    mean, std = np.tile(mean, inputs), np.tile(std, inputs)
     norm = L.BatchNormalization(epsilon=1e-6, scale=False, trainable=False, name="standardise")
-    x = L.ReLU(max_value=2 * CLIP, name="clip")(norm(i))
+    x = L.ReLU(max_value=2 * CLIP, name="clip")(norm(i[0] if inputs == 1 else L.Concatenate(name="both")(i)))
     centre = L.BatchNormalization(epsilon=1e-6, scale=False, center=False, trainable=False, name="centre")
     x = centre(x)
     norm.set_weights([np.full(n, CLIP), mean, np.maximum(std**2, 1e-12)])

@@ -42,8 +42,8 @@ NEUTRAL = 0.3
 # Draws of every recording that the statistics networks are trained with.
 DRAWS = 24
 
-EMOTION = dict(branches=3, units=128, drop_in=0.4, drop=0.4, smoothing=0.1, epochs=60, batch=128, rate=2e-3, corpus=0.7, label=0.5, heard=0.0)
-WINDOWS = dict(conv=(64, 96), gru=48, units=64, drop_conv=0.1, drop=0.3, smoothing=0.05, epochs=45, batch=64, rate=2e-3, members=2)
+EMOTION = dict(branches=3, units=192, drop_in=0.35, drop=0.4, smoothing=0.1, epochs=100, batch=128, rate=2e-3, corpus=0.7, label=0.5, heard=0.0)
+WINDOWS = dict(conv=(64, 96), gru=48, units=64, drop_conv=0.1, drop=0.3, smoothing=0.05, epochs=45, batch=64, rate=2e-3, members=1)
 GENDER = dict(branches=2, units=64, drop_in=0.5, drop=0.3, smoothing=0.05, epochs=40, batch=128, rate=2e-3)
 AGE = dict(branches=2, units=96, drop_in=0.2, drop=0.3, epochs=60, batch=128, rate=2e-3)
 SPEECH = dict(branches=1, units=32, drop_in=0.3, drop=0.2, smoothing=0.02, epochs=25, batch=128, rate=2e-3)
@@ -71,27 +71,37 @@ def draw(data, i, population, rng, profiles):
 
 
 def bank(data, index, population, seed, profiles, draws=DRAWS):
-    """(draws, recordings, descriptors): every recording under random views and profiles."""
+    """(draws, recordings, descriptors): every recording under random views; with `profiles`, the descriptors as they
+    are and then relative to a speaker."""
     rng = np.random.default_rng(seed)
-    out = np.zeros((draws, len(index), len(population.mean)), "f4")
+    out = np.zeros((draws, len(index), len(population.mean) * (1 + profiles)), "f4")
     for rows in out:
         for row, i in zip(rows, index):
             view, at, profile = draw(data, i, population, rng, profiles)
-            row[:] = profile.stats(data.views[view].stats[at])
+            x = data.views[view].stats[at]
+            row[:] = profile.both(x) if profiles else x
     return out
 
 
 def evaluation(data, index, population, seed, view, size, neutral=False):
-    """Descriptors of all segments of the recordings under one condition, and the place of each one's recording."""
+    """Descriptors of all segments of the recordings under one condition, as they are and relative to a speaker; the
+    place of each segment's recording; and the recordings' profiles."""
     rng = np.random.default_rng(seed)
     out, places, profiles = [], [], []
     for place, i in enumerate(index):
         profile = draw_profile(data, i, view, population, rng, size, neutral)
         profiles.append(profile)
         for row in data.views[view].rows[i]:
-            out.append(profile.stats(data.views[view].stats[row]))
+            out.append(profile.both(data.views[view].stats[row]))
             places.append(place)
     return np.array(out, "f4"), np.array(places), profiles
+
+
+def answer(net, rows, places, count):
+    """A statistics network's mean outputs per recording."""
+    width = net.inputs[0].shape[1]
+    parts = [rows[:, width * k : width * (k + 1)] for k in range(len(net.inputs))]
+    return by_recording(net.predict(parts if len(parts) > 1 else parts[0], batch_size=4096, verbose=0), places, count)
 
 
 def by_recording(z, places, count):
@@ -129,9 +139,10 @@ def emotion_targets(data, index, heard):
 def fit_stats(x, y, w, population, outputs, loss, cfg, seed):
     """Branches side by side on (draws, samples, descriptors); returns a model of their mean."""
     tf, keras, L = keras_modules()
-    keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
-    i, branches = stats_trunk(x.shape[2], outputs, cfg, population.mean, population.deviation)
+    width = len(population.mean)
+    inputs = x.shape[2] // width
+    i, branches = stats_trunk(inputs, outputs, cfg, population.mean, population.deviation)
     model = keras.Model(i, branches)
     steps = x.shape[1] // cfg["batch"]
     optimiser = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(cfg["rate"], cfg["epochs"] * steps))
@@ -140,7 +151,7 @@ def fit_stats(x, y, w, population, outputs, loss, cfg, seed):
     @tf.function
     def step(x, y, w):
         with tf.GradientTape() as tape:
-            out = model(x, training=True)
+            out = model(tf.split(x, inputs, 1) if inputs > 1 else x, training=True)
             out = out if isinstance(out, list) else [out]
             total = tf.add_n([tf.reduce_mean(loss(y, z) * w) for z in out] + model.losses)
         grads = tape.gradient(total, model.trainable_variables)
@@ -295,7 +306,7 @@ def compare(data, out, name, cfg):
             net = emotion_features(data, index[~held], population, SEED, cfg, x[:, ~held])
             for k, (rows, places) in enumerate(tests):
                 own = held[places]
-                part = by_recording(net.predict(rows[own], batch_size=4096, verbose=0), places[own], len(index))
+                part = answer(net, rows[own], places[own], len(index))
                 z[k][held] = part[held]
         for k, c in enumerate(CONDITIONS):
             result[f"{how}: {name_of(*c)}"] = table(f"{name}, {how}: {name_of(*c)}:", corpus, truth, z[k])
@@ -318,15 +329,15 @@ def held(data, negatives, out):
     report = {}
     train, valid = subset(data, "emotion", ("train",)), subset(data, "emotion", ("valid",))
     population = Population(data, np.isin(np.arange(len(data)), train))
+    if not (out / "held_windows.h5").exists():
+        emotion_windows(data, train, population, SEED).save(out / "held_windows.h5", include_optimizer=False)
+    windows_net = keras.models.load_model(out / "held_windows.h5", compile=False)
     features_net = emotion_features(data, train, population, SEED)
-    say("emotion_features trained")
-    windows_net = emotion_windows(data, train, population, SEED)
-    windows_net.save(out / "held_windows.h5", include_optimizer=False)
     corpus, truth = data.corpus[valid], data.emotion[valid]
     z = {}
     for c in CONDITIONS:
         rows, places, profiles = evaluation(data, valid, population, SEED, *c)
-        zf = by_recording(features_net.predict(rows, batch_size=4096, verbose=0), places, len(valid))
+        zf = answer(features_net, rows, places, len(valid))
         zw = window_logits(windows_net, data, valid, c[0], profiles)
         z[name_of(*c)] = zw, zf
     # One merge for all conditions: every one counts alike.
@@ -350,7 +361,7 @@ def held(data, negatives, out):
     report["gender"] = {}
     for view in ("clean", "phone", "noise", "room"):
         rows, places, _ = evaluation(data, everyone, population, SEED, view, 0)
-        zg = by_recording(net.predict(rows, verbose=0), places, len(everyone))[:, 0]
+        zg = answer(net, rows, places, len(everyone))[:, 0]
         g, c = data.gender[everyone], data.corpus[everyone]
         report["gender"][view] = {q: round(float(uar(g[c == q], (zg[c == q] > 0).astype(int))), 3) for q in np.unique(c)}
         say("gender", view, json.dumps(report["gender"][view]))
@@ -361,7 +372,7 @@ def held(data, negatives, out):
     train, valid = subset(data, "age", ("train",)), subset(data, "age", ("valid",))
     net = age(data, train, population, SEED)
     rows, places, _ = evaluation(data, valid, population, SEED, "clean", 0)
-    years = by_recording(net.predict(rows, verbose=0), places, len(valid)) * AGE_SCALE + AGE_CENTRE
+    years = answer(net, rows, places, len(valid)) * AGE_SCALE + AGE_CENTRE
     low, mid, high = years.T
     truth = data.age[valid]
     # The interval is stretched until it covers the share that it states.
@@ -381,7 +392,7 @@ def held(data, negatives, out):
         left = np.isin(kinds, out_kinds)
         net = speech(data, train, negatives.stats[~left], population, SEED + part)
         rows, places, _ = evaluation(data, valid, population, SEED, "clean", 0)
-        positive = net.predict(rows, verbose=0)[:, 0]
+        positive = net.predict(rows[:, : len(population.mean)], verbose=0)[:, 0]
         negative = net.predict(negatives.stats[left], verbose=0)[:, 0]
         thresholds.append(np.quantile(positive, 0.005))
         for k in out_kinds:

@@ -4,7 +4,8 @@
 
 Keys: samples (int16, 16 kHz), kept (first frame, number of frames of the whole recording), active (T,), f0 (T,),
 frames (T, 44), stats (770,), windows (k, 200): the frame in each place of each window; groups: names and sizes as text.
-Needs numpy alone; written with numpy 1.26.4.
+segments/*.npz: samples, kept (k, 2): first frame and end of each stretch of speech, stats (k, 770), voiced (1,).
+Needs numpy and scipy; written with numpy 1.26.4.
 """
 
 import sys
@@ -49,6 +50,36 @@ def cases():
     yield "shortest", 0.3 * voice(np.full(400, 200.0))
 
 
+def long_cases():
+    """Recordings of several stretches of speech."""
+    rng = np.random.default_rng(20201)
+    time = lambda seconds: np.arange(int(seconds * RATE)) / RATE
+    t = time(9)
+    spoken = ((t > 1) & (t < 2.2)) | ((t > 2.6) & (t < 3.5)) | ((t > 5.5) & (t < 7))
+    syllables = np.maximum(0.1, np.sin(2 * np.pi * 2.3 * t)) ** 0.5
+    yield "in_noise", 0.15 * voice(150 + 30 * np.sin(2 * np.pi * 0.7 * t)) * syllables * spoken + 0.004 * rng.standard_normal(len(t))
+    t = time(18)
+    pauses = (np.abs(t - 6) > 0.15) & (np.abs(t - 11) > 0.25)
+    yield "long", 0.2 * voice(210 + 50 * np.sin(2 * np.pi * 0.5 * t), 800) * pauses + 0.0003 * rng.standard_normal(len(t))
+    yield "noise", 0.1 * rng.standard_normal(2 * RATE)
+
+
+def write_segments(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, x in long_cases():
+        samples = np.clip(np.round(x * 32768), -32768, 32767).astype(np.int16)
+        found, voiced = features.analyse_segments(samples / 32768)
+        kept = [(start + a["first"], start + a["first"] + len(a["f0"])) for start, a in found]
+        stats = np.stack([np.concatenate(list(features.stats_groups(a).values())) for _, a in found])
+        np.savez_compressed(
+            folder / f"{name}.npz",
+            samples=samples,
+            kept=np.array(kept, np.uint32),
+            stats=stats,
+            voiced=np.array([voiced], np.uint8),
+        )
+
+
 def main(folder):
     folder.mkdir(parents=True, exist_ok=True)
     for name, x in cases():
@@ -75,3 +106,4 @@ def main(folder):
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    write_segments(Path(sys.argv[1]) / "segments")

@@ -237,11 +237,12 @@ impl Device {
                 FoundOut::Voices(front_end.listen(&recordings)?)
             }
             DeviceFrontEnd::Utterance(front_end) => {
-                let extractor = of_utterances(&self.listener).extractor();
+                let way = of_utterances(&self.listener);
+                let extractor = way.extractor();
                 let analysed = front_end
                     .analyse_segments(extractor, &recordings)?
                     .into_par_iter();
-                let heard = |segments| Heard::Utterance(Box::new(utterance::Heard::from(segments)));
+                let heard = |segments| Heard::Utterance(Box::new(way.inputs(segments)));
                 FoundOut::All(analysed.map(|result| result.map(heard)).collect())
             }
         })
