@@ -77,10 +77,10 @@ def change_speed(x, rng):
     return signal.resample_poly(x, 100, int(round(100 * rng.uniform(0.92, 1.08))))
 
 
-def room(rng):
+def room(rng, rt60=None):
     """Impulse response of a box-shaped room, image method (Allen and Berkley 1979), one absorption for all walls (Eyring)."""
     size = rng.uniform([3, 3, 2.4], [9, 7, 4])
-    rt60 = rng.uniform(0.2, 0.8)
+    rt60 = rt60 or rng.uniform(0.2, 0.8)
     volume, surface = size.prod(), 2 * (size[0] * size[1] + size[1] * size[2] + size[0] * size[2])
     reflection = np.sqrt(np.exp(-0.161 * volume / (surface * rt60)))
     source, ear = rng.uniform(0.5, size - 0.5), rng.uniform(0.5, size - 0.5)
@@ -115,16 +115,20 @@ class Sources:
         rng = np.random.default_rng(1)
         self.rooms = [room(rng) for _ in range(ROOMS)]
 
+    def babble(self, n, rng, voices):
+        y = np.zeros(n)
+        for _ in range(voices):
+            other = load(self.corpora, self.others[rng.integers(len(self.others))])
+            other = np.tile(other, -(-n // len(other)))[:n]
+            y += np.roll(other, rng.integers(n)) / max(np.sqrt((other**2).mean()), 1e-6)
+        return y
+
     def noise(self, n, rng):
         kind = rng.random()
         if kind < 0.4 and self.noises:
             y = self.noises[rng.integers(len(self.noises))]
         elif kind < 0.7:
-            y = np.zeros(n)
-            for _ in range(rng.integers(3, 7)):
-                other = load(self.corpora, self.others[rng.integers(len(self.others))])
-                other = np.tile(other, -(-n // len(other)))[:n]
-                y += np.roll(other, rng.integers(n)) / max(np.sqrt((other**2).mean()), 1e-6)
+            y = self.babble(n, rng, rng.integers(3, 7))
         else:
             spectrum = np.fft.rfft(rng.standard_normal(n))
             y = np.fft.irfft(spectrum / np.maximum(np.arange(len(spectrum)), 1) ** rng.uniform(0, 1.2), n)
@@ -134,8 +138,11 @@ class Sources:
 
 
 def add_noise(x, sources, rng, low, high):
-    y = sources.noise(len(x), rng)
-    snr = rng.uniform(low, high)
+    return at_ratio(x, sources.noise(len(x), rng), rng.uniform(low, high))
+
+
+def at_ratio(x, y, snr):
+    """x with y `snr` dB under it."""
     return x + y * np.sqrt((x**2).mean() / max((y**2).mean(), 1e-20)) * 10 ** (-snr / 20)
 
 

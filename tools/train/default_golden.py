@@ -3,7 +3,8 @@
     python tools/train/default_golden.py models/default tests/data/voice.wav tests/golden/default.npz
 
 Per network `<role>.in.<k>` (three rows: one recorded, two drawn) and `<role>.out`; and `answer.emotion`,
-`answer.gender`, `answer.age`: what the whole way gives for the recording, features by features.py.
+`answer.gender`, `answer.age`, `answer.speech`: what the whole way gives for the recording, features by features.py,
+segments weighted by their active frames.
 """
 
 import os
@@ -23,9 +24,11 @@ import features
 def main(models, recording, out):
     x, rate = soundfile.read(recording, dtype="float64")
     assert rate == features.RATE and x.ndim == 1
-    stats, frames = features.extract(x)
-    stats = stats.astype("f4")[None]
-    windows = np.stack(features.windows(frames)).astype("f4")
+    found = [a for _, a in features.analyse_segments(x)[0]]
+    weights = np.array([a["active"].sum() for a in found], float)
+    weights /= weights.sum()
+    stats = np.stack([np.concatenate(list(features.stats_groups(a).values())) for a in found]).astype("f4")
+    cut = [np.stack(features.windows(features.window_frames(a))).astype("f4") for a in found]
     rng = np.random.default_rng(20200)
     net = {p.stem: keras.models.load_model(p, compile=False) for p in sorted(Path(models).glob("*.h5"))}
     arrays = {}
@@ -38,13 +41,16 @@ def main(models, recording, out):
         arrays[f"{role}.out"] = net[role].predict(drawn if len(drawn) > 1 else drawn[0], verbose=0)
         return net[role].predict(rows if len(rows) > 1 else rows[0], verbose=0)
 
-    w = run("emotion_windows", [windows]).mean(0, keepdims=True)
-    s = run("emotion_features", [stats])
-    arrays["answer.emotion"] = run("merge", [w, s])[0]
-    arrays["answer.gender"] = run("gender", [stats])[0]
-    arrays["answer.age"] = run("age", [stats])[0]
+    of_windows = run("emotion_windows", [np.concatenate(cut)])
+    ends = np.cumsum([len(c) for c in cut])
+    w = np.stack([of_windows[end - len(c) : end].mean(0) for c, end in zip(cut, ends)])
+    s = run("emotion_features", [stats, stats])
+    arrays["answer.emotion"] = weights @ run("merge", [w, s])
+    arrays["answer.gender"] = weights @ run("gender", [stats])
+    arrays["answer.age"] = weights @ run("age", [stats])
+    arrays["answer.speech"] = run("speech", [stats])[:, 0]
     np.savez_compressed(out, **arrays)
-    for k in ("emotion", "gender", "age"):
+    for k in ("emotion", "gender", "age", "speech"):
         print(k, arrays[f"answer.{k}"])
 
 

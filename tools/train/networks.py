@@ -19,20 +19,29 @@ def keras_modules():
 
 def stats_trunk(inputs, outputs, cfg, mean, std):
     """Inputs, then one logit tensor per branch. (x - mean) / std clipped to +-4 is two frozen BatchNorms and a ReLU.
-    Two inputs are the descriptors as they are and relative to a speaker."""
+
+    Two inputs are the descriptors as they are and relative to a speaker. The first branches read both, which is better
+    for voices like those of the training; the last `relative` ones read the second input alone, which is better for others.
+    """
     tf, keras, L = keras_modules()
     names = ["stats"] if inputs == 1 else ["stats", "stats_of_speaker"]
     i = [L.Input((len(mean),), name=name) for name in names]
-    n = len(mean) * inputs
-    mean, std = np.tile(mean, inputs), np.tile(std, inputs)
-    norm = L.BatchNormalization(epsilon=1e-6, scale=False, trainable=False, name="standardise")
-    x = L.ReLU(max_value=2 * CLIP, name="clip")(norm(i[0] if inputs == 1 else L.Concatenate(name="both")(i)))
-    centre = L.BatchNormalization(epsilon=1e-6, scale=False, center=False, trainable=False, name="centre")
-    x = centre(x)
-    norm.set_weights([np.full(n, CLIP), mean, np.maximum(std**2, 1e-12)])
-    centre.set_weights([np.full(n, CLIP), np.full(n, 1 - 1e-6)])
+
+    def standardised(x, name):
+        n = len(mean)
+        norm = L.BatchNormalization(epsilon=1e-6, scale=False, trainable=False, name=f"standardise{name}")
+        x = L.ReLU(max_value=2 * CLIP, name=f"clip{name}")(norm(x))
+        centre = L.BatchNormalization(epsilon=1e-6, scale=False, center=False, trainable=False, name=f"centre{name}")
+        x = centre(x)
+        norm.set_weights([np.full(n, CLIP), mean, np.maximum(std**2, 1e-12)])
+        centre.set_weights([np.full(n, CLIP), np.full(n, 1 - 1e-6)])
+        return x
+
+    parts = [standardised(x, f"_{name}") for x, name in zip(i, names)]
+    whole = parts[0] if inputs == 1 else L.Concatenate(name="both")(parts)
     out = []
     for k in range(cfg["branches"]):
+        x = parts[-1] if k >= cfg["branches"] - cfg.get("relative", 0) else whole
         y = L.Dropout(cfg["drop_in"])(x)
         y = L.Dense(cfg["units"], activation="relu", kernel_regularizer=keras.regularizers.l2(1e-4), name=f"hidden_{k}")(y)
         y = L.Dropout(cfg["drop"])(y)
@@ -62,6 +71,10 @@ def window_model(cfg, outputs, frames=None, name="logits"):
 def average_windows(cfg, outputs, members):
     """One network that averages the logits of several, given by their weights."""
     tf, keras, L = keras_modules()
+    if len(members) == 1:
+        net = window_model(cfg, outputs)
+        net.set_weights(members[0])
+        return net
     i = L.Input((features.WINDOW, features.BANDS + 4), name="frames")
     nets = [window_model(cfg, outputs, i, f"logits_{k}") for k in range(len(members))]
     for net, weights in zip(nets, members):

@@ -1,27 +1,29 @@
 #!/usr/bin/env bash
-# Rebuilds the default model from a corpora folder (with manifest.csv), seeded, with a log:
+# Rebuilds the default model from a corpora folder (with manifest.csv and the folder `noise`), seeded:
 #
-#     tools/train/rebuild.sh CORPORA OUT [options of train.py]
+#     tools/train/rebuild.sh CORPORA OUT
 #
-# OUT gets the features, train.log, report.json (cross-validation), the five Keras files and the
-# bundle. Needs Rust and Python 3.11; about half an hour on two cores. --no-cv takes an
-# OUT/report.json that is there instead of cross-validating.
+# OUT gets the degraded copies, the features, report.json (what is fitted on the valid split), the six Keras
+# files and the bundle. Needs Rust, Python 3.11, fluidsynth and the FluidR3 sound font (Debian: fluidsynth,
+# fluid-soundfont-gm). About two hours on two cores.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 corpora=$(realpath "$1")
 mkdir -p "$2/features" "$2/augmented"
 out=$(realpath "$2")
-shift 2
 cd "$here/../.."
 cargo build --release --bin infer --bin convert
 [ -d "$out/venv" ] || python3 -m venv "$out/venv"
 "$out/venv/bin/pip" install --quiet --disable-pip-version-check -r tools/train/requirements.txt
-dump() { target/release/infer --front-end utterance --dump-features "$out/features/$1.npz" "$2"; }
+python="$out/venv/bin/python"
+# Recordings that hold nothing but silence are left out, and make the exit status 1.
+dump() { target/release/infer --front-end utterance --dump-features "$out/features/$1.npz" "$2" || [ $? -eq 1 ]; }
 dump clean "$corpora/manifest.csv"
-for view in room1 room2; do
-    "$out/venv/bin/python" tools/train/augment.py "$corpora" "$out/augmented" "$view"
+for view in band phone noise room mixed; do
+    "$python" tools/train/augment.py "$corpora" "$out/augmented" "$view"
     dump "$view" "$out/augmented/$view"
 done
-"$out/venv/bin/python" tools/train/train.py "$corpora" "$out" --features "$out/features" "$@"
-cp models/default/model.json "$out/"
+"$python" tools/train/negatives.py "$corpora" "$out/negatives"
+dump negatives "$out/negatives"
+"$python" tools/train/train.py "$corpora" "$out/features" "$out" windows held final
 target/release/convert "$out" -o "$out/maeum.safetensors"

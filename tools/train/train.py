@@ -42,9 +42,9 @@ NEUTRAL = 0.3
 # Draws of every recording that the statistics networks are trained with.
 DRAWS = 24
 
-EMOTION = dict(branches=3, units=192, drop_in=0.35, drop=0.4, smoothing=0.1, epochs=100, batch=128, rate=2e-3, corpus=0.7, label=0.5, heard=0.0)
+EMOTION = dict(branches=4, relative=2, units=192, drop_in=0.35, drop=0.4, smoothing=0.1, epochs=80, batch=128, rate=2e-3, corpus=0.7, label=0.5, heard=0.0)
 WINDOWS = dict(conv=(64, 96), gru=48, units=64, drop_conv=0.1, drop=0.3, smoothing=0.05, epochs=45, batch=64, rate=2e-3, members=1)
-GENDER = dict(branches=2, units=64, drop_in=0.5, drop=0.3, smoothing=0.05, epochs=40, batch=128, rate=2e-3)
+GENDER = dict(branches=2, units=128, drop_in=0.25, drop=0.3, smoothing=0.05, epochs=60, batch=128, rate=2e-3)
 AGE = dict(branches=2, units=96, drop_in=0.2, drop=0.3, epochs=60, batch=128, rate=2e-3)
 SPEECH = dict(branches=1, units=32, drop_in=0.3, drop=0.2, smoothing=0.02, epochs=25, batch=128, rate=2e-3)
 AGE_CENTRE, AGE_SCALE = 30.0, 15.0
@@ -298,7 +298,11 @@ def compare(data, out, name, cfg):
         np.save(cache, bank(data, index, population, SEED, True))
     x = np.load(cache, mmap_mode="r")
     tests = [evaluation(data, index, population, SEED, *c)[:2] for c in CONDITIONS]
-    splits = {"speakers left out": [fold == f for f in range(FOLDS)], "corpus left out": [corpus == c for c in CORPORA]}
+    splits = {
+        "speakers left out": [fold == f for f in range(FOLDS)],
+        "corpus left out": [corpus == c for c in CORPORA],
+        "free corpora alone": [~data.free[index]],
+    }
     result = {}
     for how, parts in splits.items():
         z = np.zeros((len(CONDITIONS), len(index), len(EMOTIONS)))
@@ -309,7 +313,9 @@ def compare(data, out, name, cfg):
                 part = answer(net, rows[own], places[own], len(index))
                 z[k][held] = part[held]
         for k, c in enumerate(CONDITIONS):
-            result[f"{how}: {name_of(*c)}"] = table(f"{name}, {how}: {name_of(*c)}:", corpus, truth, z[k])
+            any_held = np.any(parts, axis=0)
+            label = f"{how}: {name_of(*c)}"
+            result[label] = table(f"{name}, {label}:", corpus[any_held], truth[any_held], z[k][any_held])
     (out / f"compare_{name}.json").write_text(json.dumps(dict(recipe=cfg, result=result), indent=1) + "\n")
 
 
