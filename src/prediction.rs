@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::audio::Defect;
 use crate::nn::DropoutMode;
 use crate::nn::model::AgeScale;
 use crate::recognizer::listener::About;
@@ -118,8 +119,10 @@ pub struct Voice {
     pub duration: f64,
     /// Of the file, in Hz.
     pub sample_rate: u32,
-    /// Of the file; the mean of all is analysed.
+    /// Of the file; the mean of all is analysed, unless one is chosen.
     pub channels: u32,
+    /// The one that was chosen, from 1; `None` for the mean of all.
+    pub channel: Option<u32>,
     /// Container and encoding of the file.
     pub format: String,
     /// The analysed part, in seconds.
@@ -174,6 +177,9 @@ pub enum Warning {
         /// How many were left out.
         packets: usize,
     },
+    /// Something else about the file.
+    #[error(transparent)]
+    File(#[from] Defect),
 }
 
 impl Warning {
@@ -187,6 +193,9 @@ impl Warning {
             Self::AgeOutOfRange { .. } => "age_out_of_range",
             Self::Truncated => "truncated",
             Self::Damaged { .. } => "damaged",
+            Self::File(Defect::Header { .. }) => "header",
+            Self::File(Defect::LeftOut { .. }) => "left_out",
+            Self::File(Defect::ChannelsCancel { .. }) => "channels_cancel",
         }
     }
 }
@@ -231,6 +240,7 @@ impl Warning {
                 packets: recording.damaged_packets,
             });
         }
+        warnings.extend(recording.defects.iter().cloned().map(Self::File));
         warnings
     }
 }

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use super::networks::{Answer, Question};
 use super::{RecognizeError, RecognizerError, reference, utterance};
-use crate::audio::Recording;
+use crate::audio::{Defect, Recording};
 use crate::nn::DropoutMode;
 use crate::nn::model::{AgeScale, BundleInfo, Preprocessing};
 use crate::prediction::Prediction;
@@ -51,9 +51,11 @@ pub(crate) struct About {
     pub clipped_fraction: f64,
     pub sample_rate: u32,
     pub channels: u32,
+    pub channel: Option<u32>,
     pub format: String,
     pub truncated: bool,
     pub damaged_packets: usize,
+    pub defects: Vec<Defect>,
 }
 
 impl Listener {
@@ -194,9 +196,11 @@ impl About {
             clipped_fraction: recording.clipped_fraction(),
             sample_rate: recording.sample_rate,
             channels: recording.channels,
+            channel: recording.channel,
             format: recording.format.clone(),
             truncated: recording.truncated,
             damaged_packets: recording.damaged_packets,
+            defects: recording.defects.clone(),
         }
     }
 }

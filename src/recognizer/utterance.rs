@@ -170,6 +170,7 @@ fn voice(recording: &About, utterance: &Utterance) -> Voice {
         duration,
         sample_rate: recording.sample_rate,
         channels: recording.channels,
+        channel: recording.channel,
         format: recording.format.clone(),
         analysed: seconds(0)..seconds(utterance.kept.len()),
         trimmed: utterance.kept.len() < utterance.total_frames,
