@@ -312,7 +312,8 @@ fn one_channel_can_be_chosen() {
     wav[32] = 4;
     std::fs::write(&path, wav).unwrap();
     let record = |arguments: &[&str]| {
-        let run = place.infer(&[&["--format", "jsonl"], arguments, &["opposite.wav"]].concat());
+        let run =
+            place.infer(&[&["--format", "jsonl"][..], arguments, &["opposite.wav"][..]].concat());
         run.expect(0).lines().remove(0)
     };
     let mixed = record(&[]);

@@ -3,10 +3,9 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Memory for decoded recordings that are in work at the same time, in bytes, where the system
-/// sets no limit: 1 GiB, eleven minutes of sound at 48 kHz for each of eight threads. A recording that
-/// is larger is worked on alone. What is computed from a recording takes up to about three times as
-/// much besides, for recordings at 16 kHz, and less at higher rates.
+/// Memory for decoded recordings in progress at the same time, in bytes, unless the system sets a
+/// limit: 1 GiB, eleven minutes of sound at 48 kHz for each of eight threads. A larger recording is
+/// processed alone. The memory of the analysis, a few times that of its sound at 16 kHz, comes on top.
 const BUDGET: u64 = 1 << 30;
 /// Part of a container's memory limit that decoded recordings may take.
 const PART_OF_LIMIT: u64 = 4;
