@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Memory for decoded recordings in progress at the same time, in bytes, unless the system sets a
 /// limit: 1 GiB, eleven minutes of sound at 48 kHz for each of eight threads. A larger recording is
-/// processed alone. The memory of the analysis, a few times that of its sound at 16 kHz, comes on top.
+/// processed alone. The memory of the analysis comes on top.
 const BUDGET: u64 = 1 << 30;
 /// Part of a container's memory limit that decoded recordings may take.
 const PART_OF_LIMIT: u64 = 4;
