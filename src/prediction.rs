@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::audio::Defect;
 use crate::nn::DropoutMode;
 use crate::nn::model::AgeScale;
 use crate::recognizer::listener::About;
@@ -164,8 +165,10 @@ pub struct Voice {
     pub duration: f64,
     /// Of the file, in Hz.
     pub sample_rate: u32,
-    /// Of the file; the mean of all is analysed.
+    /// Of the file; the mean of all is analysed, unless one is chosen.
     pub channels: u32,
+    /// The one that was chosen, from 1; `None` for the mean of all.
+    pub channel: Option<u32>,
     /// Container and encoding of the file.
     pub format: String,
     /// The analysed part, in seconds.
@@ -226,6 +229,9 @@ pub enum Warning {
         /// How many were left out.
         packets: usize,
     },
+    /// Something else about the file.
+    #[error(transparent)]
+    File(#[from] Defect),
 }
 
 impl Warning {
@@ -240,6 +246,9 @@ impl Warning {
             Self::Unsure { .. } => "unsure",
             Self::Truncated => "truncated",
             Self::Damaged { .. } => "damaged",
+            Self::File(Defect::Header { .. }) => "header",
+            Self::File(Defect::LeftOut { .. }) => "left_out",
+            Self::File(Defect::ChannelsCancel { .. }) => "channels_cancel",
         }
     }
 }
@@ -284,6 +293,7 @@ impl Warning {
                 packets: recording.damaged_packets,
             });
         }
+        warnings.extend(recording.defects.iter().cloned().map(Self::File));
         warnings
     }
 }

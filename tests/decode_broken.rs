@@ -433,10 +433,63 @@ fn damage_in_other_formats_is_named_too() {
     assert!(memory < MEMORY, "{memory} bytes");
 }
 
+/// A WAV of Microsoft's ADPCM whose step size grows past 32 bits: four-bit codes of the largest step.
+fn runaway_adpcm() -> Vec<u8> {
+    let block = [&[0u8, 0xFF, 0x7F, 0, 0, 0, 0][..], &[0x88; 249]].concat();
+    let mut format = Wav::new(2, 4, vec![]).with(|w| w.align = 256).format();
+    format.extend(32u16.to_le_bytes());
+    format.extend(500u16.to_le_bytes());
+    let predictors: [i16; 14] = [
+        256, 0, 512, -256, 0, 0, 192, 64, 240, 0, 460, -208, 392, -232,
+    ];
+    format.extend(7u16.to_le_bytes());
+    format.extend(predictors.iter().flat_map(|p| p.to_le_bytes()));
+    let chunks = [chunk(b"fmt ", &format), chunk(b"data", &block.repeat(8))].concat();
+    [&b"RIFF\0\0\0\0WAVE"[..], &chunks].concat()
+}
+
 #[test]
-fn opus_is_refused_by_name() {
-    let error = decode_path(fixture("sweep.opus")).unwrap_err();
-    assert!(matches!(error.fault, Fault::Unsupported(_)), "{error}");
+fn a_decoder_that_panics_gives_an_error() {
+    let (result, _) = measured(&runaway_adpcm());
+    // Only a build with checks notices that the integers overflow.
+    match result {
+        Err(Fault::Damaged(what)) => assert!(what.contains("gave up"), "{what}"),
+        Ok(_) if !cfg!(debug_assertions) => {}
+        other => panic!("{other:?}"),
+    }
+    // The next recording is not affected.
+    assert!(decode_path(fixture("sweep_ms.wav")).is_ok());
+}
+
+#[test]
+fn what_cannot_be_read_is_called_by_its_name() {
+    for (bytes, name) in [
+        (&b"#!AMR\n123456789"[..], "AMR"),
+        (b"\x30\x26\xB2\x75\x8E\x66\xCF\x11xxxxxxxxxx", "WMA"),
+        (b"caff\0\x01\0\0desc", "CAF"),
+        (b"wvpk0000000000000", "WavPack"),
+    ] {
+        let error = decode(bytes, "a.bin").unwrap_err();
+        assert!(matches!(error.fault, Fault::Unsupported(_)), "{error}");
+        let message = error.to_string();
+        assert!(
+            message.contains(name) && message.contains("ffmpeg -i"),
+            "{message}"
+        );
+    }
+    // An M4A whose sound is said to be AMR.
+    let mut mp4 = std::fs::read(fixture("sweep.m4a")).unwrap();
+    let entry = mp4.windows(4).position(|id| id == b"mp4a").unwrap();
+    mp4[entry..entry + 4].copy_from_slice(b"samr");
+    let message = decode(&mp4, "call.3gp").unwrap_err().to_string();
+    assert!(
+        message.contains("AMR") && message.contains("ffmpeg -i"),
+        "{message}"
+    );
+    // Layer II: 32 kbit/s at 16 kHz are 144 bytes a frame.
+    let frame = [&[0xFF, 0xF5, 0x48, 0xC0][..], &[0; 140]].concat();
+    let message = decode(&frame.repeat(5), "a.mp2").unwrap_err().to_string();
+    assert!(message.contains("MP2"), "{message}");
 }
 
 /// A fixture with some bytes replaced, and cut or not.
@@ -444,7 +497,7 @@ fn broken() -> impl Strategy<Value = (&'static str, Vec<u8>)> {
     let names = FORMATS
         .map(|(name, ..)| name)
         .into_iter()
-        .chain(["sweep.wav"])
+        .chain(["sweep.wav", "sweep.opus", "sweep.webm"])
         .collect::<Vec<_>>();
     let edits = prop::collection::vec(
         (

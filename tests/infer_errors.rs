@@ -225,3 +225,141 @@ fn an_instruction_set_can_be_forced_if_it_is_there() {
         assert!(refused.err.contains(said), "{}", refused.err);
     }
 }
+
+#[test]
+fn a_folder_says_what_it_passes_over() {
+    let place = Place::empty();
+    let folder = place.path("mixed");
+    std::fs::create_dir(&folder).unwrap();
+    let write = |name: &str| std::fs::write(folder.join(name), b"x").unwrap();
+    let samples = model::speech_like(2.0, 16_000, 120.0);
+    model::write_wav(&folder.join("a.wav"), 16_000, &samples);
+    ["b.wma", "notes.txt", "more.TXT", "README"].map(write);
+    let run = place.infer(&["--format", "jsonl", "mixed"]).expect(0);
+    assert_eq!(files(&run.lines()), ["mixed/a.wav"]);
+    assert_eq!(
+        run.err,
+        "infer: mixed: passed over 4 files (2 .txt, 1 without an ending, 1 .wma); \
+         name a file to have it read whatever its ending\n"
+    );
+    // All that opens when it is named is looked for.
+    for ending in ["mp4", "aac", "mov", "opus", "webm"] {
+        write(&format!("c.{ending}"));
+    }
+    let run = place.infer(&["--format", "jsonl", "mixed"]).expect(1);
+    assert_eq!(run.lines().len(), 6);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_has_no_end_is_not_read() {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    let place = Place::new();
+    let folder = place.path("mixed");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::copy(place.path("c.wav"), folder.join("c.wav")).unwrap();
+    let fifo = |path: &std::path::Path| {
+        assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    };
+    fifo(&folder.join("a.wav"));
+    std::os::unix::fs::symlink("/dev/zero", folder.join("b.wav")).unwrap();
+    let run = place.infer(&["--format", "jsonl", "mixed"]).expect(0);
+    assert_eq!(files(&run.lines()), ["mixed/c.wav"]);
+    assert!(
+        run.err.contains("passed over 2 files (2 pipes or devices)"),
+        "{}",
+        run.err
+    );
+    let run = place
+        .infer(&["--format", "jsonl", "/dev/zero", "c.wav"])
+        .expect(1);
+    assert!(
+        run.err.contains("/dev/zero: neither a file nor a pipe"),
+        "{}",
+        run.err
+    );
+    // A pipe that is named is read to its end.
+    let pipe = place.path("pipe");
+    fifo(&pipe);
+    let bytes = std::fs::read(place.path("c.wav")).unwrap();
+    let child = infer::command(place.0.path())
+        .args(["--model", "model.safetensors", "--format", "jsonl", "pipe"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut writer = std::fs::File::create(&pipe).unwrap();
+    writer.write_all(&bytes).unwrap();
+    drop(writer);
+    let run: infer::Run = child.wait_with_output().unwrap().into();
+    assert_eq!(files(&run.expect(0).lines()), ["pipe"]);
+}
+
+#[test]
+fn one_channel_can_be_chosen() {
+    let place = Place::empty();
+    let samples = model::speech_like(2.5, 16_000, 150.0);
+    let integers = samples.iter().map(|x| (x * 32767.0) as i16);
+    let frames = integers
+        .enumerate()
+        .flat_map(|(i, x)| [x, x.saturating_neg().saturating_add((i % 5) as i16)]);
+    let data: Vec<u8> = frames.flat_map(i16::to_le_bytes).collect();
+    place.raw_wav("opposite.wav", 1, 16_000, 16, &data);
+    let path = place.path("opposite.wav");
+    let mut wav = std::fs::read(&path).unwrap();
+    wav[22] = 2;
+    wav[32] = 4;
+    std::fs::write(&path, wav).unwrap();
+    let record = |arguments: &[&str]| {
+        let run =
+            place.infer(&[&["--format", "jsonl"][..], arguments, &["opposite.wav"][..]].concat());
+        run.expect(0).lines().remove(0)
+    };
+    let mixed = record(&[]);
+    assert_eq!(mixed["warnings"][0]["code"], "channels_cancel", "{mixed}");
+    assert_eq!(mixed["voice"]["channel"], Value::Null);
+    assert_eq!(record(&["--channel", "mix"]), mixed);
+    let left = record(&["--channel", "1"]);
+    let warnings = left["warnings"].as_array().unwrap();
+    assert!(
+        warnings.iter().all(|w| w["code"] != "channels_cancel"),
+        "{left}"
+    );
+    assert_eq!(left["voice"]["channel"], 1);
+    let run = place.infer(&["--channel", "3", "opposite.wav"]).expect(1);
+    assert!(run.err.contains("no channel 3, only 1 to 2"), "{}", run.err);
+    for choice in ["0", "65", "left"] {
+        place
+            .infer(&["--channel", choice, "opposite.wav"])
+            .expect(2);
+    }
+}
+
+#[test]
+fn nothing_ends_behind_the_recording() {
+    let place = Place::empty();
+    // Lengths whose way to 16 kHz and 22,050 Hz rounds up.
+    for (i, length) in [40_001usize, 40_003, 33_337].into_iter().enumerate() {
+        let name = format!("{i}.wav");
+        let rate = [11_025, 44_100, 16_000][i];
+        let mut samples = model::speech_like(length as f64 / f64::from(rate), rate, 120.0);
+        samples.resize(length, 0.3);
+        model::write_wav(&place.path(&name), rate, &samples);
+        let record = place
+            .infer(&["--format", "jsonl", &name])
+            .expect(0)
+            .lines()
+            .remove(0);
+        let voice = &record["voice"];
+        let duration = voice["duration"].as_f64().unwrap();
+        let end = |of: &Value| of["end"].as_f64().unwrap();
+        assert!(end(&voice["analysed"]) <= duration, "{voice}");
+        let spans = voice["speech"].as_array().unwrap().iter();
+        let windows = record["timeline"].as_array().unwrap().iter();
+        assert!(
+            spans.chain(windows).all(|span| end(span) <= duration),
+            "{record}"
+        );
+    }
+}

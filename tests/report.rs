@@ -62,6 +62,7 @@ fn prediction() -> Prediction {
             duration: 4.0,
             sample_rate: 44_100,
             channels: 2,
+            channel: None,
             format: "wav pcm 16 bit".into(),
             analysed: 0.5..3.5,
             trimmed: true,
@@ -94,6 +95,7 @@ fn warned() -> Prediction {
         speaker: None,
         voice: Voice {
             channels: 1,
+            channel: None,
             analysed: 0.0..4.0,
             trimmed: false,
             speech: Vec::new(),

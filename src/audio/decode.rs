@@ -1,8 +1,9 @@
 //! Files and bytes to mono samples.
 //!
 //! WAV is read by this crate itself (PCM of any width, float, A-law, mu-law; headers that lie
-//! about their length are corrected); FLAC, MP3, Ogg Vorbis, AIFF, M4A and ADPCM go through
-//! symphonia. Whatever the encoding, samples are brought to 16-bit integers first, as the
+//! about their length are corrected); FLAC, MP3, AAC, Ogg Vorbis, AIFF, M4A and ADPCM go through
+//! symphonia, and Opus through ropus. Several recordings in one file, one behind the other, are
+//! decoded as one. Whatever the encoding, samples are brought to 16-bit integers first, as the
 //! reference does: wider integers keep their top 16 bits, floats are scaled by 32768, rounded to
 //! nearest (ties to even) and clipped.
 
@@ -13,6 +14,7 @@ use std::path::Path;
 
 use thiserror::Error;
 
+use super::container::{self, Container};
 use super::encoding::{MAX_FRAMES, Mixer};
 use super::{decode_media, decode_wav};
 
@@ -53,24 +55,82 @@ impl Limit {
     }
 }
 
+/// Decoding options.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Longest recording that is accepted.
+    pub limit: Limit,
+    /// Selected channel, counted from 1; `None` for the mean of all.
+    pub channel: Option<u32>,
+}
+
+/// Parses a channel selection: a number from 1, or `mix` for the mean of all.
+///
+/// # Errors
+/// A message that lists the accepted values.
+pub fn channel(choice: &str) -> Result<Option<u32>, String> {
+    if choice == "mix" {
+        return Ok(None);
+    }
+    let number = choice
+        .parse()
+        .ok()
+        .filter(|n| (1..=MAX_CHANNELS).contains(n));
+    number.map(Some).ok_or_else(|| {
+        format!("{choice:?} is no channel; give a number from 1 to {MAX_CHANNELS}, or mix")
+    })
+}
+
+/// Something about a file that an answer should be read with.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
+pub enum Defect {
+    /// Two fields of the header cannot both be true.
+    #[error("the header contradicts itself: {what}")]
+    Header {
+        /// The fields and the value that was used.
+        what: String,
+    },
+    /// The file holds more audio than was decoded.
+    #[error("part of the file was left out: {what}")]
+    LeftOut {
+        /// Place and reason.
+        what: String,
+    },
+    /// The channels are in opposite phase: their mean is what they do not have in common.
+    #[error(
+        "the channels cancel each other (their mix is {decibels:.0} dB quieter than they are); \
+         choose one of them"
+    )]
+    ChannelsCancel {
+        /// Level of the channels over that of the mix.
+        decibels: f64,
+    },
+}
+
 /// A decoded recording, mixed to mono.
 #[derive(Clone, PartialEq)]
 pub struct Recording {
-    /// Mono samples, 16-bit integers divided by 32768; the mean where there are several channels.
+    /// Mono samples, 16-bit integers divided by 32768; the mean of several channels, or the chosen
+    /// one.
     /// Never empty, all finite, between -1 and 1.
     pub samples: Vec<f32>,
     /// Frames per second, between [`MIN_SAMPLE_RATE`] and [`MAX_SAMPLE_RATE`].
     pub sample_rate: u32,
     /// Channels of the file, 1 to [`MAX_CHANNELS`].
     pub channels: u32,
+    /// The channel that was chosen, from 1; `None` for the mean of all.
+    pub channel: Option<u32>,
     /// Container and encoding, such as `wav pcm 24 bit` or `flac`.
     pub format: String,
-    /// How many samples, counted over all channels, are at the largest or smallest 16-bit value.
+    /// Number of samples, counted over the selected channels, at the largest or smallest 16-bit value.
     pub clipped: u64,
     /// The file promises more audio than it holds: it was cut short.
     pub truncated: bool,
     /// Packets of a compressed file that could not be decoded and were left out.
     pub damaged_packets: usize,
+    /// Other defects of the file.
+    pub defects: Vec<Defect>,
 }
 
 impl Recording {
@@ -85,20 +145,11 @@ impl Recording {
         if frames == 0 {
             return Err(Fault::NoSamples);
         }
-        let mut mixer = Mixer::new(1, frames, MAX_FRAMES);
+        let mut mixer = Mixer::new(1, None, frames, MAX_FRAMES)?;
         for pair in bytes.chunks_exact(2) {
             mixer.push(i16::from_le_bytes([pair[0], pair[1]]))?;
         }
-        let (samples, clipped) = mixer.finish();
-        Ok(Self {
-            samples,
-            sample_rate,
-            channels: 1,
-            format: "wav pcm 16 bit".into(),
-            clipped,
-            truncated: false,
-            damaged_packets: 0,
-        })
+        Ok(mixer.recording(sample_rate, "wav pcm 16 bit".into()))
     }
 
     /// Duration in seconds.
@@ -108,7 +159,8 @@ impl Recording {
 
     /// The share of samples at full scale, 0 to 1.
     pub fn clipped_fraction(&self) -> f64 {
-        let samples = self.samples.len() as f64 * f64::from(self.channels);
+        let heard = self.channel.map_or(self.channels, |_| 1);
+        let samples = self.samples.len() as f64 * f64::from(heard);
         // The count includes an encoder's padding, which is cut off later.
         (self.clipped as f64 / samples).min(1.0)
     }
@@ -125,6 +177,8 @@ impl fmt::Debug for Recording {
             .field("clipped", &self.clipped)
             .field("truncated", &self.truncated)
             .field("damaged_packets", &self.damaged_packets)
+            .field("channel", &self.channel)
+            .field("defects", &self.defects)
             .finish_non_exhaustive()
     }
 }
@@ -169,7 +223,8 @@ pub enum Fault {
     },
     /// No known format.
     #[error(
-        "not a recording in a known format; WAV, FLAC, MP3, Ogg Vorbis, AIFF and M4A can be read"
+        "not a recording in a known format; {} can be read",
+        container::names()
     )]
     NotAudio,
     /// The file ends before its audio begins.
@@ -179,8 +234,11 @@ pub enum Fault {
     #[error("damaged header: {0}; export it again as 16-bit WAV")]
     BadHeader(String),
     /// A known container with an encoding that is not supported.
-    #[error("{0} is not supported; export it as 16-bit WAV or FLAC")]
+    #[error("{0} cannot be read; convert it first: ffmpeg -i RECORDING -ar 16000 RECORDING.wav")]
     Unsupported(String),
+    /// A device, socket or the like.
+    #[error("neither a file nor a pipe; name a recording")]
+    NotAFile,
     /// Header without audio.
     #[error("no audio samples in it; record or export it again")]
     NoSamples,
@@ -199,6 +257,14 @@ pub enum Fault {
     /// More than [`MAX_CHANNELS`].
     #[error("{0} channels, at most {MAX_CHANNELS} are accepted; export it as mono")]
     TooManyChannels(u32),
+    /// A channel was chosen that is not there.
+    #[error("it has no channel {channel}, only 1 to {channels}; choose one of these")]
+    NoSuchChannel {
+        /// Selected channel.
+        channel: u32,
+        /// Channels of the file.
+        channels: u32,
+    },
     /// NaN or infinity.
     #[error(
         "sample {frame} of channel {channel} is not a finite number; export it again as 16-bit WAV"
@@ -216,6 +282,15 @@ pub enum Fault {
 
 /// Decodes the recording at `path`.
 pub fn decode_path(path: impl AsRef<Path>) -> Result<Recording, DecodeError> {
+    decode_path_with(path, Options::default())
+}
+
+/// [`decode_path`] with options. A pipe is read to its end, [`MAX_BYTES`] at most; a device or a
+/// socket is refused, since it may have none.
+pub fn decode_path_with(
+    path: impl AsRef<Path>,
+    options: Options,
+) -> Result<Recording, DecodeError> {
     let path = path.as_ref();
     let name = path.display().to_string();
     let unreadable = |e: io::Error| DecodeError {
@@ -226,26 +301,70 @@ pub fn decode_path(path: impl AsRef<Path>) -> Result<Recording, DecodeError> {
             _ => Fault::Unreadable(e),
         },
     };
-    if std::fs::metadata(path).map_err(unreadable)?.is_dir() {
-        return Err(DecodeError {
-            name,
-            fault: Fault::Folder,
-        });
+    let fault = match file_kind(&std::fs::metadata(path).map_err(unreadable)?) {
+        FileKind::Regular | FileKind::Pipe => None,
+        FileKind::Folder => Some(Fault::Folder),
+        FileKind::Other => Some(Fault::NotAFile),
+    };
+    if let Some(fault) = fault {
+        return Err(DecodeError { name, fault });
     }
     let file = File::open(path).map_err(unreadable)?;
     let stated = file.metadata().map_or(0, |m| m.len());
-    decode_from(file, stated, &name)
+    decode_from(file, stated, &name, options)
+}
+
+/// Kind of a directory entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FileKind {
+    /// An ordinary file.
+    Regular,
+    /// A folder.
+    Folder,
+    /// A pipe, named or not.
+    Pipe,
+    /// A device or a socket.
+    Other,
+}
+
+/// Classifies a directory entry by its metadata.
+pub(crate) fn file_kind(metadata: &std::fs::Metadata) -> FileKind {
+    if metadata.is_file() {
+        return FileKind::Regular;
+    }
+    if metadata.is_dir() {
+        return FileKind::Folder;
+    }
+    #[cfg(unix)]
+    if std::os::unix::fs::FileTypeExt::is_fifo(&metadata.file_type()) {
+        return FileKind::Pipe;
+    }
+    FileKind::Other
 }
 
 /// Decodes what `reader` gives, such as standard input. `name` stands for it in errors.
 pub fn decode_reader(reader: impl Read, name: &str) -> Result<Recording, DecodeError> {
-    decode_from(reader, 0, name)
+    decode_reader_with(reader, name, Options::default())
+}
+
+/// [`decode_reader`] with options.
+pub fn decode_reader_with(
+    reader: impl Read,
+    name: &str,
+    options: Options,
+) -> Result<Recording, DecodeError> {
+    decode_from(reader, 0, name, options)
 }
 
 /// `stated` bytes are expected.
-fn decode_from(reader: impl Read, stated: u64, name: &str) -> Result<Recording, DecodeError> {
+fn decode_from(
+    reader: impl Read,
+    stated: u64,
+    name: &str,
+    options: Options,
+) -> Result<Recording, DecodeError> {
     let bytes = read_bounded(reader, stated, MAX_BYTES);
-    let recording = bytes.and_then(|bytes| decode_bytes(&bytes, Limit::default()));
+    let recording = bytes.and_then(|bytes| decode_bytes(&bytes, options));
     recording.map_err(|fault| DecodeError {
         name: name.into(),
         fault,
@@ -270,28 +389,34 @@ fn read_bounded(reader: impl Read, stated: u64, limit: u64) -> Result<Vec<u8>, F
 
 /// Decodes a recording from memory. `name` stands for it in errors.
 pub fn decode(bytes: &[u8], name: &str) -> Result<Recording, DecodeError> {
-    decode_within(bytes, name, Limit::default())
+    decode_with(bytes, name, Options::default())
 }
 
 /// Decodes a recording from memory and stops with [`Fault::TooLong`] where `limit` is passed.
 pub fn decode_within(bytes: &[u8], name: &str, limit: Limit) -> Result<Recording, DecodeError> {
-    decode_bytes(bytes, limit).map_err(|fault| DecodeError {
+    let channel = None;
+    decode_with(bytes, name, Options { limit, channel })
+}
+
+/// [`decode`] with options.
+pub fn decode_with(bytes: &[u8], name: &str, options: Options) -> Result<Recording, DecodeError> {
+    decode_bytes(bytes, options).map_err(|fault| DecodeError {
         name: name.into(),
         fault,
     })
 }
 
-fn decode_bytes(bytes: &[u8], limit: Limit) -> Result<Recording, Fault> {
+fn decode_bytes(bytes: &[u8], options: Options) -> Result<Recording, Fault> {
     if bytes.is_empty() {
         return Err(Fault::Empty);
     }
     if bytes.len() as u64 > MAX_BYTES {
         return Err(Fault::TooLarge { limit: MAX_BYTES });
     }
-    if decode_wav::is_riff(bytes) {
-        decode_wav::decode(bytes, limit)
-    } else {
-        decode_media::decode(bytes, limit)
+    let (container, start) = container::recognise(bytes)?;
+    match container {
+        Container::Wav => decode_wav::decode(&bytes[start..], options),
+        _ => decode_media::decode(container, &bytes[start..], options),
     }
 }
 

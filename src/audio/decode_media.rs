@@ -1,44 +1,58 @@
-//! Everything but plain WAV, through symphonia.
+//! Everything but plain WAV: symphonia takes files apart and decodes them, ropus decodes Opus.
 
 use std::cell::Cell;
-use std::io::{Cursor, ErrorKind};
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use symphonia::core::audio::GenericAudioBufferRef;
 use symphonia::core::codecs::CodecParameters;
+use symphonia::core::codecs::audio::well_known::CODEC_ID_OPUS;
 use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
 use symphonia::core::errors::Error;
-use symphonia::core::formats::probe::Hint;
+use symphonia::core::formats::probe::ProbeableFormat;
 use symphonia::core::formats::{FormatOptions, FormatReader, Track, TrackType};
 use symphonia::core::io::MediaSourceStream;
-use symphonia::core::meta::MetadataOptions;
+use symphonia::core::packet::Packet;
+use symphonia::default::formats::{
+    AdtsReader, AiffReader, FlacReader, IsoMp4Reader, MkvReader, MpaReader, OggReader, WavReader,
+};
 
-use super::decode::{Fault, Limit, Recording, check_spec};
+use super::container::{self, Container};
+use super::decode::{Defect, Fault, Options, Recording, check_spec};
 use super::encoding::Mixer;
-use super::{aiff_header, mp4_edit};
+use super::frames::Codec;
+use super::join::Join;
+use super::mp4_edit;
+use super::opus::Opus;
+use super::parts::{self, Part};
 
-/// Decodes a file in any format that symphonia was built for.
-pub fn decode(bytes: &[u8], limit: Limit) -> Result<Recording, Fault> {
-    if !is_media(bytes) {
-        return Err(Fault::NotAudio);
+/// Decodes what [`container::recognise`] has found to be of this kind, from its first byte on.
+pub fn decode(container: Container, bytes: &[u8], options: Options) -> Result<Recording, Fault> {
+    let (parts, rest) = parts::split(container, bytes)?;
+    let mut join = Join::new(options);
+    for part in parts {
+        let within = join.options();
+        if !join.add(|| decode_part(container, part, within))? {
+            break;
+        }
     }
-    if is_mp4(bytes) && !mp4_edit::has_index(bytes) {
+    join.finish(rest)
+}
+
+/// Decodes one recording of a file.
+fn decode_part(container: Container, part: Part<'_>, options: Options) -> Result<Recording, Fault> {
+    if container == Container::Mp4 && !mp4_edit::has_index(part.bytes) {
         return Err(Fault::HeaderTruncated(
             "its index, the `moov` box, is missing".into(),
         ));
     }
-    // A decoder that trips over a damaged file must not take a whole batch down with it.
+    // The last net: decoders of other people panic on some damaged files (integers that overflow,
+    // indices past the end), and such a file must not take a batch or a server down with it. What
+    // they have built is dropped, so no half-changed state is seen again.
     DECODING.set(true);
-    let result = catch_unwind(AssertUnwindSafe(|| {
-        let (bytes, cut) = aiff_header::mended(bytes);
-        let recording = decode_tracks(&bytes, limit)?;
-        Ok(Recording {
-            truncated: recording.truncated || cut,
-            ..recording
-        })
-    }));
+    let result = catch_unwind(AssertUnwindSafe(|| decode_track(container, part, options)));
     DECODING.set(false);
-    result.unwrap_or_else(|_| Err(Fault::Damaged("the decoder gave up on it".into())))
+    result.unwrap_or_else(|_| Err(Fault::Damaged("its decoder gave up on it".into())))
 }
 
 thread_local! {
@@ -57,108 +71,155 @@ pub fn silence_caught_panics() {
     }));
 }
 
-/// Whether the file begins like one of the formats in question. Without this, anything that holds
-/// two bytes like an MPEG frame's would be searched and possibly played.
-fn is_media(bytes: &[u8]) -> bool {
-    let starts = |magic: &[u8]| bytes.starts_with(magic);
-    // An MPEG frame (or an ADTS one): 11 bits set, a version and a layer that exist.
-    let sound = &bytes[bytes.iter().take(4096).take_while(|b| **b == 0).count()..];
-    let mpeg =
-        sound.len() > 2 && sound[0] == 0xFF && sound[1] & 0xE0 == 0xE0 && sound[1] & 0x18 != 8;
-    starts(b"fLaC")
-        || starts(b"OggS")
-        || starts(b"ID3")
-        || starts(b"RIFF")
-        || starts(b"FORM")
-        || is_mp4(bytes)
-        || mpeg
+/// Opens a file as what it is. A probe would search it for anything that resembles a recording.
+fn open<'s>(
+    container: Container,
+    stream: MediaSourceStream<'s>,
+) -> symphonia::core::errors::Result<Box<dyn FormatReader + 's>> {
+    let options = FormatOptions::default();
+    match container {
+        Container::Wav => WavReader::try_probe_new(stream, options),
+        Container::Aiff => AiffReader::try_probe_new(stream, options),
+        Container::Flac => FlacReader::try_probe_new(stream, options),
+        Container::Ogg => OggReader::try_probe_new(stream, options),
+        Container::Mp4 => IsoMp4Reader::try_probe_new(stream, options),
+        Container::Matroska => MkvReader::try_probe_new(stream, options),
+        Container::Frames(Codec::Mp3) => MpaReader::try_probe_new(stream, options),
+        Container::Frames(Codec::Aac) => AdtsReader::try_probe_new(stream, options),
+    }
 }
 
-fn is_mp4(bytes: &[u8]) -> bool {
-    bytes.get(4..8) == Some(b"ftyp")
+fn ends_early() -> Fault {
+    Fault::HeaderTruncated("the file ends before its audio begins".into())
 }
 
-fn decode_tracks(bytes: &[u8], limit: Limit) -> Result<Recording, Fault> {
-    let stream = MediaSourceStream::new(Box::new(Cursor::new(bytes)), Default::default());
-    let mut reader = symphonia::default::get_probe()
-        .probe(
-            &Hint::new(),
-            stream,
-            FormatOptions::default(),
-            MetadataOptions::default(),
-        )
-        .map_err(|e| match e {
-            Error::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => {
-                Fault::HeaderTruncated("the file ends before its audio begins".into())
-            }
-            Error::Unsupported("core (probe): no suitable format reader found") => Fault::NotAudio,
-            Error::Unsupported(what) => Fault::Unsupported(format!("this file ({what})")),
-            e => Fault::Damaged(e.to_string()),
-        })?;
-    let track = reader
-        .default_track(TrackType::Audio)
-        .ok_or_else(|| Fault::Unsupported("a file without an audio track".into()))?
+fn decode_track(
+    container: Container,
+    part: Part<'_>,
+    options: Options,
+) -> Result<Recording, Fault> {
+    if part.rope.len() == 0 {
+        return Err(ends_early());
+    }
+    let Part {
+        rope,
+        bytes,
+        cut: part_is_cut,
+        gaps,
+    } = part;
+    let stream = MediaSourceStream::new(Box::new(rope), Default::default());
+    let mut reader = open(container, stream).map_err(|e| match e {
+        Error::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => ends_early(),
+        Error::Unsupported(_) => Fault::Unsupported(container::unusual(bytes)),
+        _ => Fault::Damaged("its header makes no sense".into()),
+    })?;
+    let track = audio_track(reader.as_ref())
+        .ok_or_else(|| {
+            Fault::Unsupported(match mp4_edit::sound_kind(bytes) {
+                Some(_) => container::unusual(bytes),
+                None => "a file without an audio track".into(),
+            })
+        })?
         .clone();
-    let mut decoder = make_decoder(&track)?;
-    let format = reader.format_info().short_name.to_lowercase();
-    let promised = track.num_frames;
+    let mut decoder = Decoder::new(&track, bytes)?;
+    let name = match decoder {
+        Decoder::Opus(_) => format!("{} opus", container.name()),
+        Decoder::Symphonia(_) => container.name().into(),
+    };
+    // The reader only estimates the length of a stream of AAC frames.
+    let promised = (container != Container::Frames(Codec::Aac))
+        .then_some(track.num_frames)
+        .flatten();
     let mut output = Output {
-        limit,
+        options,
+        damaged: gaps,
         ..Output::default()
     };
-    let cut = read_packets(reader.as_mut(), &track, decoder.as_mut(), &mut output)?;
-    let Some((sample_rate, channels, mixer)) = output.mixer.filter(|(.., m)| m.frames() > 0) else {
-        return Err(match output.last_error {
-            Some(why) => Fault::Damaged(why),
-            None if cut => Fault::HeaderTruncated("the file ends before its audio begins".into()),
-            None => Fault::NoSamples,
+    let cut = read_packets(reader.as_mut(), &track, &mut decoder, &mut output)?;
+    let Some((sample_rate, mixer)) = output.mixer.filter(|(_, m)| m.frames() > 0) else {
+        return Err(if output.damaged > gaps {
+            Fault::Damaged("none of it can be decoded".into())
+        } else if cut || part_is_cut {
+            ends_early()
+        } else {
+            Fault::NoSamples
         });
     };
-    let missing = promised.is_some_and(|n| (mixer.frames() as u64) < n) && output.damaged == 0;
-    let (mut samples, clipped) = mixer.finish();
-    if format == "isomp4" {
+    // HE-AAC that only its container names: the decoder renders the lower half of the band.
+    let stated_rate = match &track.codec_params {
+        Some(CodecParameters::Audio(params)) => params.sample_rate,
+        _ => None,
+    };
+    let is_half = container == Container::Mp4 && stated_rate == sample_rate.checked_mul(2);
+    let missing = !is_half
+        && promised.is_some_and(|n| (mixer.frames() as u64) < n)
+        && output.damaged == 0
+        && !matches!(decoder, Decoder::Opus(_));
+    // A reader may also run into the end behind the last frame, looking for another.
+    let is_complete = promised.is_some_and(|n| mixer.frames() as u64 >= n);
+    let mut recording = mixer.recording(sample_rate, name);
+    if container == Container::Mp4 {
+        let samples = &mut recording.samples;
         let heard = mp4_edit::heard(bytes, track.id, samples.len(), sample_rate);
         samples.truncate(heard.end);
         samples.drain(..heard.start);
     }
-    Ok(Recording {
-        samples,
-        sample_rate,
-        channels,
-        format,
-        clipped,
-        truncated: cut || missing,
-        damaged_packets: output.damaged,
-    })
-}
-
-fn make_decoder(track: &Track) -> Result<Box<dyn AudioDecoder>, Fault> {
-    let Some(CodecParameters::Audio(params)) = &track.codec_params else {
-        return Err(Fault::Unsupported(
-            "an audio track without a known encoding".into(),
-        ));
-    };
-    // Before the decoder is made: it allocates buffers for all channels.
-    if let (Some(rate), Some(channels)) = (params.sample_rate, &params.channels) {
-        check_spec(rate, channels.count() as u32)?;
+    if is_half {
+        let what = "its upper frequencies, which are stored in another way (HE-AAC)".into();
+        recording.defects.push(Defect::LeftOut { what });
     }
-    symphonia::default::get_codecs()
-        .make_audio_decoder(params, &AudioDecoderOptions::default())
-        .map_err(|e| match e {
-            Error::Unsupported("core (probe): no suitable format reader found") => Fault::NotAudio,
-            Error::Unsupported(what) => Fault::Unsupported(format!("its encoding ({what})")),
-            e => Fault::Damaged(e.to_string()),
-        })
+    recording.truncated = cut && !is_complete || part_is_cut || missing;
+    recording.damaged_packets = output.damaged;
+    Ok(recording)
 }
 
-/// What the packets have given so far.
+/// Default audio track, or the first one.
+fn audio_track(reader: &dyn FormatReader) -> Option<&Track> {
+    let first = || {
+        let is_audio =
+            |track: &&Track| matches!(track.codec_params, Some(CodecParameters::Audio(_)));
+        reader.tracks().iter().find(is_audio)
+    };
+    reader.default_track(TrackType::Audio).or_else(first)
+}
+
+/// Packet decoder.
+enum Decoder {
+    Symphonia(Box<dyn AudioDecoder>),
+    Opus(Box<Opus>),
+}
+
+impl Decoder {
+    /// Creates the decoder of a track of the file `bytes`.
+    fn new(track: &Track, bytes: &[u8]) -> Result<Self, Fault> {
+        let Some(CodecParameters::Audio(params)) = &track.codec_params else {
+            return Err(Fault::Unsupported(container::unusual(bytes)));
+        };
+        // Before the decoder is made: it allocates buffers for all channels.
+        if let (Some(rate), Some(channels)) = (params.sample_rate, &params.channels) {
+            check_spec(rate, channels.count() as u32)?;
+        }
+        if params.codec == CODEC_ID_OPUS {
+            let opus = Opus::new(params.extra_data.as_deref().unwrap_or_default())?;
+            return Ok(Self::Opus(Box::new(opus)));
+        }
+        symphonia::default::get_codecs()
+            .make_audio_decoder(params, &AudioDecoderOptions::default())
+            .map(Self::Symphonia)
+            .map_err(|e| match e {
+                Error::Unsupported(_) => Fault::Unsupported(container::unusual(bytes)),
+                _ => Fault::Damaged("its description of the sound makes no sense".into()),
+            })
+    }
+}
+
+/// Samples decoded so far.
 #[derive(Default)]
 struct Output {
-    limit: Limit,
-    /// Sample rate, channels and the samples.
-    mixer: Option<(u32, u32, Mixer)>,
+    options: Options,
+    /// Sample rate and the samples.
+    mixer: Option<(u32, Mixer)>,
     damaged: usize,
-    last_error: Option<String>,
     integers: Vec<i32>,
     floats: Vec<f64>,
 }
@@ -167,7 +228,7 @@ struct Output {
 fn read_packets(
     reader: &mut dyn FormatReader,
     track: &Track,
-    decoder: &mut dyn AudioDecoder,
+    decoder: &mut Decoder,
     output: &mut Output,
 ) -> Result<bool, Fault> {
     loop {
@@ -175,67 +236,83 @@ fn read_packets(
             Ok(Some(packet)) => packet,
             Ok(None) => return Ok(false),
             Err(Error::IoError(e)) if e.kind() == ErrorKind::UnexpectedEof => return Ok(true),
-            // A chained stream: another recording follows in the same file.
-            Err(Error::ResetRequired) => {
-                return Err(Fault::Unsupported(
-                    "a file with several recordings in a row".into(),
-                ));
-            }
-            Err(e) => {
+            Err(_) => {
                 output.damaged += 1;
-                output.last_error = Some(e.to_string());
                 return Ok(true);
             }
         };
         if packet.track_id != track.id {
             continue;
         }
-        match decoder.decode(&packet) {
-            Ok(decoded) => output.take(&decoded)?,
-            Err(e @ (Error::DecodeError(_) | Error::IoError(_))) => {
-                output.damaged += 1;
-                output.last_error = Some(e.to_string());
-            }
-            Err(e) => return Err(Fault::Damaged(e.to_string())),
+        match decoder {
+            Decoder::Opus(opus) => output.take_opus(opus, &packet)?,
+            Decoder::Symphonia(decoder) => match decoder.decode(&packet) {
+                Ok(decoded) => output.take(&decoded)?,
+                Err(Error::DecodeError(_) | Error::IoError(_)) => output.damaged += 1,
+                Err(_) => return Err(Fault::Damaged("its sound makes no sense".into())),
+            },
         }
     }
 }
 
 impl Output {
+    /// The mixer for this kind of sound, which must stay the same.
+    fn mixer(&mut self, rate: u32, channels: u32) -> Result<&mut Mixer, Fault> {
+        if self.mixer.is_none() {
+            check_spec(rate, channels)?;
+            let limit = self.options.limit.frames(rate);
+            let mixer = Mixer::new(channels, self.options.channel, 0, limit)?;
+            self.mixer = Some((rate, mixer));
+        }
+        let (first_rate, mixer) = self.mixer.as_mut().expect("made above");
+        if (rate, channels) != (*first_rate, mixer.channels()) {
+            return Err(Fault::Damaged(format!(
+                "it changes from {first_rate} Hz, {} channels to {rate} Hz, {channels} channels \
+                 on the way",
+                mixer.channels()
+            )));
+        }
+        Ok(mixer)
+    }
+
     fn take(&mut self, decoded: &GenericAudioBufferRef<'_>) -> Result<(), Fault> {
         let rate = decoded.spec().rate();
         let channels = decoded.spec().channels().count() as u32;
         if decoded.frames() == 0 {
             return Ok(());
         }
-        if self.mixer.is_none() {
-            check_spec(rate, channels)?;
-            self.mixer = Some((
-                rate,
-                channels,
-                Mixer::new(channels as usize, 0, self.limit.frames(rate)),
-            ));
-        }
-        let Some((first_rate, first_channels, mixer)) = &mut self.mixer else {
-            return Ok(());
-        };
-        if (rate, channels) != (*first_rate, *first_channels) {
-            return Err(Fault::Damaged(format!(
-                "it changes from {first_rate} Hz, {first_channels} channels to {rate} Hz, \
-                 {channels} channels on the way"
-            )));
-        }
+        let (mut floats, mut integers) = (
+            std::mem::take(&mut self.floats),
+            std::mem::take(&mut self.integers),
+        );
+        let mixer = self.mixer(rate, channels)?;
         match decoded {
             GenericAudioBufferRef::F32(_) | GenericAudioBufferRef::F64(_) => {
-                decoded.copy_to_vec_interleaved(&mut self.floats);
-                self.floats.iter().try_for_each(|&x| mixer.push_float(x))
+                decoded.copy_to_vec_interleaved(&mut floats);
+                floats.iter().try_for_each(|&x| mixer.push_float(x))?;
             }
             // Integers of every width arrive at the top of 32 bits.
             _ => {
-                decoded.copy_to_vec_interleaved(&mut self.integers);
-                self.integers
+                decoded.copy_to_vec_interleaved(&mut integers);
+                integers
                     .iter()
-                    .try_for_each(|&x| mixer.push((x >> 16) as i16))
+                    .try_for_each(|&x| mixer.push((x >> 16) as i16))?;
+            }
+        }
+        (self.floats, self.integers) = (floats, integers);
+        Ok(())
+    }
+
+    fn take_opus(&mut self, opus: &mut Opus, packet: &Packet) -> Result<(), Fault> {
+        let channels = opus.channels();
+        match opus.decode(&packet.data, packet.trim_end.get()) {
+            Some(samples) => {
+                let mixer = self.mixer(Opus::RATE, channels)?;
+                samples.iter().try_for_each(|&x| mixer.push(x))
+            }
+            None => {
+                self.damaged += 1;
+                Ok(())
             }
         }
     }

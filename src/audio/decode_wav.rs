@@ -1,9 +1,13 @@
 //! WAV samples of every common encoding.
 
-use super::decode::{Fault, Limit, Recording};
-use super::decode_media;
+use std::borrow::Cow;
+
+use super::container::Container;
+use super::decode::{Defect, Fault, Options, Recording};
 use super::encoding::{Mixer, from_a_law, from_mu_law};
+use super::join::Join;
 use super::wav_header::{self, Format, Layout};
+use super::{decode_media, frames, tags};
 
 /// How the samples of a frame are stored.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,13 +42,64 @@ pub fn is_riff(bytes: &[u8]) -> bool {
         && bytes.get(8..12).is_none_or(|form| form == b"WAVE")
 }
 
-/// Decodes a file that [`is_riff`] accepts.
-pub fn decode(bytes: &[u8], limit: Limit) -> Result<Recording, Fault> {
-    let layout = wav_header::parse(bytes)?;
-    let data = &bytes[layout.data.clone()];
+/// Returns whether `bytes` begin with the complete first twelve bytes of a RIFF file.
+pub fn is_whole_riff(bytes: &[u8]) -> bool {
+    bytes.len() >= 12 && is_riff(bytes)
+}
+
+/// Decodes a file that [`is_riff`] accepts, and those behind it.
+pub fn decode(bytes: &[u8], options: Options) -> Result<Recording, Fault> {
+    let mut join = Join::new(options);
+    let mut rest = bytes;
+    loop {
+        let layout = match wav_header::parse(rest) {
+            Ok(layout) => layout,
+            // Chunks of one that cannot be read have no known end.
+            Err(fault) => {
+                join.add(|| Err(fault))?;
+                return join.finish(&[]);
+            }
+        };
+        let within = join.options();
+        let more = join.add(|| decode_one(rest, &layout, within))?;
+        let end = layout.end;
+        if !more || !is_whole_riff(&rest[end..]) {
+            let mut recording = join.finish(&rest[end..])?;
+            let behind = tags::behind(&rest[end..]);
+            if more && recording.defects.iter().all(|defect| !is_left_out(defect)) {
+                recording.defects.extend(left_over(behind, &layout));
+            }
+            return Ok(recording);
+        }
+        rest = &rest[end..];
+    }
+}
+
+fn is_left_out(defect: &Defect) -> bool {
+    matches!(defect, Defect::LeftOut { .. })
+}
+
+/// Bytes behind the stated length that are neither chunks nor tags: more sound, perhaps.
+fn left_over(behind: &[u8], layout: &Layout) -> Option<Defect> {
+    /// Smallest remainder that is reported: shorter ones are padding.
+    const NOTABLE: usize = 256;
+    let frame = layout.format.frame().max(1) as f64;
+    let seconds = behind.len() as f64 / frame / f64::from(layout.format.sample_rate);
+    (behind.len() >= NOTABLE).then(|| Defect::LeftOut {
+        what: format!(
+            "behind the length that its header gives lie {} bytes of another kind (as sound, \
+             {seconds:.2} s)",
+            behind.len()
+        ),
+    })
+}
+
+/// The samples of one file.
+fn decode_one(bytes: &[u8], layout: &Layout, options: Options) -> Result<Recording, Fault> {
     match layout.format.tag {
         wav_header::IMA_ADPCM | wav_header::MS_ADPCM => {
-            let mut recording = decode_media::decode(&rebuilt(bytes, &layout), limit)?;
+            let wav = rebuilt(bytes, layout);
+            let mut recording = decode_media::decode(Container::Wav, &wav, options)?;
             // The last block is filled up; the header may say where the recording ends in it.
             let block = usize::from(layout.format.block_align) * 2;
             let stated = layout.fact_frames.map_or(0, |n| n as usize);
@@ -58,46 +113,80 @@ pub fn decode(bytes: &[u8], limit: Limit) -> Result<Recording, Fault> {
             Ok(recording)
         }
         wav_header::MP3 => {
-            let mut recording = decode_media::decode(data, limit)?;
-            recording.truncated |= layout.truncated;
+            let mp3 = data(bytes, layout);
+            let Some((codec, start)) = frames::find(&mp3) else {
+                return Err(Fault::Damaged("there are no MP3 frames in it".into()));
+            };
+            let frames = Container::Frames(codec);
+            let mut recording = decode_media::decode(frames, &mp3[start..], options)?;
+            // A last frame in part is how some programs fill the chunk up.
+            recording.truncated = layout.truncated;
             recording.format = "wav mp3".into();
             Ok(recording)
         }
-        _ => decode_samples(data, &layout, limit),
+        _ => decode_samples(bytes, layout, options),
     }
 }
 
-fn decode_samples(data: &[u8], layout: &Layout, limit: Limit) -> Result<Recording, Fault> {
+/// The body of the data chunk, or of several.
+fn data<'a>(bytes: &'a [u8], layout: &Layout) -> Cow<'a, [u8]> {
+    match &layout.data[..] {
+        [one] => Cow::Borrowed(&bytes[one.clone()]),
+        several => {
+            let pieces: Vec<&[u8]> = several.iter().map(|part| &bytes[part.clone()]).collect();
+            Cow::Owned(pieces.concat())
+        }
+    }
+}
+
+fn decode_samples(bytes: &[u8], layout: &Layout, options: Options) -> Result<Recording, Fault> {
     let format = &layout.format;
-    let storage = storage(format, data)?;
-    let channels = format.channels as usize;
-    let width = storage.bytes();
-    let frames = data.len() / (width * channels);
+    let parts = || layout.data.iter().map(|part| &bytes[part.clone()]);
+    let storage = storage(format, parts())?;
+    let size = storage.bytes() * format.channels as usize;
+    let frames: usize = parts().map(|part| part.len() / size).sum();
     if frames == 0 {
         return Err(Fault::NoSamples);
     }
-    let limit = limit.frames(format.sample_rate);
+    let limit = options.limit.frames(format.sample_rate);
     if frames > limit {
         return Err(Fault::TooLong { frames: limit });
     }
-    let data = &data[..frames * width * channels];
-    let mut mixer = Mixer::new(channels, frames, limit);
-    read(data, storage, &mut mixer)?;
+    let mut mixer = Mixer::new(format.channels, options.channel, frames, limit)?;
+    for part in parts() {
+        read(&part[..part.len() / size * size], storage, &mut mixer)?;
+    }
     let encoding = match format.tag {
         wav_header::PCM => format!("pcm {} bit", format.valid_bits),
         wav_header::IEEE_FLOAT => format!("float {} bit", format.bits),
         wav_header::A_LAW => "a-law".into(),
         _ => "mu-law".into(),
     };
-    let (samples, clipped) = mixer.finish();
-    Ok(Recording {
-        samples,
-        sample_rate: format.sample_rate,
-        channels: format.channels,
-        format: format!("wav {encoding}"),
-        clipped,
-        truncated: layout.truncated,
-        damaged_packets: 0,
+    let mut recording = mixer.recording(format.sample_rate, format!("wav {encoding}"));
+    recording.truncated = layout.truncated;
+    let what = if layout.counts_frames {
+        Some(
+            "the length of its sound counts frames where it should count bytes; all was read"
+                .into(),
+        )
+    } else {
+        contradiction(format)
+    };
+    let defect = what.map(|what| Defect::Header { what });
+    recording.defects.splice(0..0, defect);
+    Ok(recording)
+}
+
+/// Describes a stated frame size that [`Format::width`] overrides.
+fn contradiction(format: &Format) -> Option<String> {
+    let (stated, frame) = (usize::from(format.block_align), format.frame());
+    (stated != 0 && stated != frame).then(|| {
+        let (channels, bits) = (format.channels, format.width() * 8);
+        let plural = if channels == 1 { "" } else { "s" };
+        format!(
+            "{channels} channel{plural} of {bits} bits are {frame} bytes, and it gives {stated}; \
+             {frame} was believed"
+        )
     })
 }
 
@@ -127,44 +216,32 @@ fn each<const N: usize>(
     data.as_chunks().0.iter().copied().try_for_each(take)
 }
 
-fn storage(format: &Format, data: &[u8]) -> Result<Storage, Fault> {
+fn storage<'a>(
+    format: &Format,
+    data: impl Iterator<Item = &'a [u8]> + Clone,
+) -> Result<Storage, Fault> {
     let Format { bits, channels, .. } = *format;
-    let width = container(format)?;
+    let width = format.width();
     match (format.tag, bits, width) {
         (wav_header::PCM, 24 | 32, 4)
-            if format.valid_bits == 24 && is_low_24(data, format.extensible) =>
+            if format.valid_bits == 24 && is_low_24(data.clone(), format.extensible) =>
         {
             Ok(Storage::LowInteger24)
         }
         (wav_header::PCM, 1..=64, 1..=8) => Ok(Storage::Integer(width)),
         (wav_header::IEEE_FLOAT, 32, 4) => Ok(Storage::Float32),
         (wav_header::IEEE_FLOAT, 64, 8) => Ok(Storage::Float64),
-        (wav_header::A_LAW, 8, 1) => Ok(Storage::ALaw),
-        (wav_header::MU_LAW, 8, 1) => Ok(Storage::MuLaw),
-        (wav_header::PCM | wav_header::IEEE_FLOAT | wav_header::A_LAW | wav_header::MU_LAW, ..) => {
-            Err(Fault::BadHeader(format!(
-                "{bits} bits per sample, {channels} channels and {} bytes per frame do not fit",
-                format.block_align
-            )))
-        }
-        (tag, ..) => Err(Fault::Unsupported(format!("WAV encoding 0x{tag:04X}"))),
+        (wav_header::A_LAW, ..) => Ok(Storage::ALaw),
+        (wav_header::MU_LAW, ..) => Ok(Storage::MuLaw),
+        (wav_header::PCM | wav_header::IEEE_FLOAT, ..) => Err(Fault::BadHeader(format!(
+            "{bits} bits per sample, {channels} channels and {} bytes per frame do not fit",
+            format.block_align
+        ))),
+        (tag, ..) => Err(Fault::Unsupported(match wav_header::encoding_name(tag) {
+            Some(name) => format!("{name} in a WAV file (encoding 0x{tag:04X})"),
+            None => format!("WAV encoding 0x{tag:04X}"),
+        })),
     }
-}
-
-/// Bytes per sample. The frame size decides; where it says nothing (0), the bits do.
-fn container(format: &Format) -> Result<usize, Fault> {
-    let needed = usize::from(format.bits).div_ceil(8);
-    let (align, channels) = (usize::from(format.block_align), format.channels as usize);
-    if align == 0 {
-        return Ok(needed);
-    }
-    if align % channels == 0 && align / channels >= needed {
-        return Ok(align / channels);
-    }
-    Err(Fault::BadHeader(format!(
-        "{align} bytes per frame cannot hold {channels} channels of {} bits",
-        format.bits
-    )))
 }
 
 /// Whether 24-bit samples lie at the bottom of their 4-byte containers.
@@ -174,8 +251,8 @@ fn container(format: &Format) -> Result<usize, Fault> {
 /// the top would never go below zero, which no recording does. If it is always the sign, samples
 /// at the top would all be quieter than -48 dB: an extensible header is then believed unless a
 /// bottom byte is not zero, which cannot be for samples at the top.
-fn is_low_24(data: &[u8], extensible: bool) -> bool {
-    let samples = || data.chunks_exact(4);
+fn is_low_24<'a>(data: impl Iterator<Item = &'a [u8]> + Clone, extensible: bool) -> bool {
+    let samples = || data.clone().flat_map(|part| part.chunks_exact(4));
     let never_negative = samples().all(|s| s[3] == 0);
     let sign_above = samples().all(|s| s[3] == if s[2] & 0x80 != 0 { 0xFF } else { 0 });
     let low_bits = samples().any(|s| s[0] != 0);
@@ -185,14 +262,14 @@ fn is_low_24(data: &[u8], extensible: bool) -> bool {
 /// The same recording behind a header without surprises.
 fn rebuilt(bytes: &[u8], layout: &Layout) -> Vec<u8> {
     let format = &bytes[layout.format_bytes.clone()];
-    let data = &bytes[layout.data.clone()];
+    let data = data(bytes, layout);
     match layout.fact_frames {
         Some(frames) => riff(&[
             (b"fmt ", format),
             (b"fact", &frames.to_le_bytes()),
-            (b"data", data),
+            (b"data", &data),
         ]),
-        None => riff(&[(b"fmt ", format), (b"data", data)]),
+        None => riff(&[(b"fmt ", format), (b"data", &data)]),
     }
 }
 

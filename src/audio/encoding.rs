@@ -1,6 +1,6 @@
 //! From the sample encodings of files to 16-bit integers, and from channels to mono.
 
-use super::decode::Fault;
+use super::decode::{Defect, Fault, Recording};
 
 /// The most frames a recording may have (4.6 hours at 16 kHz, 1.5 hours at 48 kHz; 1 GiB as
 /// mono float32). Compressed silence would otherwise grow without bound.
@@ -47,47 +47,91 @@ pub fn from_mu_law(code: u8) -> i16 {
 
 /// Collects interleaved 16-bit samples into a mono float32 signal.
 ///
-/// Each sample is divided by 32768; a frame is the mean over its channels. The sum of the integers
-/// is exact in float32, so this equals averaging float32 samples in any order.
+/// Each sample is divided by 32768; a frame is the mean over its channels, or one of them. The sum of
+/// the integers is exact in float32, so this equals averaging float32 samples in any order.
 pub struct Mixer {
     channels: usize,
+    /// Selected channel, counted from 0.
+    only: Option<usize>,
     filled: usize,
     sum: i32,
+    /// Number of channels in a frame's sum.
+    summed: f32,
     mono: Vec<f32>,
     clipped: u64,
     limit: usize,
+    /// Sums of squares: of the samples of several channels, and of their sums.
+    power: (u64, u64),
 }
 
+fn square(x: i32) -> u64 {
+    u64::from(x.unsigned_abs()).pow(2)
+}
+
+/// A mix of channels that is quieter than this times what independent channels would give has
+/// cancelled: 10 dB.
+const CANCELLED: f64 = 0.1;
+
 impl Mixer {
-    /// A mixer for `channels` (at least 1) that takes at most `limit` frames, with room for
-    /// `frames`; the caller has bounded it.
-    pub fn new(channels: usize, frames: usize, limit: usize) -> Self {
+    /// A mixer for `channels` (1 to 64), or for one of them, counted from 1. It takes at most `limit`
+    /// frames and has room for `frames`; the caller has bounded it.
+    ///
+    /// # Errors
+    /// When there is no such channel.
+    pub fn new(
+        channels: u32,
+        channel: Option<u32>,
+        frames: usize,
+        limit: usize,
+    ) -> Result<Self, Fault> {
+        if let Some(channel) = channel
+            && !(1..=channels).contains(&channel)
+        {
+            return Err(Fault::NoSuchChannel { channel, channels });
+        }
         let limit = limit.min(MAX_FRAMES);
         let mono = Vec::with_capacity(frames.min(limit));
-        Self {
-            channels,
+        let summed = if channel.is_some() { 1 } else { channels };
+        Ok(Self {
+            channels: channels as usize,
+            only: channel.map(|channel| channel as usize - 1),
             filled: 0,
             sum: 0,
+            summed: summed as f32,
             mono,
             clipped: 0,
             limit,
-        }
+            power: (0, 0),
+        })
     }
 
     /// Takes the next sample of the next channel.
     #[inline]
     pub fn push(&mut self, sample: i16) -> Result<(), Fault> {
-        self.clipped += u64::from(sample == i16::MAX || sample == i16::MIN);
-        self.sum += i32::from(sample);
+        if self.channels == 1 {
+            self.clipped += u64::from(sample == i16::MAX || sample == i16::MIN);
+            return self.frame(f32::from(sample) / 32768.0);
+        }
+        if self.only.is_none_or(|only| only == self.filled) {
+            self.clipped += u64::from(sample == i16::MAX || sample == i16::MIN);
+            self.sum += i32::from(sample);
+        }
+        self.power.0 = self.power.0.saturating_add(square(sample.into()));
         self.filled += 1;
         if self.filled == self.channels {
-            if self.mono.len() >= self.limit {
-                return Err(Fault::TooLong { frames: self.limit });
-            }
-            self.mono
-                .push(self.sum as f32 / 32768.0 / self.channels as f32);
+            self.frame(self.sum as f32 / 32768.0 / self.summed)?;
+            self.power.1 = self.power.1.saturating_add(square(self.sum));
             (self.sum, self.filled) = (0, 0);
         }
+        Ok(())
+    }
+
+    #[inline]
+    fn frame(&mut self, sample: f32) -> Result<(), Fault> {
+        if self.mono.len() >= self.limit {
+            return Err(Fault::TooLong { frames: self.limit });
+        }
+        self.mono.push(sample);
         Ok(())
     }
 
@@ -103,14 +147,44 @@ impl Mixer {
         self.push(from_float(sample))
     }
 
+    /// Number of channels.
+    pub fn channels(&self) -> u32 {
+        self.channels as u32
+    }
+
     /// Complete frames so far.
     pub fn frames(&self) -> usize {
         self.mono.len()
     }
 
-    /// The mono signal and how many samples were at full scale. An incomplete frame is dropped.
-    pub fn finish(self) -> (Vec<f32>, u64) {
-        (self.mono, self.clipped)
+    /// The mono signal as a recording; an incomplete frame is dropped.
+    pub fn recording(self, sample_rate: u32, format: String) -> Recording {
+        let cancelled = self.cancelled();
+        Recording {
+            samples: self.mono,
+            sample_rate,
+            channels: self.channels as u32,
+            channel: self.only.map(|only| only as u32 + 1),
+            format,
+            clipped: self.clipped,
+            truncated: false,
+            damaged_packets: 0,
+            defects: cancelled
+                .map(|decibels| Defect::ChannelsCancel { decibels })
+                .into_iter()
+                .collect(),
+        }
+    }
+
+    /// Level in dB of the channels over that of their mix, if they cancel each other.
+    fn cancelled(&self) -> Option<f64> {
+        if self.only.is_some() || self.channels < 2 || self.power.0 == 0 {
+            return None;
+        }
+        // Independent channels give equal sums.
+        let share = self.power.1 as f64 / self.power.0 as f64;
+        let decibels = -10.0 * (share.max(1e-9) / self.channels as f64).log10();
+        (share < CANCELLED).then_some(decibels)
     }
 }
 
@@ -120,14 +194,14 @@ mod tests {
 
     #[test]
     fn endless_recordings_are_refused() {
-        let mut mixer = Mixer::new(2, usize::MAX >> 40, 3);
+        let mut mixer = Mixer::new(2, None, usize::MAX >> 40, 3).unwrap();
         for _ in 0..6 {
             mixer.push(1).unwrap();
         }
         mixer.push(1).unwrap();
         let fault = mixer.push(1).unwrap_err();
         assert!(matches!(fault, Fault::TooLong { frames: 3 }), "{fault}");
-        assert_eq!(mixer.finish().0.len(), 3);
+        assert_eq!(mixer.frames(), 3);
     }
 
     #[test]

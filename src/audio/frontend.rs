@@ -56,7 +56,7 @@ pub enum AudioError {
     /// No sample is larger than the dither of a silent 16-bit file.
     #[error(
         "digital silence: no sample is larger than the smallest 16-bit step (in a stereo file, \
-         the channels may cancel each other). Check the microphone or the export and record again"
+         the channels may cancel each other: choose one of them). Check the microphone or the export and record again"
     )]
     Silence,
     /// Less than one analysis frame.
@@ -110,9 +110,14 @@ pub struct Prepared {
 
 impl Prepared {
     /// Time in the recording, in seconds, of a sample of [`Prepared::signal`]. Resampling rounds
-    /// up, so the last sample or two may lie just behind the recording's end.
+    /// up: the last sample or two, which would lie just behind the recording's end, lie at it.
     pub fn time_of(&self, sample: usize) -> f64 {
-        (self.kept.start + sample) as f64 / f64::from(self.sample_rate)
+        self.seconds(self.kept.start + sample)
+    }
+
+    /// Time in the recording of a sample of the whole 16 kHz signal.
+    fn seconds(&self, sample: usize) -> f64 {
+        (sample as f64 / f64::from(self.sample_rate)).min(self.original_seconds)
     }
 
     /// How much of the recording the detector called speech, in seconds.
@@ -127,8 +132,7 @@ impl Prepared {
 
     /// Stretches that the detector called speech, in seconds of the recording.
     pub fn voiced_spans(&self) -> Vec<Range<f64>> {
-        let seconds =
-            |sample: usize| sample.min(self.total_samples) as f64 / f64::from(self.sample_rate);
+        let seconds = |sample: usize| self.seconds(sample.min(self.total_samples));
         let mut spans: Vec<Range<f64>> = Vec::new();
         let mut open = None;
         for (i, voiced) in self.voiced_frames.iter().chain([&false]).enumerate() {
@@ -146,16 +150,20 @@ impl Prepared {
     }
 
     fn voiced_within(&self, range: &Range<usize>) -> f64 {
-        let overlap = |i: usize| {
-            let end = ((i + 1) * FRAME).min(range.end);
-            end.saturating_sub((i * FRAME).max(range.start))
+        let bounds = |i: usize| (i * FRAME).max(range.start)..((i + 1) * FRAME).min(range.end);
+        let overlap = |i: usize| bounds(i).len();
+        // Samples that resampling adds behind the recording's end.
+        let seconds = |sample: usize| sample as f64 / f64::from(self.sample_rate);
+        let beyond = |i: usize| {
+            let Range { start, end } = bounds(i);
+            (seconds(end) - seconds(start).max(self.original_seconds)).max(0.0)
         };
-        let voiced = self
-            .voiced_frames
-            .iter()
-            .enumerate()
-            .filter(|(_, voiced)| **voiced);
-        voiced.map(|(i, _)| overlap(i)).sum::<usize>() as f64 / f64::from(self.sample_rate)
+        let voiced = || {
+            let frames = self.voiced_frames.iter().enumerate();
+            frames.filter(|(_, voiced)| **voiced).map(|(i, _)| i)
+        };
+        let all = seconds(voiced().map(overlap).sum()) - voiced().map(beyond).sum::<f64>();
+        all.max(0.0)
     }
 }
 
@@ -338,10 +346,12 @@ mod tests {
             samples,
             sample_rate,
             channels: 1,
+            channel: None,
             format: "test".into(),
             clipped: 0,
             truncated: false,
             damaged_packets: 0,
+            defects: vec![],
         }
     }
 
@@ -380,8 +390,9 @@ mod tests {
         // 16 kHz to 22,050 Hz and back, rounded up both times, makes one sample more.
         assert_eq!(prepared.kept, 0..4001);
         assert_eq!(prepared.voiced_frames.len(), 9);
-        assert_eq!(prepared.voiced_spans(), [0.0..4001.0 / 16_000.0]);
-        assert_eq!(prepared.voiced_seconds(), 4001.0 / 16_000.0);
+        assert_eq!(prepared.voiced_spans(), [0.0..0.25]);
+        assert_eq!(prepared.voiced_seconds(), 0.25);
+        assert_eq!(prepared.time_of(4001), 0.25);
     }
 
     #[test]

@@ -39,6 +39,20 @@ pub fn heard(bytes: &[u8], track_id: u32, frames: usize, rate: u32) -> Range<usi
     edit().unwrap_or(0..frames)
 }
 
+/// The kind of encoding of the first track with sound, four letters.
+pub fn sound_kind(bytes: &[u8]) -> Option<[u8; 4]> {
+    let movie = find(bytes, &[b"moov"])?;
+    let mut tracks = boxes(movie).filter(|(id, _)| id == b"trak");
+    tracks.find_map(|(_, track)| {
+        let handler = find(track, &[b"mdia", b"hdlr"])?;
+        if handler.get(8..12)? != b"soun" {
+            return None;
+        }
+        let entries = find(track, &[b"mdia", b"minf", b"stbl", b"stsd"])?;
+        entries.get(12..16)?.try_into().ok()
+    })
+}
+
 /// Duration (in the movie's time scale) and start (in the track's) of the only edit that plays
 /// something; `None` where there are several.
 fn single_edit(list: &[u8]) -> Option<(u64, u64)> {

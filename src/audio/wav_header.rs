@@ -5,7 +5,9 @@
 
 use std::ops::Range;
 
+use super::container;
 use super::decode::{Fault, check_spec};
+use super::parts::find;
 
 /// Format tags (Microsoft's `mmreg.h`).
 pub const PCM: u16 = 0x0001;
@@ -16,6 +18,27 @@ pub const MU_LAW: u16 = 0x0007;
 pub const IMA_ADPCM: u16 = 0x0011;
 pub const MP3: u16 = 0x0055;
 const EXTENSIBLE: u16 = 0xFFFE;
+
+/// Everyday name of an unsupported encoding.
+pub fn encoding_name(tag: u16) -> Option<&'static str> {
+    Some(match tag {
+        0x0031 => "GSM 6.10",
+        0x0022 => "TrueSpeech",
+        0x0038 | 0x0039 | 0x0057 | 0x0136 => "AMR",
+        0x0040 | 0x0045 | 0x0064 | 0x0065 => "G.721 or G.726",
+        0x0042 => "G.723",
+        0x0050 => "MP2",
+        0x0083 | 0x0133 => "G.729",
+        0x0160..=0x0163 => "WMA",
+        0x00FF | 0x1600 | 0x1610 | 0x4143 | 0xA106 => "AAC",
+        0x2000 => "Dolby Digital (AC-3)",
+        0x2001 => "DTS",
+        0xA109 => "Speex",
+        0xF1AC => "FLAC",
+        0x674F..=0x6771 => "Vorbis",
+        _ => return None,
+    })
+}
 
 /// The last 14 bytes of the sub-format identifiers that carry a format tag in their first two:
 /// the ordinary one and that of ambisonic B-format, whose samples are the same.
@@ -50,6 +73,29 @@ pub struct Format {
     pub valid_bits: u16,
 }
 
+impl Format {
+    /// Bytes per sample: `channels` times `bits` decide. The stated size of a frame contradicts them
+    /// in files of phones, which write a constant there, and is only believed where it tells how
+    /// samples of 17 to 24 bits are stored: in three bytes or in four.
+    pub fn width(&self) -> usize {
+        // G.711 has codes of one byte, whatever the header calls their size.
+        if matches!(self.tag, A_LAW | MU_LAW) {
+            return 1;
+        }
+        let needed = usize::from(self.bits).div_ceil(8);
+        let stated = usize::from(self.block_align);
+        match needed {
+            3 if stated == 4 * self.channels as usize => 4,
+            needed => needed,
+        }
+    }
+
+    /// Bytes per frame of all channels, by [`Format::width`].
+    pub fn frame(&self) -> usize {
+        self.width() * self.channels as usize
+    }
+}
+
 /// Where things are in a WAV file; all ranges lie inside it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layout {
@@ -59,10 +105,14 @@ pub struct Layout {
     pub format_bytes: Range<usize>,
     /// Frames according to the `fact` chunk, if there is one.
     pub fact_frames: Option<u32>,
-    /// The samples.
-    pub data: Range<usize>,
+    /// The samples, in one piece or several.
+    pub data: Vec<Range<usize>>,
     /// The header promises more samples than there are.
     pub truncated: bool,
+    /// The length that the header gives is that of a part: it counts frames and not bytes.
+    pub counts_frames: bool,
+    /// End of the last chunk.
+    pub end: usize,
 }
 
 /// Walks over the chunks of `bytes`, which [`super::decode_wav::is_riff`] has accepted.
@@ -80,28 +130,46 @@ pub fn parse(bytes: &[u8]) -> Result<Layout, Fault> {
     if &bytes[8..12] != b"WAVE" {
         return Err(Fault::NotAudio);
     }
-    let mut format = None;
+    let mut format: Option<(Format, Range<usize>)> = None;
     let mut fact_frames = None;
     let mut long_data = None;
-    let mut data: Option<(Range<usize>, bool)> = None;
+    let mut data: Vec<Range<usize>> = Vec::new();
+    let (mut truncated, mut counts_frames, mut is_list) = (false, false, false);
     let mut at = 12;
     while let Some(header) = bytes.get(at..at + 8) {
         let size = u32_at(header, 4);
         let start = at + 8;
         let available = bytes.len() - start;
         if &header[..4] == b"data" {
-            let found = data_extent(bytes, start, size, long_data);
-            if let Some((length, cut)) = found {
-                data = Some((start..start + length, cut));
-                if format.is_some() || start + length == bytes.len() {
-                    break;
-                }
+            let Some((mut length, cut)) = data_extent(bytes, start, size, long_data, is_list)
+            else {
+                // Known once, so that many empty chunks take no walk each.
+                is_list = true;
+                at = next_chunk(bytes, start);
+                continue;
+            };
+            let frame = format.as_ref().map_or(0, |(format, _)| format.frame());
+            if frame > 1
+                && length.checked_mul(frame) == Some(available)
+                && !is_chunk_id(bytes, start + length)
+            {
+                (length, counts_frames) = (available, true);
             }
-            at = next_chunk(bytes, start + found.map_or(0, |f| f.0));
+            // A length that was never filled in, or is too large, also covers a file behind this one.
+            if start + length == bytes.len() && size as usize != length {
+                let is_file = |bytes: &[u8]| bytes.get(8..16) == Some(b"WAVEfmt ");
+                length = find(&bytes[start..], b"RIFF", is_file).unwrap_or(length);
+            }
+            data.push(start..start + length);
+            truncated |= cut;
+            at = next_chunk(bytes, start + length);
             continue;
         }
+        if !data.is_empty() && (!is_chunk_id(bytes, at) || container::is_marked(&bytes[at..])) {
+            break;
+        }
         if size as usize > available {
-            if data.is_some() {
+            if !data.is_empty() {
                 break;
             }
             let id = String::from_utf8_lossy(&header[..4])
@@ -115,9 +183,6 @@ pub fn parse(bytes: &[u8]) -> Result<Layout, Fault> {
         match &header[..4] {
             b"fmt " if format.is_none() => {
                 format = Some((parse_format(&bytes[body.clone()])?, body.clone()));
-                if data.is_some() {
-                    break;
-                }
             }
             b"fact" if size >= 4 => fact_frames = Some(u32_at(bytes, start)),
             b"ds64" if size >= 16 => {
@@ -130,36 +195,44 @@ pub fn parse(bytes: &[u8]) -> Result<Layout, Fault> {
     }
     let (format, format_bytes) = match format {
         Some(found) => found,
-        None if data.is_none() => {
+        None if data.is_empty() => {
             return Err(Fault::HeaderTruncated(
                 "no `fmt ` and no `data` chunk".into(),
             ));
         }
         None => return Err(Fault::BadHeader("there is no `fmt ` chunk".into())),
     };
-    let (data, truncated) = match data {
-        Some(found) => found,
-        // Only a chunk header's rest, or nothing: the audio never came.
-        None => return Err(Fault::NoSamples),
-    };
+    // Only a chunk header's rest, or nothing: the audio never came.
+    if data.is_empty() {
+        return Err(Fault::NoSamples);
+    }
     Ok(Layout {
         format,
         format_bytes,
         fact_frames,
         data,
         truncated,
+        counts_frames,
+        end: at.min(bytes.len()),
     })
 }
 
 /// Length of a data chunk whose body starts at `start`, and whether samples are missing. `None`
-/// for a chunk that is really empty.
-fn data_extent(bytes: &[u8], start: usize, size: u32, long: Option<u64>) -> Option<(usize, bool)> {
+/// for a chunk that is really empty; `is_list` is set if chunks are known to follow to the end of the
+/// file.
+fn data_extent(
+    bytes: &[u8],
+    start: usize,
+    size: u32,
+    long: Option<u64>,
+    is_list: bool,
+) -> Option<(usize, bool)> {
     let available = bytes.len() - start;
     let claimed = match (size, long) {
         (u32::MAX, Some(long)) if long != 0 => long,
         (0, _) => {
             // A program that never came back to fill it in, unless other chunks follow.
-            let empty = available == 0 || is_chunk_list(bytes, start);
+            let empty = available == 0 || is_list || is_chunk_list(bytes, start);
             return (!empty).then_some((available, false));
         }
         _ => u64::from(size),

@@ -106,9 +106,20 @@ fn run(arguments: &Arguments) -> Result<usize, String> {
     if let Some(manifest) = eval {
         return measure::evaluate(arguments, manifest, &recognizer);
     }
-    let inputs = inputs::collect(recordings);
+    let inputs = collected(arguments);
     let threads = threads(arguments, &inputs)?;
     answers(arguments, &inputs, &recognizer, threads, None)
+}
+
+/// Collects the recordings; reports other files in their folders.
+fn collected(arguments: &Arguments) -> Vec<Input> {
+    let found = inputs::collect(&arguments.recordings);
+    for passed_over in &found.passed_over {
+        complain(&passed_over.to_string());
+    }
+    let channel = arguments.channel();
+    let inputs = found.inputs.into_iter();
+    inputs.map(|input| input.with_channel(channel)).collect()
 }
 
 /// Says which model has a problem.
@@ -126,7 +137,7 @@ fn threads(arguments: &Arguments, inputs: &[Input]) -> Result<Threads, String> {
 /// Returns how many recordings have no answer. A thread that has no recording of its own makes the
 /// networks ready while another listens to the first recording.
 fn answer(arguments: &Arguments) -> Result<usize, String> {
-    let inputs = inputs::collect(&arguments.recordings);
+    let inputs = collected(arguments);
     // They start while the description is read.
     let threads = threads(arguments, &inputs)?;
     let bundle = model::open(arguments.model.as_deref())?;

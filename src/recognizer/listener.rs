@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use super::networks::{Answer, Question};
 use super::profile::SpeakerProfile;
 use super::{RecognizeError, RecognizerError, reference, utterance};
-use crate::audio::Recording;
+use crate::audio::{Defect, Recording};
 use crate::nn::DropoutMode;
 use crate::nn::model::{AgeScale, BundleInfo, Preprocessing, SpeakerScale};
 use crate::prediction::Prediction;
@@ -52,9 +52,11 @@ pub(crate) struct About {
     pub clipped_fraction: f64,
     pub sample_rate: u32,
     pub channels: u32,
+    pub channel: Option<u32>,
     pub format: String,
     pub truncated: bool,
     pub damaged_packets: usize,
+    pub defects: Vec<Defect>,
 }
 
 impl Listener {
@@ -222,9 +224,11 @@ impl About {
             clipped_fraction: recording.clipped_fraction(),
             sample_rate: recording.sample_rate,
             channels: recording.channels,
+            channel: recording.channel,
             format: recording.format.clone(),
             truncated: recording.truncated,
             damaged_packets: recording.damaged_packets,
+            defects: recording.defects.clone(),
         }
     }
 }

@@ -210,13 +210,13 @@ fn window_time(known: &Known, start: usize) -> Range<f64> {
 
 /// What the front end found out about the recording.
 fn voice(recording: &About, prepared: &Prepared) -> Voice {
-    let seconds = |sample: usize| sample as f64 / f64::from(prepared.sample_rate);
     Voice {
         duration: recording.seconds,
         sample_rate: recording.sample_rate,
         channels: recording.channels,
+        channel: recording.channel,
         format: recording.format.clone(),
-        analysed: seconds(prepared.kept.start)..seconds(prepared.kept.end),
+        analysed: prepared.time_of(0)..prepared.time_of(prepared.kept.len()),
         trimmed: prepared.trimmed,
         speech: prepared.voiced_spans(),
         voiced: prepared.voiced_seconds_kept(),

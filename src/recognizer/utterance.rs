@@ -346,6 +346,7 @@ fn voice(recording: &About, segments: &[&Utterance], is_voiced: bool) -> Voice {
         duration: recording.seconds,
         sample_rate: recording.sample_rate,
         channels: recording.channels,
+        channel: recording.channel,
         format: recording.format.clone(),
         analysed: seconds(start)..seconds(end),
         trimmed: end - start < total,

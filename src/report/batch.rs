@@ -11,12 +11,16 @@ use crate::nn::DropoutMode;
 use crate::prediction::Prediction;
 use crate::recognizer::{Impression, Listener, RecognizeError, Recognizer, Worker};
 
+use admission::Admission;
+pub(super) use admission::Leave;
+
+mod admission;
 #[cfg(feature = "cuda")]
 mod device;
 #[cfg(feature = "cuda")]
 pub use device::OnDeviceError;
 
-/// Outcomes that may wait to be handed on, per thread, before the threads wait too.
+/// Recordings in progress or finished but not yet forwarded, per thread.
 const WAITING_PER_THREAD: usize = 4;
 
 /// Why nothing can be recognised.
@@ -61,7 +65,13 @@ pub type Heard = Result<Impression, String>;
 
 /// Reads a recording and listens to it, with the rayon pool's other threads if they are `spare`.
 pub fn hear(listener: &Listener, input: &Input, spare: bool) -> Heard {
+    listen(listener, input, spare, |_| ())
+}
+
+/// [`hear`]; `settle` receives the memory of the decoded recording.
+fn listen(listener: &Listener, input: &Input, spare: bool, settle: impl FnOnce(u64)) -> Heard {
     let recording = input.read().map_err(|e| e.to_string())?;
+    settle(size_of_val(&*recording.samples) as u64);
     let heard = match spare {
         true => listener.listen_with_spare_threads(recording, input.subject()),
         false => listener.listen(recording, input.subject()),
@@ -136,30 +146,37 @@ impl<'r> Batch<'r> {
         if let Some(device) = &self.device {
             return self.run_on(device, inputs, each);
         }
-        // Recordings come first; threads that have none of their own help with the others'.
-        let spare = inputs.len() < self.pool.current_num_threads();
+        // Recordings come first; threads that have none of their own help with the others', if all
+        // can be in memory: one that helped must not wait for memory.
+        let spare = inputs.len() < self.pool.current_num_threads()
+            && (inputs.len() == 1 || fits(inputs, admission::budget()));
         let worker = || match spare {
             true => self.recognizer.worker().with_spare_threads(),
             false => self.recognizer.worker(),
         };
         let first = &self.first;
-        let heard = |input: &Input| {
+        let heard = |input: &Input, settle: &mut dyn FnMut(u64)| {
             let is_first = inputs
                 .first()
                 .is_some_and(|first| std::ptr::eq(first, input));
             let known = is_first.then(|| first.lock().unwrap_or_else(PoisonError::into_inner));
             let known = known.and_then(|mut known| known.take());
-            known.unwrap_or_else(|| hear(self.recognizer.listener(), input, spare))
+            known.unwrap_or_else(|| listen(self.recognizer.listener(), input, spare, settle))
         };
-        let outcome = |worker: &mut Worker, input: &Input| {
-            let heard = heard(input)?;
+        let outcome = |worker: &mut Worker, input: &Input, settle: &mut dyn FnMut(u64)| {
+            let heard = heard(input, settle)?;
             self.outcome(worker, input, heard)
         };
         if let [input] = inputs {
-            let outcome = self.pool.install(|| outcome(&mut worker(), input));
+            let outcome = self
+                .pool
+                .install(|| outcome(&mut worker(), input, &mut |_| ()));
             return each(input, outcome);
         }
-        in_order(&self.pool, inputs, worker, outcome, each)
+        let work = |worker: &mut Worker<'_>, input: &Input, leave: &mut Leave<'_>| {
+            outcome(worker, input, &mut |bytes| leave.settle(bytes))
+        };
+        in_order(&self.pool, inputs, worker, work, each)
     }
 
     fn outcome(&self, worker: &mut Worker<'_>, input: &Input, heard: Impression) -> Outcome {
@@ -172,6 +189,12 @@ impl<'r> Batch<'r> {
     }
 }
 
+/// Returns whether all inputs together are expected to fit into `budget` bytes.
+fn fits(inputs: &[Input], budget: u64) -> bool {
+    let sum = inputs.iter().map(Input::expected_memory);
+    sum.fold(0, u64::saturating_add) <= budget
+}
+
 /// # Errors
 /// When the operating system does not give that many threads.
 pub(super) fn pool(threads: usize) -> Result<rayon::ThreadPool, BatchError> {
@@ -182,7 +205,8 @@ pub(super) fn pool(threads: usize) -> Result<rayon::ThreadPool, BatchError> {
 }
 
 /// Does `work` on all `inputs` in parallel, with what `init` makes for each thread, and hands the
-/// results to `each` in the order of the inputs, as soon as those before are done.
+/// results to `each` in the order of the inputs, as soon as those before are done. `work` settles its
+/// leave with the memory of the decoded recording.
 ///
 /// # Errors
 /// The first error of `each`; the inputs after it are not begun.
@@ -190,20 +214,37 @@ pub(super) fn in_order<W, T: Send, E: Send>(
     pool: &rayon::ThreadPool,
     inputs: &[Input],
     init: impl Fn() -> W + Sync + Send,
-    work: impl Fn(&mut W, &Input) -> T + Sync + Send,
+    work: impl Fn(&mut W, &Input, &mut Leave<'_>) -> T + Sync + Send,
     mut each: impl FnMut(&Input, T) -> Result<(), E>,
 ) -> Result<(), E> {
     let waiting = pool.current_num_threads() * WAITING_PER_THREAD;
+    let admission = &Admission::new(waiting);
+    // There is room for the outcome of everyone who is let in, so nobody waits to hand it on.
     let (sender, receiver) = mpsc::sync_channel(waiting);
     std::thread::scope(|scope| {
+        /// Nobody may wait for what is no longer done.
+        struct Close<'a>(&'a Admission);
+        impl Drop for Close<'_> {
+            fn drop(&mut self) {
+                self.0.close();
+            }
+        }
+        let _close = Close(admission);
         scope.spawn(move || {
             pool.install(|| {
                 // A bridge hands out the recordings one by one in order, so that what comes
-                // first is also finished early.
-                let numbered = inputs.iter().enumerate().par_bridge();
+                // first is also finished early. Those who wait in it do no harm: either there are
+                // threads for all inputs and nobody waits, or no thread needs another's help.
+                let admitted = inputs.iter().enumerate().map_while(|(i, input)| {
+                    let leave = admission.enter(i, input.expected_memory())?;
+                    Some((i, input, leave))
+                });
                 // A failed send means that `each` gave up and returned its error.
-                let _ = numbered
-                    .map_init(init, |worker, (i, input)| (i, work(worker, input)))
+                let _ = admitted
+                    .par_bridge()
+                    .map_init(init, |worker, (i, input, mut leave)| {
+                        (i, work(worker, input, &mut leave))
+                    })
                     .try_for_each_with(sender, |sender, done| sender.send(done).map_err(drop));
             })
         });
@@ -214,8 +255,59 @@ pub(super) fn in_order<W, T: Send, E: Send>(
             while let Some(outcome) = early.remove(&next) {
                 each(&inputs[next], outcome)?;
                 next += 1;
+                admission.hand_on();
             }
         }
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn finished_outcomes_do_not_pile_up_behind_a_slow_one() {
+        let pool = pool(2).unwrap();
+        let inputs: Vec<Input> = (0..200)
+            .map(|i| Input::file(i.to_string(), i.to_string().into()))
+            .collect();
+        let begun = AtomicUsize::new(0);
+        let most = AtomicUsize::new(0);
+        let mut order = Vec::new();
+        let done: Result<(), ()> = in_order(
+            &pool,
+            &inputs,
+            || (),
+            |(), input, _| {
+                begun.fetch_add(1, Ordering::SeqCst);
+                if input.name == "0" {
+                    std::thread::sleep(std::time::Duration::from_millis(300));
+                    most.store(begun.load(Ordering::SeqCst), Ordering::SeqCst);
+                }
+                input.name.clone()
+            },
+            |_, name| {
+                order.push(name);
+                Ok(())
+            },
+        );
+        done.unwrap();
+        assert!((2..=8).contains(&most.load(Ordering::SeqCst)), "{most:?}");
+        assert!(order.iter().eq(inputs.iter().map(|i| &i.name)));
+        let mut handed = 0;
+        let stopped = in_order(
+            &pool,
+            &inputs,
+            || (),
+            |_, _, _| (),
+            |_, ()| {
+                handed += 1;
+                if handed == 3 { Err("enough") } else { Ok(()) }
+            },
+        );
+        assert_eq!((stopped, handed), (Err("enough"), 3));
+    }
 }

@@ -146,11 +146,14 @@ pub fn voice(p: &Prediction) -> String {
         true => format!("analysed {}", span(&voice.analysed)),
         false => "analysed all of it".into(),
     };
-    let channels = match voice.channels {
+    let mut channels = match voice.channels {
         1 => "mono".into(),
         2 => "stereo".into(),
         n => format!("{n} channels"),
     };
+    if let Some(channel) = voice.channel {
+        channels += &format!(", channel {channel}");
+    }
     format!(
         "{:.2} s voiced of {:.2} s, {analysed}; {}, {} Hz, {channels}",
         voice.voiced,

@@ -125,6 +125,7 @@ mod tests {
             duration: 10.0,
             sample_rate: 16_000,
             channels: 1,
+            channel: None,
             format: String::new(),
             analysed: 0.0..10.0,
             trimmed: false,

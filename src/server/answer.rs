@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use crate::audio::Recording;
-use crate::audio::decode::{Limit, decode_within};
+use crate::audio::decode::{Options, decode_with};
 use crate::nn::DropoutMode;
 use crate::prediction::Prediction;
 use crate::recognizer::Worker;
@@ -93,10 +93,10 @@ pub fn of_bytes(
     worker: &mut Worker<'_>,
     bytes: &[u8],
     name: &str,
-    limit: Limit,
+    options: Options,
     dropout: &DropoutMode,
 ) -> Result<Answered, ApiError> {
-    of_recording(worker, decode_within(bytes, name, limit)?, name, dropout)
+    of_recording(worker, decode_with(bytes, name, options)?, name, dropout)
 }
 
 /// Recognises a decoded recording.

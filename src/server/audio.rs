@@ -16,6 +16,7 @@ use super::errors::{ApiError, ErrorBody};
 use super::metrics::Heard;
 use super::schema::Answer;
 use super::settings::MAX_TEXT;
+use crate::audio::decode;
 use crate::report::Format;
 
 /// What a recording without a name of its own is called in its answer.
@@ -40,13 +41,17 @@ pub struct Choices {
     #[param(required = false, minimum = 0, example = 0)]
     #[schema(required = false)]
     pub seed: u64,
+    /// The channel that is heard, from 1, or `mix` (default) for the mean of all.
+    #[param(required = false, example = "mix")]
+    #[schema(required = false)]
+    pub channel: String,
 }
 
 /// A form with a recording.
 #[derive(Debug, ToSchema)]
 #[allow(dead_code)] // described here, read by `Upload`
 pub struct UploadForm {
-    /// The recording: WAV, FLAC, MP3, Ogg Vorbis, AIFF or M4A.
+    /// The recording: WAV, FLAC, MP3, AAC, Ogg (Vorbis, Opus), AIFF, M4A, MP4 or WebM.
     #[schema(value_type = String, format = Binary)]
     pub file: Vec<u8>,
     /// As the query parameter.
@@ -58,6 +63,9 @@ pub struct UploadForm {
     /// As the query parameter.
     #[schema(required = false)]
     pub seed: u64,
+    /// As the query parameter.
+    #[schema(required = false)]
+    pub channel: String,
 }
 
 /// What a request chose.
@@ -65,6 +73,7 @@ pub struct UploadForm {
 struct Options {
     format: Format,
     dropout: DropoutChoice,
+    channel: Option<u32>,
 }
 
 impl Options {
@@ -81,9 +90,13 @@ impl Options {
             }
             "dropout" => self.dropout.set_draws(value)?,
             "seed" => self.dropout.set_seed(value)?,
+            "channel" => {
+                self.channel = decode::channel(value)
+                    .map_err(|e| ApiError::bad_request(format!("channel: {e}")))?;
+            }
             _ => {
                 return Err(ApiError::bad_request(format!(
-                    "there is no parameter {name:?}; give file, response_format, dropout or seed"
+                    "there is no parameter {name:?}; give file, response_format, dropout, seed or channel"
                 )));
             }
         }
@@ -94,6 +107,7 @@ impl Options {
         let mut options = Self {
             format: Format::Json,
             dropout: DropoutChoice::default(),
+            channel: None,
         };
         let query = query.unwrap_or_default();
         if query.len() > MAX_TEXT {
@@ -212,13 +226,18 @@ pub async fn recognise(
         },
     };
     drop(bytes);
-    let Options { format, dropout } = options;
+    let Options {
+        format,
+        dropout,
+        channel,
+    } = options;
     let mut reporter = shared.reporter(format)?;
     let dropout = dropout.mode(&settings.dropout);
     let limit = settings.limit();
+    let decoding = decode::Options { limit, channel };
     let work = move |worker: &mut crate::recognizer::Worker<'_>| {
         let Upload { bytes, name } = upload;
-        let answered = answer::of_bytes(worker, &bytes, &name, limit, &dropout)?;
+        let answered = answer::of_bytes(worker, &bytes, &name, decoding, &dropout)?;
         drop((bytes, lease));
         let text = reporter.begin()
             + &reporter.recording(&name, Ok(&answered.prediction))

@@ -18,6 +18,7 @@ use super::files::Root;
 use super::metrics::Heard;
 use super::settings::MAX_FORM;
 use super::{Shared, body};
+use crate::audio::decode;
 use crate::prediction::Prediction;
 use crate::recognizer::Worker;
 use crate::report::codes::Codes;
@@ -157,7 +158,10 @@ impl Shared {
             worker,
             &bytes,
             &paths.recording,
-            settings.limit(),
+            decode::Options {
+                limit: settings.limit(),
+                channel: None,
+            },
             &settings.dropout,
         )?;
         if let (Some(prefix), Some(root)) = (&paths.output, &open.output) {

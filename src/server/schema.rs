@@ -84,8 +84,10 @@ pub struct Voice {
     pub duration: f64,
     /// Of the file, in Hz.
     pub sample_rate: u32,
-    /// Of the file; they are averaged.
+    /// Of the file; they are averaged, unless one was chosen.
     pub channels: u32,
+    /// The channel that was chosen, from 1; `null` for the mean of all.
+    pub channel: Option<u32>,
     /// Container and encoding, for people.
     pub format: String,
     /// The part that the answer is about.

@@ -37,10 +37,12 @@ pub fn recorded(samples: Vec<f32>, sample_rate: u32) -> Recording {
         samples,
         sample_rate,
         channels: 1,
+        channel: None,
         format: "test".into(),
         clipped: 0,
         truncated: false,
         damaged_packets: 0,
+        defects: vec![],
     }
 }
 

@@ -233,7 +233,7 @@ fn files_are_answered_in_order() {
             path
         })
         .collect();
-    let inputs = inputs::collect(&paths);
+    let inputs = inputs::collect(&paths).inputs;
     let recognizer = recognizer();
     let run = |batch: &Batch| {
         let mut outcomes = Vec::new();

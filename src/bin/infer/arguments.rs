@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, ValueEnum};
+use maeum::audio::decode;
 use maeum::nn::DropoutMode;
 use maeum::report::{Format, NOTICE};
 
@@ -33,6 +34,9 @@ pub struct Arguments {
     /// Which draws; the same seed gives the same answer.
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
+    /// The channel to analyse: a number from 1, or `mix` for the mean of all.
+    #[arg(long, value_name = "N|mix", default_value = "mix", value_parser = channel, conflicts_with_all = ["eval", "dump_features"])]
+    channel: ChannelArgument,
     /// How many threads work, on as many recordings at once and, where there are fewer, side by side
     /// on parts of one [default: one per processor]. Answers do not depend on it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_THREADS)))]
@@ -68,8 +72,8 @@ pub struct Arguments {
     /// First checks that the model gives the outputs that were stored with it.
     #[arg(long)]
     pub self_test: bool,
-    /// Recordings (WAV, FLAC, MP3, Ogg Vorbis, AIFF, M4A), folders to look for them in, or `-` for
-    /// standard input.
+    /// Recordings (WAV, FLAC, MP3, AAC, Ogg with Vorbis or Opus, AIFF, M4A, MP4, WebM), folders to
+    /// look for them in, or `-` for standard input.
     #[arg(value_name = "WAV|DIR|-", required_unless_present_any = ["self_test", "eval"], conflicts_with = "eval")]
     pub recordings: Vec<PathBuf>,
 }
@@ -81,6 +85,11 @@ impl Arguments {
             DropoutArgument::Off => DropoutMode::Off,
             DropoutArgument::Draws(n) => DropoutMode::Draws { n, seed: self.seed },
         }
+    }
+
+    /// The channel that `--channel` asks for.
+    pub fn channel(&self) -> Option<u32> {
+        self.channel.0
     }
 
     /// As many as were asked for, or as there are processors, but no more than can help.
@@ -114,6 +123,13 @@ fn dropout(text: &str) -> Result<DropoutArgument, String> {
         .filter(|n| n.get() <= MAX_DRAWS)
         .map(DropoutArgument::Draws)
         .ok_or_else(|| format!("give `off` or a number of draws from 1 to {MAX_DRAWS}"))
+}
+
+#[derive(Clone, Copy)]
+struct ChannelArgument(Option<u32>);
+
+fn channel(text: &str) -> Result<ChannelArgument, String> {
+    decode::channel(text).map(ChannelArgument)
 }
 
 /// The names of all formats, with what each is.

@@ -132,7 +132,13 @@ pub fn dump(
             ErrorKind::ArgumentConflict,
             "--split chooses rows of a manifest; give one",
         ),
-        (None, None) => inputs::collect(&arguments.recordings),
+        (None, None) => {
+            let found = inputs::collect(&arguments.recordings);
+            for passed_over in &found.passed_over {
+                complain(&passed_over.to_string());
+            }
+            found.inputs
+        }
     };
     let read = inputs.iter().filter_map(|i| i.path());
     let is_output = |path: &Path| {

@@ -93,7 +93,7 @@ impl<'r> Batch<'r> {
             &self.pool,
             inputs,
             || (),
-            |(), input| read(input),
+            |(), input, _| read(input),
             |_, recording| {
                 let own = recording.as_ref();
                 numbers = own

@@ -44,6 +44,7 @@ fn said(emotion: usize, weight: f64, male: f64, years: f64) -> Outcome {
             duration: 1.0,
             sample_rate: 16_000,
             channels: 1,
+            channel: None,
             format: "wav".into(),
             analysed: 0.0..1.0,
             trimmed: false,

@@ -32,10 +32,12 @@ fn recording(rate: u32, seed: usize) -> Recording {
         samples: samples.collect(),
         sample_rate: rate,
         channels: 1,
+        channel: None,
         format: "made here".into(),
         clipped: 0,
         truncated: false,
         damaged_packets: 0,
+        defects: vec![],
     }
 }
 

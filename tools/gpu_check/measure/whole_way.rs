@@ -88,7 +88,7 @@ pub fn table(
             paths.push(path);
         }
         let paths: Vec<_> = paths.into_iter().cycle().take(RECORDINGS).collect();
-        let inputs = inputs::collect(&paths);
+        let inputs = inputs::collect(&paths).inputs;
         for resampling in [Resampling::Exact, Resampling::Fast] {
             let recognizer = Recognizer::new(model(folder, resampling)?)?;
             let draws = DropoutMode::draws(DRAWS, 1);

@@ -1,0 +1,196 @@
+//! File formats: recognition by the first bytes, and everyday names.
+
+use super::decode::Fault;
+use super::decode_wav;
+use super::frames::{self, Codec};
+use super::{mp4_edit, tags};
+
+/// A kind of file that can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileFormat {
+    /// Everyday name.
+    pub name: &'static str,
+    /// Endings of such files' names, in small letters, without the dot.
+    pub endings: &'static [&'static str],
+}
+
+/// Every kind of file that can be read: the one place where they are listed.
+pub const FORMATS: [FileFormat; 8] = [
+    FileFormat {
+        name: "WAV",
+        endings: &["wav", "wave"],
+    },
+    FileFormat {
+        name: "FLAC",
+        endings: &["flac"],
+    },
+    FileFormat {
+        name: "MP3",
+        endings: &["mp3"],
+    },
+    FileFormat {
+        name: "AAC",
+        endings: &["aac"],
+    },
+    FileFormat {
+        name: "Ogg (Vorbis, Opus, FLAC)",
+        endings: &["ogg", "oga", "opus"],
+    },
+    FileFormat {
+        name: "AIFF",
+        endings: &["aif", "aiff", "aifc"],
+    },
+    FileFormat {
+        name: "M4A and MP4",
+        endings: &["m4a", "m4b", "mp4", "m4v", "mov", "3gp"],
+    },
+    FileFormat {
+        name: "WebM and Matroska",
+        endings: &["webm", "weba", "mka", "mkv"],
+    },
+];
+
+/// Endings of all [`FORMATS`].
+pub fn endings() -> impl Iterator<Item = &'static str> {
+    FORMATS
+        .iter()
+        .flat_map(|format| format.endings.iter().copied())
+}
+
+/// Names of all [`FORMATS`], for people.
+pub fn names() -> String {
+    let names: Vec<&str> = FORMATS.iter().map(|format| format.name).collect();
+    names.join(", ")
+}
+
+/// Container or stream format of a recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Container {
+    Wav,
+    Aiff,
+    Flac,
+    Ogg,
+    Mp4,
+    Matroska,
+    Frames(Codec),
+}
+
+impl Container {
+    /// Name in answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wav => "wav",
+            Self::Aiff => "aiff",
+            Self::Flac => "flac",
+            Self::Ogg => "ogg",
+            Self::Mp4 => "isomp4",
+            Self::Matroska => "matroska",
+            Self::Frames(Codec::Mp3) => "mp3",
+            Self::Frames(Codec::Aac) => "aac",
+        }
+    }
+}
+
+/// Zeros that may lie in front of a stream of frames.
+const ZEROS: usize = 4096;
+
+/// The kind of a recording and where it begins, behind the tags that may stand in front of it.
+///
+/// # Errors
+/// When it is none that can be read. One that is known is called by its name.
+pub(super) fn recognise(bytes: &[u8]) -> Result<(Container, usize), Fault> {
+    let start = tags::skip(bytes)?;
+    let sound = &bytes[start..];
+    if decode_wav::is_riff(sound) && !sound.is_empty() {
+        return Ok((Container::Wav, start));
+    }
+    if let Some(container) = by_mark(sound) {
+        return Ok((container, start));
+    }
+    if let Some(name) = known_by_name(sound) {
+        return Err(Fault::Unsupported(name.into()));
+    }
+    let zeros = sound.iter().take(ZEROS).take_while(|b| **b == 0).count();
+    // Two bytes of sound in anything would be found and played. Only behind a tag may something
+    // stand in front of the first frame: a tag marks a recording.
+    let is_frame = |pair: &[u8]| pair[0] == 0xFF && pair[1] & 0xE0 == 0xE0 && pair[1] & 0x18 != 8;
+    let may_begin = start > 0 || sound.get(zeros..zeros + 2).is_some_and(is_frame);
+    if may_begin {
+        if let Some((codec, at)) = frames::find(sound) {
+            return Ok((Container::Frames(codec), start + at));
+        }
+        if frames::is_other_layer(&sound[zeros..]) {
+            return Err(Fault::Unsupported("an MP1 or MP2 file".into()));
+        }
+    }
+    if start > 0 && sound.is_empty() {
+        return Err(Fault::NoSamples);
+    }
+    Err(Fault::NotAudio)
+}
+
+/// Returns whether `bytes` begin with the mark of a container.
+pub(super) fn is_marked(bytes: &[u8]) -> bool {
+    decode_wav::is_whole_riff(bytes) || by_mark(bytes).is_some()
+}
+
+/// Recognises a container by its mark.
+fn by_mark(bytes: &[u8]) -> Option<Container> {
+    let kind = |at: usize| bytes.get(at..at + 4);
+    Some(match kind(0)? {
+        b"FORM" if matches!(kind(8)?, b"AIFF" | b"AIFC") => Container::Aiff,
+        b"fLaC" => Container::Flac,
+        b"OggS" => Container::Ogg,
+        [0x1A, 0x45, 0xDF, 0xA3] => Container::Matroska,
+        _ if kind(4)? == b"ftyp" => Container::Mp4,
+        _ => return None,
+    })
+}
+
+/// Everyday name of a known format that cannot be read.
+fn known_by_name(bytes: &[u8]) -> Option<&'static str> {
+    const MARKS: [(&[u8], &str); 17] = [
+        (b"#!AMR", "an AMR file"),
+        (b"\x30\x26\xB2\x75\x8E\x66\xCF\x11", "a WMA file"),
+        (b"caff", "a CAF file"),
+        (b".snd", "an AU file"),
+        (b"MThd", "a MIDI file, which holds notes and no sound,"),
+        (b"wvpk", "a WavPack file"),
+        (b"MAC ", "a Monkey's Audio file"),
+        (b"DSD ", "a DSD file"),
+        (b"FRM8", "a DSD file"),
+        (b"MPCK", "a Musepack file"),
+        (b"MP+", "a Musepack file"),
+        (b"TTA1", "a TTA file"),
+        (b".RMF", "a RealMedia file"),
+        (b"riff\x2E\x91\xCF\x11", "a Wave64 file"),
+        (b"Creative Voice File", "a VOC file"),
+        (b"FLV\x01", "an FLV file"),
+        (b"\x0B\x77", "a Dolby Digital (AC-3) file"),
+    ];
+    let mark = MARKS.iter().find(|(mark, _)| bytes.starts_with(mark));
+    mark.map(|(_, name)| *name)
+}
+
+/// Everyday name of an unsupported encoding in a known container.
+pub(super) fn unusual(bytes: &[u8]) -> String {
+    let start = &bytes[..bytes.len().min(1 << 16)];
+    let has = |mark: &[u8]| start.windows(mark.len()).any(|window| window == mark);
+    let entry = mp4_edit::sound_kind(bytes);
+    let name = match entry.as_ref() {
+        Some(b"samr" | b"sawb" | b"sawp") => "AMR in an MP4 or 3GP file",
+        Some(b"ac-3" | b"ec-3") => "Dolby Digital (AC-3) in an MP4 file",
+        Some(b"enca" | b"drms") => "a protected MP4 file",
+        Some(b"mp4a") => "HE-AAC, or AAC with more than two channels, in an MP4 file",
+        Some(_) => "the encoding in this MP4 file",
+        None if bytes.starts_with(b"OggS") && has(b"Speex   ") => "Speex in an Ogg file",
+        None if bytes.starts_with(b"OggS") => "the encoding in this Ogg file",
+        None if has(b"A_AC3") || has(b"A_EAC3") => "Dolby Digital (AC-3) in a Matroska file",
+        None if has(b"A_DTS") => "DTS in a Matroska file",
+        None if bytes.starts_with(&[0x1A, 0x45]) => "the encoding in this Matroska file",
+        None if bytes.starts_with(b"FORM") => "the encoding in this AIFF file",
+        None if bytes.starts_with(b"\xFF") => "AAC of this kind (HE-AAC or more than two channels)",
+        None => "the encoding in this file",
+    };
+    name.into()
+}

@@ -1,0 +1,380 @@
+//! Streams of MP3 and AAC frames: bounds of the recordings in them.
+//!
+//! Such a file is frame after frame, and each says how long it is. Walking over them shows what a
+//! decoder does not tell: tags between the frames, a second recording behind the first, more audio
+//! than the first frame announces, and a last frame that is cut.
+//!
+//! Sources: ISO/IEC 11172-3 and 13818-3 (MPEG audio), ISO/IEC 14496-3, 1.A.3 (ADTS), and Gabriel
+//! Bouvigne's "MP3 Info Tag", revision 1 (Xing, Info and LAME fields).
+
+use super::parts::MOST;
+use super::rope::Rope;
+use super::tags;
+
+/// One recording in a stream.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// Frames, without anything between them.
+    pub rope: Rope<'a>,
+    /// The last frame is not all there.
+    pub cut: bool,
+    /// Places where something else than a tag lies between two frames.
+    pub gaps: usize,
+}
+
+/// Fields of a frame header.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Frame {
+    /// Bytes, with the header.
+    length: usize,
+    /// All that stays the same in a recording: version, layer, rate, channels.
+    kind: [u32; 4],
+    /// Offset and length of an MP3's side information; `None` for AAC.
+    side: Option<(usize, usize)>,
+}
+
+/// Encoding of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Codec {
+    /// MPEG audio, layer III.
+    Mp3,
+    /// AAC in ADTS.
+    Aac,
+}
+
+/// Search range for the first frame, in bytes.
+const REACH: usize = 1 << 20;
+/// Frames in a row that show that a stream has been found.
+const CERTAIN: usize = 3;
+
+impl Codec {
+    /// The frame at the start of `bytes`.
+    fn frame(self, bytes: &[u8]) -> Option<Frame> {
+        match self {
+            Self::Mp3 => mp3_frame(bytes),
+            Self::Aac => aac_frame(bytes),
+        }
+    }
+
+    /// Returns whether `bytes` begin with `count` consecutive frames, or end after fewer.
+    fn follow(self, bytes: &[u8], count: usize) -> bool {
+        let Some(first) = self.frame(bytes) else {
+            return false;
+        };
+        let mut at = first.length;
+        (1..count).all(|_| match bytes.get(at..).unwrap_or_default() {
+            rest if rest.len() < 10 || tags::length(rest).is_some() => true,
+            rest => self.frame(rest).is_some_and(|next| {
+                at += next.length;
+                next.kind == first.kind
+            }),
+        })
+    }
+}
+
+/// Finds the first frame of a stream in `bytes`.
+pub fn find(bytes: &[u8]) -> Option<(Codec, usize)> {
+    let sync = |(at, pair): (usize, &[u8])| (pair[0] == 0xFF && pair[1] >= 0xE0).then_some(at);
+    let window = &bytes[..bytes.len().min(REACH)];
+    window
+        .windows(2)
+        .enumerate()
+        .filter_map(sync)
+        .find_map(|at| {
+            let codecs = [Codec::Aac, Codec::Mp3].into_iter();
+            let mut found = codecs.filter(|codec| codec.follow(&bytes[at..], CERTAIN));
+            found.next().map(|codec| (codec, at))
+        })
+}
+
+/// The recordings in a stream that begins with a frame, and how many bytes they end after.
+pub fn runs(codec: Codec, bytes: &[u8]) -> (Vec<Run<'_>>, usize) {
+    let mut walk = Walk {
+        codec,
+        bytes,
+        runs: Vec::new(),
+        run: Open::default(),
+    };
+    let end = walk.all();
+    (walk.runs, end)
+}
+
+/// A recording whose end has not been found.
+#[derive(Debug, Default)]
+struct Open {
+    /// Ranges of whole frames.
+    pieces: Vec<(usize, usize)>,
+    /// Frames, without the one that announces them.
+    frames: usize,
+    /// Length of the announcing frame and the number of frames that it states.
+    announced: Option<(usize, usize)>,
+    /// The place of the first frame beyond that number, and whether it needs none before it.
+    beyond: Option<(usize, bool)>,
+    gaps: usize,
+}
+
+struct Walk<'a> {
+    codec: Codec,
+    bytes: &'a [u8],
+    runs: Vec<Run<'a>>,
+    run: Open,
+}
+
+impl Walk<'_> {
+    /// Walks to the last frame and returns its end.
+    fn all(&mut self) -> usize {
+        let Self { codec, bytes, .. } = *self;
+        let (mut at, mut end) = (0, 0);
+        let mut kind = None;
+        loop {
+            let rest = &bytes[at..];
+            if let Some(length) = tags::length(rest)
+                && at > 0
+            {
+                at = (at + length).min(bytes.len());
+                continue;
+            }
+            let frame = codec.frame(rest);
+            let fits = |frame: Frame| kind.is_none_or(|kind| kind == frame.kind);
+            match frame {
+                Some(frame) if frame.length > rest.len() && fits(frame) => {
+                    self.close(true);
+                    return bytes.len();
+                }
+                // Another kind of frame starts another recording, if it is not alone.
+                Some(frame)
+                    if frame.length <= rest.len()
+                        && (fits(frame) || codec.follow(rest, CERTAIN)) =>
+                {
+                    let announced = announced(&rest[..frame.length], frame);
+                    if !fits(frame) || announced.is_some() && self.run.frames > 0 {
+                        self.close(false);
+                        if self.runs.len() >= MOST {
+                            return end;
+                        }
+                    }
+                    kind = Some(frame.kind);
+                    self.add(at, frame, announced);
+                    at += frame.length;
+                    end = at;
+                }
+                _ => {
+                    let after = |at: usize| {
+                        let again = |rest: &[u8]| {
+                            codec.frame(rest).is_some_and(fits) && codec.follow(rest, CERTAIN)
+                        };
+                        let sync = |pair: &[u8]| pair[0] == 0xFF && pair[1] >= 0xE0;
+                        let later = bytes.get(at + 1..)?.windows(2).enumerate();
+                        let mut later = later.filter(|(_, pair)| sync(pair));
+                        later
+                            .find_map(|(by, _)| again(&bytes[at + 1 + by..]).then_some(at + 1 + by))
+                    };
+                    match after(at) {
+                        Some(next) => {
+                            self.run.gaps += 1;
+                            at = next;
+                        }
+                        None => {
+                            self.close(false);
+                            return end;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, at: usize, frame: Frame, announced: Option<Option<usize>>) {
+        let run = &mut self.run;
+        let end = at + frame.length;
+        match run.pieces.last_mut() {
+            Some((_, last)) if *last == at => *last = end,
+            _ => run.pieces.push((at, end)),
+        }
+        match announced {
+            Some(frames) => run.announced = Some((frame.length, frames.unwrap_or(usize::MAX))),
+            None => {
+                if run
+                    .announced
+                    .is_some_and(|(_, frames)| frames == run.frames)
+                {
+                    run.beyond = Some((at, stands_alone(&self.bytes[at..end], frame)));
+                }
+                run.frames += 1;
+            }
+        }
+    }
+
+    /// Ends the recording in progress.
+    fn close(&mut self, cut: bool) {
+        let run = std::mem::take(&mut self.run);
+        let Some(first) = run.pieces.first().copied() else {
+            return;
+        };
+        let mut beyond = Vec::new();
+        let mut pieces = run.pieces;
+        if let (Some((length, announced)), Some((place, alone))) = (run.announced, run.beyond)
+            // One more is a matter of how programs count.
+            && run.frames > announced.saturating_add(1)
+        {
+            if alone && announced > 0 {
+                // Another recording begins there.
+                beyond = split_off(&mut pieces, place);
+            } else {
+                // The announcement is wrong, so it must not limit what is decoded.
+                pieces = split_off(&mut pieces, first.0 + length);
+            }
+        }
+        let cut_first = cut && beyond.is_empty();
+        let mut gaps = run.gaps;
+        let mut push = |pieces: Vec<(usize, usize)>, cut: bool| {
+            let mut rope = Rope::default();
+            for (start, end) in pieces {
+                rope.push(&self.bytes[start..end]);
+            }
+            // Lengths are estimated where the size is known, and cut what lies behind the estimate.
+            let rope = rope.forward_only();
+            if rope.len() > 0 {
+                let gaps = std::mem::take(&mut gaps);
+                self.runs.push(Run { rope, cut, gaps });
+            }
+        };
+        push(pieces, cut_first);
+        push(beyond, cut);
+    }
+}
+
+/// Takes the part from `place` on out of `pieces`.
+fn split_off(pieces: &mut Vec<(usize, usize)>, place: usize) -> Vec<(usize, usize)> {
+    let at = pieces.partition_point(|(_, end)| *end <= place);
+    let mut rest = pieces.split_off(at);
+    if let Some(first) = rest.first_mut()
+        && first.0 < place
+    {
+        pieces.push((first.0, place));
+        first.0 = place;
+    }
+    rest
+}
+
+/// Returns whether an MP3 frame needs no data of earlier frames.
+fn stands_alone(bytes: &[u8], frame: Frame) -> bool {
+    let Some((at, _)) = frame.side else {
+        return true;
+    };
+    let is_mpeg1 = frame.kind[0] == 3;
+    match bytes.get(at..at + 2) {
+        Some(&[first, second]) => first == 0 && (!is_mpeg1 || second & 0x80 == 0),
+        _ => true,
+    }
+}
+
+/// Returns `Some` for an announcing frame, with its number of frames if it states one.
+fn announced(bytes: &[u8], frame: Frame) -> Option<Option<usize>> {
+    let (side, length) = frame.side?;
+    let word = |at: usize| Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?) as usize);
+    let is_silent = |to: usize| {
+        bytes
+            .get(side..to)
+            .is_some_and(|all| all.iter().all(|b| *b == 0))
+    };
+    // Behind the side information, not counting a checksum.
+    let xing = 4 + length;
+    let mark = bytes.get(xing..xing + 4);
+    if (mark == Some(b"Xing") || mark == Some(b"Info")) && is_silent(xing) {
+        let has_frames = word(xing + 4)? & 1 != 0;
+        return Some(has_frames.then(|| word(xing + 8)).flatten());
+    }
+    let vbri = 4 + 32;
+    if bytes.get(vbri..vbri + 4) == Some(b"VBRI") && is_silent(vbri) {
+        return Some(word(vbri + 14));
+    }
+    None
+}
+
+/// Kilobits per second of layer III, by the header's index: MPEG 1, and MPEG 2 and 2.5.
+const BIT_RATES: [[usize; 14]; 2] = [
+    [
+        32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320,
+    ],
+    [8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160],
+];
+
+fn mp3_frame(bytes: &[u8]) -> Option<Frame> {
+    let header = u32::from_be_bytes(*bytes.first_chunk()?);
+    let bits = |at: u32, count: u32| header >> at & ((1 << count) - 1);
+    let (version, layer) = (bits(19, 2), bits(17, 2));
+    if bits(21, 11) != 0x7FF || version == 1 || layer != 1 {
+        return None;
+    }
+    let is_mpeg1 = version == 3;
+    // Index 0 is a free bit rate, which the decoder does not support.
+    let index = (bits(12, 4) as usize).checked_sub(1)?;
+    let kilobits = *BIT_RATES[usize::from(!is_mpeg1)].get(index)?;
+    let rate = *[44_100, 48_000, 32_000].get(bits(10, 2) as usize)?;
+    let rate = rate >> [2, 0, 1, 0][version as usize];
+    let slots = if is_mpeg1 { 144_000 } else { 72_000 };
+    let is_mono = bits(6, 2) == 3;
+    let side = match (is_mpeg1, is_mono) {
+        (true, false) => 32,
+        (true, true) | (false, false) => 17,
+        (false, true) => 9,
+    };
+    let checksum = if bits(16, 1) == 0 { 2 } else { 0 };
+    Some(Frame {
+        length: slots * kilobits / rate as usize + bits(9, 1) as usize,
+        kind: [version, layer, rate, u32::from(is_mono)],
+        side: Some((4 + checksum, side)),
+    })
+}
+
+fn aac_frame(bytes: &[u8]) -> Option<Frame> {
+    let header: &[u8; 7] = bytes.first_chunk()?;
+    if header[0] != 0xFF || header[1] & 0xF6 != 0xF0 {
+        return None;
+    }
+    let rate = u32::from(header[2] >> 2 & 15);
+    let channels = u32::from(header[2] & 1) << 2 | u32::from(header[3] >> 6);
+    let profile = u32::from(header[2] >> 6);
+    let [a, b, c] = [header[3] & 3, header[4], header[5]].map(usize::from);
+    let length = a << 11 | b << 3 | c >> 5;
+    let own = if header[1] & 1 == 0 { 9 } else { 7 };
+    (rate < 13 && length > own).then_some(Frame {
+        length,
+        kind: [u32::from(header[1] & 8), profile, rate, channels],
+        side: None,
+    })
+}
+
+/// Returns whether `bytes` begin with consecutive frames of MPEG layer I or II.
+pub fn is_other_layer(bytes: &[u8]) -> bool {
+    const LAYER_2: [usize; 14] = [
+        32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384,
+    ];
+    let length = |bytes: &[u8]| {
+        let header = u32::from_be_bytes(*bytes.first_chunk()?);
+        let bits = |at: u32, count: u32| header >> at & ((1 << count) - 1);
+        let (version, layer) = (bits(19, 2), bits(17, 2));
+        if bits(21, 11) != 0x7FF || version == 1 || layer < 2 {
+            return None;
+        }
+        let index = (bits(12, 4) as usize).checked_sub(1)?;
+        let rate = *[44_100usize, 48_000, 32_000].get(bits(10, 2) as usize)?;
+        let rate = rate >> [2, 0, 1, 0][version as usize];
+        let padding = bits(9, 1) as usize;
+        Some(match (layer, version) {
+            (3, 3) => (12_000 * (32 * (index + 1)) / rate + padding) * 4,
+            (2, 3) => 144_000 * LAYER_2.get(index)? / rate + padding,
+            (2, _) => 144_000 * BIT_RATES[1].get(index)? / rate + padding,
+            _ => return None,
+        })
+    };
+    let mut at = 0;
+    (0..CERTAIN).all(|_| match length(bytes.get(at..).unwrap_or_default()) {
+        Some(length) => {
+            at += length;
+            true
+        }
+        None => at > 0 && at == bytes.len(),
+    })
+}

@@ -1,0 +1,160 @@
+//! Words and pictures that programs put in front of, behind and between the audio of a file.
+//!
+//! Sources: the informal standards "ID3 tag version 2.4.0", "ID3v1", "Lyrics3 v2.00" and "APE Tags
+//! Specification".
+
+use super::decode::Fault;
+
+/// Bytes of an ID3v1 tag.
+const ID3V1: usize = 128;
+/// Bytes of an APE tag's header, and of its footer.
+const APE: usize = 32;
+
+/// Returns the offset of the first byte behind all leading tags.
+///
+/// # Errors
+/// When the file ends inside a tag.
+pub fn skip(bytes: &[u8]) -> Result<usize, Fault> {
+    let mut at = 0;
+    while let Some(length) = length(&bytes[at..]) {
+        if length > bytes.len() - at {
+            return Err(Fault::HeaderTruncated(format!(
+                "its title and pictures should take {length} bytes, {} are there",
+                bytes.len() - at
+            )));
+        }
+        at += length;
+    }
+    Ok(at)
+}
+
+/// Length of the tag that `bytes` begin with, as it states it; `None` where there is none.
+pub fn length(bytes: &[u8]) -> Option<usize> {
+    id3v2(bytes).or_else(|| ape(bytes)).or_else(|| id3v1(bytes))
+}
+
+fn id3v2(bytes: &[u8]) -> Option<usize> {
+    let header: &[u8; 10] = bytes.first_chunk()?;
+    // A version of 0xFF is no version, which tells a tag from three letters.
+    if !header.starts_with(b"ID3") || header[3] == 0xFF || header[4] == 0xFF {
+        return None;
+    }
+    let size: [u8; 4] = [header[6], header[7], header[8], header[9]];
+    // Seven bits in each byte. Programs that use all eight write a plain number.
+    let body = if size.iter().all(|byte| byte & 0x80 == 0) {
+        size.iter()
+            .fold(0, |sum, byte| sum << 7 | usize::from(*byte))
+    } else {
+        u32::from_be_bytes(size) as usize
+    };
+    let footer = if header[5] & 0x10 != 0 { 10 } else { 0 };
+    Some(10 + body + footer)
+}
+
+fn ape(bytes: &[u8]) -> Option<usize> {
+    let header: &[u8; APE] = bytes.first_chunk()?;
+    if !header.starts_with(b"APETAGEX") {
+        return None;
+    }
+    let word = |at: usize| {
+        u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
+    let (size, flags) = (word(12) as usize, word(20));
+    let is_header = flags & 1 << 29 != 0;
+    // The size counts items and footer, so a footer that stands alone is only itself.
+    Some(if is_header { APE + size } else { APE })
+}
+
+fn id3v1(bytes: &[u8]) -> Option<usize> {
+    (bytes.starts_with(b"TAG") && bytes.len() >= ID3V1).then_some(ID3V1)
+}
+
+/// Strips leading tags and zeros.
+pub fn behind(mut bytes: &[u8]) -> &[u8] {
+    loop {
+        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+        bytes = &bytes[zeros..];
+        match length(bytes).or_else(|| lyrics(bytes)) {
+            Some(length) => bytes = &bytes[length.min(bytes.len())..],
+            None => return bytes,
+        }
+    }
+}
+
+/// Strips trailing tags and long runs of zeros.
+pub fn before(mut bytes: &[u8]) -> &[u8] {
+    /// Zeros that no frame of sound ends with.
+    const PADDING: usize = 512;
+    loop {
+        let zeros = bytes.iter().rev().take_while(|byte| **byte == 0).count();
+        let end = bytes.len();
+        let footer = |length: usize| end.checked_sub(length).map(|at| &bytes[at..]);
+        let tag = if footer(ID3V1).is_some_and(|tag| tag.starts_with(b"TAG")) {
+            ID3V1
+        } else if let Some(footer) = footer(APE)
+            && footer.starts_with(b"APETAGEX")
+        {
+            let word =
+                |at: usize| u32::from_le_bytes(*footer[at..].first_chunk().expect("32 bytes"));
+            let header = if word(20) & 1 << 31 != 0 { APE } else { 0 };
+            (word(12) as usize).saturating_add(header).max(APE)
+        } else if zeros >= PADDING {
+            zeros
+        } else {
+            return bytes;
+        };
+        bytes = &bytes[..end.saturating_sub(tag)];
+    }
+}
+
+/// Length of a Lyrics3 block, whose end only is marked.
+fn lyrics(bytes: &[u8]) -> Option<usize> {
+    if !bytes.starts_with(b"LYRICSBEGIN") {
+        return None;
+    }
+    let end = |mark: &[u8]| {
+        let at = bytes
+            .windows(mark.len())
+            .position(|window| window == mark)?;
+        Some(at + mark.len())
+    };
+    end(b"LYRICS200").or_else(|| end(b"LYRICSEND"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_as_long_as_they_say() {
+        let id3 = |flags: u8, size: [u8; 4], body: usize| {
+            let mut tag = b"ID3\x04\0".to_vec();
+            tag.push(flags);
+            tag.extend(size);
+            tag.resize(10 + body, 7);
+            tag
+        };
+        let plain = id3(0, [0, 0, 1, 2], 130);
+        let footed = id3(0x10, [0, 0, 0, 3], 13);
+        let wrong = id3(0, [0, 0, 0, 0x90], 0x90);
+        let all = [&plain[..], &footed, &wrong, b"sound"].concat();
+        assert_eq!(skip(&all).unwrap(), all.len() - 5);
+        assert_eq!(skip(b"sound").unwrap(), 0);
+        assert!(skip(&plain[..100]).is_err());
+        let mut ape = b"APETAGEX".to_vec();
+        ape.extend([0xD0, 7, 0, 0, 40, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xA0]);
+        ape.resize(32 + 40, 0);
+        let mut old = b"TAG".to_vec();
+        old.resize(128, b' ');
+        let lyrics = b"LYRICSBEGININD00002xx000020LYRICS200";
+        let behind_all = [&ape[..], lyrics, &old, b"\0\0rest"].concat();
+        assert_eq!(behind(&behind_all), b"rest");
+        assert_eq!(behind(b"TAG, you are it"), b"TAG, you are it");
+        let mut footer = b"APETAGEX".to_vec();
+        footer.extend([0xD0, 7, 0, 0, 52, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+        footer.resize(32, 0);
+        let tail = [&b"sound"[..], &[9; 20], &footer, &old, &[0; 600]].concat();
+        assert_eq!(before(&tail), b"sound");
+        assert_eq!(before(b"sound\0\0"), b"sound\0\0");
+    }
+}
