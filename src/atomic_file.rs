@@ -1,8 +1,8 @@
 //! Files that appear under their name only when they are complete.
 //!
 //! The bytes go to a neighbour with a random name, which takes the place of the file in
-//! [`AtomicFile::finish`]. Without that the neighbour is removed, also by [`remove_unfinished`] in a
-//! program that is told to end.
+//! [`AtomicFile::finish`]. Without that the neighbour is removed; [`remove_unfinished`] removes all
+//! neighbours when a signal ends the program.
 
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata, OpenOptions};
@@ -131,8 +131,8 @@ pub(crate) fn create_unique<F>(
 ) -> io::Result<(String, F)> {
     let mut attempt = 0;
     loop {
-        // Keyed by the operating system's random numbers: a process in a container often has the
-        // number of the one before it.
+        // The keys are random. The process number alone would repeat: in a container each process
+        // may have the same.
         let random = RandomState::new().hash_one((std::process::id(), attempt));
         // Not made of the file's own name, which may be as long as names can be.
         let name = format!(".maeum-{random:016x}.partial");
@@ -152,7 +152,7 @@ fn open_new(partial: &Path, replaced: &Option<Metadata>) -> io::Result<File> {
     use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
-    // Who may run it as somebody else is not passed on.
+    // Without the bits for set-user-id and set-group-id.
     let mode = replaced.as_ref().map(|r| r.permissions().mode() & 0o777);
     if let Some(mode) = mode {
         // From the beginning, so that nobody else can open it meanwhile.

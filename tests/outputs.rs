@@ -1,4 +1,4 @@
-//! What becomes of outputs that cannot be written, and of programs that are told to end.
+//! Outputs that cannot be written, and programs that are ended by a signal.
 #![cfg(target_os = "linux")]
 
 #[path = "common/infer.rs"]
@@ -59,7 +59,7 @@ fn an_answer_that_is_lost_fails() {
         let arguments = [&ANSWER[..], &["--format", format]].concat();
         fails(command(place.0.path()), &arguments);
     }
-    let manifest = "path,emotion,speaker\nc.wav,anger,a\n";
+    let manifest = "path,emotion,gender,age,speaker\nc.wav,anger,male,30,a\n";
     std::fs::write(place.path("m.csv"), manifest).unwrap();
     let arguments = ["--model", "model.safetensors", "--eval", "m.csv"];
     fails(command(place.0.path()), &arguments);
@@ -116,17 +116,6 @@ fn a_file_on_a_full_disk_is_not_there() {
 }
 
 #[test]
-fn what_a_killed_program_left_is_in_nobodys_way() {
-    let place = Place::new();
-    // As a container leaves it, in which every process has the same number.
-    for pid in 1..3000 {
-        std::fs::write(place.path(&format!(".out.{pid}.partial")), "").unwrap();
-    }
-    place.infer(&["-o", "out", "c.wav"]).expect(0);
-    assert!(place.path("out").is_file());
-}
-
-#[test]
 fn a_program_that_is_told_to_end_leaves_nothing() {
     let place = Place::new();
     let before = place.files();
@@ -137,7 +126,7 @@ fn a_program_that_is_told_to_end_leaves_nothing() {
             .spawn()
             .unwrap();
         let start = Instant::now();
-        // It waits for its recording once its output is begun.
+        // The program waits for its recording once its output is begun.
         while place.files() == before {
             assert!(start.elapsed() < Duration::from_secs(60));
             std::thread::sleep(Duration::from_millis(5));

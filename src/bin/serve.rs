@@ -99,7 +99,7 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     }
     tracing::info!("listening on http://{address}");
     if arguments.port == 0 {
-        // For the program that started this one: nothing else says which port it is.
+        // The program that started this one has no other way to find the port.
         let said = writeln!(std::io::stdout(), "listening on http://{address}");
         if let Err(e) = said {
             tracing::warn!("cannot write the address to standard output: {e}");
@@ -183,7 +183,7 @@ fn settings(arguments: &Arguments) -> Result<Settings, String> {
         max_body: (arguments.max_body as usize) << 20,
         max_seconds: arguments.max_seconds,
         max_held: defaults.max_held.max((arguments.max_body as usize) << 22),
-        // At least one stream of the greatest length, in bytes.
+        // Bytes: at least one stream of the greatest length.
         max_streamed: defaults.max_streamed.max(2 * limit.frames),
         max_connections: arguments.connections as usize,
         dropout: match arguments.dropout {

@@ -1,10 +1,10 @@
-//! The socket of a connection: whether its client is still there, and how it ends.
+//! The socket of a connection: detects clients that are gone, and closes without losing an answer.
 //!
 //! - A client that shuts down its sending side after a complete request gets its answer; one that has
 //!   gone away altogether does not keep its place in the queue. Both look the same until something
 //!   is sent, so the first bytes of the answer, which are always the same, are sent ahead: a client
 //!   that is gone refuses them.
-//! - A client that sends before it reads hears a refusal: closing a socket with bytes in it that
+//! - A client that sends before it reads receives a refusal: closing a socket with bytes in it that
 //!   nobody has read would destroy the answer on its way. They are read and thrown away first,
 //!   bounded in number and time.
 
@@ -28,20 +28,20 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 
-/// What every answer begins with.
+/// The first bytes of every answer.
 const AHEAD: &[u8] = b"HTTP/1.";
-/// How often a client that sends no more is looked after.
+/// Time between two checks of a client that has shut down its sending side.
 const LOOK: Duration = Duration::from_millis(50);
-/// Longest pause of a client whose remaining bytes are thrown away; also how long those of a client
-/// are that has sent no request.
+/// Longest pause of a client whose remaining bytes are dropped; also the longest time for a client
+/// that has sent no request.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// What the requests of a connection tell its socket.
+/// State that the requests of a connection share with its socket.
 #[derive(Debug, Default)]
 pub struct Client {
-    /// A request is there completely and its answer is not yet sent.
+    /// A request has arrived completely, and its answer is not yet sent.
     waits: AtomicBool,
-    /// Its answer is made.
+    /// The answer is complete, but not yet sent.
     answered: AtomicBool,
     /// A request was there.
     has_asked: AtomicBool,
@@ -65,16 +65,16 @@ impl Client {
     }
 }
 
-/// How much is read and thrown away in the end.
+/// Bounds of the bytes that are read and dropped before a socket is closed.
 #[derive(Debug, Clone, Copy)]
 pub struct Remainder {
-    /// In bytes.
+    /// Most bytes.
     pub bytes: usize,
-    /// Of a client that has sent a request.
+    /// Longest time, for a client that has sent a request.
     pub time: Duration,
 }
 
-/// A socket that knows its requests.
+/// A TCP stream with the state of its requests.
 pub struct Socket {
     /// Taken out in the end.
     stream: Option<Pin<Box<TimeoutStream<TcpStream>>>>,
@@ -88,8 +88,9 @@ pub struct Socket {
     broken: bool,
     /// Everything that was to be written is written.
     flushed: bool,
-    /// Whether bytes were sent ahead, and how many of them the answer still has to leave out.
+    /// The first bytes of the answer were sent ahead.
     probed: bool,
+    /// Number of these bytes that the answer has yet to leave out.
     ahead: usize,
     look: Option<Pin<Box<Sleep>>>,
 }
@@ -275,7 +276,7 @@ async fn throw_away(mut stream: Pin<Box<TimeoutStream<TcpStream>>>, mut bytes: u
     }
 }
 
-/// Answers the requests of one connection and tells its socket about them.
+/// Service that answers the requests of one connection and keeps its [`Client`] current.
 pub struct Requests {
     router: TowerToHyperService<Router>,
     client: Arc<Client>,

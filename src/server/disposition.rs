@@ -1,14 +1,14 @@
-//! The header `Content-Disposition` of a part of a form: what the part and its file are called.
+//! The header `Content-Disposition` of a part of a form: the names of the field and its file.
 //!
 //! Clients write names that are not ASCII in three ways: as UTF-8 bytes (browsers), as `filename*`
 //! of RFC 5987 (`filename*=utf-8''%EC%9D%8C.wav`), or with the same percent signs in `filename`.
 
-/// What a part is called.
+/// Names of a part.
 #[derive(Debug, Default, PartialEq)]
 pub struct Disposition {
-    /// Of the field.
+    /// Name of the field.
     pub name: String,
-    /// Of the file, if it is one.
+    /// Name of the file, if the part is one.
     pub file_name: Option<String>,
 }
 
@@ -42,7 +42,7 @@ impl Disposition {
     }
 }
 
-/// What follows the first `byte`.
+/// Returns the bytes behind the first `byte`.
 fn after(bytes: &[u8], byte: u8) -> &[u8] {
     match bytes.iter().position(|&b| b == byte) {
         Some(at) => &bytes[at + 1..],
@@ -50,7 +50,8 @@ fn after(bytes: &[u8], byte: u8) -> &[u8] {
     }
 }
 
-/// The value that `bytes` begin with, without its quotes, and what follows its semicolon.
+/// Splits off the value at the start of `bytes`, without its quotes; also returns the bytes behind
+/// its semicolon.
 fn parameter(bytes: &[u8]) -> (Vec<u8>, &[u8]) {
     let bytes = bytes.trim_ascii_start();
     let Some(quoted) = bytes.strip_prefix(b"\"") else {

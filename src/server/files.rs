@@ -38,7 +38,7 @@ struct New<'d> {
     partial: Partial<'d>,
     /// The older file under another name.
     older: Option<Partial<'d>>,
-    /// It has its name.
+    /// The complete file has its own name.
     is_there: bool,
 }
 
@@ -66,10 +66,7 @@ impl<'d> Exchange<'d> {
     /// Writes a file under another name.
     fn add(&mut self, name: &Path, content: &[u8]) -> io::Result<()> {
         let folder = self.folder;
-        let older = folder.symlink_metadata(name);
-        if older.is_ok_and(|older| older.is_dir()) {
-            return Err(ErrorKind::IsADirectory.into());
-        }
+        check_free(folder, name)?;
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
         let (partial, mut file) = create_unique(|name| folder.open_with(name, &options))?;
@@ -96,6 +93,8 @@ impl<'d> Exchange<'d> {
     fn finish(mut self) -> Result<(), (usize, io::Error)> {
         let folder = self.folder;
         for (i, file) in self.files.iter_mut().enumerate() {
+            // A rename would move a folder out of the way.
+            check_free(folder, &file.name).map_err(|e| (i, e))?;
             let older = create_unique(|older| folder.hard_link(&file.name, folder, older));
             let older = older.or_else(|e| match e.kind() {
                 ErrorKind::NotFound => Err(e),
@@ -120,6 +119,15 @@ impl<'d> Exchange<'d> {
             file.is_there = false;
         }
         Ok(())
+    }
+}
+
+/// # Errors
+/// When a folder has the name.
+fn check_free(folder: &Dir, name: &Path) -> io::Result<()> {
+    match folder.symlink_metadata(name) {
+        Ok(older) if older.is_dir() => Err(ErrorKind::IsADirectory.into()),
+        _ => Ok(()),
     }
 }
 
@@ -197,8 +205,7 @@ impl Root {
         }
     }
 
-    /// Writes files that appear, or take the place of older ones, when all of them are complete:
-    /// all or none. Each name is `prefix` and its end; their folder must exist.
+    /// Writes all files or none; they appear, or replace older ones, when all are complete. Each name is `prefix` and its end; their folder must exist.
     ///
     /// # Errors
     /// 403 when a path leads out of the folder or must not be written, 404 when the folder is not

@@ -178,7 +178,7 @@ fn check_name(name: &str) -> Result<(), &'static str> {
     }
 }
 
-/// Whether pages of another site with this origin may use the server.
+/// Returns true if pages of this foreign origin may use the server.
 pub fn is_allowed(settings: &Settings, origin: &str) -> bool {
     let mut allowed = settings.allow_origins.iter();
     allowed.any(|o| o.eq_ignore_ascii_case(origin))
@@ -251,7 +251,7 @@ fn without_port(authority: &str) -> &str {
     &authority[..end]
 }
 
-/// Whether two hosts are the same, in whatever way they are written.
+/// Compares two hosts by address, or by name without case.
 fn is_same(one: &str, other: &str) -> bool {
     let address = |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
     match (address(one), address(other)) {

@@ -50,8 +50,8 @@ pub struct Settings {
     ///
     /// [`guard::origin`]: super::guard::origin
     pub allow_origins: Vec<String>,
-    /// Hosts that requests may be for, besides loopback ones, as [`guard::host`] gives them. Without
-    /// any, a server that can be reached from outside needs a key.
+    /// Hosts that requests may be for, besides loopback ones, as [`guard::host`] gives them. A
+    /// server that can be reached from outside needs a key or at least one host.
     ///
     /// [`guard::host`]: super::guard::host
     pub allow_hosts: Vec<String>,

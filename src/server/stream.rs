@@ -191,7 +191,15 @@ impl Stream {
             End::Complete => stream.complete().await,
             end => end,
         };
-        finish(&mut stream.socket, end).await;
+        let Self {
+            mut socket,
+            samples,
+            lease,
+            ..
+        } = stream;
+        // A client that is slow to take the end holds no memory.
+        drop((samples, lease));
+        finish(&mut socket, end).await;
     }
 
     /// Takes samples and gives results on the way until the client has sent everything.

@@ -1,4 +1,4 @@
-//! What a recording is called, and which names the server answers to.
+//! Names of recordings, and names under which the server answers.
 
 use crate::infer::Place;
 use crate::support::{Answer, Server};
@@ -72,8 +72,7 @@ fn a_compressed_body_is_told_so() {
 fn a_server_for_others_answers_to_its_names_alone() {
     let place = Place::new();
     let arguments = ["--host", "0.0.0.0", "--allow-host", "Voice.example"];
-    let mut server = Server::start(place.0.path(), &[&MODEL[..], &arguments].concat());
-    server.address = server.address.replace("0.0.0.0", "127.0.0.1");
+    let server = Server::start(place.0.path(), &[&MODEL[..], &arguments].concat());
     let sound = std::fs::read(place.path("c.wav")).unwrap();
     let wav = ("Content-Type", "audio/wav");
     for host in [

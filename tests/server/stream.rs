@@ -249,7 +249,7 @@ fn a_server_that_ends_says_so() {
     assert!(server.wait().success());
 }
 
-/// What the server sends until the connection ends: text messages and the code of its close.
+/// Returns the text messages up to the end of the connection and the code of the close.
 fn raw(server: &Server, frames: &[&[u8]]) -> (Vec<String>, Option<u16>) {
     let mut stream = server.connect();
     let head = format!(
@@ -385,9 +385,9 @@ fn each_fault_has_its_message_and_its_code() {
     for code in [1000u16, 1001, 4000] {
         let close = frame(0x88, &code.to_be_bytes());
         for frames in [
-            &[&setup[..], &close][..],
-            &[&close],
-            &[&setup, &frame(0x82, &[0; 64]), &close],
+            &[&setup[..], &close[..]][..],
+            &[&close[..]],
+            &[&setup[..], &frame(0x82, &[0; 64])[..], &close[..]],
         ] {
             assert_eq!(raw(&server, frames), (vec![], Some(code)));
         }
@@ -447,9 +447,19 @@ fn streams_take_nothing_from_requests_and_only_samples_keep_them_open() {
         "{:?}",
         start.elapsed()
     );
-    // There is room again once the full stream is idle for as long; before, more is refused.
+    // There is room again once the full stream has been idle for as long.
+    let wait_for = |held: f64| {
+        let line = format!("maeum_held_bytes {held}\n");
+        let metrics = || send(&address, "GET", "/metrics", &[], b"").text();
+        while !metrics().contains(&line) {
+            assert!(start.elapsed() < Duration::from_secs(30));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    wait_for(0.0);
     let mut first = Stream::at(&address, &config);
     first.samples(&vec![1; 1 << 20]);
+    wait_for(1_048_576.0);
     let mut second = Stream::at(&address, &config);
     second.samples(&[1; 2]);
     let (error, code) = second.refused();

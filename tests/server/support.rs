@@ -37,7 +37,8 @@ impl Server {
             };
             *log.lock().unwrap() += &format!("{line}\n");
             if let Some((_, address)) = line.split_once("listening on http://") {
-                break address.trim().to_owned();
+                // Who listens on all addresses is asked on the loopback one.
+                break address.trim().replace("0.0.0.0", "127.0.0.1");
             }
         };
         let rest = Arc::clone(&log);
@@ -57,7 +58,7 @@ impl Server {
         server
     }
 
-    /// The same with another place for its log, which then is not read.
+    /// [`Server::start`] with its log sent elsewhere; the address comes from standard output.
     pub fn with_log(folder: &Path, arguments: &[&str], log: Stdio) -> Self {
         let mut child = command(folder)
             .args(arguments)

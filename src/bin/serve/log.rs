@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// Lines that may wait for the reader; more are lost, and their number is logged.
 const WAITING: usize = 4096;
-/// How long the end of the program waits for the reader.
+/// Longest wait for the reader when the program ends.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 enum Entry {

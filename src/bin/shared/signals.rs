@@ -1,4 +1,4 @@
-//! What is left to do when the program is told to end.
+//! Cleaning up when a signal ends the program.
 
 /// Has SIGINT, SIGTERM and SIGHUP remove the files that are not complete before they end the
 /// program. Signals that the program was started to ignore stay ignored.
