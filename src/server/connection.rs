@@ -32,6 +32,9 @@ use tokio_io_timeout::TimeoutStream;
 const AHEAD: &[u8] = b"HTTP/1.";
 /// Time between two checks of a client that has shut down its sending side.
 const LOOK: Duration = Duration::from_millis(50);
+/// Checks after which a body that is not complete is taken to be cut off. Its last bytes may be here
+/// before the request has taken them.
+const LOOKS: u32 = 10;
 /// Longest pause of a client whose remaining bytes are dropped; also the longest time for a client
 /// that has sent no request.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -39,8 +42,10 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// State that the requests of a connection share with its socket.
 #[derive(Debug, Default)]
 pub struct Client {
-    /// A request has arrived completely, and its answer is not yet sent.
+    /// A request has arrived, and its answer is not yet sent.
     waits: AtomicBool,
+    /// The body of the request has arrived.
+    complete: AtomicBool,
     /// The answer is complete, but not yet sent.
     answered: AtomicBool,
     /// A request was there.
@@ -60,7 +65,7 @@ impl Client {
 
     /// The body of the request is complete.
     fn complete(&self) {
-        Self::set(&self.waits, true);
+        Self::set(&self.complete, true);
         Self::set(&self.unread, false);
     }
 }
@@ -93,6 +98,7 @@ pub struct Socket {
     /// Number of these bytes that the answer has yet to leave out.
     ahead: usize,
     look: Option<Pin<Box<Sleep>>>,
+    looks: u32,
 }
 
 impl Socket {
@@ -117,6 +123,7 @@ impl Socket {
             probed: false,
             ahead: 0,
             look: None,
+            looks: 0,
         }
     }
 
@@ -125,7 +132,7 @@ impl Socket {
         stream.as_mut()
     }
 
-    /// Waits until a client that sends no more turns out to be gone.
+    /// Waits until a client that sends no more turns out to be gone, or its body to be incomplete.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let socket = self.stream().get_ref().take_error();
@@ -133,8 +140,13 @@ impl Socket {
                 self.broken = true;
                 return Poll::Ready(());
             }
+            let is_complete = Client::is(&self.client.complete);
+            if !is_complete && self.looks >= LOOKS {
+                return Poll::Ready(());
+            }
             // Among the bytes of an earlier answer they would be wrong.
-            if !self.probed && self.flushed && !Client::is(&self.client.answered) {
+            let is_next = self.flushed && !Client::is(&self.client.answered);
+            if is_complete && is_next && !self.probed {
                 self.probed = true;
                 match self.stream().get_ref().try_write(AHEAD) {
                     Ok(n) => self.ahead = n,
@@ -148,6 +160,7 @@ impl Socket {
             let look = self.look.get_or_insert_with(|| Box::pin(sleep(LOOK)));
             ready!(look.as_mut().poll(cx));
             self.look = None;
+            self.looks += 1;
         }
     }
 
@@ -300,7 +313,8 @@ impl Service<Request<Incoming>> for Requests {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let client = Arc::clone(&self.client);
         Client::set(&client.has_asked, true);
-        Client::set(&client.waits, false);
+        Client::set(&client.waits, true);
+        Client::set(&client.complete, false);
         Client::set(&client.answered, false);
         if request.body().is_end_stream() {
             client.complete();
