@@ -616,6 +616,9 @@ class Attacks:
             *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         try:
+            # From its first answer on.
+            first = await watch.stdout.readline()
+            check(first == b"ready\n", f"/livez before it: {first}")
             outcome = await work
         finally:
             out, _ = await watch.communicate(b"\n")
@@ -715,6 +718,8 @@ def watch(port):
                 if not plug.recv(4096).startswith(b"HTTP/1.1 200 "):
                     fault = "not 200"
             worst, answers = max(worst, time.monotonic() - start), answers + 1
+            if answers == 1:
+                print("ready", flush=True)
             ended.wait(0.02)
     except OSError as e:
         fault = repr(e)
