@@ -125,6 +125,8 @@ fn a_program_that_is_told_to_end_leaves_nothing() {
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
+        // Waiting for the program would close it.
+        let _stdin = child.stdin.take();
         let start = Instant::now();
         // The program waits for its recording once its output is begun.
         while place.files() == before {
