@@ -8,6 +8,7 @@
 
 #![warn(missing_docs)]
 
+pub mod atomic_file;
 pub mod audio;
 #[cfg(feature = "default-model")]
 pub mod default_model;

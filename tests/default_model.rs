@@ -213,7 +213,7 @@ fn a_profile_changes_the_emotions_alone() {
         SpeakerProfile::from_json(&profile.to_json()).unwrap(),
         profile
     );
-    let mut answer = |profile| {
+    let answer = |profile| {
         let dropout = &DropoutMode::Off;
         let options = Options { dropout, profile };
         recognizer

@@ -234,7 +234,9 @@ fn a_folder_says_what_it_passes_over() {
     let write = |name: &str| std::fs::write(folder.join(name), b"x").unwrap();
     let samples = model::speech_like(2.0, 16_000, 120.0);
     model::write_wav(&folder.join("a.wav"), 16_000, &samples);
-    ["b.wma", "notes.txt", "more.TXT", "README"].map(write);
+    for name in ["b.wma", "notes.txt", "more.TXT", "README"] {
+        write(name);
+    }
     let run = place.infer(&["--format", "jsonl", "mixed"]).expect(0);
     assert_eq!(files(&run.lines()), ["mixed/a.wav"]);
     assert_eq!(

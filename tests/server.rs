@@ -12,12 +12,18 @@ mod model;
 
 #[path = "server/compatible.rs"]
 mod compatible;
+#[path = "server/connections.rs"]
+mod connections;
 #[path = "server/documents.rs"]
 mod documents;
 #[path = "server/guard.rs"]
 mod guard;
 #[path = "server/load.rs"]
 mod load;
+#[path = "server/log.rs"]
+mod log;
+#[path = "server/names.rs"]
+mod names;
 #[path = "server/python.rs"]
 mod python;
 #[path = "server/stream.rs"]

@@ -12,11 +12,14 @@ use maeum::nn::npz::{self, NpzError, NpzFile};
 use maeum::nn::run::{self, ArraysError};
 use maeum::nn::self_test::SELF_TEST_TOLERANCE;
 use maeum::nn::{DropoutMode, Model, Role, bundle, inspect};
+use maeum::report::sink::Sink;
 
 use arguments::{Arguments, Draws};
 
 #[path = "convert/arguments.rs"]
 mod arguments;
+#[path = "../src/bin/shared/signals.rs"]
+mod signals;
 
 /// Anything that ends the program: the message and the exit code.
 struct Failure(String, u8);
@@ -37,6 +40,9 @@ enum RunFailure {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.output.is_some() || arguments.out.is_some() {
+        signals::remove_unfinished_files();
+    }
     let outcome = match &arguments {
         a if a.inspect => inspect_file(one_input(a)),
         a if a.self_test => self_test(one_input(a)),
@@ -48,20 +54,22 @@ fn main() -> ExitCode {
     match outcome.and_then(|text| print(&text)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(message, code)) => {
-            eprintln!("error: {message}");
+            complain(&format!("error: {message}"));
             ExitCode::from(code)
         }
     }
 }
 
-/// Writes to standard output. A reader that has read enough is no failure.
+/// Writes to standard output.
 fn print(text: &str) -> Result<(), Failure> {
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure(format!("cannot write the answer: {e}"), 1))
-        }
-        _ => Ok(()),
-    }
+    let mut sink = Sink::stdout();
+    sink.write(text).and_then(|()| sink.finish())?;
+    Ok(())
+}
+
+/// To standard error; a reader that is gone does not matter.
+fn complain(message: &str) {
+    let _ = writeln!(io::stderr(), "{message}");
 }
 
 /// Ends the program as clap does.
@@ -269,10 +277,10 @@ fn run_file(a: &Arguments, input: &Path, output: &Path) -> Result<String, Failur
         Some(Draws(None)) | None => DropoutMode::Off,
     };
     if a.dropout.is_some_and(|d| d.0.is_some()) && !network.graph.is_stochastic() {
-        eprintln!(
+        complain(&format!(
             "note: {} has no dropout that stays on; all draws are equal",
             path.display()
-        );
+        ));
     }
     let npz = NpzFile::open(input)?;
     let names: Vec<&str> = npz.names().collect();

@@ -1,6 +1,7 @@
 //! Writes the programs' manual pages and shell completions, for those who make packages:
 //! `cargo run --features man,serve --bin man [FOLDER]`, into `target` unless a folder is given.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,13 +13,15 @@ fn main() -> ExitCode {
     let folder = folder.map_or_else(|| PathBuf::from("target"), PathBuf::from);
     match pages::write(&folder) {
         Ok(paths) => {
-            for path in paths {
-                println!("{}", path.display());
+            let list: String = paths.iter().map(|p| format!("{}\n", p.display())).collect();
+            match io::stdout().write_all(list.as_bytes()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
             }
-            ExitCode::SUCCESS
         }
         Err(message) => {
-            eprintln!("man: {message}");
+            // A reader that is gone does not matter.
+            let _ = writeln!(io::stderr(), "man: {message}");
             ExitCode::FAILURE
         }
     }

@@ -30,10 +30,15 @@ mod measure;
 mod model;
 #[path = "infer/output.rs"]
 mod output;
+#[path = "shared/signals.rs"]
+mod signals;
 
 fn main() -> ExitCode {
     maeum::audio::silence_caught_panics();
     let arguments = Arguments::parse();
+    if arguments.output.is_some() || arguments.dump_features.is_some() || arguments.text.is_some() {
+        signals::remove_unfinished_files();
+    }
     if let (Some(path), Some(front_end)) = (&arguments.dump_features, arguments.front_end) {
         let exact = Resampling::Exact;
         return exit(measure::dump(&arguments, path, front_end, exact));
@@ -192,7 +197,6 @@ fn answers(
             complain(message);
         }
     }) {
-        Err(error) if error.is_broken_pipe() => {}
         Err(error) => return Err(error.to_string()),
         Ok(()) if failed > 0 && inputs.len() > 1 => {
             complain(&format!("{failed} of {} recordings failed", inputs.len()));

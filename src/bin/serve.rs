@@ -1,6 +1,6 @@
 //! Serves voice recognition over HTTP.
 
-use std::io::IsTerminal;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use clap::Parser;
 use maeum::Recognizer;
 use maeum::nn::DropoutMode;
 use maeum::server::settings::Times;
-use maeum::server::{Settings, Shared, listen, router};
+use maeum::server::{Settings, Shared, StartError, listen, router};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -21,6 +21,8 @@ use arguments::{Arguments, Dropout};
 mod arguments;
 #[path = "shared/device.rs"]
 mod device;
+#[path = "serve/log.rs"]
+mod log;
 #[path = "shared/model.rs"]
 mod model;
 #[path = "serve/probe.rs"]
@@ -29,30 +31,27 @@ mod probe;
 fn main() -> ExitCode {
     maeum::audio::silence_caught_panics();
     let arguments = Arguments::parse();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .with_max_level(match arguments.quiet {
-            true => tracing::Level::WARN,
-            false => tracing::Level::INFO,
-        })
-        .init();
+    let log = log::start(arguments.quiet);
+    let code = exit_code(start(arguments));
+    log.finish();
+    code
+}
+
+fn start(arguments: Arguments) -> Result<(), String> {
     if arguments.probe {
-        return exit_code(probe::run(arguments.host, arguments.port));
+        return probe::run(arguments.host, arguments.port);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
-    let outcome = runtime
+    runtime
         .map_err(|e| format!("cannot start the threads that talk to clients: {e}"))
         .and_then(|runtime| {
             let outcome = runtime.block_on(run(arguments));
             // What has not ended in time is left where it is.
             runtime.shutdown_background();
             outcome
-        });
-    exit_code(outcome)
+        })
 }
 
 fn exit_code(outcome: Result<(), String>) -> ExitCode {
@@ -78,8 +77,15 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     let address = SocketAddr::new(arguments.host, arguments.port);
     let settings = settings(&arguments)?;
     let key_is_missing = !settings.loopback && settings.key.is_none();
-    let shared = Shared::new(Arc::new(recognizer), settings).map_err(|e| e.to_string())?;
-    let router = router(&shared).map_err(|e| e.to_string())?;
+    let shared = Shared::new(Arc::new(recognizer), settings).map_err(|e| match e {
+        StartError::Unguarded => format!(
+            "--host {}: {e}. --key-file FILE or MAEUM_KEY sets the key, --allow-host NAME names a host, \
+             such as the address or name that clients use",
+            arguments.host
+        ),
+        _ => e.to_string(),
+    })?;
+    let router = router(&shared);
     let listener = TcpListener::bind(address)
         .await
         .map_err(|e| format!("cannot listen on {address}: {e}; choose another --port or --host"))?;
@@ -92,6 +98,13 @@ async fn run(arguments: Arguments) -> Result<(), String> {
         );
     }
     tracing::info!("listening on http://{address}");
+    if arguments.port == 0 {
+        // The program that started this one has no other way to find the port.
+        let said = writeln!(std::io::stdout(), "listening on http://{address}");
+        if let Err(e) = said {
+            tracing::warn!("cannot write the address to standard output: {e}");
+        }
+    }
     let failed = test(&shared);
     let mut broken = None;
     let served = listen::serve(listener, router, &shared, ended(failed, &mut broken)).await;
@@ -159,12 +172,19 @@ async fn stopped() {
 fn settings(arguments: &Arguments) -> Result<Settings, String> {
     let defaults = Settings::default();
     let seconds = |s: u32| Duration::from_secs(s.into());
+    let limit = Settings {
+        max_seconds: arguments.max_seconds,
+        ..Settings::default()
+    }
+    .limit();
     Ok(Settings {
         workers: arguments.threads.map_or(defaults.workers, |n| n as usize),
         queue: arguments.queue as usize,
         max_body: (arguments.max_body as usize) << 20,
         max_seconds: arguments.max_seconds,
         max_held: defaults.max_held.max((arguments.max_body as usize) << 22),
+        // Bytes: at least one stream of the greatest length.
+        max_streamed: defaults.max_streamed.max(2 * limit.frames),
         max_connections: arguments.connections as usize,
         dropout: match arguments.dropout {
             Dropout::Off => DropoutMode::Off,

@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, TensorView};
@@ -16,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::graph::{GraphError, Input, Node, Output};
 use super::half;
 use super::model::{BundleInfo, Model, Provenance, Role};
+use crate::atomic_file;
 
 mod read;
 
@@ -210,21 +210,10 @@ pub fn to_bytes(model: &Model) -> Vec<u8> {
 /// # Errors
 /// When the file cannot be written.
 pub fn save(model: &Model, path: &Path) -> Result<(), BundleError> {
-    replace(path, &to_bytes(model)).map_err(|source| BundleError::Write {
+    atomic_file::write(path, &to_bytes(model)).map_err(|source| BundleError::Write {
         file: path.display().to_string(),
         source,
     })
-}
-
-/// Puts `bytes` in place of the file `path`, all or nothing.
-fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.partial", std::process::id()));
-    let partial = path.with_file_name(name);
-    let mut file = File::create_new(&partial)?;
-    file.write_all(bytes)
-        .and_then(|()| std::fs::rename(&partial, path))
-        .inspect_err(|_| drop(std::fs::remove_file(&partial)))
 }
 
 /// Reads and checks a bundle file.

@@ -1,9 +1,9 @@
 //! Where the text goes: standard output or a file that appears only when it is complete.
 
-use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use crate::atomic_file::AtomicFile;
 
 /// Why the output cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -28,17 +28,13 @@ pub enum SinkError {
         /// What the operating system says.
         source: io::Error,
     },
+    /// The program that reads the output has stopped before the end.
+    #[error("the output {0} is not complete: its reader has closed it; let it read to the end")]
+    ReaderGone(String),
 }
 
-impl SinkError {
-    /// Whether the program that reads the output has stopped reading, which is its good right.
-    pub fn is_broken_pipe(&self) -> bool {
-        matches!(self, Self::Write { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
-    }
-}
-
-/// Takes text. A file is written under a neighbouring name first and renamed by [`Sink::finish`];
-/// without that, the neighbour is removed and an older file of that name stays as it was.
+/// Takes text. A file appears in [`Sink::finish`]; without that, an older file of that name stays as
+/// it was.
 #[derive(Debug)]
 pub struct Sink {
     name: String,
@@ -48,21 +44,14 @@ pub struct Sink {
 #[derive(Debug)]
 enum Target {
     Stdout(io::Stdout),
-    /// Something that is no regular file, such as a device or a named pipe.
-    Device(File),
-    File {
-        file: File,
-        partial: PathBuf,
-        path: PathBuf,
-    },
-    Finished,
+    File(AtomicFile),
 }
 
 impl Sink {
     /// To standard output.
     pub fn stdout() -> Self {
         Self {
-            name: "to standard output".into(),
+            name: "on standard output".into(),
             target: Target::Stdout(io::stdout()),
         }
     }
@@ -76,10 +65,6 @@ impl Sink {
         read: impl IntoIterator<Item = &'a Path>,
     ) -> Result<Self, SinkError> {
         let name = path.display().to_string();
-        let fail = |source| SinkError::Write {
-            file: name.clone(),
-            source,
-        };
         // Through links, so that a link to a file that is read is that file.
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         if path.is_dir() {
@@ -88,27 +73,14 @@ impl Sink {
         if name.ends_with(std::path::is_separator) {
             return Err(SinkError::NoFolder(name));
         }
-        let Some(file_name) = path.file_name() else {
+        if path.file_name().is_none() {
             return Err(SinkError::NoName(name));
-        };
+        }
         let is_output = |input: &Path| input.canonicalize().is_ok_and(|input| input == path);
         if path.exists() && read.into_iter().any(is_output) {
             return Err(SinkError::IsInput(name));
         }
-        let target = if path.exists() && !path.is_file() {
-            Target::Device(File::options().write(true).open(&path).map_err(fail)?)
-        } else {
-            let mut partial_name = OsString::from(".");
-            partial_name.push(file_name);
-            partial_name.push(format!(".{}.partial", std::process::id()));
-            let partial = path.with_file_name(partial_name);
-            let file = File::create_new(&partial).map_err(fail)?;
-            Target::File {
-                file,
-                partial,
-                path,
-            }
-        };
+        let target = Target::File(AtomicFile::create(&path).map_err(|source| fail(&name, source))?);
         Ok(Self { name, target })
     }
 
@@ -119,38 +91,29 @@ impl Sink {
     pub fn write(&mut self, text: &str) -> Result<(), SinkError> {
         match &mut self.target {
             Target::Stdout(out) => out.write_all(text.as_bytes()).and_then(|()| out.flush()),
-            Target::Device(file) | Target::File { file, .. } => file.write_all(text.as_bytes()),
-            Target::Finished => Ok(()),
+            Target::File(file) => file.write_all(text.as_bytes()),
         }
-        .map_err(|source| self.fail(source))
+        .map_err(|source| fail(&self.name, source))
     }
 
     /// Completes the output.
     ///
     /// # Errors
     /// When the file cannot get its name.
-    pub fn finish(mut self) -> Result<(), SinkError> {
-        if let Target::File { partial, path, .. } = &self.target {
-            std::fs::rename(partial, path).map_err(|source| self.fail(source))?;
-            self.target = Target::Finished;
-        }
-        Ok(())
-    }
-
-    fn fail(&self, source: io::Error) -> SinkError {
-        SinkError::Write {
-            file: self.name.clone(),
-            source,
+    pub fn finish(self) -> Result<(), SinkError> {
+        let Self { name, target } = self;
+        match target {
+            Target::Stdout(_) => Ok(()),
+            Target::File(file) => file.finish().map_err(|source| fail(&name, source)),
         }
     }
 }
 
-impl Drop for Sink {
-    fn drop(&mut self) {
-        if let Target::File { partial, .. } = &self.target {
-            // Nothing can be done about a file that does not let itself be removed.
-            let _ = std::fs::remove_file(partial);
-        }
+fn fail(name: &str, source: io::Error) -> SinkError {
+    let file = name.to_owned();
+    match source.kind() {
+        io::ErrorKind::BrokenPipe => SinkError::ReaderGone(file),
+        _ => SinkError::Write { file, source },
     }
 }
 

@@ -126,6 +126,12 @@ impl Options {
         let mut upload = None;
         for field in fields {
             if field.name != "file" {
+                if field.file_name.is_some() || field.bytes.len() > MAX_TEXT {
+                    return Err(ApiError::bad_request(format!(
+                        "the form has a file in the field {:?}; send the recording in the field `file`",
+                        field.name
+                    )));
+                }
                 self.set(&field.name, &field.text()?)?;
                 continue;
             }
@@ -185,7 +191,7 @@ struct Upload {
         (status = 403, description = "From a page of another site", body = ErrorBody),
         (status = 408, description = "The body arrived too slowly", body = ErrorBody),
         (status = 413, description = "Too many bytes or too long a recording", body = ErrorBody),
-        (status = 415, description = "No content type of a recording", body = ErrorBody),
+        (status = 415, description = "No content type of a recording, or a compressed body", body = ErrorBody),
         (status = 422, description = "No usable recording", body = ErrorBody),
         (status = 429, description = "Too much to do; `Retry-After` says when to try again", body = ErrorBody),
         (status = 503, description = "Not ready", body = ErrorBody),

@@ -5,19 +5,25 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::{
+    CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, TRANSFER_ENCODING,
+};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use futures_util::StreamExt;
 
+use super::disposition::Disposition;
 use super::errors::ApiError;
 use super::settings::{MAX_FIELDS, MAX_TEXT, Times};
 
 /// How much more than the limit is read and thrown away, so that a client that sends before it
 /// listens hears why it was refused.
-const DISCARDED: usize = 4;
+pub(super) const DISCARDED: usize = 4;
 
 /// Most memory that is taken for a body because it was announced, before any of it is there.
 const AT_ONCE: usize = 1 << 20;
+
+/// The code of the refusal of compressed bodies.
+pub(super) const CODED: &str = "encoded_body";
 
 /// Counts the bytes that all requests hold together.
 #[derive(Debug, Clone)]
@@ -89,7 +95,7 @@ pub struct Held {
 /// Reads a body of at most `limit` bytes.
 ///
 /// # Errors
-/// 413 when it is larger, 408 when it takes too long, 400 when it breaks off, 429 when the requests
+/// 415 when it is compressed, 413 when it is larger, 408 when it takes too long, 400 when it breaks off, 429 when the requests
 /// together hold too much.
 pub async fn read(
     headers: &HeaderMap,
@@ -98,6 +104,7 @@ pub async fn read(
     budget: &Budget,
     times: &Times,
 ) -> Result<Held, ApiError> {
+    check_coding(headers)?;
     let length = content_length(headers);
     // A client that asks first needs nothing to be thrown away.
     let hopeless = limit.saturating_mul(DISCARDED);
@@ -118,6 +125,36 @@ pub async fn read(
                 ),
             ))
         })
+}
+
+/// # Errors
+/// 415 when the body is not as it was before it was sent.
+fn check_coding(headers: &HeaderMap) -> Result<(), ApiError> {
+    let codings = |name| headers.get_all(name).iter().map(|v| v.as_bytes());
+    let content = codings(CONTENT_ENCODING).flat_map(|v| v.split(|&b| b == b','));
+    let transfer = codings(TRANSFER_ENCODING).flat_map(|v| v.split(|&b| b == b','));
+    let is_coded = |plain: &'static [u8]| {
+        move |coding: &&[u8]| {
+            let coding = coding.trim_ascii();
+            !coding.is_empty()
+                && !coding.eq_ignore_ascii_case(b"identity")
+                && !coding.eq_ignore_ascii_case(plain)
+        }
+    };
+    let mut coded = content
+        .filter(is_coded(b""))
+        .chain(transfer.filter(is_coded(b"chunked")));
+    match coded.next() {
+        None => Ok(()),
+        Some(coding) => Err(ApiError::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            CODED,
+            format!(
+                "the body is encoded as {:?}; send the recording as it is, in a format that is small by itself such as FLAC, MP3 or Ogg Vorbis",
+                String::from_utf8_lossy(&coding[..coding.len().min(40)]).trim()
+            ),
+        )),
+    }
 }
 
 fn content_length(headers: &HeaderMap) -> Option<usize> {
@@ -267,9 +304,19 @@ pub async fn multipart(headers: &HeaderMap, bytes: &Bytes) -> Result<Vec<Field>,
                 "the multipart body has more than {MAX_FIELDS} fields"
             )));
         }
+        let header = |name| field.headers().get(name).map_or(&[][..], |v| v.as_bytes());
+        let Disposition { name, file_name } = Disposition::read(header(CONTENT_DISPOSITION));
+        let coding = header(HeaderName::from_static("content-transfer-encoding"));
+        let plain = [&b""[..], b"binary", b"8bit", b"7bit"];
+        if !plain.iter().any(|p| p.eq_ignore_ascii_case(coding)) {
+            return Err(ApiError::bad_request(format!(
+                "the field {name:?} is encoded as {:?}; send its bytes as they are",
+                String::from_utf8_lossy(coding)
+            )));
+        }
         fields.push(Field {
-            name: field.name().unwrap_or_default().to_owned(),
-            file_name: field.file_name().map(str::to_owned),
+            name,
+            file_name,
             bytes: field.bytes().await.map_err(|e| malformed(&e.body_text()))?,
         });
     }

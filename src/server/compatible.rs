@@ -104,9 +104,12 @@ impl Paths {
         (status = 404, description = "Nothing is there", body = ErrorBody),
         (status = 408, description = "The body arrived too slowly", body = ErrorBody),
         (status = 413, description = "Too large or too long", body = ErrorBody),
+        (status = 409, description = "A folder has the name of an array", body = ErrorBody),
         (status = 422, description = "No usable recording", body = ErrorBody),
         (status = 429, description = "Too much to do; `Retry-After` says when to try again", body = ErrorBody),
+        (status = 500, description = "A fault of the server or its disk; no array is written", body = ErrorBody),
         (status = 503, description = "Not ready", body = ErrorBody),
+        (status = 507, description = "The disk is full; no array is written", body = ErrorBody),
     )
 )]
 pub async fn recognise(
@@ -165,9 +168,7 @@ impl Shared {
             &settings.dropout,
         )?;
         if let (Some(prefix), Some(root)) = (&paths.output, &open.output) {
-            for (name, values) in arrays(&open.codes, &prediction) {
-                root.write(&format!("{prefix}{name}"), &values)?;
-            }
+            root.write(prefix, &arrays(&open.codes, &prediction))?;
         }
         Ok((open.codes.object(&prediction), seconds))
     }

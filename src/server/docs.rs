@@ -9,7 +9,9 @@ use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use serde_json::Value;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder};
+use utoipa::openapi::{
+    ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Server,
+};
 
 use super::Shared;
 use super::page::Page;
@@ -33,6 +35,8 @@ pub fn base() -> OpenApi {
         .build();
     OpenApiBuilder::new()
         .info(info)
+        // From where the document lies, also behind a proxy that puts a path before it.
+        .servers(Some([Server::new(".")]))
         .components(Some(
             ComponentsBuilder::new().security_scheme("key", key).build(),
         ))
@@ -72,7 +76,7 @@ fn html(document: &Value) -> String {
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>maeum: HTTP interface</title>\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><style>{STYLE}</style></head>\
          <body><main><h1>maeum: HTTP interface</h1><p>{}</p>\
-         <p>For programs: <a href=\"/openapi.json\">openapi.json</a></p><pre>{}</pre>",
+         <p>For programs: <a href=\"openapi.json\">openapi.json</a></p><pre>{}</pre>",
         text(&document["info"]["description"]),
         escape(EXAMPLES),
     );

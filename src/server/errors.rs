@@ -1,7 +1,7 @@
 //! What a client is told when it gets no answer: always the same JSON shape.
 
 use axum::Json;
-use axum::http::header::{CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ACCEPT_ENCODING, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use crate::audio::{AudioError, DecodeError, Fault};
 use crate::recognizer::RecognizeError;
 
+use super::body::CODED;
 use super::pool::Refusal;
 
 /// Why a request has no answer.
@@ -78,6 +79,11 @@ impl ApiError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, code, message)
     }
 
+    /// 507: no room on the server's disk.
+    pub fn disk_full(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", message)
+    }
+
     /// 500: a fault of the server.
     pub fn internal() -> Self {
         Self::new(
@@ -133,6 +139,10 @@ impl IntoResponse for ApiError {
         if self.status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Bearer");
             headers.insert(WWW_AUTHENTICATE, challenge);
+        }
+        if self.code == CODED {
+            let identity = HeaderValue::from_static("identity");
+            headers.insert(ACCEPT_ENCODING, identity);
         }
         response
     }

@@ -4,13 +4,14 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use axum::http::StatusCode;
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions};
 
 use super::errors::ApiError;
+use crate::atomic_file::create_unique;
 
 /// A folder that paths cannot leave.
 #[derive(Debug)]
@@ -20,10 +21,126 @@ pub struct Root {
     names: Vec<PathBuf>,
     /// The option that set it, for messages.
     option: &'static str,
+    /// Held while files get their names.
+    turn: Mutex<()>,
 }
 
-/// Makes the names of unfinished files differ.
-static UNFINISHED: AtomicU64 = AtomicU64::new(0);
+/// Files of one folder that are to appear together.
+struct Exchange<'d> {
+    folder: &'d Dir,
+    files: Vec<New<'d>>,
+}
+
+/// One of them.
+struct New<'d> {
+    name: PathBuf,
+    /// The complete file under another name, until it gets its own.
+    partial: Partial<'d>,
+    /// The older file under another name.
+    older: Option<Partial<'d>>,
+    /// The complete file has its own name.
+    is_there: bool,
+}
+
+/// A name that is removed unless it is used.
+struct Partial<'d> {
+    folder: &'d Dir,
+    name: PathBuf,
+}
+
+impl Drop for Partial<'_> {
+    fn drop(&mut self) {
+        // Gone already where it was used; a file that does not let itself be removed has to stay.
+        let _ = self.folder.remove_file(&self.name);
+    }
+}
+
+impl<'d> Exchange<'d> {
+    fn new(folder: &'d Dir) -> Self {
+        Self {
+            folder,
+            files: Vec::new(),
+        }
+    }
+
+    /// Writes a file under another name.
+    fn add(&mut self, name: &Path, content: &[u8]) -> io::Result<()> {
+        let folder = self.folder;
+        check_free(folder, name)?;
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        let (partial, mut file) = create_unique(|name| folder.open_with(name, &options))?;
+        let partial = Partial {
+            folder,
+            name: partial.into(),
+        };
+        file.write_all(content)?;
+        // Some file systems find out only then that they are full.
+        file.sync_data()?;
+        self.files.push(New {
+            name: name.to_owned(),
+            partial,
+            older: None,
+            is_there: false,
+        });
+        Ok(())
+    }
+
+    /// Gives all files their names.
+    ///
+    /// # Errors
+    /// The number of the file that cannot have its own; the older files are there again.
+    fn finish(mut self) -> Result<(), (usize, io::Error)> {
+        let folder = self.folder;
+        for (i, file) in self.files.iter_mut().enumerate() {
+            // A rename would move a folder out of the way.
+            check_free(folder, &file.name).map_err(|e| (i, e))?;
+            let older = create_unique(|older| folder.hard_link(&file.name, folder, older));
+            let older = older.or_else(|e| match e.kind() {
+                ErrorKind::NotFound => Err(e),
+                // A file of somebody else's, or a file system without second names.
+                _ => create_unique(|older| folder.rename(&file.name, folder, older)),
+            });
+            file.older = match older {
+                Ok((name, ())) => Some(Partial {
+                    folder,
+                    name: name.into(),
+                }),
+                // There is none.
+                Err(e) if e.kind() == ErrorKind::NotFound => None,
+                Err(e) => return Err((i, e)),
+            };
+            folder
+                .rename(&file.partial.name, folder, &file.name)
+                .map_err(|e| (i, e))?;
+            file.is_there = true;
+        }
+        for file in &mut self.files {
+            file.is_there = false;
+        }
+        Ok(())
+    }
+}
+
+/// # Errors
+/// When a folder has the name.
+fn check_free(folder: &Dir, name: &Path) -> io::Result<()> {
+    match folder.symlink_metadata(name) {
+        Ok(older) if older.is_dir() => Err(ErrorKind::IsADirectory.into()),
+        _ => Ok(()),
+    }
+}
+
+impl Drop for Exchange<'_> {
+    fn drop(&mut self) {
+        for file in self.files.iter().filter(|f| f.is_there) {
+            let _ = match &file.older {
+                Some(older) => self.folder.rename(&older.name, self.folder, &file.name),
+                None => self.folder.remove_file(&file.name),
+            };
+        }
+    }
+}
 
 impl Root {
     /// # Errors
@@ -35,6 +152,7 @@ impl Root {
             dir: Dir::open_ambient_dir(path, ambient_authority())?,
             names,
             option,
+            turn: Mutex::new(()),
         })
     }
 
@@ -87,37 +205,42 @@ impl Root {
         }
     }
 
-    /// Writes a file that appears, or takes the place of an older one, when it is complete. Its
-    /// folder must exist.
+    /// Writes all files or none; they appear, or replace older ones, when all are complete. Each name is `prefix` and its end; their folder must exist.
     ///
     /// # Errors
-    /// 403 when the path leads out of the folder or must not be written, 404 when its folder is not
-    /// there.
-    pub fn write(&self, path: &str, content: &[u8]) -> Result<(), ApiError> {
-        let target = self.inside(path)?;
-        let fail = |e: io::Error| self.failure(path, &e);
-        let name = target.file_name().ok_or_else(|| {
-            ApiError::forbidden("outside", format!("{path}: this is no name of a file"))
-        })?;
-        // Once opened, the folder stays the same even if it is moved.
-        let parent = match target.parent().filter(|p| !p.as_os_str().is_empty()) {
-            Some(parent) => self.dir.open_dir(parent).map_err(fail)?,
-            None => self.dir.try_clone().map_err(fail)?,
+    /// 403 when a path leads out of the folder or must not be written, 404 when the folder is not
+    /// there, 409 when something else has a name, 507 when the disk is full.
+    pub fn write(&self, prefix: &str, files: &[(&str, Vec<u8>)]) -> Result<(), ApiError> {
+        let full: Vec<String> = files
+            .iter()
+            .map(|(end, _)| format!("{prefix}{end}"))
+            .collect();
+        let Some(first) = full.first() else {
+            return Ok(());
         };
-        let number = UNFINISHED.fetch_add(1, Ordering::Relaxed);
-        let partial = format!(".maeum-{}-{number}.partial", std::process::id());
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        let mut file = parent.open_with(&partial, &options).map_err(fail)?;
-        let written = file
-            .write_all(content)
-            .and_then(|()| parent.rename(&partial, &parent, name));
-        if let Err(error) = written {
-            // Nothing can be done about a file that does not let itself be removed.
-            let _ = parent.remove_file(&partial);
-            return Err(fail(error));
+        let fail = |path: &str| {
+            let path = path.to_owned();
+            move |e: io::Error| self.write_failure(&path, &e)
+        };
+        // Once opened, the folder stays the same even if it is moved.
+        let folder = match self.inside(first)?.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => {
+                self.dir.open_dir(parent).map_err(fail(first))?
+            }
+            _ => self.dir.try_clone().map_err(fail(first))?,
+        };
+        let mut exchange = Exchange::new(&folder);
+        for (path, (_, content)) in full.iter().zip(files) {
+            let name = self.inside(path)?.file_name().ok_or_else(|| {
+                ApiError::forbidden("outside", format!("{path}: this is no name of a file"))
+            })?;
+            exchange.add(Path::new(name), content).map_err(fail(path))?;
         }
-        Ok(())
+        // Two requests for the same names do not mix.
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        exchange
+            .finish()
+            .map_err(|(i, e)| self.write_failure(&full[i], &e))
     }
 
     /// The path seen from the folder.
@@ -140,6 +263,34 @@ impl Root {
                 "{path}: this path leads out of the folder that the server was given with {option}; move the file into it and name it relative to it"
             ),
         )
+    }
+
+    fn write_failure(&self, path: &str, error: &io::Error) -> ApiError {
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                ApiError::disk_full(format!(
+                    "{path}: the server's disk has no room for it; none of the files is written, make room and send the request again"
+                ))
+            }
+            ErrorKind::IsADirectory | ErrorKind::DirectoryNotEmpty => ApiError::new(
+                StatusCode::CONFLICT,
+                "name_taken",
+                format!(
+                    "{path}: a folder has this name; none of the files is written, choose another output_path"
+                ),
+            ),
+            ErrorKind::PermissionDenied
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::NotFound
+            | ErrorKind::NotADirectory
+            | ErrorKind::InvalidInput
+            | ErrorKind::InvalidFilename => self.failure(path, error),
+            kind => ApiError::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "not_written",
+                format!("{path}: cannot be written: {kind}; none of the files is written"),
+            ),
+        }
     }
 
     fn failure(&self, path: &str, error: &io::Error) -> ApiError {
@@ -268,21 +419,35 @@ mod tests {
     fn files_are_written_whole_and_only_inside() {
         let (dir, root) = place();
         let at = |name: &str| dir.path().join(name);
-        root.write("sub/x.npy", b"one").unwrap();
-        root.write("sub/x.npy", b"two").unwrap();
+        let write = |path: &str, content: &[u8]| root.write(path, &[("", content.to_vec())]);
+        write("sub/x.npy", b"one").unwrap();
+        write("sub/x.npy", b"two").unwrap();
         assert_eq!(fs::read(at("root/sub/x.npy")).unwrap(), b"two");
         // A link is replaced and not followed.
-        root.write("link", b"mine").unwrap();
+        write("link", b"mine").unwrap();
         assert_eq!(fs::read(at("root/link")).unwrap(), b"mine");
         for path in ["../x", "folder/x", "/tmp/x", "..", "sub/../.."] {
-            assert_eq!(
-                root.write(path, b"x").unwrap_err().code,
-                "outside",
-                "{path}"
-            );
+            assert_eq!(write(path, b"x").unwrap_err().code, "outside", "{path}");
         }
-        assert_eq!(root.write("none/x", b"x").unwrap_err().code, "not_found");
-        assert!(root.write("sub", b"x").is_err(), "a folder is in the way");
+        assert_eq!(write("none/x", b"x").unwrap_err().code, "not_found");
+        assert_eq!(write("sub", b"x").unwrap_err().code, "name_taken");
+        // All or none: a folder has the last name.
+        fs::create_dir(at("root/sub/deep/c")).unwrap();
+        fs::write(at("root/sub/deep/a"), "older").unwrap();
+        let three = ["a", "b", "c"].map(|name| (name, b"new".to_vec()));
+        let refused = root.write("sub/deep/", &three).unwrap_err();
+        assert_eq!(refused.code, "name_taken", "{}", refused.message);
+        assert!(
+            refused.message.starts_with("sub/deep/c"),
+            "{}",
+            refused.message
+        );
+        assert_eq!(fs::read(at("root/sub/deep/a")).unwrap(), b"older");
+        assert_eq!(fs::read_dir(at("root/sub/deep")).unwrap().count(), 2);
+        fs::remove_dir(at("root/sub/deep/c")).unwrap();
+        root.write("sub/deep/", &three).unwrap();
+        assert_eq!(fs::read(at("root/sub/deep/a")).unwrap(), b"new");
+        assert_eq!(fs::read_dir(at("root/sub/deep")).unwrap().count(), 3);
         assert_eq!(fs::read(at("out/secret")).unwrap(), SECRET);
         let mut names: Vec<_> = fs::read_dir(at("root"))
             .unwrap()
@@ -296,6 +461,28 @@ mod tests {
                 "a.wav", "b.wav", "deep", "folder", "inner", "link", "round", "sub", "up", "x.npy"
             ]
         );
+    }
+
+    #[test]
+    fn names_that_were_given_are_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Dir::open_ambient_dir(dir.path(), ambient_authority()).unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("a"), "older").unwrap();
+        let mut exchange = Exchange::new(&folder);
+        for name in ["a", "b", "c"] {
+            exchange.add(Path::new(name), b"new").unwrap();
+        }
+        // Comes between the look and the rename.
+        fs::create_dir(at("c")).unwrap();
+        assert_eq!(exchange.finish().unwrap_err().0, 2);
+        assert_eq!(fs::read(at("a")).unwrap(), b"older");
+        let mut names: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["a", "c"]);
     }
 
     fn part() -> impl Strategy<Value = String> {
@@ -332,7 +519,7 @@ mod tests {
                 if let Ok(bytes) = root.read(&path, 100) {
                     prop_assert!(bytes == b"sound" || bytes == b"noise", "{path:?}");
                 }
-                let _ = root.write(&path, b"noise");
+                let _ = root.write(&path, &[("", b"noise".to_vec())]);
                 prop_assert_eq!(fs::read(dir.path().join("out/secret")).unwrap(), SECRET);
                 prop_assert_eq!(fs::read(dir.path().join("secret")).unwrap(), SECRET);
                 let outside = fs::read_dir(dir.path()).unwrap().count();

@@ -1,9 +1,10 @@
 //! Who may use the server: no page of another site, and with a key only who has it.
 //!
-//! A browser lets any page send simple requests to `127.0.0.1`, and a name of the attacker's can be
-//! made to point there (DNS rebinding). Programs send no `Origin` and are not hindered.
+//! A browser lets any page send simple requests to any address that it reaches, and a name of the
+//! attacker's can be made to point there (DNS rebinding). Programs send no `Origin` and are not
+//! hindered.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -71,6 +72,118 @@ pub async fn check_origin(
     Ok(next.run(request).await)
 }
 
+/// Reads the origin of web pages, as browsers send it, into small letters.
+///
+/// # Errors
+/// Says why no page has this origin, and the right form.
+pub fn origin(text: &str) -> Result<String, String> {
+    let refuse = |why: &str| {
+        Err(format!(
+            "no web page has the origin {text:?}: {why}; give one such as https://voice.example or http://localhost:3000"
+        ))
+    };
+    let lower = text.to_ascii_lowercase();
+    if text.contains('*') {
+        return refuse("`*` stands for nothing here, name each origin");
+    }
+    if text.contains([',', ' ']) {
+        return refuse("it is more than one, name each by itself");
+    }
+    let Some((scheme, authority)) = lower.split_once("://") else {
+        return refuse("the scheme is missing");
+    };
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_lowercase())
+        && scheme
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
+    if !is_scheme {
+        return refuse("that is no scheme");
+    }
+    if authority.contains(['/', '?', '#']) {
+        return refuse("nothing may follow the host and port, not even a `/`");
+    }
+    if authority.contains('@') {
+        return refuse("it has a user before the host");
+    }
+    let host = without_port(authority);
+    if let Err(why) = check_name(host) {
+        return refuse(why);
+    }
+    if let Some(port) = authority[host.len()..].strip_prefix(':') {
+        let number = port.parse::<u16>().ok().filter(|&n| n > 0);
+        let Some(number) = number.filter(|n| n.to_string() == port) else {
+            return refuse("that is no port");
+        };
+        if let ("http", 80) | ("https", 443) = (scheme, number) {
+            return refuse("browsers leave out the port that the scheme has by itself");
+        }
+    }
+    Ok(lower)
+}
+
+/// Reads a host that requests may be for, a name or an address without a port, into small letters.
+///
+/// # Errors
+/// Says why no request is for it, and the right form.
+pub fn host(text: &str) -> Result<String, String> {
+    let refuse = |why: &str| {
+        Err(format!(
+            "no request is for the host {text:?}: {why}; give one such as voice.example or 192.168.0.7"
+        ))
+    };
+    if text.contains("://") {
+        return refuse("leave out the scheme");
+    }
+    if text.contains('/') {
+        return refuse("leave out the path");
+    }
+    if text.contains([',', ' ']) {
+        return refuse("it is more than one, name each by itself");
+    }
+    if text.contains('*') {
+        return refuse("`*` stands for nothing here, name each host");
+    }
+    if text.parse::<Ipv6Addr>().is_ok() {
+        return Ok(format!("[{}]", text.to_ascii_lowercase()));
+    }
+    if without_port(text) != text {
+        return refuse("leave out the port, every one is meant");
+    }
+    match check_name(text) {
+        Ok(()) => Ok(text.to_ascii_lowercase()),
+        Err(why) => refuse(why),
+    }
+}
+
+/// # Errors
+/// Why this is neither a name nor an address, the latter in brackets where it has colons.
+fn check_name(name: &str) -> Result<(), &'static str> {
+    let inner = name.strip_prefix('[').and_then(|n| n.strip_suffix(']'));
+    if let Some(inner) = inner {
+        let address = inner.parse::<Ipv6Addr>();
+        return address.map(drop).map_err(|_| "that is no address");
+    }
+    if !name.is_ascii() {
+        return Err("browsers send such names in their ASCII form, which begins with xn--");
+    }
+    let is_name = name.len() <= 253
+        && name.trim_end_matches('.').split('.').all(|part| {
+            let fits = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+            !part.is_empty() && part.bytes().all(fits)
+        });
+    match is_name {
+        true => Ok(()),
+        false if name.is_empty() => Err("the host is missing"),
+        false => Err("that is no name of a host"),
+    }
+}
+
+/// Returns true if pages of this foreign origin may use the server.
+pub fn is_allowed(settings: &Settings, origin: &str) -> bool {
+    let mut allowed = settings.allow_origins.iter();
+    allowed.any(|o| o.eq_ignore_ascii_case(origin))
+}
+
 /// The name and port that a request was sent to.
 fn target<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Option<&'r str> {
     match uri.authority() {
@@ -80,6 +193,12 @@ fn target<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Option<&'r str> {
 }
 
 fn check_host(settings: &Settings, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
+    // Programs on the way could each read another one.
+    if headers.get_all(HOST).iter().count() > 1 {
+        return Err(ApiError::bad_request(
+            "the request has more than one Host header; send one",
+        ));
+    }
     // No browser leaves the name out.
     let Some(target) = target(uri, headers) else {
         return Ok(());
@@ -87,15 +206,12 @@ fn check_host(settings: &Settings, uri: &Uri, headers: &HeaderMap) -> Result<(),
     let name = without_port(target);
     let allowed = !settings.loopback && settings.allow_hosts.is_empty()
         || is_loopback(name)
-        || settings
-            .allow_hosts
-            .iter()
-            .any(|host| host.eq_ignore_ascii_case(name));
+        || settings.allow_hosts.iter().any(|host| is_same(host, name));
     match allowed {
         true => Ok(()),
         false => Err(ApiError::forbidden(
             "foreign_host",
-            "the server does not go by this name; use 127.0.0.1 or localhost, or start it with --allow-host NAME",
+            "the server does not go by this name; use 127.0.0.1 or localhost, or start it with --allow-host and the name",
         )),
     }
 }
@@ -121,11 +237,7 @@ fn check_page(settings: &Settings, uri: &Uri, headers: &HeaderMap) -> Result<(),
     let own = origin.split_once("://").is_some_and(|(_, authority)| {
         target(uri, headers).is_some_and(|target| target.eq_ignore_ascii_case(authority))
     });
-    let allowed = settings
-        .allow_origins
-        .iter()
-        .any(|o| o.eq_ignore_ascii_case(origin));
-    match (own || allowed) && origins.next().is_none() {
+    match (own || is_allowed(settings, origin)) && origins.next().is_none() {
         true => Ok(()),
         false => refused(),
     }
@@ -137,6 +249,18 @@ fn without_port(authority: &str) -> &str {
         _ => authority.len(),
     };
     &authority[..end]
+}
+
+/// Compares two hosts by address, or by name without case.
+fn is_same(one: &str, other: &str) -> bool {
+    let address = |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+    match (address(one), address(other)) {
+        (Some(one), Some(other)) => one == other,
+        _ => {
+            let bare = |host: &str| host.trim_end_matches('.').to_ascii_lowercase();
+            bare(one) == bare(other)
+        }
+    }
 }
 
 fn is_loopback(name: &str) -> bool {
@@ -210,11 +334,97 @@ mod tests {
         };
         assert!(host(&named, "voice.example:443") && host(&named, "localhost"));
         assert!(!host(&named, "other.example"));
-        let open = Settings {
+        let with_key = Settings {
             loopback: false,
+            key: Some("secret".into()),
             ..Settings::default()
         };
-        assert!(host(&open, "anything.example"));
+        assert!(host(&with_key, "anything.example"));
+        let named = Settings {
+            loopback: false,
+            allow_hosts: vec!["Voice.example".into(), "[2001:db8::1]".into()],
+            ..Settings::default()
+        };
+        for name in [
+            "voice.EXAMPLE:9999",
+            "voice.example.",
+            "[2001:db8:0:0::1]:9999",
+            "localhost:9999",
+        ] {
+            assert!(host(&named, name), "{name}");
+        }
+        for name in ["evil.example", "10.0.0.1:9999", "voice.example.evil"] {
+            assert!(!host(&named, name), "{name}");
+        }
+    }
+
+    #[test]
+    fn two_hosts_are_none() {
+        let mut two = HeaderMap::new();
+        two.append(HOST, "127.0.0.1".parse().unwrap());
+        two.append(HOST, "127.0.0.1".parse().unwrap());
+        let error = check_host(&Settings::default(), &Uri::from_static("/"), &two).unwrap_err();
+        assert_eq!(error.status, StatusCode::BAD_REQUEST);
+    }
+
+    #[test]
+    fn names_that_no_request_can_have_are_refused_with_why() {
+        for (text, said) in [
+            ("*", "`*`"),
+            ("http://*:3000", "`*`"),
+            ("http://localhost:3000/", "`/`"),
+            ("https://voice.example/path", "`/`"),
+            ("localhost:3000", "scheme is missing"),
+            ("null", "scheme is missing"),
+            ("", "scheme is missing"),
+            ("://voice.example", "no scheme"),
+            ("http://a:1,http://b:2", "more than one"),
+            ("https://voice.example:443", "leave out the port"),
+            ("HTTP://voice.example:80", "leave out the port"),
+            ("http://voice.example:0", "no port"),
+            ("http://voice.example:08", "no port"),
+            ("http://voice.example:", "no port"),
+            ("http://voice.example:99999", "no port"),
+            ("http://me@voice.example", "user"),
+            ("http://", "host is missing"),
+            ("http://목소리.example", "xn--"),
+            ("http://[::1", "no name"),
+            ("http://a..b", "no name"),
+        ] {
+            let why = origin(text).unwrap_err();
+            assert!(why.contains(said), "{text}: {why}");
+        }
+        for (text, wanted) in [
+            ("https://Voice.Example", "https://voice.example"),
+            ("http://localhost:3000", "http://localhost:3000"),
+            ("https://voice.example:80", "https://voice.example:80"),
+            ("http://[::1]:3000", "http://[::1]:3000"),
+            ("chrome-extension://abcdef", "chrome-extension://abcdef"),
+        ] {
+            assert_eq!(origin(text).as_deref(), Ok(wanted));
+        }
+        for (text, said) in [
+            ("voice.example:443", "leave out the port"),
+            ("https://voice.example", "leave out the scheme"),
+            ("voice.example/", "leave out the path"),
+            ("a.example,b.example", "more than one"),
+            ("*.example", "`*`"),
+            ("", "missing"),
+            ("목소리.example", "xn--"),
+            ("[::1]:9", "leave out the port"),
+        ] {
+            let why = super::host(text).unwrap_err();
+            assert!(why.contains(said), "{text}: {why}");
+        }
+        for (text, wanted) in [
+            ("Voice.Example", "voice.example"),
+            ("192.168.0.7", "192.168.0.7"),
+            ("2001:DB8::1", "[2001:db8::1]"),
+            ("[2001:db8::1]", "[2001:db8::1]"),
+            ("my_service", "my_service"),
+        ] {
+            assert_eq!(super::host(text).as_deref(), Ok(wanted));
+        }
     }
 
     #[test]

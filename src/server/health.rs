@@ -147,7 +147,7 @@ mod tests {
             .uri(path)
             .body(Body::empty())
             .unwrap();
-        let response = router(shared).unwrap().oneshot(request).await.unwrap();
+        let response = router(shared).oneshot(request).await.unwrap();
         let retry = response.headers().get("retry-after");
         let retry = retry.map(|r| r.to_str().unwrap().to_owned());
         let status = response.status();

@@ -10,13 +10,13 @@ use std::time::Duration;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio_io_timeout::TimeoutStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::Shared;
+use super::body::DISCARDED;
+use super::connection::{Client, Remainder, Requests, Socket};
 use super::metrics::Metrics;
-use super::{Shared, settings::Times};
 
 /// How long to wait when no connection can be taken, because files or memory have run out.
 const NO_MORE: Duration = Duration::from_millis(100);
@@ -47,11 +47,9 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, _)) => {
-                let connection = connection(stream, router.clone(), times, Arc::clone(shared));
-                tokio::spawn(async move {
-                    connection.await;
-                    drop(place);
-                });
+                let Ok(place) = place else { break };
+                let router = router.clone();
+                tokio::spawn(connection(stream, router, Arc::clone(shared), place));
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -65,7 +63,7 @@ pub async fn serve(
     let all = u32::try_from(shared.settings.max_connections).unwrap_or(u32::MAX);
     let streams = u32::try_from(shared.settings.max_streams).unwrap_or(u32::MAX);
     let ended = async {
-        // A place is free again when its connection has ended; a stream goes on after that.
+        // A place is free again when its socket is closed, also that of a stream.
         let _ = room.acquire_many(all).await;
         let _ = shared.streams.acquire_many(streams).await;
     };
@@ -90,18 +88,29 @@ pub(super) async fn told_to_end(draining: &mut watch::Receiver<bool>) {
     let _ = draining.wait_for(|draining| *draining).await;
 }
 
-async fn connection(stream: TcpStream, router: Router, times: Times, shared: Arc<Shared>) {
+async fn connection(
+    stream: TcpStream,
+    router: Router,
+    shared: Arc<Shared>,
+    place: OwnedSemaphorePermit,
+) {
+    let settings = &shared.settings;
+    let times = settings.times;
     // Answers are small and whole: waiting for more to send only delays them. A connection that
     // does not take the option is already gone.
     let _ = stream.set_nodelay(true);
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(times.write));
-    let io = TokioIo::new(Box::pin(stream));
+    let remainder = Remainder {
+        bytes: settings.max_body.saturating_mul(DISCARDED),
+        time: times.body,
+    };
+    let client = Arc::new(Client::default());
+    let requests = Requests::new(router, Arc::clone(&client));
+    let socket = Socket::new(stream, times.write, remainder, place, client);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(times.head)
         .max_header_size(MAX_HEAD)
-        .serve_connection(io, TowerToHyperService::new(router))
+        .serve_connection(TokioIo::new(socket), requests)
         .with_upgrades();
     let mut connection = pin!(connection);
     let mut draining = shared.draining();

@@ -96,7 +96,8 @@ impl Metrics {
         self.record(|| {
             gauge!(QUEUED).set(load.queued as f64);
             gauge!(RUNNING).set(load.running as f64);
-            gauge!(HELD).set(shared.budget.used() as f64);
+            let held = shared.budget.used() + shared.streamed.used();
+            gauge!(HELD).set(held as f64);
             gauge!(STREAMS).set(streams as f64);
             counter!(PANICS).absolute(load.panics);
         });

@@ -18,7 +18,7 @@ use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::from_fn_with_state;
 use tokio::sync::{Semaphore, watch};
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::cors::CorsLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -31,6 +31,8 @@ pub mod answer;
 pub mod audio;
 pub mod body;
 pub mod compatible;
+mod connection;
+mod disposition;
 pub mod docs;
 pub mod errors;
 pub mod files;
@@ -71,9 +73,14 @@ pub enum StartError {
     /// A folder to write to without one to read from.
     #[error("--write-root serves the compatible route only; give --files-root with it")]
     OnlyWriteRoot,
-    /// An origin or key that no header can carry.
-    #[error("{0} cannot be part of an HTTP header; give another")]
-    Header(&'static str),
+    /// An origin or host that no request can have.
+    #[error("{0}")]
+    Name(String),
+    /// Open to others than this machine, and to every page that their browsers show.
+    #[error(
+        "a server that can be reached from outside needs a key, or the names of the hosts that requests may be for; without them any web page could use it through a visitor's browser"
+    )]
+    Unguarded,
     /// The operating system gives no more threads.
     #[error("cannot start {threads} threads: {source}; ask for fewer")]
     Threads {
@@ -113,6 +120,8 @@ pub struct Shared {
     pub metrics: metrics::Metrics,
     /// Bytes that requests hold.
     pub budget: body::Budget,
+    /// Bytes that streams hold: apart, so that they take nothing from requests.
+    pub streamed: body::Budget,
     /// What the compatible route needs, if it is open.
     compatible: Option<compatible::Open>,
     /// Of every format that fits the model.
@@ -130,6 +139,15 @@ impl Shared {
     /// # Errors
     /// When a setting does not fit the model or the machine.
     pub fn new(recognizer: Arc<Recognizer>, settings: Settings) -> Result<Arc<Self>, StartError> {
+        for origin in &settings.allow_origins {
+            guard::origin(origin).map_err(StartError::Name)?;
+        }
+        for host in &settings.allow_hosts {
+            guard::host(host).map_err(StartError::Name)?;
+        }
+        if !settings.loopback && settings.key.is_none() && settings.allow_hosts.is_empty() {
+            return Err(StartError::Unguarded);
+        }
         let info = recognizer.info();
         let identity = recognizer.model().identity();
         // Every format refuses labels that are there twice; codes alone may not fit.
@@ -157,6 +175,7 @@ impl Shared {
             pool,
             metrics: metrics::Metrics::new().map_err(StartError::Metrics)?,
             budget: body::Budget::new(settings.max_held),
+            streamed: body::Budget::new(settings.max_streamed),
             compatible,
             reporters,
             streams: Arc::new(Semaphore::new(settings.max_streams)),
@@ -254,10 +273,7 @@ fn open_root(path: &std::path::Path, option: &'static str) -> Result<files::Root
 const NO_CONTENT: &str = "default-src 'none'; frame-ancestors 'none'";
 
 /// All routes.
-///
-/// # Errors
-/// When an allowed origin is no header value.
-pub fn router(shared: &Arc<Shared>) -> Result<Router, StartError> {
+pub fn router(shared: &Arc<Shared>) -> Router {
     let protected = OpenApiRouter::new()
         .routes(routes!(audio::recognise))
         .routes(routes!(stream::open))
@@ -284,23 +300,25 @@ pub fn router(shared: &Arc<Shared>) -> Result<Router, StartError> {
     // Without allowed origins there is nothing to say about them.
     let router = match shared.settings.allow_origins.is_empty() {
         true => router,
-        false => router.layer(cors(&shared.settings)?),
+        false => router.layer(cors(Arc::clone(shared))),
     };
-    Ok(router
+    router
         .layer(header(X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(header(CONTENT_SECURITY_POLICY, NO_CONTENT))
         .layer(header(CACHE_CONTROL, "no-store"))
         .layer(CatchPanicLayer::custom(metrics::panicked))
         .layer(from_fn_with_state(Arc::clone(shared), metrics::observe))
-        .with_state(Arc::clone(shared)))
+        .with_state(Arc::clone(shared))
 }
 
 /// Lets the pages of the allowed origins read answers.
-fn cors(settings: &Settings) -> Result<CorsLayer, StartError> {
-    let origins: Result<Vec<HeaderValue>, _> =
-        settings.allow_origins.iter().map(|o| o.parse()).collect();
-    Ok(CorsLayer::new()
-        .allow_origin(origins.map_err(|_| StartError::Header("an --allow-origin"))?)
+fn cors(shared: Arc<Shared>) -> CorsLayer {
+    let allowed = AllowOrigin::predicate(move |origin, _| {
+        let origin = origin.to_str();
+        origin.is_ok_and(|origin| guard::is_allowed(&shared.settings, origin))
+    });
+    CorsLayer::new()
+        .allow_origin(allowed)
         .allow_methods([Method::GET, Method::POST])
-        .allow_headers([AUTHORIZATION, CONTENT_TYPE]))
+        .allow_headers([AUTHORIZATION, CONTENT_TYPE])
 }

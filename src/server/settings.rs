@@ -29,8 +29,10 @@ pub struct Settings {
     pub max_body: usize,
     /// Longest recording, in seconds.
     pub max_seconds: u32,
-    /// Bytes of all bodies and streams together that are held at once.
+    /// Bytes of all bodies together that are held at once.
     pub max_held: usize,
+    /// Bytes of all streams together that are held at once.
+    pub max_streamed: usize,
     /// Connections at once; more wait until they are accepted.
     pub max_connections: usize,
     /// Streams at once.
@@ -43,9 +45,15 @@ pub struct Settings {
     pub write_root: Option<PathBuf>,
     /// What clients must send as bearer token.
     pub key: Option<String>,
-    /// Origins of web pages that may use the server besides its own.
+    /// Origins of web pages that may use the server besides its own, as [`guard::origin`] gives
+    /// them.
+    ///
+    /// [`guard::origin`]: super::guard::origin
     pub allow_origins: Vec<String>,
-    /// Names under which the server is reached, besides loopback ones.
+    /// Hosts that requests may be for, besides loopback ones, as [`guard::host`] gives them. A
+    /// server that can be reached from outside needs a key or at least one host.
+    ///
+    /// [`guard::host`]: super::guard::host
     pub allow_hosts: Vec<String>,
     /// Whether only programs of the same machine reach it.
     pub loopback: bool,
@@ -64,7 +72,7 @@ pub struct Times {
     pub body: Duration,
     /// For taking a piece of an answer.
     pub write: Duration,
-    /// Between two messages of a stream.
+    /// Without a sample of a stream.
     pub stream_idle: Duration,
     /// Between the pings of a stream.
     pub ping: Duration,
@@ -93,6 +101,7 @@ impl Default for Settings {
             max_body: 25 << 20,
             max_seconds: 600,
             max_held: 512 << 20,
+            max_streamed: 256 << 20,
             // Below the usual limit of 1,024 open files, with room for those that are read.
             max_connections: 900,
             max_streams: 64,

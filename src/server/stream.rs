@@ -7,10 +7,14 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code, rejection};
+use axum::extract::ws::{
+    CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code, rejection,
+};
 use axum::http::StatusCode;
 use axum::response::Response;
 use tokio::time::Instant;
+use tungstenite::Error as Fault;
+use tungstenite::error::ProtocolError;
 
 use super::answer::{self, Answered};
 use super::body::Lease;
@@ -115,6 +119,8 @@ struct Stream {
 enum End {
     /// The client is gone.
     Gone,
+    /// The client has closed the stream.
+    Closed,
     /// The client has sent everything.
     Complete,
     /// It is told why, with this code of RFC 6455.
@@ -123,7 +129,44 @@ enum End {
 
 impl From<ApiError> for End {
     fn from(error: ApiError) -> Self {
-        Self::Refused(close_code::POLICY, error)
+        let code = match error.status {
+            StatusCode::TOO_MANY_REQUESTS => close_code::AGAIN,
+            _ => close_code::POLICY,
+        };
+        Self::Refused(code, error)
+    }
+}
+
+impl From<axum::Error> for End {
+    /// The client has sent what is no WebSocket message of a stream, or is gone.
+    fn from(error: axum::Error) -> Self {
+        let Ok(fault) = error.into_inner().downcast::<Fault>() else {
+            return Self::Gone;
+        };
+        let (code, message) = match *fault {
+            Fault::Capacity(_) => {
+                let message = format!(
+                    "a message is larger than {MAX_MESSAGE} bytes; send the samples in smaller ones"
+                );
+                let error = ApiError::too_large("too_large", message);
+                return Self::Refused(close_code::SIZE, error);
+            }
+            Fault::Utf8(_) => (
+                close_code::INVALID,
+                "a text message is no UTF-8; send samples in binary messages".to_owned(),
+            ),
+            Fault::Protocol(
+                ProtocolError::ResetWithoutClosingHandshake
+                | ProtocolError::SendAfterClosing
+                | ProtocolError::ReceivedAfterClosing,
+            ) => return Self::Gone,
+            Fault::Protocol(fault) => (
+                close_code::PROTOCOL,
+                format!("what came is no WebSocket frame: {fault}"),
+            ),
+            _ => return Self::Gone,
+        };
+        Self::Refused(code, ApiError::bad_request(message))
     }
 }
 
@@ -136,7 +179,7 @@ impl Stream {
             Err(end) => return finish(&mut socket, end).await,
         };
         let mut stream = Self {
-            lease: shared.budget.lease(),
+            lease: shared.streamed.lease(),
             shared,
             socket,
             setup,
@@ -148,7 +191,15 @@ impl Stream {
             End::Complete => stream.complete().await,
             end => end,
         };
-        finish(&mut stream.socket, end).await;
+        let Self {
+            mut socket,
+            samples,
+            lease,
+            ..
+        } = stream;
+        // A client that is slow to take the end holds no memory.
+        drop((samples, lease));
+        finish(&mut socket, end).await;
     }
 
     /// Takes samples and gives results on the way until the client has sent everything.
@@ -161,7 +212,10 @@ impl Stream {
             tokio::select! {
                 message = self.socket.recv() => match message {
                     Some(Ok(Message::Binary(bytes))) => {
-                        idle = Instant::now() + times.stream_idle;
+                        // Nothing but samples keeps a stream open.
+                        if !bytes.is_empty() {
+                            idle = Instant::now() + times.stream_idle;
+                        }
                         if let Err(error) = self.take(&bytes) {
                             return error.into();
                         }
@@ -176,7 +230,9 @@ impl Stream {
                         };
                     }
                     Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                    Some(Ok(Message::Close(_)) | Err(_)) | None => return End::Gone,
+                    Some(Ok(Message::Close(_))) => return End::Closed,
+                    Some(Err(error)) => return error.into(),
+                    None => return End::Gone,
                 },
                 text = wait(&mut self.pending) => {
                     self.pending = None;
@@ -324,14 +380,26 @@ fn detail(error: &ApiError) -> String {
 /// Waits for the first message and reads it.
 async fn configure(shared: &Shared, socket: &mut WebSocket) -> Result<Setup, End> {
     let idle = shared.settings.times.stream_idle;
-    let message = tokio::time::timeout(idle, socket.recv())
-        .await
-        .map_err(|_| idle_for(idle))?;
-    match message {
-        Some(Ok(Message::Text(text))) => Ok(Setup::read(&text, &shared.settings.dropout)?),
-        Some(Ok(Message::Binary(_))) => Err(Setup::missing().into()),
-        _ => Err(End::Gone),
-    }
+    let mut draining = shared.draining();
+    let first = async {
+        loop {
+            match socket.recv().await {
+                Some(Ok(Message::Text(text))) => return Ok(text),
+                Some(Ok(Message::Binary(_))) => return Err(Setup::missing().into()),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(Message::Close(_))) => return Err(End::Closed),
+                Some(Err(error)) => return Err(error.into()),
+                None => return Err(End::Gone),
+            }
+        }
+    };
+    let text: Utf8Bytes = tokio::select! {
+        text = tokio::time::timeout(idle, first) => text.map_err(|_| idle_for(idle))??,
+        () = told_to_end(&mut draining) => {
+            return Err(End::Refused(close_code::AWAY, Refusal::Closed.into()));
+        }
+    };
+    Ok(Setup::read(&text, &shared.settings.dropout)?)
 }
 
 async fn wait(pending: &mut Option<Pending>) -> Option<String> {
@@ -342,7 +410,10 @@ async fn wait(pending: &mut Option<Pending>) -> Option<String> {
 }
 
 fn idle_for(idle: Duration) -> End {
-    let message = format!("nothing came for {} s", idle.as_secs());
+    let message = format!(
+        "nothing came for {} s; start another stream",
+        idle.as_secs()
+    );
     ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", message).into()
 }
 
@@ -350,6 +421,8 @@ fn idle_for(idle: Duration) -> End {
 async fn finish(socket: &mut WebSocket, end: End) {
     let code = match end {
         End::Gone => return,
+        // Reading on sends the answer to the client's close.
+        End::Closed => return last(socket).await,
         End::Complete => close_code::NORMAL,
         End::Refused(code, error) => {
             let text = format!("{{\"type\":\"error\",\"error\":{}}}", detail(&error));
@@ -362,8 +435,13 @@ async fn finish(socket: &mut WebSocket, end: End) {
         .send(Message::Close(Some(CloseFrame { code, reason })))
         .await;
     // The other side's answer to it, so that nothing that was sent is lost.
-    let answer = async { while let Some(Ok(_)) = socket.recv().await {} };
-    let _ = tokio::time::timeout(Duration::from_secs(1), answer).await;
+    last(socket).await;
+}
+
+/// Reads up to the end of the connection, but not for long.
+async fn last(socket: &mut WebSocket) {
+    let end = async { while let Some(Ok(_)) = socket.recv().await {} };
+    let _ = tokio::time::timeout(Duration::from_secs(1), end).await;
 }
 
 /// From the time of a part that begins at `start` to that of the whole, in seconds.

@@ -176,6 +176,50 @@ fn the_arrays_of_the_multimodal_system_are_written() {
 }
 
 #[test]
+fn a_full_disk_is_said_and_nothing_is_written() {
+    let place = Place::new();
+    std::fs::create_dir_all(place.path("out")).unwrap();
+    std::fs::write(place.path("out/speech_age.npy"), "older").unwrap();
+    let root = [&OPEN[..], &["--write-root", "out"]].concat();
+    let files = || {
+        let entries = std::fs::read_dir(place.path("out")).unwrap();
+        let names = entries.map(|e| e.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    };
+    let fields = [("input_speech", "b.wav"), ("output_path", "")];
+    {
+        // A process that may write no file is one whose disk is full.
+        let program = command(place.0.path());
+        let mut limited = std::process::Command::new("bash");
+        limited
+            .args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\" \"$@\""])
+            .arg(program.get_program())
+            .args(program.get_args())
+            .args(&root)
+            .current_dir(place.0.path())
+            .env_remove("MAEUM_KEY")
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::piped());
+        let server = Server::run(&mut limited);
+        let message = post(&server, &fields).refused(507, "disk_full");
+        assert!(message.starts_with("speech_emotion.npy"), "{message}");
+        assert_eq!(files(), ["speech_age.npy"]);
+        // Without writing it answers.
+        post(&server, &fields[..1]).expect(200);
+    }
+    let server = Server::start(place.0.path(), &root);
+    std::fs::create_dir(place.path("out/speech_gender.npy")).unwrap();
+    let message = post(&server, &fields).refused(409, "name_taken");
+    assert!(message.starts_with("speech_gender.npy"), "{message}");
+    assert_eq!(files(), ["speech_age.npy", "speech_gender.npy"]);
+    let older = std::fs::read(place.path("out/speech_age.npy")).unwrap();
+    assert_eq!(older, b"older");
+}
+
+#[test]
 fn a_server_that_could_not_keep_its_word_does_not_start() {
     let place = Place::new();
     let mut info = maeum::nn::model::BundleInfo::reference_2020();

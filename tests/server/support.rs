@@ -23,10 +23,12 @@ pub struct Server {
 impl Server {
     /// `serve ARGUMENTS --port 0` in a folder, ready.
     pub fn start(folder: &Path, arguments: &[&str]) -> Self {
-        let mut child = command(folder)
-            .args(arguments)
-            .spawn()
-            .expect("the program starts");
+        Self::run(command(folder).args(arguments))
+    }
+
+    /// A command that ends up as `serve --port 0`, ready.
+    pub fn run(command: &mut Command) -> Self {
+        let mut child = command.spawn().expect("the program starts");
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let log = Arc::new(Mutex::new(String::new()));
         let address = loop {
@@ -35,7 +37,8 @@ impl Server {
             };
             *log.lock().unwrap() += &format!("{line}\n");
             if let Some((_, address)) = line.split_once("listening on http://") {
-                break address.trim().to_owned();
+                // Who listens on all addresses is asked on the loopback one.
+                break address.trim().replace("0.0.0.0", "127.0.0.1");
             }
         };
         let rest = Arc::clone(&log);
@@ -48,6 +51,30 @@ impl Server {
             child,
             address,
             log,
+        };
+        while server.get("/readyz").status != 200 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        server
+    }
+
+    /// [`Server::start`] with its log sent elsewhere; the address comes from standard output.
+    pub fn with_log(folder: &Path, arguments: &[&str], log: Stdio) -> Self {
+        let mut child = command(folder)
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("the program starts");
+        let mut line = String::new();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        out.read_line(&mut line).unwrap();
+        let address = line.strip_prefix("listening on http://");
+        let address = address.unwrap_or_else(|| panic!("{line:?}"));
+        let server = Self {
+            child,
+            address: address.trim_end().to_owned(),
+            log: Arc::default(),
         };
         while server.get("/readyz").status != 200 {
             std::thread::sleep(Duration::from_millis(20));
@@ -236,6 +263,30 @@ impl Answer {
         assert_eq!(error["code"], code, "{document}");
         error["message"].as_str().unwrap().to_owned()
     }
+}
+
+/// A server in this process with settings of its own; it runs until the process ends.
+pub fn in_process(folder: &Path, settings: maeum::server::Settings) -> String {
+    use maeum::server::{Shared, listen, router};
+    let model = maeum::nn::bundle::load(&folder.join("model.safetensors")).unwrap();
+    let recognizer = Arc::new(maeum::Recognizer::new(model).unwrap());
+    let shared = Shared::new(recognizer, settings).unwrap();
+    shared.self_test().unwrap();
+    let (sender, address) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            sender.send(listener.local_addr().unwrap()).unwrap();
+            let never = std::future::pending();
+            listen::serve(listener, router(&shared), &shared, never).await;
+        });
+    });
+    address.recv().unwrap().to_string()
 }
 
 /// A multipart body of text fields and a file, with its content type.

@@ -87,10 +87,8 @@ pub fn evaluate(
     let evaluation = evaluator.finish(arguments.split.as_deref(), info, identity);
     for (sink, said) in [(json, evaluation.json()), (text, evaluation.text())] {
         let Some(mut sink) = sink else { continue };
-        match sink.write(&said).and_then(|()| sink.finish()) {
-            Err(error) if !error.is_broken_pipe() => return Err(error.to_string()),
-            _ => {}
-        }
+        let written = sink.write(&said).and_then(|()| sink.finish());
+        written.map_err(|e| e.to_string())?;
     }
     Ok(failed)
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use maeum::report::NOTICE;
+use maeum::server::guard;
 use maeum::server::settings::MAX_DRAWS;
 
 use super::device::{self, Device};
@@ -18,10 +19,11 @@ pub struct Arguments {
     /// A converted model instead of the built-in one.
     #[arg(long, value_name = "BUNDLE")]
     pub model: Option<PathBuf>,
-    /// The address to listen on; others than 127.0.0.1 can be reached from outside.
+    /// The address to listen on; others than 127.0.0.1 can be reached from outside and need a key or
+    /// an --allow-host.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub host: IpAddr,
-    /// The port; 0 takes a free one and says which.
+    /// The port; 0 takes a free one and says which on standard output.
     #[arg(long, value_name = "N", default_value_t = 9999)]
     pub port: u16,
     /// Opens `POST /`, the interface of the system of 2020, for recordings in this folder.
@@ -34,10 +36,11 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
     /// Lets pages of this origin use the server, such as `https://voice.example`; may be repeated.
-    #[arg(long, value_name = "ORIGIN")]
+    #[arg(long, value_name = "ORIGIN", value_parser = guard::origin)]
     pub allow_origin: Vec<String>,
-    /// A name that the server is reached by besides localhost, as behind a proxy; may be repeated.
-    #[arg(long, value_name = "NAME")]
+    /// A host that requests may be for besides localhost, as behind a proxy: a name or an address
+    /// without a port; may be repeated.
+    #[arg(long, value_name = "NAME", value_parser = guard::host)]
     pub allow_host: Vec<String>,
     /// Random dropout where a request does not say: `off` or the number of draws.
     #[arg(long, value_name = "off|N", default_value = "32", value_parser = dropout)]
