@@ -6,12 +6,13 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use maeum::keras::speech::{self, SpeechFiles};
+use maeum::keras::speech::{self, AssembleError, SpeechFiles};
 use maeum::nn::model::Network;
 use maeum::nn::npz::{self, NpzError, NpzFile};
 use maeum::nn::run::{self, ArraysError};
 use maeum::nn::self_test::SELF_TEST_TOLERANCE;
 use maeum::nn::{DropoutMode, Model, Role, bundle, inspect};
+use maeum::report::printable;
 
 use arguments::{Arguments, Draws};
 
@@ -36,6 +37,7 @@ enum RunFailure {
 }
 
 fn main() -> ExitCode {
+    maeum::keras::silence_caught_panics();
     let arguments = Arguments::parse();
     let outcome = match &arguments {
         a if a.inspect => inspect_file(one_input(a)),
@@ -48,7 +50,9 @@ fn main() -> ExitCode {
     match outcome.and_then(|text| print(&text)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(message, code)) => {
-            eprintln!("error: {message}");
+            // A message may have several lines; none of them may steer the terminal.
+            let lines: Vec<String> = message.lines().map(printable).collect();
+            eprintln!("error: {}", lines.join("\n"));
             ExitCode::from(code)
         }
     }
@@ -97,6 +101,17 @@ fn keep_input(input: &Path, output: &Path) -> Result<(), Failure> {
     }
 }
 
+/// Says how a file gets a role where that may be wanted.
+fn with_flags(error: AssembleError) -> Failure {
+    let hint = match error {
+        AssembleError::NoRole(_) | AssembleError::Incomplete { .. } => {
+            " (a flag such as --age FILE says the role of a file)"
+        }
+        _ => "",
+    };
+    Failure(format!("{error}{hint}"), 1)
+}
+
 fn convert(a: &Arguments) -> Result<String, Failure> {
     let by_flag: Vec<(Role, &PathBuf)> = [
         (Role::EmotionWindows, &a.emotion_windows),
@@ -139,7 +154,7 @@ fn convert(a: &Arguments) -> Result<String, Failure> {
             for input in inputs {
                 match input.is_dir() {
                     true => files.add_folder(input)?,
-                    false => files.add_by_name(input.clone())?,
+                    false => files.add_by_name(input.clone()).map_err(with_flags)?,
                 }
             }
             for role in Role::SPEECH {
@@ -149,7 +164,7 @@ fn convert(a: &Arguments) -> Result<String, Failure> {
                 [folder] if folders == 1 => folder.display().to_string(),
                 _ => "the files given".into(),
             };
-            files.convert(&place)?
+            files.convert(&place).map_err(with_flags)?
         }
     };
     let model = match a.resampling {
@@ -197,7 +212,9 @@ enum Content {
 
 fn open(path: &Path) -> Result<Content, Failure> {
     let extension = path.extension().map(|e| e.to_ascii_lowercase());
-    let named_h5 = extension.is_some_and(|e| e == "h5" || e == "hdf5" || e == "keras");
+    // Folders too: what networks they may hold is known there.
+    let named_h5 =
+        path.is_dir() || extension.is_some_and(|e| e == "h5" || e == "hdf5" || e == "keras");
     let mut start = [0; 4];
     let is_hdf5 = std::fs::File::open(path)
         .and_then(|mut file| io::Read::read_exact(&mut file, &mut start))
