@@ -10,7 +10,7 @@ use hdf5_pure::{FormatError, Source};
 
 /// Bytes that may be read beyond [`READS_PER_BYTE`] times the file: enough to look thousands of
 /// layers up by name in a file of any size.
-const READS: u64 = 4 << 30;
+const READS: u64 = 1 << 30;
 /// How many times as many bytes as the file has may be read. Each layer is found by a search
 /// through the names of all layers, so files with many layers are read many times over.
 const READS_PER_BYTE: u64 = 1024;

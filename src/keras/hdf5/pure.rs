@@ -10,8 +10,7 @@ use crate::nn::half;
 
 /// Stack of the thread that reads a file. A datatype may be made of others, which the library
 /// reads by recursion; the size of a message, a number of 16 bits, and the 8 bytes that a datatype
-/// has at least bound the nesting at 8,191. The test with such a file needs less than half of
-/// this.
+/// has at least bound the nesting at 8,191. For each level there are 8 KiB.
 const STACK: usize = 64 << 20;
 /// The name of that thread.
 const THREAD: &str = "maeum-hdf5";
