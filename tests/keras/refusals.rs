@@ -253,10 +253,9 @@ fn all_that_stands_in_the_way_is_listed_at_once() {
         &[
             "m.h5: 7 things stand in the way",
             "\n  it was saved with the backend \"theano\"",
-            "\n  layer b (Dot): this class of layer",
+            "\n  layers b (Dot), e (Masking): this class of layer",
             "\n  layer c (Dense): option \"dtype\" is \"float64\"",
             "\n  layer c (Dense): option \"novelty\"",
-            "\n  layer e (Masking)",
             "\n  layer a (Dense): its kernel should have shape [?, 4]",
             "\n  layer d (Dense): it needs 2 weights, the file has 1",
         ],
@@ -318,8 +317,7 @@ fn faults_of_joining_are_listed_too() {
         &refused(content(&config, layers)),
         &[
             "2 things",
-            "layer a (Conv1D): it takes [time, channels]",
-            "layer b (GRU): it takes [time, channels]",
+            "layers a (Conv1D), b (GRU): it takes [time, channels]",
         ],
     );
 }
