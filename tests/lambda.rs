@@ -289,3 +289,64 @@ proptest! {
         let _ = recognise(&bytes);
     }
 }
+
+/// A tuple of `items`, which may be referred to.
+fn shared_tuple(items: &[u8], count: u32) -> Vec<u8> {
+    let mut bytes = vec![b'(' | 0x80];
+    bytes.extend(count.to_le_bytes());
+    bytes.extend(items);
+    bytes
+}
+
+fn reference(index: u32) -> Vec<u8> {
+    [&b"r"[..], &index.to_le_bytes()].concat()
+}
+
+#[test]
+fn values_that_are_deep_only_through_references_are_refused() {
+    // Each tuple holds the one before; none is read deeper than two levels.
+    const TUPLES: u32 = 20_000;
+    let mut bytes = vec![b'('];
+    bytes.extend(TUPLES.to_le_bytes());
+    bytes.extend(shared_tuple(b"N", 1));
+    for n in 0..TUPLES - 1 {
+        bytes.extend(shared_tuple(&reference(n), 1));
+    }
+    let small = std::thread::Builder::new().stack_size(2 << 20);
+    let message = small.spawn(move || recognise(&bytes).unwrap_err());
+    let message = message.unwrap().join().unwrap();
+    assert!(message.contains("nested too deeply"), "{message}");
+}
+
+#[test]
+fn what_many_functions_share_is_not_copied_without_bound() {
+    const NAMES: u32 = 30_000;
+    const FUNCTIONS: u32 = 4_000;
+    let mut bytes = vec![b'('];
+    bytes.extend((FUNCTIONS + 4).to_le_bytes());
+    bytes.extend(shared_tuple(&b"Z\x01a".repeat(NAMES as usize), NAMES));
+    bytes.extend([b's' | 0x80, 0, 0, 0, 0]);
+    bytes.extend(shared_tuple(b"", 0));
+    bytes.extend([b'Z' | 0x80, 1, b'f']);
+    let [names, code, none, text] = [0, 1, 2, 3].map(reference);
+    let mut function = vec![b'c'];
+    function.extend([0; 5 * 4]);
+    for field in [&code, &none, &names, &none, &none, &none, &text, &text] {
+        function.extend(field);
+    }
+    function.extend([0; 4]);
+    function.extend(&code);
+    for _ in 0..FUNCTIONS {
+        bytes.extend(&function);
+    }
+    let message = recognise(&bytes).unwrap_err();
+    assert!(
+        message.contains("Py35: it is nested too deeply or too large"),
+        "{message}"
+    );
+    // One such function is none too many.
+    let mut few = vec![b'(', 5, 0, 0, 0];
+    few.extend(&bytes[5..bytes.len() - (FUNCTIONS as usize - 1) * function.len()]);
+    let message = recognise(&few).unwrap_err();
+    assert!(message.contains("Py35: it is no code object"), "{message}");
+}

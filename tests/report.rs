@@ -12,11 +12,12 @@ use maeum::prediction::{Age, Attention, Estimate, Prediction, Voice, Warning, Wi
 use maeum::report::{Format, ReportError, Reporter};
 use serde_json::Value;
 
-const FORMATS: [(Format, &str); 9] = [
+const FORMATS: [(Format, &str); 10] = [
     (Format::Table, "table.txt"),
     (Format::Json, "json.json"),
     (Format::Jsonl, "jsonl.jsonl"),
     (Format::Csv, "csv.csv"),
+    (Format::ExcelCsv, "excel-csv.csv"),
     (Format::Codes, "codes.txt"),
     (Format::TextGrid, "textgrid.TextGrid"),
     (Format::Audacity, "audacity.txt"),
@@ -265,6 +266,51 @@ fn csv_rows_have_as_many_fields_as_the_header() {
     };
     let counts: Vec<usize> = text.lines().map(fields).collect();
     assert_eq!(counts, [counts[0]; 4], "{text}");
+}
+
+#[test]
+fn names_are_no_formulas_in_a_spreadsheet_and_numbers_stay_numbers() {
+    let info = BundleInfo::reference_2020();
+    for format in [Format::Csv, Format::ExcelCsv] {
+        let mut reporter = Reporter::new(format, &info, "").unwrap();
+        let mut first_cell = |file: &str, outcome: Result<&Prediction, &str>| {
+            let text = reporter.recording(file, outcome);
+            let mut reader = csv::ReaderBuilder::new();
+            let mut reader = reader.has_headers(false).from_reader(text.as_bytes());
+            let record = reader.records().next().unwrap().unwrap();
+            record.iter().map(str::to_owned).collect::<Vec<String>>()
+        };
+        let answer = prediction();
+        for name in [
+            "=cmd|' /C calc'!A0",
+            "+1",
+            "-1",
+            "@a",
+            "\t=1",
+            "\r=1",
+            "\n=1",
+        ] {
+            let cells = first_cell(name, Ok(&answer));
+            assert_eq!(cells[0], format!("'{name}"));
+            let ages = cells.iter().filter(|c| **c == answer.age.years.to_string());
+            assert_eq!(ages.count(), 1, "{cells:?}");
+            let cells = first_cell(name, Err("=1+1: no recording"));
+            assert_eq!(cells[0], format!("'{name}"));
+            assert_eq!(cells.last().unwrap(), "'=1+1: no recording");
+        }
+        assert_eq!(first_cell("-", Ok(&answer))[0], "-");
+    }
+}
+
+#[test]
+fn excel_gets_a_mark_and_its_line_ends_around_the_same_cells() {
+    let plain = render(Format::Csv);
+    let excel = render(Format::ExcelCsv);
+    let excel = excel
+        .strip_prefix('\u{FEFF}')
+        .expect("the mark comes first");
+    assert!(excel.ends_with("\r\n") && !excel.contains('\u{FEFF}'));
+    assert_eq!(excel.replace("\r\n", "\n"), plain);
 }
 
 #[test]

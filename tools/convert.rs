@@ -6,12 +6,13 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use maeum::keras::speech::{self, SpeechFiles};
+use maeum::keras::speech::{self, AssembleError, SpeechFiles};
 use maeum::nn::model::Network;
 use maeum::nn::npz::{self, NpzError, NpzFile};
 use maeum::nn::run::{self, ArraysError};
 use maeum::nn::self_test::SELF_TEST_TOLERANCE;
 use maeum::nn::{DropoutMode, Model, Role, bundle, inspect};
+use maeum::report::printable;
 use maeum::report::sink::Sink;
 
 use arguments::{Arguments, Draws};
@@ -39,6 +40,7 @@ enum RunFailure {
 }
 
 fn main() -> ExitCode {
+    maeum::keras::silence_caught_panics();
     let arguments = Arguments::parse();
     if arguments.output.is_some() || arguments.out.is_some() {
         signals::remove_unfinished_files();
@@ -54,7 +56,9 @@ fn main() -> ExitCode {
     match outcome.and_then(|text| print(&text)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(message, code)) => {
-            complain(&format!("error: {message}"));
+            // A message may have several lines; none of them may steer the terminal.
+            let lines: Vec<String> = message.lines().map(printable).collect();
+            complain(&format!("error: {}", lines.join("\n")));
             ExitCode::from(code)
         }
     }
@@ -105,6 +109,17 @@ fn keep_input(input: &Path, output: &Path) -> Result<(), Failure> {
     }
 }
 
+/// Says how a file gets a role where that may be wanted.
+fn with_flags(error: AssembleError) -> Failure {
+    let hint = match error {
+        AssembleError::NoRole(_) | AssembleError::Incomplete { .. } => {
+            " (a flag such as --age FILE says the role of a file)"
+        }
+        _ => "",
+    };
+    Failure(format!("{error}{hint}"), 1)
+}
+
 fn convert(a: &Arguments) -> Result<String, Failure> {
     let by_flag: Vec<(Role, &PathBuf)> = [
         (Role::EmotionWindows, &a.emotion_windows),
@@ -147,7 +162,7 @@ fn convert(a: &Arguments) -> Result<String, Failure> {
             for input in inputs {
                 match input.is_dir() {
                     true => files.add_folder(input)?,
-                    false => files.add_by_name(input.clone())?,
+                    false => files.add_by_name(input.clone()).map_err(with_flags)?,
                 }
             }
             for role in Role::SPEECH {
@@ -157,7 +172,7 @@ fn convert(a: &Arguments) -> Result<String, Failure> {
                 [folder] if folders == 1 => folder.display().to_string(),
                 _ => "the files given".into(),
             };
-            files.convert(&place)?
+            files.convert(&place).map_err(with_flags)?
         }
     };
     let model = match a.resampling {
@@ -205,7 +220,9 @@ enum Content {
 
 fn open(path: &Path) -> Result<Content, Failure> {
     let extension = path.extension().map(|e| e.to_ascii_lowercase());
-    let named_h5 = extension.is_some_and(|e| e == "h5" || e == "hdf5" || e == "keras");
+    // Folders too: what networks they may hold is known there.
+    let named_h5 =
+        path.is_dir() || extension.is_some_and(|e| e == "h5" || e == "hdf5" || e == "keras");
     let mut start = [0; 4];
     let is_hdf5 = std::fs::File::open(path)
         .and_then(|mut file| io::Read::read_exact(&mut file, &mut start))

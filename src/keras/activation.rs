@@ -2,14 +2,17 @@
 
 use serde_json::{Map, Value};
 
-use super::options::{Options, brief, unsupported};
+use super::options::{Options, Problems, brief, missing, unsupported};
 use crate::nn::layer::Activation;
 
 /// Option `key` of a layer as an activation function; linear if it is missing.
-pub fn option(o: &mut Options, key: &'static str) -> Result<Activation, String> {
+pub fn option(o: &mut Options, key: &'static str) -> Activation {
     match o.value(key) {
-        None => Ok(Activation::Linear),
-        Some(value) => parse(value).map_err(|why| unsupported(key, value, &why)),
+        None => Activation::Linear,
+        Some(value) => {
+            let found = parse(value).map_err(|why| unsupported(key, value, &why));
+            o.or_note(found, Activation::Linear)
+        }
     }
 }
 
@@ -21,9 +24,10 @@ fn parse(value: &Value) -> Result<Activation, String> {
             match (class, object.get("config")) {
                 // Keras 2.13 and later wrap the name of a function like this.
                 (Some("function"), Some(Value::String(name))) => named(name),
-                (Some(class), Some(Value::Object(config))) => {
-                    layer(class, config).unwrap_or_else(|| Err(not_known()))
-                }
+                (Some(class), Some(Value::Object(config))) => match layer(class, config) {
+                    Some(found) => found.map_err(|Problems(all)| all.join("; ")),
+                    None => Err(not_known()),
+                },
                 _ => Err(not_known()),
             }
         }
@@ -63,7 +67,7 @@ fn named(name: &str) -> Result<Activation, String> {
 }
 
 /// The layer classes that are activation functions, with their options. `None` for other classes.
-pub fn layer(class: &str, config: &Map<String, Value>) -> Option<Result<Activation, String>> {
+pub fn layer(class: &str, config: &Map<String, Value>) -> Option<Result<Activation, Problems>> {
     let parse = match class {
         "LeakyReLU" => leaky_relu,
         "ELU" => elu,
@@ -73,29 +77,30 @@ pub fn layer(class: &str, config: &Map<String, Value>) -> Option<Result<Activati
         _ => return None,
     };
     let mut o = Options::new(config);
-    Some(parse(&mut o).and_then(|activation| o.finish().map(|()| activation)))
+    let activation = parse(&mut o);
+    Some(o.conclude(Ok(activation)))
 }
 
-fn leaky_relu(o: &mut Options) -> Result<Activation, String> {
-    let alpha = slope(o, "alpha")?;
-    Ok(Activation::LeakyRelu { alpha })
+fn leaky_relu(o: &mut Options) -> Activation {
+    let alpha = slope(o, "alpha");
+    Activation::LeakyRelu { alpha }
 }
 
-fn elu(o: &mut Options) -> Result<Activation, String> {
-    let alpha = slope(o, "alpha")?;
-    Ok(Activation::Elu { alpha })
+fn elu(o: &mut Options) -> Activation {
+    let alpha = slope(o, "alpha");
+    Activation::Elu { alpha }
 }
 
-fn thresholded_relu(o: &mut Options) -> Result<Activation, String> {
-    let theta = slope(o, "theta")?;
-    Ok(Activation::ThresholdedRelu { theta })
+fn thresholded_relu(o: &mut Options) -> Activation {
+    let theta = slope(o, "theta");
+    Activation::ThresholdedRelu { theta }
 }
 
-fn relu(o: &mut Options) -> Result<Activation, String> {
-    let max = scalar(o, "max_value")?;
-    let slope = scalar(o, "negative_slope")?.unwrap_or(0.0);
-    let threshold = scalar(o, "threshold")?.unwrap_or(0.0);
-    Ok(match (max, slope, threshold) {
+fn relu(o: &mut Options) -> Activation {
+    let max = scalar(o, "max_value");
+    let slope = scalar(o, "negative_slope").unwrap_or(0.0);
+    let threshold = scalar(o, "threshold").unwrap_or(0.0);
+    match (max, slope, threshold) {
         (None, 0.0, 0.0) => Activation::Relu,
         (None, alpha, 0.0) => Activation::LeakyRelu { alpha },
         _ => Activation::ReluWith {
@@ -103,23 +108,24 @@ fn relu(o: &mut Options) -> Result<Activation, String> {
             slope,
             threshold,
         },
-    })
+    }
 }
 
-fn slope(o: &mut Options, key: &'static str) -> Result<f32, String> {
-    scalar(o, key)?.ok_or_else(|| super::options::missing(key))
+fn slope(o: &mut Options, key: &'static str) -> f32 {
+    let found = scalar(o, key).ok_or_else(|| missing(key));
+    o.or_note(found, 0.0)
 }
 
 /// A number, which some versions write as a numpy array of rank 0.
-fn scalar(o: &mut Options, key: &'static str) -> Result<Option<f32>, String> {
+fn scalar(o: &mut Options, key: &'static str) -> Option<f32> {
     match o.value(key) {
-        Some(Value::Object(array)) => match array.get("value").and_then(Value::as_f64) {
-            Some(x) if (x as f32).is_finite() => Ok(Some(x as f32)),
-            _ => Err(format!(
-                "option {key:?} is {}; a number is needed",
-                brief(&Value::Object(array.clone()))
-            )),
-        },
+        Some(object @ Value::Object(array)) => {
+            let number = array.get("value").and_then(Value::as_f64).map(|x| x as f32);
+            let number = number
+                .filter(|x| x.is_finite())
+                .ok_or_else(|| format!("option {key:?} is {}; a number is needed", brief(object)));
+            Some(o.or_note(number, 0.0))
+        }
         _ => o.number(key),
     }
 }

@@ -5,16 +5,24 @@ use std::collections::{HashMap, HashSet};
 use super::config::{Kind, Model, Source, Spec, Step};
 use super::error::Fault;
 use super::layers::{Call, MergeMode};
-use crate::nn::graph::{Graph, Input, MAX_NODES, Node, Output, ValueId, Weight, WeightId};
+use super::weights::Assigned;
+use crate::nn::graph::{Graph, Input, MAX_NODES, Node, Output, ValueId, WeightId};
 use crate::nn::layer::Layer;
 
-/// Flattens `model` with the weights of its leaves.
+/// Flattens `model` with the weights of its leaves. The faults of its layers join `faults`, and there
+/// is a graph only if those are none.
+///
+/// # Errors
+/// All faults.
 pub fn graph(
     name: String,
     model: &Model,
-    leaf_weights: &[Vec<WeightId>],
-    weights: Vec<Weight>,
+    assigned: Assigned,
+    mut faults: Vec<Fault>,
 ) -> Result<Graph, Fault> {
+    let Assigned {
+        of_leaf, weights, ..
+    } = assigned;
     let inputs: Vec<Input> = model
         .inputs
         .iter()
@@ -24,20 +32,27 @@ pub fn graph(
         })
         .collect();
     let mut builder = Builder {
-        leaf_weights,
+        leaf_weights: &of_leaf,
         taken: inputs.iter().map(|i| i.name.clone()).collect(),
         ranks: inputs.iter().map(|i| i.shape.len()).collect(),
         nodes: Vec::new(),
         calls: 0,
+        faults: Vec::new(),
+        is_full: false,
     };
-    let given: Vec<ValueId> = (0..inputs.len()).map(ValueId).collect();
+    let given: Vec<Value> = (0..inputs.len()).map(|i| Some(ValueId(i))).collect();
     let top = Context {
         prefix: String::new(),
         outer: 0,
         training: None,
     };
-    let values = builder.model(model, &given, &top)?;
-    let outputs = model.outputs.iter().zip(values);
+    let values = builder.model(model, &given, &top);
+    faults.append(&mut builder.faults);
+    if let Some(fault) = Fault::all(faults) {
+        return Err(fault);
+    }
+    // A value is unknown only behind a fault.
+    let outputs = model.outputs.iter().zip(values.into_iter().flatten());
     let graph = Graph {
         name,
         outputs: outputs
@@ -54,13 +69,19 @@ pub fn graph(
     Ok(graph)
 }
 
+/// `None` where a fault keeps it from being known: what reads it is not looked at.
+type Value = Option<ValueId>;
+
 struct Builder<'a> {
-    leaf_weights: &'a [Vec<WeightId>],
+    leaf_weights: &'a [Option<Vec<WeightId>>],
     taken: HashSet<String>,
     /// Dimensions of each value, without the batch.
     ranks: Vec<usize>,
     nodes: Vec<Node>,
     calls: usize,
+    faults: Vec<Fault>,
+    /// Whether the network has become too large: nothing more is looked at.
+    is_full: bool,
 }
 
 /// Where in the nesting a layer is used.
@@ -74,54 +95,66 @@ struct Context {
 }
 
 impl Builder<'_> {
-    fn model(
-        &mut self,
-        model: &Model,
-        inputs: &[ValueId],
-        context: &Context,
-    ) -> Result<Vec<ValueId>, Fault> {
+    /// The values of a model's outputs.
+    fn model(&mut self, model: &Model, inputs: &[Value], context: &Context) -> Vec<Value> {
         let names = step_names(model);
-        let mut values: Vec<Vec<ValueId>> = Vec::with_capacity(model.steps.len());
-        let read = |values: &[Vec<ValueId>], source: &Source| match *source {
-            Source::Input(i) => inputs.get(i).copied(),
-            Source::Step { step, tensor } => values.get(step)?.get(tensor).copied(),
+        // The outputs of each step, `None` if even their number is unknown.
+        let mut values: Vec<Option<Vec<Value>>> = Vec::with_capacity(model.steps.len());
+        // `Err` for an output that does not exist.
+        let read = |values: &[Option<Vec<Value>>], source: &Source| match *source {
+            Source::Input(i) => inputs.get(i).copied().ok_or(()),
+            Source::Step { step, tensor } => match values.get(step) {
+                Some(Some(outputs)) => outputs.get(tensor).copied().ok_or(()),
+                Some(None) => Ok(None),
+                None => Err(()),
+            },
         };
         for (step, name) in model.steps.iter().zip(names) {
             let spec = &model.layers[step.layer];
-            let given = step
-                .inputs
-                .iter()
-                .map(|source| read(&values, source))
-                .collect::<Option<Vec<_>>>()
-                .ok_or_else(|| spec.fault("it reads an output that its input does not have"))?;
+            let given: Result<Vec<Value>, ()> =
+                step.inputs.iter().map(|s| read(&values, s)).collect();
+            let Ok(given) = given else {
+                self.faults
+                    .push(spec.fault("it reads an output that its input does not have"));
+                values.push(None);
+                continue;
+            };
             let inside = Context {
                 prefix: format!("{}{name}", context.prefix),
                 outer: context.outer,
                 training: step.training.or(context.training),
             };
-            values.push(self.layer(spec, &given, inside)?);
+            let made = match given.into_iter().collect::<Option<Vec<ValueId>>>() {
+                Some(known) if !self.is_full => self.layer(spec, &known, inside),
+                _ => Ok(None),
+            };
+            values.push(made.unwrap_or_else(|fault| {
+                self.faults.push(fault);
+                None
+            }));
         }
-        model
-            .outputs
-            .iter()
-            .map(|(name, source)| {
-                read(&values, source).ok_or_else(|| {
-                    Fault::model(&context.prefix, format!("its output {name} does not exist"))
-                })
+        let outputs = model.outputs.iter().map(|(name, source)| {
+            read(&values, source).unwrap_or_else(|()| {
+                let problem = format!("its output {name} does not exist");
+                self.faults.push(Fault::model(&context.prefix, problem));
+                None
             })
-            .collect()
+        });
+        outputs.collect()
     }
 
-    /// One use of a layer; `context.prefix` is its own name here.
+    /// One use of a layer; `context.prefix` is its own name here. `None` if a fault that is known
+    /// already keeps its outputs from being known.
     fn layer(
         &mut self,
         spec: &Spec,
         inputs: &[ValueId],
         context: Context,
-    ) -> Result<Vec<ValueId>, Fault> {
+    ) -> Result<Option<Vec<Value>>, Fault> {
         // Models inside models can multiply uses without adding a single node.
         self.calls += 1;
         if self.calls > MAX_NODES || self.nodes.len() >= MAX_NODES {
+            self.is_full = true;
             return Err(spec.fault(format!(
                 "the flattened network has more than {MAX_NODES} layers"
             )));
@@ -132,17 +165,22 @@ impl Builder<'_> {
             .collect::<Option<Vec<_>>>()
             .ok_or_else(|| spec.fault("its input has too few dimensions"))?;
         match &spec.kind {
+            Kind::Refused => Ok(None),
             Kind::Leaf { id, leaf } => {
+                let Some(weights) = &self.leaf_weights[*id] else {
+                    return Ok(None);
+                };
                 let call = Call {
                     ranks: &ranks,
-                    weights: &self.leaf_weights[*id],
+                    weights,
                     training: context.training,
                 };
                 let layer = leaf.lower(&call).map_err(|problem| spec.fault(problem))?;
-                Ok(vec![match layer {
+                let value = match layer {
                     Some(layer) => self.node(context.prefix, layer, inputs, &ranks, context.outer),
                     None => inputs[0],
-                }])
+                };
+                Ok(Some(vec![Some(value)]))
             }
             Kind::Model(model) => {
                 let fits = model.inputs.len() == inputs.len()
@@ -161,7 +199,8 @@ impl Builder<'_> {
                     prefix: format!("{}/", context.prefix),
                     ..context
                 };
-                self.model(model, inputs, &context)
+                let given: Vec<Value> = inputs.iter().copied().map(Some).collect();
+                Ok(Some(self.model(model, &given, &context)))
             }
             Kind::TimeDistributed(inner) => {
                 if inputs.len() != 1 || ranks[0] < 1 {
@@ -182,25 +221,24 @@ impl Builder<'_> {
                         prefix: format!("{}/{}", context.prefix, direction.name),
                         ..context
                     };
-                    directions.extend(self.layer(direction, inputs, inside)?);
+                    let outputs = self.layer(direction, inputs, inside)?.unwrap_or_default();
+                    directions.extend(outputs.into_iter().flatten());
                 }
+                let [first, mut last] = directions[..] else {
+                    return Ok(None);
+                };
                 let rank = if *sequences { 2 } else { 1 };
-                if let ([_, last], true) = (&mut *directions, *sequences) {
+                if *sequences {
                     let name = format!("{}/reverse", context.prefix);
-                    *last = self.node(name, Layer::Reverse, &[*last], &[rank], context.outer);
+                    last = self.node(name, Layer::Reverse, &[last], &[rank], context.outer);
                 }
                 let layer = match *mode {
                     MergeMode::Concat => Layer::Concat { axis: rank - 1 },
                     MergeMode::Merge(op) => Layer::Merge { op },
                 };
                 let ranks = [rank, rank];
-                Ok(vec![self.node(
-                    context.prefix,
-                    layer,
-                    &directions,
-                    &ranks,
-                    context.outer,
-                )])
+                let value = self.node(context.prefix, layer, &[first, last], &ranks, context.outer);
+                Ok(Some(vec![Some(value)]))
             }
         }
     }

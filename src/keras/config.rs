@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::error::Fault;
 use super::layers::{self, Bidirectional, Dialect, Leaf, MergeMode};
-use super::options::{Options, brief};
+use super::options::{Options, Problems, brief, missing};
 use crate::nn::graph::{MAX_ELEMENTS, MAX_NODES, MAX_RANK};
 
 /// How deeply models and wrappers may be nested.
@@ -74,6 +74,8 @@ pub enum Kind {
         id: usize,
         leaf: Leaf,
     },
+    /// A layer that is not understood; why is noted already.
+    Refused,
 }
 
 impl Spec {
@@ -83,8 +85,17 @@ impl Spec {
     }
 }
 
-/// The model and the number of its leaves.
-pub fn parse(json: &str, dialect: Dialect) -> Result<(Model, usize), Fault> {
+/// A model, the number of its leaves, and what is wrong with it.
+pub struct Parsed {
+    /// `None` if its layers cannot be told or joined; why is among the faults.
+    pub model: Option<Model>,
+    pub leaves: usize,
+    pub faults: Vec<Fault>,
+}
+
+/// # Errors
+/// The text describes no model.
+pub fn parse(json: &str, dialect: Dialect) -> Result<Parsed, Fault> {
     let root: Value = serde_json::from_str(json)
         .map_err(|e| Fault::Format(format!("its model_config is no valid JSON: {e}")))?;
     let class = root.get("class_name").and_then(Value::as_str);
@@ -93,119 +104,138 @@ pub fn parse(json: &str, dialect: Dialect) -> Result<(Model, usize), Fault> {
             "its model_config has no class_name and config".into(),
         ));
     };
+    if !is_model(class) {
+        return Err(Fault::model(
+            "",
+            format!(
+                "it is a {}, but only Sequential and functional models are supported; build the network as one of these in Keras 2, load the weights into it and save it with model.save(\"name.h5\")",
+                brief(&class.into())
+            ),
+        ));
+    }
     let mut parser = Parser {
         dialect,
         leaves: 0,
         specs: 0,
+        faults: Vec::new(),
     };
-    match parser.model(class, config, "", 0) {
-        Some(model) => Ok((model?, parser.leaves)),
-        None => Err(Fault::model(
-            "",
-            format!(
-                "it is a {}, but only Sequential and functional models are supported",
-                brief(&class.into())
-            ),
-        )),
-    }
+    let model = parser.model(class, config, "", 0);
+    Ok(Parsed {
+        model,
+        leaves: parser.leaves,
+        faults: parser.faults,
+    })
+}
+
+fn is_model(class: &str) -> bool {
+    matches!(class, "Model" | "Functional" | "Sequential")
 }
 
 struct Parser {
     dialect: Dialect,
     leaves: usize,
     specs: usize,
+    faults: Vec<Fault>,
 }
 
 impl Parser {
-    /// A model, or `None` if `class` is none.
-    fn model(
-        &mut self,
-        class: &str,
-        config: &Value,
-        path: &str,
-        depth: usize,
-    ) -> Option<Result<Model, Fault>> {
+    /// The value of `found`, or `None` and a note of the fault.
+    fn noted<T>(&mut self, found: Result<T, Fault>) -> Option<T> {
+        found.map_err(|fault| self.faults.push(fault)).ok()
+    }
+
+    /// A model of a class that is one; `None` if its layers cannot be told or joined.
+    fn model(&mut self, class: &str, config: &Value, path: &str, depth: usize) -> Option<Model> {
         match class {
-            "Model" | "Functional" => Some(self.functional(config, path, depth)),
-            "Sequential" => Some(self.sequential(config, path, depth)),
-            _ => None,
+            "Sequential" => self.sequential(config, path, depth),
+            _ => self.functional(config, path, depth),
         }
     }
 
-    /// `path` is that of the model around it.
-    fn spec(
-        &mut self,
-        name: &str,
-        class: &str,
-        config: &Value,
-        path: &str,
-        depth: usize,
-    ) -> Result<Spec, Fault> {
+    /// A layer, of kind [`Kind::Refused`] if it is not understood. `path` is that of the model
+    /// around it.
+    fn spec(&mut self, name: &str, class: &str, config: &Value, path: &str, depth: usize) -> Spec {
         let path = match path {
             "" => name.to_owned(),
             _ => format!("{path}/{name}"),
         };
-        let fail = |problem: String| Fault::layer(&path, class, problem);
-        self.specs += 1;
-        if depth > MAX_DEPTH || self.specs > MAX_NODES {
-            return Err(fail(format!(
-                "there are more than {MAX_DEPTH} models inside each other or more than {MAX_NODES} layers"
-            )));
-        }
         let trainable = config
             .get("trainable")
             .and_then(Value::as_bool)
             .unwrap_or(true);
-        let kind = match (self.model(class, config, &path, depth + 1), class) {
-            (Some(model), _) => Kind::Model(model?),
-            (None, "TimeDistributed") => {
-                let map = object(config).map_err(&fail)?;
-                let o = &mut Options::new(map);
-                let found = o.value("layer").unwrap_or(&Value::Null);
-                o.finish().map_err(&fail)?;
-                let (inner_class, inner_config) = record(found).map_err(&fail)?;
-                let inner = inner_config
-                    .get("name")
-                    .and_then(Value::as_str)
-                    .unwrap_or("layer");
-                let inner = self.spec(inner, inner_class, inner_config, &path, depth + 1)?;
-                Kind::TimeDistributed(Box::new(inner))
-            }
-            (None, "Bidirectional") => {
-                let map = object(config).map_err(&fail)?;
-                let parsed = Bidirectional::parse(map).map_err(&fail)?;
-                let mut direction = |name: &str, config: Map<String, Value>| {
-                    let config = Value::Object(config);
-                    self.spec(name, &parsed.class, &config, &path, depth + 1)
-                        .map(Box::new)
-                };
-                Kind::Bidirectional {
-                    forward: direction("forward", parsed.forward)?,
-                    backward: direction("backward", parsed.backward)?,
-                    mode: parsed.mode,
-                    sequences: parsed.sequences,
-                }
-            }
-            (None, _) => {
-                // The class first: the configuration of an unknown one is of no interest.
-                let empty = Map::new();
-                let map = config.as_object().unwrap_or(&empty);
-                let leaf = layers::parse(class, map, self.dialect).map_err(&fail)?;
-                self.leaves += 1;
-                Kind::Leaf {
-                    id: self.leaves - 1,
-                    leaf,
-                }
-            }
+        self.specs += 1;
+        let kind = if depth > MAX_DEPTH || self.specs > MAX_NODES {
+            self.faults.push(Fault::layer(&path, class, format!(
+                "there are more than {MAX_DEPTH} models inside each other or more than {MAX_NODES} layers"
+            )));
+            None
+        } else {
+            self.kind(class, config, &path, depth)
         };
-        Ok(Spec {
+        Spec {
             name: name.into(),
             path,
             class: class.into(),
             trainable,
-            kind,
-        })
+            kind: kind.unwrap_or(Kind::Refused),
+        }
     }
+
+    fn kind(&mut self, class: &str, config: &Value, path: &str, depth: usize) -> Option<Kind> {
+        let found = match class {
+            _ if is_model(class) => {
+                return self.model(class, config, path, depth + 1).map(Kind::Model);
+            }
+            "TimeDistributed" => wrapped(config).map(|(inner_class, inner)| {
+                let name = inner.get("name").and_then(Value::as_str);
+                let name = name.unwrap_or("layer");
+                let spec = self.spec(name, inner_class, inner, path, depth + 1);
+                Kind::TimeDistributed(Box::new(spec))
+            }),
+            "Bidirectional" => object(config)
+                .map_err(Problems::from)
+                .and_then(Bidirectional::parse)
+                .map(|parsed| {
+                    let mut direction = |name: &str, config: Map<String, Value>| {
+                        let config = Value::Object(config);
+                        Box::new(self.spec(name, &parsed.class, &config, path, depth + 1))
+                    };
+                    Kind::Bidirectional {
+                        forward: direction("forward", parsed.forward),
+                        backward: direction("backward", parsed.backward),
+                        mode: parsed.mode,
+                        sequences: parsed.sequences,
+                    }
+                }),
+            _ => {
+                // The class first: the configuration of an unknown one is of no interest.
+                let empty = Map::new();
+                let map = config.as_object().unwrap_or(&empty);
+                layers::parse(class, map, self.dialect).map(|leaf| {
+                    self.leaves += 1;
+                    Kind::Leaf {
+                        id: self.leaves - 1,
+                        leaf,
+                    }
+                })
+            }
+        };
+        match found {
+            Ok(kind) => Some(kind),
+            Err(Problems(problems)) => {
+                let faults = problems.into_iter().map(|p| Fault::layer(path, class, p));
+                self.faults.extend(faults);
+                None
+            }
+        }
+    }
+}
+
+/// The layer inside a TimeDistributed: its class and configuration.
+fn wrapped(config: &Value) -> Result<(&str, &Value), Problems> {
+    let mut options = Options::new(object(config)?);
+    let found = options.value("layer").unwrap_or(&Value::Null);
+    options.conclude(record(found).map_err(Problems::from))
 }
 
 fn object(config: &Value) -> Result<&Map<String, Value>, String> {
@@ -228,22 +258,25 @@ fn record(value: &Value) -> Result<(&str, &Value), String> {
 
 /// Reads an InputLayer.
 fn input(name: &str, config: &Value, path: &str) -> Result<InputSpec, Fault> {
-    let read = || -> Result<Vec<Option<usize>>, String> {
-        let o = &mut Options::new(object(config)?);
+    let read = || -> Result<Vec<Option<usize>>, Problems> {
+        let mut o = Options::new(object(config)?);
         for key in ["sparse", "ragged", "optional", "type_spec"] {
-            o.off(key)?;
+            o.off(key);
         }
-        o.finish()?;
-        let shape = batch_shape(config).ok_or("option \"batch_input_shape\" is missing")?;
-        input_shape(shape)
+        let shape = batch_shape(config)
+            .ok_or_else(|| missing("batch_input_shape"))
+            .and_then(input_shape);
+        o.conclude(shape.map_err(Problems::from))
     };
     let full = match path {
         "" => name.to_owned(),
         _ => format!("{path}/{name}"),
     };
+    let shape = read()
+        .map_err(|Problems(problems)| Fault::layer(&full, "InputLayer", problems.join("; ")))?;
     Ok(InputSpec {
         name: name.into(),
-        shape: read().map_err(|problem| Fault::layer(&full, "InputLayer", problem))?,
+        shape,
     })
 }
 

@@ -1,6 +1,13 @@
 //! Why a Keras file cannot be converted.
 
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write;
+
 use crate::nn::GraphError;
+
+/// The most problems that the message of [`ConvertError::Several`] shows; it says how many more
+/// there are.
+const SHOWN: usize = 100;
 
 /// Why a Keras file cannot be converted. Every variant names the file.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +58,57 @@ pub enum ConvertError {
         /// The node that does not fit, and why.
         source: GraphError,
     },
+    /// Several problems, none of which follows from another.
+    #[error("{file}: {} things stand in the way of its conversion:{}", .problems.len(), list(.problems))]
+    Several {
+        /// The file's path or name, as it was given.
+        file: String,
+        /// All of them, at least two; each names the file as well.
+        problems: Vec<Self>,
+    },
+}
+
+/// A line for each problem; layers with the same problem share one.
+fn list(problems: &[ConvertError]) -> String {
+    let mut lines: Vec<(String, Vec<String>)> = Vec::new();
+    let mut of_layers: HashMap<String, usize> = HashMap::new();
+    for problem in problems {
+        let (subject, text) = match problem {
+            ConvertError::Layer {
+                layer,
+                class,
+                problem,
+                ..
+            } => (Some(format!("{layer} ({class})")), problem.clone()),
+            ConvertError::Model { model, problem, .. } => {
+                (None, format!("model {model}: {problem}"))
+            }
+            ConvertError::Format { problem, .. } => (None, problem.clone()),
+            other => (None, other.to_string()),
+        };
+        let line = match &subject {
+            Some(_) => *of_layers.entry(text.clone()).or_insert(lines.len()),
+            None => lines.len(),
+        };
+        match lines.get_mut(line) {
+            Some((_, layers)) => layers.extend(subject),
+            None => lines.push((text, Vec::from_iter(subject))),
+        }
+    }
+    let mut list = String::new();
+    for (problem, layers) in lines.iter().take(SHOWN) {
+        let subject = match layers.len() {
+            0 => String::new(),
+            1 => format!("layer {}: ", layers[0]),
+            _ => format!("layers {}: ", layers.join(", ")),
+        };
+        // Writing to a String cannot fail.
+        let _ = write!(list, "\n  {subject}{problem}");
+    }
+    if lines.len() > SHOWN {
+        let _ = write!(list, "\n  and {} more", lines.len() - SHOWN);
+    }
+    list
 }
 
 /// A [`ConvertError`] whose file is still to be named.
@@ -67,9 +125,22 @@ pub(super) enum Fault {
         problem: String,
     },
     Graph(GraphError),
+    /// At least two of the others.
+    Several(Vec<Fault>),
 }
 
 impl Fault {
+    /// All of `faults`, each once; `None` if there are none.
+    pub fn all(faults: Vec<Self>) -> Option<Self> {
+        let mut seen = HashSet::new();
+        let mut once = faults;
+        once.retain(|fault| seen.insert(format!("{fault:?}")));
+        match once.len() {
+            0 | 1 => once.pop(),
+            _ => Some(Self::Several(once)),
+        }
+    }
+
     pub fn model(model: &str, problem: impl Into<String>) -> Self {
         Self::Model {
             model: if model.is_empty() { "(top)" } else { model }.into(),
@@ -105,6 +176,10 @@ impl Fault {
                 problem,
             },
             Self::Graph(source) => ConvertError::Graph { file, source },
+            Self::Several(faults) => ConvertError::Several {
+                problems: faults.into_iter().map(|f| f.in_file(&file)).collect(),
+                file,
+            },
         }
     }
 }

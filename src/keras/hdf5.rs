@@ -1,5 +1,6 @@
 //! What a Keras `.h5` file holds, read through one of two HDF5 libraries.
 
+mod bounded;
 mod content;
 #[cfg(feature = "libhdf5")]
 pub mod libhdf5;

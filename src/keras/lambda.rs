@@ -32,8 +32,9 @@ pub enum Function {
 /// It is no code object of Python 3.5 to 3.13, or computes something else; then its names,
 /// constants, argument count, source file and line are shown.
 pub fn recognise(marshalled: &[u8]) -> Result<Function, String> {
-    let code = marshal::code(marshalled).map_err(|problem| {
-        format!("its function is no code object of Python 3.5 to 3.13 ({problem})")
+    let code = marshal::code(marshalled).map_err(|problem| match is_python_2(marshalled) {
+        true => "its function was compiled by Python 2, whose code is not read; build the network again in Keras 2 under Python 3, give it these weights (load_weights) and save it with model.save(\"name.h5\")".into(),
+        false => format!("its function is no code object of Python 3.5 to 3.13 ({problem})"),
     })?;
     function(&code).ok_or_else(|| {
         format!(
@@ -41,6 +42,13 @@ pub fn recognise(marshalled: &[u8]) -> Result<Function, String> {
             describe(&code)
         )
     })
+}
+
+/// Whether a code object has the fields of Python 2: four numbers in front of the bytecode, where
+/// Python 3 has more.
+fn is_python_2(marshalled: &[u8]) -> bool {
+    const BYTECODE_AT: usize = 1 + 4 * 4;
+    marshalled.first() == Some(&b'c') && marshalled.get(BYTECODE_AT) == Some(&b's')
 }
 
 fn function(code: &Code) -> Option<Function> {
@@ -105,7 +113,7 @@ fn describe(code: &Code) -> String {
 pub fn layer(o: &mut Options) -> Result<Leaf, String> {
     // What Keras stores about the output is only needed to build the function anew.
     o.ignore(&["output_shape", "output_shape_type", "output_shape_module"]);
-    match o.text("function_type")? {
+    match o.text("function_type") {
         None | Some("lambda") => {}
         Some(kind) => {
             let found = o.value("function").unwrap_or(&Value::Null);
@@ -118,11 +126,11 @@ pub fn layer(o: &mut Options) -> Result<Leaf, String> {
     if let Some(arguments) = o.value("arguments")
         && !is_empty(arguments)
     {
-        return Err(unsupported("arguments", arguments, "this is not supported"));
+        o.problem(unsupported("arguments", arguments, "this is not supported"));
     }
-    o.off("mask")?;
+    o.off("mask");
     let found = o.value("function").ok_or_else(|| missing("function"))?;
-    let function = recognise(&base64(code_text(found)?)?)?;
+    let function = recognise(&code_bytes(code_text(found)?)?)?;
     let leaf = Leaf::plain(move |call| {
         let inputs = call.ranks.len();
         let wanted = if let Function::SumAxis(_) = function {
@@ -173,6 +181,33 @@ fn code_text(function: &Value) -> Result<&str, String> {
     }
     code.and_then(Value::as_str)
         .ok_or_else(|| unsupported("function", function, "a Python code object is needed"))
+}
+
+/// The code behind its text: in base64, or as Keras 2.0 wrote it, each byte a character.
+fn code_bytes(text: &str) -> Result<Vec<u8>, String> {
+    base64(text).or_else(|_| {
+        let bytes = raw_unicode_escape(text);
+        // A marshalled code object begins with this letter, with or without the highest bit.
+        match bytes.first().is_some_and(|b| b & 0x7f == b'c') {
+            true => Ok(bytes),
+            false => Err("its function is neither base64 nor the code of a Python function".into()),
+        }
+    })
+}
+
+/// Encodes text as Python's codec of that name does. It undoes the decoding with which Keras 2.0
+/// made text of code: that takes each byte for a character, but `\u` and `\U` with the digits behind
+/// them for one.
+fn raw_unicode_escape(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    for c in text.chars() {
+        match u32::from(c) {
+            byte @ 0..=0xff => bytes.push(byte as u8),
+            short @ 0x100..=0xffff => bytes.extend(format!("\\u{short:04x}").bytes()),
+            long => bytes.extend(format!("\\U{long:08x}").bytes()),
+        }
+    }
+    bytes
 }
 
 fn is_empty(value: &Value) -> bool {
@@ -237,5 +272,12 @@ mod tests {
         for wrong in ["Zg=", "Z", "Zg==Zg==", "====", "Zm9v====", "Zm9-"] {
             assert!(base64(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn raw_code_is_encoded_as_python_does() {
+        // print(list("c\x00\xe3\u1234\U0001f600".encode("raw_unicode_escape")))
+        let bytes = raw_unicode_escape("c\0\u{e3}\u{1234}\u{1f600}");
+        assert_eq!(bytes, b"c\0\xe3\\u1234\\U0001f600");
     }
 }

@@ -11,9 +11,9 @@ pub use recurrent::{Bidirectional, MergeMode};
 
 use super::activation;
 use super::lambda;
-use super::options::Options;
+use super::options::{Options, Problems};
 use crate::nn::graph::WeightId;
-use crate::nn::layer::{Activation, Layer, PoolKind};
+use crate::nn::layer::{Activation, Layer, MergeOp, PoolKind};
 
 /// A layer that becomes at most one node.
 pub struct Leaf {
@@ -145,8 +145,8 @@ fn slot(part: &'static str, dims: &[Option<usize>]) -> Slot {
 }
 
 /// A bias, if option `use_bias` says so.
-fn bias_slot(o: &mut Options, dims: &[Option<usize>]) -> Result<Option<Slot>, String> {
-    Ok(o.bool("use_bias", true)?.then(|| slot("bias", dims)))
+fn bias_slot(o: &mut Options, dims: &[Option<usize>]) -> Option<Slot> {
+    o.bool("use_bias", true).then(|| slot("bias", dims))
 }
 
 /// What a layer's meaning depends on beside its own options.
@@ -159,32 +159,30 @@ pub struct Dialect {
 /// Reads a layer that is no model and no wrapper.
 ///
 /// # Errors
-/// The class, an option, or the value of an option is not supported.
-pub fn parse(class: &str, config: &Map<String, Value>, dialect: Dialect) -> Result<Leaf, String> {
+/// The class, options, or the values of options are not supported.
+pub fn parse(class: &str, config: &Map<String, Value>, dialect: Dialect) -> Result<Leaf, Problems> {
     if let Some(activation) = activation::layer(class, config) {
         let activation = activation?;
         return Ok(Leaf::plain(move |_| {
             Ok((activation != Activation::Linear).then_some(Layer::Activation(activation)))
         }));
     }
-    let o = &mut Options::new(config);
-    let leaf = match class {
+    let mut options = Options::new(config);
+    let leaf = known(class, &mut options, dialect).ok_or_else(|| refusal(class))?;
+    options.conclude(leaf.map_err(Problems::from))
+}
+
+/// A layer of a class that is supported, `None` for other classes.
+fn known(class: &str, o: &mut Options, dialect: Dialect) -> Option<Result<Leaf, String>> {
+    Some(Ok(match class {
         "Conv1D" | "Convolution1D" => spatial::conv::<1>(o),
         "Conv2D" | "Convolution2D" => spatial::conv::<2>(o),
         "MaxPooling1D" | "MaxPool1D" => spatial::pool::<1>(o, PoolKind::Max),
         "MaxPooling2D" | "MaxPool2D" => spatial::pool::<2>(o, PoolKind::Max),
-        "AveragePooling1D" | "AvgPool1D" => {
-            spatial::pool::<1>(o, PoolKind::Average)
-        }
-        "AveragePooling2D" | "AvgPool2D" => {
-            spatial::pool::<2>(o, PoolKind::Average)
-        }
-        "GlobalMaxPooling1D" | "GlobalMaxPool1D" => {
-            spatial::global_pool(o, PoolKind::Max, 2)
-        }
-        "GlobalMaxPooling2D" | "GlobalMaxPool2D" => {
-            spatial::global_pool(o, PoolKind::Max, 3)
-        }
+        "AveragePooling1D" | "AvgPool1D" => spatial::pool::<1>(o, PoolKind::Average),
+        "AveragePooling2D" | "AvgPool2D" => spatial::pool::<2>(o, PoolKind::Average),
+        "GlobalMaxPooling1D" | "GlobalMaxPool1D" => spatial::global_pool(o, PoolKind::Max, 2),
+        "GlobalMaxPooling2D" | "GlobalMaxPool2D" => spatial::global_pool(o, PoolKind::Max, 3),
         "GlobalAveragePooling1D" | "GlobalAvgPool1D" => {
             spatial::global_pool(o, PoolKind::Average, 2)
         }
@@ -206,19 +204,35 @@ pub fn parse(class: &str, config: &Map<String, Value>, dialect: Dialect) -> Resu
         "Reshape" => plain::reshape(o),
         "RepeatVector" => plain::repeat_vector(o),
         "Concatenate" => plain::concatenate(o),
-        "Add" | "Subtract" | "Multiply" | "Average" | "Maximum" | "Minimum" => plain::merge(class),
+        "Add" => plain::merge(MergeOp::Add),
+        "Subtract" => plain::merge(MergeOp::Subtract),
+        "Multiply" => plain::merge(MergeOp::Multiply),
+        "Average" => plain::merge(MergeOp::Average),
+        "Maximum" => plain::merge(MergeOp::Maximum),
+        "Minimum" => plain::merge(MergeOp::Minimum),
         "Dropout" => plain::dropout(o, None),
         "SpatialDropout1D" => plain::dropout(o, Some(2)),
         "SpatialDropout2D" => plain::dropout(o, Some(3)),
         "GaussianNoise" | "GaussianDropout" | "AlphaDropout" | "ActivityRegularization" => {
             plain::training_only(o)
         }
-        "Lambda" => lambda::layer(o),
-        "CuDNNLSTM" | "CuDNNGRU" => Err(
-            "its weights are laid out for cuDNN; build the model with the plain LSTM or GRU in Keras, load these weights into it and save that".into(),
-        ),
-        _ => Err("this class of layer is not supported".into()),
-    }?;
-    o.finish()?;
-    Ok(leaf)
+        "Lambda" => return Some(lambda::layer(o)),
+        _ => return None,
+    }))
+}
+
+/// Why a class is not supported, and the way out where there is one.
+fn refusal(class: &str) -> &'static str {
+    match class {
+        "CuDNNLSTM" | "CuDNNGRU" => {
+            "its weights are laid out for cuDNN; build the model with the plain LSTM or GRU in Keras, load these weights into it and save that"
+        }
+        "Normalization" => {
+            "this class of layer is not supported; leave the layer out of the network, save it again, and give the network inputs from which the mean is subtracted already and that are divided by the square root of the variance (layer.mean and layer.variance in Keras)"
+        }
+        "Rescaling" => {
+            "this class of layer is not supported; leave the layer out of the network, save it again, and give the network inputs that are scaled already"
+        }
+        _ => "this class of layer is not supported",
+    }
 }

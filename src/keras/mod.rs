@@ -7,13 +7,15 @@
 //! node.
 //!
 //! What a file says is either understood or refused: an unknown layer class, option, call argument
-//! or Python function is an error that names it. Nothing in a file is ever executed.
+//! or Python function is an error that names it, and all such are told at once. Nothing in a file is
+//! ever executed.
 
 mod activation;
 mod build;
 mod config;
 mod error;
 pub mod hdf5;
+mod kind;
 pub mod lambda;
 mod layers;
 mod options;
@@ -32,6 +34,7 @@ use crate::nn::Graph;
 use crate::nn::model::Provenance;
 
 pub use self::error::ConvertError;
+pub use self::hdf5::pure::silence_caught_panics;
 
 /// A converted file.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,16 +63,16 @@ pub fn load(path: impl AsRef<Path>) -> Result<KerasModel, ConvertError> {
     let format = |problem: &str| Fault::Format(problem.into()).in_file(&file);
     let metadata = fs::metadata(path).map_err(read)?;
     if metadata.is_dir() {
-        let saved_model = path.join("saved_model.pb").exists();
-        return Err(format(match saved_model {
-            true => {
-                "it is a folder in TensorFlow's SavedModel format; load it in Keras 2 and save it with model.save(\"name.h5\")"
-            }
-            false => "it is a folder, not a Keras .h5 file",
-        }));
+        let problem = kind::folder(path);
+        return Err(format(problem.unwrap_or(
+            "it is a folder, not a Keras .h5 file; name the file in it",
+        )));
     }
     if metadata.len() > MAX_FILE {
-        return Err(format(&format!("it is larger than {MAX_FILE} bytes")));
+        return Err(format(&format!(
+            "it has {} bytes, more than the {MAX_FILE} that are read; save it without the optimizer (include_optimizer=False)",
+            metadata.len()
+        )));
     }
     let bytes = fs::read(path).map_err(read)?;
     let name = path
@@ -87,7 +90,7 @@ pub fn load_bytes(name: &str, bytes: Vec<u8>) -> Result<KerasModel, ConvertError
 }
 
 fn convert(name: &str, bytes: Vec<u8>) -> Result<KerasModel, Fault> {
-    check_kind(&bytes)?;
+    kind::check(name, &bytes).map_err(Fault::Format)?;
     let sha256 = hex(&Sha256::digest(&bytes));
     let model = hdf5::pure::read(bytes).map_err(Fault::Format)?;
     let provenance = Provenance {
@@ -116,19 +119,26 @@ fn stem(name: &str) -> &str {
 
 /// The graph of a model; `name` is used if the file does not name the model.
 fn graph(file: H5Model, name: &str) -> Result<Graph, Fault> {
+    let dialect = dialect(file.keras_version.as_deref())?;
+    let mut faults = Vec::new();
     if let Some(backend) = &file.backend
         && backend != "tensorflow"
     {
         // Theano and CNTK store convolution kernels mirrored.
-        return Err(Fault::Format(format!(
+        faults.push(Fault::Format(format!(
             "it was saved with the backend {backend:?}; load it in Keras with the TensorFlow backend and save it again"
         )));
     }
-    let dialect = dialect(file.keras_version.as_deref())?;
-    let (model, leaves) = config::parse(&file.config, dialect)?;
-    let (leaf_weights, weights) = weights::assign(&model, leaves, file)?;
+    let mut parsed = config::parse(&file.config, dialect)?;
+    faults.append(&mut parsed.faults);
+    let Some(model) = parsed.model else {
+        let unnamed = || Fault::model("", "it is not understood");
+        return Err(Fault::all(faults).unwrap_or_else(unnamed));
+    };
+    let mut assigned = weights::assign(&model, parsed.leaves, file.layers);
+    faults.append(&mut assigned.faults);
     let name = model.name.clone().unwrap_or_else(|| name.into());
-    build::graph(name, &model, &leaf_weights, weights)
+    build::graph(name, &model, assigned, faults)
 }
 
 /// What a version of Keras means, where versions differ.
@@ -149,24 +159,12 @@ fn dialect(version: Option<&str>) -> Result<Dialect, Fault> {
             legacy_bilinear: minor.map(|minor| minor < 3 && suffix != "tf"),
         }),
         Some(3..) => Err(Fault::Format(format!(
-            "it was saved by Keras {version}; only Keras 2 files are supported: build the model with the package tf_keras, load the weights into it and save that as .h5"
+            "it was saved by Keras {version}; only Keras 2 files are supported: store the arrays in Keras 3 with numpy.savez(\"weights.npz\", *model.get_weights()), build the same network with the package tf_keras, give it the arrays with set_weights and save it with model.save(\"name.h5\")"
         ))),
         _ => Err(Fault::Format(format!(
             "it was saved by Keras {version:?}; only Keras 2 files are supported: load it in Keras 2 and save it again"
         ))),
     }
-}
-
-/// Fails with advice for files that are not HDF5.
-fn check_kind(bytes: &[u8]) -> Result<(), Fault> {
-    if hdf5_pure::is_hdf5_bytes(bytes) {
-        return Ok(());
-    }
-    Err(Fault::Format(match bytes {
-        [] => "it is empty".into(),
-        [b'P', b'K', 3, 4, ..] => "it is a zip archive, probably in Keras' newer .keras format; load it in Keras 2 and save it with model.save(\"name.h5\")".into(),
-        _ => "it is not an HDF5 file; a Keras model saved with model.save(\"name.h5\") is needed".into(),
-    }))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -2,6 +2,9 @@
 //!
 //! Every key of a layer's configuration is either asked for, known not to matter at inference, or
 //! an error: an option that this program does not know could change what the layer computes.
+//!
+//! Problems are collected, so that all of them can be told at once: a method that finds one notes it
+//! and gives a value that serves until [`Options::finish`] fails.
 
 use std::collections::HashSet;
 
@@ -25,16 +28,56 @@ const NEUTRAL: [&str; 9] = [
 /// The same, by the end of the key.
 const NEUTRAL_SUFFIXES: [&str; 3] = ["_initializer", "_regularizer", "_constraint"];
 
-/// A layer's configuration; problems are described in words, the caller adds the layer.
+/// What is wrong with a layer, at least one thing, each described in words; the caller adds the
+/// layer.
+#[derive(Debug)]
+pub struct Problems(pub Vec<String>);
+
+impl<T: Into<String>> From<T> for Problems {
+    fn from(problem: T) -> Self {
+        Self(vec![problem.into()])
+    }
+}
+
+/// A layer's configuration and the problems found in it.
 pub struct Options<'a> {
     map: &'a Map<String, Value>,
     seen: HashSet<&'static str>,
+    problems: Vec<String>,
 }
 
 impl<'a> Options<'a> {
     pub fn new(map: &'a Map<String, Value>) -> Self {
-        let seen = HashSet::new();
-        Self { map, seen }
+        Self {
+            map,
+            seen: HashSet::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// Notes a problem.
+    pub fn problem(&mut self, problem: impl Into<String>) {
+        self.problems.push(problem.into());
+    }
+
+    /// The value of `found`, or else `stand_in` and a note.
+    pub fn or_note<T>(&mut self, found: Result<T, String>, stand_in: T) -> T {
+        found.unwrap_or_else(|problem| {
+            self.problem(problem);
+            stand_in
+        })
+    }
+
+    /// What was read, unless there are problems. Options that nobody asked for are one, but only if
+    /// reading came to its end.
+    pub fn conclude<T>(mut self, read: Result<T, Problems>) -> Result<T, Problems> {
+        match read {
+            Ok(value) => self.finish().map(|()| value),
+            Err(Problems(mut more)) => {
+                self.problems.append(&mut more);
+                Err(Problems(self.problems))
+            }
+        }
     }
 
     /// The value of an option, or `None` if it is missing or null.
@@ -48,50 +91,52 @@ impl<'a> Options<'a> {
         self.seen.extend(keys);
     }
 
-    /// Fails if an option is left that nobody asked for, or if numbers are not 32 bits wide.
-    pub fn finish(&mut self) -> Result<(), String> {
-        if let Some(dtype) = self.value("dtype") {
-            float32(dtype)?;
+    /// Fails if there were problems, if an option is left that nobody asked for, or if numbers are
+    /// not 32 bits wide.
+    fn finish(&mut self) -> Result<(), Problems> {
+        if let Some(dtype) = self.value("dtype")
+            && let Err(problem) = float32(dtype)
+        {
+            self.problem(problem);
         }
         for (key, value) in self.map {
             let known = self.seen.contains(key.as_str())
                 || NEUTRAL.contains(&key.as_str())
                 || NEUTRAL_SUFFIXES.iter().any(|s| key.ends_with(s));
             if !known && !value.is_null() {
-                return Err(format!(
-                    "option {key:?} is not known (it is {})",
-                    brief(value)
-                ));
+                let found = brief(value);
+                self.problem(format!("option {key:?} is not known (it is {found})"));
             }
         }
-        Ok(())
-    }
-
-    /// Fails unless an option is missing or has the one value that is implemented.
-    pub fn only(&mut self, key: &'static str, implemented: Value) -> Result<(), String> {
-        match self.value(key) {
-            Some(value) if *value != implemented => Err(unsupported(
-                key,
-                value,
-                &format!("only {implemented} is supported"),
-            )),
-            _ => Ok(()),
+        match std::mem::take(&mut self.problems) {
+            none if none.is_empty() => Ok(()),
+            problems => Err(Problems(problems)),
         }
     }
 
-    /// Fails if an option is switched on (or set at all).
-    pub fn off(&mut self, key: &'static str) -> Result<(), String> {
-        match self.value(key) {
-            None | Some(Value::Bool(false)) => Ok(()),
-            Some(value) => Err(unsupported(key, value, "this is not supported")),
+    /// Notes an option that has another value than the one that is implemented.
+    pub fn only(&mut self, key: &'static str, implemented: Value) {
+        if let Some(value) = self.value(key)
+            && *value != implemented
+        {
+            let why = format!("only {implemented} is supported");
+            self.problem(unsupported(key, value, &why));
         }
     }
 
-    pub fn channels_last(&mut self) -> Result<(), String> {
+    /// Notes an option that is switched on (or set at all).
+    pub fn off(&mut self, key: &'static str) {
+        match self.value(key) {
+            None | Some(Value::Bool(false)) => {}
+            Some(value) => self.problem(unsupported(key, value, "this is not supported")),
+        }
+    }
+
+    pub fn channels_last(&mut self) {
         match self.value("data_format") {
-            None => Ok(()),
-            Some(Value::String(s)) if s == "channels_last" => Ok(()),
-            Some(value) => Err(unsupported(
+            None => {}
+            Some(Value::String(s)) if s == "channels_last" => {}
+            Some(value) => self.problem(unsupported(
                 "data_format",
                 value,
                 "only \"channels_last\" is supported; rebuild the model with channels last",
@@ -99,57 +144,56 @@ impl<'a> Options<'a> {
         }
     }
 
-    pub fn bool(&mut self, key: &'static str, default: bool) -> Result<bool, String> {
-        match self.value(key) {
-            None => Ok(default),
-            Some(value) => value
-                .as_bool()
-                .ok_or_else(|| unsupported(key, value, "true or false is needed")),
-        }
+    pub fn bool(&mut self, key: &'static str, default: bool) -> bool {
+        let Some(value) = self.value(key) else {
+            return default;
+        };
+        let found = value
+            .as_bool()
+            .ok_or_else(|| unsupported(key, value, "true or false is needed"));
+        self.or_note(found, default)
     }
 
     /// A finite number.
-    pub fn number(&mut self, key: &'static str) -> Result<Option<f32>, String> {
-        self.value(key)
-            .map(|value| {
-                value
-                    .as_f64()
-                    .map(|x| x as f32)
-                    .filter(|x| x.is_finite())
-                    .ok_or_else(|| unsupported(key, value, "a number is needed"))
-            })
-            .transpose()
+    pub fn number(&mut self, key: &'static str) -> Option<f32> {
+        let value = self.value(key)?;
+        let found = value
+            .as_f64()
+            .map(|x| x as f32)
+            .filter(|x| x.is_finite())
+            .ok_or_else(|| unsupported(key, value, "a number is needed"));
+        Some(self.or_note(found, 0.0))
     }
 
     /// A number that must be given.
-    pub fn needed_number(&mut self, key: &'static str) -> Result<f32, String> {
-        self.number(key)?.ok_or_else(|| missing(key))
+    pub fn needed_number(&mut self, key: &'static str) -> f32 {
+        let found = self.number(key).ok_or_else(|| missing(key));
+        self.or_note(found, 0.0)
     }
 
-    pub fn text(&mut self, key: &'static str) -> Result<Option<&'a str>, String> {
-        self.value(key)
-            .map(|value| {
-                value
-                    .as_str()
-                    .ok_or_else(|| unsupported(key, value, "a word is needed"))
-            })
-            .transpose()
+    /// A word; `None` as well if something else stands there.
+    pub fn text(&mut self, key: &'static str) -> Option<&'a str> {
+        let value = self.value(key)?;
+        if !value.is_string() {
+            self.problem(unsupported(key, value, "a word is needed"));
+        }
+        value.as_str()
     }
 
     /// A positive size that must be given.
-    pub fn size(&mut self, key: &'static str) -> Result<usize, String> {
-        let value = self.value(key).ok_or_else(|| missing(key))?;
-        size_of(value).ok_or_else(|| unsupported(key, value, "a positive size is needed"))
+    pub fn size(&mut self, key: &'static str) -> usize {
+        let found = match self.value(key) {
+            None => Err(missing(key)),
+            Some(value) => {
+                size_of(value).ok_or_else(|| unsupported(key, value, "a positive size is needed"))
+            }
+        };
+        self.or_note(found, 1)
     }
 
     /// One size per dimension: a list, or one number for all.
-    pub fn sizes<const N: usize>(
-        &mut self,
-        key: &'static str,
-    ) -> Result<Option<[usize; N]>, String> {
-        let Some(value) = self.value(key) else {
-            return Ok(None);
-        };
+    pub fn sizes<const N: usize>(&mut self, key: &'static str) -> Option<[usize; N]> {
+        let value = self.value(key)?;
         let sizes = match value {
             Value::Array(list) => list
                 .iter()
@@ -158,12 +202,21 @@ impl<'a> Options<'a> {
                 .and_then(|v| v.try_into().ok()),
             one => size_of(one).map(|n| [n; N]),
         };
-        sizes
-            .map(Some)
-            .ok_or_else(|| unsupported(key, value, &format!("{N} positive sizes are needed")))
+        let sizes =
+            sizes.ok_or_else(|| unsupported(key, value, &format!("{N} positive sizes are needed")));
+        Some(self.or_note(sizes, [1; N]))
+    }
+
+    /// One size per dimension that must be given.
+    pub fn needed_sizes<const N: usize>(&mut self, key: &'static str) -> [usize; N] {
+        let found = self.sizes(key).ok_or_else(|| missing(key));
+        self.or_note(found, [1; N])
     }
 
     /// A list of whole numbers that must be given; one number is a list of one.
+    ///
+    /// # Errors
+    /// It is missing or something else.
     pub fn integers(&mut self, key: &'static str) -> Result<Vec<i64>, String> {
         let value = self.value(key).ok_or_else(|| missing(key))?;
         match value {
@@ -173,16 +226,33 @@ impl<'a> Options<'a> {
         .ok_or_else(|| unsupported(key, value, "whole numbers are needed"))
     }
 
-    pub fn padding(&mut self, causal: bool) -> Result<Padding, String> {
-        match self.text("padding")? {
-            None | Some("valid") => Ok(Padding::Valid),
-            Some("same") => Ok(Padding::Same),
-            Some("causal") if causal => Ok(Padding::Causal),
-            Some(other) => Err(unsupported(
-                "padding",
-                &other.into(),
-                "this is not supported",
-            )),
+    /// Option `axis`, one whole number or a list of one; the last axis if it is missing. `only` says
+    /// what is supported.
+    pub fn axis(&mut self, only: &str) -> i64 {
+        const LAST: i64 = -1;
+        if self.value("axis").is_none() {
+            return LAST;
+        }
+        let found = self.integers("axis").and_then(|axes| match *axes {
+            [axis] => Ok(axis),
+            _ => Err(format!("option \"axis\" is {axes:?}; {only}")),
+        });
+        self.or_note(found, LAST)
+    }
+
+    pub fn padding(&mut self, causal: bool) -> Padding {
+        match self.text("padding") {
+            None | Some("valid") => Padding::Valid,
+            Some("same") => Padding::Same,
+            Some("causal") if causal => Padding::Causal,
+            Some(other) => {
+                self.problem(unsupported(
+                    "padding",
+                    &other.into(),
+                    "this is not supported",
+                ));
+                Padding::Valid
+            }
         }
     }
 }
@@ -198,10 +268,17 @@ pub fn float32(dtype: &Value) -> Result<(), String> {
         Value::Object(policy) => policy.get("config").and_then(|c| c.get("name")),
         name => Some(name),
     };
-    match name.and_then(Value::as_str) {
-        Some("float32") => Ok(()),
-        _ => Err(unsupported("dtype", dtype, "only \"float32\" is supported")),
-    }
+    let why = match name.and_then(Value::as_str) {
+        Some("float32") => return Ok(()),
+        // The weights of such a model are stored in 32 bits; only the computation is narrower.
+        Some("mixed_float16" | "mixed_bfloat16") => {
+            "only \"float32\" is supported: build the network again with this policy left out (tf.keras.mixed_precision.set_global_policy(\"float32\")), load the weights of this file into it with load_weights, which have 32 bits already, and save it with model.save(\"name.h5\")"
+        }
+        _ => {
+            "only \"float32\" is supported: build the network again with dtype=\"float32\", give it these weights (set_weights) and save it with model.save(\"name.h5\")"
+        }
+    };
+    Err(unsupported("dtype", dtype, why))
 }
 
 pub fn missing(key: &str) -> String {

@@ -3,9 +3,10 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::{ConvertError, load};
+use super::{ConvertError, kind, load};
 use crate::nn::bundle::{self, BundleError};
 use crate::nn::model::{BundleInfo, ModelError};
 use crate::nn::{Model, Network, Role};
@@ -45,7 +46,7 @@ pub enum AssembleError {
     /// The path of a file that is not called as in [`FILE_NAMES`]; give its role or convert it
     /// alone.
     #[error(
-        "{0} is none of the five files of a speech model by its name; say by flag which role it has, or convert it alone"
+        "{0} is none of the five files of a speech model by its name; say which role it has, or convert it alone"
     )]
     NoRole(String),
     /// The file beside the networks that says what they mean cannot be used.
@@ -77,6 +78,9 @@ pub enum AssembleError {
     Bundle(#[from] BundleError),
 }
 
+/// The largest [`INFO_FILE`] that is read, in bytes.
+const MAX_INFO: u64 = 1 << 20;
+
 /// The file beside the networks that says what they mean, for models other than that of 2020.
 pub const INFO_FILE: &str = "model.json";
 
@@ -104,6 +108,8 @@ pub struct SpeechFiles {
     info: Option<PathBuf>,
     /// `.h5` files that were passed over because their names say no role.
     others: Vec<PathBuf>,
+    /// Folders with a network in another format, and what to do about each.
+    folders: Vec<(PathBuf, &'static str)>,
 }
 
 impl SpeechFiles {
@@ -138,7 +144,8 @@ impl SpeechFiles {
     /// taken already.
     ///
     /// # Errors
-    /// The folder cannot be listed, or two of its files have the same role.
+    /// The folder cannot be listed, two of its files have the same role, or it is itself a network in
+    /// another format.
     pub fn add_folder(&mut self, folder: &Path) -> Result<(), AssembleError> {
         let fail = |source| AssembleError::Folder {
             folder: shown(folder),
@@ -162,10 +169,20 @@ impl SpeechFiles {
                 Some(role) if given.of(role).is_some() => {}
                 Some(role) => self.add(role, path)?,
                 None if is_h5 => self.others.push(path),
-                None => {}
+                None => {
+                    let problem = path.is_dir().then(|| kind::folder(&path)).flatten();
+                    self.folders.extend(problem.map(|problem| (path, problem)));
+                }
             }
         }
-        Ok(())
+        match kind::folder(folder) {
+            Some(problem) if self.files.is_empty() => Err(ConvertError::Format {
+                file: shown(folder),
+                problem: problem.into(),
+            }
+            .into()),
+            _ => Ok(()),
+        }
     }
 
     /// The file of a role.
@@ -216,7 +233,13 @@ impl SpeechFiles {
         if self.others.len() > SHOWN {
             let _ = writeln!(text, "  and {} more .h5 files", self.others.len() - SHOWN);
         }
-        text + "Add what is missing, give a file its role by flag (such as --age FILE), or name a single .h5 file to convert it alone"
+        for (path, problem) in self.folders.iter().take(SHOWN) {
+            let _ = writeln!(text, "  not read {}: {problem}", shown(path));
+        }
+        if self.folders.len() > SHOWN {
+            let _ = writeln!(text, "  and {} more folders", self.folders.len() - SHOWN);
+        }
+        text + "Add what is missing, say which role a file of another name has, or name a single .h5 file to convert it alone"
     }
 }
 
@@ -225,7 +248,13 @@ fn read_info(path: &Path) -> Result<BundleInfo, AssembleError> {
         file: shown(path),
         problem,
     };
-    let text = fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
+    let mut text = String::new();
+    fs::File::open(path)
+        .and_then(|file| file.take(MAX_INFO + 1).read_to_string(&mut text))
+        .map_err(|e| fail(e.to_string()))?;
+    if text.len() as u64 > MAX_INFO {
+        return Err(fail(format!("it has more than {MAX_INFO} bytes")));
+    }
     serde_json::from_str(&text).map_err(|e| fail(e.to_string()))
 }
 

@@ -9,7 +9,7 @@
 
 use super::config::{Kind, Model, Spec};
 use super::error::Fault;
-use super::hdf5::{H5Model, H5Weight};
+use super::hdf5::H5Weight;
 use crate::nn::graph::{Weight, WeightId};
 
 /// A weight that a layer waits for.
@@ -20,53 +20,112 @@ struct Place<'a> {
     slot: usize,
 }
 
-/// The weights of all layers: for each leaf (by its number) one per slot.
-pub fn assign(
-    model: &Model,
-    leaves: usize,
-    file: H5Model,
-) -> Result<(Vec<Vec<WeightId>>, Vec<Weight>), Fault> {
-    let mut found: Vec<Vec<WeightId>> = vec![Vec::new(); leaves];
-    let mut weights = Vec::new();
-    let mut groups: std::collections::HashMap<String, Vec<H5Weight>> =
-        file.layers.into_iter().collect();
+/// The weights of a model's leaves.
+#[derive(Default)]
+pub struct Assigned {
+    /// For each leaf (by its number) the ids of its weights, one per slot; `None` where they are not
+    /// right.
+    pub of_leaf: Vec<Option<Vec<WeightId>>>,
+    pub weights: Vec<Weight>,
+    pub faults: Vec<Fault>,
+}
+
+/// Finds the weights of all layers that are understood.
+pub fn assign(model: &Model, leaves: usize, layers: Vec<(String, Vec<H5Weight>)>) -> Assigned {
+    let mut assigned = Assigned {
+        of_leaf: vec![None; leaves],
+        ..Assigned::default()
+    };
+    let mut groups: std::collections::HashMap<String, Vec<H5Weight>> = layers.into_iter().collect();
     for spec in &model.layers {
         let group = groups.remove(&spec.name).unwrap_or_default();
-        let (mut places, mut others) = (Vec::new(), Vec::new());
-        collect(spec, &mut places, &mut others);
-        places.append(&mut others);
-        if places.len() != group.len() {
-            return Err(spec.fault(format!(
-                "it needs {} weights, the file has {} for it{}",
-                places.len(),
-                group.len(),
-                listing(&group)
-            )));
+        // How many weights belong to a layer that is not understood is not known.
+        if is_whole(spec) {
+            let found = of_layer(spec, group, &mut assigned);
+            assigned.faults.extend(found.err().into_iter().flatten());
         }
-        let mut prefixes: Vec<Option<String>> = vec![None; leaves];
-        for (place, weight) in places.iter().zip(&group) {
-            check(place, weight, &mut prefixes[place.leaf])?;
-        }
-        let first = weights.len();
-        for (i, place) in places.iter().enumerate() {
-            let ids = &mut found[place.leaf];
-            if ids.len() <= place.slot {
-                ids.resize(place.slot + 1, WeightId(usize::MAX));
-            }
-            ids[place.slot] = WeightId(first + i);
-        }
-        weights.extend(places.iter().zip(group).map(|(place, weight)| Weight {
-            name: format!("{}/{}", place.spec.path, part(place)),
-            shape: weight.shape,
-            data: weight.data,
-        }));
     }
-    match groups.into_iter().find(|(_, weights)| !weights.is_empty()) {
-        Some((layer, weights)) => Err(Fault::Format(format!(
+    if let Some((layer, weights)) = groups.into_iter().find(|(_, w)| !w.is_empty()) {
+        assigned.faults.push(Fault::Format(format!(
             "it has weights for a layer {layer:?}, which the model does not have{}",
             listing(&weights)
-        ))),
-        None => Ok((found, weights)),
+        )));
+    }
+    assigned
+}
+
+/// Whether a layer and all inside it are understood.
+fn is_whole(spec: &Spec) -> bool {
+    match &spec.kind {
+        Kind::Refused => false,
+        Kind::Leaf { .. } => true,
+        Kind::Model(model) => model.layers.iter().all(is_whole),
+        Kind::TimeDistributed(inner) => is_whole(inner),
+        Kind::Bidirectional {
+            forward, backward, ..
+        } => is_whole(forward) && is_whole(backward),
+    }
+}
+
+/// Assigns the weights of a layer of the outermost model.
+fn of_layer(spec: &Spec, group: Vec<H5Weight>, assigned: &mut Assigned) -> Result<(), Vec<Fault>> {
+    let (mut places, mut others) = (Vec::new(), Vec::new());
+    collect(spec, &mut places, &mut others);
+    places.append(&mut others);
+    if places.len() != group.len() {
+        return Err(vec![spec.fault(format!(
+            "it needs {} weights, the file has {} for it{}",
+            places.len(),
+            group.len(),
+            listing(&group)
+        ))]);
+    }
+    let mut prefixes = std::collections::HashMap::new();
+    let faults: Vec<Fault> = places
+        .iter()
+        .zip(&group)
+        .filter_map(|(place, weight)| {
+            check(place, weight, prefixes.entry(place.leaf).or_default()).err()
+        })
+        .collect();
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    leaves(spec, &mut |leaf| assigned.of_leaf[leaf] = Some(Vec::new()));
+    let first = assigned.weights.len();
+    for (i, place) in places.iter().enumerate() {
+        let ids = assigned.of_leaf[place.leaf].get_or_insert_default();
+        if ids.len() <= place.slot {
+            ids.resize(place.slot + 1, WeightId(usize::MAX));
+        }
+        ids[place.slot] = WeightId(first + i);
+    }
+    let weights = places.iter().zip(group).map(|(place, weight)| Weight {
+        name: format!("{}/{}", place.spec.path, part(place)),
+        shape: weight.shape,
+        data: weight.data,
+    });
+    assigned.weights.extend(weights);
+    Ok(())
+}
+
+/// Calls `each` with the number of every leaf of a layer.
+fn leaves(spec: &Spec, each: &mut dyn FnMut(usize)) {
+    match &spec.kind {
+        Kind::Refused => {}
+        Kind::Leaf { id, .. } => each(*id),
+        Kind::Model(model) => {
+            for layer in &model.layers {
+                leaves(layer, each);
+            }
+        }
+        Kind::TimeDistributed(inner) => leaves(inner, each),
+        Kind::Bidirectional {
+            forward, backward, ..
+        } => {
+            leaves(forward, each);
+            leaves(backward, each);
+        }
     }
 }
 
@@ -90,6 +149,7 @@ fn collect<'a>(spec: &'a Spec, trainable: &mut Vec<Place<'a>>, others: &mut Vec<
             }
         }
         Kind::TimeDistributed(inner) => collect(inner, &mut mine, &mut rest),
+        Kind::Refused => {}
         Kind::Bidirectional {
             forward, backward, ..
         } => {
@@ -119,6 +179,9 @@ fn check(place: &Place, weight: &H5Weight, prefix: &mut Option<String>) -> Resul
         return Ok(());
     };
     let slot = &leaf.slots[place.slot];
+    if let Some(problem) = &weight.problem {
+        return Err(place.spec.fault(format!("its {}: {problem}", slot.part)));
+    }
     if !slot.shape.fits(&weight.shape) {
         return Err(place.spec.fault(format!(
             "its {} should have shape {}, but {:?} has {:?}",

@@ -14,6 +14,8 @@ pub enum Format {
     Jsonl,
     /// A header and one row per recording.
     Csv,
+    /// The same, as Excel takes it for UTF-8.
+    ExcelCsv,
     /// The object of the system of 2020, one per line.
     Codes,
     /// Interval tiers for Praat and ELAN; one document per recording.
@@ -33,11 +35,12 @@ pub struct UnknownFormat(String);
 
 impl Format {
     /// Every format, in the order in which they are offered.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Table,
         Self::Json,
         Self::Jsonl,
         Self::Csv,
+        Self::ExcelCsv,
         Self::Codes,
         Self::TextGrid,
         Self::Audacity,
@@ -52,6 +55,7 @@ impl Format {
             Self::Json => "json",
             Self::Jsonl => "jsonl",
             Self::Csv => "csv",
+            Self::ExcelCsv => "excel-csv",
             Self::Codes => "codes",
             Self::TextGrid => "textgrid",
             Self::Audacity => "audacity",
@@ -67,6 +71,7 @@ impl Format {
             Self::Json => "One document with everything",
             Self::Jsonl => "The same records, one per line",
             Self::Csv => "A header and one row per recording",
+            Self::ExcelCsv => "The same, with a mark by which Excel knows its encoding",
             Self::Codes => "The object of the original system, one per line",
             Self::TextGrid => "Interval tiers for Praat, one file per recording",
             Self::Audacity => "A label track for Audacity, one file per recording",
@@ -81,7 +86,7 @@ impl Format {
         match self {
             Self::Json => "application/json",
             Self::Jsonl | Self::Codes => "application/x-ndjson",
-            Self::Csv => "text/csv; charset=utf-8",
+            Self::Csv | Self::ExcelCsv => "text/csv; charset=utf-8",
             Self::Svg => "image/svg+xml; charset=utf-8",
             Self::Table | Self::TextGrid | Self::Audacity | Self::Rttm => {
                 "text/plain; charset=utf-8"
@@ -94,7 +99,7 @@ impl Format {
         match self {
             Self::Json => "json",
             Self::Jsonl | Self::Codes => "jsonl",
-            Self::Csv => "csv",
+            Self::Csv | Self::ExcelCsv => "csv",
             Self::TextGrid => "TextGrid",
             Self::Rttm => "rttm",
             Self::Svg => "svg",
@@ -106,7 +111,13 @@ impl Format {
     pub fn is_per_recording(self) -> bool {
         match self {
             Self::TextGrid | Self::Audacity | Self::Svg => true,
-            Self::Table | Self::Json | Self::Jsonl | Self::Csv | Self::Codes | Self::Rttm => false,
+            Self::Table
+            | Self::Json
+            | Self::Jsonl
+            | Self::Csv
+            | Self::ExcelCsv
+            | Self::Codes
+            | Self::Rttm => false,
         }
     }
 }

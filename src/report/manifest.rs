@@ -1,4 +1,7 @@
-//! A list of recordings and what is true of them: a CSV file with a header.
+//! A list of recordings and what is true of them: a CSV file with a header, as spreadsheets save it
+//! (in UTF-8, UTF-16 or CP949, with commas, semicolons or tabs).
+
+mod text;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -12,8 +15,6 @@ use crate::nn::model::BundleInfo;
 const MAX_BYTES: u64 = 256 << 20;
 /// The highest age that is believed, in years.
 const MAX_AGE: f64 = 130.0;
-/// What some programs write in front of UTF-8.
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// The corpus of a recording that lies in no folder below the manifest's.
 const NO_CORPUS: &str = "none";
 
@@ -162,22 +163,34 @@ impl Manifest {
         if text.len() as u64 > MAX_BYTES {
             return Err(unreadable(format!("it has more than {MAX_BYTES} bytes")));
         }
+        Self::from_bytes(&text, path, needed)
+    }
+
+    /// Reads the bytes of a manifest that lies, or would lie, at `path`.
+    ///
+    /// # Errors
+    /// As [`Manifest::read`].
+    pub fn from_bytes(bytes: &[u8], path: &Path, needed: &[&str]) -> Result<Self, ManifestError> {
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        Self::parse(&text, &file, folder, needed)
+        Self::parse(bytes, &path.display().to_string(), folder, needed)
     }
 
     pub(super) fn parse(
-        text: &[u8],
+        bytes: &[u8],
         file: &str,
         folder: PathBuf,
         needed: &[&str],
     ) -> Result<Self, ManifestError> {
-        let unreadable = |e: csv::Error| ManifestError::Unreadable {
+        let unreadable = |problem: String| ManifestError::Unreadable {
             file: file.into(),
-            problem: e.to_string(),
+            problem,
         };
-        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+        let text = text::decode(bytes).map_err(unreadable)?;
+        let separator = text::separator(&text, needed);
+        let text = text.as_bytes();
+        let unreadable = |e: csv::Error| unreadable(described(&e));
         let mut reader = csv::ReaderBuilder::new()
+            .delimiter(separator)
             .trim(csv::Trim::All)
             .from_reader(text);
         let columns = Columns::new(reader.headers().map_err(unreadable)?, file, needed)?;
@@ -191,7 +204,7 @@ impl Manifest {
             let start = start + text[start..].iter().take_while(blank).count();
             line += text[counted..start].iter().filter(|b| **b == b'\n').count() as u64;
             counted = start;
-            rows.push(row(&columns, &record, file, line)?);
+            rows.push(row(&columns, &record, separator, file, line)?);
         }
         let manifest = Self {
             file: file.into(),
@@ -264,9 +277,37 @@ impl Manifest {
     }
 }
 
+/// What is wrong with a table.
+fn described(error: &csv::Error) -> String {
+    match error.kind() {
+        csv::ErrorKind::UnequalLengths {
+            pos,
+            expected_len,
+            len,
+        } => {
+            let place = pos.as_ref().map_or_else(
+                || "a line".to_owned(),
+                |pos| format!("record {} below the header", pos.record()),
+            );
+            format!("{place} has {len} fields, the header has {expected_len}")
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// An age in years. Where commas do not separate fields, they may stand for the point in a number.
+fn age(text: &str, separator: u8) -> Option<f64> {
+    let number = match separator {
+        b',' => text.parse(),
+        _ => text.replacen(',', ".", 1).parse(),
+    };
+    number.ok().filter(|a| (0.0..=MAX_AGE).contains(a))
+}
+
 fn row(
     columns: &Columns,
     record: &csv::StringRecord,
+    separator: u8,
     file: &str,
     line: u64,
 ) -> Result<Row, ManifestError> {
@@ -280,15 +321,12 @@ fn row(
     let path = value("path").ok_or_else(|| wrong("path", "it is blank".into()))?;
     let age = match value("age") {
         None => None,
-        Some(text) => {
-            let age = text.parse().ok().filter(|a| (0.0..=MAX_AGE).contains(a));
-            Some(age.ok_or_else(|| {
-                let problem = format!(
-                    "{text:?} is no age in years from 0 to {MAX_AGE}; leave unknown ages blank"
-                );
-                wrong("age", problem)
-            })?)
-        }
+        Some(text) => Some(age(&text, separator).ok_or_else(|| {
+            let problem = format!(
+                "{text:?} is no age in years from 0 to {MAX_AGE}; leave unknown ages blank"
+            );
+            wrong("age", problem)
+        })?),
     };
     Ok(Row {
         line,
@@ -382,6 +420,30 @@ mod tests {
         assert!(said.contains("m.csv"), "{said}");
         assert!(refusal(HEADER).contains("no recordings"));
         assert!(refusal("").contains("no column path"));
+    }
+
+    #[test]
+    fn tables_of_spreadsheets_are_read_alike() {
+        let plain = "path,emotion,gender,age,speaker\n소리/a.wav,,,31.5,김\nb.wav,,,,\n";
+        let wanted = parse(plain).unwrap();
+        assert_eq!(wanted.rows[0].age, Some(31.5));
+        let german = plain.replace(',', ";").replace("31.5", "31,5");
+        assert_eq!(parse(&german).unwrap(), wanted);
+        let tabs = plain.replace(',', "\t");
+        assert_eq!(parse(&tabs).unwrap(), wanted);
+        let units = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let (korean, ..) = encoding_rs::EUC_KR.encode(plain);
+        let bytes: [Vec<u8>; 2] = [korean.into_owned(), units(&format!("\u{FEFF}{tabs}"))];
+        for bytes in bytes {
+            let read =
+                Manifest::parse(&bytes, "m.csv", "data".into(), &Manifest::EVALUATION).unwrap();
+            assert_eq!(read, wanted);
+        }
+        // With commas between fields, one inside a number is a mistake.
+        let said = refusal("path,emotion,gender,age,speaker\na.wav,,,\"31,5\",\n");
+        assert!(said.contains("line 2, column age"), "{said}");
+        let said = refusal("path,emotion,gender,age,speaker\na.wav,anger\n");
+        assert!(said.contains("has 2 fields, the header has 5"), "{said}");
     }
 
     #[test]

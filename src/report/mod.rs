@@ -128,7 +128,8 @@ impl Reporter {
     pub fn begin(&self) -> String {
         match self.format {
             Format::Json => "{\"results\": [".into(),
-            Format::Csv => csv::header(&self.context),
+            Format::Csv => csv::header(csv::Dialect::Plain, &self.context),
+            Format::ExcelCsv => csv::header(csv::Dialect::Excel, &self.context),
             Format::Table
             | Format::Jsonl
             | Format::Codes
@@ -160,7 +161,10 @@ impl Reporter {
                 format!("{comma}\n{}", json::line(&self.context, file, outcome))
             }
             (Format::Jsonl, outcome) => json::line(&self.context, file, outcome) + "\n",
-            (Format::Csv, outcome) => csv::row(&self.context, file, outcome),
+            (Format::Csv, outcome) => csv::row(csv::Dialect::Plain, &self.context, file, outcome),
+            (Format::ExcelCsv, outcome) => {
+                csv::row(csv::Dialect::Excel, &self.context, file, outcome)
+            }
             (Format::Codes, Ok(prediction)) => {
                 let codes = self.codes.as_ref().expect("made for this format");
                 codes.object(prediction) + "\n"
@@ -237,9 +241,43 @@ fn group_name(age: Age) -> &'static str {
     }
 }
 
-/// `text` without characters that steer a terminal.
+/// `text` without characters that steer a terminal: control characters become replacement
+/// characters; those that change the direction of text around them or break lines, which could make
+/// a name look like another, are written as their code.
 pub fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{FFFD}' } else { c })
-        .collect()
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            // Marks, embeddings, overrides and isolates (Unicode Standard Annex #9), and separators.
+            '\u{61C}'
+            | '\u{200E}'
+            | '\u{200F}'
+            | '\u{2028}'..='\u{202E}'
+            | '\u{2066}'..='\u{2069}' => out.extend(c.escape_unicode()),
+            c if c.is_control() => out.push('\u{FFFD}'),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_steers_is_printed() {
+        assert_eq!(printable("목소리 é 🎙.wav"), "목소리 é 🎙.wav");
+        assert_eq!(printable("a\u{1b}[2J\nb"), "a\u{FFFD}[2J\u{FFFD}b");
+        // Shown as it is, this ends in "wav.exe" spelt backwards.
+        assert_eq!(printable("a\u{202E}vaw.exe"), "a\\u{202e}vaw.exe");
+        let controls = [
+            '\u{61C}', '\u{200E}', '\u{200F}', '\u{2028}', '\u{2029}', '\u{202A}', '\u{202B}',
+            '\u{202C}', '\u{202D}', '\u{202E}', '\u{2066}', '\u{2067}', '\u{2068}', '\u{2069}',
+        ];
+        for c in controls {
+            let wanted = format!("<{}>", c.escape_unicode());
+            assert_eq!(printable(&format!("<{c}>")), wanted);
+        }
+    }
 }

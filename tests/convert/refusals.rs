@@ -107,7 +107,11 @@ fn incomplete_sets_list_what_is_there_and_what_is_missing() {
     let gender = format!("{folder}/Model_Gender_crop.h5");
     bad(1, &["missing", "(merge)"], [&*age, &gender, "-o", &output]);
     bad(1, &["missing", "(gender)"], ["--age", &*age, "-o", &output]);
-    bad(1, &["other.h5", "by flag"], [&*age, &other, "-o", &output]);
+    bad(
+        1,
+        &["other.h5", "--age FILE"],
+        [&*age, &other, "-o", &output],
+    );
     bad(1, &["role age", "both"], [&*age, &age, "-o", &output]);
     // Elsewhere these may be the same file.
     if cfg!(target_os = "linux") {
@@ -119,6 +123,53 @@ fn incomplete_sets_list_what_is_there_and_what_is_missing() {
         );
     }
     assert!(!Path::new(&output).exists());
+}
+
+#[test]
+fn networks_in_other_formats_are_named_with_the_way_out() {
+    let place = Place::new();
+    let output = place.at("out.safetensors");
+    let saved = |name: &str| {
+        let folder = place.at(name);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(Path::new(&folder).join("saved_model.pb"), [8, 1]).unwrap();
+        folder
+    };
+    let model = saved("model");
+    let parts = ["model: ", "SavedModel", "model.save(\"name.h5\")"];
+    bad(1, &parts, [&*model, "-o", &output]);
+    bad(1, &parts, ["--inspect", &model]);
+    // Five such folders where five files are looked for.
+    let age = saved("five/Model_Age_crop");
+    let parts = [
+        "missing  Model_Age_crop.h5",
+        "not read ",
+        &age,
+        "SavedModel",
+    ];
+    bad(1, &parts, [&*place.at("five"), "-o", &output]);
+    // A folder that holds files as well is one of files.
+    let mixed = saved("mixed");
+    let name = "Model_Age_crop.h5";
+    fs::copy(golden("five").join(name), Path::new(&mixed).join(name)).unwrap();
+    bad(1, &["found ", "missing "], [&*mixed, "-o", &output]);
+
+    let keras = place.at("m.keras");
+    fs::write(&keras, b"PK\x03\x04 config.json").unwrap();
+    for arguments in [[&*keras, "-o", &output].as_slice(), &["--inspect", &keras]] {
+        bad(1, &["m.keras", ".keras format"], arguments);
+    }
+    assert!(!Path::new(&output).exists());
+}
+
+#[test]
+fn names_that_turn_the_direction_of_text_are_shown_by_their_codes() {
+    let place = Place::new();
+    let file = place.at("a\u{202E}5h.exe");
+    fs::write(&file, "no HDF5").unwrap();
+    let outcome = convert(["--inspect", &*file]);
+    assert!(outcome.err.contains("a\\u{202e}5h.exe"), "{}", outcome.err);
+    assert!(!outcome.err.contains('\u{202E}'), "{}", outcome.err);
 }
 
 #[test]

@@ -11,17 +11,19 @@ use crate::keras::options::brief;
 use crate::nn::graph::MAX_NODES;
 
 impl Parser {
-    pub(super) fn functional(
-        &mut self,
-        config: &Value,
-        path: &str,
-        depth: usize,
-    ) -> Result<Model, Fault> {
+    pub(super) fn functional(&mut self, config: &Value, path: &str, depth: usize) -> Option<Model> {
+        let found = self.joined(config, path, depth);
+        self.noted(found).flatten()
+    }
+
+    /// `None` if a layer or its place among the others is not understood; that is noted then.
+    fn joined(&mut self, config: &Value, path: &str, depth: usize) -> Result<Option<Model>, Fault> {
         let fail = |problem: String| Fault::model(path, problem);
         let list = config
             .get("layers")
             .and_then(Value::as_array)
             .ok_or_else(|| fail("its configuration has no list of layers".into()))?;
+        let mut complete = true;
         let mut declared: Vec<InputSpec> = Vec::new();
         let mut layers: Vec<Spec> = Vec::new();
         let mut uses: Vec<Use> = Vec::new();
@@ -33,12 +35,20 @@ impl Parser {
                 .find_map(|v| v.get("name")?.as_str())
                 .ok_or_else(|| fail(format!("a layer of class {class} has no name")))?;
             let named = if class == "InputLayer" {
-                declared.push(input(name, layer, path)?);
+                let Some(input) = self.noted(input(name, layer, path)) else {
+                    complete = false;
+                    continue;
+                };
+                declared.push(input);
                 Named::Input(declared.len() - 1)
             } else {
-                let spec = self.spec(name, class, layer, path, depth)?;
+                let spec = self.spec(name, class, layer, path, depth);
                 let inbound = value.get("inbound_nodes").unwrap_or(&Value::Null);
-                let calls = calls(inbound).map_err(|problem| spec.fault(problem))?;
+                let calls = calls(inbound).map_err(|problem| spec.fault(problem));
+                let Some(calls) = self.noted(calls) else {
+                    complete = false;
+                    continue;
+                };
                 for (repetition, (inputs, training)) in calls.into_iter().enumerate() {
                     uses.push(Use {
                         layer: layers.len(),
@@ -53,6 +63,9 @@ impl Parser {
             if names.insert(name, named).is_some() {
                 return Err(fail(format!("two of its layers are named {name:?}")));
             }
+        }
+        if !complete {
+            return Ok(None);
         }
         if uses.len() > MAX_NODES {
             return Err(fail(format!(
@@ -78,14 +91,14 @@ impl Parser {
             .zip(outputs)
             .collect();
         let mut slots: Vec<Option<InputSpec>> = declared.into_iter().map(Some).collect();
-        Ok(Model {
+        Ok(Some(Model {
             name: config.get("name").and_then(Value::as_str).map(Into::into),
             inputs: order.iter().filter_map(|&i| slots[i].take()).collect(),
             outputs,
             layers,
             steps,
             built_with_inputs: true,
-        })
+        }))
     }
 }
 

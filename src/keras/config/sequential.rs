@@ -5,15 +5,20 @@ use serde_json::Value;
 use super::{InputSpec, MAX_DEPTH, Model, Parser, Source, Step};
 use super::{batch_shape, input, input_shape, record};
 use crate::keras::error::Fault;
-use crate::keras::options::float32;
 
 impl Parser {
-    pub(super) fn sequential(
+    pub(super) fn sequential(&mut self, config: &Value, path: &str, depth: usize) -> Option<Model> {
+        let found = self.chained(config, path, depth);
+        self.noted(found).flatten()
+    }
+
+    /// `None` if the input is not understood; that is noted then.
+    fn chained(
         &mut self,
         config: &Value,
         path: &str,
         depth: usize,
-    ) -> Result<Model, Fault> {
+    ) -> Result<Option<Model>, Fault> {
         let fail = |problem: String| Fault::model(path, problem);
         // Keras before 2.2.3 saved the list of layers alone.
         let list = match config {
@@ -23,6 +28,7 @@ impl Parser {
         let list = list.ok_or_else(|| fail("its configuration has no list of layers".into()))?;
         let build_shape = config.get("build_input_shape").filter(|v| !v.is_null());
         let mut found: Option<InputSpec> = None;
+        let mut is_known = true;
         let mut built_with_inputs = true;
         let mut layers = Vec::new();
         for (i, value) in list.iter().enumerate() {
@@ -37,25 +43,29 @@ impl Parser {
                         "the input layer {name} is not its first layer"
                     )));
                 }
-                found = Some(input(&name, layer, path)?);
+                found = self.noted(input(&name, layer, path));
+                is_known = found.is_some();
                 continue;
             }
-            layers.push(self.spec(&name, class, layer, path, depth)?);
-            if found.is_some() {
+            layers.push(self.spec(&name, class, layer, path, depth));
+            if found.is_some() || !is_known {
                 continue;
             }
             let stated = first_shape(layer);
             built_with_inputs = stated.is_some();
             let shape = stated.or(build_shape).ok_or_else(|| {
                 fail("it was saved before it knew the shape of its input; call it on data (or model.build(shape)) and save it again".into())
-            })?;
-            if let Some(dtype) = layer.get("dtype").filter(|v| !v.is_null()) {
-                float32(dtype).map_err(|p| Fault::layer(&name, class, p))?;
-            }
-            found = Some(InputSpec {
-                name: format!("{name}_input"),
-                shape: input_shape(shape).map_err(&fail)?,
             });
+            let shape = shape.and_then(|shape| input_shape(shape).map_err(&fail));
+            let input = shape.map(|shape| InputSpec {
+                name: format!("{name}_input"),
+                shape,
+            });
+            found = self.noted(input);
+            is_known = found.is_some();
+        }
+        if !is_known {
+            return Ok(None);
         }
         let input = found.ok_or_else(|| fail("it has no layers".into()))?;
         let before = |n: usize| match n.checked_sub(1) {
@@ -71,14 +81,14 @@ impl Parser {
             })
             .collect();
         let output = layers.last().map_or(&input.name, |l| &l.name).clone();
-        Ok(Model {
+        Ok(Some(Model {
             name: config.get("name").and_then(Value::as_str).map(Into::into),
             outputs: vec![(output, before(layers.len()))],
             inputs: vec![input],
             layers,
             steps,
             built_with_inputs,
-        })
+        }))
     }
 }
 

@@ -67,8 +67,8 @@ impl<'a> Wiring<'a> {
         // Keras counts that one. The references themselves tell, except when they leave out
         // both the first and the last number.
         let base = |l: usize| match &layers[l].kind {
-            Kind::Model(_) if lowest[l] == 0 => 0,
-            Kind::Model(_) if highest[l] >= ranges[l].1 => 1,
+            Kind::Model(_) | Kind::Refused if lowest[l] == 0 => 0,
+            Kind::Model(_) | Kind::Refused if highest[l] >= ranges[l].1 => 1,
             Kind::Model(model) => usize::from(model.built_with_inputs),
             _ => 0,
         };

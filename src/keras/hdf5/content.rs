@@ -26,6 +26,9 @@ pub struct H5Weight {
     pub shape: Vec<usize>,
     /// As many numbers as `shape` holds.
     pub data: Vec<f32>,
+    /// Why the numbers cannot be used, such as that they are no floating-point numbers; then there
+    /// are none.
+    pub problem: Option<String>,
 }
 
 /// The most pieces that an attribute may be split into; HDF5 limits each to 64 KB.
@@ -83,11 +86,22 @@ pub fn read_model(reader: &dyn H5Reader) -> Result<H5Model, String> {
     })
 }
 
+/// Why a file without a description of layers cannot be converted.
 fn without_model(reader: &dyn H5Reader) -> String {
-    let weights = long_strings(reader, "", "layer_names").is_ok_and(|names| names.is_some());
-    match weights {
-        true => "it has no attribute \"model_config\": it holds only weights, not the network they belong to; save the whole model with model.save(\"name.h5\") instead of save_weights".into(),
-        false => "it has no attribute \"model_config\": it is an HDF5 file, but no Keras model".into(),
+    const NETWORK: &str = "build the network in Keras 2, load this file into it with load_weights and save the whole with model.save(\"name.h5\")";
+    // Keras 3 and late versions of Keras 2 name the groups of name.weights.h5 like this.
+    let is_new = ["layers", "_layer_checkpoint_dependencies", "vars"]
+        .iter()
+        .any(|group| reader.has_group(group));
+    let is_weights = long_strings(reader, "", "layer_names").is_ok_and(|names| names.is_some());
+    match (is_weights, is_new) {
+        (true, _) => format!(
+            "it has no attribute \"model_config\": it holds only weights (from save_weights), not the network that they belong to; {NETWORK}"
+        ),
+        (false, true) => format!(
+            "it has no attribute \"model_config\": it holds only weights in the newer format of .weights.h5 files, not the network that they belong to; {NETWORK}. If Keras 3 wrote it, load it there, store the arrays with numpy.savez(\"weights.npz\", *model.get_weights()) and give them to the same network in Keras 2 (package tf_keras) with set_weights"
+        ),
+        (false, false) => "it has no attribute \"model_config\": it is an HDF5 file, but no Keras model; save one with model.save(\"name.h5\")".into(),
     }
 }
 
@@ -109,7 +123,17 @@ fn read_weight(
         .checked_sub(1)
         .ok_or_else(|| format!("it lists more than {MAX_NODES} weights"))?;
     let path = format!("{group}/{name}");
-    let shape = reader.shape(&path)?;
+    // A layer that is not supported may have weights of any kind, which are not what is wrong.
+    let unusable = |name: String, problem: String| H5Weight {
+        name,
+        shape: Vec::new(),
+        data: Vec::new(),
+        problem: Some(problem),
+    };
+    let shape = match reader.shape(&path) {
+        Ok(shape) => shape,
+        Err(problem) => return Ok(unusable(name, problem)),
+    };
     let elements = shape
         .iter()
         .try_fold(1usize, |n, &d| n.checked_mul(d))
@@ -119,14 +143,21 @@ fn read_weight(
         .elements
         .checked_sub(elements)
         .ok_or_else(|| format!("its weights hold more than {MAX_ELEMENTS} numbers"))?;
-    let data = reader.numbers(&path)?;
+    let data = match reader.numbers(&path) {
+        Ok(data) => data,
+        Err(problem) => return Ok(unusable(name, problem)),
+    };
     if data.len() != elements {
-        return Err(format!(
-            "weight {path:?} has shape {shape:?} but {} numbers",
-            data.len()
-        ));
+        let found = data.len();
+        let problem = format!("weight {path:?} has shape {shape:?} but {found} numbers");
+        return Ok(unusable(name, problem));
     }
-    Ok(H5Weight { name, shape, data })
+    Ok(H5Weight {
+        name,
+        shape,
+        data,
+        problem: None,
+    })
 }
 
 /// The strings of an attribute that Keras may have split into `name0`, `name1`, ... because HDF5

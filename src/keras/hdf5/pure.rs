@@ -1,63 +1,99 @@
 //! HDF5 without a C library.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
 
-use hdf5_pure::{Dataset, Datatype, DatatypeByteOrder, File, Group};
+use hdf5_pure::{Dataset, Datatype, DatatypeByteOrder, Error, File, FormatError, Group};
 
+use super::bounded::Bounded;
 use super::{H5Model, H5Reader, read_model};
 use crate::nn::half;
 
+/// Stack of the thread that reads a file. A datatype may be made of others, which the library
+/// reads by recursion; the size of a message, a number of 16 bits, and the 8 bytes that a datatype
+/// has at least bound the nesting at 8,191. For each level there are 8 KiB.
+const STACK: usize = 64 << 20;
+/// The name of that thread.
+const THREAD: &str = "maeum-hdf5";
+/// How many times as large as a file its numbers can be at most: DEFLATE, the densest of the
+/// compressions that Keras' files may use, makes at least one byte of 1,032.
+const MAX_COMPRESSION: u64 = 1032;
+
 /// A file in memory, read by the crate `hdf5-pure`.
-pub struct PureReader(File);
+struct PureReader {
+    file: File,
+    length: u64,
+}
 
 impl PureReader {
     /// # Errors
     /// The bytes are no HDF5 file, or only a part of one.
-    pub fn new(bytes: Vec<u8>) -> Result<Self, String> {
+    fn new(bytes: Vec<u8>) -> Result<Self, String> {
         let length = bytes.len() as u64;
-        let file = File::from_bytes(bytes).map_err(|e| damaged(&e))?;
+        let file = File::from_source(Bounded::new(bytes)).map_err(|e| damaged(&words(&e)))?;
         let needed = file.superblock().eof_address;
         if needed > length {
             return Err(format!(
                 "it is cut off: it has {length} bytes of {needed}; copy it again"
             ));
         }
-        Ok(Self(file))
+        Ok(Self { file, length })
     }
 
     fn group(&self, path: &str) -> Result<Group, String> {
         match path {
-            "" => Ok(self.0.root()),
+            "" => Ok(self.file.root()),
             _ => self
-                .0
+                .file
                 .group(path)
-                .map_err(|e| format!("group {path:?} cannot be read: {e}")),
+                .map_err(|e| format!("group {path:?} cannot be read: {}", words(&e))),
         }
     }
 
     fn dataset(&self, path: &str) -> Result<(Dataset, Datatype), String> {
-        let unreadable = |e| format!("dataset {path:?} cannot be read: {e}");
-        let dataset = self.0.dataset(path).map_err(unreadable)?;
+        let unreadable = |e| format!("dataset {path:?} cannot be read: {}", words(&e));
+        let dataset = self.file.dataset(path).map_err(unreadable)?;
         let datatype = dataset.datatype().map_err(unreadable)?;
         Ok((dataset, datatype))
     }
+
+    /// Fails if a dataset announces more numbers than the file can hold.
+    fn check_size(&self, path: &str, shape: &[u64], bytes_each: u64) -> Result<(), String> {
+        let bytes = shape
+            .iter()
+            .try_fold(bytes_each, |n, &d| n.checked_mul(d))
+            .filter(|&n| n <= self.length.saturating_mul(MAX_COMPRESSION));
+        bytes.map(drop).ok_or_else(|| {
+            format!(
+                "dataset {path:?} has the shape {shape:?}, more numbers than a file of {} bytes holds; the file is damaged",
+                self.length
+            )
+        })
+    }
 }
 
-fn damaged(error: &dyn std::fmt::Display) -> String {
-    format!("its HDF5 structure cannot be read, it is damaged or incomplete: {error}")
+fn damaged(problem: &str) -> String {
+    format!("its HDF5 structure cannot be read, it is damaged or incomplete: {problem}")
+}
+
+/// The library's description of a problem, or the own one of [`Bounded`] without the library's.
+fn words(error: &Error) -> String {
+    match error {
+        Error::Format(FormatError::Source(problem)) => problem.clone(),
+        other => other.to_string(),
+    }
 }
 
 impl H5Reader for PureReader {
     fn strings(&self, group: &str, attribute: &str) -> Result<Option<Vec<String>>, String> {
         let object = self.group(group)?;
-        let unreadable = |e| format!("the attributes of {group:?} cannot be read: {e}");
+        let unreadable = |e| format!("the attributes of {group:?} cannot be read: {}", words(&e));
         let attributes = object.attrs().map_err(unreadable)?;
         let Some(value) = attributes.get(attribute) else {
             // The library leaves out attributes of types that it cannot show.
             let types = object.attr_datatypes().map_err(unreadable)?;
             return match types.get(attribute) {
                 None => Ok(None),
-                Some(other) => Err(not_strings(group, attribute, &other)),
+                Some(other) => Err(not_strings(group, attribute, &kind(other))),
             };
         };
         let empty = value.to_f64s().is_some_and(|v| v.is_empty())
@@ -65,7 +101,7 @@ impl H5Reader for PureReader {
         match value.as_strings() {
             Some(strings) => Ok(Some(strings.to_vec())),
             None if empty => Ok(Some(Vec::new())),
-            None => Err(not_strings(group, attribute, value)),
+            None => Err(not_strings(group, attribute, "numbers")),
         }
     }
 
@@ -78,7 +114,7 @@ impl H5Reader for PureReader {
             .dataset(dataset)?
             .0
             .shape()
-            .map_err(|e| format!("the shape of {dataset:?} cannot be read: {e}"))?;
+            .map_err(|e| format!("the shape of {dataset:?} cannot be read: {}", words(&e)))?;
         shape
             .iter()
             .map(|&d| usize::try_from(d).ok())
@@ -88,7 +124,9 @@ impl H5Reader for PureReader {
 
     fn numbers(&self, path: &str) -> Result<Vec<f32>, String> {
         let (dataset, datatype) = self.dataset(path)?;
-        let unreadable = |e| format!("the numbers of {path:?} cannot be read: {e}");
+        let unreadable = |e| format!("the numbers of {path:?} cannot be read: {}", words(&e));
+        let shape = dataset.shape().map_err(unreadable)?;
+        self.check_size(path, &shape, datatype.type_size().into())?;
         match &datatype {
             Datatype::FloatingPoint { size: 4, .. } => dataset.read_f32().map_err(unreadable),
             Datatype::FloatingPoint { size: 8, .. } => {
@@ -108,18 +146,47 @@ impl H5Reader for PureReader {
                     .collect())
             }
             other => Err(format!(
-                "dataset {path:?} holds {other:?}, not floating-point numbers"
+                "dataset {path:?} holds {}, not floating-point numbers of 16, 32 or 64 bits",
+                kind(other)
             )),
         }
     }
 }
 
-fn not_strings(group: &str, attribute: &str, found: &dyn std::fmt::Debug) -> String {
-    let mut found = format!("{found:?}");
-    if let Some((end, _)) = found.char_indices().nth(200) {
-        found.truncate(end);
+fn not_strings(group: &str, attribute: &str, found: &str) -> String {
+    let group = if group.is_empty() { "/" } else { group };
+    format!("attribute {attribute:?} of {group:?} holds {found}, not text")
+}
+
+/// A datatype in a few words.
+fn kind(datatype: &Datatype) -> String {
+    let bits = |size: &u32| u64::from(*size) * 8;
+    match datatype {
+        Datatype::FixedPoint { size, .. } => format!("whole numbers of {} bits", bits(size)),
+        Datatype::FloatingPoint {
+            size,
+            byte_order: DatatypeByteOrder::BigEndian,
+            ..
+        } => format!(
+            "floating-point numbers of {} bits in big-endian order",
+            bits(size)
+        ),
+        Datatype::FloatingPoint { size, .. } => {
+            format!("floating-point numbers of {} bits", bits(size))
+        }
+        Datatype::String { .. } => "text".into(),
+        Datatype::VariableLength {
+            is_string: true, ..
+        } => "text".into(),
+        Datatype::VariableLength { .. } => "lists of varying length".into(),
+        Datatype::Compound { .. } => "records".into(),
+        Datatype::Enumeration { .. } => "names of an enumeration".into(),
+        Datatype::Array { .. } => "arrays".into(),
+        Datatype::Reference { .. } => "references".into(),
+        Datatype::BitField { .. } | Datatype::Opaque { .. } => "raw bytes".into(),
+        Datatype::Time { .. } => "times".into(),
+        _ => "data of an unknown kind".into(),
     }
-    format!("attribute {attribute:?} of {group:?} is {found}, not text")
 }
 
 /// Reads a model from the bytes of a file.
@@ -127,8 +194,27 @@ fn not_strings(group: &str, attribute: &str, found: &dyn std::fmt::Debug) -> Str
 /// # Errors
 /// See [`read_model`].
 pub fn read(bytes: Vec<u8>) -> Result<H5Model, String> {
-    // hdf5-pure promises errors for damaged files; that is not in our hands, and a damaged
-    // file must not end a program that converts many.
-    catch_unwind(AssertUnwindSafe(|| read_model(&PureReader::new(bytes)?)))
-        .unwrap_or_else(|_| Err(damaged(&"the HDF5 reader gave up")))
+    let work = || read_model(&PureReader::new(bytes)?);
+    thread::scope(|scope| {
+        let reader = thread::Builder::new().name(THREAD.into()).stack_size(STACK);
+        let reader = reader
+            .spawn_scoped(scope, work)
+            .map_err(|e| format!("cannot start a thread to read it: {e}; close other programs"))?;
+        // hdf5-pure promises errors for damaged files; that is not in our hands, and a damaged
+        // file must not end a program that converts many.
+        reader
+            .join()
+            .unwrap_or_else(|_| Err(damaged("the HDF5 reader gave up")))
+    })
+}
+
+/// Keeps quiet about panics of the HDF5 reader, which become errors; all others are reported as
+/// before. Changes the process' panic hook, so it is for programs to call, once, at their start.
+pub fn silence_caught_panics() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if thread::current().name() != Some(THREAD) {
+            report(info);
+        }
+    }));
 }

@@ -78,10 +78,14 @@ impl Layout {
     pub const ALL: [Self; 3] = [Self::Py35, Self::Py38, Self::Py311];
 }
 
-/// How deeply values may be nested; code of a lambda is four levels deep.
+/// How deeply values may be nested, those behind references included; code of a lambda is four
+/// levels deep.
 const MAX_DEPTH: usize = 24;
-/// How many values there may be.
+/// How many values there may be. Those that are copied out of a shared tuple count again.
 const MAX_OBJECTS: usize = 100_000;
+/// How many bytes all fields of code objects may have. One that is referred to by several counts
+/// for each.
+const MAX_BYTES: usize = 16 << 20;
 
 /// Reads a code object that fills `bytes` exactly, in the one layout in which that works.
 ///
@@ -104,6 +108,8 @@ fn code_in(bytes: &[u8], layout: Layout) -> Result<Code, String> {
         layout,
         refs: Vec::new(),
         objects: 0,
+        copied: 0,
+        height: 0,
     };
     let object = reader.object(0)?;
     if !reader.rest.is_empty() {
@@ -118,10 +124,16 @@ fn code_in(bytes: &[u8], layout: Layout) -> Result<Code, String> {
 struct Reader<'a> {
     rest: &'a [u8],
     layout: Layout,
-    /// Values that may be referred to later; `None` while one is being read.
-    refs: Vec<Option<Rc<Object>>>,
+    /// Values that may be referred to later, each with its height; `None` while one is being read.
+    refs: Vec<Option<(Rc<Object>, usize)>>,
     objects: usize,
+    copied: usize,
+    /// Levels below the value read last: 0 for one that holds no others. Values behind references
+    /// are not read again, so that the depth of reading does not bound this.
+    height: usize,
 }
+
+const TOO_LARGE: &str = "it is nested too deeply or too large";
 
 impl Reader<'_> {
     fn take(&mut self, n: usize) -> Result<&[u8], String> {
@@ -153,10 +165,11 @@ impl Reader<'_> {
     }
 
     fn object(&mut self, depth: usize) -> Result<Rc<Object>, String> {
-        self.objects += 1;
-        if depth > MAX_DEPTH || self.objects > MAX_OBJECTS {
-            return Err("it is nested too deeply or too large".into());
+        self.count_objects(1)?;
+        if depth > MAX_DEPTH {
+            return Err(TOO_LARGE.into());
         }
+        self.height = 0;
         const REFERRED_TO: u8 = 0x80;
         let tag = self.byte()?;
         // CPython numbers a container before what is in it.
@@ -205,17 +218,22 @@ impl Reader<'_> {
             b'c' => Object::Code(Box::new(self.code(depth)?)),
             b'r' => {
                 let index = self.size()?;
-                return self
+                let (object, height) = self
                     .refs
                     .get(index)
                     .and_then(Clone::clone)
-                    .ok_or_else(|| format!("reference {index} leads nowhere"));
+                    .ok_or_else(|| format!("reference {index} leads nowhere"))?;
+                if depth + height > MAX_DEPTH {
+                    return Err(TOO_LARGE.into());
+                }
+                self.height = height;
+                return Ok(object);
             }
             other => return Err(format!("type code {other:#04x} is not known")),
         };
         let object = Rc::new(object);
         if let Some(slot) = slot {
-            self.refs[slot] = Some(object.clone());
+            self.refs[slot] = Some((object.clone(), self.height));
         }
         Ok(object)
     }
@@ -231,10 +249,30 @@ impl Reader<'_> {
         if n > self.rest.len() {
             return Err("it is cut off".into());
         }
-        (0..n)
-            .map(|_| self.object(depth + 1))
-            .collect::<Result<_, _>>()
-            .map(Object::Tuple)
+        let mut height = 0;
+        let mut items = Vec::new();
+        for _ in 0..n {
+            items.push(self.object(depth + 1)?);
+            height = height.max(self.height + 1);
+        }
+        self.height = height;
+        Ok(Object::Tuple(items))
+    }
+
+    fn count_objects(&mut self, n: usize) -> Result<(), String> {
+        self.objects += n;
+        match self.objects > MAX_OBJECTS {
+            true => Err(TOO_LARGE.into()),
+            false => Ok(()),
+        }
+    }
+
+    fn count_bytes(&mut self, n: usize) -> Result<(), String> {
+        self.copied = self.copied.saturating_add(n);
+        match self.copied > MAX_BYTES {
+            true => Err(TOO_LARGE.into()),
+            false => Ok(()),
+        }
     }
 
     /// Digits of 15 bits, their number's sign being the sign.
@@ -255,7 +293,22 @@ impl Reader<'_> {
         }))
     }
 
+    /// A field of a code object at `depth`; `height` becomes that of the object, as far as it is
+    /// read.
+    fn field(&mut self, depth: usize, height: &mut usize) -> Result<Rc<Object>, String> {
+        let object = self.object(depth + 1)?;
+        *height = (*height).max(self.height + 1);
+        Ok(object)
+    }
+
     fn code(&mut self, depth: usize) -> Result<Code, String> {
+        let mut height = 0;
+        let code = self.code_of(depth, &mut height)?;
+        self.height = height;
+        Ok(code)
+    }
+
+    fn code_of(&mut self, depth: usize, height: &mut usize) -> Result<Code, String> {
         let layout = self.layout;
         let arguments = self.count()?;
         if layout != Layout::Py35 {
@@ -268,15 +321,18 @@ impl Reader<'_> {
         }
         let _stack = self.count()?;
         let flags = self.count()?;
-        let bytecode = self.bytes(depth)?;
-        let constants = match &*self.object(depth + 1)? {
-            Object::Tuple(items) => items.clone(),
+        let bytecode = self.bytes(depth, height)?;
+        let constants = match &*self.field(depth, height)? {
+            Object::Tuple(items) => {
+                self.count_objects(items.len())?;
+                items.clone()
+            }
             _ => return Err("its constants are no tuple".into()),
         };
-        let names = self.strings(depth)?;
-        let mut locals = self.strings(depth)?;
+        let names = self.strings(depth, height)?;
+        let mut locals = self.strings(depth, height)?;
         let shared = if layout == Layout::Py311 {
-            let kinds = self.bytes(depth)?;
+            let kinds = self.bytes(depth, height)?;
             if kinds.len() != locals.len() {
                 return Err("its variables and their kinds differ in number".into());
             }
@@ -286,17 +342,17 @@ impl Reader<'_> {
             locals.retain(|_| keep.next().unwrap_or(true));
             plain.filter(|p| !p).count()
         } else {
-            self.strings(depth)?.len() + self.strings(depth)?.len()
+            self.strings(depth, height)?.len() + self.strings(depth, height)?.len()
         };
-        let file = self.string(depth)?;
-        let name = self.string(depth)?;
+        let file = self.string(depth, height)?;
+        let name = self.string(depth, height)?;
         if layout == Layout::Py311 {
-            let _qualified = self.string(depth)?;
+            let _qualified = self.string(depth, height)?;
         }
         let line = self.count()?;
-        let _line_table = self.bytes(depth)?;
+        let _line_table = self.bytes(depth, height)?;
         if layout == Layout::Py311 {
-            let _exception_table = self.bytes(depth)?;
+            let _exception_table = self.bytes(depth, height)?;
         }
         Ok(Code {
             layout,
@@ -314,28 +370,39 @@ impl Reader<'_> {
         })
     }
 
-    fn bytes(&mut self, depth: usize) -> Result<Vec<u8>, String> {
-        match &*self.object(depth + 1)? {
-            Object::Bytes(bytes) => Ok(bytes.clone()),
+    fn bytes(&mut self, depth: usize, height: &mut usize) -> Result<Vec<u8>, String> {
+        match &*self.field(depth, height)? {
+            Object::Bytes(bytes) => {
+                self.count_bytes(bytes.len())?;
+                Ok(bytes.clone())
+            }
             _ => Err("a field that holds bytes holds something else".into()),
         }
     }
 
-    fn string(&mut self, depth: usize) -> Result<String, String> {
-        match &*self.object(depth + 1)? {
-            Object::Str(text) => Ok(text.clone()),
+    fn string(&mut self, depth: usize, height: &mut usize) -> Result<String, String> {
+        match &*self.field(depth, height)? {
+            Object::Str(text) => {
+                self.count_bytes(text.len())?;
+                Ok(text.clone())
+            }
             _ => Err("a field that holds text holds something else".into()),
         }
     }
 
-    fn strings(&mut self, depth: usize) -> Result<Vec<String>, String> {
-        let Object::Tuple(items) = &*self.object(depth + 1)? else {
+    fn strings(&mut self, depth: usize, height: &mut usize) -> Result<Vec<String>, String> {
+        let names = self.field(depth, height)?;
+        let Object::Tuple(items) = &*names else {
             return Err("a list of names is no tuple".into());
         };
+        self.count_objects(items.len())?;
         items
             .iter()
             .map(|item| match &**item {
-                Object::Str(text) => Ok(text.clone()),
+                Object::Str(text) => {
+                    self.count_bytes(text.len())?;
+                    Ok(text.clone())
+                }
                 _ => Err("a name is no text".into()),
             })
             .collect()

@@ -5,38 +5,30 @@ use crate::keras::activation;
 use crate::keras::options::{Options, dimension, unsupported};
 use crate::nn::layer::{BatchNorm, Dropout, Layer, MergeOp};
 
-pub fn dense(o: &mut Options) -> Result<Leaf, String> {
-    let units = o.size("units")?;
-    let activation = activation::option(o, "activation")?;
+pub fn dense(o: &mut Options) -> Leaf {
+    let units = o.size("units");
+    let activation = activation::option(o, "activation");
     o.ignore(&["input_dim"]);
     let mut slots = vec![slot("kernel", &[None, Some(units)])];
-    slots.extend(bias_slot(o, &[Some(units)])?);
-    Ok(Leaf::weighted(slots, move |call| {
+    slots.extend(bias_slot(o, &[Some(units)]));
+    Leaf::weighted(slots, move |call| {
         Ok(Some(Layer::Dense {
             kernel: call.weights[0],
             bias: call.weights.get(1).copied(),
             activation,
         }))
-    }))
+    })
 }
 
-pub fn batch_norm(o: &mut Options) -> Result<Leaf, String> {
-    let axis = match o.value("axis") {
-        None => vec![-1],
-        Some(_) => o.integers("axis")?,
-    };
-    let &[axis] = axis.as_slice() else {
-        return Err(format!(
-            "option \"axis\" is {axis:?}; one axis, the last, is supported"
-        ));
-    };
+pub fn batch_norm(o: &mut Options) -> Leaf {
+    let axis = o.axis("one axis, the last, is supported");
     o.ignore(&["momentum", "fused", "renorm_clipping", "renorm_momentum"]);
     for key in ["renorm", "virtual_batch_size", "adjustment", "synchronized"] {
-        o.off(key)?;
+        o.off(key);
     }
-    let epsilon = o.number("epsilon")?.unwrap_or(1e-3);
-    let scale = o.bool("scale", true)?;
-    let center = o.bool("center", true)?;
+    let epsilon = o.number("epsilon").unwrap_or(1e-3);
+    let scale = o.bool("scale", true);
+    let center = o.bool("center", true);
     let moving = |part| Slot {
         trainable: false,
         ..slot(part, &[None])
@@ -45,7 +37,7 @@ pub fn batch_norm(o: &mut Options) -> Result<Leaf, String> {
     slots.extend(scale.then(|| slot("gamma", &[None])));
     slots.extend(center.then(|| slot("beta", &[None])));
     slots.extend([moving("moving_mean"), moving("moving_variance")]);
-    Ok(Leaf::weighted(slots, move |call| {
+    Leaf::weighted(slots, move |call| {
         call.no_training()?;
         let rank = call.ranks[0];
         if dimension(axis, rank)? + 1 != rank {
@@ -62,92 +54,92 @@ pub fn batch_norm(o: &mut Options) -> Result<Leaf, String> {
             variance: next()?,
             epsilon,
         })))
-    }))
+    })
 }
 
-pub fn prelu(o: &mut Options) -> Result<Leaf, String> {
+pub fn prelu(o: &mut Options) -> Leaf {
     // The weight itself has length 1 along the shared axes.
     o.ignore(&["shared_axes"]);
     let alpha = Slot {
         shape: SlotShape::Any,
         ..slot("alpha", &[])
     };
-    Ok(Leaf::weighted(vec![alpha], |call| {
+    Leaf::weighted(vec![alpha], |call| {
         Ok(Some(Layer::PRelu {
             alpha: call.weights[0],
         }))
-    }))
+    })
 }
 
-pub fn softmax(o: &mut Options) -> Result<Leaf, String> {
-    let axis = match o.value("axis") {
-        None => vec![-1],
-        Some(_) => o.integers("axis")?,
-    };
-    let &[axis] = axis.as_slice() else {
-        return Err(format!(
-            "option \"axis\" is {axis:?}; softmax over one axis is supported"
-        ));
-    };
-    Ok(Leaf::plain(move |call| {
+pub fn softmax(o: &mut Options) -> Leaf {
+    let axis = o.axis("softmax over one axis is supported");
+    Leaf::plain(move |call| {
         let axis = dimension(axis, call.ranks[0])?;
         Ok(Some(Layer::Softmax { axis }))
-    }))
+    })
 }
 
-pub fn flatten(o: &mut Options) -> Result<Leaf, String> {
-    o.channels_last()?;
-    Ok(Leaf::plain(|_| Ok(Some(Layer::Flatten))))
+pub fn flatten(o: &mut Options) -> Leaf {
+    o.channels_last();
+    Leaf::plain(|_| Ok(Some(Layer::Flatten)))
 }
 
-pub fn permute(o: &mut Options) -> Result<Leaf, String> {
-    let dims = o.integers("dims")?;
-    let order = dims
-        .iter()
-        .map(|&d| usize::try_from(d).ok()?.checked_sub(1))
-        .collect::<Option<Vec<_>>>()
-        .ok_or_else(|| format!("option \"dims\" is {dims:?}; dimensions count from 1"))?;
-    Ok(Leaf::plain(move |call| {
+pub fn permute(o: &mut Options) -> Leaf {
+    let order = o.integers("dims").and_then(|dims| {
+        let from_0 = dims
+            .iter()
+            .map(|&d| usize::try_from(d).ok()?.checked_sub(1));
+        from_0
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| format!("option \"dims\" is {dims:?}; dimensions count from 1"))
+    });
+    let order = o.or_note(order, Vec::new());
+    Leaf::plain(move |call| {
         call.rank_is(order.len(), &format!("{} dimensions", order.len()))?;
         let order = order.clone();
         Ok(Some(Layer::Permute { order }))
-    }))
+    })
 }
 
-pub fn reshape(o: &mut Options) -> Result<Leaf, String> {
-    let target = o.integers("target_shape")?;
+pub fn reshape(o: &mut Options) -> Leaf {
     let dim = |&d: &i64| match d {
         -1 => Some(None),
         d => usize::try_from(d).ok().filter(|&d| d > 0).map(Some),
     };
-    let shape = target
-        .iter()
-        .map(dim)
-        .collect::<Option<Vec<_>>>()
-        .filter(|s| s.iter().filter(|d| d.is_none()).count() <= 1)
-        .ok_or_else(|| {
-            format!("option \"target_shape\" is {target:?}; positive sizes and at most one -1 are needed")
-        })?;
-    Ok(Leaf::plain(move |_| {
+    let shape = o.integers("target_shape").and_then(|target| {
+        target
+            .iter()
+            .map(dim)
+            .collect::<Option<Vec<_>>>()
+            .filter(|s| s.iter().filter(|d| d.is_none()).count() <= 1)
+            .ok_or_else(|| {
+                format!("option \"target_shape\" is {target:?}; positive sizes and at most one -1 are needed")
+            })
+    });
+    let shape = o.or_note(shape, Vec::new());
+    Leaf::plain(move |_| {
         let shape = shape.clone();
         Ok(Some(Layer::Reshape { shape }))
-    }))
+    })
 }
 
-pub fn repeat_vector(o: &mut Options) -> Result<Leaf, String> {
-    let count = o.size("n")?;
-    Ok(Leaf::plain(move |call| {
+pub fn repeat_vector(o: &mut Options) -> Leaf {
+    let count = o.size("n");
+    Leaf::plain(move |call| {
         call.rank_is(1, "a vector")?;
         Ok(Some(Layer::RepeatVector { count }))
-    }))
+    })
 }
 
-pub fn concatenate(o: &mut Options) -> Result<Leaf, String> {
+pub fn concatenate(o: &mut Options) -> Leaf {
     let axis = match o.value("axis") {
         None => -1,
-        Some(value) => value
-            .as_i64()
-            .ok_or_else(|| unsupported("axis", value, "a whole number is needed"))?,
+        Some(value) => {
+            let axis = value
+                .as_i64()
+                .ok_or_else(|| unsupported("axis", value, "a whole number is needed"));
+            o.or_note(axis, -1)
+        }
     };
     let leaf = Leaf::plain(move |call| {
         let axis = dimension(axis, call.ranks[0])?;
@@ -156,29 +148,19 @@ pub fn concatenate(o: &mut Options) -> Result<Leaf, String> {
             _ => Some(Layer::Concat { axis }),
         })
     });
-    Ok(leaf.of_many())
+    leaf.of_many()
 }
 
-pub fn merge(class: &str) -> Result<Leaf, String> {
-    let op = match class {
-        "Add" => MergeOp::Add,
-        "Subtract" => MergeOp::Subtract,
-        "Multiply" => MergeOp::Multiply,
-        "Average" => MergeOp::Average,
-        "Maximum" => MergeOp::Maximum,
-        "Minimum" => MergeOp::Minimum,
-        _ => return Err("this class of layer is not supported".into()),
-    };
-    let leaf = Leaf::plain(move |_| Ok(Some(Layer::Merge { op })));
-    Ok(leaf.of_many())
+pub fn merge(op: MergeOp) -> Leaf {
+    Leaf::plain(move |_| Ok(Some(Layer::Merge { op }))).of_many()
 }
 
 /// `spatial`: the rank of input whose channels are dropped as a whole; `None` for single units.
-pub fn dropout(o: &mut Options, spatial: Option<usize>) -> Result<Leaf, String> {
-    o.channels_last()?;
-    let rate = o.needed_number("rate")?;
+pub fn dropout(o: &mut Options, spatial: Option<usize>) -> Leaf {
+    o.channels_last();
+    let rate = o.needed_number("rate");
     let noise_shape = o.value("noise_shape").cloned();
-    Ok(Leaf::plain(move |call| {
+    Leaf::plain(move |call| {
         if call.training != Some(true) {
             return Ok(None);
         }
@@ -197,14 +179,14 @@ pub fn dropout(o: &mut Options, spatial: Option<usize>) -> Result<Leaf, String> 
             forced: true,
             per_channel: spatial.is_some(),
         })))
-    }))
+    })
 }
 
 /// Layers that do nothing at inference.
-pub fn training_only(o: &mut Options) -> Result<Leaf, String> {
+pub fn training_only(o: &mut Options) -> Leaf {
     o.ignore(&["stddev", "rate", "noise_shape", "l1", "l2"]);
-    Ok(Leaf::plain(|call| {
+    Leaf::plain(|call| {
         call.no_training()?;
         Ok(None)
-    }))
+    })
 }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Leaf, bias_slot, slot};
 use crate::keras::activation;
-use crate::keras::options::{Options, missing, unsupported};
+use crate::keras::options::{Options, Problems, missing, unsupported};
 use crate::nn::layer::{Activation, Layer, MergeOp, Recurrent};
 
 /// The options that LSTM and GRU share.
@@ -18,7 +18,7 @@ struct Shared {
     drops: bool,
 }
 
-fn shared(o: &mut Options) -> Result<Shared, String> {
+fn shared(o: &mut Options) -> Shared {
     for key in [
         "stateful",
         "return_state",
@@ -26,7 +26,7 @@ fn shared(o: &mut Options) -> Result<Shared, String> {
         "zero_output_for_mask",
         "num_constants",
     ] {
-        o.off(key)?;
+        o.off(key);
     }
     // How Keras computes, not what.
     o.ignore(&[
@@ -36,21 +36,23 @@ fn shared(o: &mut Options) -> Result<Shared, String> {
         "input_dim",
         "input_length",
     ]);
-    let inputs_dropped = o.number("dropout")?.unwrap_or(0.0);
-    let states_dropped = o.number("recurrent_dropout")?.unwrap_or(0.0);
+    let inputs_dropped = o.number("dropout").unwrap_or(0.0);
+    let states_dropped = o.number("recurrent_dropout").unwrap_or(0.0);
     let drops = inputs_dropped != 0.0 || states_dropped != 0.0;
     // The default of both functions is not linear, and one has changed between versions.
     for key in ["activation", "recurrent_activation"] {
-        o.value(key).ok_or_else(|| missing(key))?;
+        if o.value(key).is_none() {
+            o.problem(missing(key));
+        }
     }
-    Ok(Shared {
-        units: o.size("units")?,
-        activation: activation::option(o, "activation")?,
-        recurrent_activation: activation::option(o, "recurrent_activation")?,
-        return_sequences: o.bool("return_sequences", false)?,
-        go_backwards: o.bool("go_backwards", false)?,
+    Shared {
+        units: o.size("units"),
+        activation: activation::option(o, "activation"),
+        recurrent_activation: activation::option(o, "recurrent_activation"),
+        return_sequences: o.bool("return_sequences", false),
+        go_backwards: o.bool("go_backwards", false),
         drops,
-    })
+    }
 }
 
 fn leaf(
@@ -59,14 +61,14 @@ fn leaf(
     bias: &[Option<usize>],
     shared: Shared,
     make: impl Fn(Recurrent) -> Layer + Send + Sync + 'static,
-) -> Result<Leaf, String> {
+) -> Leaf {
     let width = Some(gates * shared.units);
     let mut slots = vec![
         slot("kernel", &[None, width]),
         slot("recurrent_kernel", &[Some(shared.units), width]),
     ];
-    slots.extend(bias_slot(o, bias)?);
-    Ok(Leaf::weighted(slots, move |call| {
+    slots.extend(bias_slot(o, bias));
+    Leaf::weighted(slots, move |call| {
         if shared.drops {
             call.no_training()?;
         }
@@ -80,19 +82,19 @@ fn leaf(
             return_sequences: shared.return_sequences,
             go_backwards: shared.go_backwards,
         })))
-    }))
+    })
 }
 
-pub fn lstm(o: &mut Options) -> Result<Leaf, String> {
-    let shared = shared(o)?;
+pub fn lstm(o: &mut Options) -> Leaf {
+    let shared = shared(o);
     let bias = [Some(4 * shared.units)];
     leaf(o, 4, &bias, shared, Layer::Lstm)
 }
 
-pub fn gru(o: &mut Options) -> Result<Leaf, String> {
-    let shared = shared(o)?;
+pub fn gru(o: &mut Options) -> Leaf {
+    let shared = shared(o);
     // Files from before the option existed do not have it.
-    let reset_after = o.bool("reset_after", false)?;
+    let reset_after = o.bool("reset_after", false);
     let width = Some(3 * shared.units);
     let bias = if reset_after {
         vec![Some(2), width]
@@ -124,30 +126,25 @@ pub struct Bidirectional {
 
 impl Bidirectional {
     /// # Errors
-    /// An option is not supported, or the two layers do not match.
-    pub fn parse(config: &Map<String, Value>) -> Result<Self, String> {
-        let o = &mut Options::new(config);
-        let mode = match o.value("merge_mode") {
-            Some(Value::String(s)) => match s.as_str() {
-                "concat" => MergeMode::Concat,
-                "sum" => MergeMode::Merge(MergeOp::Add),
-                "mul" => MergeMode::Merge(MergeOp::Multiply),
-                "ave" => MergeMode::Merge(MergeOp::Average),
-                _ => return Err(unsupported("merge_mode", &json!(s), "this is not known")),
-            },
-            found => {
-                return Err(unsupported(
-                    "merge_mode",
-                    found.unwrap_or(&Value::Null),
-                    "two separate outputs are not supported",
-                ));
-            }
-        };
+    /// Options are not supported, or the two layers do not match.
+    pub fn parse(config: &Map<String, Value>) -> Result<Self, Problems> {
+        let mut options = Options::new(config);
+        let read = Self::read(&mut options);
+        options.conclude(read.map_err(Problems::from))
+    }
+
+    fn read(o: &mut Options) -> Result<Self, String> {
+        let mode = merge_mode(o);
         o.ignore(&["return_sequences"]);
         for key in ["stateful", "return_state", "num_constants"] {
-            o.off(key)?;
+            o.off(key);
         }
         let (class, forward) = inner(o, "layer")?.ok_or_else(|| missing("layer"))?;
+        if !matches!(class.as_str(), "LSTM" | "GRU") {
+            return Err(format!(
+                "option \"layer\" is a {class}; only LSTM and GRU are supported"
+            ));
+        }
         let flag = |map: &Map<String, Value>, key| map.get(key).and_then(Value::as_bool);
         let backward = match inner(o, "backward_layer")? {
             Some((other, map)) => {
@@ -169,12 +166,6 @@ impl Bidirectional {
         if flag(&backward, "return_sequences").unwrap_or(false) != sequences {
             return Err("its two layers differ in option \"return_sequences\"".into());
         }
-        if !matches!(class.as_str(), "LSTM" | "GRU") {
-            return Err(format!(
-                "option \"layer\" is a {class}; only LSTM and GRU are supported"
-            ));
-        }
-        o.finish()?;
         Ok(Self {
             class,
             forward,
@@ -183,6 +174,24 @@ impl Bidirectional {
             sequences,
         })
     }
+}
+
+fn merge_mode(o: &mut Options) -> MergeMode {
+    let mode = match o.value("merge_mode") {
+        Some(Value::String(s)) => match s.as_str() {
+            "concat" => Ok(MergeMode::Concat),
+            "sum" => Ok(MergeMode::Merge(MergeOp::Add)),
+            "mul" => Ok(MergeMode::Merge(MergeOp::Multiply)),
+            "ave" => Ok(MergeMode::Merge(MergeOp::Average)),
+            _ => Err(unsupported("merge_mode", &json!(s), "this is not known")),
+        },
+        found => Err(unsupported(
+            "merge_mode",
+            found.unwrap_or(&Value::Null),
+            "two separate outputs are not supported",
+        )),
+    };
+    o.or_note(mode, MergeMode::Concat)
 }
 
 /// Class and configuration of a layer.

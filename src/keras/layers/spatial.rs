@@ -20,22 +20,20 @@ fn pair<const N: usize>(sizes: [usize; N]) -> [usize; 2] {
     [sizes[0], sizes.get(1).copied().unwrap_or(1)]
 }
 
-pub fn conv<const N: usize>(o: &mut Options) -> Result<Leaf, String> {
-    o.channels_last()?;
-    o.only("groups", json!(1))?;
-    let filters = o.size("filters")?;
-    let kernel = o
-        .sizes::<N>("kernel_size")?
-        .ok_or_else(|| missing("kernel_size"))?;
-    let strides = pair(o.sizes::<N>("strides")?.unwrap_or([1; N]));
-    let dilation = pair(o.sizes::<N>("dilation_rate")?.unwrap_or([1; N]));
-    let padding = o.padding(N == 1)?;
-    let activation = activation::option(o, "activation")?;
+pub fn conv<const N: usize>(o: &mut Options) -> Leaf {
+    o.channels_last();
+    o.only("groups", json!(1));
+    let filters = o.size("filters");
+    let kernel = o.needed_sizes::<N>("kernel_size");
+    let strides = pair(o.sizes::<N>("strides").unwrap_or([1; N]));
+    let dilation = pair(o.sizes::<N>("dilation_rate").unwrap_or([1; N]));
+    let padding = o.padding(N == 1);
+    let activation = activation::option(o, "activation");
     let mut dims: Vec<Option<usize>> = kernel.map(Some).to_vec();
     dims.extend([None, Some(filters)]);
     let mut slots = vec![slot("kernel", &dims)];
-    slots.extend(bias_slot(o, &[Some(filters)])?);
-    Ok(Leaf::weighted(slots, move |call| {
+    slots.extend(bias_slot(o, &[Some(filters)]));
+    Leaf::weighted(slots, move |call| {
         call.rank_is(N + 1, takes(N))?;
         Ok(Some(Layer::Conv(Conv {
             kernel: call.weights[0],
@@ -45,69 +43,75 @@ pub fn conv<const N: usize>(o: &mut Options) -> Result<Leaf, String> {
             padding,
             activation,
         })))
-    }))
+    })
 }
 
-pub fn pool<const N: usize>(o: &mut Options, kind: PoolKind) -> Result<Leaf, String> {
-    o.channels_last()?;
-    let size = o
-        .sizes::<N>("pool_size")?
-        .ok_or_else(|| missing("pool_size"))?;
-    let strides = pair(o.sizes::<N>("strides")?.unwrap_or(size));
+pub fn pool<const N: usize>(o: &mut Options, kind: PoolKind) -> Leaf {
+    o.channels_last();
+    let size = o.needed_sizes::<N>("pool_size");
+    let strides = pair(o.sizes::<N>("strides").unwrap_or(size));
     let pool = Pool {
         kind,
         size: pair(size),
         strides,
-        padding: o.padding(false)?,
+        padding: o.padding(false),
     };
-    Ok(Leaf::plain(move |call| {
+    Leaf::plain(move |call| {
         call.rank_is(N + 1, takes(N))?;
         Ok(Some(Layer::Pool(pool.clone())))
-    }))
+    })
 }
 
-pub fn global_pool(o: &mut Options, kind: PoolKind, rank: usize) -> Result<Leaf, String> {
-    o.channels_last()?;
-    let keep_dims = o.bool("keepdims", false)?;
-    Ok(Leaf::plain(move |call| {
+pub fn global_pool(o: &mut Options, kind: PoolKind, rank: usize) -> Leaf {
+    o.channels_last();
+    let keep_dims = o.bool("keepdims", false);
+    Leaf::plain(move |call| {
         call.rank_is(rank, takes(rank - 1))?;
         Ok(Some(Layer::GlobalPool { kind, keep_dims }))
-    }))
+    })
 }
 
-pub fn upsample(o: &mut Options, dialect: Dialect) -> Result<Leaf, String> {
-    o.channels_last()?;
-    let factor = o.sizes::<2>("size")?.ok_or_else(|| missing("size"))?;
-    let interpolation = match o.text("interpolation")? {
+pub fn upsample(o: &mut Options, dialect: Dialect) -> Leaf {
+    o.channels_last();
+    let factor = o.needed_sizes::<2>("size");
+    let interpolation = match o.text("interpolation") {
         None | Some("nearest") => Interpolation::Nearest,
         Some("bilinear") => match dialect.legacy_bilinear {
             Some(true) => Interpolation::BilinearLegacy,
             Some(false) => Interpolation::BilinearHalfPixel,
-            None => return Err("bilinear upsampling changed with Keras 2.3, but the file does not say which version wrote it (attribute keras_version)".into()),
+            None => {
+                o.problem("option \"interpolation\" is \"bilinear\", which changed with Keras 2.3, but the file does not say which version wrote it (attribute keras_version)");
+                Interpolation::Nearest
+            }
         },
         Some(other) => {
-            return Err(unsupported(
+            o.problem(unsupported(
                 "interpolation",
                 &other.into(),
                 "only \"nearest\" and \"bilinear\" are supported",
             ));
+            Interpolation::Nearest
         }
     };
-    Ok(Leaf::plain(move |call| {
+    Leaf::plain(move |call| {
         call.rank_is(3, takes(2))?;
         Ok(Some(Layer::Upsample {
             factor,
             interpolation,
         }))
-    }))
+    })
 }
 
-pub fn zero_pad(o: &mut Options) -> Result<Leaf, String> {
-    o.channels_last()?;
-    let value = o.value("padding").ok_or_else(|| missing("padding"))?;
-    let [[top, bottom], [left, right]] = borders(value)
-        .ok_or_else(|| unsupported("padding", value, "[[top, bottom], [left, right]] is needed"))?;
-    Ok(Leaf::plain(move |call| {
+pub fn zero_pad(o: &mut Options) -> Leaf {
+    o.channels_last();
+    let sides = match o.value("padding") {
+        None => Err(missing("padding")),
+        Some(value) => borders(value).ok_or_else(|| {
+            unsupported("padding", value, "[[top, bottom], [left, right]] is needed")
+        }),
+    };
+    let [[top, bottom], [left, right]] = o.or_note(sides, [[0; 2]; 2]);
+    Leaf::plain(move |call| {
         call.rank_is(3, takes(2))?;
         Ok(Some(Layer::ZeroPad {
             top,
@@ -115,7 +119,7 @@ pub fn zero_pad(o: &mut Options) -> Result<Leaf, String> {
             left,
             right,
         }))
-    }))
+    })
 }
 
 /// A number for all sides, one per dimension, or two per dimension.

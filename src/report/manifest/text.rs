@@ -1,0 +1,164 @@
+//! From the bytes of a table, as spreadsheets save them, to its text and its separator.
+
+use std::borrow::Cow;
+
+use encoding_rs::{EUC_KR, Encoding, UTF_16BE, UTF_16LE};
+
+/// What may stand between fields, the most usual first.
+const SEPARATORS: [u8; 3] = [b',', b';', b'\t'];
+
+/// The text of a table in UTF-8, in UTF-16 with a byte order mark, or in CP949, the encoding in which
+/// Korean versions of Windows write files.
+///
+/// # Errors
+/// Says what the bytes are instead, as far as that can be told, and how to save them as UTF-8.
+pub fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, String> {
+    if let Some((encoding, mark)) = Encoding::for_bom(bytes) {
+        let text = encoding.decode_without_bom_handling_and_without_replacement(&bytes[mark..]);
+        return text.ok_or_else(|| {
+            let name = encoding.name();
+            format!("it begins like {name} text but is damaged; save it as UTF-8")
+        });
+    }
+    let problem = match std::str::from_utf8(bytes) {
+        Ok(text) => match text.contains('\0') {
+            false => return Ok(text.into()),
+            true => not_text(bytes),
+        },
+        Err(_) if bytes.contains(&0) => not_text(bytes),
+        Err(_) => match korean(bytes) {
+            Some(text) => return Ok(text),
+            None => "it is text in neither UTF-8 nor CP949 (EUC-KR); save it as UTF-8",
+        },
+    };
+    Err(problem.into())
+}
+
+/// Text in CP949. Bytes of other encodings may be valid there, too, but make no Korean words: most of
+/// what is not ASCII must be among the 2,350 syllables of KS X 1001, which nearly all words consist
+/// of.
+fn korean(bytes: &[u8]) -> Option<Cow<'_, str>> {
+    const FIRST: std::ops::RangeInclusive<u8> = 0xB0..=0xC8;
+    const SECOND: std::ops::RangeInclusive<u8> = 0xA1..=0xFE;
+    let text = EUC_KR.decode_without_bom_handling_and_without_replacement(bytes)?;
+    let (mut pairs, mut syllables) = (0, 0);
+    let mut rest = bytes;
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        if let (0x80.., [second, tail @ ..]) = (first, tail) {
+            rest = tail;
+            pairs += 1;
+            syllables += usize::from(FIRST.contains(first) && SECOND.contains(second));
+        }
+    }
+    (2 * syllables > pairs).then_some(text)
+}
+
+/// What is no text: UTF-16 without its mark, or a spreadsheet's own format.
+fn not_text(bytes: &[u8]) -> &'static str {
+    let utf_16 = [UTF_16LE, UTF_16BE].into_iter().any(|encoding| {
+        let text = encoding.decode_without_bom_handling_and_without_replacement(bytes);
+        text.is_some_and(|text| {
+            let ascii = text
+                .chars()
+                .filter(|c| matches!(c, ' '..='~' | '\r' | '\n' | '\t'));
+            ascii.count() * 2 > text.chars().count()
+        })
+    });
+    match bytes {
+        _ if utf_16 => {
+            "it is text in UTF-16 without the mark that says so; save it as UTF-8, or as UTF-16 with a byte order mark"
+        }
+        [b'P', b'K', 3, 4, ..] | [0xD0, 0xCF, 0x11, 0xE0, ..] => {
+            "it is a workbook, no CSV file; save its sheet as CSV (in Excel as \"CSV UTF-8\")"
+        }
+        _ => "it is no text",
+    }
+}
+
+/// The separator with which the first line of a table names the most of `columns`; a comma if none
+/// names any.
+pub fn separator(text: &str, columns: &[&str]) -> u8 {
+    let line = text.lines().find(|line| !line.trim().is_empty());
+    let line = line.unwrap_or_default();
+    let named = |separator: u8| {
+        let fields: Vec<&str> = line
+            .split(char::from(separator))
+            .map(|field| field.trim().trim_matches('"').trim())
+            .collect();
+        columns.iter().filter(|c| fields.contains(c)).count()
+    };
+    let mut best = SEPARATORS[0];
+    for separator in SEPARATORS {
+        if named(separator) > named(best) {
+            best = separator;
+        }
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "path,speaker\r\n목소리/하나.wav,김민지\r\n";
+
+    fn utf_16(text: &str, big: bool) -> Vec<u8> {
+        let bytes = |unit: u16| {
+            if big {
+                unit.to_be_bytes()
+            } else {
+                unit.to_le_bytes()
+            }
+        };
+        text.encode_utf16().flat_map(bytes).collect()
+    }
+
+    #[test]
+    fn what_spreadsheets_save_is_read() {
+        let (cp949, _, failed) = EUC_KR.encode(TEXT);
+        assert!(!failed);
+        let marked = format!("\u{FEFF}{TEXT}");
+        for bytes in [
+            TEXT.as_bytes().to_vec(),
+            marked.clone().into_bytes(),
+            utf_16(&marked, false),
+            utf_16(&marked, true),
+            cp949.into_owned(),
+        ] {
+            assert_eq!(decode(&bytes).unwrap(), TEXT);
+        }
+        // A syllable that EUC-KR itself lacks.
+        let word = b"\x8c\x63\xb9\xe6\xb0\xa2\xc7\xcf";
+        assert_eq!(decode(word).unwrap(), "똠방각하");
+    }
+
+    #[test]
+    fn what_is_not_read_is_told_apart() {
+        let says = |bytes: &[u8], part: &str| {
+            let said = decode(bytes).unwrap_err();
+            assert!(said.contains(part), "{said}");
+        };
+        says(&utf_16(TEXT, false), "UTF-16 without the mark");
+        says(&utf_16(TEXT, true), "UTF-16 without the mark");
+        says(b"path,speaker\na.wav,Jos\xe9\n", "neither UTF-8 nor CP949");
+        says(b"path\nb\xfccher/\xfcbung.wav\n", "neither UTF-8 nor CP949");
+        // Japanese in Shift JIS.
+        says(b"path\n\x89\xb9\x90\xba.wav\n", "neither UTF-8 nor CP949");
+        says(b"PK\x03\x04\x14\0\0\0\x08\0\xff", "workbook");
+        says(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0\0", "workbook");
+        says(b"RIFF\0\0\0\0WAVE", "no text");
+        says(b"\xff\xfea\0b", "damaged");
+    }
+
+    #[test]
+    fn the_separator_is_that_of_the_first_line() {
+        let of = |text| char::from(separator(text, &["path", "age", "speaker"]));
+        assert_eq!(of("path,age,speaker\n"), ',');
+        assert_eq!(of("\n\"path\"; age ;speaker\n"), ';');
+        assert_eq!(of("age\tpath\tx,y\n"), '\t');
+        assert_eq!(of("path\n"), ',');
+        assert_eq!(of("a;b\n"), ',');
+        assert_eq!(of(""), ',');
+    }
+}

@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+"""Checks what the project is built from: licences, sources, and what NOTICE must name.
+
+Reads `cargo metadata` of the locked dependencies with every feature that the programs are built
+with; needs no network where they are downloaded already. Ends with 1 and a line for each problem.
+`--list` prints the licence of every package instead.
+"""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FEATURES = "serve,cuda,man"
+
+# Any of these may be built in. Of a choice (OR), one must be here; of a combination (AND), all.
+ALLOWED = {
+    "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0",
+    "ISC", "MIT", "MPL-2.0", "Unicode-3.0", "Unlicense", "Zlib",
+}
+# These ask for no more than their text, or for nothing: NOTICE speaks of them together.
+COMMON = {
+    "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSL-1.0", "MIT", "Unlicense", "Zlib",
+}
+REGISTRY = "registry+https://github.com/rust-lang/crates.io-index"
+# Packages that must not come in, and why.
+BANNED = {
+    "openssl-sys": "the programs speak no TLS and link no C library",
+    "native-tls": "the programs speak no TLS and link no C library",
+    "ring": "the programs speak no TLS",
+}
+
+
+def metadata():
+    command = ["cargo", "metadata", "--format-version", "1", "--locked", "--features", FEATURES]
+    output = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE)
+    return json.loads(output.stdout)
+
+
+def satisfied(expression, known):
+    """Whether the licences in `known` fulfil an SPDX expression."""
+    tokens = re.findall(r"\(|\)|[^\s()]+", expression.replace("/", " OR "))
+
+    def either():
+        value = both()
+        while tokens and tokens[0] == "OR":
+            tokens.pop(0)
+            value = both() | value
+        return value
+
+    def both():
+        value = one()
+        while tokens and tokens[0] == "AND":
+            tokens.pop(0)
+            value = one() & value
+        return value
+
+    def one():
+        token = tokens.pop(0)
+        if token == "(":
+            value = either()
+            if not tokens or tokens.pop(0) != ")":
+                raise ValueError(expression)
+            return value
+        if tokens and tokens[0] == "WITH":
+            tokens.pop(0)
+            token += " WITH " + tokens.pop(0)
+        return token in known
+
+    value = either()
+    if tokens:
+        raise ValueError(expression)
+    return value
+
+
+def shipped(data):
+    """The ids of the packages whose code is in the programs: no tests, build scripts or macros."""
+    nodes = {node["id"]: node for node in data["resolve"]["nodes"]}
+    packages = {package["id"]: package for package in data["packages"]}
+
+    def is_macro(package):
+        return any("proc-macro" in target["kind"] for target in package["targets"])
+
+    found, open_ids = set(), [data["resolve"]["root"]]
+    while open_ids:
+        node = nodes[open_ids.pop()]
+        for dependency in node["deps"]:
+            normal = any(kind["kind"] is None for kind in dependency["dep_kinds"])
+            package = dependency["pkg"]
+            if normal and package not in found and not is_macro(packages[package]):
+                found.add(package)
+                open_ids.append(package)
+    return found
+
+
+def problems(data, notice):
+    in_programs = shipped(data)
+    for package in data["packages"]:
+        if package["id"] == data["resolve"]["root"]:
+            continue
+        name = package["name"] + " " + package["version"]
+        licence = package["license"]
+        if package["source"] != REGISTRY:
+            yield f"{name} comes from {package['source'] or 'a folder'}, not from crates.io"
+        if package["name"] in BANNED:
+            yield f"{name} must not be used: {BANNED[package['name']]}"
+        if licence is None:
+            yield f"{name} states no licence"
+            continue
+        try:
+            allowed = satisfied(licence, ALLOWED)
+            common = satisfied(licence, COMMON)
+        except (ValueError, IndexError):
+            yield f"{name} has the licence {licence!r}, which is no SPDX expression"
+            continue
+        if not allowed:
+            yield f"{name} has the licence {licence}, none that is allowed; choose another package"
+        elif package["id"] in in_programs and not common and package["name"] not in notice:
+            yield f"{name} ({licence}) is built into the programs; name it in NOTICE"
+
+
+def self_check():
+    """The expressions that the packages use, and some that must fail."""
+    for expression, wanted in [
+        ("MIT", True), ("MIT OR GPL-3.0", True), ("MIT/GPL-3.0", True), ("MIT AND GPL-3.0", False),
+        ("(Apache-2.0 OR MIT) AND BSD-3-Clause", True), ("GPL-3.0", False),
+        ("Apache-2.0 WITH LLVM-exception", True), ("GPL-2.0 WITH GCC-exception", False),
+        ("MIT AND (GPL-3.0 OR ISC)", True),
+    ]:
+        if satisfied(expression, ALLOWED) != wanted:
+            raise AssertionError(expression)
+
+
+def main():
+    self_check()
+    data = metadata()
+    if sys.argv[1:] == ["--list"]:
+        in_programs = shipped(data)
+        for package in sorted(data["packages"], key=lambda p: p["name"]):
+            place = "in the programs" if package["id"] in in_programs else "to build or test"
+            print(f"{package['name']} {package['version']}: {package['license']} ({place})")
+        return 0
+    found = list(problems(data, (ROOT / "NOTICE").read_text(encoding="utf-8")))
+    for problem in found:
+        print(problem, file=sys.stderr)
+    print(f"{len(data['packages'])} packages, {len(found)} problems")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
