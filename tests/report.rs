@@ -7,9 +7,11 @@ use std::path::Path;
 
 use common::{Golden, RESPONSES, all_recordings, reference_dir};
 use maeum::nn::DropoutMode;
-use maeum::nn::model::BundleInfo;
-use maeum::prediction::{Age, Attention, Estimate, Prediction, Voice, Warning, Window};
-use maeum::report::{Format, ReportError, Reporter};
+use maeum::nn::model::{BundleInfo, Preprocessing};
+use maeum::prediction::{
+    Age, AgeInterval, Attention, Estimate, Prediction, Segment, Speaker, Voice, Warning, Window,
+};
+use maeum::report::{Code, Format, NoAnswer, ReportError, Reporter};
 use serde_json::Value;
 
 const FORMATS: [(Format, &str); 9] = [
@@ -128,6 +130,46 @@ fn of_the_whole() -> Prediction {
     plain
 }
 
+/// Two stretches of speech relative to a speaker, with an interval of the age.
+fn divided() -> Prediction {
+    let plain = of_the_whole();
+    let age = |years: f64| Age {
+        years,
+        spread: None,
+        error: Some(4.75),
+        interval: Some(AgeInterval {
+            low: years - 6.5,
+            high: years + 8.25,
+            coverage: 0.8,
+        }),
+    };
+    let segment = |time: std::ops::Range<f64>, years: f64, windows| Segment {
+        voiced: time.end - time.start - 0.25,
+        time,
+        emotions: plain.emotions.clone(),
+        age: age(years),
+        gender: vec![0.125, 0.875],
+        windows,
+    };
+    Prediction {
+        segments: vec![segment(0.5..1.5, 27.5, 0..1), segment(2.0..3.5, 30.0, 1..2)],
+        speaker: Some(Speaker {
+            recordings: 10,
+            seconds: 31.25,
+        }),
+        age: age(28.75),
+        ..plain
+    }
+}
+
+/// A model that divides recordings.
+fn dividing() -> BundleInfo {
+    BundleInfo {
+        preprocessing: Some(Preprocessing::Utterance),
+        ..BundleInfo::reference_2020()
+    }
+}
+
 /// The whole output for three recordings, or for the first if a document holds one.
 fn render(format: Format) -> String {
     let info = BundleInfo::reference_2020();
@@ -139,7 +181,10 @@ fn render(format: Format) -> String {
     }
     text += &reporter.recording(
         "two, \"odd\".wav",
-        Err("two, \"odd\".wav: no such file; check the path"),
+        Err(&NoAnswer::new(
+            Code::Unreadable,
+            "two, \"odd\".wav: no such file; check the path",
+        )),
     );
     text += &reporter.recording("three.flac", Ok(&warned()));
     text += &reporter.end();
@@ -181,10 +226,44 @@ fn labels_say_what_the_windows_say_and_no_more() {
         (Format::Svg, warned(), "warned.svg"),
     ] {
         let mut reporter = Reporter::new(format, &info, "0123abcd").unwrap();
-        assert_eq!(reporter.recording("one.wav", Err("one.wav: empty")), "");
+        let empty = NoAnswer::new(Code::UnusableAudio, "one.wav: empty");
+        assert_eq!(reporter.recording("one.wav", Err(&empty)), "");
         compare(name, &reporter.recording("one.wav", Ok(&answer)));
         assert_eq!(reporter.begin() + &reporter.end(), "");
     }
+}
+
+#[test]
+fn segments_are_as_committed() {
+    let refusal = NoAnswer::new(
+        Code::NoSpeech,
+        "noise.wav: no speech was found in this recording",
+    );
+    for (format, name) in [
+        (Format::Table, "divided.txt"),
+        (Format::Jsonl, "divided.jsonl"),
+        (Format::Csv, "divided.csv"),
+        (Format::TextGrid, "divided.TextGrid"),
+        (Format::Audacity, "divided.labels.txt"),
+        (Format::Rttm, "divided.rttm"),
+        (Format::Svg, "divided.svg"),
+    ] {
+        let mut reporter = Reporter::new(format, &dividing(), "0123abcd").unwrap();
+        let mut text = reporter.begin();
+        text += &reporter.recording("one.wav", Ok(&divided()));
+        if !format.is_per_recording() {
+            text += &reporter.recording("noise.wav", Err(&refusal));
+        }
+        compare(name, &(text + &reporter.end()));
+    }
+    let mut reporter = Reporter::new(Format::Csv, &dividing(), "0123abcd").unwrap();
+    reporter = reporter.with_segment_rows();
+    let mut text = reporter.begin();
+    text += &reporter.recording("one.wav", Ok(&divided()));
+    text += &reporter.recording("noise.wav", Err(&refusal));
+    compare("segments.csv", &text);
+    let fields: Vec<usize> = text.lines().map(|l| l.split(',').count()).collect();
+    assert_eq!(fields, [fields[0]; 4], "{text}");
 }
 
 fn keys(value: &Value, found: &mut Vec<String>) {
@@ -207,6 +286,9 @@ fn every_name_of_the_json_is_documented() {
     let document: Value = serde_json::from_str(&render(Format::Json)).unwrap();
     let mut found = Vec::new();
     keys(&document, &mut found);
+    let mut reporter = Reporter::new(Format::Jsonl, &dividing(), "0123abcd").unwrap();
+    let line = reporter.recording("one.wav", Ok(&divided()));
+    keys(&serde_json::from_str(&line).unwrap(), &mut found);
     assert!(found.len() > 100, "{}", found.len());
     for key in &found {
         assert!(
@@ -214,8 +296,15 @@ fn every_name_of_the_json_is_documented() {
             "docs/json.md lacks {key}"
         );
     }
-    for warning in &warned().warnings {
-        let code = warning.code();
+    let codes = [
+        Code::Unreadable,
+        Code::UnusableAudio,
+        Code::NoSpeech,
+        Code::Internal,
+    ];
+    let warnings = warned().warnings;
+    let warnings = warnings.iter().map(Warning::code);
+    for code in warnings.chain(codes.map(Code::name)) {
         assert!(
             doc.contains(&format!("`{code}`")),
             "docs/json.md lacks {code}"
@@ -267,7 +356,33 @@ fn csv_rows_have_as_many_fields_as_the_header() {
 
 #[test]
 fn a_number_that_is_not_finite_is_a_failure() {
-    let breaks: [fn(&mut Prediction); 4] = [
+    let breaks: [fn(&mut Prediction); 8] = [
+        |p| {
+            p.segments = divided()
+                .segments
+                .into_iter()
+                .map(|s| Segment {
+                    voiced: f64::NAN,
+                    ..s
+                })
+                .collect()
+        },
+        |p| {
+            p.age.interval = divided().age.interval.map(|i| AgeInterval {
+                high: f64::INFINITY,
+                ..i
+            })
+        },
+        |p| {
+            p.segments = divided().segments;
+            p.segments[1].emotions[0].mean = f64::NAN;
+        },
+        |p| {
+            p.speaker = Some(Speaker {
+                recordings: 1,
+                seconds: f64::NAN,
+            })
+        },
         |p| p.emotions[2].std = f64::NAN,
         |p| p.age.years = f64::INFINITY,
         |p| p.windows[0].attention.as_mut().unwrap().weights[1] = f64::NAN,
@@ -318,7 +433,7 @@ fn control_characters_do_not_reach_the_terminal() {
     let name = "a\u{1b}[2J\n.wav";
     let text = reporter.recording(name, Ok(&prediction()));
     assert!(!text.contains('\u{1b}'), "{text:?}");
-    let text = reporter.recording(name, Err(name));
+    let text = reporter.recording(name, Err(&NoAnswer::new(Code::Unreadable, name)));
     assert!(!text.contains('\u{1b}'), "{text:?}");
 }
 

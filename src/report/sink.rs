@@ -1,7 +1,7 @@
 //! Where the text goes: standard output or a file that appears only when it is complete.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -75,6 +75,29 @@ impl Sink {
         path: &Path,
         read: impl IntoIterator<Item = &'a Path>,
     ) -> Result<Self, SinkError> {
+        Self::file_with(path, read, File::options().write(true).create_new(true))
+    }
+
+    /// [`Sink::file`] for what nobody but the file's owner may read.
+    ///
+    /// # Errors
+    /// As [`Sink::file`].
+    pub fn private_file<'a>(
+        path: &Path,
+        read: impl IntoIterator<Item = &'a Path>,
+    ) -> Result<Self, SinkError> {
+        let mut options = File::options();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        Self::file_with(path, read, &options)
+    }
+
+    fn file_with<'a>(
+        path: &Path,
+        read: impl IntoIterator<Item = &'a Path>,
+        new: &OpenOptions,
+    ) -> Result<Self, SinkError> {
         let name = path.display().to_string();
         let fail = |source| SinkError::Write {
             file: name.clone(),
@@ -102,7 +125,7 @@ impl Sink {
             partial_name.push(file_name);
             partial_name.push(format!(".{}.partial", std::process::id()));
             let partial = path.with_file_name(partial_name);
-            let file = File::create_new(&partial).map_err(fail)?;
+            let file = new.open(&partial).map_err(fail)?;
             Target::File {
                 file,
                 partial,
