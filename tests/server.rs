@@ -9,6 +9,9 @@ mod environment;
 mod infer;
 #[path = "common/model.rs"]
 mod model;
+#[cfg(feature = "default-model")]
+#[path = "common/profiles.rs"]
+mod profiles;
 
 #[path = "server/compatible.rs"]
 mod compatible;
@@ -20,6 +23,9 @@ mod guard;
 mod load;
 #[path = "server/python.rs"]
 mod python;
+#[cfg(feature = "default-model")]
+#[path = "server/speaker.rs"]
+mod speaker;
 #[path = "server/stream.rs"]
 mod stream;
 #[path = "server/support.rs"]

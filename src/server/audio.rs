@@ -16,6 +16,8 @@ use super::errors::{ApiError, ErrorBody};
 use super::metrics::Heard;
 use super::schema::Answer;
 use super::settings::MAX_TEXT;
+use super::speaker;
+use crate::recognizer::{self, Recognizer, SpeakerProfile};
 use crate::report::Format;
 
 /// What a recording without a name of its own is called in its answer.
@@ -58,6 +60,9 @@ pub struct UploadForm {
     /// As the query parameter.
     #[schema(required = false)]
     pub seed: u64,
+    /// What `/v1/speaker/profile` has made: the emotions are relative to this speaker.
+    #[schema(required = false)]
+    pub profile: String,
 }
 
 /// What a request chose.
@@ -65,6 +70,7 @@ pub struct UploadForm {
 struct Options {
     format: Format,
     dropout: DropoutChoice,
+    profile: Option<SpeakerProfile>,
 }
 
 impl Options {
@@ -83,7 +89,7 @@ impl Options {
             "seed" => self.dropout.set_seed(value)?,
             _ => {
                 return Err(ApiError::bad_request(format!(
-                    "there is no parameter {name:?}; give file, response_format, dropout or seed"
+                    "there is no parameter {name:?}; give file, response_format, dropout, seed or, in a form, profile"
                 )));
             }
         }
@@ -94,6 +100,7 @@ impl Options {
         let mut options = Self {
             format: Format::Json,
             dropout: DropoutChoice::default(),
+            profile: None,
         };
         let query = query.unwrap_or_default();
         if query.len() > MAX_TEXT {
@@ -108,9 +115,18 @@ impl Options {
     }
 
     /// Takes the choices among the fields and returns the recording.
-    fn take(&mut self, fields: Vec<Field>) -> Result<Upload, ApiError> {
+    fn take(&mut self, fields: Vec<Field>, recognizer: &Recognizer) -> Result<Upload, ApiError> {
         let mut upload = None;
         for field in fields {
+            if field.name == "profile" {
+                let profile = speaker::of_field(&field, recognizer)?;
+                if self.profile.replace(profile).is_some() {
+                    return Err(ApiError::bad_request(
+                        "there are two fields named profile; send the one of the recording's speaker",
+                    ));
+                }
+                continue;
+            }
             if field.name != "file" {
                 self.set(&field.name, &field.text()?)?;
                 continue;
@@ -166,13 +182,13 @@ struct Upload {
             (String = "text/plain"),
             (String = "image/svg+xml"),
         )),
-        (status = 400, description = "A parameter is wrong or the file is missing", body = ErrorBody),
+        (status = 400, description = "A parameter or the profile is wrong, or the file is missing", body = ErrorBody),
         (status = 401, description = "The key is missing", body = ErrorBody),
         (status = 403, description = "From a page of another site", body = ErrorBody),
         (status = 408, description = "The body arrived too slowly", body = ErrorBody),
         (status = 413, description = "Too many bytes or too long a recording", body = ErrorBody),
         (status = 415, description = "No content type of a recording", body = ErrorBody),
-        (status = 422, description = "No usable recording", body = ErrorBody),
+        (status = 422, description = "No usable recording, or no speech in it", body = ErrorBody),
         (status = 429, description = "Too much to do; `Retry-After` says when to try again", body = ErrorBody),
         (status = 503, description = "Not ready", body = ErrorBody),
     )
@@ -205,20 +221,31 @@ pub async fn recognise(
     .await?;
     let body::Held { bytes, lease } = held;
     let upload = match kind {
-        Kind::Multipart => options.take(body::multipart(&headers, &bytes).await?)?,
+        Kind::Multipart => {
+            let fields = body::multipart(&headers, &bytes).await?;
+            options.take(fields, &shared.recognizer)?
+        }
         _ => Upload {
             bytes: bytes.clone(),
             name: UNNAMED.into(),
         },
     };
     drop(bytes);
-    let Options { format, dropout } = options;
+    let Options {
+        format,
+        dropout,
+        profile,
+    } = options;
     let mut reporter = shared.reporter(format)?;
     let dropout = dropout.mode(&settings.dropout);
     let limit = settings.limit();
     let work = move |worker: &mut crate::recognizer::Worker<'_>| {
         let Upload { bytes, name } = upload;
-        let answered = answer::of_bytes(worker, &bytes, &name, limit, &dropout)?;
+        let options = recognizer::Options {
+            dropout: &dropout,
+            profile: profile.as_ref(),
+        };
+        let answered = answer::of_bytes(worker, &bytes, &name, limit, options)?;
         drop((bytes, lease));
         let text = reporter.begin()
             + &reporter.recording(&name, Ok(&answered.prediction))
