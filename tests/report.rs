@@ -234,36 +234,94 @@ fn labels_say_what_the_windows_say_and_no_more() {
 }
 
 #[test]
-fn segments_are_as_committed() {
+fn segments_speakers_and_refusals_are_written_in_every_format() {
     let refusal = NoAnswer::new(
         Code::NoSpeech,
         "noise.wav: no speech was found in this recording",
     );
-    for (format, name) in [
-        (Format::Table, "divided.txt"),
-        (Format::Jsonl, "divided.jsonl"),
-        (Format::Csv, "divided.csv"),
-        (Format::TextGrid, "divided.TextGrid"),
-        (Format::Audacity, "divided.labels.txt"),
-        (Format::Rttm, "divided.rttm"),
-        (Format::Svg, "divided.svg"),
-    ] {
+    let write = |format: Format, by_segment: bool| {
         let mut reporter = Reporter::new(format, &dividing(), "0123abcd").unwrap();
-        let mut text = reporter.begin();
-        text += &reporter.recording("one.wav", Ok(&divided()));
-        if !format.is_per_recording() {
-            text += &reporter.recording("noise.wav", Err(&refusal));
+        if by_segment {
+            reporter = reporter.with_segment_rows();
         }
-        compare(name, &(text + &reporter.end()));
+        let text = reporter.begin() + &reporter.recording("one.wav", Ok(&divided()));
+        match format.is_per_recording() {
+            true => text,
+            false => text + &reporter.recording("noise.wav", Err(&refusal)),
+        }
+    };
+    let table = write(Format::Table, false);
+    for line in [
+        "\n  age      28.8 years, 22 to 37 for 80 % of speakers, group 20-29\n",
+        "\n  speaker  emotions are relative to this speaker's 10 recordings (31 s)\n",
+        "\n  segments 0.50 to 1.50 s: neutral 26.0 %, 27.5 years, female 87.5 %\n           \
+         2.00 to 3.50 s: neutral 26.0 %, 30.0 years, female 87.5 %\n",
+        "\nnoise.wav\n  answer   no speech\n",
+    ] {
+        assert!(table.contains(line), "{line}: {table}");
     }
-    let mut reporter = Reporter::new(Format::Csv, &dividing(), "0123abcd").unwrap();
-    reporter = reporter.with_segment_rows();
-    let mut text = reporter.begin();
-    text += &reporter.recording("one.wav", Ok(&divided()));
-    text += &reporter.recording("noise.wav", Err(&refusal));
-    compare("segments.csv", &text);
-    let fields: Vec<usize> = text.lines().map(|l| l.split(',').count()).collect();
-    assert_eq!(fields, [fields[0]; 4], "{text}");
+    let rttm = "SPEAKER one 1 0.500 1.000 <NA> <NA> female 0.8750 <NA>\n\
+                SPEAKER one 1 2.000 1.500 <NA> <NA> female 0.8750 <NA>\n";
+    assert_eq!(write(Format::Rttm, false), rttm);
+    let labels = write(Format::Audacity, false);
+    for line in [
+        "0.500000\t1.500000\tneutral 0.26, 27.5 years, female 0.88\n",
+        "2.000000\t3.500000\tneutral 0.26, 30.0 years, female 0.88\n",
+    ] {
+        assert!(labels.contains(line), "{labels}");
+    }
+    let tiers = write(Format::TextGrid, false);
+    let segments = tiers.split("name = \"segments\"").nth(1).unwrap();
+    assert!(segments.contains("intervals: size = 5"), "{segments}");
+    for interval in [
+        "[2]:\n            xmin = 0.5 \n            xmax = 1.5 \n            \
+         text = \"neutral 0.26, 27.5 years, female 0.88\" \n",
+        "[3]:\n            xmin = 1.5 \n            xmax = 2 \n            text = \"\" \n",
+    ] {
+        assert!(segments.contains(interval), "{segments}");
+    }
+
+    let rows = write(Format::Csv, true);
+    let rows: Vec<&str> = rows.lines().collect();
+    let header = "file,segment,start,end,strongest,anger,";
+    assert!(rows[0].starts_with(header), "{}", rows[0]);
+    let last = ",warnings,age_low,age_high,speaker_recordings,error_code,error";
+    assert!(rows[0].ends_with(last), "{}", rows[0]);
+    for (row, start, end) in [
+        (rows[1], "one.wav,1,0.5,1.5,neutral,", ",21,35.75,10,,"),
+        (rows[2], "one.wav,2,2,3.5,neutral,", ",23.5,38.25,10,,"),
+        (
+            rows[3],
+            "noise.wav,,,,,",
+            ",no_speech,noise.wav: no speech was found in this recording",
+        ),
+    ] {
+        assert!(row.starts_with(start) && row.ends_with(end), "{row}");
+        assert_eq!(row.split(',').count(), rows[0].split(',').count(), "{row}");
+    }
+    let plain = write(Format::Csv, false);
+    assert_eq!(plain.lines().count(), 3);
+    assert!(
+        plain.lines().nth(1).unwrap().ends_with(",22.25,37,10,,"),
+        "{plain}"
+    );
+
+    let lines = write(Format::Jsonl, false);
+    let records: Vec<Value> = lines
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    let interval = serde_json::json!({"low": 22.25, "high": 37.0, "coverage": 0.8});
+    assert_eq!(records[0]["age"]["interval"], interval);
+    assert_eq!(records[0]["segments"][1]["start"], 2.0);
+    assert_eq!(records[0]["segments"][1]["confidence"], 0.2603);
+    let speaker = serde_json::json!({"recordings": 10, "seconds": 31.25});
+    assert_eq!(records[0]["speaker"], speaker);
+    assert_eq!(records[1]["code"], "no_speech");
+
+    // A mark where the second segment begins, half way through the 4 s.
+    let svg = write(Format::Svg, false);
+    assert!(svg.contains("<path class=\"whisker\" d=\"M520.0 "), "{svg}");
 }
 
 fn keys(value: &Value, found: &mut Vec<String>) {

@@ -133,6 +133,14 @@ fn recordings_are_grouped_by_folder_and_by_a_column() {
         .infer(&["--speaker-from", "column:nobody", "m.csv"])
         .expect(1);
     assert!(run.err.contains("no column nobody"), "{}", run.err);
+    let before = read(&place.path("m.csv"));
+    let over = ["--speaker-from", "column:who", "-o", "m.csv", "m.csv"];
+    let run = place.infer(&over).expect(1);
+    assert!(
+        run.err.contains("one of the files that are read"),
+        "{run:?}"
+    );
+    assert_eq!(read(&place.path("m.csv")), before);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The command line of `infer`.
 
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -107,6 +107,14 @@ impl Arguments {
         match self.dropout {
             DropoutArgument::Off => DropoutMode::Off,
             DropoutArgument::Draws(n) => DropoutMode::Draws { n, seed: self.seed },
+        }
+    }
+
+    /// The manifest that lists the recordings, if one does.
+    pub fn manifest(&self) -> Option<&Path> {
+        match (&self.speaker_from, &*self.recordings) {
+            (Some(SpeakerFrom::Column(_)), [path]) => Some(path),
+            _ => None,
         }
     }
 

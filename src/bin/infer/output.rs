@@ -28,7 +28,8 @@ impl Output {
         let files = inputs.iter().filter_map(Input::path);
         let read = files
             .chain(arguments.model.as_deref())
-            .chain(arguments.profile.as_deref());
+            .chain(arguments.profile.as_deref())
+            .chain(arguments.manifest());
         let format = arguments.format;
         let output = arguments.output.as_deref();
         if format.is_per_recording() {
