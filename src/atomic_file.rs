@@ -37,6 +37,19 @@ impl AtomicFile {
     /// # Errors
     /// When `path` is a folder, or its folder takes no file.
     pub fn create(path: &Path) -> io::Result<Self> {
+        Self::create_with(path, None)
+    }
+
+    /// Begins a file that nobody but its owner may read, also where it replaces another.
+    ///
+    /// # Errors
+    /// As [`AtomicFile::create`].
+    pub fn create_private(path: &Path) -> io::Result<Self> {
+        Self::create_with(path, Some(0o600))
+    }
+
+    /// `mode` is that of a replaced file if it is not given.
+    fn create_with(path: &Path, mode: Option<u32>) -> io::Result<Self> {
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let replaced = std::fs::metadata(&path).ok();
         if replaced.as_ref().is_some_and(Metadata::is_dir) {
@@ -51,7 +64,8 @@ impl AtomicFile {
         }
         // Held meanwhile: a signal finds either no neighbour or one that is listed.
         let mut listed = unfinished();
-        let (name, file) = create_unique(|name| open_new(&path.with_file_name(name), &replaced))?;
+        let (name, file) =
+            create_unique(|name| open_new(&path.with_file_name(name), &replaced, mode))?;
         let partial = path.with_file_name(name);
         listed.insert(partial.clone());
         Ok(Self {
@@ -147,13 +161,14 @@ pub(crate) fn create_unique<F>(
 
 /// Creates the neighbour of a file that it is to replace.
 #[cfg(unix)]
-fn open_new(partial: &Path, replaced: &Option<Metadata>) -> io::Result<File> {
+fn open_new(partial: &Path, replaced: &Option<Metadata>, mode: Option<u32>) -> io::Result<File> {
     use std::fs::Permissions;
     use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     // Without the bits for set-user-id and set-group-id.
-    let mode = replaced.as_ref().map(|r| r.permissions().mode() & 0o777);
+    let of_replaced = || replaced.as_ref().map(|r| r.permissions().mode() & 0o777);
+    let mode = mode.or_else(of_replaced);
     if let Some(mode) = mode {
         // From the beginning, so that nobody else can open it meanwhile.
         options.mode(mode);
@@ -167,7 +182,7 @@ fn open_new(partial: &Path, replaced: &Option<Metadata>) -> io::Result<File> {
 }
 
 #[cfg(not(unix))]
-fn open_new(partial: &Path, _: &Option<Metadata>) -> io::Result<File> {
+fn open_new(partial: &Path, _: &Option<Metadata>, _: Option<u32>) -> io::Result<File> {
     File::create_new(partial)
 }
 

@@ -348,15 +348,32 @@ impl Worker<'_> {
     /// If the listener was made for another front end.
     pub fn conclude<'a>(
         &mut self,
-        impression: Impression,
+        mut impression: Impression,
         name: &str,
         options: impl Into<Options<'a>>,
     ) -> Result<Prediction, RecognizeError> {
-        let Impression { about, mut heard } = impression;
+        self.conclude_again(&mut impression, name, options)
+    }
+
+    /// [`Worker::conclude`] for an impression that is needed again, such as with another profile.
+    ///
+    /// # Errors
+    /// As [`Worker::recognize`].
+    ///
+    /// # Panics
+    /// If the listener was made for another front end.
+    pub fn conclude_again<'a>(
+        &mut self,
+        impression: &mut Impression,
+        name: &str,
+        options: impl Into<Options<'a>>,
+    ) -> Result<Prediction, RecognizeError> {
+        let Impression { about, heard } = impression;
         let Options { dropout, profile } = options.into();
-        let is_speech = self.speech.of(&heard, name)?;
-        if let (Some(profile), Some(scale)) = (profile, self.recognizer.listener.speaker()) {
-            heard.adapt(profile, scale);
+        let is_speech = self.speech.of(heard, name)?;
+        match (profile, self.recognizer.listener.speaker()) {
+            (Some(profile), Some(scale)) => heard.adapt(profile, scale),
+            _ => heard.forget_speaker(),
         }
         let mut answers = Vec::with_capacity(is_speech.len());
         for (question, is_speech) in heard.questions().iter().zip(is_speech) {
@@ -369,7 +386,7 @@ impl Worker<'_> {
             }
             answers.push(answer);
         }
-        Ok(self.recognizer.conclude(&about, &heard, answers, dropout))
+        Ok(self.recognizer.conclude(about, heard, answers, dropout))
     }
 
     fn ask(

@@ -25,6 +25,9 @@ mod front_end;
 mod goldens;
 #[path = "common/graphs.rs"]
 mod graphs;
+#[cfg(feature = "default-model")]
+#[path = "common/infer.rs"]
+mod infer;
 #[path = "cuda/kernels.rs"]
 mod kernels;
 #[path = "common/model.rs"]
@@ -33,6 +36,9 @@ mod model;
 mod networks;
 #[path = "cuda/on_device.rs"]
 mod on_device;
+#[cfg(feature = "default-model")]
+#[path = "common/profiles.rs"]
+mod profiles;
 #[path = "cuda/program.rs"]
 mod program;
 #[path = "cuda/recognizer.rs"]

@@ -3,8 +3,10 @@
 use std::ops::Range;
 
 use maeum::nn::DropoutMode;
-use maeum::nn::model::{BundleInfo, Licence};
-use maeum::prediction::{Age, Attention, Estimate, Prediction, Voice, Warning, Window};
+use maeum::nn::model::{BundleInfo, Licence, Preprocessing};
+use maeum::prediction::{
+    Age, AgeInterval, Attention, Estimate, Prediction, Segment, Speaker, Voice, Warning, Window,
+};
 use maeum::report::{Format, Reporter};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -41,10 +43,58 @@ fn window(emotions: usize) -> impl Strategy<Value = Window> {
         })
 }
 
+fn estimates(emotions: usize) -> impl Strategy<Value = Vec<Estimate>> {
+    let estimate = (0.0..1.0, 0.0..0.5).prop_map(|(mean, std)| Estimate { mean, std });
+    prop::collection::vec(estimate, emotions)
+}
+
+fn age() -> impl Strategy<Value = Age> {
+    let interval = prop::option::of((-5.0..120.0, 0.0..90.0));
+    let age = (
+        -5.0..120.0,
+        prop::option::of(0.0..9.0),
+        prop::option::of(0.0..9.0),
+    );
+    (age, interval).prop_map(|((years, spread, error), interval)| Age {
+        years,
+        spread,
+        error,
+        interval: interval.map(|(low, width)| AgeInterval {
+            low,
+            high: low + width,
+            coverage: 0.8,
+        }),
+    })
+}
+
+fn segment(emotions: usize) -> impl Strategy<Value = Segment> {
+    let gender = prop::collection::vec(0.0..1.0, 2);
+    (span(), 0.0..6.0, estimates(emotions), age(), gender).prop_map(
+        |(time, voiced, emotions, age, gender)| Segment {
+            time,
+            voiced,
+            emotions,
+            age,
+            gender,
+            windows: 0..0,
+        },
+    )
+}
+
+/// Some segments, in any order, and whom the emotions are relative to.
+fn divided(emotions: usize) -> impl Strategy<Value = (Vec<Segment>, Option<Speaker>)> {
+    let speaker = (1..20u32, 0.1..900.0).prop_map(|(recordings, seconds)| Speaker {
+        recordings,
+        seconds,
+    });
+    let segments = prop::collection::vec(segment(emotions), 0..6);
+    (segments, prop::option::of(speaker))
+}
+
 /// An answer, the model's description and the recording's name.
 fn answer() -> impl Strategy<Value = (Prediction, BundleInfo, String)> {
     let labels = prop::collection::btree_set(hostile(), 3..12).prop_shuffle_set();
-    labels.prop_flat_map(|labels| {
+    (labels, any::<bool>()).prop_flat_map(|(labels, divides)| {
         let emotions = labels.len() - 2;
         let info = BundleInfo {
             emotions: labels[..emotions].to_vec(),
@@ -54,16 +104,15 @@ fn answer() -> impl Strategy<Value = (Prediction, BundleInfo, String)> {
                 licence: labels[1].clone(),
                 terms: labels[2].clone(),
             }],
+            preprocessing: Some(match divides {
+                true => Preprocessing::Utterance,
+                false => Preprocessing::Reference2020,
+            }),
             ..BundleInfo::reference_2020()
         };
-        let estimate = (0.0..1.0, 0.0..0.5).prop_map(|(mean, std)| Estimate { mean, std });
         (
-            prop::collection::vec(estimate, emotions),
-            (
-                -5.0..120.0,
-                prop::option::of(0.0..9.0),
-                prop::option::of(0.0..9.0),
-            ),
+            estimates(emotions),
+            (age(), divided(emotions)),
             prop::collection::vec(0.0..1.0, 2),
             prop::collection::vec(window(emotions), 0..12),
             prop::collection::vec(span(), 0..12),
@@ -72,20 +121,16 @@ fn answer() -> impl Strategy<Value = (Prediction, BundleInfo, String)> {
             1..5u32,
         )
             .prop_map(
-                move |(emotions, age, gender, windows, speech, voice, name, draws)| {
+                move |(emotions, of_age, gender, windows, speech, voice, name, draws)| {
+                    let (age, (segments, speaker)) = of_age;
                     let (duration, analysed, format) = voice;
                     let answer = Prediction {
                         emotions,
-                        age: Age {
-                            years: age.0,
-                            spread: age.1,
-                            error: age.2,
-                            interval: None,
-                        },
+                        age,
                         gender,
+                        segments,
                         windows,
-                        segments: Vec::new(),
-                        speaker: None,
+                        speaker,
                         voice: Voice {
                             duration,
                             sample_rate: 16_000,
@@ -337,8 +382,8 @@ fn a_long_recording_gives_a_small_picture() {
             interval: None,
         },
         gender: vec![0.5, 0.5],
-        windows: windows.collect(),
         segments: Vec::new(),
+        windows: windows.collect(),
         speaker: None,
         voice: Voice {
             duration: f64::from(seconds),

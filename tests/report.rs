@@ -7,9 +7,11 @@ use std::path::Path;
 
 use common::{Golden, RESPONSES, all_recordings, reference_dir};
 use maeum::nn::DropoutMode;
-use maeum::nn::model::BundleInfo;
-use maeum::prediction::{Age, Attention, Estimate, Prediction, Voice, Warning, Window};
-use maeum::report::{Format, ReportError, Reporter};
+use maeum::nn::model::{BundleInfo, Preprocessing};
+use maeum::prediction::{
+    Age, AgeInterval, Attention, Estimate, Prediction, Segment, Speaker, Voice, Warning, Window,
+};
+use maeum::report::{Code, Format, NoAnswer, ReportError, Reporter};
 use serde_json::Value;
 
 const FORMATS: [(Format, &str); 10] = [
@@ -131,6 +133,46 @@ fn of_the_whole() -> Prediction {
     plain
 }
 
+/// Two stretches of speech relative to a speaker, with an interval of the age.
+fn divided() -> Prediction {
+    let plain = of_the_whole();
+    let age = |years: f64| Age {
+        years,
+        spread: None,
+        error: Some(4.75),
+        interval: Some(AgeInterval {
+            low: years - 6.5,
+            high: years + 8.25,
+            coverage: 0.8,
+        }),
+    };
+    let segment = |time: std::ops::Range<f64>, years: f64, windows| Segment {
+        voiced: time.end - time.start - 0.25,
+        time,
+        emotions: plain.emotions.clone(),
+        age: age(years),
+        gender: vec![0.125, 0.875],
+        windows,
+    };
+    Prediction {
+        segments: vec![segment(0.5..1.5, 27.5, 0..1), segment(2.0..3.5, 30.0, 1..2)],
+        speaker: Some(Speaker {
+            recordings: 10,
+            seconds: 31.25,
+        }),
+        age: age(28.75),
+        ..plain
+    }
+}
+
+/// A model that divides recordings.
+fn dividing() -> BundleInfo {
+    BundleInfo {
+        preprocessing: Some(Preprocessing::Utterance),
+        ..BundleInfo::reference_2020()
+    }
+}
+
 /// The whole output for three recordings, or for the first if a document holds one.
 fn render(format: Format) -> String {
     let info = BundleInfo::reference_2020();
@@ -142,7 +184,10 @@ fn render(format: Format) -> String {
     }
     text += &reporter.recording(
         "two, \"odd\".wav",
-        Err("two, \"odd\".wav: no such file; check the path"),
+        Err(&NoAnswer::new(
+            Code::Unreadable,
+            "two, \"odd\".wav: no such file; check the path",
+        )),
     );
     text += &reporter.recording("three.flac", Ok(&warned()));
     text += &reporter.end();
@@ -184,10 +229,102 @@ fn labels_say_what_the_windows_say_and_no_more() {
         (Format::Svg, warned(), "warned.svg"),
     ] {
         let mut reporter = Reporter::new(format, &info, "0123abcd").unwrap();
-        assert_eq!(reporter.recording("one.wav", Err("one.wav: empty")), "");
+        let empty = NoAnswer::new(Code::UnusableAudio, "one.wav: empty");
+        assert_eq!(reporter.recording("one.wav", Err(&empty)), "");
         compare(name, &reporter.recording("one.wav", Ok(&answer)));
         assert_eq!(reporter.begin() + &reporter.end(), "");
     }
+}
+
+#[test]
+fn segments_speakers_and_refusals_are_written_in_every_format() {
+    let refusal = NoAnswer::new(
+        Code::NoSpeech,
+        "noise.wav: no speech was found in this recording",
+    );
+    let write = |format: Format, by_segment: bool| {
+        let mut reporter = Reporter::new(format, &dividing(), "0123abcd").unwrap();
+        if by_segment {
+            reporter = reporter.with_segment_rows();
+        }
+        let text = reporter.begin() + &reporter.recording("one.wav", Ok(&divided()));
+        match format.is_per_recording() {
+            true => text,
+            false => text + &reporter.recording("noise.wav", Err(&refusal)),
+        }
+    };
+    let table = write(Format::Table, false);
+    for line in [
+        "\n  age      28.8 years, 22 to 37 for 80 % of speakers, group 20-29\n",
+        "\n  speaker  emotions are relative to this speaker's 10 recordings (31 s)\n",
+        "\n  segments 0.50 to 1.50 s: neutral 26.0 %, 27.5 years, female 87.5 %\n           \
+         2.00 to 3.50 s: neutral 26.0 %, 30.0 years, female 87.5 %\n",
+        "\nnoise.wav\n  answer   no speech\n",
+    ] {
+        assert!(table.contains(line), "{line}: {table}");
+    }
+    let rttm = "SPEAKER one 1 0.500 1.000 <NA> <NA> female 0.8750 <NA>\n\
+                SPEAKER one 1 2.000 1.500 <NA> <NA> female 0.8750 <NA>\n";
+    assert_eq!(write(Format::Rttm, false), rttm);
+    let labels = write(Format::Audacity, false);
+    for line in [
+        "0.500000\t1.500000\tneutral 0.26, 27.5 years, female 0.88\n",
+        "2.000000\t3.500000\tneutral 0.26, 30.0 years, female 0.88\n",
+    ] {
+        assert!(labels.contains(line), "{labels}");
+    }
+    let tiers = write(Format::TextGrid, false);
+    let segments = tiers.split("name = \"segments\"").nth(1).unwrap();
+    assert!(segments.contains("intervals: size = 5"), "{segments}");
+    for interval in [
+        "[2]:\n            xmin = 0.5 \n            xmax = 1.5 \n            \
+         text = \"neutral 0.26, 27.5 years, female 0.88\" \n",
+        "[3]:\n            xmin = 1.5 \n            xmax = 2 \n            text = \"\" \n",
+    ] {
+        assert!(segments.contains(interval), "{segments}");
+    }
+
+    let rows = write(Format::Csv, true);
+    let rows: Vec<&str> = rows.lines().collect();
+    let header = "file,segment,start,end,strongest,anger,";
+    assert!(rows[0].starts_with(header), "{}", rows[0]);
+    let last = ",warnings,age_low,age_high,speaker_recordings,error_code,error";
+    assert!(rows[0].ends_with(last), "{}", rows[0]);
+    for (row, start, end) in [
+        (rows[1], "one.wav,1,0.5,1.5,neutral,", ",21,35.75,10,,"),
+        (rows[2], "one.wav,2,2,3.5,neutral,", ",23.5,38.25,10,,"),
+        (
+            rows[3],
+            "noise.wav,,,,,",
+            ",no_speech,noise.wav: no speech was found in this recording",
+        ),
+    ] {
+        assert!(row.starts_with(start) && row.ends_with(end), "{row}");
+        assert_eq!(row.split(',').count(), rows[0].split(',').count(), "{row}");
+    }
+    let plain = write(Format::Csv, false);
+    assert_eq!(plain.lines().count(), 3);
+    assert!(
+        plain.lines().nth(1).unwrap().ends_with(",22.25,37,10,,"),
+        "{plain}"
+    );
+
+    let lines = write(Format::Jsonl, false);
+    let records: Vec<Value> = lines
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    let interval = serde_json::json!({"low": 22.25, "high": 37.0, "coverage": 0.8});
+    assert_eq!(records[0]["age"]["interval"], interval);
+    assert_eq!(records[0]["segments"][1]["start"], 2.0);
+    assert_eq!(records[0]["segments"][1]["confidence"], 0.2603);
+    let speaker = serde_json::json!({"recordings": 10, "seconds": 31.25});
+    assert_eq!(records[0]["speaker"], speaker);
+    assert_eq!(records[1]["code"], "no_speech");
+
+    // A mark where the second segment begins, half way through the 4 s.
+    let svg = write(Format::Svg, false);
+    assert!(svg.contains("<path class=\"whisker\" d=\"M520.0 "), "{svg}");
 }
 
 fn keys(value: &Value, found: &mut Vec<String>) {
@@ -210,6 +347,9 @@ fn every_name_of_the_json_is_documented() {
     let document: Value = serde_json::from_str(&render(Format::Json)).unwrap();
     let mut found = Vec::new();
     keys(&document, &mut found);
+    let mut reporter = Reporter::new(Format::Jsonl, &dividing(), "0123abcd").unwrap();
+    let line = reporter.recording("one.wav", Ok(&divided()));
+    keys(&serde_json::from_str(&line).unwrap(), &mut found);
     assert!(found.len() > 100, "{}", found.len());
     for key in &found {
         assert!(
@@ -217,8 +357,15 @@ fn every_name_of_the_json_is_documented() {
             "docs/json.md lacks {key}"
         );
     }
-    for warning in &warned().warnings {
-        let code = warning.code();
+    let codes = [
+        Code::Unreadable,
+        Code::UnusableAudio,
+        Code::NoSpeech,
+        Code::Internal,
+    ];
+    let warnings = warned().warnings;
+    let warnings = warnings.iter().map(Warning::code);
+    for code in warnings.chain(codes.map(Code::name)) {
         assert!(
             doc.contains(&format!("`{code}`")),
             "docs/json.md lacks {code}"
@@ -273,7 +420,7 @@ fn names_are_no_formulas_in_a_spreadsheet_and_numbers_stay_numbers() {
     let info = BundleInfo::reference_2020();
     for format in [Format::Csv, Format::ExcelCsv] {
         let mut reporter = Reporter::new(format, &info, "").unwrap();
-        let mut first_cell = |file: &str, outcome: Result<&Prediction, &str>| {
+        let mut first_cell = |file: &str, outcome: Result<&Prediction, &NoAnswer>| {
             let text = reporter.recording(file, outcome);
             let mut reader = csv::ReaderBuilder::new();
             let mut reader = reader.has_headers(false).from_reader(text.as_bytes());
@@ -294,7 +441,8 @@ fn names_are_no_formulas_in_a_spreadsheet_and_numbers_stay_numbers() {
             assert_eq!(cells[0], format!("'{name}"));
             let ages = cells.iter().filter(|c| **c == answer.age.years.to_string());
             assert_eq!(ages.count(), 1, "{cells:?}");
-            let cells = first_cell(name, Err("=1+1: no recording"));
+            let refusal = NoAnswer::new(Code::Unreadable, "=1+1: no recording");
+            let cells = first_cell(name, Err(&refusal));
             assert_eq!(cells[0], format!("'{name}"));
             assert_eq!(cells.last().unwrap(), "'=1+1: no recording");
         }
@@ -315,7 +463,33 @@ fn excel_gets_a_mark_and_its_line_ends_around_the_same_cells() {
 
 #[test]
 fn a_number_that_is_not_finite_is_a_failure() {
-    let breaks: [fn(&mut Prediction); 4] = [
+    let breaks: [fn(&mut Prediction); 8] = [
+        |p| {
+            p.segments = divided()
+                .segments
+                .into_iter()
+                .map(|s| Segment {
+                    voiced: f64::NAN,
+                    ..s
+                })
+                .collect()
+        },
+        |p| {
+            p.age.interval = divided().age.interval.map(|i| AgeInterval {
+                high: f64::INFINITY,
+                ..i
+            })
+        },
+        |p| {
+            p.segments = divided().segments;
+            p.segments[1].emotions[0].mean = f64::NAN;
+        },
+        |p| {
+            p.speaker = Some(Speaker {
+                recordings: 1,
+                seconds: f64::NAN,
+            })
+        },
         |p| p.emotions[2].std = f64::NAN,
         |p| p.age.years = f64::INFINITY,
         |p| p.windows[0].attention.as_mut().unwrap().weights[1] = f64::NAN,
@@ -366,7 +540,7 @@ fn control_characters_do_not_reach_the_terminal() {
     let name = "a\u{1b}[2J\n.wav";
     let text = reporter.recording(name, Ok(&prediction()));
     assert!(!text.contains('\u{1b}'), "{text:?}");
-    let text = reporter.recording(name, Err(name));
+    let text = reporter.recording(name, Err(&NoAnswer::new(Code::Unreadable, name)));
     assert!(!text.contains('\u{1b}'), "{text:?}");
 }
 

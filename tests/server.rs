@@ -9,6 +9,9 @@ mod environment;
 mod infer;
 #[path = "common/model.rs"]
 mod model;
+#[cfg(feature = "default-model")]
+#[path = "common/profiles.rs"]
+mod profiles;
 
 #[path = "server/compatible.rs"]
 mod compatible;
@@ -26,6 +29,9 @@ mod log;
 mod names;
 #[path = "server/python.rs"]
 mod python;
+#[cfg(feature = "default-model")]
+#[path = "server/speaker.rs"]
+mod speaker;
 #[path = "server/stream.rs"]
 mod stream;
 #[path = "server/support.rs"]

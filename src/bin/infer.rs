@@ -19,6 +19,7 @@ use maeum::report::{Format, Reporter, printable};
 use arguments::{Arguments, FrontEnd};
 use device::Device;
 use output::Output;
+use speakers::Asked;
 
 #[path = "infer/arguments.rs"]
 mod arguments;
@@ -32,6 +33,8 @@ mod model;
 mod output;
 #[path = "shared/signals.rs"]
 mod signals;
+#[path = "infer/speakers.rs"]
+mod speakers;
 
 fn main() -> ExitCode {
     maeum::audio::silence_caught_panics();
@@ -48,6 +51,12 @@ fn main() -> ExitCode {
         usage_error(
             ErrorKind::ArgumentConflict,
             "standard input can be read only once; give `-` once",
+        );
+    }
+    if arguments.segments && arguments.format != Format::Csv {
+        usage_error(
+            ErrorKind::ArgumentConflict,
+            "--segments chooses the rows of CSV; give it with --format csv (json has all segments)",
         );
     }
     if arguments.split.is_some() && arguments.eval.is_none() && arguments.dump_features.is_none() {
@@ -111,9 +120,9 @@ fn run(arguments: &Arguments) -> Result<usize, String> {
     if let Some(manifest) = eval {
         return measure::evaluate(arguments, manifest, &recognizer);
     }
-    let inputs = collected(arguments);
-    let threads = threads(arguments, &inputs)?;
-    answers(arguments, &inputs, &recognizer, threads, None)
+    let asked = Asked::new(arguments)?;
+    let threads = threads(arguments, &asked.inputs)?;
+    answers(arguments, asked, &recognizer, threads, None)
 }
 
 /// Collects the recordings; reports other files in their folders.
@@ -142,15 +151,17 @@ fn threads(arguments: &Arguments, inputs: &[Input]) -> Result<Threads, String> {
 /// Returns how many recordings have no answer. A thread that has no recording of its own makes the
 /// networks ready while another listens to the first recording.
 fn answer(arguments: &Arguments) -> Result<usize, String> {
-    let inputs = collected(arguments);
+    let asked = Asked::new(arguments)?;
+    let inputs = &asked.inputs;
     // They start while the description is read.
-    let threads = threads(arguments, &inputs)?;
+    let threads = threads(arguments, inputs)?;
     let bundle = model::open(arguments.model.as_deref())?;
     // A pipe may give nothing for a long time, in which a problem of the model would not be heard
     // of.
     let is_file = |input: &&Input| input.path().is_some_and(Path::is_file);
     let first = inputs.first().filter(is_file);
-    let is_spare = inputs.len() < threads.count() && arguments.device == Device::Cpu;
+    let is_one_pass = arguments.enroll.is_none() && asked.groups.is_none();
+    let is_spare = inputs.len() < threads.count() && arguments.device == Device::Cpu && is_one_pass;
     let listener = Listener::new(bundle.info()).ok().map(Arc::new);
     let ready = |listener: Option<Arc<Listener>>| {
         let model = bundle.model().map_err(|e| e.to_string())?;
@@ -167,27 +178,36 @@ fn answer(arguments: &Arguments) -> Result<usize, String> {
         ),
         _ => (None, ready(listener)),
     };
-    answers(arguments, &inputs, &recognizer?, threads, heard)
+    answers(arguments, asked, &recognizer?, threads, heard)
 }
 
 /// Returns how many recordings have no answer; `first` is what the first is to the networks, if
 /// that is known.
 fn answers(
     arguments: &Arguments,
-    inputs: &[Input],
+    mut asked: Asked,
     recognizer: &Recognizer,
     threads: Threads,
     first: Option<Heard>,
 ) -> Result<usize, String> {
+    if let Some(path) = &arguments.enroll {
+        return speakers::enroll(arguments, path, recognizer, threads, &asked.inputs);
+    }
     let identity = recognizer.model().identity();
     let reporter = Reporter::new(arguments.format, recognizer.info(), identity);
     let reporter = reporter.map_err(|e| of_model(arguments, &e))?;
-    let output = Output::new(arguments, inputs)?;
+    let reporter = match arguments.segments {
+        true => reporter.with_segment_rows(),
+        false => reporter,
+    };
+    let output = Output::new(arguments, &asked.inputs)?;
     let batch = Batch::on(threads, recognizer, arguments.dropout()).with_first(first);
     let batch = match device::open(arguments.device, complain)? {
         Some(gpu) => on_gpu(batch, gpu)?,
         None => batch,
     };
+    let batch = speakers::of(batch, arguments, &mut asked)?;
+    let inputs = &*asked.inputs;
     let seen = arguments.output.is_none() && io::stdout().is_terminal();
     let errors_are_seen = seen && matches!(arguments.format, Format::Table);
     let mut failed = 0;

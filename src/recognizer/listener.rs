@@ -132,7 +132,7 @@ impl Listener {
         self.impression(Cow::Owned(recording), name, Together::Yes)
     }
 
-    pub(super) fn impression(
+    pub(crate) fn impression(
         &self,
         recording: Cow<'_, Recording>,
         name: &str,
@@ -213,6 +213,13 @@ impl Heard {
     pub(super) fn adapt(&mut self, profile: &SpeakerProfile, scale: &SpeakerScale) {
         if let Self::Utterance(heard) = self {
             heard.adapt(profile, scale);
+        }
+    }
+
+    /// Takes the inputs as they are again.
+    pub(super) fn forget_speaker(&mut self) {
+        if let Self::Utterance(heard) = self {
+            heard.forget_speaker();
         }
     }
 }

@@ -250,6 +250,73 @@ impl ProfileBuilder {
         self.seconds += (frames.len() / FRAME_VALUES) as f64 / 100.0;
     }
 
+    /// How many recordings it holds.
+    pub fn recordings(&self) -> u32 {
+        self.recordings
+    }
+
+    /// Adds all recordings of another builder.
+    pub fn merge(&mut self, other: &Self) {
+        if other.segments == 0 {
+            return;
+        }
+        let (own, added) = (f64::from(self.segments), f64::from(other.segments));
+        let all = own + added;
+        let values = self.mean.iter_mut().zip(&mut self.squares);
+        let others = other.mean.iter().zip(&other.squares);
+        for ((mean, square), (&other_mean, &other_square)) in values.zip(others) {
+            let difference = other_mean - *mean;
+            *mean += difference * added / all;
+            *square += other_square + difference * difference * own * added / all;
+        }
+        self.recordings += other.recordings;
+        self.segments += other.segments;
+        self.seconds += other.seconds;
+        for (sum, &level) in self.levels.iter_mut().zip(&other.levels) {
+            *sum += level;
+        }
+        self.frames += other.frames;
+        self.pitch += other.pitch;
+        self.voiced += other.voiced;
+    }
+
+    /// Its recordings without those of `part`, which are among them.
+    #[must_use]
+    pub fn without(&self, part: &Self) -> Self {
+        if part.segments == 0 {
+            return self.clone();
+        }
+        if self.segments <= part.segments {
+            return Self::default();
+        }
+        let (all, taken) = (f64::from(self.segments), f64::from(part.segments));
+        let left = all - taken;
+        let values = self.mean.iter().zip(&self.squares);
+        let parts = part.mean.iter().zip(&part.squares);
+        let remaining = values
+            .zip(parts)
+            .map(|((mean, square), (part_mean, part_square))| {
+                let left_mean = mean + (mean - part_mean) * taken / left;
+                let difference = part_mean - left_mean;
+                let shared = difference * difference * left * taken / all;
+                // Where all segments are alike, rounding may leave less than nothing.
+                (left_mean, (square - part_square - shared).max(0.0))
+            });
+        let (mean, squares) = remaining.unzip();
+        let levels = self.levels.iter().zip(&part.levels);
+        Self {
+            recordings: self.recordings - part.recordings,
+            segments: self.segments - part.segments,
+            seconds: self.seconds - part.seconds,
+            mean,
+            squares,
+            levels: levels.map(|(all, part)| all - part).collect(),
+            frames: self.frames - part.frames,
+            pitch: self.pitch - part.pitch,
+            voiced: self.voiced - part.voiced,
+        }
+    }
+
     /// The profile of all recordings so far, for the model whose bundle has this SHA-256.
     ///
     /// # Errors
@@ -275,5 +342,75 @@ impl ProfileBuilder {
                 .chain([self.pitch / self.voiced.max(1) as f64])
                 .collect(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sums of a few numbers around 1, in another order.
+    const ROUNDING: f64 = 1e-12;
+
+    /// A recording of three segments whose numbers depend on `seed`.
+    fn recording(seed: u32) -> ProfileBuilder {
+        let mut builder = ProfileBuilder {
+            recordings: 1,
+            ..ProfileBuilder::default()
+        };
+        for segment in 0..3 {
+            let value = |i: usize| ((i as f32 + 1.0) * (seed * 7 + segment + 1) as f32).sin();
+            let descriptors: Vec<f32> = (0..STATS).map(value).collect();
+            let mut frames: Vec<f32> = (0..4 * FRAME_VALUES).map(value).collect();
+            for (i, frame) in frames.chunks_exact_mut(FRAME_VALUES).enumerate() {
+                frame[VOICED] = (i % 2) as f32;
+            }
+            builder.add_segment(&descriptors, &frames);
+        }
+        builder
+    }
+
+    fn assert_close(a: &SpeakerProfile, b: &SpeakerProfile) {
+        assert_eq!((a.recordings, a.segments), (b.recordings, b.segments));
+        assert!((a.seconds - b.seconds).abs() < ROUNDING);
+        let numbers = |p: &SpeakerProfile| {
+            let moments = p.descriptors.mean.iter().chain(&p.descriptors.deviation);
+            moments.chain(&p.frames).copied().collect::<Vec<f64>>()
+        };
+        for (a, b) in numbers(a).into_iter().zip(numbers(b)) {
+            assert!((a - b).abs() < ROUNDING, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn a_recording_that_is_taken_out_leaves_the_others() {
+        let all: Vec<ProfileBuilder> = (0..5).map(recording).collect();
+        let sum = |of: &[usize]| {
+            let mut sum = ProfileBuilder::default();
+            of.iter().for_each(|&i| sum.merge(&all[i]));
+            sum
+        };
+        let everything = sum(&[0, 1, 2, 3, 4]);
+        assert_eq!(everything.recordings(), 5);
+        let others = everything.without(&all[2]).finish("m").unwrap();
+        assert_close(&others, &sum(&[0, 1, 3, 4]).finish("m").unwrap());
+        let one = sum(&[3]).without(&all[3]);
+        assert!(matches!(one.finish("m"), Err(ProfileError::Empty)));
+        let nothing = everything.without(&ProfileBuilder::default());
+        assert_eq!(
+            nothing.finish("m").unwrap(),
+            everything.finish("m").unwrap()
+        );
+    }
+
+    #[test]
+    fn segments_that_are_alike_leave_no_spread() {
+        let one = recording(1);
+        let mut twice = one.clone();
+        twice.merge(&one);
+        assert_close(
+            &twice.without(&one).finish("m").unwrap(),
+            &one.finish("m").unwrap(),
+        );
     }
 }

@@ -260,6 +260,14 @@ impl Heard {
         self.speaker = Some(profile.speaker());
     }
 
+    /// Takes the inputs as they are again.
+    pub fn forget_speaker(&mut self) {
+        for segment in &mut self.segments {
+            segment.adapted = None;
+        }
+        self.speaker = None;
+    }
+
     /// The networks' inputs, segment by segment.
     pub fn questions(&self) -> impl Iterator<Item = Question<'_>> {
         self.segments.iter().map(SegmentInputs::question)

@@ -7,11 +7,18 @@ use std::ops::Range;
 use super::{Context, printable, short, timeline};
 use crate::prediction::Prediction;
 
-/// The document of one recording: the answer, each window and each stretch of speech, in the order
+/// The document of one recording: the answer, each of several segments,
+/// each window and each stretch of speech, in the order
 /// of their beginnings.
 pub fn document(context: &Context, p: &Prediction) -> String {
     let mut labels: Vec<(Range<f64>, String)> =
         vec![(p.voice.analysed.clone(), short::answer(context, p))];
+    let segments = timeline::segments(context, p);
+    // A single one has the answer for the recording.
+    if segments.len() > 1 {
+        let labels_of = segments.into_iter();
+        labels.extend(labels_of.map(|(time, s)| (time, short::segment(context, s))));
+    }
     let windows = p.windows.iter();
     labels.extend(windows.map(|w| (w.time.clone(), short::window(context, w))));
     let speech = timeline::speech(p).into_iter();

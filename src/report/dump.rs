@@ -196,7 +196,7 @@ pub fn dump(
     let mut lengths: Vec<i64> = Vec::new();
     let mut columns: Vec<Vec<f32>> = vec![Vec::new(); fixed.len()];
     let mut rows: Vec<f32> = Vec::new();
-    let compute = |_: &mut (), input: &Input, _: &mut batch::Leave<'_>| {
+    let compute = |_: &mut (), _: usize, input: &Input, _: &mut batch::Leave<'_>| {
         let recording = input.read().map_err(|e| e.to_string())?;
         let computed = front_end.compute(&recording);
         computed.map_err(|e| format!("{}: {e}", input.subject()))

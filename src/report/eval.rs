@@ -4,19 +4,23 @@
 //! [`Evaluation`], which is written as JSON (`docs/eval.md` describes it) or as text.
 
 pub mod measure;
+pub mod profiles;
 mod text;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use self::measure::{AgeError, Calibration, Confusion};
+use self::measure::{AgeError, Calibration, Confusion, Covered, IntervalQuality};
+pub use self::profiles::{ProfilePoint, ProfileSize};
 use super::NOTICE;
 use super::batch::Outcome;
 use super::json::{self, Dropout};
 use super::manifest::Manifest;
+use super::no_answer::Code;
 use crate::nn::DropoutMode;
 use crate::nn::model::BundleInfo;
+use crate::prediction::Age;
 
 /// Under this age, in years, a voice says little about gender; measured apart.
 pub const CHILD: f64 = 12.0;
@@ -59,6 +63,10 @@ pub struct Evaluation {
     pub by_language: Vec<Group>,
     /// By `corpus/speaker`.
     pub by_speaker: Vec<Group>,
+    /// By the manifest's condition.
+    pub by_condition: Vec<Group>,
+    /// Emotions with profiles of the speaker, by their size; empty unless asked for.
+    pub profiles: Vec<ProfilePoint>,
     /// What every answer has to be read with.
     pub notice: &'static str,
 }
@@ -70,6 +78,8 @@ pub struct Failure {
     pub path: String,
     /// Names the recording.
     pub error: String,
+    /// Of [`Code::name`].
+    pub code: &'static str,
 }
 
 /// The results of some of the recordings.
@@ -102,6 +112,14 @@ pub struct Results {
     pub gender_under_12: Option<Classification>,
     /// Of recordings whose age is known.
     pub age: Option<AgeError>,
+    /// Of those that failed, the ones in which no speech was found.
+    pub refused: u64,
+    /// The answer is the emotion of the largest weight among those that the recording's corpus has.
+    pub emotion_in_corpus: Option<Classification>,
+    /// How right the surest answers are, by the share of recordings that are answered.
+    pub coverage: Vec<Covered>,
+    /// How often the true age lies in the stated interval, of a model that states one.
+    pub age_interval: Option<IntervalQuality>,
 }
 
 /// How often the right label was answered.
@@ -111,7 +129,7 @@ pub struct Classification {
     pub recordings: u64,
     /// Unweighted average recall over the labels that are present.
     pub uar: f64,
-    /// 95 % bootstrap interval over speakers, of the whole set of recordings alone.
+    /// 95 % bootstrap interval over speakers; `None` for fewer than two.
     pub uar_interval: Option<[f64; 2]>,
     /// Share of right answers (weighted accuracy).
     pub accuracy: f64,
@@ -135,12 +153,13 @@ impl Classification {
 }
 
 /// The labels' indices and the numbers of one answer.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Answer {
     emotion: usize,
     weight: f64,
+    weights: Vec<f64>,
     gender: usize,
-    years: f64,
+    age: Age,
 }
 
 /// Collects outcomes.
@@ -151,6 +170,9 @@ pub struct Evaluator<'m> {
     genders: Vec<String>,
     /// In the order of the manifest's rows.
     answers: Vec<Option<Answer>>,
+    /// Whether the row has no answer because there is no speech in it.
+    refused: Vec<bool>,
+    profiles: Vec<ProfilePoint>,
     failures: Vec<Failure>,
     /// Of the answers.
     dropout: DropoutMode,
@@ -164,6 +186,8 @@ impl<'m> Evaluator<'m> {
             emotions: info.emotions.clone(),
             genders: info.genders.clone(),
             answers: Vec::new(),
+            refused: Vec::new(),
+            profiles: Vec::new(),
             failures: Vec::new(),
             dropout: DropoutMode::Off,
         }
@@ -177,7 +201,8 @@ impl<'m> Evaluator<'m> {
             Err(error) => {
                 self.failures.push(Failure {
                     path: row.path.clone(),
-                    error: error.clone(),
+                    error: error.message.clone(),
+                    code: error.code.name(),
                 });
                 None
             }
@@ -188,25 +213,27 @@ impl<'m> Evaluator<'m> {
                 Some(Answer {
                     emotion,
                     weight: p.emotions[emotion].mean,
+                    weights: p.emotions.iter().map(|e| e.mean).collect(),
                     gender: genders.max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |g| g.0),
-                    years: p.age.years,
+                    age: p.age,
                 })
             }
         };
         self.answers.push(answer);
+        let refused = (outcome.as_ref()).is_err_and(|error| error.code == Code::NoSpeech);
+        self.refused.push(refused);
+    }
+
+    /// Takes what [`profiles::curves`] measured.
+    pub fn add_profiles(&mut self, points: Vec<ProfilePoint>) {
+        self.profiles = points;
     }
 
     /// Measures what was taken.
     pub fn finish(self, split: Option<&str>, info: &BundleInfo, identity: &str) -> Evaluation {
         let rows = &self.manifest.rows[..self.answers.len()];
         let all: Vec<usize> = (0..rows.len()).collect();
-        let mut pooled = self.results(&all);
-        if let Some(emotion) = &mut pooled.emotion {
-            let speakers = self.groups(|i| Some(self.speaker(i)));
-            let confusions = speakers.values().map(|rows| self.emotion(rows));
-            let heard: Vec<Confusion> = confusions.filter(|c| c.total() > 0).collect();
-            emotion.uar_interval = measure::uar_interval(&heard);
-        }
+        let pooled = self.results(&all);
         let age_band = |i: usize| {
             let age = rows[i].age?;
             let band = AGE_BANDS.iter().rposition(|(from, _)| age >= *from)?;
@@ -230,6 +257,8 @@ impl<'m> Evaluator<'m> {
             by_age_band: self.by(|i| rows[i].age_band.clone()),
             by_language: self.by(|i| rows[i].language.clone()),
             by_speaker: self.by(|i| Some(self.speaker(i))),
+            by_condition: self.by(|i| rows[i].condition.clone()),
+            profiles: self.profiles,
             failures: self.failures,
             notice: NOTICE,
         }
@@ -265,35 +294,54 @@ impl<'m> Evaluator<'m> {
     fn results(&self, rows: &[usize]) -> Results {
         let truth = |i: usize| &self.manifest.rows[i];
         let answered = || {
-            rows.iter()
-                .filter_map(|&i| Some((truth(i), self.answers[i]?)))
+            let pair = |&i: &usize| Some((truth(i), self.answers[i].as_ref()?));
+            rows.iter().filter_map(pair)
         };
-        let mut genders = [(); 2].map(|()| Confusion::new(&self.genders));
         let mut calibration = Vec::new();
-        let mut ages = Vec::new();
+        let mut intervals = Vec::new();
         for (row, answer) in answered() {
-            if let Some(gender) = index(&self.genders, &row.gender) {
-                let child = row.age.is_some_and(|age| age < CHILD);
-                genders[usize::from(child)].add(gender, answer.gender);
-            }
             if let Some(emotion) = index(&self.emotions, &row.emotion) {
                 calibration.push((answer.weight, answer.emotion == emotion));
             }
-            ages.extend(row.age.map(|age| (age, answer.years)));
+            if let (Some(age), Some(interval)) = (row.age, answer.age.interval) {
+                intervals.push((age, interval));
+            }
         }
-        let mut speakers: Vec<String> = rows.iter().map(|&i| self.speaker(i)).collect();
-        speakers.sort();
-        speakers.dedup();
-        let [gender, gender_under_12] = genders.map(Classification::new);
+        let mut speakers: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for &i in rows {
+            speakers.entry(self.speaker(i)).or_default().push(i);
+        }
+        let speakers: Vec<Vec<usize>> = speakers.into_values().collect();
+        let in_corpus = self.in_corpus();
+        let classification = |confusion: &dyn Fn(&[usize]) -> Confusion| {
+            let of_speakers = speakers.iter().map(|rows| confusion(rows));
+            let heard: Vec<Confusion> = of_speakers.filter(|c| c.total() > 0).collect();
+            let mut all = Classification::new(confusion(rows))?;
+            all.uar_interval = measure::uar_interval(&heard);
+            Some(all)
+        };
+        let ages = |rows: &[usize]| -> Vec<(f64, f64)> {
+            let pair = |&i: &usize| Some((truth(i).age?, self.answers[i].as_ref()?.age.years));
+            rows.iter().filter_map(pair).collect()
+        };
+        let mut age = measure::age_error(&ages(rows));
+        if let Some(age) = &mut age {
+            let of_speakers: Vec<_> = speakers.iter().map(|rows| ages(rows)).collect();
+            age.mean_absolute_interval = measure::age_error_interval(&of_speakers);
+        }
         Results {
             recordings: rows.len() as u64,
             failed: (rows.len() - answered().count()) as u64,
             speakers: speakers.len() as u64,
-            emotion: Classification::new(self.emotion(rows)),
+            emotion: classification(&|rows| self.emotion(rows)),
             calibration: measure::calibration(&calibration),
-            gender,
-            gender_under_12,
-            age: measure::age_error(&ages),
+            gender: classification(&|rows| self.gender(rows, false)),
+            gender_under_12: classification(&|rows| self.gender(rows, true)),
+            age,
+            refused: rows.iter().filter(|&&i| self.refused[i]).count() as u64,
+            emotion_in_corpus: classification(&|rows| self.emotion_in_corpus(rows, &in_corpus)),
+            coverage: measure::coverage(&calibration),
+            age_interval: measure::interval_quality(&intervals),
         }
     }
 
@@ -301,8 +349,56 @@ impl<'m> Evaluator<'m> {
         let mut confusion = Confusion::new(&self.emotions);
         for &i in rows {
             let truth = index(&self.emotions, &self.manifest.rows[i].emotion);
-            if let (Some(truth), Some(answer)) = (truth, self.answers[i]) {
+            if let (Some(truth), Some(answer)) = (truth, &self.answers[i]) {
                 confusion.add(truth, answer.emotion);
+            }
+        }
+        confusion
+    }
+
+    /// The emotions that each corpus has.
+    fn in_corpus(&self) -> BTreeMap<&str, Vec<bool>> {
+        let mut present: BTreeMap<&str, Vec<bool>> = BTreeMap::new();
+        for row in &self.manifest.rows {
+            if let Some(emotion) = index(&self.emotions, &row.emotion) {
+                let none = || vec![false; self.emotions.len()];
+                present.entry(&row.corpus).or_insert_with(none)[emotion] = true;
+            }
+        }
+        present
+    }
+
+    fn emotion_in_corpus(
+        &self,
+        rows: &[usize],
+        in_corpus: &BTreeMap<&str, Vec<bool>>,
+    ) -> Confusion {
+        let mut confusion = Confusion::new(&self.emotions);
+        for &i in rows {
+            let row = &self.manifest.rows[i];
+            let truth = index(&self.emotions, &row.emotion);
+            let (Some(truth), Some(answer)) = (truth, &self.answers[i]) else {
+                continue;
+            };
+            let present = &in_corpus[&*row.corpus];
+            let weights = answer.weights.iter().enumerate().filter(|w| present[w.0]);
+            let largest = weights.max_by(|a, b| a.1.total_cmp(b.1));
+            confusion.add(truth, largest.map_or(truth, |w| w.0));
+        }
+        confusion
+    }
+
+    /// Of children, or of everybody else.
+    fn gender(&self, rows: &[usize], children: bool) -> Confusion {
+        let mut confusion = Confusion::new(&self.genders);
+        for &i in rows {
+            let row = &self.manifest.rows[i];
+            let truth = index(&self.genders, &row.gender);
+            let is_child = row.age.is_some_and(|age| age < CHILD);
+            if let (Some(truth), Some(answer)) = (truth, &self.answers[i])
+                && is_child == children
+            {
+                confusion.add(truth, answer.gender);
             }
         }
         confusion

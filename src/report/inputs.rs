@@ -94,6 +94,11 @@ impl Input {
         }
     }
 
+    /// Whether it is standard input, which can be read only once.
+    pub fn is_standard_input(&self) -> bool {
+        matches!(self.source, Source::StandardInput)
+    }
+
     /// What messages about it begin with.
     pub fn subject(&self) -> &str {
         match self.source {

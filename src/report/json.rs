@@ -5,16 +5,20 @@ use std::ops::Range;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::{Context, NOTICE, group_name};
+use super::{Context, NOTICE, NoAnswer, group_name, largest};
 use crate::nn::DropoutMode;
 use crate::nn::model::Licence;
 use crate::prediction::{Prediction, Warning, Window};
 
 /// The record of one recording, as one line without its end.
-pub fn line(context: &Context, file: &str, outcome: Result<&Prediction, &str>) -> String {
+pub fn line(context: &Context, file: &str, outcome: Result<&Prediction, &NoAnswer>) -> String {
     let text = match outcome {
         Ok(prediction) => serde_json::to_string(&record(context, file, prediction)),
-        Err(error) => serde_json::to_string(&Failure { error, file }),
+        Err(error) => serde_json::to_string(&Failure {
+            error: &error.message,
+            code: error.code.name(),
+            file,
+        }),
     };
     text.expect("all keys are strings")
 }
@@ -22,6 +26,7 @@ pub fn line(context: &Context, file: &str, outcome: Result<&Prediction, &str>) -
 #[derive(Serialize)]
 struct Failure<'a> {
     error: &'a str,
+    code: &'static str,
     file: &'a str,
 }
 
@@ -34,6 +39,8 @@ struct Record<'a> {
     gender: ByName<'a, f64>,
     voice: Voice<'a>,
     timeline: Vec<TimelineWindow<'a>>,
+    segments: Vec<Segment<'a>>,
+    speaker: Option<Speaker>,
     model: Model<'a>,
     dropout: Dropout,
     warnings: Vec<WarningRecord>,
@@ -65,6 +72,53 @@ struct Age {
     spread: Option<f64>,
     typical_error: Option<f64>,
     group: &'static str,
+    interval: Option<Interval>,
+}
+
+#[derive(Serialize)]
+struct Interval {
+    low: f64,
+    high: f64,
+    coverage: f64,
+}
+
+impl From<crate::prediction::AgeInterval> for Interval {
+    fn from(interval: crate::prediction::AgeInterval) -> Self {
+        let crate::prediction::AgeInterval {
+            low,
+            high,
+            coverage,
+        } = interval;
+        Self {
+            low,
+            high,
+            coverage,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Segment<'a> {
+    #[serde(flatten)]
+    time: Span,
+    voiced: f64,
+    emotions: ByName<'a, Estimate>,
+    strongest: &'a str,
+    age: SegmentAge,
+    gender: ByName<'a, f64>,
+    confidence: f64,
+}
+
+#[derive(Serialize)]
+struct SegmentAge {
+    years: f64,
+    interval: Option<Interval>,
+}
+
+#[derive(Serialize)]
+struct Speaker {
+    recordings: u32,
+    seconds: f64,
 }
 
 #[derive(Serialize)]
@@ -132,19 +186,16 @@ struct WarningRecord {
 }
 
 fn record<'a>(context: &'a Context, file: &'a str, p: &'a Prediction) -> Record<'a> {
-    let estimate = |e: &crate::prediction::Estimate| Estimate {
-        mean: e.mean,
-        std: e.std,
-    };
     Record {
         file,
-        emotions: ByName(&context.emotions, p.emotions.iter().map(estimate).collect()),
+        emotions: estimates(context, &p.emotions),
         strongest: context.strongest(p),
         age: Age {
             years: p.age.years,
             spread: p.age.spread,
             typical_error: p.age.error,
             group: group_name(p.age),
+            interval: p.age.interval.map(Interval::from),
         },
         gender: ByName(&context.genders, p.gender.clone()),
         voice: Voice {
@@ -159,6 +210,11 @@ fn record<'a>(context: &'a Context, file: &'a str, p: &'a Prediction) -> Record<
             speech: p.voice.speech.iter().map(Span::from).collect(),
         },
         timeline: p.windows.iter().map(|w| window(context, w)).collect(),
+        segments: p.segments.iter().map(|s| segment(context, s)).collect(),
+        speaker: p.speaker.map(|s| Speaker {
+            recordings: s.recordings,
+            seconds: s.seconds,
+        }),
         model: Model {
             name: &context.model,
             sha256: &context.identity,
@@ -167,6 +223,33 @@ fn record<'a>(context: &'a Context, file: &'a str, p: &'a Prediction) -> Record<
         dropout: dropout(&p.dropout),
         warnings: p.warnings.iter().map(warning).collect(),
         notice: NOTICE,
+    }
+}
+
+fn estimates<'a>(
+    context: &'a Context,
+    estimates: &[crate::prediction::Estimate],
+) -> ByName<'a, Estimate> {
+    let estimate = |e: &crate::prediction::Estimate| Estimate {
+        mean: e.mean,
+        std: e.std,
+    };
+    ByName(&context.emotions, estimates.iter().map(estimate).collect())
+}
+
+fn segment<'a>(context: &'a Context, segment: &crate::prediction::Segment) -> Segment<'a> {
+    let (strongest, confidence) = largest(&context.emotions, &segment.emotions);
+    Segment {
+        time: (&segment.time).into(),
+        voiced: segment.voiced,
+        emotions: estimates(context, &segment.emotions),
+        strongest,
+        age: SegmentAge {
+            years: segment.age.years,
+            interval: segment.age.interval.map(Interval::from),
+        },
+        gender: ByName(&context.genders, segment.gender.clone()),
+        confidence,
     }
 }
 

@@ -104,6 +104,10 @@ pub struct Row {
     pub age_band: Option<String>,
     /// In which it is spoken.
     pub language: Option<String>,
+    /// How it was recorded or changed, in any words.
+    pub condition: Option<String>,
+    /// The value of the column that groups were asked for by.
+    pub group: Option<String>,
 }
 
 /// Where the known columns stand.
@@ -151,6 +155,19 @@ impl Manifest {
     /// # Errors
     /// Names the file, line and column that is wrong.
     pub fn read(path: &Path, needed: &[&str]) -> Result<Self, ManifestError> {
+        Self::read_file(path, needed, None)
+    }
+
+    /// Reads the manifest at `path`, which must have the columns `path` and `column`, with the latter
+    /// as each row's [`Row::group`].
+    ///
+    /// # Errors
+    /// As [`Manifest::read`].
+    pub fn read_groups(path: &Path, column: &str) -> Result<Self, ManifestError> {
+        Self::read_file(path, &["path", column], Some(column))
+    }
+
+    fn read_file(path: &Path, needed: &[&str], group: Option<&str>) -> Result<Self, ManifestError> {
         let file = path.display().to_string();
         let unreadable = |problem: String| ManifestError::Unreadable {
             file: file.clone(),
@@ -163,7 +180,8 @@ impl Manifest {
         if text.len() as u64 > MAX_BYTES {
             return Err(unreadable(format!("it has more than {MAX_BYTES} bytes")));
         }
-        Self::from_bytes(&text, path, needed)
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        Self::parse_groups(&text, &file, folder, needed, group)
     }
 
     /// Reads the bytes of a manifest that lies, or would lie, at `path`.
@@ -172,14 +190,25 @@ impl Manifest {
     /// As [`Manifest::read`].
     pub fn from_bytes(bytes: &[u8], path: &Path, needed: &[&str]) -> Result<Self, ManifestError> {
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        Self::parse(bytes, &path.display().to_string(), folder, needed)
+        Self::parse_groups(bytes, &path.display().to_string(), folder, needed, None)
     }
 
+    #[cfg(test)]
     pub(super) fn parse(
         bytes: &[u8],
         file: &str,
         folder: PathBuf,
         needed: &[&str],
+    ) -> Result<Self, ManifestError> {
+        Self::parse_groups(bytes, file, folder, needed, None)
+    }
+
+    fn parse_groups(
+        bytes: &[u8],
+        file: &str,
+        folder: PathBuf,
+        needed: &[&str],
+        group: Option<&str>,
     ) -> Result<Self, ManifestError> {
         let unreadable = |problem: String| ManifestError::Unreadable {
             file: file.into(),
@@ -204,7 +233,7 @@ impl Manifest {
             let start = start + text[start..].iter().take_while(blank).count();
             line += text[counted..start].iter().filter(|b| **b == b'\n').count() as u64;
             counted = start;
-            rows.push(row(&columns, &record, separator, file, line)?);
+            rows.push(row(&columns, &record, separator, file, line, group)?);
         }
         let manifest = Self {
             file: file.into(),
@@ -272,8 +301,12 @@ impl Manifest {
 
     /// The recordings, called as the manifest calls them.
     pub fn inputs(&self) -> Vec<Input> {
-        let input = |row: &Row| Input::file(row.path.clone(), self.folder.join(&row.path));
-        self.rows.iter().map(input).collect()
+        self.rows.iter().map(|row| self.input(row)).collect()
+    }
+
+    /// The recording of a row.
+    pub(super) fn input(&self, row: &Row) -> Input {
+        Input::file(row.path.clone(), self.folder.join(&row.path))
     }
 }
 
@@ -310,8 +343,9 @@ fn row(
     separator: u8,
     file: &str,
     line: u64,
+    group: Option<&str>,
 ) -> Result<Row, ManifestError> {
-    let value = |column| columns.value(record, column);
+    let value = |column: &str| columns.value(record, column);
     let wrong = |column, problem: String| ManifestError::Value {
         file: file.into(),
         line,
@@ -339,6 +373,8 @@ fn row(
         age,
         age_band: value("age_band"),
         language: value("language"),
+        condition: value("condition"),
+        group: group.and_then(value),
     })
 }
 

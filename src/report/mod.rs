@@ -17,6 +17,7 @@ pub mod inputs;
 mod json;
 pub mod manifest;
 pub mod names;
+mod no_answer;
 mod rttm;
 mod short;
 pub mod sink;
@@ -26,9 +27,10 @@ mod textgrid;
 mod timeline;
 
 pub use format::{Format, UnknownFormat};
+pub use no_answer::{Code, NoAnswer};
 
-use crate::nn::model::{BundleInfo, Licence};
-use crate::prediction::{Age, AgeGroup, Prediction};
+use crate::nn::model::{BundleInfo, Licence, Preprocessing};
+use crate::prediction::{Age, AgeGroup, Estimate, Prediction};
 
 /// What every answer has to be read with.
 pub const NOTICE: &str = "A voice-based estimate of how a recording sounds; \
@@ -86,6 +88,10 @@ struct Context {
     emotions: Vec<String>,
     genders: Vec<String>,
     licences: Vec<Licence>,
+    /// Whether the model answers each stretch of speech by itself.
+    divides: bool,
+    /// Whether a row of CSV is a segment.
+    by_segment: bool,
 }
 
 impl Reporter {
@@ -117,11 +123,21 @@ impl Reporter {
                 emotions: info.emotions.clone(),
                 genders: info.genders.clone(),
                 licences: info.licences.clone(),
+                divides: info.preprocessing == Some(Preprocessing::Utterance),
+                by_segment: false,
             },
             codes,
             names: names::Names::new("/"),
             written: 0,
         })
+    }
+
+    /// Gives each segment a row of its own in [`Format::Csv`]; the other formats hold all segments
+    /// anyway.
+    #[must_use]
+    pub fn with_segment_rows(mut self) -> Self {
+        self.context.by_segment = true;
+        self
     }
 
     /// What comes before the first recording.
@@ -143,14 +159,14 @@ impl Reporter {
     /// One recording: its answer, or why there is none. The formats that have no place for that
     /// ([`Format::TextGrid`], [`Format::Audacity`], [`Format::Rttm`], [`Format::Svg`]) give an empty
     /// text then.
-    pub fn recording(&mut self, file: &str, outcome: Result<&Prediction, &str>) -> String {
+    pub fn recording(&mut self, file: &str, outcome: Result<&Prediction, &NoAnswer>) -> String {
         let first = self.written == 0;
         self.written += 1;
         let broken;
         let outcome = match outcome {
             Ok(prediction) if !is_finite(prediction) => {
                 broken = not_finite(file);
-                Err(&*broken)
+                Err(&broken)
             }
             other => other,
         };
@@ -169,7 +185,7 @@ impl Reporter {
                 let codes = self.codes.as_ref().expect("made for this format");
                 codes.object(prediction) + "\n"
             }
-            (Format::Codes, Err(error)) => codes::failure(file, error) + "\n",
+            (Format::Codes, Err(error)) => codes::failure(file, &error.message) + "\n",
             (Format::TextGrid, Ok(p)) => textgrid::document(&self.context, p),
             (Format::Audacity, Ok(p)) => audacity::document(&self.context, p),
             (Format::Rttm, Ok(p)) => rttm::lines(&self.context, &self.names.next(file), p),
@@ -197,13 +213,30 @@ impl Reporter {
 /// Whether every number of an answer is finite: the only kind that is written.
 pub(crate) fn is_finite(p: &Prediction) -> bool {
     let spans = p.voice.speech.iter().chain([&p.voice.analysed]);
-    p.emotions
-        .iter()
-        .flat_map(|e| [e.mean, e.std])
-        .chain([p.age.years, p.voice.duration, p.voice.voiced])
-        .chain(p.age.spread)
-        .chain(p.age.error)
+    let of_age = |age: &Age| {
+        let ends = age.interval.map(|i| [i.low, i.high, i.coverage]);
+        let optional = age.spread.into_iter().chain(age.error);
+        optional
+            .chain(ends.into_iter().flatten())
+            .chain([age.years])
+    };
+    let of_emotions = |emotions: &[Estimate]| {
+        let numbers = emotions.iter().flat_map(|e| [e.mean, e.std]);
+        numbers.collect::<Vec<_>>()
+    };
+    of_emotions(&p.emotions)
+        .into_iter()
+        .chain([p.voice.duration, p.voice.voiced])
+        .chain(of_age(&p.age))
         .chain(p.gender.iter().copied())
+        .chain(p.speaker.map(|s| s.seconds))
+        .chain(p.segments.iter().flat_map(|s| {
+            [s.time.start, s.time.end, s.voiced]
+                .into_iter()
+                .chain(of_emotions(&s.emotions))
+                .chain(of_age(&s.age))
+                .chain(s.gender.iter().copied())
+        }))
         .chain(spans.flat_map(|s| [s.start, s.end]))
         .chain(p.windows.iter().flat_map(|w| {
             [w.time.start, w.time.end]
@@ -216,10 +249,11 @@ pub(crate) fn is_finite(p: &Prediction) -> bool {
         .all(f64::is_finite)
 }
 
-fn not_finite(subject: &str) -> String {
-    format!(
+fn not_finite(subject: &str) -> NoAnswer {
+    let message = format!(
         "{subject}: the model gives numbers that are not finite for this recording; use another model"
-    )
+    );
+    NoAnswer::new(Code::UnusableAudio, message)
 }
 
 impl Context {
@@ -229,6 +263,13 @@ impl Context {
             .get(prediction.strongest_emotion())
             .map_or("", |name| name)
     }
+}
+
+/// The label of the largest mean, and that mean.
+fn largest<'a>(labels: &'a [String], estimates: &[Estimate]) -> (&'a str, f64) {
+    let named = labels.iter().zip(estimates);
+    let largest = named.max_by(|a, b| a.1.mean.total_cmp(&b.1.mean));
+    largest.map_or(("", 0.0), |(name, estimate)| (name, estimate.mean))
 }
 
 /// The name of an age group, for people and programs alike.

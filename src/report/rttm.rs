@@ -4,6 +4,7 @@
 //! and how sure that is.
 
 use std::fmt::Write;
+use std::ops::Range;
 
 use super::timeline::{self, strongest};
 use super::{Context, printable};
@@ -12,16 +13,27 @@ use crate::prediction::Prediction;
 /// What stands in the name's place if the model says no gender.
 const NAMELESS: &str = "speaker";
 
-/// A line per stretch of speech; none for a recording without speech. `file` is what the lines call
-/// the recording. The format has no comments or other lines that all its readers pass over.
+/// A line per segment, with the gender that it sounds like; of a model that does not divide recordings,
+/// a line per stretch of speech with that of the recording. None for a recording without speech.
+/// `file` is what the lines call the recording. The format has no comments or other lines that all
+/// its readers pass over.
 pub fn lines(context: &Context, file: &str, p: &Prediction) -> String {
     let file = field(file);
-    let (name, sure) = match strongest(&context.genders, &p.gender) {
-        Some((name, weight)) => (field(name), format!("{:.4}", weight.clamp(0.0, 1.0))),
-        None => (NAMELESS.into(), "<NA>".into()),
+    let speech = timeline::speech(p);
+    let turns: Vec<(Range<f64>, &[f64])> = match context.divides {
+        _ if speech.is_empty() => Vec::new(),
+        true => {
+            let segments = timeline::segments(context, p).into_iter();
+            segments.map(|(time, s)| (time, &*s.gender)).collect()
+        }
+        false => speech.into_iter().map(|s| (s, &*p.gender)).collect(),
     };
     let mut text = String::new();
-    for span in timeline::speech(p) {
+    for (span, gender) in turns {
+        let (name, sure) = match strongest(&context.genders, gender) {
+            Some((name, weight)) => (field(name), format!("{:.4}", weight.clamp(0.0, 1.0))),
+            None => (NAMELESS.into(), "<NA>".into()),
+        };
         let milliseconds = |t: f64| (t * 1000.0).round() / 1000.0;
         let (start, end) = (milliseconds(span.start), milliseconds(span.end));
         // Readers refuse a turn without a duration.

@@ -2,7 +2,7 @@
 
 use super::timeline::strongest;
 use super::{Context, group_name};
-use crate::prediction::{Prediction, Window};
+use crate::prediction::{Prediction, Segment, Window};
 
 /// The strongest of `names` and its weight: `neutral 0.42`.
 pub fn weight(names: &[String], weights: &[f64]) -> Option<String> {
@@ -27,6 +27,16 @@ pub fn window(context: &Context, window: &Window) -> String {
         weight(&context.emotions, &window.emotions),
         window.age.map(|years| format!("{years:.1} years")),
         weight(&context.genders, &window.gender),
+    ])
+}
+
+/// The answer for one stretch of speech: `neutral 0.42, 28.5 years, female 0.88`.
+pub fn segment(context: &Context, segment: &Segment) -> String {
+    let emotions: Vec<f64> = segment.emotions.iter().map(|e| e.mean).collect();
+    join([
+        weight(&context.emotions, &emotions),
+        Some(format!("{:.1} years", segment.age.years)),
+        weight(&context.genders, &segment.gender),
     ])
 }
 

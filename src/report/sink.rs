@@ -64,6 +64,25 @@ impl Sink {
         path: &Path,
         read: impl IntoIterator<Item = &'a Path>,
     ) -> Result<Self, SinkError> {
+        Self::file_with(path, read, false)
+    }
+
+    /// [`Sink::file`] for what nobody but the file's owner may read.
+    ///
+    /// # Errors
+    /// As [`Sink::file`].
+    pub fn private_file<'a>(
+        path: &Path,
+        read: impl IntoIterator<Item = &'a Path>,
+    ) -> Result<Self, SinkError> {
+        Self::file_with(path, read, true)
+    }
+
+    fn file_with<'a>(
+        path: &Path,
+        read: impl IntoIterator<Item = &'a Path>,
+        is_private: bool,
+    ) -> Result<Self, SinkError> {
         let name = path.display().to_string();
         // Through links, so that a link to a file that is read is that file.
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
@@ -80,7 +99,11 @@ impl Sink {
         if path.exists() && read.into_iter().any(is_output) {
             return Err(SinkError::IsInput(name));
         }
-        let target = Target::File(AtomicFile::create(&path).map_err(|source| fail(&name, source))?);
+        let file = match is_private {
+            true => AtomicFile::create_private(&path),
+            false => AtomicFile::create(&path),
+        };
+        let target = Target::File(file.map_err(|source| fail(&name, source))?);
         Ok(Self { name, target })
     }
 

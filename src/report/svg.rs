@@ -113,6 +113,9 @@ fn sayings(canvas: &mut Canvas, context: &Context, p: &Prediction, top: f64) -> 
         ("age", "name", vec![table::age(p)]),
         ("gender", "name", vec![table::gender(context, p)]),
     ];
+    if let Some(speaker) = &p.speaker {
+        said.push(("speaker", "name", vec![table::relative(speaker)]));
+    }
     if !warnings.is_empty() {
         said.push(("warnings", "warn", warnings));
     }

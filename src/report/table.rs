@@ -3,9 +3,10 @@
 use std::fmt::Write;
 use std::ops::Range;
 
-use super::{Context, group_name, printable};
+use super::timeline::strongest;
+use super::{Code, Context, NoAnswer, group_name, largest, printable};
 use crate::nn::DropoutMode;
-use crate::prediction::Prediction;
+use crate::prediction::{Prediction, Speaker};
 
 /// Characters of a bar that stands for 100 %.
 const BAR: usize = 40;
@@ -16,7 +17,7 @@ const INDENT: usize = 11;
 pub fn block(
     context: &Context,
     file: &str,
-    outcome: Result<&Prediction, &str>,
+    outcome: Result<&Prediction, &NoAnswer>,
     first: bool,
 ) -> String {
     let mut text = String::new();
@@ -27,7 +28,11 @@ pub fn block(
     text.push('\n');
     match outcome {
         Ok(prediction) => answer(&mut text, context, prediction),
-        Err(error) => row(&mut text, "error", &printable(error)),
+        Err(NoAnswer {
+            code: Code::NoSpeech,
+            ..
+        }) => row(&mut text, "answer", "no speech"),
+        Err(error) => row(&mut text, "error", &printable(&error.message)),
     }
     text
 }
@@ -58,6 +63,10 @@ fn answer(text: &mut String, context: &Context, p: &Prediction) {
     row(text, "age", &age(p));
     row(text, "gender", &gender(context, p));
     row(text, "voice", &voice(p));
+    if let Some(speaker) = &p.speaker {
+        row(text, "speaker", &relative(speaker));
+    }
+    segments(text, context, p);
     for warning in &p.warnings {
         row(text, "warning", &warning.to_string());
     }
@@ -73,7 +82,52 @@ pub fn age(p: &Prediction) -> String {
         let (low, high) = ((p.age.years - error).max(0.0), p.age.years + error);
         age = format!("{low:.0} to {high:.0} years (typical error {error:.1})");
     }
+    if let Some(interval) = p.age.interval {
+        age = format!(
+            "{:.1} years, {:.0} to {:.0} for {:.0} % of speakers",
+            p.age.years,
+            interval.low.max(0.0),
+            interval.high,
+            interval.coverage * 100.0,
+        );
+    }
     format!("{age}, group {}", group_name(p.age))
+}
+
+/// Whom the emotions are relative to.
+pub fn relative(speaker: &Speaker) -> String {
+    let recordings = match speaker.recordings {
+        1 => "1 recording".into(),
+        n => format!("{n} recordings"),
+    };
+    format!(
+        "emotions are relative to this speaker's {recordings} ({:.0} s)",
+        speaker.seconds
+    )
+}
+
+/// Each stretch of speech with its own answer, where there are several.
+fn segments(text: &mut String, context: &Context, p: &Prediction) {
+    if p.segments.len() < 2 {
+        return;
+    }
+    for (i, segment) in p.segments.iter().enumerate() {
+        let heading = if i == 0 { "segments" } else { "" };
+        let (emotion, weight) = largest(&context.emotions, &segment.emotions);
+        let gender = strongest(&context.genders, &segment.gender);
+        let gender = gender.map_or_else(String::new, |(name, share)| {
+            format!(", {} {:.1} %", printable(name), share * 100.0)
+        });
+        let said = format!(
+            "{:.2} to {:.2} s: {} {:.1} %, {:.1} years{gender}",
+            segment.time.start,
+            segment.time.end,
+            printable(emotion),
+            weight * 100.0,
+            segment.age.years,
+        );
+        row(text, heading, &said);
+    }
 }
 
 /// Every gender's weight, the largest first.

@@ -76,6 +76,13 @@ fn tiers(context: &Context, p: &Prediction) -> Vec<Tier> {
     });
     of_cells("age", &|c| c.age.map(|years| format!("{years:.1}")));
     of_cells("gender", &|c| short::weight(&context.genders, &c.gender));
+    let segments = timeline::segments(context, p);
+    if !segments.is_empty() {
+        let labelled = segments
+            .into_iter()
+            .map(|(time, s)| (time, short::segment(context, s)));
+        tiers.push(tier("segments", p, "", labelled.collect()));
+    }
     tiers
 }
 

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use crate::prediction::{Prediction, Window};
+use super::Context;
+use crate::prediction::{Prediction, Segment, Window};
 
 /// Bounds of windows nearer to each other than this are one bound, in seconds: two analysis frames.
 /// It is far below the second by which windows follow each other, and above the rounding of their
@@ -99,6 +100,26 @@ pub fn speech(p: &Prediction) -> Vec<Range<f64>> {
         }
     }
     joined
+}
+
+/// The segments of a model that divides recordings: in order, within the recording, without
+/// overlaps, none empty.
+pub fn segments<'p>(context: &Context, p: &'p Prediction) -> Vec<(Range<f64>, &'p Segment)> {
+    if !context.divides {
+        return Vec::new();
+    }
+    let mut order: Vec<&Segment> = p.segments.iter().collect();
+    order.sort_by(|a, b| a.time.start.total_cmp(&b.time.start));
+    let mut at = 0.0;
+    let apart = order.into_iter().filter_map(|segment| {
+        let start = segment.time.start.max(at);
+        let end = segment.time.end.min(p.voice.duration);
+        (start < end).then(|| {
+            at = end;
+            (start..end, segment)
+        })
+    });
+    apart.collect()
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use std::str::FromStr;
 
 use crate::audio::Recording;
-use crate::audio::decode::{Options, decode_with};
+use crate::audio::decode::{self, decode_with};
 use crate::nn::DropoutMode;
 use crate::prediction::Prediction;
-use crate::recognizer::Worker;
+use crate::recognizer::{Options, Worker};
 use crate::report::is_finite;
 
 use super::errors::ApiError;
@@ -89,28 +89,28 @@ pub struct Answered {
 ///
 /// # Errors
 /// 413 when it is too long, 422 when it is not usable.
-pub fn of_bytes(
+pub fn of_bytes<'a>(
     worker: &mut Worker<'_>,
     bytes: &[u8],
     name: &str,
-    options: Options,
-    dropout: &DropoutMode,
+    decoding: decode::Options,
+    options: impl Into<Options<'a>>,
 ) -> Result<Answered, ApiError> {
-    of_recording(worker, decode_with(bytes, name, options)?, name, dropout)
+    of_recording(worker, decode_with(bytes, name, decoding)?, name, options)
 }
 
 /// Recognises a decoded recording.
 ///
 /// # Errors
 /// 422 when it is not usable.
-pub fn of_recording(
+pub fn of_recording<'a>(
     worker: &mut Worker<'_>,
     recording: Recording,
     name: &str,
-    dropout: &DropoutMode,
+    options: impl Into<Options<'a>>,
 ) -> Result<Answered, ApiError> {
     let seconds = recording.seconds();
-    let prediction = worker.recognize_owned(recording, name, dropout)?;
+    let prediction = worker.recognize_owned(recording, name, options)?;
     if !is_finite(&prediction) {
         return Err(ApiError::unusable(format!(
             "{name}: the model gives numbers that are not finite for this recording"

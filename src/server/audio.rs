@@ -16,7 +16,9 @@ use super::errors::{ApiError, ErrorBody};
 use super::metrics::Heard;
 use super::schema::Answer;
 use super::settings::MAX_TEXT;
+use super::speaker;
 use crate::audio::decode;
+use crate::recognizer::{self, Recognizer, SpeakerProfile};
 use crate::report::Format;
 
 /// What a recording without a name of its own is called in its answer.
@@ -66,6 +68,9 @@ pub struct UploadForm {
     /// As the query parameter.
     #[schema(required = false)]
     pub channel: String,
+    /// What `/v1/speaker/profile` has made: the emotions are relative to this speaker.
+    #[schema(required = false)]
+    pub profile: String,
 }
 
 /// What a request chose.
@@ -74,6 +79,7 @@ struct Options {
     format: Format,
     dropout: DropoutChoice,
     channel: Option<u32>,
+    profile: Option<SpeakerProfile>,
 }
 
 impl Options {
@@ -96,7 +102,7 @@ impl Options {
             }
             _ => {
                 return Err(ApiError::bad_request(format!(
-                    "there is no parameter {name:?}; give file, response_format, dropout, seed or channel"
+                    "there is no parameter {name:?}; give file, response_format, dropout, seed, channel or, in a form, profile"
                 )));
             }
         }
@@ -108,6 +114,7 @@ impl Options {
             format: Format::Json,
             dropout: DropoutChoice::default(),
             channel: None,
+            profile: None,
         };
         let query = query.unwrap_or_default();
         if query.len() > MAX_TEXT {
@@ -122,9 +129,18 @@ impl Options {
     }
 
     /// Takes the choices among the fields and returns the recording.
-    fn take(&mut self, fields: Vec<Field>) -> Result<Upload, ApiError> {
+    fn take(&mut self, fields: Vec<Field>, recognizer: &Recognizer) -> Result<Upload, ApiError> {
         let mut upload = None;
         for field in fields {
+            if field.name == "profile" {
+                let profile = speaker::of_field(&field, recognizer)?;
+                if self.profile.replace(profile).is_some() {
+                    return Err(ApiError::bad_request(
+                        "there are two fields named profile; send the one of the recording's speaker",
+                    ));
+                }
+                continue;
+            }
             if field.name != "file" {
                 if field.file_name.is_some() || field.bytes.len() > MAX_TEXT {
                     return Err(ApiError::bad_request(format!(
@@ -186,13 +202,13 @@ struct Upload {
             (String = "text/plain"),
             (String = "image/svg+xml"),
         )),
-        (status = 400, description = "A parameter is wrong or the file is missing", body = ErrorBody),
+        (status = 400, description = "A parameter or the profile is wrong, or the file is missing", body = ErrorBody),
         (status = 401, description = "The key is missing", body = ErrorBody),
         (status = 403, description = "From a page of another site", body = ErrorBody),
         (status = 408, description = "The body arrived too slowly", body = ErrorBody),
         (status = 413, description = "Too many bytes or too long a recording", body = ErrorBody),
         (status = 415, description = "No content type of a recording, or a compressed body", body = ErrorBody),
-        (status = 422, description = "No usable recording", body = ErrorBody),
+        (status = 422, description = "No usable recording, or no speech in it", body = ErrorBody),
         (status = 429, description = "Too much to do; `Retry-After` says when to try again", body = ErrorBody),
         (status = 503, description = "Not ready", body = ErrorBody),
     )
@@ -225,7 +241,10 @@ pub async fn recognise(
     .await?;
     let body::Held { bytes, lease } = held;
     let upload = match kind {
-        Kind::Multipart => options.take(body::multipart(&headers, &bytes).await?)?,
+        Kind::Multipart => {
+            let fields = body::multipart(&headers, &bytes).await?;
+            options.take(fields, &shared.recognizer)?
+        }
         _ => Upload {
             bytes: bytes.clone(),
             name: UNNAMED.into(),
@@ -236,6 +255,7 @@ pub async fn recognise(
         format,
         dropout,
         channel,
+        profile,
     } = options;
     let mut reporter = shared.reporter(format)?;
     let dropout = dropout.mode(&settings.dropout);
@@ -243,7 +263,11 @@ pub async fn recognise(
     let decoding = decode::Options { limit, channel };
     let work = move |worker: &mut crate::recognizer::Worker<'_>| {
         let Upload { bytes, name } = upload;
-        let answered = answer::of_bytes(worker, &bytes, &name, decoding, &dropout)?;
+        let options = recognizer::Options {
+            dropout: &dropout,
+            profile: profile.as_ref(),
+        };
+        let answered = answer::of_bytes(worker, &bytes, &name, decoding, options)?;
         drop((bytes, lease));
         let text = reporter.begin()
             + &reporter.recording(&name, Ok(&answered.prediction))

@@ -45,6 +45,7 @@ pub mod page;
 pub mod pool;
 pub mod schema;
 pub mod settings;
+pub mod speaker;
 pub mod stream;
 
 pub use settings::Settings;
@@ -277,6 +278,7 @@ pub fn router(shared: &Arc<Shared>) -> Router {
     let protected = OpenApiRouter::new()
         .routes(routes!(audio::recognise))
         .routes(routes!(stream::open))
+        .routes(routes!(speaker::make))
         .routes(routes!(models::list))
         .routes(routes!(compatible::recognise))
         .routes(routes!(health::metrics))

@@ -34,6 +34,8 @@ pub struct ModelCard {
     pub genders: Vec<String>,
     /// What the results may be used for, where the model says so.
     pub licences: Vec<Licence>,
+    /// Whether it takes speaker profiles.
+    pub speaker_profiles: bool,
     /// Training data, measurements and terms, as Markdown; `null` where nothing is known.
     pub card: Option<String>,
     /// What the server takes.
@@ -86,6 +88,7 @@ pub async fn list(State(shared): State<Arc<Shared>>) -> Json<Models> {
             emotions: info.emotions.clone(),
             genders: info.genders.clone(),
             licences: info.licences.iter().map(licence).collect(),
+            speaker_profiles: info.speaker.is_some(),
             card: settings.card.clone(),
             limits: Limits {
                 body_bytes: settings.max_body as u64,

@@ -32,6 +32,10 @@ pub struct Record {
     pub voice: Voice,
     /// What was said about each window of 2 s.
     pub timeline: Vec<Window>,
+    /// What was said about each stretch of speech; the answer is their mean, by their voiced seconds.
+    pub segments: Vec<Segment>,
+    /// Whom the emotions are relative to; `null` without a speaker profile.
+    pub speaker: Option<Speaker>,
     /// Which model answered.
     pub model: Model,
     /// How random dropout was treated.
@@ -64,6 +68,62 @@ pub struct Age {
     pub typical_error: Option<f64>,
     /// `under 20`, `20-29`, `30-39` or `40+`.
     pub group: String,
+    /// Where the age lies; `null` if the model states no interval.
+    pub interval: Option<AgeInterval>,
+}
+
+/// Years between which the true age lies as often as `coverage` says.
+#[derive(Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgeInterval {
+    /// In years.
+    pub low: f64,
+    /// In years.
+    pub high: f64,
+    /// Share of unknown speakers whose age lies in theirs, from 0 to 1.
+    pub coverage: f64,
+}
+
+/// A stretch of speech that was answered by itself.
+#[derive(Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Segment {
+    /// In seconds.
+    pub start: f64,
+    /// In seconds.
+    pub end: f64,
+    /// Seconds of voice in it.
+    pub voiced: f64,
+    /// As of the recording.
+    pub emotions: BTreeMap<String, Estimate>,
+    /// Name of the emotion with the largest mean.
+    pub strongest: String,
+    /// How old the speaker sounds in it.
+    pub age: SegmentAge,
+    /// As of the recording.
+    pub gender: BTreeMap<String, f64>,
+    /// The largest mean.
+    pub confidence: f64,
+}
+
+/// How old the speaker sounds in a segment.
+#[derive(Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SegmentAge {
+    /// The estimate.
+    pub years: f64,
+    /// As of the recording.
+    pub interval: Option<AgeInterval>,
+}
+
+/// What a speaker profile was made of.
+#[derive(Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Speaker {
+    /// Recordings of the speaker.
+    pub recordings: u32,
+    /// Their speech, in seconds.
+    pub seconds: f64,
 }
 
 /// A stretch of time.

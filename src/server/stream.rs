@@ -25,6 +25,7 @@ use super::{Phase, Shared};
 use crate::audio::Recording;
 use crate::nn::DropoutMode;
 use crate::prediction::Prediction;
+use crate::recognizer::Options;
 use crate::report::Format;
 
 mod messages;
@@ -48,13 +49,13 @@ const OPEN: u32 = 2;
 /// Recognises a recording while it is made, over a WebSocket.
 ///
 /// The client first sends a text message such as `{"sample_rate": 16000, "encoding": "s16le"}`, where
-/// it may add `dropout`, `seed`, `name` and `interim` (`false`: only the last result), then binary
-/// messages with 16-bit little-endian mono samples, of any length, and `{"type": "end"}`. The server
-/// sends `{"type": "interim", "start", "end", "result"}` about the last 15 s after every second from
-/// the second one on, where it has time, and last `{"type": "final", "result"}` about everything, the
-/// same record as for a file; `result` is a record as in the JSON answer. Instead of `result` there is
-/// `error` where nothing can be recognised; `{"type": "error", "error"}` ends a stream that broke a
-/// rule.
+/// it may add `dropout`, `seed`, `name`, `profile` (what `/v1/speaker/profile` has made) and `interim`
+/// (`false`: only the last result), then binary messages with 16-bit little-endian mono samples, of any
+/// length, and `{"type": "end"}`. The server sends `{"type": "interim", "start", "end", "result"}` about
+/// the last 15 s after every second from the second one on, where it has time, and last
+/// `{"type": "final", "result"}` about everything, the same record as for a file; `result` is a record
+/// as in the JSON answer. Instead of `result` there is `error` where nothing can be recognised;
+/// `{"type": "error", "error"}` ends a stream that broke a rule.
 #[utoipa::path(
     get,
     path = "/v1/audio/stream",
@@ -288,6 +289,7 @@ impl Stream {
             DropoutMode::Draws { n, seed } => DropoutMode::draws(n.get().min(INTERIM_DRAWS), *seed),
             other => other.clone(),
         };
+        let profile = self.setup.profile.clone();
         let (shared, name, rate) = (
             Arc::clone(&self.shared),
             self.setup.name.clone(),
@@ -300,7 +302,11 @@ impl Stream {
                     let name = of_job.clone();
                     ApiError::from(crate::audio::DecodeError { name, fault })
                 })?;
-                answer::of_recording(worker, recording, &of_job, &dropout)
+                let options = Options {
+                    dropout: &dropout,
+                    profile: profile.as_deref(),
+                };
+                answer::of_recording(worker, recording, &of_job, options)
             };
             let outcome = match shared.pool.run_if_idle(job).await {
                 Ok(outcome) => outcome,
@@ -326,13 +332,18 @@ impl Stream {
         let outcome = loop {
             let (samples, rate) = (samples.clone(), self.setup.rate);
             let (name, dropout) = (self.setup.name.clone(), self.setup.dropout.clone());
+            let profile = self.setup.profile.clone();
             let job = move |worker: &mut crate::recognizer::Worker<'_>| {
                 let recording = Recording::from_pcm16(&samples, rate).map_err(|fault| {
                     let name = name.clone();
                     ApiError::from(crate::audio::DecodeError { name, fault })
                 })?;
                 drop(samples);
-                answer::of_recording(worker, recording, &name, &dropout)
+                let options = Options {
+                    dropout: &dropout,
+                    profile: profile.as_deref(),
+                };
+                answer::of_recording(worker, recording, &name, options)
             };
             match self.shared.pool.run(job).await {
                 Ok(outcome) => break outcome,
@@ -399,7 +410,8 @@ async fn configure(shared: &Shared, socket: &mut WebSocket) -> Result<Setup, End
             return Err(End::Refused(close_code::AWAY, Refusal::Closed.into()));
         }
     };
-    Ok(Setup::read(&text, &shared.settings.dropout)?)
+    let dropout = &shared.settings.dropout;
+    Ok(Setup::read(&text, dropout, &shared.recognizer)?)
 }
 
 async fn wait(pending: &mut Option<Pending>) -> Option<String> {
@@ -450,6 +462,7 @@ fn shift(prediction: &mut Prediction, start: f64) {
     for span in spans
         .chain([&mut prediction.voice.analysed])
         .chain(prediction.windows.iter_mut().map(|w| &mut w.time))
+        .chain(prediction.segments.iter_mut().map(|s| &mut s.time))
     {
         *span = span.start + start..span.end + start;
     }

@@ -269,3 +269,50 @@ fn files_are_answered_in_order() {
         assert_eq!(again, got);
     }
 }
+
+/// Each relative to the other recordings of its group, which the processor sums up either way.
+#[cfg(feature = "default-model")]
+#[test]
+fn answers_relative_to_speakers_are_those_of_the_processor() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths: Vec<PathBuf> = (0..4)
+        .map(|i| {
+            let path = dir.path().join(format!("{i}.wav"));
+            let samples = speech_like(1.8, 16_000, 120.0 + 30.0 * f64::from(i));
+            write_wav(&path, 16_000, &samples);
+            path
+        })
+        .collect();
+    let inputs = inputs::collect(&paths).inputs;
+    let recognizer = Recognizer::new(crate::profiles::profile_model("first")).unwrap();
+    let run = |batch: Batch, groups: [Option<usize>; 4]| {
+        let batch = batch.with_groups(&inputs, groups.to_vec(), || {}).unwrap();
+        let mut answers = Vec::new();
+        let done: Result<(), ()> = batch.run(&inputs, |_, outcome| {
+            answers.push(outcome.unwrap());
+            Ok(())
+        });
+        done.unwrap();
+        answers
+    };
+    let batch = || Batch::new(&recognizer, DropoutMode::Off, 2).unwrap();
+    let groups = [Some(0), Some(0), None, Some(0)];
+    let wanted = run(batch(), groups);
+    let counts: Vec<Option<u32>> = wanted
+        .iter()
+        .map(|p| p.speaker.map(|s| s.recordings))
+        .collect();
+    assert_eq!(counts, [Some(2), Some(2), None, Some(2)]);
+    let plain = run(batch(), [None; 4]);
+    assert_eq!(plain[2], wanted[2]);
+    assert!(plain[0].emotions != wanted[0].emotions);
+    let emulated: Arc<dyn Driver> = Arc::new(Emulator::new(ORDERS[0]));
+    for driver in [emulated].into_iter().chain(crate::gpu()) {
+        let got = run(batch().on_device(&driver).unwrap(), groups);
+        for (got, wanted) in got.iter().zip(&wanted) {
+            compare(got, wanted);
+            assert_eq!(got.speaker, wanted.speaker);
+            assert_eq!(got.segments.len(), wanted.segments.len());
+        }
+    }
+}

@@ -7,7 +7,7 @@ use crate::support::{Server, multipart};
 
 const MODEL: [&str; 2] = ["--model", "model.safetensors"];
 /// Every route that is described, with its methods.
-const ROUTES: [(&str, &[&str]); 7] = [
+const ROUTES: [(&str, &[&str]); 8] = [
     ("/", &["get", "post"]),
     ("/livez", &["get"]),
     ("/metrics", &["get"]),
@@ -15,6 +15,7 @@ const ROUTES: [(&str, &[&str]); 7] = [
     ("/v1/audio/emotion", &["post"]),
     ("/v1/audio/stream", &["get"]),
     ("/v1/models", &["get"]),
+    ("/v1/speaker/profile", &["post"]),
 ];
 
 #[test]

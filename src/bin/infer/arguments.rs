@@ -1,12 +1,14 @@
 //! The command line of `infer`.
 
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, ValueEnum};
 use maeum::audio::decode;
 use maeum::nn::DropoutMode;
+use maeum::report::eval::ProfileSize;
 use maeum::report::{Format, NOTICE};
 
 use super::device::{self, Device};
@@ -43,7 +45,7 @@ pub struct Arguments {
     pub threads: Option<u32>,
     /// What computes the answers: `cpu`, `cuda` or `cuda:N` for NVIDIA's GPU number N, or `auto`
     /// for a GPU if there is one.
-    #[arg(long, value_name = "cpu|cuda[:N]|auto", default_value = "cpu", value_parser = device::parse, conflicts_with_all = ["eval", "dump_features"])]
+    #[arg(long, value_name = "cpu|cuda[:N]|auto", default_value = "cpu", value_parser = device::parse, conflicts_with_all = ["eval", "dump_features", "enroll"])]
     pub device: Device,
     /// How the answers are written.
     #[arg(long, value_parser = format(), default_value_t = Format::Table)]
@@ -52,6 +54,22 @@ pub struct Arguments {
     /// takes an existing folder and names the files in it after the recordings.
     #[arg(short, long, value_name = "FILE|DIR")]
     pub output: Option<PathBuf>,
+    /// With `--format csv`, writes a row for each stretch of speech that was answered by itself.
+    #[arg(long)]
+    pub segments: bool,
+    /// Makes a profile of the speaker of all recordings and writes it to this file, which only its
+    /// owner may read. It is personal data; nothing else is stored.
+    #[arg(long, value_name = "PROFILE", conflicts_with_all = ["eval", "dump_features", "profile", "speaker_from", "output", "segments"])]
+    pub enroll: Option<PathBuf>,
+    /// Answers relative to the speaker of this profile, which `--enroll` has made with the same
+    /// model.
+    #[arg(long, value_name = "PROFILE", conflicts_with_all = ["eval", "dump_features", "speaker_from"])]
+    pub profile: Option<PathBuf>,
+    /// Answers each recording relative to its speaker's other recordings: those in the same folder,
+    /// those with the same value in a column of a manifest (`.csv`), `all`, or none of them
+    /// (`file`). Reads everything twice.
+    #[arg(long, value_name = "folder|column:NAME|all|file", conflicts_with_all = ["eval", "dump_features"])]
+    pub speaker_from: Option<SpeakerFrom>,
     /// Measures the model on the recordings of a CSV file with the columns path, emotion, gender,
     /// age and speaker: tables to standard output, or with `--format json` or `-o` a JSON document.
     #[arg(long, value_name = "MANIFEST", conflicts_with = "dump_features")]
@@ -59,6 +77,15 @@ pub struct Arguments {
     /// Takes only the manifest's rows with this word in their column `split`.
     #[arg(long, value_name = "NAME")]
     pub split: Option<String>,
+    /// Also measures the emotions with profiles of that many of the speaker's other recordings:
+    /// numbers, and `all`.
+    #[arg(
+        long,
+        value_name = "0,1,3,10,all",
+        value_delimiter = ',',
+        requires = "eval"
+    )]
+    pub profile_sizes: Vec<ProfileSize>,
     /// Writes the tables of --eval to this file instead of standard output.
     #[arg(long, value_name = "FILE", requires = "eval")]
     pub text: Option<PathBuf>,
@@ -92,6 +119,14 @@ impl Arguments {
         self.channel.0
     }
 
+    /// The manifest that lists the recordings, if one does.
+    pub fn manifest(&self) -> Option<&Path> {
+        match (&self.speaker_from, &*self.recordings) {
+            (Some(SpeakerFrom::Column(_)), [path]) => Some(path),
+            _ => None,
+        }
+    }
+
     /// As many as were asked for, or as there are processors, but no more than can help.
     pub fn threads(&self, recordings: usize) -> usize {
         let processors = || std::thread::available_parallelism().map_or(1, usize::from);
@@ -104,7 +139,8 @@ const ENVIRONMENT: &str = "Environment: MAEUM_ISA names the instruction set to u
                            avx2, avx512, neon) instead of the fastest; answers do not depend on \
                            it.";
 
-const EXIT_CODES: &str = "Exit code: 0 all recordings have an answer, 1 at least one failed or \
+const EXIT_CODES: &str = "Exit code: 0 all recordings have an answer, 1 at least one has none, for \
+                          example because there is no speech in it, or \
                           the model or output does not work, 2 the command line is wrong.";
 
 #[derive(Clone, Copy)]
@@ -130,6 +166,36 @@ struct ChannelArgument(Option<u32>);
 
 fn channel(text: &str) -> Result<ChannelArgument, String> {
     decode::channel(text).map(ChannelArgument)
+}
+
+/// Which recordings have the same speaker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SpeakerFrom {
+    /// Those in the same folder.
+    Folder,
+    /// None: each has a speaker of its own.
+    File,
+    /// All of them.
+    All,
+    /// Those with the same value in this column of a manifest.
+    Column(String),
+}
+
+impl FromStr for SpeakerFrom {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "folder" => Ok(Self::Folder),
+            None if text == "file" => Ok(Self::File),
+            None if text == "all" => Ok(Self::All),
+            Some(("column", name)) if !name.is_empty() => Ok(Self::Column(name.into())),
+            _ => Err(
+                "give `folder`, `file`, `all`, or `column:` and the name of a manifest's column"
+                    .into(),
+            ),
+        }
+    }
 }
 
 /// The names of all formats, with what each is.

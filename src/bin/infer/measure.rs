@@ -10,12 +10,12 @@ use maeum::nn::model::Preprocessing;
 use maeum::report::Format;
 use maeum::report::batch::Batch;
 use maeum::report::dump;
-use maeum::report::eval::Evaluator;
+use maeum::report::eval::{Evaluator, profiles};
 use maeum::report::inputs;
 use maeum::report::manifest::Manifest;
 use maeum::report::sink::{Sink, SinkError};
 
-use super::{Arguments, FrontEnd, complain, progress, usage_error};
+use super::{Arguments, FrontEnd, complain, of_model, progress, usage_error};
 
 /// Returns how many recordings have no answer.
 pub fn evaluate(
@@ -73,9 +73,9 @@ pub fn evaluate(
     let mut failed = 0;
     batch
         .run(&inputs, |_, outcome| {
-            if let Err(message) = &outcome {
+            if let Err(error) = &outcome {
                 failed += 1;
-                progress.suspend(|| complain(message));
+                progress.suspend(|| complain(&error.message));
             }
             evaluator.add(&outcome);
             progress.inc(1);
@@ -83,6 +83,19 @@ pub fn evaluate(
         })
         .map_err(|e| e.to_string())?;
     progress.finish_and_clear();
+    if !arguments.profile_sizes.is_empty() {
+        let progress = super::progress(inputs.len());
+        let points = profiles::curves(
+            &batch,
+            recognizer,
+            &manifest,
+            &arguments.profile_sizes,
+            arguments.seed,
+            || progress.inc(1),
+        );
+        progress.finish_and_clear();
+        evaluator.add_profiles(points.map_err(|e| of_model(arguments, &e))?);
+    }
     let identity = recognizer.model().identity();
     let evaluation = evaluator.finish(arguments.split.as_deref(), info, identity);
     for (sink, said) in [(json, evaluation.json()), (text, evaluation.text())] {

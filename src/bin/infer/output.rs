@@ -26,7 +26,10 @@ impl Output {
     /// What the command line asks for; ends the program where that cannot be.
     pub fn new(arguments: &Arguments, inputs: &[Input]) -> Result<Self, String> {
         let files = inputs.iter().filter_map(Input::path);
-        let read = files.chain(arguments.model.as_deref());
+        let read = files
+            .chain(arguments.model.as_deref())
+            .chain(arguments.profile.as_deref())
+            .chain(arguments.manifest());
         let format = arguments.format;
         let output = arguments.output.as_deref();
         if format.is_per_recording() {
@@ -67,12 +70,11 @@ impl Output {
             sink.write(&reporter.begin())?;
         }
         batch.run(inputs, |input, outcome| {
-            let outcome = outcome.as_ref().map_err(|message| &**message);
-            let text = reporter.recording(&input.name, outcome);
+            let text = reporter.recording(&input.name, outcome.as_ref());
             complete &= outcome.is_ok();
             progress.suspend(|| {
-                if let Err(message) = outcome {
-                    failed(message);
+                if let Err(error) = &outcome {
+                    failed(&error.message);
                 }
                 self.put(&text, outcome.is_ok())
             })?;

@@ -7,9 +7,9 @@ use super::{Batch, BatchError, Outcome, in_order, pool};
 use crate::audio::Recording;
 use crate::nn::DropoutMode;
 use crate::nn::cuda::Driver;
-use crate::recognizer::{DeviceRecognizerError, OnDevice, Outcomes};
+use crate::recognizer::{DeviceRecognizerError, Named, OnDevice, Outcomes, SpeakerProfile};
 use crate::report::inputs::Input;
-use crate::report::{is_finite, not_finite};
+use crate::report::{Code, NoAnswer, is_finite, not_finite};
 
 /// Why a batch cannot be brought to a device.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +38,10 @@ const RECORDINGS: usize = 256;
 const NUMBERS: usize = 1 << 26;
 
 /// Recordings as far as the threads bring them, or what is wrong with them.
-type Read = Vec<Result<Recording, String>>;
+type Read = Vec<Result<WithProfile, NoAnswer>>;
+
+/// A recording, and its speaker's profile if there is one.
+type WithProfile = (Recording, Option<Arc<SpeakerProfile>>);
 
 /// The device is no longer asked.
 struct Stopped;
@@ -86,18 +89,22 @@ impl<'r> Batch<'r> {
 
     /// Reads all recordings and hands them on in batches, in order.
     fn read_all(&self, inputs: &[Input], sender: &SyncSender<Read>) {
-        let read = |input: &Input| input.read().map_err(|e| e.to_string());
+        let read = |place: usize, input: &Input| {
+            let recording = input.read()?;
+            let profile = self.profile_for_device(place, &recording, input.subject());
+            Ok((recording, profile))
+        };
         let mut batch = Read::new();
         let mut numbers = 0;
         let all = in_order(
             &self.pool,
             inputs,
             || (),
-            |(), input, _| read(input),
-            |_, recording| {
+            |(), place, input, _| read(place, input),
+            |_, recording: Result<WithProfile, NoAnswer>| {
                 let own = recording.as_ref();
                 numbers = own
-                    .map_or(0, |r| self.recognizer.numbers_on_device(r))
+                    .map_or(0, |(r, _)| self.recognizer.numbers_on_device(r))
                     .saturating_add(numbers);
                 batch.push(recording);
                 if batch.len() < RECORDINGS && numbers < NUMBERS {
@@ -123,7 +130,7 @@ struct Pipeline<'p, 'r> {
     /// Those that were not given yet.
     inputs: &'p [Input],
     /// Of each recording of the batch that was given last, what was wrong with it before.
-    given: Vec<(&'p Input, Option<String>)>,
+    given: Vec<(&'p Input, Option<NoAnswer>)>,
 }
 
 impl Pipeline<'_, '_> {
@@ -150,8 +157,12 @@ impl Pipeline<'_, '_> {
             let mut given = Vec::new();
             for (input, read) in own.iter().zip(read) {
                 let error = match read {
-                    Ok(recording) => {
-                        recordings.push((recording, input.subject().to_owned()).into());
+                    Ok((recording, profile)) => {
+                        recordings.push(Named {
+                            recording,
+                            name: input.subject().to_owned(),
+                            profile,
+                        });
                         None
                     }
                     Err(error) => Some(error),
@@ -169,7 +180,7 @@ impl Pipeline<'_, '_> {
 /// Hands on the outcomes of a batch, if there is one.
 fn hand_on<E>(
     outcomes: Option<Outcomes>,
-    given: Vec<(&Input, Option<String>)>,
+    given: Vec<(&Input, Option<NoAnswer>)>,
     each: &mut impl FnMut(&Input, Outcome) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut outcomes = match outcomes {
@@ -180,11 +191,11 @@ fn hand_on<E>(
         let subject = input.subject();
         let outcome = match (error, &mut outcomes) {
             (Some(error), _) => Err(error),
-            (None, Err(e)) => Err(format!("{subject}: {e}")),
+            (None, Err(e)) => Err(NoAnswer::new(Code::Internal, format!("{subject}: {e}"))),
             (None, Ok(outcomes)) => match outcomes.next() {
                 Some(Ok(prediction)) if is_finite(&prediction) => Ok(prediction),
                 Some(Ok(_)) => Err(not_finite(subject)),
-                Some(Err(error)) => Err(error.to_string()),
+                Some(Err(error)) => Err(NoAnswer::of(&error, subject)),
                 None => unreachable!("an outcome for each recording that was given"),
             },
         };

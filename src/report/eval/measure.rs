@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::nn::dropout::philox4x32;
+use crate::prediction::AgeInterval;
 
 /// How often each label was answered for each true one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -150,6 +151,8 @@ pub struct AgeError {
     pub median_absolute: f64,
     /// Mean of estimate minus truth: above zero where speakers are thought too old.
     pub bias: f64,
+    /// 95 % bootstrap interval of `mean_absolute` over speakers; `None` for fewer than two.
+    pub mean_absolute_interval: Option<[f64; 2]>,
 }
 
 /// Errors of `(true, estimated)` ages; `None` without any.
@@ -165,6 +168,68 @@ pub fn age_error(ages: &[(f64, f64)]) -> Option<AgeError> {
         mean_absolute: distances.iter().sum::<f64>() / n as f64,
         median_absolute: (distances[(n - 1) / 2] + distances[n / 2]) / 2.0,
         bias: ages.iter().map(|(t, e)| e - t).sum::<f64>() / n as f64,
+        mean_absolute_interval: None,
+    })
+}
+
+/// Shares of the recordings that are answered, the surest first.
+const COVERAGES: [f64; 4] = [0.5, 0.7, 0.9, 1.0];
+
+/// How right answers are if only the surest are given.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Covered {
+    /// Share of the recordings that are answered.
+    pub coverage: f64,
+    /// How many that are.
+    pub recordings: u64,
+    /// The smallest top weight among them.
+    pub least_weight: f64,
+    /// Share of right answers among them.
+    pub accuracy: f64,
+}
+
+/// Accuracy of the surest `(top weight, whether it was right)`; nothing without any. Of equal
+/// weights those that come first count as surer.
+pub fn coverage(answers: &[(f64, bool)]) -> Vec<Covered> {
+    let mut order = answers.to_vec();
+    order.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let at = |coverage: f64| {
+        let count = (coverage * order.len() as f64).ceil() as usize;
+        let surest = &order[..count];
+        Some(Covered {
+            coverage,
+            recordings: count as u64,
+            least_weight: surest.last()?.0,
+            accuracy: surest.iter().filter(|a| a.1).count() as f64 / count as f64,
+        })
+    };
+    COVERAGES.into_iter().filter_map(at).collect()
+}
+
+/// How often true ages lie in their intervals, and how wide these are.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct IntervalQuality {
+    /// How many.
+    pub recordings: u64,
+    /// Share of true ages that lie in theirs.
+    pub coverage: f64,
+    /// The share that the model states.
+    pub stated: f64,
+    /// In years.
+    pub mean_width: f64,
+}
+
+/// Quality of the intervals of true ages; `None` without any.
+pub fn interval_quality(ages: &[(f64, AgeInterval)]) -> Option<IntervalQuality> {
+    let n = ages.len() as f64;
+    let inside = ages.iter().filter(|(t, i)| (i.low..=i.high).contains(t));
+    let inside = inside.count();
+    let stated = ages.first()?.1.coverage;
+    Some(IntervalQuality {
+        recordings: ages.len() as u64,
+        coverage: inside as f64 / n,
+        stated,
+        mean_width: ages.iter().map(|(_, i)| i.high - i.low).sum::<f64>() / n,
     })
 }
 
@@ -177,23 +242,47 @@ const KEY: [u32; 2] = [2_020, 95];
 /// again with replacement (percentile bootstrap; a speaker's recordings stay together, since they
 /// are alike). `None` for fewer than two speakers.
 pub fn uar_interval(speakers: &[Confusion]) -> Option<[f64; 2]> {
+    interval(speakers, |drawn| {
+        let mut all = Confusion::new(&speakers[0].labels);
+        drawn.for_each(|confusion| all.add_all(confusion));
+        all.uar()
+    })
+}
+
+/// As [`uar_interval`], of the mean absolute age error; each speaker has pairs of true and estimated
+/// ages.
+pub fn age_error_interval(speakers: &[Vec<(f64, f64)>]) -> Option<[f64; 2]> {
+    let sums = speakers.iter().filter(|ages| !ages.is_empty()).map(|ages| {
+        let sum: f64 = ages.iter().map(|(t, e)| (e - t).abs()).sum();
+        (sum, ages.len() as f64)
+    });
+    interval(&sums.collect::<Vec<_>>(), |drawn| {
+        let (sum, count) = drawn.fold((0.0, 0.0), |all, one| (all.0 + one.0, all.1 + one.1));
+        Some(sum / count)
+    })
+}
+
+/// The middle 95 % of a statistic of speakers that are drawn again with replacement.
+fn interval<T>(
+    speakers: &[T],
+    statistic: impl Fn(&mut dyn Iterator<Item = &T>) -> Option<f64>,
+) -> Option<[f64; 2]> {
     if speakers.len() < 2 {
         return None;
     }
-    let mut uars: Vec<f64> = (0..RESAMPLES)
+    let mut values: Vec<f64> = (0..RESAMPLES)
         .filter_map(|sample| {
-            let mut all = Confusion::new(&speakers[0].labels);
-            for place in 0..speakers.len() {
+            let mut drawn = (0..speakers.len()).map(|place| {
                 let counter = [place as u32, sample, 0, 0];
                 let word = u64::from(philox4x32(counter, KEY)[0]);
-                all.add_all(&speakers[((word * speakers.len() as u64) >> 32) as usize]);
-            }
-            all.uar()
+                &speakers[((word * speakers.len() as u64) >> 32) as usize]
+            });
+            statistic(&mut drawn)
         })
         .collect();
-    uars.sort_by(f64::total_cmp);
-    let at = |share: f64| uars[(share * (uars.len() - 1) as f64).round() as usize];
-    (!uars.is_empty()).then(|| [at(0.025), at(0.975)])
+    values.sort_by(f64::total_cmp);
+    let at = |share: f64| values[(share * (values.len() - 1) as f64).round() as usize];
+    (!values.is_empty()).then(|| [at(0.025), at(0.975)])
 }
 
 #[cfg(test)]
@@ -297,5 +386,50 @@ mod tests {
         // The share of good ones among 100 has a deviation of 0.05; its 95 % are 1.96 of them.
         assert!((low - 0.402).abs() < 0.02, "{low}");
         assert!((high - 0.598).abs() < 0.02, "{high}");
+    }
+
+    #[test]
+    fn the_surest_answers_are_measured_first() {
+        let answers = [(0.9, true), (0.2, false), (0.8, true), (0.4, false)];
+        let points = coverage(&answers);
+        let numbers: Vec<(f64, u64, f64, f64)> = points
+            .iter()
+            .map(|p| (p.coverage, p.recordings, p.least_weight, p.accuracy))
+            .collect();
+        let wanted = [
+            (0.5, 2, 0.8, 1.0),
+            (0.7, 3, 0.4, 2.0 / 3.0),
+            (0.9, 4, 0.2, 0.5),
+            (1.0, 4, 0.2, 0.5),
+        ];
+        assert_eq!(numbers, wanted);
+        assert_eq!(coverage(&[]), []);
+    }
+
+    #[test]
+    fn intervals_of_ages_hold_their_ends() {
+        let of = |low: f64, high: f64| AgeInterval {
+            low,
+            high,
+            coverage: 0.8,
+        };
+        let ages = [
+            (30.0, of(30.0, 40.0)),
+            (40.0, of(30.0, 40.0)),
+            (29.0, of(30.0, 34.0)),
+        ];
+        let quality = interval_quality(&ages).unwrap();
+        close(quality.coverage, 2.0 / 3.0);
+        close(quality.mean_width, 8.0);
+        assert_eq!((quality.recordings, quality.stated), (3, 0.8));
+        assert_eq!(interval_quality(&[]), None);
+    }
+
+    #[test]
+    fn age_errors_of_alike_speakers_have_no_interval_to_speak_of() {
+        let speaker = vec![(30.0, 33.0), (20.0, 18.0)];
+        let none: Vec<(f64, f64)> = Vec::new();
+        assert_eq!(age_error_interval(&[speaker.clone(), none]), None);
+        assert_eq!(age_error_interval(&vec![speaker; 3]), Some([2.5, 2.5]));
     }
 }

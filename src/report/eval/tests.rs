@@ -2,14 +2,15 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::prediction::{Age, Estimate, Prediction, Voice};
+use crate::report::NoAnswer;
 
-const MANIFEST: &str = "path,emotion,gender,age,speaker,age_band,language\n\
-    one/a.wav,anger,male,30,A,,de\n\
-    one/b.wav,anger,male,30,A,,de\n\
-    one/c.wav,sadness,female,10,B,,de\n\
-    two/d.wav,sadness,female,,A,20s,ko\n\
-    two/e.wav,,,45,A,20s,ko\n\
-    two/f.wav,anger,female,,A,20s,ko\n";
+const MANIFEST: &str = "path,emotion,gender,age,speaker,age_band,language,condition\n\
+    one/a.wav,anger,male,30,A,,de,quiet\n\
+    one/b.wav,anger,male,30,A,,de,loud\n\
+    one/c.wav,sadness,female,10,B,,de,quiet\n\
+    two/d.wav,sadness,female,,A,20s,ko,\n\
+    two/e.wav,,,45,A,20s,ko,loud\n\
+    two/f.wav,anger,female,,A,20s,ko,quiet\n";
 
 fn info() -> BundleInfo {
     BundleInfo {
@@ -71,7 +72,7 @@ fn evaluation() -> Evaluation {
         said(2, 0.7, 0.6, 20.0),
         said(0, 0.8, 0.1, 50.0),
         said(1, 0.9, 0.9, 40.0),
-        Err("two/f.wav: no such file".into()),
+        Err(NoAnswer::new(Code::Unreadable, "two/f.wav: no such file")),
     ] {
         evaluator.add(&outcome);
     }
@@ -160,4 +161,61 @@ fn both_forms_say_the_same() {
     for said in ["two/f.wav: no such file", "0.750", "under 12", NOTICE] {
         assert!(text.contains(said), "{said}: {text}");
     }
+}
+
+#[test]
+fn labels_that_a_corpus_lacks_are_no_answers_in_it() {
+    let e = evaluation();
+    // The second recording was answered with an emotion that neither corpus has; the remaining two
+    // weigh the same, of which the last counts.
+    let among = e.pooled.emotion_in_corpus.as_ref().unwrap();
+    assert_eq!(among.confusion.counts, [[1, 0, 1], [0, 0, 0], [1, 0, 1]]);
+    let one = e.corpora[0].results.emotion_in_corpus.as_ref().unwrap();
+    close(one.uar, 0.75);
+}
+
+#[test]
+fn conditions_and_the_surest_answers_are_measured() {
+    let e = evaluation();
+    let names: Vec<&str> = e.by_condition.iter().map(|g| &*g.name).collect();
+    assert_eq!(names, ["loud", "quiet"]);
+    assert_eq!(e.by_condition[1].results.recordings, 3);
+    // 0.9 right, 0.8 wrong, 0.7 right, 0.5 wrong.
+    let accuracy: Vec<f64> = e.pooled.coverage.iter().map(|c| c.accuracy).collect();
+    assert_eq!(accuracy, [0.5, 2.0 / 3.0, 0.5, 0.5]);
+    assert_eq!(e.pooled.age_interval, None);
+    let [low, high] = e
+        .pooled
+        .age
+        .as_ref()
+        .unwrap()
+        .mean_absolute_interval
+        .unwrap();
+    assert!(low <= 5.5 && high >= 5.5, "{low} {high}");
+}
+
+#[test]
+fn a_recording_without_speech_is_refused_and_others_only_failed() {
+    let manifest = Manifest::parse(
+        MANIFEST.as_bytes(),
+        "m.csv",
+        PathBuf::new(),
+        &Manifest::EVALUATION,
+    )
+    .unwrap();
+    let mut evaluator = Evaluator::new(&manifest, &info());
+    let refused = NoAnswer::new(Code::NoSpeech, "one/a.wav: no speech");
+    let failed = NoAnswer::new(Code::UnusableAudio, "one/b.wav: damaged");
+    for outcome in [Err(refused), Err(failed), said(2, 0.7, 0.6, 20.0)] {
+        evaluator.add(&outcome);
+    }
+    let e = evaluator.finish(None, &info(), "abc");
+    assert_eq!((e.pooled.failed, e.pooled.refused), (2, 1));
+    let codes: Vec<&str> = e.failures.iter().map(|f| f.code).collect();
+    assert_eq!(codes, ["no_speech", "unusable_audio"]);
+    assert!(
+        e.text().contains("Recordings without speech"),
+        "{}",
+        e.text()
+    );
 }

@@ -38,6 +38,8 @@ pub fn text(e: &Evaluation) -> String {
             confusion(&mut out, &emotion.confusion, &emotion.recalls);
         }
     }
+    measured_besides(&mut out, &overall);
+    profile_curves(&mut out, e);
     let (_, pooled) = overall[overall.len() - 1];
     for (title, genders) in [
         ("Genders, pooled, 12 years and more", &pooled.gender),
@@ -56,6 +58,7 @@ pub fn text(e: &Evaluation) -> String {
         ("By age", &e.by_age),
         ("By age band of the manifest", &e.by_age_band),
         ("By language", &e.by_language),
+        ("By condition", &e.by_condition),
         ("By speaker", &e.by_speaker),
     ] {
         if !groups.is_empty() {
@@ -138,6 +141,108 @@ fn classification(c: &Option<Classification>) -> [String; 3] {
         number(c.map(|c| c.uar), 3),
         number(c.map(|c| c.accuracy), 3),
     ]
+}
+
+/// Emotions among those that a corpus has, the surest answers, intervals of ages, and what was refused.
+fn measured_besides(out: &mut String, sets: &[(&str, &Results)]) {
+    heading(
+        out,
+        "Emotion among those that the corpus has; 95 % interval of UAR over speakers",
+    );
+    let mut rows = vec![strings(&["", "n", "UAR", "right", "from", "to"])];
+    for (name, r) in sets {
+        let mut row = vec![(*name).to_owned()];
+        row.extend(classification(&r.emotion_in_corpus));
+        row.extend(ends(
+            r.emotion_in_corpus.as_ref().and_then(|e| e.uar_interval),
+            3,
+        ));
+        rows.push(row);
+    }
+    table(out, &rows);
+
+    heading(
+        out,
+        "Share right if only the surest 50, 70, 90 and 100 % of the recordings are answered",
+    );
+    let mut rows = vec![strings(&["", "50 %", "70 %", "90 %", "100 %"])];
+    for (name, r) in sets {
+        let mut row = vec![(*name).to_owned()];
+        row.extend(r.coverage.iter().map(|c| number(Some(c.accuracy), 3)));
+        rows.push(row);
+    }
+    table(out, &rows);
+
+    heading(
+        out,
+        "Age: 95 % interval of the mean error over speakers; stated intervals, how often they hold the age, mean width in years",
+    );
+    let header = ["", "from", "to", "n", "stated", "hold", "width"];
+    let mut rows = vec![strings(&header)];
+    for (name, r) in sets {
+        let mut row = vec![(*name).to_owned()];
+        row.extend(ends(
+            r.age.as_ref().and_then(|a| a.mean_absolute_interval),
+            1,
+        ));
+        let interval = r.age_interval.as_ref();
+        row.push(interval.map_or(0, |i| i.recordings).to_string());
+        row.push(number(interval.map(|i| i.stated), 2));
+        row.push(number(interval.map(|i| i.coverage), 3));
+        row.push(number(interval.map(|i| i.mean_width), 1));
+        rows.push(row);
+    }
+    table(out, &rows);
+
+    heading(out, "Recordings without speech, which have no answer");
+    let mut rows = vec![strings(&["", "n", "refused", "share"])];
+    for (name, r) in sets {
+        let share = (r.recordings > 0).then(|| r.refused as f64 / r.recordings as f64);
+        rows.push(vec![
+            (*name).to_owned(),
+            r.recordings.to_string(),
+            r.refused.to_string(),
+            number(share, 3),
+        ]);
+    }
+    table(out, &rows);
+}
+
+fn profile_curves(out: &mut String, e: &Evaluation) {
+    if e.profiles.is_empty() {
+        return;
+    }
+    heading(
+        out,
+        "UAR with profiles of so many of the speaker's other recordings, any or neutral ones",
+    );
+    let mut header = strings(&["", "of", "mean size", "n", "pooled"]);
+    let names = e.corpora.iter().map(|c| &c.name);
+    let names: Vec<&String> = names.collect();
+    header.extend(names.iter().map(|n| n.to_string()));
+    let mut rows = vec![header];
+    for point in &e.profiles {
+        let mut row = vec![
+            point.size.to_string(),
+            point.from.to_owned(),
+            number(Some(point.mean_recordings), 1),
+            point.pooled.recordings.to_string(),
+            number(Some(point.pooled.uar), 3),
+        ];
+        row.extend(names.iter().map(|name| {
+            let corpus = point.corpora.iter().find(|c| c.name == **name);
+            number(corpus.map(|c| c.emotion.uar), 3)
+        }));
+        rows.push(row);
+    }
+    table(out, &rows);
+}
+
+fn ends(interval: Option<[f64; 2]>, decimals: usize) -> [String; 2] {
+    match interval {
+        Some(ends) => ends.map(|end| number(Some(end), decimals)),
+        None => [NONE.into(), NONE.into()],
+    }
 }
 
 fn group_table(out: &mut String, groups: &[(&str, &Results)]) {

@@ -77,6 +77,12 @@ pub fn draw(canvas: &mut Canvas, context: &Context, p: &Prediction, top: f64) ->
     timeline::speech(p)
         .iter()
         .for_each(|s| track("speech", s, 3.0));
+    let segments = timeline::segments(context, p);
+    for (time, _) in segments.iter().skip(1) {
+        let x = axis.x(time.start);
+        canvas.line("halo", (x, y), (x, y + TRACK_HEIGHT));
+        canvas.line("whisker", (x, y), (x, y + TRACK_HEIGHT));
+    }
     y += TRACK_HEIGHT;
     ticks(canvas, &axis, top, y);
     y + AXIS_HEIGHT

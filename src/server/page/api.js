@@ -48,12 +48,20 @@ export async function model() {
 }
 
 /** A recording's answer in a format, as text and its content type. */
-export async function recognise(file, name, format, signal) {
+export async function recognise(file, name, format, signal, profile = null) {
   const body = new FormData();
   body.append('response_format', format);
+  if (profile) body.append('profile', profile);
   body.append('file', file, name);
   const answer = await send('v1/audio/emotion', { method: 'POST', body, signal });
   return { text: await answer.text(), type: answer.headers.get('Content-Type') };
+}
+
+/** The profile of the speaker of recordings, as text. */
+export async function profile(recordings, signal) {
+  const body = new FormData();
+  for (const { file, name } of recordings) body.append('file', file, name);
+  return (await send('v1/speaker/profile', { method: 'POST', body, signal })).text();
 }
 
 /** The WebSocket of a recording that is being made. */

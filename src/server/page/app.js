@@ -15,8 +15,11 @@ const EXTENSIONS = { table: 'table.txt', codes: 'codes.json', textgrid: 'TextGri
 const PEAKS = 2000;
 /** Seconds that the live picture shows at least. */
 const LIVE = 15;
+/** Recordings that a profile is made of at most; more add little. */
+const PROFILED = 10;
 
-const state = { model: null, answer: null, status: null, error: null, recorder: null, live: null, abort: null };
+/** `session` holds the recordings with speech that were answered here, the newest first. */
+const state = { session: [], count: 0, profiles: new Map(), model: null, answer: null, status: null, error: null, recorder: null, live: null, abort: null };
 
 const limits = () => state.model?.limits ?? LIMITS;
 const megabytes = () => Math.round(limits().body_bytes / 2 ** 20);
@@ -83,6 +86,37 @@ async function picture(file) {
 /** The seed as it was written: it may be larger than a JavaScript number holds. */
 const seedOf = text => text.match(/"dropout":\s*\{"mode":\s*"draws",\s*"draws":\s*\d+,\s*"seed":\s*(\d+)/)?.[1];
 
+/** Whether both are the same recording, which may have been chosen twice. */
+const isSame = (a, b) =>
+  a === b || (a.name === b.name && a.size === b.size && a.lastModified === b.lastModified && a.lastModified !== undefined);
+
+/** What the profile for `file` is made of: the newest other recordings that fit into one request. */
+function others(file) {
+  if (!$('same').checked) return [];
+  let bytes = 64 << 10;
+  let seconds = 0;
+  return state.session.filter(r => !file || !isSame(r.file, file)).slice(0, PROFILED).filter(r => {
+    bytes += r.file.size;
+    seconds += r.seconds;
+    return bytes <= limits().body_bytes && seconds <= limits().audio_seconds;
+  });
+}
+
+/** The profile of the speaker of the session's other recordings; `null` without any. Kept in this tab's memory alone. */
+async function profileFor(file, signal) {
+  const recordings = others(file);
+  if (!recordings.length) return null;
+  const key = recordings.map(r => r.id).join();
+  if (!state.profiles.has(key)) state.profiles.set(key, await api.profile(recordings, signal));
+  return state.profiles.get(key);
+}
+
+function remember(file, name, record) {
+  if (!record.voice.speech.length || state.session.some(r => isSame(r.file, file))) return;
+  state.session.unshift({ file, name, seconds: record.voice.duration, id: ++state.count });
+  state.session.length = Math.min(state.session.length, PROFILED + 1);
+}
+
 async function analyse(file, name, given = null) {
   clear();
   const abort = (state.abort = new AbortController());
@@ -91,12 +125,14 @@ async function analyse(file, name, given = null) {
   busy(true);
   say('listening', name);
   try {
+    const profile = given ? given.profile : await profileFor(file, abort.signal);
     const [answered, drawn] = await Promise.all([
-      given ?? api.recognise(file, name, 'json', abort.signal).then(({ text }) => ({ record: JSON.parse(text).results[0], seed: seedOf(text) })),
+      given ?? api.recognise(file, name, 'json', abort.signal, profile).then(({ text }) => ({ record: JSON.parse(text).results[0], seed: seedOf(text) })),
       picture(file),
     ]);
     if (abort.signal.aborted) return;
-    accept({ ...answered, picture: drawn, file, name, recorded: given !== null || name === recordingName() });
+    remember(file, name, answered.record);
+    accept({ ...answered, profile, picture: drawn, file, name, recorded: given !== null || name === recordingName() });
   } catch (error) {
     if (error.name === 'AbortError' || abort.signal.aborted) return;
     // Files that vanish between choosing and sending look like this too.
@@ -119,12 +155,12 @@ function accept(answer) {
 }
 
 async function take(format, button) {
-  const { file, name } = state.answer;
+  const { file, name, profile } = state.answer;
   const stem = name.replace(/\.[^.]*$/, '') || 'recording';
   button.disabled = true;
   try {
     if (format === 'wav') return save(file, `${stem}.wav`);
-    const { text, type } = await api.recognise(file, name, format);
+    const { text, type } = await api.recognise(file, name, format, undefined, profile);
     save(new Blob([text], { type }), `${stem}.${EXTENSIONS[format] ?? format}`);
   } catch (error) {
     fail(error instanceof api.Refused ? error : oops('other'), () => { clear(); take(format, button); });
@@ -163,6 +199,7 @@ function render() {
   $('record-text').textContent = state.answer?.recorded ? w.recordAgain : w.record;
   labelPlay(player.playing);
   if (state.model) view.terms(state.model);
+  $('same-row').hidden = !state.model?.speaker_profiles;
   if (state.answer) {
     view.show(state.answer);
     view.moment(state.answer, player.position());
@@ -181,8 +218,15 @@ async function record() {
   if (!navigator.mediaDevices || !window.AudioWorkletNode) return fail(oops('microphone_insecure'));
   say('starting');
   $('record').disabled = true;
+  let profile = null;
+  try {
+    profile = await profileFor(null);
+  } catch (error) {
+    $('record').disabled = false;
+    return fail(error instanceof api.Refused ? error : oops('other'), record);
+  }
   const live = (state.live = { peaks: [], seconds: 0, windows: [], record: null, level: 0 });
-  state.recorder = new Recorder(recordingName(), limits().audio_seconds, {
+  state.recorder = new Recorder(recordingName(), limits().audio_seconds, profile, {
     level(peak, seconds) {
       live.peaks.push(peak);
       Object.assign(live, { seconds, level: Math.max(peak, live.level * 0.8) });
@@ -256,7 +300,7 @@ async function stop() {
   if (!frames) return fail(oops('nothing_recorded'));
   const name = recordingName();
   if (final?.type === 'final' && final.result) {
-    return analyse(file, name, { record: final.result, seed: seedOf(final.text) });
+    return analyse(file, name, { record: final.result, seed: seedOf(final.text), profile: recorder.profile });
   }
   const refused = final?.error;
   if (refused) return fail(new api.Refused(422, refused.code, refused.message));
@@ -286,6 +330,11 @@ $('file').addEventListener('change', ({ target }) => {
   choose([...target.files]);
   // So that choosing the same file again is a change too.
   target.value = '';
+});
+$('same').addEventListener('change', () => {
+  state.profiles.clear();
+  // The same recording again, with or without the profile.
+  if (state.answer && !state.recorder) analyse(state.answer.file, state.answer.name);
 });
 $('record').addEventListener('click', record);
 $('stop').addEventListener('click', stop);

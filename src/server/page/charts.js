@@ -78,7 +78,7 @@ export function weightsAt(windows, names, time) {
 }
 
 /** Emotions as stacked areas over the windows. */
-export function timeline(canvas, { duration, windows, analysed, names }) {
+export function timeline(canvas, { duration, windows, analysed, names, segments = [] }) {
   const { g, width, height } = prepare(canvas);
   hatch(g, width, height, duration, analysed);
   if (!windows.length) return;
@@ -102,6 +102,7 @@ export function timeline(canvas, { duration, windows, analysed, names }) {
     g.lineWidth = 1.25;
     g.stroke();
   });
+  pauses(g, width, tall, duration, segments);
   g.textAlign = 'center';
   g.textBaseline = 'middle';
   names.forEach((name, i) => nameArea(g, tops, i, from, tall, name));
@@ -115,6 +116,23 @@ export function timeline(canvas, { duration, windows, analysed, names }) {
     g.lineTo(x - 3.5, height);
     g.fill();
   }
+}
+
+/** What lies between stretches of speech says nothing: it is cleared, and each stretch's edges are drawn. */
+function pauses(g, width, height, duration, segments) {
+  const x = t => (t / duration) * width;
+  g.strokeStyle = theme().ink;
+  g.lineWidth = 1;
+  segments.slice(1).forEach((next, i) => {
+    const [from, to] = [x(segments[i].end), x(next.start)];
+    if (to > from) g.clearRect(from, 0, to - from, height);
+    for (const edge of [from, to]) {
+      g.beginPath();
+      g.moveTo(edge, 0);
+      g.lineTo(edge, height);
+      g.stroke();
+    }
+  });
 }
 
 const t0 = (tops, k, i) => tops[k][i];

@@ -9,11 +9,12 @@ const FINAL_PATIENCE = 60_000;
 
 export class Recorder {
   /**
+   * @param profile of the speaker, as text, or `null`.
    * @param on `level(peak, seconds)` for each block, `interim(message)`, and `ended()` when the
    * microphone goes away or the longest recording is reached.
    */
-  constructor(name, seconds, on) {
-    Object.assign(this, { name, longest: seconds, on, blocks: [], frames: 0, waiting: [] });
+  constructor(name, seconds, profile, on) {
+    Object.assign(this, { name, longest: seconds, profile, on, blocks: [], frames: 0, waiting: [] });
     this.final = new Promise(resolve => (this.resolve = resolve));
   }
 
@@ -48,7 +49,8 @@ export class Recorder {
       return this.resolve(null);
     }
     this.socket.onopen = () => {
-      this.socket.send(JSON.stringify({ sample_rate: this.rate, encoding: 's16le', name: this.name }));
+      const profile = this.profile ? { profile: JSON.parse(this.profile) } : {};
+      this.socket.send(JSON.stringify({ sample_rate: this.rate, encoding: 's16le', name: this.name, ...profile }));
       for (const block of this.waiting.splice(0)) this.socket.send(block);
     };
     this.socket.onmessage = ({ data }) => {

@@ -68,6 +68,9 @@ function summary({ record, seed }) {
   const { voice, age, dropout } = record;
   const rate = `${number(voice.sample_rate / 1000)} kHz`;
   $('hero-file').textContent = w.file(record.file, voice.format, rate, number(voice.duration));
+  const { speaker } = record;
+  $('speaker-hint').hidden = !speaker;
+  $('speaker-hint').textContent = speaker ? w.relative(speaker.recordings, number(speaker.seconds, 0)) : '';
   $('bars').classList.toggle('drawn', dropout.mode === 'draws');
   $('bars').replaceChildren(...emotionBars(record));
   $('uncertainty').textContent = dropout.mode === 'draws' ? w.uncertainty(dropout.draws, seed) : w.certain;
@@ -80,13 +83,15 @@ function summary({ record, seed }) {
   const at = years => percentOf(Math.max(0, Math.min(1, (years - AGES[0]) / (AGES[1] - AGES[0]))));
   $('age-point').style.left = at(age.years);
   const error = age.typical_error ?? 0;
-  $('age-range').style.left = at(age.years - error);
-  $('age-range').style.right = `calc(100% - ${at(age.years + error)})`;
+  const { low, high } = age.interval ?? { low: age.years - error, high: age.years + error };
+  $('age-range').style.left = at(low);
+  $('age-range').style.right = `calc(100% - ${at(high)})`;
   $('age-ticks').replaceChildren(...[10, 20, 30, 40, 50, 60, 70, 80].map(y => make('span', { textContent: y })));
   const lines = [
     w.ageGroup(w.groups[age.group] ?? age.group),
     age.typical_error === null ? w.ageNoError : w.ageError(number(age.typical_error)),
   ];
+  if (age.interval) lines.push(w.ageInterval(number(Math.max(0, low), 0), number(high, 0), percent(age.interval.coverage, 0)));
   if (age.spread !== null && age.spread > 0) lines.push(w.ageSpread(number(age.spread)));
   $('age-hint').textContent = lines.join(' ');
 
@@ -109,6 +114,13 @@ function tables({ record, picture }) {
   $('timeline-table').replaceChildren(table(
     [`${w.from} (s)`, `${w.to} (s)`, ...names.map(emotion), w.peakAttention],
     record.timeline.map(win => [number(win.start, 2), number(win.end, 2), ...names.map(n => percent(win.emotions[n])), peak(win)])));
+  $('segment-details').hidden = record.segments.length < 2;
+  $('segment-table').replaceChildren(table(
+    [`${w.from} (s)`, `${w.to} (s)`, w.emotion, w.mean, `${w.age} (${w.years})`, w.gender],
+    record.segments.map(s => {
+      const [sounds] = Object.entries(s.gender).reduce((a, b) => (b[1] > a[1] ? b : a));
+      return [number(s.start, 2), number(s.end, 2), emotion(s.strongest), percent(s.confidence), number(s.age.years, 0), gender(sounds)];
+    })));
   const { voice } = record;
   const { analysed } = voice;
   const parts = [[w.whole, 0, voice.duration], [w.analysed, analysed.start, analysed.end]];
@@ -145,7 +157,7 @@ export function draw({ record, picture }) {
   const { duration, analysed, speech, voiced } = record.voice;
   const frame = { duration, analysed };
   const windows = record.timeline;
-  charts.timeline($('timeline'), { ...frame, windows, names });
+  charts.timeline($('timeline'), { ...frame, windows, names, segments: record.segments });
   const strongest = win => emotion(names.reduce((a, b) => (win.emotions[b] > win.emotions[a] ? b : a)));
   $('timeline').ariaLabel = w.timelineAlt(windows.length, windows.slice(0, 20).map(strongest).join(', '));
   for (const id of ['wave-figure', 'mel-figure']) $(id).hidden = !picture;

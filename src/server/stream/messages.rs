@@ -1,11 +1,15 @@
 //! What a client says in a stream besides its samples.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 
 use crate::audio::decode::{MAX_SAMPLE_RATE, MIN_SAMPLE_RATE};
 use crate::nn::DropoutMode;
+use crate::recognizer::{Recognizer, SpeakerProfile};
 use crate::server::answer::DropoutChoice;
 use crate::server::errors::ApiError;
+use crate::server::speaker;
 
 /// What the recording is called where the client does not say.
 const UNNAMED: &str = "stream";
@@ -22,6 +26,7 @@ struct Config {
     seed: Option<u64>,
     name: Option<String>,
     interim: Option<bool>,
+    profile: Option<serde_json::Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -54,14 +59,30 @@ pub struct Setup {
     pub dropout: DropoutMode,
     /// Whether results on the way are wanted.
     pub interim: bool,
+    /// Whom the emotions are relative to.
+    pub profile: Option<Arc<SpeakerProfile>>,
 }
 
 impl Setup {
-    /// Reads the first message; `dropout` is what it may leave out.
+    /// Reads the first message; `dropout` is what it may leave out, and a profile must be of the
+    /// recogniser's model.
     ///
     /// # Errors
     /// Says what is wrong with it.
-    pub fn read(text: &str, dropout: &DropoutMode) -> Result<Self, ApiError> {
+    pub fn read(
+        text: &str,
+        dropout: &DropoutMode,
+        recognizer: &Recognizer,
+    ) -> Result<Self, ApiError> {
+        let profile = |text: &str| speaker::read(text, recognizer);
+        Self::read_with(text, dropout, profile)
+    }
+
+    fn read_with(
+        text: &str,
+        dropout: &DropoutMode,
+        profile: impl Fn(&str) -> Result<SpeakerProfile, ApiError>,
+    ) -> Result<Self, ApiError> {
         let config: Config = serde_json::from_str(text)
             .map_err(|e| ApiError::bad_request(format!("the first message: {e}")))?;
         if config.encoding != "s16le" {
@@ -83,12 +104,17 @@ impl Setup {
         if let Some(seed) = config.seed {
             choice.set_seed(&seed.to_string())?;
         }
+        let profile = match config.profile {
+            Some(value) => Some(Arc::new(profile(&value.to_string())?)),
+            None => None,
+        };
         let name = config.name.unwrap_or_else(|| UNNAMED.into());
         Ok(Self {
             name: name.chars().take(MAX_NAME).collect(),
             rate: config.sample_rate,
             dropout: choice.mode(dropout),
             interim: config.interim.unwrap_or(true),
+            profile,
         })
     }
 
@@ -107,13 +133,15 @@ mod tests {
     #[test]
     fn the_first_message_says_all_or_little() {
         let default = DropoutMode::draws(32, 0);
-        let read = |text: &str| Setup::read(text, &default);
+        let none = |text: &str| Err(ApiError::bad_request(format!("profile {text}")));
+        let read = |text: &str| Setup::read_with(text, &default, none);
         let little = read(r#"{"sample_rate": 16000, "encoding": "s16le"}"#).unwrap();
         let wanted = Setup {
             name: "stream".into(),
             rate: 16_000,
             dropout: default.clone(),
             interim: true,
+            profile: None,
         };
         assert_eq!(little, wanted);
         let all = r#"{"sample_rate": 44100, "encoding": "s16le", "dropout": 7, "seed": 9,
@@ -123,6 +151,7 @@ mod tests {
             rate: 44_100,
             dropout: DropoutMode::draws(7, 9),
             interim: false,
+            profile: None,
         };
         assert_eq!(read(all).unwrap(), wanted);
         for (text, said) in [
@@ -137,6 +166,10 @@ mod tests {
             (
                 r#"{"sample_rate": 16000, "encoding": "s16le", "rate": 1}"#,
                 "rate",
+            ),
+            (
+                r#"{"sample_rate": 16000, "encoding": "s16le", "profile": {"a": 1}}"#,
+                r#"profile {"a":1}"#,
             ),
         ] {
             let message = read(text).unwrap_err().message;

@@ -1,0 +1,179 @@
+//! Whom emotions are relative to: `--enroll`, `--profile` and `--speaker-from`.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use clap::error::ErrorKind;
+use maeum::Recognizer;
+use maeum::nn::DropoutMode;
+use maeum::recognizer::{ProfileBuilder, ProfileError, SpeakerProfile};
+use maeum::report::batch::{Batch, Threads};
+use maeum::report::inputs::Input;
+use maeum::report::manifest::{Manifest, Row};
+use maeum::report::sink::{Sink, SinkError};
+
+use super::arguments::SpeakerFrom;
+use super::{Arguments, complain, of_model, progress, usage_error};
+
+/// The largest profile that is read, in bytes: many times what one takes.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// The recordings that were asked for, and the group of each where they are in groups.
+pub struct Asked {
+    pub inputs: Vec<Input>,
+    pub groups: Option<Vec<Option<usize>>>,
+}
+
+impl Asked {
+    /// What the command line asks for; ends the program where that cannot be.
+    ///
+    /// # Errors
+    /// When a manifest is unusable.
+    pub fn new(arguments: &Arguments) -> Result<Self, String> {
+        let Some(speaker) = &arguments.speaker_from else {
+            return Ok(Self {
+                inputs: super::collected(arguments),
+                groups: None,
+            });
+        };
+        if let SpeakerFrom::Column(column) = speaker {
+            let [path] = &*arguments.recordings else {
+                usage_error(
+                    ErrorKind::ArgumentConflict,
+                    "--speaker-from column:NAME reads a manifest; give one .csv file and no recordings",
+                );
+            };
+            let manifest = Manifest::read_groups(path, column).map_err(|e| e.to_string())?;
+            // A name means the same speaker in its corpus only.
+            let key = |row: &Row| Some((row.corpus.clone(), row.group.clone()?));
+            return Ok(Self {
+                groups: Some(numbered(manifest.rows.iter().map(key))),
+                inputs: (manifest.inputs().into_iter())
+                    .map(|input| input.with_channel(arguments.channel()))
+                    .collect(),
+            });
+        }
+        let inputs = super::collected(arguments);
+        if inputs.iter().any(Input::is_standard_input) {
+            usage_error(
+                ErrorKind::ArgumentConflict,
+                "--speaker-from reads each recording twice and standard input can be read only \
+                 once; give files",
+            );
+        }
+        let folder = |input: &Input| input.path().and_then(Path::parent).map(Path::to_owned);
+        let groups = match speaker {
+            SpeakerFrom::Folder => numbered(inputs.iter().map(folder)),
+            SpeakerFrom::All => vec![Some(0); inputs.len()],
+            SpeakerFrom::File | SpeakerFrom::Column(_) => vec![None; inputs.len()],
+        };
+        Ok(Self {
+            inputs,
+            groups: Some(groups),
+        })
+    }
+}
+
+/// The number of each key, in the order in which they come.
+fn numbered<K: std::hash::Hash + Eq>(keys: impl Iterator<Item = Option<K>>) -> Vec<Option<usize>> {
+    let mut numbers = HashMap::new();
+    let number = |key: Option<K>| {
+        let next = numbers.len();
+        key.map(|key| *numbers.entry(key).or_insert(next))
+    };
+    keys.map(number).collect()
+}
+
+/// `batch` with the speakers that the command line names.
+///
+/// # Errors
+/// When a profile is unusable or the model takes none.
+pub fn of<'r>(
+    batch: Batch<'r>,
+    arguments: &Arguments,
+    asked: &mut Asked,
+) -> Result<Batch<'r>, String> {
+    if let Some(path) = &arguments.profile {
+        let profile = read(path)?;
+        return batch
+            .with_profile(profile)
+            .map_err(|e| format!("{}: {e}", path.display()));
+    }
+    let Some(groups) = asked.groups.take() else {
+        return Ok(batch);
+    };
+    let progress = progress(asked.inputs.len());
+    let batch = batch
+        .with_groups(&asked.inputs, groups, || progress.inc(1))
+        .map_err(|e| of_model(arguments, &e));
+    progress.finish_and_clear();
+    batch
+}
+
+/// The profile in a file.
+fn read(path: &Path) -> Result<SpeakerProfile, String> {
+    let name = path.display();
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text))
+        .map_err(|e| format!("{name}: the speaker profile cannot be read: {e}"))?;
+    if text.len() as u64 > MAX_BYTES {
+        let problem = ProfileError::Format(format!("it has more than {MAX_BYTES} bytes"));
+        return Err(format!("{name}: {problem}"));
+    }
+    SpeakerProfile::from_json(&text).map_err(|e| format!("{name}: {e}"))
+}
+
+/// Writes the profile of the speaker of all recordings to `path`; returns how many recordings it
+/// lacks.
+///
+/// # Errors
+/// When none has a voice, or it cannot be written.
+pub fn enroll(
+    arguments: &Arguments,
+    path: &Path,
+    recognizer: &Recognizer,
+    threads: Threads,
+    inputs: &[Input],
+) -> Result<usize, String> {
+    // Before the work, so that a model without profiles costs no time.
+    if let Err(error @ ProfileError::Unsupported(_)) =
+        recognizer.profile(&ProfileBuilder::default())
+    {
+        return Err(of_model(arguments, &error));
+    }
+    let files = inputs.iter().filter_map(Input::path);
+    let read = files.chain(arguments.model.as_deref());
+    let mut sink = Sink::private_file(path, read).map_err(|e| e.to_string())?;
+    let progress = progress(inputs.len());
+    let mut failed = 0;
+    let mut all = ProfileBuilder::default();
+    let batch = Batch::on(threads, recognizer, DropoutMode::Off);
+    let collected = batch.collect(inputs, |input, one| {
+        let problem = match one {
+            Ok(one) if one.recordings() == 0 => Some(format!(
+                "{}: no voice was found in this recording; it is not in the profile",
+                input.subject()
+            )),
+            Ok(one) => {
+                all.merge(&one);
+                None
+            }
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(problem) = problem {
+            failed += 1;
+            progress.suspend(|| complain(&problem));
+        }
+        progress.inc(1);
+        Ok::<(), SinkError>(())
+    });
+    collected.map_err(|e| e.to_string())?;
+    progress.finish_and_clear();
+    let profile = recognizer.profile(&all).map_err(|e| e.to_string())?;
+    sink.write(&profile.to_json()).map_err(|e| e.to_string())?;
+    sink.finish().map_err(|e| e.to_string())?;
+    Ok(failed)
+}
