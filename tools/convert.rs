@@ -214,7 +214,7 @@ fn convert(a: &Arguments) -> Result<String, Failure> {
 
 /// What a file holds: a bundle's model, or the network of a Keras file.
 enum Content {
-    Bundle(Model),
+    Bundle(Box<Model>),
     Keras(Box<Network>),
 }
 
@@ -233,7 +233,7 @@ fn open(path: &Path) -> Result<Content, Failure> {
             path,
             Role::Network,
         )?))),
-        false => Ok(Content::Bundle(bundle::load(path)?)),
+        false => Ok(Content::Bundle(Box::new(bundle::load(path)?))),
     }
 }
 

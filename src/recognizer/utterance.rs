@@ -368,12 +368,11 @@ fn voice(recording: &About, segments: &[&Utterance], is_voiced: bool) -> Voice {
 /// The stretches of `true`.
 fn runs(flags: &[bool]) -> impl Iterator<Item = Range<usize>> {
     let mut start = 0;
-    let parts = flags.chunk_by(|a, b| a == b).filter_map(move |part| {
+    flags.chunk_by(|a, b| a == b).filter_map(move |part| {
         let run = start..start + part.len();
         start = run.end;
         part[0].then_some(run)
-    });
-    parts
+    })
 }
 
 const _: () = assert!(crate::features::utterance::LONGEST_SEGMENT >= WINDOW_FRAMES);
