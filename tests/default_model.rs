@@ -85,7 +85,8 @@ fn the_whole_way_is_what_numpy_and_keras_compute() {
     assert!((answer.gender.iter().sum::<f64>() - 1.0).abs() < 1e-6);
     for window in &answer.windows {
         let sum: f64 = window.emotions.iter().sum();
-        assert!((sum - 1.0).abs() < 1e-9, "{sum}");
+        // Of a softmax in single precision.
+        assert!((sum - 1.0).abs() < 1e-6, "{sum}");
         let attention = window.attention.as_ref().expect("an attention pool");
         assert!((attention.weights.iter().sum::<f64>() - 1.0).abs() < 1e-5);
         assert!(window.time.end <= answer.voice.duration);

@@ -145,21 +145,22 @@ fn a_dump_holds_what_the_front_end_computes() {
     assert!(run.err.contains("gone.wav"), "{}", run.err);
     let read = arrays(&place.path("f.npz"));
     let names = paths(&read("paths_utf8"));
-    assert_eq!(names, ["one/a.wav", "two/b.wav", "two/c.wav"]);
+    // A row for each stretch of speech.
+    assert_eq!(names, ["one/a.wav", "one/a.wav", "two/b.wav", "two/c.wav"]);
     let extractor = UtteranceExtractor::new();
     let (mut stats, mut frames, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
-    for name in &names {
+    for name in ["one/a.wav", "two/b.wav", "two/c.wav"] {
         let recording = decode::decode_path(place.path("lists").join(name)).unwrap();
         let signal = resample::resample(&recording.samples, recording.sample_rate, 16_000);
-        let signal: Vec<f64> = signal.into_iter().map(f64::from).collect();
-        let utterance = extractor.analyse(&signal).unwrap();
-        lengths.push((utterance.frames.len() / FRAME_VALUES) as f32);
-        stats.extend(utterance.stats);
-        frames.extend(utterance.frames);
+        for utterance in extractor.analyse_segments(signal.into()).unwrap().segments {
+            lengths.push((utterance.frames.len() / FRAME_VALUES) as f32);
+            stats.extend(utterance.stats);
+            frames.extend(utterance.frames);
+        }
     }
     let shape = vec![frames.len() / FRAME_VALUES, FRAME_VALUES];
     assert_eq!(read("lengths").data, lengths);
-    assert_eq!(read("stats").shape, [3, STATS]);
+    assert_eq!(read("stats").shape, [4, STATS]);
     assert_eq!(read("stats").data, stats);
     assert_eq!(
         read("frames"),

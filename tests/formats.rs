@@ -318,7 +318,13 @@ proptest! {
         let style = document.descendants().find(|n| n.has_tag_name(("http://www.w3.org/2000/svg", "style")));
         let style = style.and_then(|n| n.text()).unwrap();
         prop_assert!(!style.contains("url(") && !style.contains("@import"));
-        let shown = |c: char| if c.is_control() || ['\u{fffe}', '\u{ffff}'].contains(&c) { '\u{fffd}' } else { c };
+        // What may turn the direction of a line is spelt out.
+        let turns = |c: char| matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let shown = |c: char| match c {
+            c if turns(c) => c.escape_unicode().to_string(),
+            c if c.is_control() || ['\u{fffe}', '\u{ffff}'].contains(&c) => '\u{fffd}'.to_string(),
+            c => c.to_string(),
+        };
         let name: String = name.chars().map(shown).collect();
         prop_assert_eq!(root.first_element_child().unwrap().text().unwrap(), format!("Voice-based estimate for {name}"));
     }

@@ -75,7 +75,7 @@ fn every_bad_recording_is_named_with_a_way_out() {
         let run = place.infer(&["--format", "jsonl", name]).expect(1);
         let lines = run.lines();
         let keys: Vec<&String> = lines[0].as_object().unwrap().keys().collect();
-        assert_eq!(keys, ["error", "file"], "{run:?}");
+        assert_eq!(keys, ["error", "code", "file"], "{run:?}");
         assert_eq!(lines[0]["file"], name);
         let error = lines[0]["error"].as_str().unwrap();
         assert!(error.starts_with(&format!("{name}: ")), "{error}");

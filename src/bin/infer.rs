@@ -65,6 +65,13 @@ fn main() -> ExitCode {
             "--split chooses rows of a manifest; give one with --eval",
         );
     }
+    // Of an argument that recordings conflict with, clap checks no requirement.
+    if !arguments.profile_sizes.is_empty() && arguments.eval.is_none() {
+        usage_error(
+            ErrorKind::MissingRequiredArgument,
+            "--profile-sizes belongs to --eval",
+        );
+    }
     exit(run(&arguments))
 }
 

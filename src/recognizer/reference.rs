@@ -219,6 +219,6 @@ fn voice(recording: &About, prepared: &Prepared) -> Voice {
         analysed: prepared.time_of(0)..prepared.time_of(prepared.kept.len()),
         trimmed: prepared.trimmed,
         speech: prepared.voiced_spans(),
-        voiced: prepared.voiced_seconds_kept(),
+        voiced: prepared.voiced_seconds_kept().min(recording.seconds),
     }
 }

@@ -25,7 +25,7 @@ const MAX_HEAD: usize = 32 << 10;
 
 /// Serves `router` until `end`, then lets what runs come to its end.
 ///
-/// Returns whether everything did within [`Times::drain`].
+/// Returns whether everything did within [`Times::drain`](super::settings::Times::drain).
 pub async fn serve(
     listener: TcpListener,
     router: Router,

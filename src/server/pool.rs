@@ -339,16 +339,11 @@ mod tests {
         assert_eq!(pool.load().panics, 1);
     }
 
-    /// A hum in noise, of so many seconds.
+    /// Speech of so many seconds, with pauses.
     fn recording(seconds: usize) -> Recording {
-        let sample = |i: usize| {
-            let noise = (i.wrapping_mul(2_654_435_761) >> 7) % 2_000;
-            let hum = (i as f64 * 0.06).sin() * 9_000.0;
-            (hum + noise as f64) as i16
-        };
-        let bytes: Vec<u8> = (0..seconds * 16_000)
-            .flat_map(|i| sample(i).to_le_bytes())
-            .collect();
+        let voice = std::fs::read("tests/data/voice.wav").unwrap();
+        let pcm = voice[44..].chunks_exact(2).cycle();
+        let bytes: Vec<u8> = pcm.take(seconds * 16_000).flatten().copied().collect();
         Recording::from_pcm16(&bytes, 16_000).unwrap()
     }
 

@@ -171,7 +171,7 @@ fn with_the_built_in_model_too() {
         (said(1.4, 150.0), DropoutMode::Off),
         (said(1.5, 170.0), draws),
     ];
-    check_together(|| maeum::default_model::load().unwrap(), &asked, 3);
+    check_together(|| crate::profiles::profile_model("built in"), &asked, 3);
 }
 
 #[test]
@@ -399,7 +399,7 @@ fn a_panic_ends_nothing_but_what_it_meets() {
 #[cfg(feature = "default-model")]
 #[test]
 fn questions_fail_alone_too() {
-    let model = || maeum::default_model::load().unwrap();
+    let model = || crate::profiles::profile_model("built in");
     let asked: Vec<Asked> = [120.0, 180.0, 210.0]
         .map(|pitch| recorded(speech_like(1.3, 16_000, pitch), 16_000))
         .map(|recording| (recording, DropoutMode::Off))

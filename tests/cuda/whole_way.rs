@@ -95,7 +95,7 @@ fn a_batch_is_answered_as_on_the_processor() {
 #[cfg(feature = "default-model")]
 #[test]
 fn a_batch_is_answered_by_the_built_in_model_as_on_the_processor() {
-    let model = maeum::default_model::load().unwrap();
+    let model = crate::profiles::profile_model("built in");
     let recognizer = Recognizer::new(model).unwrap();
     let mut recordings = recordings();
     recordings.retain(|r| r.seconds() < 4.0);

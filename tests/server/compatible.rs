@@ -241,7 +241,11 @@ fn a_server_that_could_not_keep_its_word_does_not_start() {
         (&["--files-root", "none"], "--files-root none"),
         (&["--write-root", "."], "--files-root"),
         (&["--key-file", "none"], "--key-file none"),
-        (&["--host", "203.0.113.1"], "cannot listen on 203.0.113.1"),
+        (&["--host", "203.0.113.1"], "needs a key"),
+        (
+            &["--host", "203.0.113.1", "--allow-host", "voice.example"],
+            "cannot listen on 203.0.113.1",
+        ),
         (
             &["--device", "cuda:1000"],
             "--device cuda:1000: there is no",

@@ -63,7 +63,9 @@ fn the_answer_is_the_one_of_infer_in_every_format() {
 #[test]
 fn the_described_shape_is_the_one_that_is_sent() {
     let place = Place::new();
-    for arguments in [&MODEL[..], &[]] {
+    let segments = crate::profiles::profile_model("segments");
+    maeum::nn::bundle::save(&segments, &place.path("segments.safetensors")).unwrap();
+    for arguments in [&MODEL[..], &["--model", "segments.safetensors"]] {
         let server = Server::start(place.0.path(), arguments);
         for name in ["a.wav", "b.wav", "c.wav"] {
             let sound = std::fs::read(place.path(name)).unwrap();

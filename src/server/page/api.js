@@ -47,14 +47,14 @@ export async function model() {
   return (await (await send('v1/models')).json()).models[0];
 }
 
-/** A recording's answer in a format, as text and its content type. */
+/** A recording's answer in a format, with every byte, of its content type. */
 export async function recognise(file, name, format, signal, profile = null) {
   const body = new FormData();
   body.append('response_format', format);
   if (profile) body.append('profile', profile);
   body.append('file', file, name);
   const answer = await send('v1/audio/emotion', { method: 'POST', body, signal });
-  return { text: await answer.text(), type: answer.headers.get('Content-Type') };
+  return new Blob([await answer.arrayBuffer()], { type: answer.headers.get('Content-Type') });
 }
 
 /** The profile of the speaker of recordings, as text. */

@@ -127,7 +127,7 @@ async function analyse(file, name, given = null) {
   try {
     const profile = given ? given.profile : await profileFor(file, abort.signal);
     const [answered, drawn] = await Promise.all([
-      given ?? api.recognise(file, name, 'json', abort.signal, profile).then(({ text }) => ({ record: JSON.parse(text).results[0], seed: seedOf(text) })),
+      given ?? api.recognise(file, name, 'json', abort.signal, profile).then((answer) => answer.text()).then((text) => ({ record: JSON.parse(text).results[0], seed: seedOf(text) })),
       picture(file),
     ]);
     if (abort.signal.aborted) return;
@@ -160,8 +160,7 @@ async function take(format, button) {
   button.disabled = true;
   try {
     if (format === 'wav') return save(file, `${stem}.wav`);
-    const { text, type } = await api.recognise(file, name, format, undefined, profile);
-    save(new Blob([text], { type }), `${stem}.${EXTENSIONS[format] ?? format}`);
+    save(await api.recognise(file, name, format, undefined, profile), `${stem}.${EXTENSIONS[format] ?? format}`);
   } catch (error) {
     fail(error instanceof api.Refused ? error : oops('other'), () => { clear(); take(format, button); });
   } finally {
