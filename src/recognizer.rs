@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::audio::decode::Defect;
 use crate::audio::{AudioError, Recording};
 use crate::features::FeatureError;
 use crate::nn::model::BundleInfo;
@@ -49,10 +50,15 @@ pub enum RecognizeError {
         source: FeatureError,
     },
     /// The recording holds sound, but no speech.
-    #[error("{name}: no speech was found in this recording")]
+    #[error(
+        "{name}: no speech was found in this recording{}",
+        cause.as_ref().map(|cause| format!("; {cause}")).unwrap_or_default()
+    )]
     NoSpeech {
         /// What the caller calls the recording.
         name: String,
+        /// Why there may be none, if the recording's channels cancel each other.
+        cause: Option<Defect>,
     },
     /// The networks gave a number that is not finite.
     #[error("{name}: the {role} network gives no finite number for this recording")]
@@ -370,7 +376,7 @@ impl Worker<'_> {
     ) -> Result<Prediction, RecognizeError> {
         let Impression { about, heard } = impression;
         let Options { dropout, profile } = options.into();
-        let is_speech = self.speech.of(heard, name)?;
+        let is_speech = self.speech.of(heard, &about.defects, name)?;
         match (profile, self.recognizer.listener.speaker()) {
             (Some(profile), Some(scale)) => heard.adapt(profile, scale),
             _ => heard.forget_speaker(),

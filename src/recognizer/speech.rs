@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::listener::Heard;
 use super::networks::planned;
 use super::{RecognizeError, RecognizerError};
+use crate::audio::decode::Defect;
 use crate::nn::{DropoutMode, Model, Plan, Role, Session};
 
 /// A model's speech network, if it has one.
@@ -54,7 +55,12 @@ impl SpeechSession {
     ///
     /// # Errors
     /// [`RecognizeError::NoSpeech`] if none is, or the recording has no voice.
-    pub fn of(&mut self, heard: &Heard, name: &str) -> Result<Vec<bool>, RecognizeError> {
+    pub fn of(
+        &mut self,
+        heard: &Heard,
+        defects: &[Defect],
+        name: &str,
+    ) -> Result<Vec<bool>, RecognizeError> {
         let (Some(session), Heard::Utterance(heard)) = (&mut self.session, heard) else {
             return Ok(vec![true; heard.segments()]);
         };
@@ -65,7 +71,13 @@ impl SpeechSession {
         }
         match of_segments.contains(&true) {
             true => Ok(of_segments),
-            false => Err(RecognizeError::NoSpeech { name: name.into() }),
+            false => Err(RecognizeError::NoSpeech {
+                name: name.into(),
+                cause: defects
+                    .iter()
+                    .find(|defect| matches!(defect, Defect::ChannelsCancel { .. }))
+                    .cloned(),
+            }),
         }
     }
 }

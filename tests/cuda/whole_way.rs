@@ -99,6 +99,8 @@ fn a_batch_is_answered_by_the_built_in_model_as_on_the_processor() {
     let recognizer = Recognizer::new(model).unwrap();
     let mut recordings = recordings();
     recordings.retain(|r| r.seconds() < 4.0);
+    let voice = maeum::audio::decode::decode_path("tests/data/voice.wav").unwrap();
+    recordings.push(voice);
     // Nothing but a level, which is no silence.
     recordings.push(recorded(vec![0.5; 8_000], 16_000));
     let drivers: Vec<_> = drivers().into_iter().rev().take(1).collect();

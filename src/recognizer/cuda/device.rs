@@ -280,7 +280,7 @@ impl Device {
         let (listener, speech) = (&self.listener, &mut self.speech);
         let spoken = heard.into_iter().zip(batch).map(|(heard, named)| {
             let mut heard = heard?;
-            let is_speech = speech.of(&heard, &named.name)?;
+            let is_speech = speech.of(&heard, &named.recording.defects, &named.name)?;
             if let (Some(profile), Some(scale)) = (&named.profile, listener.speaker()) {
                 heard.adapt(profile, scale);
             }
