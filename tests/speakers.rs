@@ -143,6 +143,13 @@ fn recordings_are_grouped_by_folder_and_by_a_column() {
     assert_eq!(read(&place.path("m.csv")), before);
 }
 
+/// A profile with another number at `pointer`.
+fn changed(profile: &str, pointer: &str, number: f64) -> String {
+    let mut profile: Value = serde_json::from_str(profile).unwrap();
+    *profile.pointer_mut(pointer).unwrap() = number.into();
+    profile.to_string()
+}
+
 #[test]
 fn what_cannot_be_is_refused_with_its_reason() {
     let place = profiles::place();
@@ -187,6 +194,21 @@ fn what_cannot_be_is_refused_with_its_reason() {
             "version 9",
         ),
         ("huge", " ".repeat(2 << 20), "more than"),
+        (
+            "level",
+            changed(&profile, "/frames/3", 1e300),
+            "no recording",
+        ),
+        (
+            "mean",
+            changed(&profile, "/descriptors/mean/7", -1e300),
+            "no recording",
+        ),
+        (
+            "deviation",
+            changed(&profile, "/descriptors/deviation/0", 1e300),
+            "no recording",
+        ),
     ] {
         std::fs::write(place.path("bad.json"), text).unwrap();
         let run = place.infer(&["--profile", "bad.json", "a.wav"]).expect(1);

@@ -18,6 +18,9 @@ const VERSION: u32 = 1;
 const FORMAT: &str = "maeum speaker profile";
 /// Column of a frame that says whether it is voiced.
 const VOICED: usize = N_MELS + 2;
+/// Largest magnitude of a number in a profile, many times what a recording gives. The networks'
+/// arithmetic stays finite with it.
+const LARGEST: f64 = 1e6;
 /// A speaker's variance is taken for no smaller than this share of the population's.
 const LEAST_RATIO: f64 = 0.0625;
 
@@ -111,8 +114,9 @@ impl SpeakerProfile {
             return Err(format!("{field} has {found} numbers instead of {wanted}"));
         }
         let numbers = self.descriptors.mean.iter().chain(&self.frames);
-        let is_sound = numbers.clone().all(|x| x.is_finite())
-            && (self.descriptors.deviation.iter()).all(|x| x.is_finite() && *x >= 0.0)
+        // Neither holds for NaN.
+        let is_sound = numbers.clone().all(|x| x.abs() <= LARGEST)
+            && (self.descriptors.deviation.iter()).all(|x| (0.0..=LARGEST).contains(x))
             && self.seconds.is_finite()
             && self.seconds > 0.0;
         if !is_sound || self.segments == 0 || self.recordings == 0 {
