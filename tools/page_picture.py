@@ -4,7 +4,7 @@
     python3 -m venv venv && venv/bin/pip install -r tests/page/requirements.txt
     venv/bin/python tools/page_picture.py tests/data/voice.wav docs/page.png
 
-Needs Chromium and its driver (Debian: chromium, chromium-driver).
+Needs Chromium, its driver and a Korean font (Debian: chromium, chromium-driver, fonts-nanum).
 """
 
 import subprocess
