@@ -150,16 +150,20 @@ impl Prepared {
     }
 
     fn voiced_within(&self, range: &Range<usize>) -> f64 {
-        let overlap = |i: usize| {
-            let end = ((i + 1) * FRAME).min(range.end);
-            end.saturating_sub((i * FRAME).max(range.start))
+        let bounds = |i: usize| (i * FRAME).max(range.start)..((i + 1) * FRAME).min(range.end);
+        let overlap = |i: usize| bounds(i).len();
+        // Samples that resampling adds behind the recording's end.
+        let seconds = |sample: usize| sample as f64 / f64::from(self.sample_rate);
+        let beyond = |i: usize| {
+            let Range { start, end } = bounds(i);
+            (seconds(end) - seconds(start).max(self.original_seconds)).max(0.0)
         };
-        let voiced = self
-            .voiced_frames
-            .iter()
-            .enumerate()
-            .filter(|(_, voiced)| **voiced);
-        voiced.map(|(i, _)| overlap(i)).sum::<usize>() as f64 / f64::from(self.sample_rate)
+        let voiced = || {
+            let frames = self.voiced_frames.iter().enumerate();
+            frames.filter(|(_, voiced)| **voiced).map(|(i, _)| i)
+        };
+        let all = seconds(voiced().map(overlap).sum()) - voiced().map(beyond).sum::<f64>();
+        all.max(0.0)
     }
 }
 
