@@ -8,19 +8,22 @@ use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
 
-use maeum::audio::clean;
 use maeum::audio::decode::decode_path;
 use maeum::audio::resample::resample;
-use maeum::audio::trim::FRAME;
 use maeum::audio::vad::{Mode, SampleRate, Vad};
-use maeum::features::utterance::{self, UtteranceExtractor};
-use maeum::features::{self, FeatureExtractor};
+use maeum::front_end::legacy2020;
+use maeum::front_end::legacy2020::FeatureExtractor;
+use maeum::front_end::legacy2020::clean;
+use maeum::front_end::legacy2020::trim::FRAME;
+use maeum::front_end::utterance;
+use maeum::front_end::utterance::UtteranceExtractor;
 use maeum::keras::speech;
 use maeum::nn::dropout::philox4x32;
 use maeum::nn::graph::{Graph, Input, Node, Output, Weight, WeightId};
 use maeum::nn::layer::{Activation, Conv, Padding, Recurrent};
 use maeum::nn::model::BundleInfo;
-use maeum::nn::{DropoutMode, Isa, Layer, Model, Network, Plan, Role, Session, ValueId};
+use maeum::nn::{DropoutMode, Layer, Model, Network, Plan, Role, Session, ValueId};
+use maeum::simd::Isa;
 use maeum::{Recognizer, default_model};
 
 type Failure = Box<dyn Error>;
@@ -254,7 +257,7 @@ fn front_ends() -> Result<(), Failure> {
     count("mel, 3 s", || extractor.mel(&signal))?;
     let mel = extractor.mel(&signal)?;
     let name = "windows, transforms, histogram, moments, 3 s";
-    count(name, || features::from_mel(&mel))?;
+    count(name, || legacy2020::from_mel(&mel))?;
     let extractor = UtteranceExtractor::new();
     count("utterance features, 3 s", || extractor.analyse(&signal))
 }

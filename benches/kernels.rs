@@ -31,7 +31,8 @@ use std::time::{Duration, Instant};
 use cases::Case;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
-use maeum::nn::{DropoutMode, Isa, Plan, Session};
+use maeum::nn::{DropoutMode, Plan, Session};
+use maeum::simd::Isa;
 
 /// How often the table measures each kernel and the peak beside it.
 const ROUNDS: usize = 31;

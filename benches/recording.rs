@@ -9,13 +9,15 @@ use std::sync::LazyLock;
 
 use divan::{Bencher, black_box};
 use maeum::Recognizer;
+use maeum::audio::Recording;
 use maeum::audio::decode::{decode, decode_path};
 use maeum::audio::resample::{INTERMEDIATE_RATE, TARGET_RATE, resample, to_target_rate};
-use maeum::audio::trim::{FRAME, detector_input, frames};
 use maeum::audio::vad::{Mode, SampleRate, Vad};
-use maeum::audio::{Prepared, Recording, clean, prepare};
-use maeum::features::utterance::UtteranceExtractor;
-use maeum::features::{FeatureExtractor, Mel, histogram, moments, transforms, windows};
+use maeum::front_end::Mel;
+use maeum::front_end::legacy2020::trim::{FRAME, detector_input, frames};
+use maeum::front_end::legacy2020::{FeatureExtractor, histogram, moments, transforms, windows};
+use maeum::front_end::legacy2020::{Prepared, clean, prepare};
+use maeum::front_end::utterance::UtteranceExtractor;
 use maeum::nn::DropoutMode;
 
 /// Samples of the original system's sample, 6.3 s.

@@ -1,4 +1,4 @@
-// The networks' inputs from power mel spectrograms, as src/features/{windows, transforms, histogram,
+// The networks' inputs from power mel spectrograms, as src/front_end/legacy2020/{windows, transforms, histogram,
 // moments}.rs and in their order of operations: where the functions log and pow give the same
 // number as the CPU's, so do these.
 //

@@ -1,5 +1,5 @@
 // What has to be known of a whole signal before its frames are analysed, as
-// src/features/utterance/centred.rs. Samples are single precision here, so that none is too large to be
+// src/front_end/utterance/centred.rs. Samples are single precision here, so that none is too large to be
 // squared in double precision and nothing has to be scaled down first.
 
 // The mean of each signal, in the CPU's order; `found[2 r]`, the first sample that is not a finite

@@ -1,4 +1,4 @@
-// Power mel spectrograms, as src/features/mel.rs.
+// Power mel spectrograms, as src/front_end/mel.rs.
 // In double precision, as on the CPU, and rounded where the reference rounds.
 
 namespace mel {

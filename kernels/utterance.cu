@@ -1,5 +1,5 @@
-// What the default networks' front end computes of each frame by itself, as src/features/utterance.rs
-// and src/features/utterance/pitch.rs: mel power, and the candidates for the pitch.
+// What the default networks' front end computes of each frame by itself, as src/front_end/utterance/mod.rs
+// and src/front_end/utterance/pitch.rs: mel power, and the candidates for the pitch.
 //
 // Signals lie one behind the other, recording r from `starts[r]` to `starts[r + 1]`, and have the mean
 // `mean[r]`. Its results lie behind those of the `frame_starts[r]` frames before it. A row of the grid

@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::audio::Recording;
 use crate::audio::decode::Defect;
-use crate::audio::{AudioError, Recording};
-use crate::features::FeatureError;
+use crate::front_end::AudioError;
+use crate::front_end::FeatureError;
 use crate::nn::model::BundleInfo;
 use crate::nn::{DropoutMode, GraphError, Model, Role, RunError};
+use crate::parallelism::Parallelism;
 use crate::prediction::Prediction;
-use crate::together::Together;
 
 #[cfg(feature = "cuda")]
 pub use cuda::{DeviceLimits, DeviceRecognizerError, Named, OnDevice, Outcomes};
@@ -22,10 +23,10 @@ use speech::{SpeechCheck, SpeechSession};
 mod attention;
 #[cfg(feature = "cuda")]
 mod cuda;
+pub(crate) mod legacy2020;
 pub(crate) mod listener;
 mod networks;
 mod profile;
-pub(crate) mod reference;
 mod speech;
 mod statistics;
 pub(crate) mod utterance;
@@ -290,7 +291,7 @@ impl Worker<'_> {
     /// answers are the same.
     #[must_use]
     pub fn with_spare_threads(mut self) -> Self {
-        self.sessions.together = Together::Yes;
+        self.sessions.parallelism = Parallelism::Yes;
         self
     }
 
@@ -339,8 +340,10 @@ impl Worker<'_> {
             let numbers = recognizer.numbers_on_device(&recording);
             return device.recognize(recording.into_owned(), numbers, name, options);
         }
-        let together = self.sessions.together;
-        let impression = recognizer.listener.impression(recording, name, together)?;
+        let parallelism = self.sessions.parallelism;
+        let impression = recognizer
+            .listener
+            .impression(recording, name, parallelism)?;
         self.conclude(impression, name, options)
     }
 

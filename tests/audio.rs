@@ -5,11 +5,12 @@ mod common;
 use std::ops::Range;
 
 use common::{Golden, SAMPLE, all_recordings, recording, reference_dir};
-use maeum::audio::clean::{largest_sample, lift_zeros, pre_emphasis, wiener};
 use maeum::audio::decode::decode_path;
 use maeum::audio::resample::{INTERMEDIATE_RATE, TARGET_RATE, resample};
-use maeum::audio::trim::{FRAME, trim};
-use maeum::audio::{AudioError, prepare};
+use maeum::front_end::AudioError;
+use maeum::front_end::legacy2020::clean::{largest_sample, lift_zeros, pre_emphasis, wiener};
+use maeum::front_end::legacy2020::prepare;
+use maeum::front_end::legacy2020::trim::{FRAME, trim};
 use webrtc_vad::{SampleRate, Vad, VadMode};
 
 /// The recordings whose signals were captured, not only their decisions and features.

@@ -11,8 +11,9 @@ use maeum::nn::layer::{
     Recurrent,
 };
 use maeum::nn::{
-    DropoutMode, Graph, Input, Isa, Layer, Node, Output, Plan, Session, ValueId, Weight, WeightId,
+    DropoutMode, Graph, Input, Layer, Node, Output, Plan, Session, ValueId, Weight, WeightId,
 };
+use maeum::simd::Isa;
 use sha2::{Digest, Sha256};
 
 const INPUT: [usize; 3] = [40, 26, 1];

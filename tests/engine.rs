@@ -9,7 +9,8 @@ use graphs::{
     Case, Kind, check_against_reference, convolution, masks_of, network, repeat_rows, scaled,
     single, windowed,
 };
-use maeum::nn::{DropoutMode, Graph, Isa, Plan, Session, ValueId, reference};
+use maeum::nn::{DropoutMode, Graph, Plan, Session, ValueId, oracle};
+use maeum::simd::Isa;
 use proptest::prelude::*;
 
 fn session(plan: Plan) -> Session {
@@ -232,7 +233,7 @@ proptest! {
     fn the_reference_draws_what_its_masks_say(case in network()) {
         let run = |case: &Case| {
             let inputs: Vec<Vec<f64>> = case.inputs.iter().map(|x| graphs::widen(x)).collect();
-            let values = reference::run(&case.graph, &case.shapes, &inputs, case.batch, &case.mode);
+            let values = oracle::run(&case.graph, &case.shapes, &inputs, case.batch, &case.mode);
             let values = values.unwrap();
             let all = 0..case.graph.outputs.len();
             all.map(|k| values.output(k).unwrap().clone()).collect::<Vec<_>>()

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use infer::Place;
 use maeum::audio::{decode, resample};
-use maeum::features::utterance::{FRAME_VALUES, STATS, UtteranceExtractor};
+use maeum::front_end::utterance::{FRAME_VALUES, STATS, UtteranceExtractor};
 use maeum::nn::npz::{Array, NpzFile};
 use serde_json::Value;
 

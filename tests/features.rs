@@ -8,11 +8,11 @@ mod naive;
 use std::path::Path;
 
 use common::Golden;
-use maeum::features::{
-    COEFFICIENTS, FeatureError, FeatureExtractor, Features, HISTOGRAM_BIN_WIDTH, HISTOGRAM_BINS,
-    HOP, LogMel, MAX_FRAMES, MOMENTS, Mel, N_MELS, SAMPLE_RATE, WINDOW_FRAMES, Windows, extract,
-    from_mel, histogram, moments, transforms, windows,
+use maeum::front_end::legacy2020::{
+    COEFFICIENTS, FeatureExtractor, Features, HISTOGRAM_BIN_WIDTH, HISTOGRAM_BINS, MAX_FRAMES,
+    MOMENTS, WINDOW_FRAMES, Windows, extract, from_mel, histogram, moments, transforms, windows,
 };
+use maeum::front_end::{FeatureError, HOP, LogMel, Mel, N_MELS, SAMPLE_RATE};
 use naive::{naive_transform, random, signals, starts_by_the_text};
 use proptest::prelude::*;
 

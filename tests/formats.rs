@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
+use maeum::formats::{Format, Reporter};
 use maeum::nn::DropoutMode;
 use maeum::nn::model::{BundleInfo, Licence, Preprocessing};
 use maeum::prediction::{
     Age, AgeInterval, Attention, Estimate, Prediction, Segment, Speaker, Voice, Warning, Window,
 };
-use maeum::report::{Format, Reporter};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 

@@ -216,7 +216,7 @@ fn an_instruction_set_can_be_forced_if_it_is_there() {
             .into()
     };
     let wanted = place.infer(&["--format", "codes", "c.wav"]).expect(0).out;
-    for isa in maeum::nn::Isa::available() {
+    for isa in maeum::simd::Isa::available() {
         assert_eq!(run(isa.name()).expect(0).out, wanted, "{}", isa.name());
     }
     let refused = run("sse9").expect(1);

@@ -10,15 +10,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::Golden;
+use maeum::audio::Resampling;
 use maeum::audio::decode::decode_path;
 use maeum::audio::vad::{Mode, SampleRate, Vad};
-use maeum::audio::{Resampling, prepare};
-use maeum::features::FeatureExtractor;
+use maeum::formats::{Format, Reporter};
+use maeum::front_end::legacy2020::FeatureExtractor;
+use maeum::front_end::legacy2020::prepare;
 use maeum::keras;
 use maeum::nn::model::{BundleInfo, Provenance};
 use maeum::nn::{DropoutMode, Model, Network, Plan, Role, Session};
 use maeum::recognizer::Recognizer;
-use maeum::report::{Format, Reporter};
 
 /// Emotion weights with dropout off, from wav to answer: the `f32` networks agree to 1e-5, the
 /// histogram of a value at a bin edge may move one count.

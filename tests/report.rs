@@ -6,12 +6,12 @@ mod common;
 use std::path::Path;
 
 use common::{Golden, RESPONSES, all_recordings, reference_dir};
+use maeum::formats::{Code, Format, NoAnswer, ReportError, Reporter};
 use maeum::nn::DropoutMode;
 use maeum::nn::model::{BundleInfo, Preprocessing};
 use maeum::prediction::{
     Age, AgeInterval, Attention, Estimate, Prediction, Segment, Speaker, Voice, Warning, Window,
 };
-use maeum::report::{Code, Format, NoAnswer, ReportError, Reporter};
 use serde_json::Value;
 
 const FORMATS: [(Format, &str); 10] = [

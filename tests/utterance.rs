@@ -5,8 +5,8 @@ use std::f64::consts::TAU;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use maeum::features::FeatureError;
-use maeum::features::utterance::{
+use maeum::front_end::FeatureError;
+use maeum::front_end::utterance::{
     FRAME_VALUES, STAT_GROUPS, STATS, Utterance, UtteranceExtractor, UtteranceWindows,
     WINDOW_FRAMES,
 };

@@ -6,14 +6,14 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
+use maeum::app::sink::Sink;
+use maeum::formats::printable;
 use maeum::keras::speech::{self, AssembleError, SpeechFiles};
 use maeum::nn::model::Network;
 use maeum::nn::npz::{self, NpzError, NpzFile};
 use maeum::nn::run::{self, ArraysError};
 use maeum::nn::self_test::SELF_TEST_TOLERANCE;
 use maeum::nn::{DropoutMode, Model, Role, bundle, inspect};
-use maeum::report::printable;
-use maeum::report::sink::Sink;
 
 use arguments::{Arguments, Draws};
 

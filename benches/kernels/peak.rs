@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use maeum::nn::Isa;
+use maeum::simd::Isa;
 
 /// Steps that take about a tenth of a millisecond.
 pub fn steps(isa: Isa) -> u64 {

@@ -1,17 +1,14 @@
-//! From a recording on disk to a clean, voiced, 16 kHz signal.
+//! Recordings: decoding, resampling and voice activity detection.
 //!
-//! In the order the data flows: [`decode`] reads the file into mono samples, [`resample`] brings
-//! them to 16 kHz, [`clean`] removes noise and tilts the spectrum, [`vad`] tells which frames are
-//! speech, [`trim`] keeps what is voiced. [`frontend`] runs all of it.
+//! [`decode`] reads a file into mono samples, [`resample`] converts their rate and [`vad`] decides
+//! frame by frame between speech and other sound. The front ends build on these.
 
-pub mod clean;
 pub mod container;
 pub mod decode;
 mod decode_media;
 mod decode_wav;
 mod encoding;
 mod frames;
-pub mod frontend;
 mod join;
 mod mp4_edit;
 mod opus;
@@ -19,11 +16,9 @@ mod parts;
 pub mod resample;
 mod rope;
 mod tags;
-pub mod trim;
 pub mod vad;
 mod wav_header;
 
 pub use decode::{DecodeError, Defect, Fault, Recording};
 pub use decode_media::silence_caught_panics;
-pub use frontend::{AudioError, Prepared, VoiceDetector, prepare, prepare_with};
 pub use resample::Resampling;

@@ -14,8 +14,8 @@ pub(crate) use polyphase::Polyphase;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
-use crate::nn::Isa;
-use crate::together::Together;
+use crate::parallelism::Parallelism;
+use crate::simd::Isa;
 
 /// The rate that everything after the front end works at, in Hz.
 pub const TARGET_RATE: u32 = 16_000;
@@ -45,15 +45,20 @@ impl Resampling {
     /// Brings a mono signal to [`TARGET_RATE`]: exactly in the reference's two steps
     /// ([`to_target_rate`]), or fast in one.
     pub fn to_target_rate(self, x: &[f32], rate: u32) -> Vec<f32> {
-        self.convert(Cow::Borrowed(x), rate, Together::No)
+        self.convert(Cow::Borrowed(x), rate, Parallelism::No)
     }
 
     /// [`Self::to_target_rate`], dropping what is given as early as can be.
-    pub(crate) fn convert(self, x: Cow<'_, [f32]>, rate: u32, together: Together) -> Vec<f32> {
+    pub(crate) fn convert(
+        self,
+        x: Cow<'_, [f32]>,
+        rate: u32,
+        parallelism: Parallelism,
+    ) -> Vec<f32> {
         match self {
             Self::Exact => {
-                let intermediate = converted(x, rate, INTERMEDIATE_RATE, together);
-                converted(intermediate, INTERMEDIATE_RATE, TARGET_RATE, together).into_owned()
+                let intermediate = converted(x, rate, INTERMEDIATE_RATE, parallelism);
+                converted(intermediate, INTERMEDIATE_RATE, TARGET_RATE, parallelism).into_owned()
             }
             Self::Fast => resample_directly(&x, rate, TARGET_RATE),
         }
@@ -65,13 +70,13 @@ impl Resampling {
         self,
         x: Cow<'_, [f32]>,
         rate: u32,
-        together: Together,
+        parallelism: Parallelism,
     ) -> Cow<'_, [f32]> {
         match self {
             Self::Fast if rate != TARGET_RATE => {
                 Cow::Owned(resample_directly(&x, rate, TARGET_RATE))
             }
-            _ => converted(x, rate, TARGET_RATE, together),
+            _ => converted(x, rate, TARGET_RATE, parallelism),
         }
     }
 
@@ -108,11 +113,11 @@ pub(crate) fn converted(
     x: Cow<'_, [f32]>,
     from: u32,
     to: u32,
-    together: Together,
+    parallelism: Parallelism,
 ) -> Cow<'_, [f32]> {
     match from == to {
         true => x,
-        false => Cow::Owned(resample_on(Isa::best(), &x, from, to, together)),
+        false => Cow::Owned(resample_on(Isa::best(), &x, from, to, parallelism)),
     }
 }
 
@@ -128,7 +133,7 @@ pub fn resampled_len(n: usize, from: u32, to: u32) -> usize {
 /// about `128 * max(1, from / to)` per output sample); memory is the output and two small tables.
 pub fn resample(x: &[f32], from: u32, to: u32) -> Vec<f32> {
     assert!(from > 0 && to > 0, "sample rates must be above zero");
-    converted(Cow::Borrowed(x), from, to, Together::No).into_owned()
+    converted(Cow::Borrowed(x), from, to, Parallelism::No).into_owned()
 }
 
 /// Resamples a mono signal from rate `from` to rate `to` (both in Hz and above zero) in one step,
@@ -143,14 +148,14 @@ pub fn resample_directly(x: &[f32], from: u32, to: u32) -> Vec<f32> {
     Polyphase::of(from, to).run(Isa::best(), x)
 }
 
-fn resample_on(isa: Isa, x: &[f32], from: u32, to: u32, together: Together) -> Vec<f32> {
+fn resample_on(isa: Isa, x: &[f32], from: u32, to: u32, parallelism: Parallelism) -> Vec<f32> {
     let ratio = ratio(from, to);
     let computed = (x.len() as f64 * ratio) as usize;
     let mut out = vec![0.0; resampled_len(x.len(), from, to)];
     let divisor = gcd(from, to);
     let steps = ((to / divisor) as usize, (from / divisor) as usize);
     let filter = Filter::of(ratio);
-    exact::run(isa, &filter, steps, x, &mut out[..computed], together);
+    exact::run(isa, &filter, steps, x, &mut out[..computed], parallelism);
     out
 }
 
@@ -305,11 +310,11 @@ mod tests {
             let x = noise(n, seed, 10f32.powi(quiet));
             let expected = by_chains(&x, from, to);
             for isa in Isa::available() {
-                for together in [Together::No, Together::Yes] {
-                    let ours = resample_on(isa, &x, from, to, together);
+                for parallelism in [Parallelism::No, Parallelism::Yes] {
+                    let ours = resample_on(isa, &x, from, to, parallelism);
                     prop_assert_eq!(ours.len(), expected.len());
                     let differs = ours.iter().zip(&expected).position(|(a, b)| a.to_bits() != b.to_bits());
-                    prop_assert_eq!(differs, None, "{} to {} Hz, {} samples, {}, {:?}", from, to, n, isa.name(), together);
+                    prop_assert_eq!(differs, None, "{} to {} Hz, {} samples, {}, {:?}", from, to, n, isa.name(), parallelism);
                 }
             }
         }

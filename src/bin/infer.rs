@@ -9,12 +9,13 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use indicatif::{ProgressBar, ProgressStyle};
 use maeum::Recognizer;
+use maeum::app::batch::{Batch, Heard, Threads, hear};
+use maeum::app::inputs;
+use maeum::app::inputs::{Input, STANDARD_INPUT};
 use maeum::audio::Resampling;
+use maeum::formats::{Format, Reporter, printable};
 use maeum::nn::Model;
 use maeum::recognizer::Listener;
-use maeum::report::batch::{Batch, Heard, Threads, hear};
-use maeum::report::inputs::{self, Input, STANDARD_INPUT};
-use maeum::report::{Format, Reporter, printable};
 
 use arguments::{Arguments, FrontEnd};
 use device::Device;

@@ -1,9 +1,9 @@
 //! What a graph takes besides its values: counted, so that no hostile one can ask for all memory.
 
-use super::cpu::lanes::LANES;
 use super::graph::{Graph, Node};
 use super::layer::{Activation, Conv, Layer, Padding};
 use super::shape::{Problem, conv_kernel, extent, spatial, window};
+use crate::simd::lanes::LANES;
 
 /// What a weight takes when it is packed for the engine.
 pub(super) fn packed_size(shape: &[usize]) -> usize {

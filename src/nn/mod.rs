@@ -2,7 +2,7 @@
 //!
 //! A [`Graph`] is what a converter produces and a bundle stores: a validated list of [`Node`]s,
 //! each a [`Layer`] with the values it reads. A [`Model`] is the graphs that answer together. A
-//! [`Plan`] makes a graph ready to run and a [`Session`] runs it. [`mod@reference`] computes any
+//! [`Plan`] makes a graph ready to run and a [`Session`] runs it. [`oracle`] computes any
 //! graph slowly in `f64` and is the truth that the engine is tested against.
 //!
 //! Shapes never include the batch: an image is `[height, width, channels]`, a sequence
@@ -22,15 +22,14 @@ mod limits;
 mod lowering;
 pub mod model;
 pub mod npz;
+pub mod oracle;
 mod plan;
-pub mod reference;
 pub mod run;
 pub mod self_test;
 mod session;
 mod shape;
 mod windows;
 
-pub use cpu::{Isa, UnknownIsa};
 pub use dropout::DropoutMode;
 pub use graph::{Graph, GraphError, Input, Node, Output, ValueId, Weight, WeightId};
 pub use layer::Layer;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::audio::Resampling;
-use crate::features::utterance;
+use crate::front_end::utterance;
 use serde::{Deserialize, Serialize};
 
 use super::graph::{Graph, GraphError};
@@ -132,7 +132,7 @@ pub enum Preprocessing {
     /// system of 2020.
     Reference2020,
     /// One resampling, silence cut off by level, level-normalised mel with pitch, descriptors of
-    /// the whole recording ([`features::utterance`](crate::features::utterance)).
+    /// the whole recording ([`features::utterance`](crate::front_end::utterance)).
     Utterance,
 }
 
@@ -208,7 +208,7 @@ pub struct AgeScale {
 }
 
 /// Values of a frame that a speaker profile knows: the levels of the bands, and the pitch.
-pub const PROFILE_FRAME_VALUES: usize = crate::features::N_MELS + 1;
+pub const PROFILE_FRAME_VALUES: usize = crate::front_end::N_MELS + 1;
 
 /// The population that speaker profiles are relative to, as the networks were trained with it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::cpu::Isa;
 use super::cpu::conv::{ConvPlan, Finish};
 use super::cpu::elementwise::Broadcast;
 use super::cpu::gemm::Packed;
@@ -14,6 +13,7 @@ use super::graph::{Graph, GraphError};
 use super::layer::{Activation, MergeOp};
 use super::lowering::{self, Parts, lower};
 use super::windows::WindowPlan;
+use crate::simd::Isa;
 
 mod build;
 mod fuse;

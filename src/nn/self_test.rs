@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::dropout::{DropoutMode, philox4x32};
 use super::model::{ModelError, Network};
+use super::oracle;
 use super::plan::Plan;
-use super::reference;
 use super::session::Session;
 
 /// An input and the output that the network must give for it with dropout off.
@@ -57,7 +57,7 @@ impl Network {
                 .iter()
                 .map(|i| i.iter().map(|&x| f64::from(x)).collect())
                 .collect();
-            let values = reference::run(&self.graph, &shapes, &as_f64, 1, &DropoutMode::Off)
+            let values = oracle::run(&self.graph, &shapes, &as_f64, 1, &DropoutMode::Off)
                 .map_err(|e| self.problem(e.to_string()))?;
             let outputs: Vec<Vec<f32>> = (0..self.graph.outputs.len())
                 .filter_map(|k| values.output(k))

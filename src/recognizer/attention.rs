@@ -2,7 +2,8 @@
 
 use super::row;
 use super::statistics::mean;
-use crate::features::{HOP, SAMPLE_RATE, WINDOW_FRAMES, utterance};
+use crate::front_end::legacy2020::WINDOW_FRAMES;
+use crate::front_end::{HOP, SAMPLE_RATE, utterance};
 use crate::nn::graph::{Graph, Node, ValueId};
 use crate::nn::layer::{Activation, Layer, MergeOp, PoolKind};
 use crate::prediction::Attention;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{RecognizeError, Recognizer};
 use crate::audio::Recording;
+use crate::front_end::cuda::MOST_RECORDINGS;
 use crate::nn::DropoutMode;
-use crate::nn::cuda::front_end::MOST_RECORDINGS;
 use crate::nn::cuda::{CudaRunError, DeviceError, Driver, PlanError};
 use crate::prediction::Prediction;
 

@@ -5,12 +5,12 @@ use std::sync::OnceLock;
 
 use super::networks::{Answer, Question};
 use super::profile::SpeakerProfile;
-use super::{RecognizeError, RecognizerError, reference, utterance};
+use super::{RecognizeError, RecognizerError, legacy2020, utterance};
 use crate::audio::{Defect, Recording};
 use crate::nn::DropoutMode;
 use crate::nn::model::{AgeScale, BundleInfo, Preprocessing, SpeakerScale};
+use crate::parallelism::Parallelism;
 use crate::prediction::Prediction;
-use crate::together::Together;
 
 /// A model's front end, which can work before the model's networks are there.
 #[derive(Debug)]
@@ -32,14 +32,14 @@ pub struct Impression {
 /// The way from a recording to the networks and from there to the answer, by the model's front end.
 #[derive(Debug)]
 enum Way {
-    Reference(Box<reference::Way>),
+    Reference(Box<legacy2020::Way>),
     Utterance(Box<utterance::Way>),
 }
 
 /// What a recording is to the networks.
 #[derive(Debug)]
 pub(super) enum Heard {
-    Reference(Box<reference::Heard>),
+    Reference(Box<legacy2020::Heard>),
     Utterance(Box<utterance::Heard>),
 }
 
@@ -80,7 +80,7 @@ impl Listener {
         let (info, age) = (&self.info, self.age);
         self.way.get_or_init(|| match self.front_end {
             Preprocessing::Reference2020 => {
-                Way::Reference(Box::new(reference::Way::new(info, age)))
+                Way::Reference(Box::new(legacy2020::Way::new(info, age)))
             }
             Preprocessing::Utterance => Way::Utterance(Box::new(utterance::Way::new(info, age))),
         })
@@ -94,7 +94,7 @@ impl Listener {
 
     /// The way of a model of 2020, if this is one's front end.
     #[cfg(feature = "cuda")]
-    pub(super) fn reference(&self) -> Option<&reference::Way> {
+    pub(super) fn legacy2020(&self) -> Option<&legacy2020::Way> {
         match self.way() {
             Way::Reference(way) => Some(way),
             Way::Utterance(_) => None,
@@ -116,7 +116,7 @@ impl Listener {
     /// # Errors
     /// When the recording cannot be analysed; the message names it and says what to do.
     pub fn listen(&self, recording: Recording, name: &str) -> Result<Impression, RecognizeError> {
-        self.impression(Cow::Owned(recording), name, Together::No)
+        self.impression(Cow::Owned(recording), name, Parallelism::No)
     }
 
     /// [`Listener::listen`] with the help of the threads of the rayon pool that it is called in,
@@ -129,18 +129,18 @@ impl Listener {
         recording: Recording,
         name: &str,
     ) -> Result<Impression, RecognizeError> {
-        self.impression(Cow::Owned(recording), name, Together::Yes)
+        self.impression(Cow::Owned(recording), name, Parallelism::Yes)
     }
 
     pub(crate) fn impression(
         &self,
         recording: Cow<'_, Recording>,
         name: &str,
-        together: Together,
+        parallelism: Parallelism,
     ) -> Result<Impression, RecognizeError> {
         Ok(Impression {
             about: About::of(&recording),
-            heard: self.hear(recording, name, together)?,
+            heard: self.hear(recording, name, parallelism)?,
         })
     }
 
@@ -153,11 +153,15 @@ impl Listener {
         &self,
         recording: Cow<'_, Recording>,
         name: &str,
-        together: Together,
+        parallelism: Parallelism,
     ) -> Result<Heard, RecognizeError> {
         Ok(match self.way() {
-            Way::Reference(way) => Heard::Reference(Box::new(way.hear(recording, name, together)?)),
-            Way::Utterance(way) => Heard::Utterance(Box::new(way.hear(recording, name, together)?)),
+            Way::Reference(way) => {
+                Heard::Reference(Box::new(way.hear(recording, name, parallelism)?))
+            }
+            Way::Utterance(way) => {
+                Heard::Utterance(Box::new(way.hear(recording, name, parallelism)?))
+            }
         })
     }
 

@@ -8,8 +8,8 @@ use super::{RecognizeError, RecognizerError, attention};
 use crate::nn::graph::{Graph, Output};
 use crate::nn::model::Preprocessing;
 use crate::nn::{DropoutMode, Model, Plan, Role, RunError, Session};
+use crate::parallelism::Parallelism;
 use crate::prediction::Attention;
-use crate::together::Together;
 
 /// A plan for each role.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub struct Sessions {
     emotion_features: Session,
     merge: Session,
     /// Whether the networks run side by side.
-    pub together: Together,
+    pub parallelism: Parallelism,
 }
 
 /// The networks' inputs for one recording, or for one of its segments.
@@ -100,7 +100,7 @@ impl Plans {
             gender: Session::new(&self.gender),
             emotion_features: Session::new(&self.emotion_features),
             merge: Session::new(&self.merge),
-            together: Together::default(),
+            parallelism: Parallelism::default(),
         }
     }
 }
@@ -148,15 +148,15 @@ impl Sessions {
                 .run(&[asked.descriptors], 1, &DropoutMode::Off)
                 .map(|()| Seen::of(session, 1)),
         };
-        let together = self.together;
-        let ((drawn, age), (seen, gender)) = together.join(
+        let parallelism = self.parallelism;
+        let ((drawn, age), (seen, gender)) = parallelism.join(
             || {
-                together.join(
+                parallelism.join(
                     || draw(emotion_features, &asked.whole, dropout),
                     || estimate(age),
                 )
             },
-            || together.join(|| look(emotion_windows, asked), || estimate(gender)),
+            || parallelism.join(|| look(emotion_windows, asked), || estimate(gender)),
         );
         let seen = seen?;
         let window_mean = column_means(&seen.outputs, self.emotions);

@@ -8,8 +8,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::listener::{Heard, Impression};
-use crate::features::N_MELS;
-use crate::features::utterance::{FRAME_VALUES, STATS};
+use crate::front_end::N_MELS;
+use crate::front_end::utterance::{FRAME_VALUES, STATS};
 use crate::nn::model::{PROFILE_FRAME_VALUES, SpeakerScale};
 use crate::prediction::Speaker;
 

@@ -9,16 +9,17 @@ use super::networks::{Answer, Question};
 use super::profile::SpeakerProfile;
 use super::statistics::estimates;
 use super::{RecognizeError, row};
-use crate::audio::frontend::{is_silent, samples};
-use crate::audio::{AudioError, Recording, Resampling};
-use crate::features::utterance::{
+use crate::audio::{Recording, Resampling};
+use crate::front_end::AudioError;
+use crate::front_end::utterance::{
     Segments, Utterance, UtteranceExtractor, UtteranceWindows, WINDOW_FRAMES,
 };
-use crate::features::{HOP, SAMPLE_RATE};
+use crate::front_end::{HOP, SAMPLE_RATE};
+use crate::front_end::{is_silent, samples};
 use crate::nn::DropoutMode;
 use crate::nn::model::{AgeScale, BundleInfo, SpeakerScale};
+use crate::parallelism::Parallelism;
 use crate::prediction::{Age, AgeInterval, Prediction, Segment, Speaker, Voice, Warning, Window};
-use crate::together::Together;
 
 /// Seconds between frames.
 const FRAME_SECONDS: f64 = HOP as f64 / SAMPLE_RATE as f64;
@@ -60,10 +61,10 @@ pub struct SegmentInputs {
 pub fn signal(
     recording: Cow<'_, Recording>,
     resampling: Resampling,
-    together: Together,
+    parallelism: Parallelism,
 ) -> Cow<'_, [f32]> {
     let rate = recording.sample_rate;
-    resampling.straight(samples(recording), rate, together)
+    resampling.straight(samples(recording), rate, parallelism)
 }
 
 impl Way {
@@ -87,12 +88,12 @@ impl Way {
         &self,
         recording: Cow<'_, Recording>,
         name: &str,
-        together: Together,
+        parallelism: Parallelism,
     ) -> Result<Heard, RecognizeError> {
         if is_silent(&recording) {
             return Err(RecognizeError::audio(name)(AudioError::Silence));
         }
-        let signal = signal(recording, self.resampling, together);
+        let signal = signal(recording, self.resampling, parallelism);
         let segments = self.extractor().analyse_segments(signal);
         let segments = segments.map_err(RecognizeError::features(name))?;
         Ok(self.inputs(segments))
@@ -375,4 +376,4 @@ fn runs(flags: &[bool]) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-const _: () = assert!(crate::features::utterance::LONGEST_SEGMENT >= WINDOW_FRAMES);
+const _: () = assert!(crate::front_end::utterance::LONGEST_SEGMENT >= WINDOW_FRAMES);

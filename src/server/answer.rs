@@ -4,10 +4,10 @@ use std::str::FromStr;
 
 use crate::audio::Recording;
 use crate::audio::decode::{self, decode_with};
+use crate::formats::is_finite;
 use crate::nn::DropoutMode;
 use crate::prediction::Prediction;
 use crate::recognizer::{Options, Worker};
-use crate::report::is_finite;
 
 use super::errors::ApiError;
 use super::settings::MAX_DRAWS;

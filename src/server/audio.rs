@@ -18,8 +18,8 @@ use super::schema::Answer;
 use super::settings::MAX_TEXT;
 use super::speaker;
 use crate::audio::decode;
+use crate::formats::Format;
 use crate::recognizer::{self, Recognizer, SpeakerProfile};
-use crate::report::Format;
 
 /// What a recording without a name of its own is called in its answer.
 const UNNAMED: &str = "recording";

@@ -19,9 +19,9 @@ use super::metrics::Heard;
 use super::settings::MAX_FORM;
 use super::{Shared, body};
 use crate::audio::decode;
+use crate::formats::codes::Codes;
 use crate::prediction::Prediction;
 use crate::recognizer::Worker;
-use crate::report::codes::Codes;
 
 /// What the route needs to be open.
 pub struct Open {

@@ -7,7 +7,8 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::audio::{AudioError, DecodeError, Fault};
+use crate::audio::{DecodeError, Fault};
+use crate::front_end::AudioError;
 use crate::recognizer::RecognizeError;
 
 use super::body::CODED;

@@ -45,7 +45,7 @@ pub async fn root() -> Json<Pointer> {
         ui: "/ui".into(),
         docs: "/docs".into(),
         openapi: "/openapi.json".into(),
-        notice: crate::report::NOTICE.into(),
+        notice: crate::formats::NOTICE.into(),
     })
 }
 

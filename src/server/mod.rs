@@ -24,8 +24,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::Recognizer;
-use crate::report::codes::Codes;
-use crate::report::{Format, ReportError, Reporter};
+use crate::formats::codes::Codes;
+use crate::formats::{Format, ReportError, Reporter};
 
 pub mod answer;
 pub mod audio;

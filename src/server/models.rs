@@ -98,7 +98,7 @@ pub async fn list(State(shared): State<Arc<Shared>>) -> Json<Models> {
                 streams: u32::try_from(settings.max_streams).unwrap_or(u32::MAX),
                 formats: shared.formats().into_iter().map(str::to_owned).collect(),
             },
-            notice: crate::report::NOTICE.into(),
+            notice: crate::formats::NOTICE.into(),
         }],
     })
 }

@@ -23,10 +23,10 @@ use super::listen::told_to_end;
 use super::pool::Refusal;
 use super::{Phase, Shared};
 use crate::audio::Recording;
+use crate::formats::Format;
 use crate::nn::DropoutMode;
 use crate::prediction::Prediction;
 use crate::recognizer::Options;
-use crate::report::Format;
 
 mod messages;
 

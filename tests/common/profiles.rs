@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use maeum::default_model;
-use maeum::features::N_MELS;
-use maeum::features::utterance::STATS;
+use maeum::front_end::N_MELS;
+use maeum::front_end::utterance::STATS;
 use maeum::nn::layer::Activation;
 use maeum::nn::model::{Provenance, SpeakerScale};
 use maeum::nn::{

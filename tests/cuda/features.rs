@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use maeum::features::{FeatureError, HISTOGRAM_BIN_WIDTH, HISTOGRAM_BINS, Mel, N_MELS, from_mel};
+use maeum::front_end::legacy2020::cuda::{Inputs, Place};
+use maeum::front_end::legacy2020::{HISTOGRAM_BIN_WIDTH, HISTOGRAM_BINS, from_mel};
+use maeum::front_end::{FeatureError, Mel, N_MELS};
 use maeum::nn::cuda::Driver;
-use maeum::nn::cuda::front_end::{Inputs, Place};
 
 use crate::download;
 

@@ -6,13 +6,17 @@
 
 use std::sync::Arc;
 
-use maeum::audio::clean::{largest_sample, lift_zeros, pre_emphasis, wiener};
 use maeum::audio::decode::decode_path;
-use maeum::audio::trim::FRAME;
 use maeum::audio::vad::{Mode, SampleRate, Vad};
-use maeum::audio::{AudioError, Recording, Resampling, VoiceDetector, prepare_with};
-use maeum::features::{FeatureError, Mel, MelFilterbank, N_MELS, from_mel};
-use maeum::nn::cuda::front_end::{Cleaned, FrontEnd, FrontEndError, Heard};
+use maeum::audio::{Recording, Resampling};
+use maeum::front_end::AudioError;
+use maeum::front_end::cuda::FrontEndError;
+use maeum::front_end::legacy2020::clean::{largest_sample, lift_zeros, pre_emphasis, wiener};
+use maeum::front_end::legacy2020::cuda::{Cleaned, FrontEnd, Heard};
+use maeum::front_end::legacy2020::from_mel;
+use maeum::front_end::legacy2020::trim::FRAME;
+use maeum::front_end::legacy2020::{VoiceDetector, prepare_with};
+use maeum::front_end::{FeatureError, Mel, MelFilterbank, N_MELS};
 use maeum::nn::cuda::{Driver, Stream, Timed};
 use proptest::prelude::*;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use maeum::audio::Resampling;
-use maeum::nn::cuda::front_end::FrontEnd;
+use maeum::front_end::legacy2020::cuda::FrontEnd;
 use maeum::nn::cuda::{
     Arg, Buffer, CudaPlan, CudaRunError, CudaSession, Driver, Launch, Rows, Source, Stream, bytes,
     bytes_mut,

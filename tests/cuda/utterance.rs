@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use maeum::audio::decode::decode_path;
 use maeum::audio::resample::{TARGET_RATE, resample, resample_directly};
-use maeum::audio::{AudioError, Recording, Resampling};
-use maeum::features::utterance::{Frames, PitchFrame, STATS, Utterance, UtteranceExtractor};
-use maeum::features::{FeatureError, N_MELS};
-use maeum::nn::cuda::front_end::{FrontEndError, UtteranceFrontEnd};
+use maeum::audio::{Recording, Resampling};
+use maeum::front_end::AudioError;
+use maeum::front_end::cuda::FrontEndError;
+use maeum::front_end::utterance::cuda::UtteranceFrontEnd;
+use maeum::front_end::utterance::{Frames, PitchFrame, STATS, Utterance, UtteranceExtractor};
+use maeum::front_end::{FeatureError, N_MELS};
 use maeum::nn::cuda::{Driver, Stream, Timed};
 use proptest::prelude::*;
 

@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use maeum::app::batch::Batch;
+use maeum::app::inputs;
 use maeum::audio::{Recording, Resampling};
+use maeum::front_end::legacy2020::cuda::FrontEnd;
 use maeum::nn::DropoutMode;
-use maeum::nn::cuda::front_end::FrontEnd;
 use maeum::nn::cuda::{DeviceError, Driver, Stream};
 use maeum::nn::model::BundleInfo;
 use maeum::recognizer::{OnDevice, RecognizeError};
-use maeum::report::batch::Batch;
-use maeum::report::inputs;
 use maeum::{Prediction, Recognizer};
 
 use crate::drivers;

@@ -2,7 +2,7 @@
 
 use std::f64::consts::PI;
 
-use maeum::features::FRAME_SAMPLES;
+use maeum::front_end::FRAME_SAMPLES;
 use proptest::prelude::*;
 
 /// Where the windows of `t` frames start.

@@ -11,14 +11,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use maeum::app::batch::Batch;
+use maeum::app::inputs::Input;
 use maeum::audio::decode::decode_path;
-use maeum::features::WINDOW_FRAMES;
-use maeum::features::windows::window_starts;
+use maeum::front_end::legacy2020::WINDOW_FRAMES;
+use maeum::front_end::legacy2020::windows::window_starts;
 use maeum::nn::npz::NpzFile;
-use maeum::nn::{DropoutMode, Isa, Model, Plan, Role, RunError, Session, bundle};
+use maeum::nn::{DropoutMode, Model, Plan, Role, RunError, Session, bundle};
 use maeum::recognizer::{Recognizer, Worker};
-use maeum::report::batch::Batch;
-use maeum::report::inputs::Input;
+use maeum::simd::Isa;
 use rayon::prelude::*;
 
 type Failure = Box<dyn Error + Send + Sync>;

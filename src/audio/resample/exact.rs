@@ -7,9 +7,10 @@
 //! table is read once for all of them.
 
 use super::filter::Filter;
-use crate::nn::cpu::doubles::{DOUBLES, Doubles};
-use crate::nn::cpu::{Isa, Kernel, Lanes};
-use crate::together::Together;
+use crate::parallelism::Parallelism;
+use crate::simd::doubles::{DOUBLES, Doubles};
+use crate::simd::lanes::Lanes;
+use crate::simd::{Isa, Kernel};
 
 /// Output samples that are computed side by side where each has rows of its own.
 const CHAINS: usize = 8;
@@ -37,7 +38,7 @@ pub(super) fn run(
     steps: (usize, usize),
     x: &[f32],
     out: &mut [f32],
-    together: Together,
+    parallelism: Parallelism,
 ) {
     let (p, q) = steps;
     let repeats = SHORTEST_LANE.div_ceil(p);
@@ -74,7 +75,7 @@ pub(super) fn run(
             inputs,
             times: &times,
         };
-        inner.run_on(isa, together);
+        inner.run_on(isa, parallelism);
     }
     chains(filter, x, time, tail);
 }
@@ -170,9 +171,9 @@ struct Place {
 
 impl Inner<'_> {
     /// Computes all, in parts of full registers if several threads do it.
-    fn run_on(self, isa: Isa, together: Together) {
+    fn run_on(self, isa: Isa, parallelism: Parallelism) {
         let parts = self.times.len() / PART;
-        if together == Together::No || parts < 2 {
+        if parallelism == Parallelism::No || parts < 2 {
             return isa.dispatch(self);
         }
         let lanes = parts / 2 * PART;
@@ -184,9 +185,9 @@ impl Inner<'_> {
             out: behind,
             ..self
         };
-        together.join(
-            || first.run_on(isa, together),
-            || second.run_on(isa, together),
+        parallelism.join(
+            || first.run_on(isa, parallelism),
+            || second.run_on(isa, parallelism),
         );
     }
 
@@ -296,16 +297,16 @@ impl Inner<'_> {
         let mut todo: u64 = (1 << (N * DOUBLES)) - 1;
         while todo != 0 {
             let here = place(todo.trailing_zeros() as usize);
-            let mut together = todo;
+            let mut alike = todo;
             if different != 0 {
                 let same = (0..N * DOUBLES).filter(|lane| place(*lane) == here);
-                together &= same.fold(0, |lanes, lane| lanes | 1 << lane);
+                alike &= same.fold(0, |lanes, lane| lanes | 1 << lane);
             }
             let sums = self.sums::<D, N>(here, &left_eta, &right_eta, layout);
-            for lane in (0..N * DOUBLES).filter(|lane| together >> lane & 1 == 1) {
+            for lane in (0..N * DOUBLES).filter(|lane| alike >> lane & 1 == 1) {
                 store(self.out, lane, sums[lane / DOUBLES][lane % DOUBLES]);
             }
-            todo &= !together;
+            todo &= !alike;
         }
     }
 

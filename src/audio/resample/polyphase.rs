@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::filter::{BETA, ROLLOFF, ZEROS, bessel_i0};
 use super::gcd;
-use crate::nn::cpu::lanes::{LANES, Lanes};
-use crate::nn::cpu::{Isa, Kernel};
+use crate::simd::lanes::{LANES, Lanes};
+use crate::simd::{Isa, Kernel};
 
 /// Most weights of a table (1 MiB). It allows 2,048 places per zero crossing of the sinc, between
 /// which a line departs from it by 3e-7.

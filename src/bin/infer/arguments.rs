@@ -6,10 +6,10 @@ use std::str::FromStr;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, ValueEnum};
+use maeum::app::eval::ProfileSize;
 use maeum::audio::decode;
+use maeum::formats::{Format, NOTICE};
 use maeum::nn::DropoutMode;
-use maeum::report::eval::ProfileSize;
-use maeum::report::{Format, NOTICE};
 
 use super::device::{self, Device};
 

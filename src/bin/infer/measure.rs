@@ -4,16 +4,16 @@ use std::path::Path;
 
 use clap::error::ErrorKind;
 use maeum::Recognizer;
+use maeum::app::batch::Batch;
+use maeum::app::dump;
+use maeum::app::eval::{Evaluator, profiles};
+use maeum::app::inputs;
+use maeum::app::manifest::Manifest;
+use maeum::app::sink::{Sink, SinkError};
 use maeum::audio::Resampling;
+use maeum::formats::Format;
 use maeum::nn::Model;
 use maeum::nn::model::Preprocessing;
-use maeum::report::Format;
-use maeum::report::batch::Batch;
-use maeum::report::dump;
-use maeum::report::eval::{Evaluator, profiles};
-use maeum::report::inputs;
-use maeum::report::manifest::Manifest;
-use maeum::report::sink::{Sink, SinkError};
 
 use super::{Arguments, FrontEnd, complain, of_model, progress, usage_error};
 

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
-use maeum::report::batch::Batch;
-use maeum::report::inputs::Input;
-use maeum::report::names::Names;
-use maeum::report::sink::{Sink, SinkError};
-use maeum::report::{Format, Reporter};
+use maeum::app::batch::Batch;
+use maeum::app::inputs::Input;
+use maeum::app::sink::{Sink, SinkError};
+use maeum::formats::names::Names;
+use maeum::formats::{Format, Reporter};
 
 use super::{Arguments, progress, usage_error};
 

@@ -7,12 +7,12 @@ use std::path::Path;
 
 use clap::error::ErrorKind;
 use maeum::Recognizer;
+use maeum::app::batch::{Batch, Threads};
+use maeum::app::inputs::Input;
+use maeum::app::manifest::{Manifest, Row};
+use maeum::app::sink::{Sink, SinkError};
 use maeum::nn::DropoutMode;
 use maeum::recognizer::{ProfileBuilder, ProfileError, SpeakerProfile};
-use maeum::report::batch::{Batch, Threads};
-use maeum::report::inputs::Input;
-use maeum::report::manifest::{Manifest, Row};
-use maeum::report::sink::{Sink, SinkError};
 
 use super::arguments::SpeakerFrom;
 use super::{Arguments, complain, of_model, progress, usage_error};

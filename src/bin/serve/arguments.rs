@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::Parser;
-use maeum::report::NOTICE;
+use maeum::formats::NOTICE;
 use maeum::server::guard;
 use maeum::server::settings::MAX_DRAWS;
 

@@ -5,10 +5,10 @@ use std::ops::Range;
 
 use super::first::First;
 use super::gemm::{Epilogue, Packed, Product, Start, Taps};
-use super::isa::Isa;
 use super::pool::max_pool_rows;
 use crate::nn::layer::{Conv, Padding};
 use crate::nn::shape::{conv_kernel, extent, window};
+use crate::simd::Isa;
 
 /// Rows that are convolved before they are pooled, about: so many that what happens once for all of
 /// them costs little, and few enough to stay in the first-level cache, or beside it.

@@ -1,8 +1,8 @@
 //! Layers that treat every number by itself: merges, scales, sums over one dimension.
 
-use super::isa::{Isa, Kernel};
-use super::lanes::Lanes;
 use crate::nn::layer::MergeOp;
+use crate::simd::lanes::Lanes;
+use crate::simd::{Isa, Kernel};
 
 /// How one input of a merge is read: for each output element the distance between neighbours
 /// along each dimension, 0 where the input is stretched.

@@ -6,8 +6,8 @@ use std::ops::Range;
 use strip::Strip;
 
 use super::gemm::{BLOCK, Epilogue, MANY, Packed, Pixels};
-use super::isa::{Isa, Kernel};
-use super::lanes::{HALF, LANES, Lanes};
+use crate::simd::lanes::{HALF, LANES, Lanes};
+use crate::simd::{Isa, Kernel};
 
 mod strip;
 

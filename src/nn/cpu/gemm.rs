@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use tile::Tiles;
 
-use super::isa::{Isa, Kernel};
-use super::lanes::{LANES, Lanes};
 pub(crate) use super::packed::{Affine, Epilogue, Packed};
+use crate::simd::lanes::{LANES, Lanes};
+use crate::simd::{Isa, Kernel};
 
 mod tile;
 

@@ -3,9 +3,9 @@
 //! `exp` and `tanh` are made of fused multiply-adds and bit operations only, so their results do
 //! not depend on the platform's mathematics library. The rarer functions go through `f64`.
 
-use super::isa::{Isa, Kernel};
-use super::lanes::{LANES, Lanes};
 use crate::nn::layer::Activation;
+use crate::simd::lanes::{LANES, Lanes};
+use crate::simd::{Isa, Kernel};
 
 /// `exp(x)` within 1 ULP; 0 below -104, infinity above 88.8.
 ///

@@ -10,19 +10,12 @@
 )]
 
 pub(crate) mod conv;
-pub(crate) mod doubles;
 pub(crate) mod elementwise;
 mod first;
 pub(crate) mod gemm;
-mod isa;
-pub(crate) mod lanes;
 pub(crate) mod layout;
 pub(crate) mod math;
 mod packed;
 pub(crate) mod pool;
 pub(crate) mod recurrent;
 pub(crate) mod scaled;
-
-pub(crate) use isa::Kernel;
-pub use isa::{Isa, UnknownIsa};
-pub(crate) use lanes::Lanes;

@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 
-use super::lanes::{LANES, Lanes};
+use crate::simd::lanes::{LANES, Lanes};
 
 /// Lanes that lie in one cache line, so that they are read at once.
 #[derive(Debug, Clone, Copy)]

@@ -1,9 +1,9 @@
 //! Pooling over windows and over everything.
 
-use super::isa::{Isa, Kernel};
-use super::lanes::{LANES, Lanes};
 use crate::nn::layer::{Pool, PoolKind};
 use crate::nn::shape::window;
+use crate::simd::lanes::{LANES, Lanes};
+use crate::simd::{Isa, Kernel};
 
 /// A pooling layer with everything that does not depend on the data.
 #[derive(Debug, Clone)]

@@ -2,10 +2,10 @@
 //! over all sequences.
 
 use super::gemm::{Epilogue, Packed, Product, Start, Taps, matmul};
-use super::isa::{Isa, Kernel};
-use super::lanes::Lanes;
 use super::math;
 use crate::nn::layer::Activation;
+use crate::simd::lanes::Lanes;
+use crate::simd::{Isa, Kernel};
 
 /// Which cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

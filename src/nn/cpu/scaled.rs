@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use run::Run;
 
-use super::isa::Isa;
-use super::lanes::{LANES, Lanes};
 use super::packed::Block;
 use super::pool::PoolPlan;
 use crate::nn::layer::{Conv, Padding};
 use crate::nn::shape::{conv_kernel, extent, window};
+use crate::simd::Isa;
+use crate::simd::lanes::{LANES, Lanes};
 
 mod run;
 

@@ -12,10 +12,9 @@
 
 mod compile;
 mod driver;
-pub mod front_end;
 mod gpu;
 mod means;
-mod memory;
+pub(crate) mod memory;
 mod ops;
 mod peaks;
 mod plan;

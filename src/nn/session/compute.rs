@@ -1,11 +1,12 @@
 //! One step of a plan on its buffers.
 
 use crate::nn::cpu::gemm::{Start, matmul};
-use crate::nn::cpu::{Isa, elementwise, layout, math, pool};
+use crate::nn::cpu::{elementwise, layout, math, pool};
 use crate::nn::dropout::{DropoutMode, draw_factors};
 use crate::nn::layer::{Activation, MergeOp};
 use crate::nn::lowering::Dropout;
 use crate::nn::plan::{Op, Own};
+use crate::simd::Isa;
 
 /// What a computation needs to know besides its data.
 pub(super) struct Call {

@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use super::{Chain, Stage};
 use crate::nn::cpu::conv::Band;
-use crate::nn::cpu::{Isa, elementwise, math, pool};
+use crate::nn::cpu::{elementwise, math, pool};
 use crate::nn::layer::Activation;
 use crate::nn::lowering::Parts;
 use crate::nn::plan::{Op, Own};
+use crate::simd::Isa;
 
 /// Buffers for the sheet and for what is each window's own.
 #[derive(Debug, Default)]

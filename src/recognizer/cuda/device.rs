@@ -9,17 +9,19 @@ use super::networks::{Asked, Given, Networks};
 use super::questions::Questions;
 use super::{DeviceRecognizerError, Outcomes};
 use crate::audio::Recording;
-use crate::nn::cuda::front_end::{FrontEnd, FrontEndError, Listened, UtteranceFrontEnd};
+use crate::front_end::cuda::FrontEndError;
+use crate::front_end::legacy2020::cuda::{FrontEnd, Listened};
+use crate::front_end::utterance::cuda::UtteranceFrontEnd;
 use crate::nn::cuda::{CudaRunError, DeviceError, Driver, Source, Stream};
 use crate::nn::model::Preprocessing;
 use crate::nn::{DropoutMode, Model, RunError};
+use crate::parallelism::Parallelism;
 use crate::prediction::Prediction;
 use crate::recognizer::listener::{About, Heard, Listener};
 use crate::recognizer::networks::{Answer, Question};
 use crate::recognizer::profile::SpeakerProfile;
 use crate::recognizer::speech::{SpeechCheck, SpeechSession};
-use crate::recognizer::{RecognizeError, reference, utterance};
-use crate::together::Together;
+use crate::recognizer::{RecognizeError, legacy2020, utterance};
 
 /// A model's front end and its networks, with the memory for a batch.
 #[derive(Debug)]
@@ -272,7 +274,7 @@ impl Device {
                 let listener = &self.listener;
                 let hear = |named: &Named| {
                     let recording = Cow::Borrowed(&named.recording);
-                    listener.hear(recording, &named.name, Together::No)
+                    listener.hear(recording, &named.name, Parallelism::No)
                 };
                 batch.par_iter().map(hear).collect()
             }
@@ -359,8 +361,8 @@ impl Device {
                     let answer = answers[heard.place.row].take();
                     let answer = answer.expect("every recording has a row of its own");
                     answer.check(&recording.name)?;
-                    let known = reference::Known::of_device(heard, &recording.about);
-                    let way = self.listener.reference();
+                    let known = legacy2020::Known::of_device(heard, &recording.about);
+                    let way = self.listener.legacy2020();
                     let way = way.expect("the listener is of the same model as the front end");
                     Ok(way.conclude(&recording.about, &known, answer, dropout))
                 });

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use maeum::nn::dropout::{DropoutMode, Masks, draw_factors};
 use maeum::nn::layer::{Dropout, Layer};
-use maeum::nn::{Graph, Input, Node, Output, ValueId, reference};
+use maeum::nn::{Graph, Input, Node, Output, ValueId, oracle};
 
 use super::Case;
 
@@ -72,7 +72,7 @@ pub fn check_against_reference(case: &Case, run_engine: impl Fn(&Case) -> Vec<Ve
             DropoutMode::Off => &DropoutMode::Off,
             _ => &masks,
         };
-        let wanted = reference::run(&own, &own_shapes, &own_inputs, rows, mode).unwrap();
+        let wanted = oracle::run(&own, &own_shapes, &own_inputs, rows, mode).unwrap();
         let what = format!("{} ({:?})", node.name, node.layer);
         assert_close(
             &what,

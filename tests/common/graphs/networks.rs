@@ -1,7 +1,7 @@
 //! Networks of any layers.
 
 use maeum::nn::layer::{Conv, Layer};
-use maeum::nn::{DropoutMode, Node, Output, ValueId, reference};
+use maeum::nn::{DropoutMode, Node, Output, ValueId, oracle};
 use proptest::prelude::*;
 
 use super::{Builder, Case, KINDS, Kind, layers, numbers, widen};
@@ -129,7 +129,7 @@ fn tame(b: &mut Builder, shapes: &[Vec<usize>]) -> bool {
             .zip(shapes)
             .map(|(seed, s)| widen(&numbers(seed, s.iter().product(), false)))
             .collect();
-        let values = reference::run(&b.graph, shapes, &inputs, 1, &DropoutMode::Off);
+        let values = oracle::run(&b.graph, shapes, &inputs, 1, &DropoutMode::Off);
         let last = values.expect("its shapes fit").get(last).cloned();
         last.is_some_and(|v| v.data.iter().all(|v| v.abs() <= LARGEST))
     };

@@ -37,7 +37,7 @@ pub fn tables(driver: &Arc<dyn Driver>, folder: &str, ceilings: &Ceilings) -> Re
     Ok(())
 }
 
-/// Of a run with more launches than this, those of a kernel are put together.
+/// Of a run with more launches than this, those of a kernel are put parallelism.
 const MOST_LINES: usize = 20;
 
 /// What a line of the table is about.
@@ -91,7 +91,7 @@ fn lines(runs: &[Vec<Timing>]) -> Vec<Line<'_>> {
     let Some(first) = runs.first() else {
         return Vec::new();
     };
-    let together = first.len() > MOST_LINES;
+    let parallelism = first.len() > MOST_LINES;
     let mut lines: Vec<Line> = Vec::new();
     for (launch, timing) in first.iter().enumerate() {
         let all = runs.iter().filter_map(|run| Some(run.get(launch)?.time));
@@ -100,7 +100,7 @@ fn lines(runs: &[Vec<Timing>]) -> Vec<Line<'_>> {
         let seconds = all[all.len() / 2].as_secs_f64();
         let work = timing.work;
         let same = lines.iter_mut().find(|line| line.kernel == timing.kernel);
-        match same.filter(|_| together) {
+        match same.filter(|_| parallelism) {
             Some(line) => {
                 line.launches += 1;
                 line.flops += work.flops.unwrap_or(0);

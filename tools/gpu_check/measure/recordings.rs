@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use maeum::audio::{Recording, Resampling};
-use maeum::features::utterance::UtteranceExtractor;
-use maeum::nn::cuda::front_end::{FrontEnd, UtteranceFrontEnd};
+use maeum::front_end::legacy2020::cuda::FrontEnd;
+use maeum::front_end::utterance::UtteranceExtractor;
+use maeum::front_end::utterance::cuda::UtteranceFrontEnd;
 use maeum::nn::cuda::{Driver, Stream, Timed};
 
 use crate::kernels::table;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use maeum::Recognizer;
+use maeum::app::batch::Batch;
+use maeum::app::inputs;
 use maeum::audio::{Recording, Resampling};
 use maeum::nn::cuda::Driver;
 use maeum::nn::model::{BundleInfo, Provenance};
 use maeum::nn::{DropoutMode, Model, Network, Role};
-use maeum::report::batch::Batch;
-use maeum::report::inputs;
 
 use crate::Failure;
 

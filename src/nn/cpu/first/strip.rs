@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use super::super::gemm::MANY;
-use super::super::isa::Kernel;
-use super::super::lanes::{HALF, LANES, Lanes};
 use super::super::packed::Block;
 use super::{FEW, First};
+use crate::simd::Kernel;
+use crate::simd::lanes::{HALF, LANES, Lanes};
 
 /// Rows `rows`, whose lines are filled, of the pairs of columns `pairs`: two and `PAIRS` at a time. If `WHOLE`, each pixel
 /// has a vector with channel block `block`; if not, each pair of pixels has one with the channels

@@ -1,9 +1,9 @@
 //! The arithmetic of [`Product`].
 
-use super::super::isa::Kernel;
-use super::super::lanes::{LANES, Lanes};
 use super::super::packed::{Block, load, store};
 use super::{BLOCK, MANY, Part, Product, Start, Taps};
+use crate::simd::Kernel;
+use crate::simd::lanes::{LANES, Lanes};
 
 /// `count` tiles of a part from its place `first` on, each `SUMS` outputs at each of `N` places.
 /// Those of a place are channel blocks from block `block` on of one pixel, or if `PAIRED` of a pixel

@@ -1,10 +1,10 @@
 //! The arithmetic of [`ScaledConv`].
 
 use super::super::gemm::{MANY, Pixels};
-use super::super::isa::{Isa, Kernel};
-use super::super::lanes::{LANES, Lanes};
 use super::super::packed::{Block, store};
 use super::{AT_ONCE, ScaledConv, TILE};
+use crate::simd::lanes::{LANES, Lanes};
+use crate::simd::{Isa, Kernel};
 
 /// One map with its scales.
 pub(super) struct Run<'a> {

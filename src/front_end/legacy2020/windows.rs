@@ -1,0 +1,183 @@
+//! The normalised spectrogram and the windows that the emotion, age and gender networks read.
+
+use super::{MAX_FRAMES, WINDOW_FRAMES, WINDOW_STEP};
+use crate::front_end::{FeatureError, Mel, N_MELS, pairwise};
+
+/// Windows of a recording longer than [`MAX_FRAMES`].
+const MAX_WINDOWS: usize = MAX_FRAMES / WINDOW_STEP - 1;
+
+/// The first 15 s of a spectrogram with mean 0 and deviation 1 over the whole recording.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NormalizedMel {
+    /// Frames of the recording, also those beyond the first [`MAX_FRAMES`].
+    frames: usize,
+    data: Vec<f32>,
+}
+
+/// Normalises by the mean and population deviation over all bands and all frames of `mel`, then
+/// cuts to [`MAX_FRAMES`] frames or pads with zeros. Computed in double precision in numpy's
+/// order of operations, rounded to single at the end.
+///
+/// # Errors
+/// [`FeatureError::Constant`] where all values are the same (digital silence).
+pub fn normalize(mel: &Mel) -> Result<NormalizedMel, FeatureError> {
+    if let Some(value) = pairwise::constant(mel.data()) {
+        return Err(FeatureError::Constant { value });
+    }
+    let (mean, deviation) = pairwise::mean_and_deviation(mel.data());
+    if deviation == 0.0 {
+        return Err(FeatureError::Constant { value: mean });
+    }
+    let mut data = vec![0.0; N_MELS * MAX_FRAMES];
+    let bands = mel.data().chunks_exact(mel.frames());
+    for (out, band) in data.chunks_exact_mut(MAX_FRAMES).zip(bands) {
+        for (out, s) in out.iter_mut().zip(band) {
+            *out = ((s - mean) / deviation) as f32;
+        }
+    }
+    Ok(NormalizedMel {
+        frames: mel.frames(),
+        data,
+    })
+}
+
+impl NormalizedMel {
+    /// All values, `[N_MELS][MAX_FRAMES]`.
+    #[must_use]
+    pub fn data(&self) -> &[f32] {
+        &self.data
+    }
+
+    /// Cuts the windows out.
+    #[must_use]
+    pub fn windows(&self) -> Windows {
+        let starts = window_starts(self.frames);
+        let rows = starts.last().map_or(0, |last| last + WINDOW_FRAMES);
+        let mut sheet = vec![0.0; rows * N_MELS];
+        for (band, values) in self.data.chunks_exact(MAX_FRAMES).enumerate() {
+            for (row, &value) in sheet.chunks_exact_mut(N_MELS).zip(values) {
+                row[band] = value;
+            }
+        }
+        Windows {
+            frames: self.frames,
+            starts,
+            sheet,
+        }
+    }
+}
+
+/// Two-second pieces of a [`NormalizedMel`], time by mel band; at least one and at most 14.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Windows {
+    frames: usize,
+    starts: Vec<usize>,
+    sheet: Vec<f32>,
+}
+
+impl Windows {
+    /// Values in one window.
+    pub const VALUES: usize = WINDOW_FRAMES * N_MELS;
+
+    /// First frame of each window, ascending. Frame `t` is centred on sample `t * HOP` of the
+    /// signal; each window spans [`WINDOW_FRAMES`] frames.
+    #[must_use]
+    pub fn starts(&self) -> &[usize] {
+        &self.starts
+    }
+
+    /// How many frames of window `index` come from the recording; the others, at its end, are
+    /// zeros.
+    ///
+    /// # Panics
+    /// Where there is no such window.
+    #[must_use]
+    pub fn real_frames(&self, index: usize) -> usize {
+        real_frames(self.frames, self.starts[index])
+    }
+
+    /// The frames that the windows are cut from, `[frames][N_MELS]`, up to the last window's end.
+    #[must_use]
+    pub fn sheet(&self) -> &[f32] {
+        &self.sheet
+    }
+
+    /// All windows, `[windows][WINDOW_FRAMES][N_MELS]`: the batch that the networks take.
+    #[must_use]
+    pub fn data(&self) -> Vec<f32> {
+        self.iter().flatten().copied().collect()
+    }
+
+    /// The windows one by one, each `[WINDOW_FRAMES][N_MELS]`.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[f32]> {
+        self.starts
+            .iter()
+            .map(|start| &self.sheet[start * N_MELS..][..Self::VALUES])
+    }
+}
+
+/// How many frames of the window that begins with frame `start` a recording of `frames` frames has.
+pub(crate) fn real_frames(frames: usize, start: usize) -> usize {
+    frames.saturating_sub(start).min(WINDOW_FRAMES)
+}
+
+/// Where the windows of a recording of `frames` frames start, in frames.
+///
+/// One per full second but the first, and at least one. The last is pulled back so that it ends
+/// with the recording, where that needs at most half a second; a longer remainder is not seen.
+#[must_use]
+pub fn window_starts(frames: usize) -> Vec<usize> {
+    if frames < WINDOW_FRAMES {
+        return vec![0];
+    }
+    if frames > MAX_FRAMES {
+        return (0..MAX_WINDOWS).map(|i| i * WINDOW_STEP).collect();
+    }
+    let seconds = frames as f64 / WINDOW_STEP as f64;
+    let rounded = seconds.round_ties_even();
+    let mut starts: Vec<usize> = (0..rounded as usize - 1).map(|i| i * WINDOW_STEP).collect();
+    if rounded >= seconds {
+        // In floating point on purpose: 5.86 - 6 is a little over -0.14, so the reference moves
+        // that window by 13 frames and not by 14.
+        let back = ((rounded - seconds) * WINDOW_STEP as f64).trunc() as usize;
+        if let Some(last) = starts.last_mut() {
+            *last -= back;
+        }
+    }
+    starts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn window_starts_at_the_corners() {
+        let hundreds = |k: usize| (0..k).map(|i| i * 100).collect::<Vec<_>>();
+        for (frames, expected) in [
+            (1, vec![0]),
+            (199, vec![0]),
+            (200, vec![0]),
+            (250, vec![0]),
+            (251, vec![0, 51]),
+            (300, vec![0, 100]),
+            (350, vec![0, 100, 150]),
+            (351, vec![0, 100, 151]),
+            (586, vec![0, 100, 200, 300, 387]),
+            (1450, hundreds(13)),
+            (1500, hundreds(14)),
+            (1501, hundreds(14)),
+            (360_000, hundreds(14)),
+        ] {
+            assert_eq!(window_starts(frames), expected, "{frames} frames");
+        }
+    }
+
+    #[test]
+    fn a_constant_spectrogram_is_an_error() {
+        for value in [0.0, 0.1] {
+            let mel = Mel::from_bands(7, vec![value; N_MELS * 7]).unwrap();
+            assert_eq!(normalize(&mel), Err(FeatureError::Constant { value }));
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Descriptive statistics as numpy defines them.
+
+use std::ops::Range;
+
+use crate::front_end::pairwise;
+
+/// Mean; 0 of nothing.
+pub(super) fn mean(values: &[f64]) -> f64 {
+    mean_of(values, |x| x)
+}
+
+/// Mean of `term(x)` over `values`; 0 of nothing.
+pub(super) fn mean_of<T: Copy>(values: &[T], term: impl Fn(T) -> f64 + Copy) -> f64 {
+    if values.is_empty() {
+        return 0.0;
+    }
+    pairwise::sum(values, term) / values.len() as f64
+}
+
+/// Mean and population deviation; 0 of nothing.
+pub(super) fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
+    if values.is_empty() {
+        return (0.0, 0.0);
+    }
+    pairwise::mean_and_deviation(values)
+}
+
+/// Population deviation; 0 of nothing.
+pub(super) fn deviation(values: &[f64]) -> f64 {
+    mean_and_deviation(values).1
+}
+
+/// Percentiles, linear between order statistics; 0 of nothing.
+pub(super) fn percentiles<const N: usize>(values: &[f64], percents: [f64; N]) -> [f64; N] {
+    if values.is_empty() {
+        return [0.0; N];
+    }
+    let last = values.len() - 1;
+    let places = percents.map(|percent| last as f64 * (percent / 100.0));
+    let below = places.map(|at| (at as usize).min(last));
+    let mut ordered = values.to_vec();
+    let mut wanted: Vec<usize> = below.iter().flat_map(|&i| [i, (i + 1).min(last)]).collect();
+    wanted.sort_unstable();
+    // Each puts one value where sorting would, and the smaller ones before it.
+    let mut done = 0;
+    for i in wanted {
+        if i >= done {
+            ordered[done..].select_nth_unstable_by(i - done, f64::total_cmp);
+            done = i + 1;
+        }
+    }
+    std::array::from_fn(|i| {
+        let (below, above) = (below[i], (below[i] + 1).min(last));
+        let part = places[i] - below as f64;
+        let step = ordered[above] - ordered[below];
+        // From the nearer side, as numpy: then the ends are exact.
+        if part < 0.5 {
+            ordered[below] + step * part
+        } else {
+            ordered[above] - step * (1.0 - part)
+        }
+    })
+}
+
+/// Middle value, or the mean of the two in the middle; 0 of nothing.
+pub(super) fn median(values: &[f64]) -> f64 {
+    percentiles(values, [50.0])[0]
+}
+
+/// Slope over five frames, the first and last value repeated:
+/// `sum over k of k (v[t+k] - v[t-k]) / 10`, k = 1, 2.
+pub(super) fn delta(values: &[f64]) -> Vec<f64> {
+    let last = values.len().saturating_sub(1);
+    (0..values.len())
+        .map(|t| {
+            let ahead = |k: usize| values[(t + k).min(last)];
+            let behind = |k: usize| values[t.saturating_sub(k)];
+            ((ahead(1) - behind(1)) + 2.0 * (ahead(2) - behind(2))) / 10.0
+        })
+        .collect()
+}
+
+/// The values where `mask` is true.
+pub(super) fn select(values: &[f64], mask: &[bool]) -> Vec<f64> {
+    let pairs = values.iter().zip(mask);
+    pairs.filter(|(_, on)| **on).map(|(v, _)| *v).collect()
+}
+
+/// How often `mask` is true.
+pub(super) fn count(mask: &[bool]) -> usize {
+    mask.iter().filter(|on| **on).count()
+}
+
+/// The longest stretches over which `mask` is true.
+pub(super) fn runs(mask: &[bool]) -> Vec<Range<usize>> {
+    let mut runs = Vec::new();
+    let mut start = None;
+    for (t, on) in mask.iter().copied().chain([false]).enumerate() {
+        match (on, start) {
+            (true, None) => start = Some(t),
+            (false, Some(first)) => {
+                runs.push(first..t);
+                start = None;
+            }
+            _ => {}
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_lie_between_order_statistics() {
+        assert_eq!(
+            percentiles(&[3.0, 1.0, 2.0, 4.0], [0.0, 25.0, 50.0, 100.0]),
+            [1.0, 1.75, 2.5, 4.0]
+        );
+        assert_eq!(percentiles(&[7.0], [10.0, 95.0]), [7.0, 7.0]);
+        assert_eq!(percentiles(&[], [10.0]), [0.0]);
+        assert_eq!(median(&[5.0, 1.0, 3.0]), 3.0);
+        let values: Vec<f64> = (0..1009).map(|i| f64::from(i * 377 % 1009)).collect();
+        let percents = [95.0, 5.0, 50.0, 50.1, 100.0];
+        let expected = percents.map(|p| 1008.0 * p / 100.0);
+        for (ours, expected) in percentiles(&values, percents).into_iter().zip(expected) {
+            assert!((ours - expected).abs() < 1e-12, "{ours} against {expected}");
+        }
+    }
+
+    #[test]
+    fn delta_is_the_slope_of_a_line_away_from_the_ends() {
+        let line: Vec<f64> = (0..7).map(|t| 3.0 * f64::from(t)).collect();
+        let slopes = delta(&line);
+        assert_eq!(slopes[2..5], [3.0; 3]);
+        // (3 - 0) + 2 (6 - 0), over 10.
+        assert_eq!(slopes[0], 1.5);
+        assert_eq!(delta(&[4.0]), [0.0]);
+    }
+
+    #[test]
+    fn runs_are_found_at_both_ends() {
+        let mask = [true, false, true, true, false, true];
+        assert_eq!(runs(&mask), [0..1, 2..4, 5..6]);
+        assert_eq!(runs(&[false; 3]), []);
+    }
+}

@@ -1,0 +1,340 @@
+//! The descriptors of a whole recording: what the statistics networks read.
+
+use std::f64::consts::PI;
+use std::sync::Arc;
+
+use realfft::{RealFftPlanner, RealToComplex};
+
+use super::describe::{count, delta, deviation, mean, mean_and_deviation, percentiles, select};
+use super::{Contours, prosody};
+use crate::front_end::mel::periodic_hann;
+use crate::front_end::{N_MELS, pairwise};
+
+/// Descriptors of one recording.
+pub const STATS: usize = 770;
+
+/// The groups of descriptors in their order, with the number of values of each. The values of
+/// `mel_*` are mel bands (levels, see the module), those of `cep_*` the first 20 coefficients of
+/// the orthonormal type-II cosine transform of a frame's levels. Deviations are the population's;
+/// `d` is the slope over five frames, `dd` the slope of that.
+///
+/// | group | values |
+/// |---|---|
+/// | `*_mean`, `*_std`, `*_p10`, `*_p50`, `*_p90` | mean, deviation and percentiles over the active frames |
+/// | `*_dstd`, `*_dabs`, `*_ddstd` | deviation of d, mean of its magnitude, deviation of dd |
+/// | `*_vmean`, `*_vstd` | mean and deviation over the frames that are active and voiced (under five of them: active) |
+/// | `mel_skew`, `mel_kurt` | mean third and fourth power of the deviation from the mean in units of the deviation (at least 1e-3) |
+/// | `trend` | 8 groups of 5 bands: mean of the last third of the active frames minus that of the first |
+/// | `energy` | in dB relative to the loud frames: mean, deviation, percentiles 5, 25, 50, 75 of the active frames; d: deviation, mean magnitude, mean where rising; its percentiles 95 and 5 over all frames |
+/// | `modulation` | 8 bands of modulation frequency (edges 1, 2, 3, 5, 8, 12, 18, 28, 64 of 128 bins of 0.78 Hz), in each 8 groups of 5 bands and the energy: `ln(power + 0.01)` of windows of 128 frames every 64 |
+/// | `rhythm` | ln of the duration in s; voiced share, active share, voiced per active frame; voiced runs (30 ms or more) per second; their mean, deviation and maximum in s; mean and deviation of the gaps between them; pauses per second, longest pause in s |
+/// | `f0` | in semitones re 100 Hz over the voiced runs: mean, deviation, percentiles 5, 20, 50, 80, 95, the ranges 5 to 95 and 20 to 80; steps between frames (at most 6): mean magnitude, deviation, mean change, median magnitude; slopes of the runs in semitones per second (at most 100): mean weighted by length, the same of magnitudes, deviation of the runs' means, last, largest and smallest slope; last third minus first third, skewness. 0 without a voiced run |
+/// | `hnr` | harmonics to noise in dB over the voiced runs: mean, deviation, percentiles 10, 50, 90; correlation of pitch and energy; mean and deviation of the autocorrelation's peak over the active frames. 0 without a voiced run |
+/// | `balance` | over the voiced runs (without one: the active frames) mean, deviation, percentiles 10 and 90 of: centroid over the bands (-1 to 1), ln(bands 0-9 / 10-19), ln(bands 0-19 / 20-39), slope over the bands; then mean and deviation of the change between active frames |
+pub const STAT_GROUPS: [(&str, usize); 26] = [
+    ("mel_mean", N_MELS),
+    ("mel_std", N_MELS),
+    ("mel_p10", N_MELS),
+    ("mel_p50", N_MELS),
+    ("mel_p90", N_MELS),
+    ("mel_dstd", N_MELS),
+    ("mel_dabs", N_MELS),
+    ("mel_ddstd", N_MELS),
+    ("mel_vmean", N_MELS),
+    ("mel_vstd", N_MELS),
+    ("mel_skew", N_MELS),
+    ("mel_kurt", N_MELS),
+    ("cep_mean", CEPSTRUM),
+    ("cep_std", CEPSTRUM),
+    ("cep_p10", CEPSTRUM),
+    ("cep_p90", CEPSTRUM),
+    ("cep_dstd", CEPSTRUM),
+    ("cep_vmean", CEPSTRUM),
+    ("cep_vstd", CEPSTRUM),
+    ("trend", GROUPS),
+    ("energy", 11),
+    ("modulation", MODULATION_BANDS * MODULATION_TRACKS),
+    ("rhythm", prosody::RHYTHM),
+    ("f0", prosody::F0),
+    ("hnr", prosody::HNR),
+    ("balance", 18),
+];
+
+const _: () = {
+    let (mut sum, mut i) = (0, 0);
+    while i < STAT_GROUPS.len() {
+        sum += STAT_GROUPS[i].1;
+        i += 1;
+    }
+    assert!(sum == STATS);
+};
+
+/// Coefficients of a frame's cosine transform.
+const CEPSTRUM: usize = 20;
+/// Groups of neighbouring mel bands.
+const GROUPS: usize = 8;
+const GROUP_BANDS: usize = N_MELS / GROUPS;
+/// With fewer voiced frames than this, all active ones stand in for them.
+const ENOUGH_VOICED: usize = 5;
+/// Least deviation that a band's values are divided by.
+const LEAST_DEVIATION: f64 = 1e-3;
+
+/// Frames under a modulation window.
+const MODULATION_WINDOW: usize = 128;
+/// Bins of the modulation spectrum at which one band ends and the next begins.
+const MODULATION_EDGES: [usize; 9] = [1, 2, 3, 5, 8, 12, 18, 28, 64];
+const MODULATION_BANDS: usize = MODULATION_EDGES.len() - 1;
+/// The groups of bands, then the energy.
+const MODULATION_TRACKS: usize = GROUPS + 1;
+const MODULATION_FLOOR: f64 = 1e-2;
+/// Least energy of a frame in the modulation, in dB.
+const MODULATION_LEAST_DB: f64 = -40.0;
+/// dB per neper, about 20 / ln 10.
+const MODULATION_DB: f64 = 8.7;
+
+/// Tables and transforms for the descriptors.
+#[derive(Clone)]
+pub(super) struct Summary {
+    /// `[CEPSTRUM][N_MELS]`.
+    cosines: Vec<[f64; N_MELS]>,
+    fft: Arc<dyn RealToComplex<f64>>,
+    hann: Vec<f64>,
+    /// Position of each band, -1 to 1.
+    position: [f64; N_MELS],
+}
+
+impl Summary {
+    pub(super) fn new(planner: &mut RealFftPlanner<f64>) -> Self {
+        let bands = N_MELS as f64;
+        let cosine = |k: usize, band: usize| {
+            let scale = if k == 0 { 1.0 } else { 2.0 } / bands;
+            scale.sqrt() * (PI * k as f64 * (2 * band + 1) as f64 / (2.0 * bands)).cos()
+        };
+        Self {
+            cosines: (0..CEPSTRUM)
+                .map(|k| std::array::from_fn(|band| cosine(k, band)))
+                .collect(),
+            fft: planner.plan_fft_forward(MODULATION_WINDOW),
+            hann: periodic_hann(MODULATION_WINDOW),
+            position: std::array::from_fn(|band| 2.0 * band as f64 / (bands - 1.0) - 1.0),
+        }
+    }
+
+    /// The [`STATS`] descriptors.
+    pub(super) fn of(&self, c: &Contours) -> Vec<f64> {
+        let voiced: Vec<bool> =
+            c.f0.iter()
+                .zip(&c.active)
+                .map(|(f0, active)| *f0 > 0.0 && *active)
+                .collect();
+        let spoken = if count(&voiced) >= ENOUGH_VOICED {
+            &voiced
+        } else {
+            &c.active
+        };
+        let mut out = Vec::with_capacity(STATS);
+        let of_bands: Vec<_> = c.bands.iter().map(|b| band(b, &c.active, spoken)).collect();
+        by_statistic(&of_bands, &mut out);
+        let cepstrum = self.cepstrum(&c.bands);
+        let of_cepstrum: Vec<_> = cepstrum
+            .iter()
+            .map(|b| coefficient(b, &c.active, spoken))
+            .collect();
+        by_statistic(&of_cepstrum, &mut out);
+        let groups = group_means(&c.bands);
+        out.extend(groups.iter().map(|track| trend(track, &c.active)));
+        out.extend(energy(&c.energy, &c.active));
+        out.extend(self.modulation(groups, &c.energy));
+        let runs = prosody::voiced_runs(&voiced);
+        out.extend(prosody::rhythm(&voiced, &c.active, &runs));
+        out.extend(prosody::f0(&c.f0, &runs));
+        out.extend(prosody::hnr(c, &runs));
+        let in_runs = prosody::mask(&runs, voiced.len());
+        let of_voice = if runs.is_empty() { &c.active } else { &in_runs };
+        out.extend(self.balance(&c.bands, of_voice));
+        out.extend(flux(&c.bands, &c.active));
+        out
+    }
+
+    /// [`CEPSTRUM`] tracks.
+    fn cepstrum(&self, bands: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        /// Frames that stay in the cache until all coefficients are computed from them.
+        const AT_ONCE: usize = 64;
+        let frames = bands[0].len();
+        let mut tracks = vec![vec![0.0; frames]; CEPSTRUM];
+        for start in (0..frames).step_by(AT_ONCE) {
+            let part = start..frames.min(start + AT_ONCE);
+            for (track, cosines) in tracks.iter_mut().zip(&self.cosines) {
+                for (band, cosine) in bands.iter().zip(cosines) {
+                    for (sum, v) in track[part.clone()].iter_mut().zip(&band[part.clone()]) {
+                        *sum += v * cosine;
+                    }
+                }
+            }
+        }
+        tracks
+    }
+
+    /// Log power of each modulation band and track, bands outermost.
+    fn modulation(&self, mut tracks: Vec<Vec<f64>>, energy: &[f64]) -> Vec<f64> {
+        let decibels = |e: &f64| e.max(MODULATION_LEAST_DB) / MODULATION_DB;
+        tracks.push(energy.iter().map(decibels).collect());
+        let mut out = vec![0.0; MODULATION_BANDS * MODULATION_TRACKS];
+        let mut windowed = self.fft.make_input_vec();
+        let mut spectrum = self.fft.make_output_vec();
+        let mut scratch = self.fft.make_scratch_vec();
+        for (column, mut track) in tracks.into_iter().enumerate() {
+            let mean = mean(&track);
+            for v in &mut track {
+                *v -= mean;
+            }
+            if track.len() < MODULATION_WINDOW {
+                track.resize(MODULATION_WINDOW, 0.0);
+            }
+            let mut power = [0.0; MODULATION_WINDOW / 2 + 1];
+            let windows = track.windows(MODULATION_WINDOW);
+            let windows = windows.step_by(MODULATION_WINDOW / 2);
+            let count = windows.len() as f64;
+            for window in windows {
+                for ((out, v), w) in windowed.iter_mut().zip(window).zip(&self.hann) {
+                    *out = v * w;
+                }
+                self.fft
+                    .process_with_scratch(&mut windowed, &mut spectrum, &mut scratch)
+                    .expect("the buffers were made by this transform");
+                for (sum, bin) in power.iter_mut().zip(&spectrum) {
+                    *sum += bin.norm_sqr();
+                }
+            }
+            for (row, edges) in MODULATION_EDGES.windows(2).enumerate() {
+                let bins = &power[edges[0]..edges[1]];
+                let power = bins.iter().sum::<f64>() / count / bins.len() as f64;
+                out[row * MODULATION_TRACKS + column] = (power + MODULATION_FLOOR).ln();
+            }
+        }
+        out
+    }
+
+    /// Centroid, two ratios and slope of the levels in the frames of `mask`.
+    fn balance(&self, bands: &[Vec<f64>], mask: &[bool]) -> Vec<f64> {
+        let spread = self.position.iter().map(|p| p * p).sum::<f64>() / N_MELS as f64;
+        let ratio = |above: f64, below: f64| ((above + 1e-6) / (below + 1e-6)).ln();
+        let mut tracks: [Vec<f64>; 4] = Default::default();
+        for t in (0..mask.len()).filter(|t| mask[*t]) {
+            let (mut moment, mut slope) = (0.0, 0.0);
+            let mut quarters = [0.0; 4];
+            for (band, (levels, position)) in bands.iter().zip(&self.position).enumerate() {
+                let power = levels[t].exp();
+                quarters[band / (N_MELS / 4)] += power;
+                moment += power * position;
+                slope += levels[t] * position;
+            }
+            let [first, second, third, fourth] = quarters;
+            let (low, high) = (first + second, third + fourth);
+            tracks[0].push(moment / (low + high + 1e-9));
+            tracks[1].push(ratio(first, second));
+            tracks[2].push(ratio(low, high));
+            tracks[3].push(slope / N_MELS as f64 / spread);
+        }
+        let describe = |track: &Vec<f64>| {
+            let (mean, deviation) = mean_and_deviation(track);
+            let [p10, p90] = percentiles(track, [10.0, 90.0]);
+            [mean, deviation, p10, p90]
+        };
+        tracks.iter().flat_map(describe).collect()
+    }
+}
+
+/// Appends statistic by statistic, in each of them track by track.
+fn by_statistic<const N: usize>(tracks: &[[f64; N]], out: &mut Vec<f64>) {
+    for i in 0..N {
+        out.extend(tracks.iter().map(|statistics| statistics[i]));
+    }
+}
+
+/// The twelve statistics of a mel band.
+fn band(track: &[f64], active: &[bool], spoken: &[bool]) -> [f64; 12] {
+    let slopes = delta(track);
+    let heard = select(track, active);
+    let (mean, deviation) = mean_and_deviation(&heard);
+    let [p10, p50, p90] = percentiles(&heard, [10.0, 50.0, 90.0]);
+    let steps = select(&slopes, active);
+    let magnitude = pairwise::sum(&steps, f64::abs) / steps.len().max(1) as f64;
+    let curves = select(&delta(&slopes), active);
+    let voice = mean_and_deviation(&select(track, spoken));
+    let unit = deviation.max(LEAST_DEVIATION);
+    let moment = |power: i32| {
+        pairwise::sum(&heard, |v| ((v - mean) / unit).powi(power)) / heard.len().max(1) as f64
+    };
+    [
+        mean,
+        deviation,
+        p10,
+        p50,
+        p90,
+        self::deviation(&steps),
+        magnitude,
+        self::deviation(&curves),
+        voice.0,
+        voice.1,
+        moment(3),
+        moment(4),
+    ]
+}
+
+/// The seven statistics of a coefficient of the cosine transform.
+fn coefficient(track: &[f64], active: &[bool], spoken: &[bool]) -> [f64; 7] {
+    let heard = select(track, active);
+    let (mean, deviation) = mean_and_deviation(&heard);
+    let [p10, p90] = percentiles(&heard, [10.0, 90.0]);
+    let slopes = self::deviation(&select(&delta(track), active));
+    let voice = mean_and_deviation(&select(track, spoken));
+    [mean, deviation, p10, p90, slopes, voice.0, voice.1]
+}
+
+/// Mean of each group of neighbouring bands, per frame.
+fn group_means(bands: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    let mean = |group: &[Vec<f64>]| {
+        let at = |t: usize| group.iter().map(|band| band[t]).sum::<f64>() / group.len() as f64;
+        (0..group[0].len()).map(at).collect()
+    };
+    bands.chunks_exact(GROUP_BANDS).map(mean).collect()
+}
+
+/// Mean of the last third of the active frames minus that of the first.
+fn trend(track: &[f64], active: &[bool]) -> f64 {
+    thirds(&select(track, active))
+}
+
+/// Mean of the last third of the values (at least one) minus that of the first.
+pub(super) fn thirds(values: &[f64]) -> f64 {
+    let third = (values.len() / 3).max(1).min(values.len());
+    mean(&values[values.len() - third..]) - mean(&values[..third])
+}
+
+fn energy(track: &[f64], active: &[bool]) -> Vec<f64> {
+    let heard = select(track, active);
+    let (mean, deviation) = mean_and_deviation(&heard);
+    let slopes = delta(track);
+    let steps = select(&slopes, active);
+    let rising: Vec<f64> = steps.iter().copied().filter(|s| *s > 0.0).collect();
+    let mut out = vec![mean, deviation];
+    out.extend(percentiles(&heard, [5.0, 25.0, 50.0, 75.0]));
+    let magnitude = pairwise::sum(&steps, f64::abs) / steps.len().max(1) as f64;
+    out.extend([self::deviation(&steps), magnitude, self::mean(&rising)]);
+    out.extend(percentiles(&slopes, [95.0, 5.0]));
+    out
+}
+
+/// Mean and deviation of the root mean square change from one active frame to the next.
+fn flux(bands: &[Vec<f64>], active: &[bool]) -> [f64; 2] {
+    let heard: Vec<usize> = (0..active.len()).filter(|t| active[*t]).collect();
+    let change = |pair: &[usize]| {
+        let squares = bands
+            .iter()
+            .map(|band| (band[pair[1]] - band[pair[0]]).powi(2));
+        (squares.sum::<f64>() / bands.len() as f64).sqrt()
+    };
+    let changes: Vec<f64> = heard.windows(2).map(change).collect();
+    mean_and_deviation(&changes).into()
+}
