@@ -2,7 +2,7 @@
 //! how old the speaker sounds and which gender.
 //!
 //! Data flows one way: [`audio`] decodes a file, [`front_end`] computes the networks' inputs, [`nn`] runs
-//! the networks; [`recognizer`] goes the whole way to a [`Prediction`], [`formats`] writes it and [`app`]
+//! the networks; a [`model`] holds them with their labels; [`recognizer`] goes the whole way to a [`Prediction`], [`formats`] writes it and [`app`]
 //! holds what the programs share. `keras` converts Keras `.h5` files to the graphs that [`nn`] runs.
 
 #![warn(missing_docs)]
@@ -16,6 +16,7 @@ pub mod formats;
 pub mod front_end;
 #[cfg(feature = "convert")]
 pub mod keras;
+pub mod model;
 pub mod nn;
 mod parallelism;
 pub mod prediction;

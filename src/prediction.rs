@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use crate::audio::Defect;
+use crate::model::AgeScale;
 use crate::nn::DropoutMode;
-use crate::nn::model::AgeScale;
 use crate::recognizer::listener::About;
 
 /// A mean over draws and its sample standard deviation (0 for a single draw).
@@ -19,16 +19,16 @@ pub struct Estimate {
 /// The answer for one recording.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prediction {
-    /// One weight per emotion, in the order of [`BundleInfo::emotions`]; the means sum to 1.
+    /// One weight per emotion, in the order of [`ModelInfo::emotions`]; the means sum to 1.
     ///
-    /// [`BundleInfo::emotions`]: crate::nn::model::BundleInfo::emotions
+    /// [`ModelInfo::emotions`]: crate::model::ModelInfo::emotions
     pub emotions: Vec<Estimate>,
     /// From the windows alone: no draw changes it.
     pub age: Age,
-    /// One weight in [0, 1] per gender, in the order of [`BundleInfo::genders`]: the mean over the
+    /// One weight in [0, 1] per gender, in the order of [`ModelInfo::genders`]: the mean over the
     /// windows of independent sigmoids, so their sum is only close to 1.
     ///
-    /// [`BundleInfo::genders`]: crate::nn::model::BundleInfo::genders
+    /// [`ModelInfo::genders`]: crate::model::ModelInfo::genders
     pub gender: Vec<f64>,
     /// The stretches of speech that were answered one by one, in order; at least one. The answer for
     /// the recording is their mean, by the seconds of voice in each. A model that reads a recording

@@ -7,8 +7,9 @@ use crate::audio::Recording;
 use crate::audio::decode::Defect;
 use crate::front_end::AudioError;
 use crate::front_end::FeatureError;
-use crate::nn::model::BundleInfo;
-use crate::nn::{DropoutMode, GraphError, Model, Role, RunError};
+use crate::model::ModelInfo;
+use crate::model::{Model, Role};
+use crate::nn::{DropoutMode, GraphError, RunError};
 use crate::parallelism::Parallelism;
 use crate::prediction::Prediction;
 
@@ -122,7 +123,7 @@ pub enum RecognizerError {
         "the model {model:?} has dropout that stays on in its {role} network; only the emotion_features network may have it"
     )]
     Dropout {
-        /// [`BundleInfo::name`].
+        /// [`ModelInfo::name`].
         model: String,
         /// The network that has it.
         role: Role,
@@ -191,7 +192,7 @@ impl Recognizer {
     }
 
     /// Labels, age scale and pre-processing of the model.
-    pub fn info(&self) -> &BundleInfo {
+    pub fn info(&self) -> &ModelInfo {
         self.model.info()
     }
 

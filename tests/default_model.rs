@@ -14,8 +14,9 @@ use std::sync::Arc;
 use captures::arrays;
 use maeum::audio::Recording;
 use maeum::audio::decode::decode_path;
-use maeum::keras::speech::SpeechFiles;
-use maeum::nn::{DropoutMode, Plan, Role, Session, bundle};
+use maeum::model::from_keras::SpeechFiles;
+use maeum::model::{Role, bundle};
+use maeum::nn::{DropoutMode, Plan, Session};
 use maeum::recognizer::{Options, ProfileBuilder, RecognizeError, SpeakerProfile};
 use maeum::{Recognizer, default_model};
 

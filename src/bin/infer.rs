@@ -14,7 +14,7 @@ use maeum::app::inputs;
 use maeum::app::inputs::{Input, STANDARD_INPUT};
 use maeum::audio::Resampling;
 use maeum::formats::{Format, Reporter, printable};
-use maeum::nn::Model;
+use maeum::model::Model;
 use maeum::recognizer::Listener;
 
 use arguments::{Arguments, FrontEnd};

@@ -6,8 +6,8 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::{Context, NOTICE, NoAnswer, group_name, largest};
+use crate::model::Licence;
 use crate::nn::DropoutMode;
-use crate::nn::model::Licence;
 use crate::prediction::{Prediction, Warning, Window};
 
 /// The record of one recording, as one line without its end.

@@ -20,7 +20,7 @@ mod timeline;
 pub use format::{Format, UnknownFormat};
 pub use no_answer::{Code, NoAnswer};
 
-use crate::nn::model::{BundleInfo, Licence, Preprocessing};
+use crate::model::{FrontEndKind, Licence, ModelInfo};
 use crate::prediction::{Age, AgeGroup, Estimate, Prediction};
 
 /// What every answer has to be read with.
@@ -38,7 +38,7 @@ pub enum ReportError {
         "the model {model:?} has no {kind} named {label:?}, which the format codes needs (it has {has}); use another format"
     )]
     MissingLabel {
-        /// [`BundleInfo::name`].
+        /// [`ModelInfo::name`].
         model: String,
         /// `emotion` or `gender`.
         kind: &'static str,
@@ -52,7 +52,7 @@ pub enum ReportError {
         "the model {model:?} has two outputs named {label:?}; give each a name of its own and convert it again"
     )]
     RepeatedLabel {
-        /// [`BundleInfo::name`].
+        /// [`ModelInfo::name`].
         model: String,
         /// The name of both.
         label: String,
@@ -94,8 +94,8 @@ impl Reporter {
     /// # Errors
     /// When two of the model's labels are the same, or it has no such label as the format needs.
     ///
-    /// [`Model::identity`]: crate::nn::Model::identity
-    pub fn new(format: Format, info: &BundleInfo, identity: &str) -> Result<Self, ReportError> {
+    /// [`Model::identity`]: crate::model::Model::identity
+    pub fn new(format: Format, info: &ModelInfo, identity: &str) -> Result<Self, ReportError> {
         let labels: Vec<&String> = info.emotions.iter().chain(&info.genders).collect();
         for (i, label) in labels.iter().enumerate() {
             if labels[..i].contains(label) {
@@ -117,7 +117,7 @@ impl Reporter {
                 emotions: info.emotions.clone(),
                 genders: info.genders.clone(),
                 licences: info.licences.clone(),
-                divides: info.preprocessing == Some(Preprocessing::Utterance),
+                divides: info.front_end == Some(FrontEndKind::Utterance),
                 by_segment: false,
             },
             codes,

@@ -14,8 +14,8 @@ use crate::front_end::legacy2020::Prepared;
 use crate::front_end::legacy2020::windows::real_frames;
 use crate::front_end::legacy2020::{BranchInput, FeatureExtractor, Windows};
 use crate::front_end::{AudioError, HOP};
+use crate::model::{AgeScale, ModelInfo};
 use crate::nn::DropoutMode;
-use crate::nn::model::{AgeScale, BundleInfo};
 use crate::parallelism::Parallelism;
 use crate::prediction::{Age, Prediction, Segment, Voice, Warning, Window};
 
@@ -63,7 +63,7 @@ pub fn prepare(
 
 impl Way {
     /// For a model with this front end.
-    pub fn new(info: &BundleInfo, age: AgeScale) -> Self {
+    pub fn new(info: &ModelInfo, age: AgeScale) -> Self {
         Self {
             emotions: info.emotions.len(),
             genders: info.genders.len(),

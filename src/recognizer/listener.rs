@@ -7,16 +7,16 @@ use super::networks::{Answer, Question};
 use super::profile::SpeakerProfile;
 use super::{RecognizeError, RecognizerError, legacy2020, utterance};
 use crate::audio::{Defect, Recording};
+use crate::model::{AgeScale, FrontEndKind, ModelInfo, SpeakerScale};
 use crate::nn::DropoutMode;
-use crate::nn::model::{AgeScale, BundleInfo, Preprocessing, SpeakerScale};
 use crate::parallelism::Parallelism;
 use crate::prediction::Prediction;
 
 /// A model's front end, which can work before the model's networks are there.
 #[derive(Debug)]
 pub struct Listener {
-    info: BundleInfo,
-    front_end: Preprocessing,
+    info: ModelInfo,
+    front_end: FrontEndKind,
     age: AgeScale,
     /// Made where it is first needed.
     way: OnceLock<Way>,
@@ -64,9 +64,9 @@ impl Listener {
     ///
     /// # Errors
     /// [`RecognizerError::NotSpeech`]
-    pub fn new(info: &BundleInfo) -> Result<Self, RecognizerError> {
+    pub fn new(info: &ModelInfo) -> Result<Self, RecognizerError> {
         let not_speech = || RecognizerError::NotSpeech(info.name.clone());
-        let front_end = info.preprocessing.ok_or_else(not_speech)?;
+        let front_end = info.front_end.ok_or_else(not_speech)?;
         let age = info.age.ok_or_else(not_speech)?;
         Ok(Self {
             info: info.clone(),
@@ -79,16 +79,14 @@ impl Listener {
     fn way(&self) -> &Way {
         let (info, age) = (&self.info, self.age);
         self.way.get_or_init(|| match self.front_end {
-            Preprocessing::Reference2020 => {
-                Way::Reference(Box::new(legacy2020::Way::new(info, age)))
-            }
-            Preprocessing::Utterance => Way::Utterance(Box::new(utterance::Way::new(info, age))),
+            FrontEndKind::Legacy2020 => Way::Reference(Box::new(legacy2020::Way::new(info, age))),
+            FrontEndKind::Utterance => Way::Utterance(Box::new(utterance::Way::new(info, age))),
         })
     }
 
     /// Which front end it is.
     #[cfg(feature = "cuda")]
-    pub(super) fn front_end(&self) -> Preprocessing {
+    pub(super) fn front_end(&self) -> FrontEndKind {
         self.front_end
     }
 
@@ -145,7 +143,7 @@ impl Listener {
     }
 
     /// Whether it was made for this model.
-    pub(super) fn is_for(&self, info: &BundleInfo) -> bool {
+    pub(super) fn is_for(&self, info: &ModelInfo) -> bool {
         self.info == *info
     }
 

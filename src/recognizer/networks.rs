@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::statistics::column_means;
 use super::{RecognizeError, RecognizerError, attention};
+use crate::model::FrontEndKind;
+use crate::model::{Model, Role};
 use crate::nn::graph::{Graph, Output};
-use crate::nn::model::Preprocessing;
-use crate::nn::{DropoutMode, Model, Plan, Role, RunError, Session};
+use crate::nn::{DropoutMode, Plan, RunError, Session};
 use crate::parallelism::Parallelism;
 use crate::prediction::Attention;
 
@@ -75,7 +76,7 @@ impl Plans {
     /// When a network is missing or cannot be planned.
     pub fn new(model: &Model) -> Result<Self, RecognizerError> {
         Ok(Self {
-            by_window: model.info().preprocessing == Some(Preprocessing::Reference2020),
+            by_window: model.info().front_end == Some(FrontEndKind::Legacy2020),
             emotions: model.info().emotions.len(),
             emotion_windows: planned(model, Role::EmotionWindows)?,
             age: planned(model, Role::Age)?,
@@ -305,7 +306,7 @@ type RoleGraph<'m> = (Cow<'m, Graph>, Vec<Vec<usize>>);
 /// When the model has no such network.
 pub fn graph_of(model: &Model, role: Role) -> Result<RoleGraph<'_>, RecognizerError> {
     let not_speech = || RecognizerError::NotSpeech(model.info().name.clone());
-    let front_end = model.info().preprocessing.ok_or_else(not_speech)?;
+    let front_end = model.info().front_end.ok_or_else(not_speech)?;
     let mut graph = Cow::Borrowed(&model.network(role).ok_or_else(not_speech)?.graph);
     if role == Role::EmotionWindows {
         let pools = attention::weights(&graph).into_iter().enumerate();

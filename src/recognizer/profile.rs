@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::listener::{Heard, Impression};
 use crate::front_end::N_MELS;
 use crate::front_end::utterance::{FRAME_VALUES, STATS};
-use crate::nn::model::{PROFILE_FRAME_VALUES, SpeakerScale};
+use crate::model::{PROFILE_FRAME_VALUES, SpeakerScale};
 use crate::prediction::Speaker;
 
 /// The only version of the file.

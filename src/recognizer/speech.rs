@@ -6,7 +6,8 @@ use super::listener::Heard;
 use super::networks::planned;
 use super::{RecognizeError, RecognizerError};
 use crate::audio::decode::Defect;
-use crate::nn::{DropoutMode, Model, Plan, Role, Session};
+use crate::model::{Model, Role};
+use crate::nn::{DropoutMode, Plan, Session};
 
 /// A model's speech network, if it has one.
 #[derive(Debug)]

@@ -16,8 +16,8 @@ use crate::front_end::utterance::{
 };
 use crate::front_end::{HOP, SAMPLE_RATE};
 use crate::front_end::{is_silent, samples};
+use crate::model::{AgeScale, ModelInfo, SpeakerScale};
 use crate::nn::DropoutMode;
-use crate::nn::model::{AgeScale, BundleInfo, SpeakerScale};
 use crate::parallelism::Parallelism;
 use crate::prediction::{Age, AgeInterval, Prediction, Segment, Speaker, Voice, Warning, Window};
 
@@ -69,7 +69,7 @@ pub fn signal(
 
 impl Way {
     /// For a model with this front end.
-    pub fn new(info: &BundleInfo, age: AgeScale) -> Self {
+    pub fn new(info: &ModelInfo, age: AgeScale) -> Self {
         Self {
             emotions: info.emotions.len(),
             age,

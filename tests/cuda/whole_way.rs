@@ -7,9 +7,9 @@ use maeum::app::batch::Batch;
 use maeum::app::inputs;
 use maeum::audio::{Recording, Resampling};
 use maeum::front_end::legacy2020::cuda::FrontEnd;
+use maeum::model::ModelInfo;
 use maeum::nn::DropoutMode;
 use maeum::nn::cuda::{DeviceError, Driver, Stream};
-use maeum::nn::model::BundleInfo;
 use maeum::recognizer::{OnDevice, RecognizeError};
 use maeum::{Prediction, Recognizer};
 
@@ -21,7 +21,7 @@ use crate::recognizer::compare;
 use crate::watched::{Watched, check_transfers};
 
 fn recognizer() -> Recognizer {
-    Recognizer::new(speech_model(BundleInfo::reference_2020())).unwrap()
+    Recognizer::new(speech_model(ModelInfo::legacy2020())).unwrap()
 }
 
 /// Rates and lengths, loud and cut off and silent ones, and what cannot be analysed at every stage.

@@ -12,8 +12,8 @@ use maeum::app::manifest::Manifest;
 use maeum::app::sink::{Sink, SinkError};
 use maeum::audio::Resampling;
 use maeum::formats::Format;
-use maeum::nn::Model;
-use maeum::nn::model::Preprocessing;
+use maeum::model::FrontEndKind;
+use maeum::model::Model;
 
 use super::{Arguments, FrontEnd, complain, of_model, progress, usage_error};
 
@@ -108,9 +108,9 @@ pub fn evaluate(
 
 /// The features that the model's networks read.
 pub fn front_end(model: &Model) -> Option<FrontEnd> {
-    model.info().preprocessing.map(|p| match p {
-        Preprocessing::Reference2020 => FrontEnd::Reference,
-        Preprocessing::Utterance => FrontEnd::Utterance,
+    model.info().front_end.map(|p| match p {
+        FrontEndKind::Legacy2020 => FrontEnd::Reference,
+        FrontEndKind::Utterance => FrontEnd::Utterance,
     })
 }
 

@@ -12,9 +12,10 @@ use crate::audio::Recording;
 use crate::front_end::cuda::FrontEndError;
 use crate::front_end::legacy2020::cuda::{FrontEnd, Listened};
 use crate::front_end::utterance::cuda::UtteranceFrontEnd;
+use crate::model::FrontEndKind;
+use crate::model::Model;
 use crate::nn::cuda::{CudaRunError, DeviceError, Driver, Source, Stream};
-use crate::nn::model::Preprocessing;
-use crate::nn::{DropoutMode, Model, RunError};
+use crate::nn::{DropoutMode, RunError};
 use crate::parallelism::Parallelism;
 use crate::prediction::Prediction;
 use crate::recognizer::listener::{About, Heard, Listener};
@@ -113,11 +114,11 @@ impl Device {
     ) -> Result<Self, DeviceRecognizerError> {
         let (resampling, stream) = (model.info().resampling, Stream::B);
         let front_end = match listener.front_end() {
-            Preprocessing::Reference2020 => {
+            FrontEndKind::Legacy2020 => {
                 let front_end = FrontEnd::new(driver.clone(), stream, resampling)?;
                 DeviceFrontEnd::Reference(Box::new(front_end))
             }
-            Preprocessing::Utterance => {
+            FrontEndKind::Utterance => {
                 let front_end = UtteranceFrontEnd::new(driver.clone(), stream, resampling)?;
                 DeviceFrontEnd::Utterance(Box::new(front_end))
             }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::DeviceRecognizerError;
+use crate::model::FrontEndKind;
+use crate::model::{Model, Role};
+use crate::nn::DropoutMode;
 use crate::nn::cuda::{
     CudaPlan, CudaRunError, CudaSession, DeviceError, Driver, Means, RowParts, Rows, Source,
     Stream, bytes_mut,
 };
-use crate::nn::model::Preprocessing;
-use crate::nn::{DropoutMode, Model, Role};
 use crate::recognizer::attention;
 use crate::recognizer::networks::{Answer, graph_of};
 
@@ -76,7 +77,7 @@ impl Networks {
             [0, 1, 2, 3, 4].map(|i| CudaSession::new(&plans[i]));
         let info = model.info();
         Ok(Self {
-            by_window: info.preprocessing == Some(Preprocessing::Reference2020),
+            by_window: info.front_end == Some(FrontEndKind::Legacy2020),
             emotions: info.emotions.len(),
             means: Means::new(driver),
             emotion_windows,
