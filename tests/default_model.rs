@@ -201,14 +201,14 @@ fn other_speech_does_not_change_an_answer() {
 fn a_profile_changes_the_emotions_alone() {
     let recognizer = Recognizer::new(default_model::load().unwrap()).unwrap();
     let recording = decode_path(voice()).unwrap();
-    let listen = || {
+    let extract = || {
         recognizer
-            .listener()
-            .listen(recording.clone(), "voice.wav")
+            .front_end()
+            .extract(recording.clone(), "voice.wav")
             .unwrap()
     };
     let mut builder = ProfileBuilder::default();
-    assert!(builder.add(&listen()));
+    assert!(builder.add(&extract()));
     let profile = recognizer.profile(&builder).unwrap();
     recognizer.check_profile(&profile).unwrap();
     assert_eq!(
@@ -220,7 +220,7 @@ fn a_profile_changes_the_emotions_alone() {
         let options = Options { dropout, profile };
         recognizer
             .worker()
-            .conclude(listen(), "voice.wav", options)
+            .recognize_features(&mut extract(), "voice.wav", options)
             .unwrap()
     };
     let (plain, adapted) = (answer(None), answer(Some(&profile)));

@@ -69,7 +69,7 @@ pub enum BundleError {
         "{file} is not a maeum bundle: {problem}. Make one from Keras .h5 files with the tool `convert`"
     )]
     NotABundle {
-        /// What the caller calls the file, its path with [`load`].
+        /// Name of the bundle, its path with [`open`].
         file: String,
         /// What it is instead, or what it lacks.
         problem: String,
@@ -78,7 +78,7 @@ pub enum BundleError {
     /// `F32` and `F16`, or not finite.
     #[error("the bundle {file} is damaged: {problem}. Convert the original files again")]
     Damaged {
-        /// What the caller calls the file, its path with [`load`].
+        /// Name of the bundle, its path with [`open`].
         file: String,
         /// The tensor or the part of the metadata, and what is wrong with it.
         problem: String,
@@ -88,7 +88,7 @@ pub enum BundleError {
         "the bundle {file} has format {found}, this version reads format {FORMAT}. Convert the original files again"
     )]
     Format {
-        /// What the caller calls the file, its path with [`load`].
+        /// Name of the bundle, its path with [`open`].
         file: String,
         /// The version that it states.
         found: u32,
@@ -96,7 +96,7 @@ pub enum BundleError {
     /// A graph is inconsistent or too large.
     #[error("the bundle {file}: {source}")]
     Graph {
-        /// What the caller calls the file, its path with [`load`].
+        /// Name of the bundle, its path with [`open`].
         file: String,
         /// The graph and node, and what does not fit.
         source: GraphError,
@@ -105,7 +105,7 @@ pub enum BundleError {
     /// [`MAX_FLOPS`].
     #[error("the bundle {file}: {problem}")]
     Inconsistent {
-        /// What the caller calls the file, its path with [`load`].
+        /// Name of the bundle, its path with [`open`].
         file: String,
         /// The network, and what is wrong with it.
         problem: String,

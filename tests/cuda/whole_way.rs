@@ -10,7 +10,7 @@ use maeum::front_end::legacy2020::cuda::FrontEnd;
 use maeum::model::ModelInfo;
 use maeum::nn::DropoutMode;
 use maeum::nn::cuda::{DeviceError, Driver, Stream};
-use maeum::recognizer::{OnDevice, RecognizeError};
+use maeum::recognizer::{DeviceRecognizer, RecognizeError};
 use maeum::{Prediction, Recognizer};
 
 use crate::drivers;
@@ -115,7 +115,7 @@ fn check_batches(recognizer: &Recognizer, recordings: &[Recording], drivers: &[A
     for driver in drivers {
         let mut device = recognizer.on_device(driver).unwrap();
         let names: Vec<String> = (0..recordings.len()).map(|i| format!("no. {i}")).collect();
-        let all = |device: &mut OnDevice| {
+        let all = |device: &mut DeviceRecognizer| {
             let given = recordings.iter().cloned().zip(names.iter().map(|n| &**n));
             device.recognize(given.collect(), &dropout).unwrap()
         };
