@@ -16,6 +16,7 @@ pub mod formats;
 pub mod front_end;
 #[cfg(feature = "convert")]
 pub mod keras;
+pub mod library;
 pub mod model;
 pub mod nn;
 mod parallelism;
@@ -25,5 +26,7 @@ pub mod recognizer;
 pub mod server;
 pub mod simd;
 
+pub use audio::Recording;
+pub use library::{Answer, Error, ErrorKind};
 pub use prediction::Prediction;
 pub use recognizer::Recognizer;

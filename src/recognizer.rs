@@ -1,7 +1,7 @@
 //! From one recording to one [`Prediction`].
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::audio::Recording;
 use crate::audio::decode::Defect;
@@ -139,9 +139,17 @@ pub struct Recognizer {
     front_end: Arc<FrontEnd>,
     plans: Plans,
     speech: SpeechCheck,
+    /// Mode of forced dropout of [`Recognizer::predict`] where its caller has none of its own.
+    dropout: DropoutMode,
+    /// Buffers of [`Recognizer::predict`] that no call uses at the moment.
+    idle: Mutex<Vec<(Sessions, SpeechSession)>>,
+    threads: Option<Arc<rayon::ThreadPool>>,
     #[cfg(feature = "cuda")]
     device: Option<cuda::DeviceQueue>,
 }
+
+/// Buffers that grew larger than this with a long recording are freed after use, in bytes.
+const MOST_IDLE_BYTES: usize = 32 << 20;
 
 impl Recognizer {
     /// Prepares a speech model.
@@ -180,6 +188,9 @@ impl Recognizer {
             speech: SpeechCheck::new(&model)?,
             model,
             front_end,
+            dropout: DropoutMode::Off,
+            idle: Mutex::default(),
+            threads: None,
             #[cfg(feature = "cuda")]
             device: None,
         })
@@ -198,6 +209,55 @@ impl Recognizer {
     /// The model's front end.
     pub fn front_end(&self) -> &FrontEnd {
         &self.front_end
+    }
+
+    /// Sets the mode of forced dropout of [`Recognizer::recognize`](crate::library); off by default.
+    #[must_use]
+    pub fn with_dropout(mut self, dropout: DropoutMode) -> Self {
+        self.dropout = dropout;
+        self
+    }
+
+    /// Mode of forced dropout where a call has none of its own.
+    pub fn dropout(&self) -> &DropoutMode {
+        &self.dropout
+    }
+
+    /// Sets the threads for many recordings.
+    pub(crate) fn with_threads(mut self, threads: Arc<rayon::ThreadPool>) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// Threads for many recordings; the global pool if there are none.
+    pub(crate) fn threads(&self) -> Option<&rayon::ThreadPool> {
+        self.threads.as_deref()
+    }
+
+    /// Recognises a recording with buffers that calls share one after the other.
+    ///
+    /// # Errors
+    /// As [`Worker::recognize`].
+    pub(crate) fn predict(
+        &self,
+        recording: &Recording,
+        name: &str,
+        options: Options,
+    ) -> Result<Prediction, RecognizeError> {
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = idle().pop();
+        let (sessions, speech) =
+            taken.unwrap_or_else(|| (self.plans.sessions(), self.speech.session()));
+        let mut worker = Worker {
+            recognizer: self,
+            sessions,
+            speech,
+        };
+        let outcome = worker.recognize(recording, name, options);
+        if worker.held_bytes() <= MOST_IDLE_BYTES {
+            idle().push((worker.sessions, worker.speech));
+        }
+        outcome
     }
 
     /// The buffers for one thread.

@@ -76,7 +76,7 @@ pub struct Reporter {
 
 /// What answers are written with besides themselves.
 #[derive(Debug, Clone)]
-struct Context {
+pub(crate) struct Context {
     model: String,
     identity: String,
     emotions: Vec<String>,
@@ -111,15 +111,7 @@ impl Reporter {
         };
         Ok(Self {
             format,
-            context: Context {
-                model: info.name.clone(),
-                identity: identity.into(),
-                emotions: info.emotions.clone(),
-                genders: info.genders.clone(),
-                licences: info.licences.clone(),
-                divides: info.front_end == Some(FrontEndKind::Utterance),
-                by_segment: false,
-            },
+            context: Context::new(info, identity),
             codes,
             names: names::Names::new("/"),
             written: 0,
@@ -251,6 +243,29 @@ pub(crate) fn not_finite(subject: &str) -> NoAnswer {
 }
 
 impl Context {
+    /// Context of the answers of the model that `info` describes.
+    pub(crate) fn new(info: &ModelInfo, identity: &str) -> Self {
+        Self {
+            model: info.name.clone(),
+            identity: identity.into(),
+            emotions: info.emotions.clone(),
+            genders: info.genders.clone(),
+            licences: info.licences.clone(),
+            divides: info.front_end == Some(FrontEndKind::Utterance),
+            by_segment: false,
+        }
+    }
+
+    /// Emotion labels in the model's order.
+    pub(crate) fn emotions(&self) -> &[String] {
+        &self.emotions
+    }
+
+    /// Gender labels in the model's order.
+    pub(crate) fn genders(&self) -> &[String] {
+        &self.genders
+    }
+
     /// The name of an answer's largest emotion weight.
     fn strongest(&self, prediction: &Prediction) -> &str {
         self.emotions
