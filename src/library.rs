@@ -1,24 +1,5 @@
 //! The interface that a Rust program uses first: a [`Recognizer`] with defaults, recordings from files,
 //! bytes or samples, labelled [`Answer`]s and one [`Error`] type.
-//!
-//! ```
-//! # fn main() -> Result<(), maeum::Error> {
-//! # #[cfg(feature = "default-model")] {
-//! let recognizer = maeum::Recognizer::builtin()?;
-//! let samples = (0..44_100).map(|i| (f64::from(i) * 0.02).sin() as f32 * 0.3);
-//! let recording = maeum::Recording::from_samples(samples, 44_100)?;
-//! match recognizer.recognize(&recording) {
-//!     Ok(answer) => {
-//!         let emotion = answer.emotion();
-//!         println!("{} {:.0} %", emotion.label(), 100.0 * emotion.probability());
-//!     }
-//!     Err(error) if error.kind() == maeum::ErrorKind::NoSpeech => println!("nobody speaks"),
-//!     Err(error) => return Err(error),
-//! }
-//! # }
-//! # Ok(())
-//! # }
-//! ```
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
