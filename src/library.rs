@@ -195,6 +195,38 @@ impl Recording {
     }
 }
 
+impl Recording {
+    /// Returns the part between two times in seconds; `end` may lie behind the recording's end.
+    ///
+    /// # Errors
+    /// The part is empty, or a time is negative or NaN.
+    pub fn excerpt(&self, start: f64, end: f64) -> Result<Self, Error> {
+        let unusable = |problem: String| Error::new(ErrorKind::UnusableAudio, problem);
+        if !(start >= 0.0 && end > start) {
+            return Err(unusable(format!(
+                "an excerpt from {start} to {end} s is no part of a recording"
+            )));
+        }
+        let rate = f64::from(self.sample_rate);
+        // Saturates for an infinite end.
+        let place = |seconds: f64| ((seconds * rate).round() as usize).min(self.samples.len());
+        let samples = &self.samples[place(start)..place(end)];
+        if samples.is_empty() {
+            return Err(unusable(format!(
+                "the recording has {:.3} s, nothing is left of the excerpt from {start} to {end} s",
+                self.seconds()
+            )));
+        }
+        Ok(Self {
+            samples: samples.to_vec(),
+            // The excerpt's own share is not known; the recording's is assumed.
+            clipped: (self.clipped_fraction() * samples.len() as f64).round() as u64
+                * u64::from(self.channel.map_or(self.channels, |_| 1)),
+            ..self.clone()
+        })
+    }
+}
+
 fn unsupported_rate(sample_rate: u32) -> Error {
     let (low, high) = (decode::MIN_SAMPLE_RATE, decode::MAX_SAMPLE_RATE);
     Error::new(
@@ -342,7 +374,7 @@ impl Recognizer {
         I: IntoIterator<Item = Recording>,
         I::IntoIter: 'r,
     {
-        self.in_parallel(recordings.into_iter(), |recording| {
+        self.map_in_order(recordings.into_iter(), |recording| {
             self.recognize(&recording)
         })
     }
@@ -352,33 +384,39 @@ impl Recognizer {
         &'r self,
         paths: impl IntoIterator<Item = P, IntoIter: 'r>,
     ) -> impl Iterator<Item = Result<Answer, Error>> + 'r {
-        self.in_parallel(paths.into_iter(), |path| self.recognize_file(path))
+        self.map_in_order(paths.into_iter(), |path| self.recognize_file(path))
     }
 
-    fn in_parallel<'r, T: Send + 'r>(
-        &'r self,
-        mut items: impl Iterator<Item = T> + 'r,
-        recognize: impl Fn(T) -> Result<Answer, Error> + Sync + 'r,
-    ) -> impl Iterator<Item = Result<Answer, Error>> + 'r {
-        /// Recordings per thread at a time: enough that a long one seldom leaves threads idle.
-        const PER_THREAD: usize = 4;
-        let threads = self
-            .threads()
+    /// Number of threads that work on many recordings.
+    pub fn num_threads(&self) -> usize {
+        self.threads()
             .map_or_else(rayon::current_num_threads, |pool| {
                 pool.current_num_threads()
-            });
-        let mut answers = Vec::new().into_iter();
+            })
+    }
+
+    /// Calls `work` for each item on the recogniser's threads. The iterator yields the results in order and
+    /// holds a few items per thread at a time.
+    pub fn map_in_order<'r, T: Send + 'r, R: Send + 'r>(
+        &'r self,
+        mut items: impl Iterator<Item = T> + 'r,
+        work: impl Fn(T) -> R + Sync + Send + 'r,
+    ) -> impl Iterator<Item = R> + 'r {
+        /// Items per thread at a time: enough that a long recording seldom leaves threads idle.
+        const PER_THREAD: usize = 4;
+        let mut results = Vec::new().into_iter();
         std::iter::from_fn(move || {
-            if answers.len() == 0 {
-                let part: Vec<T> = items.by_ref().take(threads * PER_THREAD).collect();
-                let work = || part.into_par_iter().map(&recognize).collect::<Vec<_>>();
-                answers = match self.threads() {
-                    Some(pool) => pool.install(work),
-                    None => work(),
+            if results.len() == 0 {
+                let count = self.num_threads() * PER_THREAD;
+                let part: Vec<T> = items.by_ref().take(count).collect();
+                let all = || part.into_par_iter().map(&work).collect::<Vec<R>>();
+                results = match self.threads() {
+                    Some(pool) => pool.install(all),
+                    None => all(),
                 }
                 .into_iter();
             }
-            answers.next()
+            results.next()
         })
     }
 
