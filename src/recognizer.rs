@@ -298,7 +298,7 @@ impl Recognizer {
     }
 
     /// Dropout mode in effect: off for a model without dropout that stays on.
-    fn effective_dropout<'a>(&self, dropout: &'a DropoutMode) -> &'a DropoutMode {
+    pub(crate) fn effective_dropout<'a>(&self, dropout: &'a DropoutMode) -> &'a DropoutMode {
         match self.plans.is_stochastic() {
             true => dropout,
             false => &DropoutMode::Off,

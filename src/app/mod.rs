@@ -9,4 +9,5 @@ pub mod dump;
 pub mod eval;
 pub mod inputs;
 pub mod manifest;
+pub mod resume;
 pub mod sink;

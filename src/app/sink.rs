@@ -31,6 +31,9 @@ pub enum SinkError {
     /// The program that reads the output has stopped before the end.
     #[error("the output {0} is not complete: its reader has closed it; let it read to the end")]
     ReaderGone(String),
+    /// An output that an earlier run began cannot be continued.
+    #[error(transparent)]
+    Resume(#[from] super::resume::ResumeError),
 }
 
 /// Takes text. A file appears in [`Sink::finish`]; without that, an older file of that name stays as

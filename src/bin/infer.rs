@@ -60,6 +60,12 @@ fn main() -> ExitCode {
             "--segments chooses the rows of CSV; give it with --format csv (json has all segments)",
         );
     }
+    if arguments.resume && arguments.format != Format::Jsonl {
+        usage_error(
+            ErrorKind::ArgumentConflict,
+            "--resume continues a file of JSON lines; give it with --format jsonl",
+        );
+    }
     if arguments.split.is_some() && arguments.eval.is_none() && arguments.dump_features.is_none() {
         usage_error(
             ErrorKind::MissingRequiredArgument,
@@ -168,7 +174,7 @@ fn answer(arguments: &Arguments) -> Result<usize, String> {
     // of.
     let is_file = |input: &&Input| input.path().is_some_and(Path::is_file);
     let first = inputs.first().filter(is_file);
-    let is_one_pass = arguments.enroll.is_none() && asked.groups.is_none();
+    let is_one_pass = arguments.enroll.is_none() && asked.groups.is_none() && !arguments.resume;
     let is_spare = inputs.len() < threads.count() && arguments.device == Device::Cpu && is_one_pass;
     let front_end = FrontEnd::new(bundle.info()).ok().map(Arc::new);
     let ready = |front_end: Option<Arc<FrontEnd>>| {
@@ -208,7 +214,11 @@ fn answers(
         true => reporter.with_segment_rows(),
         false => reporter,
     };
-    let output = Output::new(arguments, &asked.inputs)?;
+    let output = match &arguments.output {
+        Some(path) if arguments.resume => Output::resume(arguments, path, recognizer, &mut asked)?,
+        _ => Output::new(arguments, &asked.inputs)?,
+    };
+    let mut failed = output.failed();
     let batch = Batch::on(threads, recognizer, arguments.dropout()).with_first(first);
     let batch = match device::open(arguments.device, complain)? {
         Some(gpu) => on_gpu(batch, gpu)?,
@@ -218,7 +228,6 @@ fn answers(
     let inputs = &*asked.inputs;
     let seen = arguments.output.is_none() && io::stdout().is_terminal();
     let errors_are_seen = seen && matches!(arguments.format, Format::Table);
-    let mut failed = 0;
     match output.write(&batch, inputs, reporter, |message| {
         failed += 1;
         if !errors_are_seen {

@@ -57,6 +57,10 @@ pub struct Arguments {
     /// With `--format csv`, writes a row for each stretch of speech that was answered by itself.
     #[arg(long)]
     pub segments: bool,
+    /// Continues the output of an interrupted run: skips the recordings that the file after `-o` holds
+    /// and appends the others. Needs `--format jsonl`.
+    #[arg(long, requires = "output", conflicts_with_all = ["eval", "dump_features", "speaker_from", "enroll"])]
+    pub resume: bool,
     /// Makes a profile of the speaker of all recordings and writes it to this file, which only its
     /// owner may read. It is personal data; nothing else is stored.
     #[arg(long, value_name = "PROFILE", conflicts_with_all = ["eval", "dump_features", "profile", "speaker_from", "output", "segments"])]

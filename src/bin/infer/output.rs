@@ -4,13 +4,15 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
+use maeum::Recognizer;
 use maeum::app::batch::Batch;
 use maeum::app::inputs::Input;
+use maeum::app::resume::Journal;
 use maeum::app::sink::{Sink, SinkError};
 use maeum::formats::names::Names;
 use maeum::formats::{Format, Reporter};
 
-use super::{Arguments, progress, usage_error};
+use super::{Arguments, Asked, complain, progress, usage_error};
 
 pub enum Output {
     One {
@@ -20,6 +22,8 @@ pub enum Output {
     },
     /// The path of each recording's file.
     Each(std::vec::IntoIter<PathBuf>),
+    /// A file of JSON lines that an earlier run may have begun.
+    Journal(Journal),
 }
 
 impl Output {
@@ -56,6 +60,44 @@ impl Output {
         })
     }
 
+    /// Continues the file `path` and leaves out the recordings that it holds.
+    ///
+    /// # Errors
+    /// The file is one of the recordings, or cannot be continued.
+    pub fn resume(
+        arguments: &Arguments,
+        path: &Path,
+        recognizer: &Recognizer,
+        asked: &mut Asked,
+    ) -> Result<Self, String> {
+        let is_output = |input: &Path| {
+            let same = input.canonicalize().ok().zip(path.canonicalize().ok());
+            same.is_some_and(|(input, output)| input == output)
+        };
+        if asked.inputs.iter().filter_map(Input::path).any(is_output) {
+            return Err(SinkError::IsInput(path.display().to_string()).to_string());
+        }
+        let journal = Journal::open(path, recognizer, &arguments.dropout());
+        let journal = journal.map_err(|e| e.to_string())?;
+        if journal.finished() > 0 {
+            complain(&format!(
+                "{} holds {} of the recordings",
+                path.display(),
+                journal.finished()
+            ));
+        }
+        asked.inputs = journal.remaining(std::mem::take(&mut asked.inputs));
+        Ok(Self::Journal(journal))
+    }
+
+    /// Number of recordings without an answer in an earlier run.
+    pub fn failed(&self) -> usize {
+        match self {
+            Self::One { .. } | Self::Each(_) => 0,
+            Self::Journal(journal) => journal.failed(),
+        }
+    }
+
     /// Writes all answers; `failed` hears why a recording has none.
     pub fn write(
         mut self,
@@ -69,7 +111,7 @@ impl Output {
         if let Self::One { sink, .. } = &mut self {
             sink.write(&reporter.begin())?;
         }
-        batch.run(inputs, |input, outcome| {
+        batch.run(inputs, |input, outcome| -> Result<(), SinkError> {
             let text = reporter.recording(&input.name, outcome.as_ref());
             complete &= outcome.is_ok();
             progress.suspend(|| {
@@ -94,6 +136,7 @@ impl Output {
                 }
             }
             Self::Each(_) => Ok(()),
+            Self::Journal(journal) => Ok(journal.finish()?),
         }
     }
 
@@ -102,6 +145,7 @@ impl Output {
     fn put(&mut self, text: &str, answered: bool) -> Result<(), SinkError> {
         match self {
             Self::One { sink, .. } => sink.write(text),
+            Self::Journal(journal) => Ok(journal.append(text)?),
             Self::Each(paths) => {
                 let path = paths.next();
                 let Some(path) = path.filter(|_| answered) else {

@@ -1,0 +1,61 @@
+"""Conversion of Keras files and execution of networks."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+import maeum
+
+GOLDEN = pathlib.Path(__file__).resolve().parent.parent.parent / "tests" / "golden"
+
+
+def models():
+    files = sorted(GOLDEN.rglob("*.h5"))
+    assert files
+    return files[:: max(1, len(files) // 10)]
+
+
+@pytest.mark.parametrize("file", models(), ids=lambda f: f.stem)
+def test_a_converted_file_computes_what_the_original_does(file, tmp_path):
+    try:
+        direct = maeum.Network(file)
+    except maeum.RecognitionError as error:
+        assert str(file.name) in str(error)
+        return
+    bundle = tmp_path / "model.safetensors"
+    assert len(maeum.convert(file, bundle)) == 64
+    converted = maeum.Network(bundle)
+    assert converted.inputs == direct.inputs
+    rng = np.random.default_rng(0)
+    arrays = {
+        name: rng.uniform(-1, 1, (2, *[12 if n is None else n for n in shape]))
+        for name, shape in direct.inputs.items()
+    }
+    first, second = direct(arrays), converted(arrays)
+    assert list(first) == direct.outputs
+    for name, output in first.items():
+        assert output.shape[0] == 2 and output.dtype == np.float32
+        np.testing.assert_array_equal(output, second[name])
+
+
+def test_what_does_not_fit_is_named(tmp_path):
+    network = maeum.Network(next(f for f in models() if accepts(f)))
+    with pytest.raises(maeum.RecognitionError, match="missing"):
+        network({})
+    name = next(iter(network.inputs))
+    with pytest.raises(maeum.RecognitionError, match="shape"):
+        network({n: np.zeros(()) for n in network.inputs})
+    with pytest.raises(maeum.RecognitionError):
+        network({name: np.zeros((1, 1)), "other": np.zeros(1)})
+    with pytest.raises(FileNotFoundError):
+        maeum.Network(tmp_path / "none.h5")
+    with pytest.raises(FileNotFoundError):
+        maeum.convert(tmp_path / "none.h5", tmp_path / "out.safetensors")
+
+
+def accepts(file):
+    try:
+        return bool(maeum.Network(file).inputs)
+    except maeum.RecognitionError:
+        return False

@@ -1,0 +1,211 @@
+//! Continuation of a batch whose program was killed: the output is a file of JSON lines that grows with
+//! every answer, and a later run skips the recordings that it holds.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::inputs::Input;
+use crate::Recognizer;
+use crate::formats::json;
+use crate::nn::DropoutMode;
+
+/// Why an output cannot be continued.
+#[derive(Debug, thiserror::Error)]
+pub enum ResumeError {
+    /// The file cannot be created, read or written.
+    #[error("cannot continue the output {file}: {source}")]
+    Io {
+        /// Path of the output.
+        file: String,
+        /// Cause given by the operating system.
+        source: io::Error,
+    },
+    /// Another process holds the file.
+    #[error("another program is writing the output {0}; wait for its end")]
+    Busy(String),
+    /// A line is no record of an answer.
+    #[error("line {line} of the output {file} is no answer: {problem}; give another file")]
+    Line {
+        /// Path of the output.
+        file: String,
+        /// Number of the line, from 1.
+        line: usize,
+        /// Cause.
+        problem: String,
+    },
+    /// The file holds answers of another model or another mode of dropout.
+    #[error(
+        "line {line} of the output {file} was made with another {what}; continue with the same one, or give another file"
+    )]
+    Other {
+        /// Path of the output.
+        file: String,
+        /// Number of the line, from 1.
+        line: usize,
+        /// Name of the setting.
+        what: &'static str,
+    },
+}
+
+/// An output file that is continued. It is locked against other programs.
+#[derive(Debug)]
+pub struct Journal {
+    name: String,
+    file: File,
+    /// Number of finished lines of each recording's name.
+    finished: HashMap<String, usize>,
+    failed: usize,
+}
+
+/// The fields of a line that decide on its use.
+#[derive(Deserialize)]
+struct Line {
+    file: String,
+    error: Option<String>,
+    model: Option<ModelField>,
+    dropout: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct ModelField {
+    sha256: String,
+}
+
+impl Journal {
+    /// Opens or creates the output at `path`, removes an incomplete last line and reads the names of the
+    /// finished recordings. Every answer in it must be of the recogniser's model with the mode `dropout`.
+    ///
+    /// # Errors
+    /// The file cannot be used, is no output of JSON lines, or is of another model or mode.
+    pub fn open(
+        path: &Path,
+        recognizer: &Recognizer,
+        dropout: &DropoutMode,
+    ) -> Result<Self, ResumeError> {
+        let name = path.display().to_string();
+        let io = |source| ResumeError::Io {
+            file: name.clone(),
+            source,
+        };
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = options.open(path).map_err(io)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(ResumeError::Busy(name)),
+            Err(TryLockError::Error(source)) => return Err(io(source)),
+        }
+        let dropout = json::dropout(recognizer.effective_dropout(dropout));
+        let mode = serde_json::to_value(dropout).expect("all keys are strings");
+        let identity = recognizer.model().identity();
+        let mut journal = Self {
+            name: name.clone(),
+            file: file.try_clone().map_err(io)?,
+            finished: HashMap::new(),
+            failed: 0,
+        };
+        let mut reader = BufReader::new(&file);
+        let (mut complete, mut number) = (0u64, 0);
+        let mut bytes = Vec::new();
+        loop {
+            bytes.clear();
+            let length = reader.read_until(b'\n', &mut bytes).map_err(io)?;
+            if bytes.last() != Some(&b'\n') {
+                break;
+            }
+            number += 1;
+            complete += length as u64;
+            journal.add(number, &bytes, identity, &mode)?;
+        }
+        drop(reader);
+        file.set_len(complete).map_err(io)?;
+        journal.file.seek(SeekFrom::Start(complete)).map_err(io)?;
+        Ok(journal)
+    }
+
+    fn add(
+        &mut self,
+        number: usize,
+        bytes: &[u8],
+        identity: &str,
+        mode: &Value,
+    ) -> Result<(), ResumeError> {
+        let line: Line = serde_json::from_slice(bytes).map_err(|e| ResumeError::Line {
+            file: self.name.clone(),
+            line: number,
+            problem: e.to_string(),
+        })?;
+        let other = |what| ResumeError::Other {
+            file: self.name.clone(),
+            line: number,
+            what,
+        };
+        if line.error.is_some() {
+            self.failed += 1;
+        } else {
+            let of_model = line.model.is_some_and(|m| m.sha256 == identity);
+            if !of_model {
+                return Err(other("model"));
+            }
+            if line.dropout.as_ref() != Some(mode) {
+                return Err(other("mode of dropout"));
+            }
+        }
+        *self.finished.entry(line.file).or_default() += 1;
+        Ok(())
+    }
+
+    /// Number of finished recordings without an answer.
+    pub fn failed(&self) -> usize {
+        self.failed
+    }
+
+    /// Number of finished recordings.
+    pub fn finished(&self) -> usize {
+        self.finished.values().sum()
+    }
+
+    /// Returns the inputs that the file does not hold. A name that is given several times needs as many
+    /// lines.
+    pub fn remaining(&self, inputs: Vec<Input>) -> Vec<Input> {
+        let mut finished = self.finished.clone();
+        let mut is_open = |input: &Input| match finished.get_mut(&input.name) {
+            Some(count) if *count > 0 => {
+                *count -= 1;
+                false
+            }
+            _ => true,
+        };
+        inputs.into_iter().filter(|input| is_open(input)).collect()
+    }
+
+    /// Appends one line. After a kill of the program the file holds the line completely or not at all, or
+    /// its beginning, which the next [`Journal::open`] removes.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn append(&mut self, line: &str) -> Result<(), ResumeError> {
+        let written = self.file.write_all(line.as_bytes());
+        written.map_err(|source| self.error(source))
+    }
+
+    /// Waits until the file is on the disk.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn finish(self) -> Result<(), ResumeError> {
+        self.file.sync_all().map_err(|source| self.error(source))
+    }
+
+    fn error(&self, source: io::Error) -> ResumeError {
+        ResumeError::Io {
+            file: self.name.clone(),
+            source,
+        }
+    }
+}
