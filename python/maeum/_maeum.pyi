@@ -7,6 +7,17 @@ import numpy.typing as npt
 _Path = Union[str, "PathLike[str]"]
 _Outcome = Tuple[Optional[str], Optional[Tuple[str, str]]]
 
+__all__ = [
+    "__version__",
+    "RecognitionError",
+    "Engine",
+    "SpeakerProfile",
+    "Network",
+    "convert",
+    "model_card",
+    "audio_endings",
+]
+
 __version__: str
 
 class RecognitionError(ValueError):

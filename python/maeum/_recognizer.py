@@ -36,7 +36,9 @@ def _interleaved(signal: Any) -> Tuple["npt.NDArray[np.float32]", int]:
             "Give [channels, samples]"
         )
     if np.issubdtype(array.dtype, np.integer):
-        # Integers of any width: full scale is 1.
+        if array.dtype.itemsize > 4:
+            raise RecognitionError(f"samples of type {array.dtype} have no known full scale; give int16, int32 or float")
+        # The full scale of an integer type becomes 1.
         info = np.iinfo(array.dtype)
         scale = float(info.max) + 1.0 if info.min < 0 else (float(info.max) + 1.0) / 2.0
         offset = 0.0 if info.min < 0 else scale
@@ -216,8 +218,8 @@ class Recognizer:
         if on_error not in ("raise", "record"):
             raise ValueError(f"on_error is {on_error!r}; give 'raise' or 'record'")
         names = [os.fspath(f) for f in files]
-        begin = [None] * len(names) if starts is None else [_seconds(s) for s in starts]
-        end = [None] * len(names) if ends is None else [_seconds(e) for e in ends]
+        begin: List[Optional[float]] = [None] * len(names) if starts is None else [_seconds(s) for s in starts]
+        end: List[Optional[float]] = [None] * len(names) if ends is None else [_seconds(e) for e in ends]
         if not len(names) == len(begin) == len(end):
             raise ValueError(f"there are {len(names)} files, {len(begin)} starts and {len(end)} ends")
         folder = None if root is None else os.fspath(root)
