@@ -12,12 +12,13 @@ The estimates describe how a recording sounds. They are not to be used for decis
 from ._maeum import RecognitionError, SpeakerProfile, __version__, audio_endings, model_card
 from ._network import Network, convert
 from ._prediction import Age, Estimate, Prediction, Segment, Window
-from ._recognizer import Recognizer
+from ._recognizer import Evaluation, Recognizer
 from ._table import Table
 
 __all__ = [
     "Age",
     "Estimate",
+    "Evaluation",
     "Network",
     "Prediction",
     "RecognitionError",

@@ -1,8 +1,9 @@
 """The recogniser."""
 
+import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Iterable, List, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -66,6 +67,22 @@ def _seconds(value: Any) -> Optional[float]:
     else:
         seconds = float(value)
     return None if seconds != seconds else seconds
+
+
+class Evaluation:
+    """Measures of a model on labelled recordings."""
+
+    def __init__(self, document: str, text: str):
+        self._document, self._text = document, text
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Return all measures; `docs/eval.md` describes them."""
+        document: Dict[str, Any] = json.loads(self._document)
+        return document
+
+    def __str__(self) -> str:
+        """Return the tables that `infer --eval` prints."""
+        return self._text
 
 
 class Recognizer:
@@ -287,6 +304,19 @@ class Recognizer:
     def enroll(self, files: Iterable[PathLike]) -> SpeakerProfile:
         """Make a profile of one speaker from recordings. It is personal data: store it only with consent."""
         return self._engine.enroll([os.fspath(f) for f in files])
+
+    def evaluate(self, manifest: PathLike, *, split: Optional[str] = None) -> Evaluation:
+        """Measure the model on labelled recordings.
+
+        Args:
+            manifest: CSV file with the columns path, emotion, gender, age and speaker; see `docs/eval.md`
+            split: value of the manifest's column split; all rows if it is not given
+
+        Raises:
+            FileNotFoundError: there is no such manifest
+            RecognitionError: the manifest cannot be used
+        """
+        return Evaluation(*self._engine.evaluate(os.fspath(manifest), split))
 
     def _checked(self, profile: Optional[SpeakerProfile]) -> Optional[SpeakerProfile]:
         if profile is not None:

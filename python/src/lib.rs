@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use maeum::app::batch::{Batch, Threads};
+use maeum::app::eval::Evaluator;
+use maeum::app::manifest::Manifest;
 use maeum::audio::decode;
 use maeum::model::{bundle, from_keras};
 use maeum::nn::npz::Array;
@@ -55,6 +58,14 @@ fn exception(error: maeum::Error) -> PyErr {
         Some(source) if missing(source) => PyFileNotFoundError::new_err(error.to_string()),
         _ => Python::attach(|py| recognition_error(py, code(error.kind()), error.to_string())),
     }
+}
+
+fn input_error(error: &dyn std::fmt::Display) -> PyErr {
+    Python::attach(|py| recognition_error(py, "input", error.to_string()))
+}
+
+fn missing_file(path: &std::path::Path) -> PyErr {
+    PyFileNotFoundError::new_err(format!("{}: no such file", path.display()))
 }
 
 fn value_error(error: impl std::fmt::Display) -> PyErr {
@@ -286,6 +297,38 @@ impl Engine {
             Ok(PyProfile(self.0.profile(&builder)?))
         })
         .map_err(exception)
+    }
+
+    /// Measures the model on the recordings of a manifest; returns the JSON document and the tables.
+    #[pyo3(signature = (manifest, split=None))]
+    fn evaluate(
+        &self,
+        py: Python<'_>,
+        manifest: PathBuf,
+        split: Option<&str>,
+    ) -> PyResult<(String, String)> {
+        if !manifest.exists() {
+            return Err(missing_file(&manifest));
+        }
+        py.detach(|| {
+            let (recognizer, input) = (&*self.0, |e: &dyn std::fmt::Display| input_error(e));
+            let info = recognizer.info();
+            let mut manifest =
+                Manifest::read(&manifest, &Manifest::EVALUATION).map_err(|e| input(&e))?;
+            if let Some(split) = split {
+                manifest.keep_split(split).map_err(|e| input(&e))?;
+            }
+            manifest.check_labels(info).map_err(|e| input(&e))?;
+            let threads = Threads::new(recognizer.num_threads()).map_err(|e| input(&e))?;
+            let batch = Batch::on(threads, recognizer, recognizer.dropout().clone());
+            let mut evaluator = Evaluator::new(&manifest, info);
+            batch.run(&manifest.inputs(), |_, outcome| {
+                evaluator.add(&outcome);
+                Python::attach(|py| py.check_signals())
+            })?;
+            let evaluation = evaluator.finish(split, info, recognizer.model().identity());
+            Ok((evaluation.json(), evaluation.text()))
+        })
     }
 
     /// Checks that a profile was made with this model.

@@ -275,3 +275,20 @@ def test_cards_and_licences(recognizer):
     assert any("emotion" in estimates for estimates, _, _ in recognizer.licences)
     assert "wav" in maeum.audio_endings()
     json.dumps(recognizer.licences)
+
+
+def test_evaluation(recognizer, voice, tmp_path):
+    shutil.copy(voice, tmp_path / "a.wav")
+    shutil.copy(voice, tmp_path / "b.wav")
+    emotion = recognizer.process_file(voice).emotion
+    rows = ["path,emotion,gender,age,speaker,split", f"a.wav,{emotion},male,30,x,test", "b.wav,fear,male,20,y,train"]
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("\n".join(rows) + "\n")
+    evaluation = recognizer.evaluate(manifest, split="test")
+    document = evaluation.to_dict()
+    assert "emotion" in str(evaluation) and document
+    assert json.dumps(document) != json.dumps(recognizer.evaluate(manifest).to_dict())
+    with pytest.raises(maeum.RecognitionError):
+        recognizer.evaluate(manifest, split="none")
+    with pytest.raises(FileNotFoundError):
+        recognizer.evaluate(tmp_path / "none.csv")
