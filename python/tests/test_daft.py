@@ -1,0 +1,88 @@
+"""Recognition in Daft, on its native runner: answers equal the recogniser's, from files and from S3."""
+
+import os
+import pathlib
+import socket
+
+import pytest
+
+os.environ.setdefault("DAFT_ANALYTICS_ENABLED", "0")
+daft = pytest.importorskip("daft")
+
+import maeum  # noqa: E402
+import maeum.daft  # noqa: E402
+
+
+@pytest.fixture
+def files(voice, tmp_path):
+    """Parts of the voice, a broken file and an empty one."""
+    data = pathlib.Path(voice).read_bytes()
+    for i in range(6):
+        (tmp_path / f"{i}.wav").write_bytes(data[: len(data) - 10_000 * i])
+    (tmp_path / "broken.wav").write_text("no recording")
+    (tmp_path / "empty.wav").write_bytes(b"")
+    return sorted(tmp_path.glob("*.wav"))
+
+
+def check(rows, contents, recognizer):
+    assert len(rows) == len(contents)
+    for name, answer in rows:
+        data = contents[name]
+        try:
+            wanted = recognizer.process_bytes(data, name=name)
+        except maeum.RecognitionError as error:
+            assert answer["error"] == {"code": error.code, "message": str(error)}
+            assert answer["emotion"] is None and answer["json"] is None
+            continue
+        assert answer["error"] is None and answer["schema"] == maeum.daft.SCHEMA
+        assert answer["json"] == wanted.to_json()
+        assert answer["emotion"] == wanted.emotion
+        assert [e["mean"] for e in answer["emotions"]] == [e.mean for e in wanted.emotions.values()]
+        assert len(answer["segments"]) == len(wanted.segments)
+        assert len(answer["windows"]) == len(wanted.windows)
+        assert answer["model"] == recognizer.model_identity
+
+
+def test_bytes_in_a_frame(files, recognizer):
+    contents = {f.name: f.read_bytes() for f in files}
+    frame = daft.from_pydict({"name": list(contents), "data": list(contents.values())})
+    frame = frame.with_column("answer", maeum.daft.recognise(frame["data"], name=frame["name"]))
+    result = frame.to_pydict()
+    check(list(zip(result["name"], result["answer"])), contents, recognizer)
+    assert frame.schema()["answer"].dtype == maeum.daft.ANSWER
+
+
+def test_missing_bytes_are_rows(recognizer):
+    frame = daft.from_pydict({"data": [None, b""]})
+    answers = frame.select(maeum.daft.recognise(frame["data"]).alias("answer")).to_pydict()["answer"]
+    assert [a["error"]["code"] for a in answers] == ["unreadable", "unusable_audio"]
+
+
+def test_object_storage_to_parquet(files, recognizer, tmp_path):
+    server = pytest.importorskip("moto.server")
+    boto3 = pytest.importorskip("boto3")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    storage = server.ThreadedMotoServer(ip_address="127.0.0.1", port=port)
+    storage.start()
+    try:
+        keys = {"aws_access_key_id": "x", "aws_secret_access_key": "x"}
+        endpoint = f"http://127.0.0.1:{port}"
+        client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys)
+        client.create_bucket(Bucket="calls")
+        contents = {}
+        for file in files:
+            contents[f"s3://calls/{file.name}"] = file.read_bytes()
+            client.put_object(Bucket="calls", Key=file.name, Body=file.read_bytes())
+        config = daft.io.IOConfig(
+            s3=daft.io.S3Config(endpoint_url=endpoint, region_name="us-east-1", key_id="x", access_key="x")
+        )
+        frame = daft.from_glob_path("s3://calls/*.wav", io_config=config)
+        frame = frame.with_column("data", frame["path"].download(io_config=config, on_error="null"))
+        frame = frame.with_column("answer", maeum.daft.recognise(frame["data"], name=frame["path"]))
+        frame.select("path", "answer").write_parquet(str(tmp_path / "out"))
+    finally:
+        storage.stop()
+    result = daft.read_parquet(str(tmp_path / "out") + "/*.parquet").to_pydict()
+    check(list(zip(result["path"], result["answer"])), contents, recognizer)
