@@ -160,5 +160,7 @@ def recognise(
     """
     names = daft.lit("recording") if name is None else name
     path = None if model is None else str(model)
-    answers: daft.Expression = _Recogniser(path, dropout, seed).rows(data, names)
+    # Called with expressions, a Daft method returns one.
+    recogniser: Any = _Recogniser(path, dropout, seed)
+    answers: daft.Expression = recogniser.rows(data, names)
     return answers
