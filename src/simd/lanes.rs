@@ -1,46 +1,45 @@
-//! Sixteen numbers in registers.
+//! Vectors of sixteen `f32`.
 
 use super::doubles::{DOUBLES, Doubles};
 
-/// Numbers in one block.
+/// Elements per vector.
 pub(crate) const LANES: usize = 16;
-/// Lanes of one of two pixels that share a block.
+/// Lanes per pixel when two pixels share a vector.
 pub(crate) const HALF: usize = LANES / 2;
 
-/// [`LANES`] numbers that are computed with at once. Every implementation gives the same bits.
+/// A vector of [`LANES`] elements. Every implementation gives the same bits.
 pub(crate) trait Lanes: Copy {
-    /// Numbers of twice the precision in the same registers.
+    /// The vector of `f64` in the same registers.
     type Doubles: Doubles;
 
     fn zero() -> Self;
-    /// The same number in every lane.
+    /// Returns `x` in every lane.
     fn spread(x: f32) -> Self;
     fn load(from: &[f32; LANES]) -> Self;
     fn store(self, to: &mut [f32; LANES]);
-    /// `x * self + sum` in every lane, rounded once.
+    /// Returns `x * self + sum` per lane, rounded once.
     fn mul_add(self, x: f32, sum: Self) -> Self;
-    /// `x * self + sum`, lane by lane, rounded once.
+    /// Returns `x * self + sum`, lane by lane, rounded once.
     fn mul_add_lanes(self, x: Self, sum: Self) -> Self;
     fn add(self, other: Self) -> Self;
-    /// The products, lane by lane.
+    /// Returns the products, lane by lane.
     fn times(self, x: Self) -> Self;
-    /// In each lane `self` where it is larger than `other`, else `other`.
+    /// Returns `self` in each lane where it is larger than `other`, else `other` (also for NaN).
     fn larger(self, other: Self) -> Self;
-    /// The larger of each lane and 0; 0 for NaN.
+    /// Returns the maximum of each lane and 0; 0 for NaN.
     #[inline(always)]
     fn relu(self) -> Self {
         self.larger(Self::zero())
     }
 
-    /// Two neighbouring pixels, each in all of its half of the lanes. Which lanes a pixel has is up
-    /// to the implementation, here and below.
+    /// Returns two neighbouring pixels, each in one half of the lanes. The implementation chooses
+    /// which lanes a pixel has; `broadcast_half`, `pixels` and `split` agree with it.
     fn pair(pixels: &[f32; 2]) -> Self;
-    /// The same channels for both pixels.
+    /// Returns the same channels for both pixels.
     fn twice(channels: &[f32; HALF]) -> Self;
-    /// The channels of the first pixel and then those of the second.
+    /// Returns the channels of the first pixel followed by those of the second.
     fn pixels(self) -> Self;
-    /// The channels of the first pixel here and then of that in `next`, and the same of the second
-    /// pixels.
+    /// Returns the first pixels of `self` and `next`, and their second pixels.
     fn split(self, next: Self) -> [Self; 2];
 }
 
@@ -135,9 +134,9 @@ mod tests {
     use super::*;
     use crate::simd::{Isa, Kernel};
 
-    /// Signs, zeros, infinities, NaN, subnormal numbers, and products that differ where the
-    /// multiply-add rounds twice. No signalling NaN: no sum is one, and compilers may take it for a
-    /// quiet one in a comparison.
+    /// Signs, zeros, infinities, NaN, subnormals, and factors whose multiply-add differs if it is
+    /// rounded twice. Signalling NaN is left out: no sum yields one, and a compiler may treat it as
+    /// quiet in a comparison.
     const SPECIAL: [f32; LANES] = [
         0.0,
         -0.0,
@@ -182,7 +181,7 @@ mod tests {
         }
     }
 
-    /// Which of its bits a NaN has is the processor's choice.
+    /// Returns the bits of `x`, equal for every NaN: the CPU chooses the payload of a NaN.
     fn bits(x: f32) -> u32 {
         if x.is_nan() { u32::MAX } else { x.to_bits() }
     }
@@ -209,7 +208,7 @@ mod tests {
         }
     }
 
-    /// Four pixels in two pairs: each channel's weight times the pixel.
+    /// Computes each channel's weight times the pixel for four pixels in two pairs.
     struct Pairs {
         pixels: [f32; 4],
         weights: [f32; HALF],

@@ -1,14 +1,14 @@
-//! The vector registers of 64-bit ARM.
+//! Vectors for 64-bit ARM (NEON).
 
 use std::arch::aarch64::*;
 use std::array::from_fn;
 
 use super::{DOUBLES, HALF, LANES, Lanes};
 
-// SAFETY of every block below: this module is compiled only where the target guarantees the
+// SAFETY of every block below: this module is compiled only for targets that guarantee the
 // instructions. Loads and stores may be unaligned and lie within the arrays.
 
-/// Four registers of four.
+/// Four registers of four lanes.
 #[derive(Clone, Copy)]
 pub(in super::super) struct Neon([float32x4_t; 4]);
 
@@ -69,7 +69,7 @@ impl Lanes for Neon {
 
     #[inline(always)]
     fn larger(self, other: Self) -> Self {
-        // SAFETY: see above. A comparison with NaN is false, so that the other operand is chosen.
+        // SAFETY: see above. A comparison with NaN is false and selects `other`.
         Self(from_fn(|i| unsafe {
             let (a, b) = (self.0[i], other.0[i]);
             vbslq_f32(vcgtq_f32(a, b), a, b)
