@@ -1,9 +1,10 @@
-//! The networks: layers, graphs, the bundle file that holds them, and the engine that runs them.
+//! Neural networks: layers, graphs, the bundle file that stores them, and the engine that runs
+//! them.
 //!
-//! A [`Graph`] is what a converter produces and a bundle stores: a validated list of [`Node`]s,
-//! each a [`Layer`] with the values it reads. A [`Model`] is the graphs that answer together. A
-//! [`Plan`] makes a graph ready to run and a [`Session`] runs it. [`oracle`] computes any
-//! graph slowly in `f64` and is the truth that the engine is tested against.
+//! A converter produces a [`Graph`], a validated list of [`Node`]s, each a [`Layer`] and the values
+//! it reads; a bundle stores it. A [`Model`] is a set of graphs that produce one prediction
+//! together. A [`Plan`] is a graph prepared for execution and a [`Session`] runs it. [`oracle`]
+//! computes any graph slowly in `f64`; the engine is tested against it.
 //!
 //! Shapes never include the batch: an image is `[height, width, channels]`, a sequence
 //! `[time, channels]`, a vector `[channels]`. Channels are always last.

@@ -1,10 +1,10 @@
-//! The output shape of one layer for the shapes of its inputs.
+//! Shape rules: the output shape of each layer.
 
 use super::{Problem, open_shape};
 use crate::nn::graph::{Graph, MAX_ELEMENTS, Weight, WeightId};
 use crate::nn::layer::{Conv, Layer, MergeOp, Padding, Pool, Recurrent};
 
-/// The output's shape, or what does not fit.
+/// Returns the output shape of `layer`, or the reason that its inputs or weights do not fit.
 pub(super) fn item_shape(
     graph: &Graph,
     layer: &Layer,
@@ -168,7 +168,7 @@ fn image(x: &[usize]) -> Result<[usize; 3], Problem> {
         .map_err(|_| format!("it takes [height, width, channels], not {x:?}"))
 }
 
-/// Height, width (1 for a sequence) and channels.
+/// Returns height, width (1 for a sequence) and channels.
 pub(in crate::nn) fn spatial(x: &[usize]) -> Result<([usize; 2], usize), Problem> {
     match *x {
         [time, channels] => Ok(([time, 1], channels)),
@@ -189,13 +189,13 @@ fn expect(part: &str, weight: &Weight, shape: &[usize]) -> Result<(), Problem> {
     ))
 }
 
-/// The samples that a window of `size` with `dilation` spans.
+/// Returns the number of samples that a window of `size` with `dilation` spans.
 pub(in crate::nn) fn extent(size: usize, dilation: usize) -> usize {
     (size - 1) * dilation + 1
 }
 
-/// Output length of a window over `n` samples and the padding before the first sample, or `None`
-/// if nothing comes out. `extent` and `stride` are positive.
+/// Returns the output length of a window over `n` samples and the padding before the first sample,
+/// or `None` if there is no output. `extent` and `stride` are positive.
 pub(in crate::nn) fn window(
     n: usize,
     extent: usize,
@@ -259,7 +259,7 @@ fn with_spatial(x: &[usize], out: [usize; 2], channels: usize) -> Vec<usize> {
     }
 }
 
-/// Kernel height, width (1 for a sequence), input and output channels.
+/// Returns kernel height, width (1 for a sequence), input channels and output channels.
 pub(in crate::nn) fn conv_kernel(shape: &[usize]) -> Option<[usize; 4]> {
     match *shape {
         [length, cin, cout] => Some([length, 1, cin, cout]),
@@ -385,7 +385,7 @@ fn concat(axis: usize, inputs: &[&[usize]]) -> Result<Vec<usize>, Problem> {
     Ok(shape)
 }
 
-/// Shapes aligned at their last dimension; length 1 stretches.
+/// Returns the broadcast shape; dimensions are aligned at the last one, and length 1 is stretched.
 pub(in crate::nn) fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     let rank = a.len().max(b.len());
     let dim = |s: &[usize], i: usize| (i + s.len()).checked_sub(rank).map_or(1, |i| s[i]);
