@@ -1,4 +1,4 @@
-//! A graph made ready to run: shapes fixed, weights packed, buffers assigned.
+//! Execution plan of a graph on the CPU: shapes fixed, weights packed, buffers assigned.
 
 use std::sync::Arc;
 
@@ -20,13 +20,13 @@ mod fuse;
 
 use build::Builder;
 
-/// A graph made ready to run for fixed input shapes. It is immutable and shared between threads;
-/// each thread runs it through a [`Session`](super::Session) of its own.
+/// A graph prepared for fixed input shapes. It is immutable and shared between threads; each thread
+/// runs it through its own [`Session`](super::Session).
 #[derive(Debug)]
 pub struct Plan {
     pub(super) isa: Isa,
     pub(super) parts: Parts<Own>,
-    /// Numbers that all slots together hold per row.
+    /// Elements of all slots together, per batch row.
     pub(super) elements: usize,
     pub(super) windows: WindowPlan,
 }
@@ -34,18 +34,20 @@ pub struct Plan {
 pub(super) type Op = lowering::Op<Own>;
 pub(super) type Step = lowering::Step<Own>;
 
-/// What is prepared for the kernels here.
+/// Ops of the CPU back end.
 #[derive(Debug)]
 pub(super) enum Own {
     Conv {
         plan: ConvPlan,
         packed: Arc<Packed>,
-        /// What follows at once; the activation is done there or, if it cannot be, after it.
+        /// Fused pointwise operations and pooling. Holds the activation if it is a ReLU; any other
+        /// activation runs after it.
         finish: Finish,
         activation: Activation,
         channels: usize,
     },
-    /// Convolution of maps times one factor per channel. Either may be the same in all draws.
+    /// Convolution of maps times one factor per channel. Maps and factors may each be
+    /// draw-invariant.
     ScaledConv(ScaledConv),
     Dense {
         packed: Arc<Packed>,
@@ -68,12 +70,12 @@ pub(super) enum Own {
 }
 
 impl Plan {
-    /// Plans `graph` for inputs of the given shapes (without the batch) on the instruction set that
-    /// [`Isa::chosen`] gives.
+    /// Plans `graph` for inputs of the given shapes (without the batch) on the instruction set of
+    /// [`Isa::chosen`].
     ///
     /// # Errors
-    /// When the graph is inconsistent or the shapes do not fit it, or `MAEUM_ISA` names an
-    /// instruction set that is not there.
+    /// When the graph is inconsistent, the shapes do not fit it, or `MAEUM_ISA` names an
+    /// unavailable instruction set.
     pub fn new(graph: &Graph, input_shapes: &[Vec<usize>]) -> Result<Self, GraphError> {
         Self::build(graph, input_shapes, chosen(graph)?, false)
     }
@@ -81,7 +83,7 @@ impl Plan {
     /// Like [`Plan::new`], on the given instruction set.
     ///
     /// # Errors
-    /// As [`Plan::new`].
+    /// See [`Plan::new`].
     pub fn with_isa(
         graph: &Graph,
         input_shapes: &[Vec<usize>],
@@ -90,11 +92,11 @@ impl Plan {
         Self::build(graph, input_shapes, isa, false)
     }
 
-    /// Like [`Plan::new`], but every value stays readable after a run
-    /// ([`Session::value`](super::Session::value)), at the price of memory.
+    /// Like [`Plan::new`], but keeps every value readable after a run
+    /// ([`Session::value`](super::Session::value)), which takes more memory.
     ///
     /// # Errors
-    /// As [`Plan::new`].
+    /// See [`Plan::new`].
     pub fn keeping_all(graph: &Graph, input_shapes: &[Vec<usize>]) -> Result<Self, GraphError> {
         Self::build(graph, input_shapes, chosen(graph)?, true)
     }
@@ -124,7 +126,7 @@ impl Plan {
         self.parts.inputs()
     }
 
-    /// Whether any dropout stays on at inference.
+    /// Returns true if any dropout stays on at inference.
     pub fn is_stochastic(&self) -> bool {
         self.parts.dropouts > 0
     }

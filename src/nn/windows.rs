@@ -1,11 +1,11 @@
-//! Windows that overlap share the rows that are the same numbers in each.
+//! Sharing of rows between overlapping windows.
 //!
-//! The first layers of a network over time (convolutions, functions of single numbers, maxima of
-//! neighbours) give in each row what a few rows of their input say. So, wherever those rows lie
-//! inside two windows, both get the same number from them. Such rows are computed once, for the
-//! whole sheet that the windows are cut from; only the rows near a window's first and last are
-//! its own, because of the zeros that convolutions see beyond them. A row is computed by the same
-//! operations in the same order either way, so that the results are the same bits.
+//! The first layers of a network over time (convolutions, element-wise functions, max pooling) are
+//! local: an output row depends on a few neighbouring input rows. Two windows that contain these
+//! input rows have the same output row. Such rows are computed once for the whole sequence of
+//! frames. Only the rows near a window's ends are computed per window, because convolutions pad
+//! with zeros there. Both ways use the same operations in the same order, so the results are
+//! bit-identical.
 
 use super::cpu::conv::Finish;
 use super::lowering::Parts;
@@ -15,47 +15,47 @@ mod run;
 
 pub(super) use run::{Buffers, Run};
 
-/// Consecutive layers of a plan, the first of which reads its input, that are local in time.
+/// Consecutive steps that are local in time; the first reads the input of the plan.
 #[derive(Debug, Default)]
 pub(super) struct Chain {
     stages: Vec<Stage>,
-    /// Numbers in a row of the input.
+    /// Elements per input row.
     row: usize,
-    /// Rows of a window.
+    /// Input rows of a window.
     rows: usize,
 }
 
-/// One of them.
+/// One step of a chain.
 #[derive(Debug)]
 struct Stage {
-    /// Its number in the plan.
+    /// Index of the step in the plan.
     step: usize,
-    /// Rows of the input per row of a result before pooling.
+    /// Input rows read per output row, before pooling.
     span: usize,
-    /// Rows of zeros that a window has above and below.
+    /// Rows of zero padding above and below a window.
     around: [usize; 2],
-    /// Rows that are pooled into one.
+    /// Rows pooled into one.
     pool: usize,
-    /// What follows a convolution but pooling.
+    /// Epilogue of a convolution without its pooling.
     unpooled: Option<Finish>,
-    /// Rows of a window and numbers in a row before pooling.
+    /// Rows of a window and elements per row, before pooling.
     inner: [usize; 2],
-    /// The same of the result.
+    /// Rows of a window and elements per row, after pooling.
     outer: [usize; 2],
 }
 
-/// How the windows' plan is run: its chains, and what is left.
+/// Partition of a plan's steps into chains and steps that run per window.
 #[derive(Debug, Default)]
 pub(super) struct WindowPlan {
     chains: Vec<Chain>,
-    /// For each step of the plan the chain that it belongs to.
+    /// The chain of each step.
     pub of_step: Vec<Option<usize>>,
-    /// Whether something else reads the windows themselves.
+    /// True if any step outside the chains, or an output, reads the windows.
     pub reads_input: bool,
 }
 
 impl WindowPlan {
-    /// For a plan that is otherwise done.
+    /// Finds the chains of a plan whose steps and slots are final.
     pub fn new(plan: &Parts<Own>) -> Self {
         let mut found = Self {
             of_step: vec![None; plan.steps.len()],
@@ -104,7 +104,7 @@ impl WindowPlan {
         found
     }
 
-    /// The chain whose last step this is.
+    /// Returns the chain whose last step is `step`.
     pub fn ends(&self, step: usize) -> Option<&Chain> {
         let chain = &self.chains[self.of_step[step]?];
         (chain.stages.last()?.step == step).then_some(chain)
@@ -118,7 +118,7 @@ impl Chain {
             .map_or([self.rows, self.row], |s| s.outer)
     }
 
-    /// Step `number` of the plan as the chain's next stage, if it is local in time.
+    /// Returns step `number` of the plan as the chain's next stage, if it is local in time.
     fn next(&self, plan: &Parts<Own>, number: usize) -> Option<Stage> {
         let step = &plan.steps[number];
         let [rows, row] = self.shape();

@@ -1,4 +1,4 @@
-//! From a graph to its steps.
+//! Lowering of a graph's nodes to steps.
 
 use std::collections::HashMap;
 
@@ -9,29 +9,29 @@ use super::{
 use crate::nn::graph::Node;
 use crate::nn::layer::{Activation, Layer};
 
-/// Where a node stands.
+/// Shapes and planned values around the node being lowered.
 pub(in crate::nn) struct Site {
-    /// Shapes of what it reads and gives, without the dimensions that count as batch.
+    /// Input shapes, without the dimensions that count as batch.
     pub items: Vec<Vec<usize>>,
     pub output: Vec<usize>,
-    /// The product of those dimensions.
+    /// Product of the dimensions that count as batch.
     pub outer: usize,
-    /// The planned values that its step reads.
+    /// Planned values that the step reads.
     pub inputs: Vec<usize>,
     /// See [`Step::second`].
     pub second: Option<usize>,
 }
 
-/// A plan in the making.
+/// A lowered graph under construction.
 pub(in crate::nn) struct Draft<W> {
     parts: Parts<W>,
-    /// The step that computes a planned value.
+    /// The step that computes each planned value.
     made_by: HashMap<usize, usize>,
-    /// The values that repeat others for every draw.
+    /// The broadcast copy of each draw-invariant value.
     spread: HashMap<usize, usize>,
 }
 
-/// The steps of a graph for inputs of the given shapes, with a slot for each value.
+/// Lowers a graph for inputs of the given shapes and assigns a slot to each value.
 pub(in crate::nn) fn lower<B: Backend>(
     backend: &mut B,
     graph: &Graph,
@@ -69,8 +69,8 @@ pub(in crate::nn) fn lower<B: Backend>(
         made_by: HashMap::new(),
         spread: HashMap::new(),
     };
-    // For each value of the graph, the planned value that holds it (layers that change nothing hold
-    // none of their own).
+    // The planned value that stores each value of the graph: an identity layer stores none of its
+    // own.
     let mut held_by: Vec<usize> = (0..graph.inputs.len()).collect();
     for (number, node) in graph.nodes.iter().enumerate() {
         let held = draft.add(backend, node, graph.output_of(number).0, &held_by);
@@ -98,7 +98,7 @@ pub(in crate::nn) fn lower<B: Backend>(
 }
 
 impl<W> Draft<W> {
-    /// A value that only the plan knows.
+    /// Adds an intermediate value.
     pub fn value(&mut self, elements: usize, drawn: bool) -> usize {
         self.parts.values.push(Value {
             shape: vec![elements],
@@ -118,12 +118,12 @@ impl<W> Draft<W> {
         self.parts.values[value].drawn
     }
 
-    /// The step that computes a value of the plan.
+    /// Returns the step that computes a planned value.
     pub fn maker(&self, value: usize) -> Option<&Step<W>> {
         Some(&self.parts.steps[*self.made_by.get(&value)?])
     }
 
-    /// The value that repeats `held` for every draw.
+    /// Returns the value that repeats `stored` for every draw.
     fn spread(&mut self, held: usize) -> usize {
         if let Some(&value) = self.spread.get(&held) {
             return value;
@@ -140,7 +140,7 @@ impl<W> Draft<W> {
         value
     }
 
-    /// Adds the step that computes value `output`; the value that holds it.
+    /// Adds the step that computes value `output`; returns the planned value that stores it.
     fn add<B: Backend<Own = W>>(
         &mut self,
         backend: &mut B,
@@ -190,7 +190,7 @@ impl<W> Draft<W> {
         output
     }
 
-    /// The computation of a validated node, unless the backend prepares it.
+    /// Classifies a validated node: identity, op common to all back ends, or op of the back end.
     fn plain(&mut self, node: &Node, site: &Site) -> Option<Op<W>> {
         let x = &*site.items[0];
         let elements: usize = x.iter().product();
@@ -274,7 +274,6 @@ impl<W> Draft<W> {
     }
 }
 
-/// Whether a layer gives its input's numbers as they are, in another shape at most.
 fn changes_nothing(layer: &Layer) -> bool {
     match layer {
         Layer::Flatten | Layer::Reshape { .. } | Layer::Activation(Activation::Linear) => true,

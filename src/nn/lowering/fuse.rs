@@ -1,25 +1,25 @@
-//! Steps that can be left out or done together with another.
+//! Dead-step removal and fusion of steps.
 
 use super::{Backend, Op, Parts, Step};
 
-/// How many steps read a value, and which at last.
+/// Consumers of a value.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::nn) struct Readers {
     pub steps: usize,
     pub last: usize,
-    /// Whether it is a result of the plan.
+    /// True if the value is an output of the plan.
     pub output: bool,
 }
 
 impl Readers {
-    /// The step that alone reads the value.
+    /// Returns the only step that reads the value, if there is exactly one reader.
     pub fn only(self) -> Option<usize> {
         (self.steps == 1 && !self.output).then_some(self.last)
     }
 }
 
 impl<W> Parts<W> {
-    /// Leaves out what nobody reads, and does together what the backend can.
+    /// Removes dead steps and fuses what the back end supports.
     pub(super) fn fuse<B: Backend<Own = W>>(&mut self) {
         self.drop_unread();
         B::combine(self);
@@ -54,7 +54,7 @@ impl<W> Parts<W> {
         let mut kept: Vec<Step<W>> = Vec::with_capacity(self.steps.len());
         for step in std::mem::take(&mut self.steps).into_iter().rev() {
             let is_read = read[step.output] || step.second.is_some_and(|v| read[v]);
-            // A dropout is also what asks for its mask.
+            // A dropout is kept: it defines the mask that the caller must supply.
             if is_read || matches!(step.op, Op::Dropout(_)) {
                 for &input in &step.inputs {
                     read[input] = true;

@@ -1,10 +1,10 @@
-//! Weights as the steps need them.
+//! Weights preprocessed for the steps.
 
 use crate::nn::cpu::elementwise::Broadcast;
 use crate::nn::graph::{Graph, WeightId};
 use crate::nn::layer::BatchNorm;
 
-/// A batch normalisation as a scale and a shift of each channel, computed in `f64`.
+/// Folds a batch normalisation into a scale and a shift per channel, computed in `f64`.
 pub(in crate::nn) fn folded(graph: &Graph, b: &BatchNorm) -> (Vec<f32>, Vec<f32>) {
     let of = |id: WeightId, c: usize| f64::from(graph.weights[id.0].data[c]);
     let channels = 0..graph.weights[b.mean.0].data.len();
@@ -18,7 +18,7 @@ pub(in crate::nn) fn folded(graph: &Graph, b: &BatchNorm) -> (Vec<f32>, Vec<f32>
         .unzip()
 }
 
-/// A weight broadcast to a shape.
+/// Broadcasts a weight to `shape`.
 pub(in crate::nn) fn stretched(graph: &Graph, id: WeightId, shape: &[usize]) -> Vec<f32> {
     let weight = &graph.weights[id.0];
     let mut full = vec![0.0; shape.iter().product()];

@@ -1,18 +1,18 @@
-//! Which values share a buffer.
+//! Assignment of values to buffers.
 
 use super::Parts;
 
 impl<W> Parts<W> {
-    /// Gives every value a buffer; buffers whose value is no longer needed are used again.
+    /// Assigns a slot to every value; slots of dead values are reused.
     ///
-    /// `held_by` says for each value of the graph which planned one holds it.
+    /// `stored_in` maps each value of the graph to the planned value that stores it.
     pub(super) fn assign_slots(&mut self, held_by: &[usize]) {
         let mut last_use = vec![None; self.values.len()];
         for (i, step) in self.steps.iter().enumerate() {
             for &value in &step.inputs {
                 last_use[value] = Some(i);
             }
-            // A result that nobody reads is done with at once.
+            // A result without readers is dead immediately.
             for value in [step.output].into_iter().chain(step.second) {
                 last_use[value].get_or_insert(i);
             }
@@ -51,7 +51,7 @@ impl<W> Parts<W> {
         }
         self.slots = used;
         if self.keeps_all {
-            // Values that are held by another one are read through it.
+            // A value stored in another one is read through it.
             for (value, &held) in held_by.iter().enumerate() {
                 self.values[value].slot = self.values[held].slot;
                 self.values[value].drawn = self.values[held].drawn;

@@ -1,4 +1,4 @@
-//! From the layers to the kernels' packed weights and sizes.
+//! Preparation of CPU ops: packed weights and kernel parameters.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::nn::graph::{Graph, WeightId};
 use crate::nn::layer::{Activation, Conv, Layer, Recurrent};
 use crate::nn::lowering::{Backend, Draft, Site, folded, stretched};
 
-/// Packs the weights of a graph; what is packed alike is packed once.
+/// Packs the weights of a graph; nodes that share a weight share its packed copy.
 pub(super) struct Builder<'a> {
     graph: &'a Graph,
     packed: HashMap<(WeightId, Option<WeightId>), Arc<Packed>>,
@@ -55,8 +55,8 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The convolution of the product of maps and a factor per channel, as one computation of what
-    /// the product reads.
+    /// Merges a `ChannelMultiply` and the convolution that reads it into one op on the inputs of
+    /// the former, if its attributes allow it.
     fn scaled_conv(
         &mut self,
         conv: &Conv,
@@ -77,7 +77,7 @@ impl<'a> Builder<'a> {
             return None;
         }
         site.inputs.clone_from(&product.inputs);
-        // Maps that are the same in all draws need no copy for each.
+        // Draw-invariant maps are not broadcast.
         if let Some(Step {
             op: Op::Spread,
             inputs,

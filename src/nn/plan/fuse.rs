@@ -1,4 +1,4 @@
-//! What follows a convolution is done together with it. The results are the same bits.
+//! Fusion of ReLU, scale and pooling into convolutions. The results keep their bits.
 
 use super::{Op, Own};
 use crate::nn::cpu::conv::Finish;
@@ -6,7 +6,7 @@ use crate::nn::cpu::gemm::Affine;
 use crate::nn::layer::Activation;
 
 impl Own {
-    /// Becomes itself followed by `next`, if that can be done at once.
+    /// Tries to fuse `next`; returns whether it did.
     pub(super) fn absorb(&mut self, next: &Op) -> bool {
         match self {
             Self::Conv {
@@ -31,7 +31,7 @@ impl Own {
 }
 
 impl Finish {
-    /// The same for what follows a convolution whose result has these rows and columns.
+    /// Tries to fuse `next` into the epilogue of a convolution with `rows` x `columns` outputs.
     fn absorb(&mut self, next: &Op, [rows, columns]: [usize; 2], channels: usize) -> bool {
         if self.pool.is_some() {
             return false;

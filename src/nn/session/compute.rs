@@ -1,4 +1,4 @@
-//! One step of a plan on its buffers.
+//! Execution of one step of a plan.
 
 use crate::nn::cpu::gemm::{Start, matmul};
 use crate::nn::cpu::{elementwise, layout, math, pool};
@@ -8,7 +8,7 @@ use crate::nn::lowering::Dropout;
 use crate::nn::plan::{Op, Own};
 use crate::simd::Isa;
 
-/// What a computation needs to know besides its data.
+/// Sizes common to every op of a step.
 pub(super) struct Call {
     pub isa: Isa,
     pub items: usize,
@@ -121,7 +121,7 @@ impl Call {
     }
 }
 
-/// Softmax over the middle dimension of `[.., n, after]`.
+/// Computes softmax over the middle dimension of `[.., n, after]`.
 fn softmax_axis(n: usize, after: usize, values: &mut [f32], scratch: &mut [f32]) {
     for block in values.chunks_exact_mut(n * after) {
         for lane in 0..after {
@@ -136,7 +136,7 @@ fn softmax_axis(n: usize, after: usize, values: &mut [f32], scratch: &mut [f32])
     }
 }
 
-/// Multiplies each row by its draw's (or mask's) factors; with dropout off it only copies.
+/// Multiplies each row by the factors of its draw or mask; copies the rows if dropout is off.
 pub(super) fn drop_units(
     dropout: &Dropout,
     mode: &DropoutMode,
@@ -154,7 +154,7 @@ pub(super) fn drop_units(
         channels,
     } = dropout;
     let row = units * pixels;
-    // An input that is the same in all draws has a row for several of the output's.
+    // A draw-invariant input has one row for several rows of the output.
     let copies = output.len() / input.len().max(1);
     for (r, y) in output.chunks_exact_mut(row).enumerate() {
         let x = &input[r / copies * row..][..row];

@@ -1,4 +1,4 @@
-//! The computation of chains over windows.
+//! Execution of chains over overlapping windows.
 
 use std::ops::Range;
 
@@ -10,23 +10,23 @@ use crate::nn::lowering::Parts;
 use crate::nn::plan::{Op, Own};
 use crate::simd::Isa;
 
-/// Buffers for the sheet and for what is each window's own.
+/// Buffers for shared rows and for each window's own rows.
 #[derive(Debug, Default)]
 pub(in super::super) struct Buffers {
-    /// Rows that windows share, of one stage and of the next.
+    /// Rows shared by the windows: input and output of a stage.
     sheet: [Vec<f32>; 2],
-    /// Each window's own first and last rows, of one stage and of the next.
+    /// First and last rows of each window: input and output of a stage.
     tops: [Vec<f32>; 2],
     bottoms: [Vec<f32>; 2],
     /// Consecutive rows of one window.
     band: Vec<f32>,
-    /// A whole window, of one stage and of the next.
+    /// A whole window: input and output of a stage.
     window: [Vec<f32>; 2],
     scratch: Vec<f32>,
 }
 
 impl Buffers {
-    /// Numbers that the buffers have room for.
+    /// Elements that the buffers have room for.
     pub fn capacity(&self) -> usize {
         let pairs = [&self.sheet, &self.tops, &self.bottoms, &self.window];
         let pairs = pairs.into_iter().flatten();
@@ -34,7 +34,7 @@ impl Buffers {
         buffers.map(Vec::capacity).sum()
     }
 
-    /// Makes buffers that change places as large as each other, so that the next run needs no more.
+    /// Gives swapped buffers equal capacity, so that the next run allocates nothing.
     fn even_out(&mut self) {
         let [a, b] = &mut self.window;
         alike([a, b, &mut self.band]);
@@ -51,22 +51,22 @@ fn alike<const N: usize>(buffers: [&mut Vec<f32>; N]) {
     }
 }
 
-/// Rows that windows share after some stage; windows' own rows are in the buffers.
+/// The shared rows after some stage. The rows of single windows are in the buffers.
 struct Shared<'a> {
-    /// Row 0 of the first window would be row 0.
+    /// Range of shared rows, counted from the first row of the first window.
     rows: Range<usize>,
-    /// Which rows of each window are among them.
+    /// Range of each window's rows that are shared.
     inside: Range<usize>,
-    /// Rows of a window, numbers in a row.
+    /// Rows of a window and elements per row.
     shape: [usize; 2],
-    /// Rows of the sheet per row.
+    /// Frames per row.
     step: usize,
     starts: &'a [usize],
-    /// The shared rows before any stage; later ones are in the buffers.
+    /// The input frames before the first stage; later rows are in the buffers.
     sheet: Option<&'a [f32]>,
 }
 
-/// What a chain is run on.
+/// A chain with the data that it runs on.
 pub(in super::super) struct Run<'a> {
     pub isa: Isa,
     pub plan: &'a Parts<Own>,
@@ -76,7 +76,7 @@ pub(in super::super) struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Computes the chain's result for each of the windows that begin at these rows of the sheet.
+    /// Computes the chain's result for the windows that begin at these frames.
     pub fn compute(&mut self, starts: &[usize], output: &mut [f32]) {
         let [rows, row] = self.chain.shape();
         let mut output = output.chunks_exact_mut(rows * row);
@@ -98,7 +98,8 @@ impl Run<'_> {
         self.buffers.even_out();
     }
 
-    /// The stages from `from` on for a whole window, which is in the buffer if it is not given.
+    /// Runs the stages from `from` on for a whole window; without `window` the input is in the
+    /// buffer.
     fn whole(&mut self, from: usize, mut window: Option<&[f32]>, output: &mut [f32]) {
         let stages = &self.chain.stages[from..];
         for (i, stage) in stages.iter().enumerate() {
@@ -174,13 +175,13 @@ impl Run<'_> {
         }
     }
 
-    /// One more stage of the sheet and of each window's own rows.
+    /// Runs one more stage on the shared rows and on each window's own rows.
     fn advance(&mut self, stage: &Stage, now: &Shared, next: &Shared, pooled: bool) {
         let per = if pooled { stage.pool } else { 1 };
         let width = next.shape[1];
         let rows_in = |rows: usize| rows * per + stage.span - 1;
 
-        // The sheet: from the first row that the next stage's first one reads.
+        // The input starts at the first row that the first output row reads.
         let [sheet, mut result] = std::mem::take(&mut self.buffers.sheet);
         result.resize(next.rows.len() * width, 0.0);
         let skipped = next.rows.start * per - stage.around[0] - now.rows.start;
@@ -236,7 +237,7 @@ impl Run<'_> {
         self.buffers.bottoms.swap(0, 1);
     }
 
-    /// The rows that a stage makes of a band.
+    /// Computes the output rows of a stage for a band.
     fn rows(&mut self, stage: &Stage, band: Band, pooled: bool, output: &mut [f32]) {
         let isa = self.isa;
         match &self.plan.steps[stage.step].op {
@@ -273,7 +274,7 @@ impl Run<'_> {
         }
     }
 
-    /// Only the pooling of a stage.
+    /// Runs only the pooling of a stage.
     fn pool(&self, stage: &Stage, input: &[f32], output: &mut [f32]) {
         let (size, channels, width) = match &self.plan.steps[stage.step].op {
             Op::Own(Own::Conv {
@@ -293,7 +294,8 @@ impl Run<'_> {
     }
 }
 
-/// How many windows from the first on overlap enough and lie on the same grid.
+/// Returns the number of windows from the first on that overlap enough and lie on the same pooling
+/// grid.
 pub(super) fn neighbours(chain: &Chain, starts: &[usize]) -> usize {
     let pools = chain.stages.iter().map(|s| s.pool);
     let grid: usize = match chain.stages.iter().rposition(|s| s.pool > 1) {
@@ -310,7 +312,7 @@ pub(super) fn neighbours(chain: &Chain, starts: &[usize]) -> usize {
 }
 
 impl<'a> Shared<'a> {
-    /// What is shared after one more stage, if anything.
+    /// Returns the rows shared after one more stage, or `None` if there are none.
     fn after(&self, stage: &Stage, pooled: bool) -> Option<Self> {
         let per = if pooled { stage.pool } else { 1 };
         let shape = if pooled { stage.outer } else { stage.inner };
@@ -332,7 +334,7 @@ impl<'a> Shared<'a> {
         })
     }
 
-    /// Copies rows of window `i` from the sheet and its own.
+    /// Copies rows of window `i`, from its own and the shared ones.
     fn copy(&self, buffers: &Buffers, i: usize, rows: Range<usize>, to: &mut Vec<f32>) {
         let width = self.shape[1];
         let own = [self.inside.start, self.shape[0] - self.inside.end];
