@@ -1,9 +1,9 @@
-//! Layers that join several values.
+//! Layers with several inputs.
 
 use super::super::layer::MergeOp;
 use super::Item;
 
-/// The inputs one after the other along dimension `axis`.
+/// Concatenates the inputs along dimension `axis`.
 pub(super) fn concat(axis: usize, inputs: &[Item]) -> Vec<f64> {
     let block = |x: &Item| x.shape[axis..].iter().product::<usize>();
     let blocks: usize = inputs[0].shape[..axis].iter().product();
@@ -16,8 +16,8 @@ pub(super) fn concat(axis: usize, inputs: &[Item]) -> Vec<f64> {
     y
 }
 
-/// `y = x0 op x1 op x2 ...`, element by element after broadcasting; the average is their sum
-/// divided by their number.
+/// `y = x0 op x1 op x2 ...`, element by element after broadcasting; the average divides the sum by
+/// the number of inputs.
 pub(super) fn merge(op: MergeOp, inputs: &[Item], out: &[usize]) -> Vec<f64> {
     (0..out.iter().product())
         .map(|i| {
@@ -40,8 +40,8 @@ pub(super) fn merge(op: MergeOp, inputs: &[Item], out: &[usize]) -> Vec<f64> {
         .collect()
 }
 
-/// Where element `index` of a value of shape `full` lies in one of shape `part`, aligned at the
-/// last dimension, where dimensions of length 1 stretch.
+/// Returns the index, in a value of shape `part`, of element `index` of a value of shape `full`.
+/// Shapes are aligned at the last dimension; dimensions of length 1 stretch.
 pub(super) fn broadcast_index(mut index: usize, full: &[usize], part: &[usize]) -> usize {
     let mut found = 0;
     let mut stride = 1;
