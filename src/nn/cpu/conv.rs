@@ -1,5 +1,22 @@
-//! Convolution of a band of rows, with its activation, scale and pooling done before a number
-//! leaves the cache.
+//! Convolution of bands of rows, with the epilogue and pooling fused while the data is in cache.
+//!
+//! Geometry along one axis, here the rows:
+//!
+//! ```text
+//! input with padding     0 0 0 r r r r r r r r r r r r 0 0 0
+//!                        |top| |<----- height ------>| |bot|
+//! reads of output row 0  ^   ^   ^              kernel = 3, dilation = 2
+//!                        |<- e ->|              extent e = (kernel - 1) * dilation + 1 = 5
+//! reads of output row 1    ^   ^   ^            stride = 1
+//!
+//! output row y, kernel row k reads input row  y * stride + k * dilation - top
+//! output rows = (top + height + bottom - extent) / stride + 1
+//! ```
+//!
+//! Images are NHWC: a row has `pitch = width * channels` elements. Without dilation one kernel row
+//! of an output pixel reads `kw * channels` contiguous elements, so the convolution is an implicit
+//! GEMM without im2col: M counts output pixels, N output channels, and K the terms
+//! `kh * kw * channels`, one kernel row after the other.
 
 use std::ops::Range;
 
@@ -10,10 +27,10 @@ use crate::nn::layer::{Conv, Padding};
 use crate::nn::shape::{conv_kernel, extent, window};
 use crate::simd::Isa;
 
-/// Rows that are convolved before they are pooled, about: so many that what happens once for all of
-/// them costs little, and few enough to stay in the first-level cache, or beside it.
+/// Output rows per tile before pooling: large enough to amortise set-up, small enough to stay in or
+/// near the L1 cache.
 const ROWS: usize = 24;
-/// The same of rows of one column, which fill whole tiles of six and of seven.
+/// Output rows per tile for one-column images; a multiple of GEMM tile heights of six and seven.
 const ROWS_OF_ONE: usize = 210;
 
 /// A convolution with everything that does not depend on the data.
@@ -21,9 +38,9 @@ const ROWS_OF_ONE: usize = 210;
 pub(crate) struct ConvPlan {
     /// Rows, columns and channels of a whole image.
     input: [usize; 3],
-    /// Rows of zeros above and below a whole image.
+    /// Rows of zero padding above and below a whole image.
     around: [usize; 2],
-    /// Columns of zeros to the left.
+    /// Columns of zero padding to the left.
     left: usize,
     /// Columns of the output.
     width: usize,
@@ -31,42 +48,41 @@ pub(crate) struct ConvPlan {
     dilation: [usize; 2],
     kernel: [usize; 2],
     columns: Vec<Columns>,
-    /// As many as the taps of a kernel row span at most.
+    /// Zeros, as many as the longest kernel row spans.
     zeros: Vec<f32>,
 }
 
-/// Neighbouring columns of the output that read the same taps of each kernel row; the others
-/// would fall on the zeros to the left or right, and adding zeros changes no bit.
+/// Neighbouring output columns that read the same part of each kernel row. The other terms would
+/// multiply zero padding; leaving them out changes no bit.
 #[derive(Debug, Clone)]
 struct Columns {
     x: Range<usize>,
-    /// Where in its row the first one's inputs begin.
+    /// Offset of the first column's inputs within their row.
     first: usize,
     taps: Taps,
 }
 
-/// Consecutive rows of an image with the zeros that belong above and below them.
+/// Consecutive rows of an image with their zero padding.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Band<'a> {
     /// `[rows, width, channels]`.
     pub rows: &'a [f32],
-    /// Rows of zeros above, where the band begins at the image's edge and the convolution pads.
+    /// Rows of zero padding above, if the band begins at the image's edge.
     pub top: usize,
-    /// Rows of zeros below.
+    /// Rows of zero padding below.
     pub bottom: usize,
 }
 
-/// What happens to a convolution's sums before they are stored.
+/// Operations fused into a convolution before its results are stored.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Finish {
     pub epilogue: Epilogue,
-    /// After that, the maximum of each window of so many rows and columns, which do not overlap;
-    /// rows and columns that fill no window are left out.
+    /// Size of non-overlapping max-pooling windows, applied last. Incomplete windows are dropped.
     pub pool: Option<[usize; 2]>,
 }
 
 impl ConvPlan {
-    /// For a validated layer, its kernel's shape and its input's (one- or two-dimensional).
+    /// Plans a validated layer; `kernel` and `input` are its shapes (one- or two-dimensional).
     pub fn new(conv: &Conv, kernel: &[usize], input: &[usize]) -> Self {
         let [kh, kw, channels, _] = conv_kernel(kernel).expect("validated kernel");
         let (height, width) = match *input {
@@ -75,7 +91,7 @@ impl ConvPlan {
             _ => unreachable!("validated input"),
         };
         let span = [extent(kh, conv.dilation[0]), extent(kw, conv.dilation[1])];
-        // Causal padding is along time alone; the other dimension has length 1 anyway.
+        // Causal padding applies to time; the other dimension has length 1.
         let across = match conv.padding {
             Padding::Causal => Padding::Valid,
             other => other,
@@ -105,7 +121,7 @@ impl ConvPlan {
     fn groups_of_columns(&self) -> Vec<Columns> {
         let [_, width, channels] = self.input;
         let (kw, stride, dilation) = (self.kernel[1], self.strides[1], self.dilation[1]);
-        // Taps of the kernel that lie within the image for output column x.
+        // Range of kernel columns that lie within the image for output column x.
         let inside = |x: usize| {
             let first_at = |column: usize| {
                 let missing = column.saturating_sub(x * stride);
@@ -136,7 +152,7 @@ impl ConvPlan {
     fn taps(&self, inside: Range<usize>) -> Taps {
         let channels = self.input[2];
         match self.dilation[1] {
-            // Neighbouring columns lie next to each other, so that a kernel row is one run.
+            // Neighbouring columns are contiguous, so the kernel row is one run.
             1 => Taps {
                 terms: inside.start * channels..inside.end * channels,
                 ..Taps::all(self.kernel[1] * channels)
@@ -149,7 +165,7 @@ impl ConvPlan {
         }
     }
 
-    /// Rows of the output for a band of `rows` rows and zeros, before pooling.
+    /// Returns the output rows for a band of `rows` rows including padding, before pooling.
     pub fn rows_out(&self, rows: usize) -> usize {
         match rows.checked_sub(extent(self.kernel[0], self.dilation[0])) {
             Some(room) => room / self.strides[0] + 1,
@@ -157,19 +173,19 @@ impl ConvPlan {
         }
     }
 
-    /// Rows and columns of a whole image's output, before pooling.
+    /// Returns rows and columns of a whole image's output, before pooling.
     pub fn size_out(&self) -> [usize; 2] {
         let [top, bottom] = self.around;
         [self.rows_out(top + self.input[0] + bottom), self.width]
     }
 
-    /// Rows, columns and channels of a whole image.
+    /// Returns rows, columns and channels of a whole image.
     pub fn input(&self) -> [usize; 3] {
         self.input
     }
 
-    /// How many rows of its input a row of its output reads, and the rows of zeros above and
-    /// below a whole image, if it has as many rows of output as there are places for them.
+    /// Returns the input rows that an output row reads, and the rows of padding above and below a
+    /// whole image; `None` unless the stride is 1.
     pub fn rows_apart(&self) -> Option<(usize, [usize; 2])> {
         let span = extent(self.kernel[0], self.dilation[0]);
         (self.strides[0] == 1).then_some((span, self.around))
@@ -182,18 +198,18 @@ impl ConvPlan {
             && First::takes(self.kernel, self.width)
     }
 
-    /// Rows that are computed together before pooling, when windows are `height` high.
+    /// Returns the rows computed per tile before pooling with windows of `height` rows.
     fn chunk(&self, height: usize) -> usize {
         let rows = if self.width == 1 { ROWS_OF_ONE } else { ROWS };
         (rows / height).max(1) * height
     }
 
-    /// Whether pooling needs no buffer.
+    /// Returns true if pooling is fused into the kernel and needs no buffer.
     fn pools_directly(&self, pool: Option<[usize; 2]>) -> bool {
         self.is_first() && pool == Some([2, 2])
     }
 
-    /// Numbers of scratch needed for any band.
+    /// Returns the scratch elements needed for any band.
     pub fn scratch(&self, channels: usize, finish: &Finish) -> usize {
         let buffer = match finish.pool {
             Some([height, _]) if !self.pools_directly(finish.pool) => {
@@ -204,7 +220,7 @@ impl ConvPlan {
         buffer + self.lines()
     }
 
-    /// Numbers of them for the rows' padding.
+    /// Returns the scratch elements for zero-padded input rows.
     fn lines(&self) -> usize {
         match self.is_first() {
             true => First::lines(self.kernel, self.width),
@@ -239,8 +255,8 @@ impl ConvPlan {
         }
     }
 
-    /// Convolves a band: [`ConvPlan::rows_out`] of its rows and zeros, or as many as pooling makes
-    /// of them, of which each is the same bits as in the whole image's output.
+    /// Convolves a band into [`ConvPlan::rows_out`] rows (fewer with pooling). Each output row is
+    /// bit-identical to the same row of the whole image's output.
     pub fn run_rows(
         &self,
         isa: Isa,
@@ -257,7 +273,7 @@ impl ConvPlan {
             Some([ph, pw]) => (ph, pw),
         };
         let out_pitch = self.width / pw * packed.channels;
-        // What fills no window need not be computed.
+        // Columns of an incomplete pooling window are not computed.
         let width = self.width / pw * pw;
         let (windows, per) = (rows / ph, self.chunk(ph) / ph);
         let pools_directly = self.pools_directly(finish.pool);
@@ -300,7 +316,7 @@ impl ConvPlan {
         }
     }
 
-    /// Rows `rows` of the output (before pooling) and its first `width` columns, without pooling.
+    /// Computes rows `rows` of the output and its first `width` columns, before pooling.
     #[allow(clippy::too_many_arguments)]
     fn product(
         &self,
@@ -353,8 +369,8 @@ mod tests {
     use crate::nn::WeightId;
     use crate::nn::layer::Activation;
 
-    /// Bands with the rows that their outputs read, from every even row on and of several heights;
-    /// on every instruction set the same.
+    /// Compares bands of several heights, from every even row on, with the rows of the whole image
+    /// on every instruction set.
     #[test]
     fn bands_give_the_rows_of_the_whole_image() {
         for (height, width, channels, out, kernel) in [

@@ -1,5 +1,5 @@
-//! Convolution of images with one channel, such as a network's first layer: the inputs of one
-//! kernel row are too few to be a run, so that neighbouring pixels are computed together.
+//! Convolution of single-channel images, such as a network's first layer. The inputs of one kernel
+//! row are too short for vectors, so neighbouring pixels share a vector.
 
 use std::ops::Range;
 
@@ -11,60 +11,60 @@ use crate::simd::{Isa, Kernel};
 
 mod strip;
 
-/// Columns of the kernels whose rows' sums end so soon that with few registers one is computed after
-/// the other.
+/// Kernel width up to which narrow instruction sets sum one vector after the other: the sums are
+/// short.
 const FEW: usize = 3;
 
-/// Rows of the output whose lines are filled at a time: an even number, and few enough for the
-/// first-level cache.
+/// Output rows per filling of the line buffer: even, and small enough for the L1 cache.
 const ROWS: usize = 32;
 
 /// Rows `rows` of the output before pooling and its first `width` columns, with strides and
-/// dilations of 1. The sums are those of [`Product`](super::gemm::Product): one block per row of
-/// the kernel.
+/// dilations of 1. The order of summation is that of [`Gemm`](super::gemm::Gemm): one K block per
+/// kernel row.
 pub(super) struct First<'a> {
-    /// Rows of `pitch` numbers.
+    /// Rows of `pitch` elements.
     pub input: &'a [f32],
     pub pitch: usize,
-    /// Rows of zeros above and columns of zeros to the left of the input.
+    /// Rows of zero padding above and columns of zero padding to the left.
     pub top: usize,
     pub left: usize,
     pub kernel: [usize; 2],
     pub rows: Range<usize>,
     pub width: usize,
-    /// For the input's rows with zeros around them.
+    /// Line buffer: input rows with their zero padding.
     pub lines: &'a mut [f32],
     pub packed: &'a Packed,
     pub epilogue: &'a Epilogue,
-    /// Whether the largest of two columns of two rows is wanted; then there are whole pairs of both.
+    /// True to max-pool 2 x 2; rows and columns are then even in number.
     pub pooled: bool,
-    /// `[rows, width, channels]`, or of half as many rows and columns.
+    /// `[rows, width, channels]`, or half as many rows and columns if pooled.
     pub output: &'a mut [f32],
 }
 
 impl First<'_> {
-    /// Whether the sum of each row of the kernel is one block and the lines stay small.
+    /// Returns true if each kernel row fits one K block and the line buffer stays small.
     pub fn takes(kernel: [usize; 2], width: usize) -> bool {
         kernel[0].max(kernel[1]) <= BLOCK && width <= 4096
     }
 
-    /// Numbers that `lines` needs.
+    /// Returns the elements of the line buffer.
     pub fn lines(kernel: [usize; 2], width: usize) -> usize {
         Self::held(kernel) * Self::line(kernel, width)
     }
 
-    /// Lines that [`ROWS`] rows of the output read.
+    /// Returns the lines read by [`ROW_TILE`] output rows.
     fn held([kh, _]: [usize; 2]) -> usize {
         ROWS + kh - 1
     }
 
-    /// Numbers of a line, which serves a whole number of pairs of columns.
+    /// Returns the elements of a line, which covers an even number of columns.
     fn line([_, kw]: [usize; 2], width: usize) -> usize {
         width.next_multiple_of(2) + kw - 1
     }
 
     pub fn compute(mut self, isa: Isa) {
-        // A whole block of one pixel's channels, or half a block of each of two pixels.
+        // One vector holds a block of one pixel's channels, or half a block of two pixels'
+        // channels.
         let many = isa.dispatch(Pixels) >= MANY;
         let whole = many && self.packed.channels > HALF;
         let (blocks, most) = match (whole, many) {
@@ -75,7 +75,7 @@ impl First<'_> {
         };
         let pairs = self.width.div_ceil(2);
         let tiles = pairs.div_ceil(most).max(1);
-        // Tiles of nearly equal size: at first the larger ones.
+        // Tiles of nearly equal size, the larger ones first.
         let large = pairs % tiles;
         let parts = [
             (pairs.div_ceil(tiles), large),
@@ -118,7 +118,7 @@ impl First<'_> {
     }
 }
 
-/// Fills the lines with what `count` rows of the output from row `from` on read.
+/// Fills the line buffer with the inputs of `count` output rows from row `from` on.
 struct Fill<'r, 'a> {
     of: &'r mut First<'a>,
     from: usize,
@@ -148,7 +148,7 @@ impl Kernel for Fill<'_, '_> {
             };
             line[..left].fill(0.0);
             line[left + source.len()..].fill(0.0);
-            // Rows are too short for a call of the library's.
+            // Copied in short chunks: the rows are too short for a call of `memcpy`.
             let (from, from_last) = source.as_chunks::<HALF>();
             let (to, to_last) = line[left..][..source.len()].as_chunks_mut::<HALF>();
             for (to, from) in to.iter_mut().zip(from) {
@@ -174,7 +174,7 @@ mod tests {
         ((i * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0
     }
 
-    /// Where scales are positive and a ReLU comes first, sums are pooled before the rest is done.
+    /// With positive scales and a preceding ReLU, the kernel pools before the remaining epilogue.
     #[test]
     fn pooling_first_gives_the_bits_of_pooling_last() {
         let (height, width) = (12, 10);

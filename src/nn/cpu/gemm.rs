@@ -1,4 +1,4 @@
-//! The product that convolutions, dense layers and recurrent layers are made of.
+//! Implicit GEMM: the matrix product of convolutions, dense layers and recurrent layers.
 
 use std::ops::Range;
 
@@ -10,32 +10,32 @@ use crate::simd::{Isa, Kernel};
 
 mod tile;
 
-/// Terms that are summed up apart before they join an output's sum. Short sums keep the rounding
-/// error of long dot products (up to 1,600 terms here) near that of the blocked sums that Keras
-/// was run with; a fixed length keeps the order the same everywhere.
+/// Terms of K that are summed separately before they join an output's total. Short sums keep the
+/// rounding error of long dot products (up to 1,600 terms here) near that of the blocked sums of
+/// Keras' BLAS. A fixed length keeps the order of summation the same everywhere.
 pub(super) const BLOCK: usize = 32;
 
-/// What the accumulators start from.
+/// Initial value of the accumulators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Start {
     Bias,
-    /// What the output holds already.
+    /// Values already in the output.
     Output,
 }
 
-/// Which terms of one row of the kernel are summed up, and where their inputs lie: in each of
-/// `columns` runs of `run` terms those from `terms.start` to `terms.end`.
+/// Terms of one kernel row and the position of their inputs: terms `terms` of each of `columns`
+/// runs of `run` terms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Taps {
     pub columns: Range<usize>,
-    /// Numbers of the input from one run to the next.
+    /// Input elements from one run to the next.
     pub column_step: usize,
     pub run: usize,
     pub terms: Range<usize>,
 }
 
 impl Taps {
-    /// One run of `run` terms.
+    /// Returns a kernel row of one run of `run` terms.
     pub fn all(run: usize) -> Self {
         Self {
             columns: 0..1,
@@ -45,7 +45,7 @@ impl Taps {
         }
     }
 
-    /// Numbers from the first input that is read to the last.
+    /// Returns the elements from the first input that is read to the last, inclusive.
     pub fn span(&self) -> usize {
         match self.columns.len() {
             0 => 0,
@@ -54,40 +54,39 @@ impl Taps {
     }
 }
 
-/// A product of rows of inputs with a weight matrix: `output[p, c] = start + sum over terms t of
-/// input(p)[t] * weights[t, c]`. Each run's terms are summed up in blocks of [`BLOCK`] terms, which
-/// are counted from the run's first term whether that is left out or not; the blocks' sums are
-/// added in their order.
+/// GEMM with implicit im2col: `output[m, n] = init + sum over k of input(m)[k] * weights[k, n]`. M
+/// counts output pixels, N output channels and K the terms of all kernel rows. Each run of terms is
+/// summed in blocks of [`K_BLOCK`] terms, counted from the run's first term even if that is skipped
+/// as padding; the totals of the blocks are added in order.
 pub(crate) struct Product<'a> {
-    /// Rows of `pitch` numbers.
+    /// Rows of `pitch` elements.
     pub input: &'a [f32],
     pub pitch: usize,
-    /// The outputs are `columns` pixels from each of `rows` rows.
+    /// M: `columns` pixels in each of `rows` rows.
     pub rows: usize,
     pub columns: usize,
-    /// Where in its row the first pixel's inputs begin, and how far the next one's are.
+    /// Offset of the first pixel's inputs within its row, and distance to those of the next pixel.
     pub first: usize,
     pub step: usize,
-    /// Rows of zeros above the input, which the first pixels' taps may reach; those below are all
-    /// that are not in the input.
+    /// Rows of zero padding above the input. Rows past the end of the input are padding below.
     pub top: usize,
-    /// Rows from one pixel's first to that of the pixel below.
+    /// Input rows from one output row to the next.
     pub row_stride: usize,
-    /// How many rows of terms a pixel has, how far apart.
+    /// Kernel rows per pixel and the distance between them in input rows.
     pub kernel_rows: usize,
     pub row_dilation: usize,
     pub taps: &'a Taps,
-    /// As many zeros as the taps span, read where the input has no row.
+    /// Zeros, at least as many as a kernel row spans; read in place of padding rows.
     pub zeros: &'a [f32],
     pub packed: &'a Packed,
     pub start: Start,
-    /// Where the first pixel's channels go; the next ones follow, the next row `output_pitch` on.
+    /// Output from the first pixel's channels on; pixels are contiguous, rows `output_pitch` apart.
     pub output: &'a mut [f32],
     pub output_pitch: usize,
     pub epilogue: &'a Epilogue,
 }
 
-/// How many pixels the instruction set sums up at once.
+/// Query of the largest tile height M of an instruction set.
 pub(super) struct Pixels;
 
 impl Kernel for Pixels {
@@ -99,12 +98,12 @@ impl Kernel for Pixels {
     }
 }
 
-/// Rows of the output that have tiles of their own.
+/// Output rows that read the same kernel rows, and so share tiles.
 struct Part {
     rows: Range<usize>,
-    /// Rows of the input that each place reads, counted from the first one that its kernel covers.
+    /// Kernel rows read at each position, counted from the first input row under the kernel.
     reads: Range<usize>,
-    /// Whether some of them do not lie in the input, but are zeros.
+    /// True if some of these rows are padding, read as zeros.
     mixed: bool,
 }
 
@@ -120,8 +119,9 @@ impl Product<'_> {
             && (self.row_stride, self.row_dilation) == (1, 1);
         let mut block = 0;
         while block < blocks {
-            // With many registers, an input that is read once serves two blocks, or one block of
-            // two rows. So many places' sums and their parts nearly fill the registers.
+            // With 32 registers one input load feeds two accumulators: two channel blocks, or one
+            // block of two rows. This many positions and their partial sums nearly fill the
+            // registers.
             if pixels >= MANY && block + 2 <= blocks {
                 self.parts::<2, false>(isa, 7, block, 0..self.rows);
                 block += 2;
@@ -134,9 +134,9 @@ impl Product<'_> {
         }
     }
 
-    /// The outputs of rows `rows` of `SUMS` channel blocks from `block` on, or of one block if
-    /// `PAIRED`. Rows at the edges have tiles of their own where that fills them, so that no
-    /// products with zeros are computed.
+    /// Computes rows `rows` of `ACCS` channel blocks from `block` on, or of one block if `PAIRED`.
+    /// Rows at the edges get tiles of their own if they fill them, which saves products with zero
+    /// padding.
     fn parts<const SUMS: usize, const PAIRED: bool>(
         &mut self,
         isa: Isa,
@@ -148,7 +148,7 @@ impl Product<'_> {
         let rows_in = self.input.len() / self.pitch;
         let all = 0..self.kernel_rows + high - 1;
         let (top, stride, dilation) = (self.top, self.row_stride, self.row_dilation);
-        // The rows of the input that a place in row `y` reads.
+        // Kernel rows within the input for a position in row `y`.
         let reads = |y: usize| {
             let row = |below: usize| {
                 let distance = below.saturating_sub(y * stride);
@@ -178,7 +178,7 @@ impl Product<'_> {
         }
     }
 
-    /// The outputs of a part in tiles of nearly equal size.
+    /// Computes a band of rows in tiles of nearly equal size.
     fn tiles<const SUMS: usize, const PAIRED: bool>(
         &mut self,
         isa: Isa,
@@ -215,12 +215,12 @@ impl Product<'_> {
     }
 }
 
-/// Instruction sets that sum up so many pixels have registers for two channel blocks of each.
+/// Smallest tile height of instruction sets whose registers hold two accumulators per position.
 pub(super) const MANY: usize = 12;
-/// Columns from which on a row at the edge has tiles of its own.
+/// Columns from which on a row at the edge fills tiles of its own.
 const ALONE: usize = 4;
 
-/// Rows of `packed.terms` numbers times the weights: `[rows, terms]` to `[rows, channels]`.
+/// Multiplies `[rows, k]` by packed weights into `[rows, n]`.
 pub(crate) fn matmul(
     isa: Isa,
     input: &[f32],
@@ -260,7 +260,7 @@ pub(crate) fn matmul(
 mod tests {
     use super::*;
 
-    /// Independent opinion: the `matrixmultiply` crate, whose summation order differs.
+    /// Compares with the `matrixmultiply` crate, whose order of summation differs.
     #[test]
     fn matmul_agrees_with_matrixmultiply_on_every_instruction_set() {
         for (rows, terms, channels) in [(1, 1, 1), (13, 160, 256), (5, 64, 7), (27, 33, 40)] {

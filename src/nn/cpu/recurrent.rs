@@ -1,5 +1,29 @@
-//! LSTM and GRU: the input product for all time steps at once, then one small product per step
-//! over all sequences.
+//! LSTM and GRU.
+//!
+//! Notation: `x` input, `h` state, `*` element-wise product, `W`, `U`, `b` kernel, recurrent kernel
+//! and bias of a gate, `s` the recurrent activation and `a` the activation of the layer.
+//!
+//! ```text
+//! LSTM, gates in the order i, f, g, o:
+//!     i = s(x Wi + bi + h Ui)      input gate
+//!     f = s(x Wf + bf + h Uf)      forget gate
+//!     g = a(x Wg + bg + h Ug)      cell candidate
+//!     o = s(x Wo + bo + h Uo)      output gate
+//!     c' = f * c + i * g
+//!     h' = o * a(c')
+//!
+//! GRU, gates in the order z, r, g:
+//!     z = s(x Wz + bz + h Uz)      update gate
+//!     r = s(x Wr + br + h Ur)      reset gate
+//!     g = a(x Wg + bg + (r * h) Ug)            reset before the product
+//!     g = a(x Wg + bg + r * (h Ug + dg))       reset after the product (`reset_after`)
+//!     h' = z * h + (1 - z) * g
+//! ```
+//!
+//! With `reset_after` every gate has a second bias `d`, added to the product with `h`.
+//!
+//! The products `x W + b` of all time steps are one GEMM. Each time step is then one small GEMM over
+//! the states of all sequences, followed by the gates.
 
 use super::gemm::{Epilogue, Packed, Product, Start, Taps, matmul};
 use super::math;
@@ -7,7 +31,7 @@ use crate::nn::layer::Activation;
 use crate::simd::lanes::Lanes;
 use crate::simd::{Isa, Kernel};
 
-/// Which cell.
+/// Kind of recurrent cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cell {
     Lstm,
@@ -24,10 +48,10 @@ pub(crate) struct RecurrentPlan {
     pub recurrent_activation: Activation,
     pub return_sequences: bool,
     pub go_backwards: bool,
-    /// `[inputs, gates * units]` with the input bias.
+    /// `W` of all gates, `[inputs, gates * units]`, with the input bias `b`.
     pub kernel: Packed,
-    /// The products with the state: all gates, except for a GRU that resets before the product,
-    /// whose candidate is apart; with the recurrent bias, if there is one.
+    /// `U` of all gates with the recurrent bias `d`, if there is one. A GRU that resets before the
+    /// product has `U` of the candidate in `candidate`.
     pub recurrent: Packed,
     pub candidate: Option<Packed>,
 }
@@ -40,14 +64,15 @@ impl RecurrentPlan {
         }
     }
 
-    /// Numbers of scratch needed for `items` sequences.
+    /// Returns the scratch elements for `items` sequences.
     pub fn scratch(&self, items: usize) -> usize {
         let width = self.gates() * self.units;
-        // Input products, recurrent products, state, cell or reset state.
+        // Input products, recurrent products, state, and cell or reset state.
         items * (self.time * width + self.product() + 2 * self.units)
     }
 
-    /// Numbers of a sequence's product with the state that cannot join the input's product at once.
+    /// Returns the elements per sequence of the products `h U`, if they cannot accumulate onto `x
+    /// W`.
     fn product(&self) -> usize {
         match self.cell {
             Cell::Gru { reset_after: true } => 3 * self.units,
@@ -114,11 +139,11 @@ impl RecurrentPlan {
     }
 }
 
-/// The state of all sequences at one time step.
+/// State of all sequences at one time step.
 struct Step<'a> {
     plan: &'a RecurrentPlan,
     isa: Isa,
-    /// The gates' arguments, `gates * units` for each sequence, `pitch` from one to the next.
+    /// Gate sums: `gates * units` for each sequence, `pitch` apart.
     z: &'a mut [f32],
     pitch: usize,
     product: &'a mut [f32],
@@ -165,7 +190,7 @@ impl Step<'_> {
             self.pitch,
         );
         self.isa.dispatch(GruReset(self));
-        // The candidate's product needs the reset state.
+        // The candidate's product reads the reset state.
         times(
             self.isa,
             self.c,
@@ -177,7 +202,7 @@ impl Step<'_> {
         self.isa.dispatch(GruCandidate(self));
     }
 
-    /// Each sequence's gates, state and cell.
+    /// Iterates over each sequence's gates, state and cell.
     #[inline(always)]
     fn sequences(&mut self) -> impl Iterator<Item = (&mut [f32], &mut [f32], &mut [f32])> {
         let units = self.plan.units;
@@ -191,7 +216,7 @@ impl Step<'_> {
     }
 }
 
-/// The product of all sequences' states with the weights, into rows that are `pitch` apart.
+/// Multiplies all sequences' states by the weights, into rows that are `pitch` apart.
 fn times(
     isa: Isa,
     states: &[f32],
@@ -223,8 +248,8 @@ fn times(
     .compute(isa);
 }
 
-/// The functions that gates usually have, in registers from one to the next; others go over the
-/// gates one after the other.
+/// Selects a fused loop for the usual pairs of activation functions, which keeps the gates in
+/// registers, and a generic one otherwise.
 macro_rules! with_functions {
     ($plan:expr, |$recurrent:ident, $activation:ident| $fast:expr, $slow:expr) => {
         match ($plan.recurrent_activation, $plan.activation) {
@@ -241,7 +266,7 @@ macro_rules! with_functions {
     };
 }
 
-/// `c = f * c + i * g`, `h = o * activation(c)`.
+/// LSTM gates: `c = f * c + i * g`, `h = o * a(c)`.
 struct LstmGates<'a, 'b>(&'a mut Step<'b>);
 
 impl Kernel for LstmGates<'_, '_> {
@@ -298,7 +323,7 @@ fn lstm_slowly(plan: &RecurrentPlan, z: &mut [f32], h: &mut [f32], c: &mut [f32]
     }
 }
 
-/// The gates of a GRU that resets after the product.
+/// GRU gates with the reset after the product.
 struct GruGates<'a, 'b>(&'a mut Step<'b>);
 
 impl Kernel for GruGates<'_, '_> {
@@ -307,7 +332,7 @@ impl Kernel for GruGates<'_, '_> {
     #[inline(always)]
     fn run<V: Lanes, const PIXELS: usize>(self) {
         let plan = self.0.plan;
-        // Read only: what holds it for writing is given up.
+        // Taken out to end the mutable borrow.
         let products = std::mem::take(&mut self.0.product);
         let rows = products.chunks_exact(3 * plan.units);
         for ((z, h, _), p) in self.0.sequences().zip(rows) {
@@ -362,7 +387,7 @@ fn gru_slowly(plan: &RecurrentPlan, z: &mut [f32], p: &[f32], h: &mut [f32]) {
     }
 }
 
-/// The first two gates of a GRU that resets before the product, and the reset states.
+/// Update and reset gates of a GRU that resets before the product, and the reset state `r * h`.
 struct GruReset<'a, 'b>(&'a mut Step<'b>);
 
 impl Kernel for GruReset<'_, '_> {
@@ -381,7 +406,7 @@ impl Kernel for GruReset<'_, '_> {
     }
 }
 
-/// What follows the product with the reset states.
+/// Candidate and new state of a GRU that resets before the product.
 struct GruCandidate<'a, 'b>(&'a mut Step<'b>);
 
 impl Kernel for GruCandidate<'_, '_> {

@@ -1,4 +1,4 @@
-//! The arithmetic of [`First`].
+//! Kernels of [`SingleChannelConv`].
 
 use std::ops::Range;
 
@@ -8,9 +8,9 @@ use super::{FEW, First};
 use crate::simd::Kernel;
 use crate::simd::lanes::{HALF, LANES, Lanes};
 
-/// Rows `rows`, whose lines are filled, of the pairs of columns `pairs`: two and `PAIRS` at a time. If `WHOLE`, each pixel
-/// has a vector with channel block `block`; if not, each pair of pixels has one with the channels
-/// of half block `block`. `VECTORS` is how many a row of a tile has.
+/// Computes the column pairs `pairs` of rows `rows`, whose lines are filled, in tiles of two rows
+/// by `PAIRS` pairs. If `WHOLE`, a vector holds channel block `block` of one pixel; else half block
+/// `block` of two pixels. A row of a tile has `VECTORS` vectors.
 pub(super) struct Strip<'r, 'a, const WHOLE: bool, const PAIRS: usize, const VECTORS: usize> {
     pub of: &'r mut First<'a>,
     pub block: usize,
@@ -36,24 +36,24 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize> Kernel
     }
 }
 
-/// What is the same for all tiles of a strip.
+/// Values common to all tiles of a strip.
 struct Shared<V> {
     bias: V,
-    /// With the lanes as they are when it is applied.
+    /// Scale and shift, in the lane order in which they are applied.
     affine: Option<[V; 2]>,
-    /// Whether sums are pooled before what becomes of them is computed, which is then less.
+    /// True if sums are pooled before the remaining epilogue, which then runs on fewer elements.
     pooled_first: bool,
 }
 
 impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
     Strip<'_, '_, WHOLE, PAIRS, VECTORS>
 {
-    /// Columns from a vector to the next.
+    /// Columns per vector.
     const STEP: usize = if WHOLE { 1 } else { 2 };
-    /// Channels of a vector's pixel.
+    /// Channels per pixel of a vector.
     const CHANNELS: usize = if WHOLE { LANES } else { HALF };
 
-    /// The channels of the strip from blocks of lanes.
+    /// Loads the strip's channels from blocks of lanes.
     #[inline(always)]
     fn load<V: Lanes>(&self, blocks: &[[f32; LANES]]) -> V {
         if WHOLE {
@@ -62,8 +62,8 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
         V::twice(&blocks[self.block / 2].as_chunks().0[self.block % 2])
     }
 
-    /// With kernels of `KW` columns, or of any number if that is 0; one vector after the other if
-    /// `BY_VECTOR`.
+    /// Runs all tiles with kernels of `KW` columns (0: any number). If `BY_VECTOR`, one vector is
+    /// summed after the other.
     #[inline(always)]
     fn tiles<V: Lanes, const KW: usize, const BY_VECTOR: bool>(&mut self) {
         let kernel = self.of.kernel;
@@ -72,7 +72,7 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
         let lines = self.rows.len().next_multiple_of(2) + kernel[0] - 1;
         assert!(2 * self.pairs.end + kw - 1 <= size && lines * size <= self.of.lines.len());
         let pooled_first = self.of.pooled && self.of.epilogue.keeps_order();
-        // A closure would be compiled without the instruction set.
+        // A closure would be compiled without the instruction set's features.
         let affine = match self.of.epilogue.affine() {
             Some([scale, shift]) => {
                 let [scale, shift]: [V; 2] = [self.load(scale), self.load(shift)];
@@ -97,8 +97,8 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
                 let mut sums = [[shared.bias; VECTORS]; 2];
                 for ky in 0..kernel[0] {
                     let weights = &weights[ky * kw..][..kw];
-                    // SAFETY: by the assertion above all columns that are read, up to `kw - 1`
-                    // behind the last pair, lie within a line, and all lines within `lines`.
+                    // SAFETY: by the assertion above all columns that are read, up to `kw - 1` past
+                    // the last pair, lie within a line, and all lines within `lines`.
                     unsafe {
                         let line = (y - self.rows.start + ky) * size + 2 * pair;
                         let above = self.of.lines.as_ptr().add(line);
@@ -122,10 +122,10 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
         }
     }
 
-    /// Adds the block of one row of the kernel.
+    /// Adds the products of one kernel row.
     ///
     /// # Safety
-    /// The columns that the tile reads must lie behind each of `lines`.
+    /// The columns that the tile reads must lie behind each pointer of `lines`.
     #[inline(always)]
     unsafe fn add_row<V: Lanes, const KW: usize, const BY_VECTOR: bool>(
         &self,
@@ -136,7 +136,7 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
         let mut partial = [[V::zero(); VECTORS]; 2];
         macro_rules! add {
             ($row:expr, $vector:expr, $tap:expr, $weight:expr, $column:expr) => {
-                // SAFETY: the caller's.
+                // SAFETY: guaranteed by the caller.
                 let x: V = unsafe {
                     let at = lines[$row].add($column);
                     match WHOLE {
@@ -145,7 +145,8 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
                     }
                 };
                 let sum = &mut partial[$row][$vector];
-                // Their sum with what is no -0 is the same as if 0 was added to the first product.
+                // Starting from the product is bit-identical to adding it to 0, because the total
+                // that it joins is never -0.
                 *sum = match $tap {
                     0 => $weight.times(x),
                     _ => $weight.mul_add_lanes(x, *sum),
@@ -165,7 +166,7 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
             return;
         }
         if KW > 0 {
-            // By columns, so that what neighbours share is read once.
+            // Column by column, so that an input shared by neighbours is read once.
             let weights: [V; KW] = std::array::from_fn(|tap| self.weight(&weights[tap]));
             macro_rules! columns {
                 ($($column:literal)*) => {$(
@@ -198,7 +199,7 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
         }
     }
 
-    /// Stores what becomes of the sums of the tile from pair `pair` on.
+    /// Applies the epilogue to the tile that starts at pair `pair`, and stores it.
     #[inline(always)]
     fn put<V: Lanes>(
         &mut self,
@@ -218,7 +219,7 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
         }
     }
 
-    /// What becomes of these sums.
+    /// Applies the pointwise epilogue.
     #[inline(always)]
     fn finish<V: Lanes>(&self, sums: &mut [V], shared: &Shared<V>) {
         macro_rules! each {
@@ -241,7 +242,7 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
         }
     }
 
-    /// Stores the largest of each two columns of the two rows.
+    /// Stores the maximum of each 2 x 2 pixels.
     #[inline(always)]
     fn put_pooled<V: Lanes>(
         &mut self,
@@ -254,7 +255,7 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
         let y = (y - self.of.rows.start) / 2;
         assert!(pair + PAIRS <= width && (y + 1) * width * channels <= self.of.output.len());
         let first = y * width + pair;
-        // Each has a pixel, or if not `WHOLE` two.
+        // Vectors after pooling; each has one pixel if `WHOLE`, else two.
         let count = if WHOLE { PAIRS } else { PAIRS.div_ceil(2) };
         let mut most = [V::zero(); PAIRS];
         for i in 0..count {
@@ -302,8 +303,8 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
         }
     }
 
-    /// Stores the strip's channels of a pixel, or if it is not `WHOLE` of two pixels: the second
-    /// half of the lanes is that of the second one, and left out if that is the first.
+    /// Stores the strip's channels of one pixel if `WHOLE`, else of two pixels, one per half of the
+    /// lanes. Equal pixel indices mean that the second half is dropped.
     ///
     /// # Safety
     /// The pixels must lie within the output.
@@ -334,8 +335,8 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
     }
 }
 
-/// The largest of two pixels above and two below, as [`max_pool_rows`](super::pool::max_pool_rows)
-/// takes it: of equal ones the first, no NaN.
+/// Returns the maximum of 2 x 2 pixels with the semantics of
+/// [`max_pool_rows`](super::pool::max_pool_rows): the first of equal elements, never NaN.
 #[inline(always)]
 fn largest<V: Lanes>(above: [V; 2], below: [V; 2]) -> V {
     let lowest = V::spread(f32::NEG_INFINITY);

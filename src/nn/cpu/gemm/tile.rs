@@ -1,14 +1,15 @@
-//! The arithmetic of [`Product`].
+//! Micro-kernel of [`Gemm`].
 
 use super::super::packed::{Block, load, store};
 use super::{BLOCK, MANY, Part, Product, Start, Taps};
 use crate::simd::Kernel;
 use crate::simd::lanes::{LANES, Lanes};
 
-/// `count` tiles of a part from its place `first` on, each `SUMS` outputs at each of `N` places.
-/// Those of a place are channel blocks from block `block` on of one pixel, or if `PAIRED` of a pixel
-/// and the one below; then places lie in every second row. Each size is a function of its own: in
-/// one that holds all of them, the compiler runs out of registers.
+/// Computes `count` tiles of a band from position `first` on. A tile is MR x NR: `MR` positions by
+/// `ACCS` accumulators of [`LANES`] outputs. The accumulators of a position are channel blocks
+/// `block`, `block + 1` of one pixel, or if `PAIRED` block `block` of a pixel and of the one below;
+/// positions then lie in every second row. Each size is a function of its own: in a function that
+/// holds all of them the compiler runs out of registers.
 pub(super) struct Tiles<'a, 'b, const N: usize, const SUMS: usize, const PAIRED: bool> {
     pub of: &'a mut Product<'b>,
     pub block: usize,
@@ -31,10 +32,10 @@ impl<const N: usize, const SUMS: usize, const PAIRED: bool> Kernel
 }
 
 impl<const N: usize, const SUMS: usize, const PAIRED: bool> Tiles<'_, '_, N, SUMS, PAIRED> {
-    /// Rows from a place to the one below.
+    /// Rows from a position to the one below.
     const HIGH: usize = if PAIRED { 2 } else { 1 };
 
-    /// The channel block of sum `s`.
+    /// Returns the channel block of accumulator `s`.
     #[inline(always)]
     fn block_of(&self, s: usize) -> usize {
         if PAIRED { self.block } else { self.block + s }
@@ -60,7 +61,7 @@ impl<const N: usize, const SUMS: usize, const PAIRED: bool> Tiles<'_, '_, N, SUM
         let span = taps.span();
         let kernel_row = packed.terms / kernel_rows;
         let rows_in = self.of.input.len() / pitch;
-        // What all tiles read lies in the input or is one of the zeros.
+        // Bounds of all reads: they lie in the input or in the zeros.
         assert!(self.of.first + (columns - 1) * step + span <= pitch);
         assert!(part.reads.end < kernel_rows + Self::HIGH);
         if part.mixed {
@@ -74,7 +75,7 @@ impl<const N: usize, const SUMS: usize, const PAIRED: bool> Tiles<'_, '_, N, SUM
         let weights_end = (self.block_of(SUMS - 1) + 1) * packed.terms;
         assert!(weights_end <= packed.weights.len() && packed.bias.len() * LANES >= channels);
         assert!(taps.columns.end * taps.run <= kernel_row && taps.terms.end <= taps.run);
-        // And what they write in the output.
+        // Bounds of all writes.
         assert!(
             part.rows.end <= self.of.rows
                 && (part.rows.end - 1) * output_pitch + columns * channels <= self.of.output.len()
@@ -82,14 +83,14 @@ impl<const N: usize, const SUMS: usize, const PAIRED: bool> Tiles<'_, '_, N, SUM
         );
         let lanes: [usize; SUMS] =
             std::array::from_fn(|s| LANES.min(channels - self.block_of(s) * LANES));
-        // How far behind its place's channels a sum is stored.
+        // Offset of each accumulator's output from that of its position.
         let behind: [usize; SUMS] = std::array::from_fn(|s| match PAIRED {
             true => s * output_pitch + block * LANES,
             false => (block + s) * LANES,
         });
         let weights: [*const Block; SUMS] =
             std::array::from_fn(|s| packed.weights[self.block_of(s) * packed.terms..].as_ptr());
-        // From place to place and from a row's last one to the next row's first.
+        // Steps from one position to the next, and from the last one of a row to the next row.
         let steps = [
             step,
             (Self::HIGH * row_stride * pitch).wrapping_sub((columns - 1) * step),
@@ -149,16 +150,16 @@ impl<const N: usize, const SUMS: usize, const PAIRED: bool> Tiles<'_, '_, N, SUM
                         continue;
                     }
                 }
-                // SAFETY: every row is one of the input, in which `span` numbers from the pixel's
-                // first on lie, as asserted above, or `span` zeros; and the weights of the rows of
-                // the kernel lie one behind the other.
+                // SAFETY: every row is one of the input, in which `span` elements from the pixel's
+                // first on are in bounds by the assertions above, or `span` zeros. The weights of
+                // the kernel rows are contiguous.
                 unsafe {
                     if !PAIRED {
                         let weights = weights.map(|w| w.add(row * kernel_row));
                         add_row(taps, &of_row, shift, weights, &mut sums);
                         continue;
                     }
-                    // The row that is the upper pixel's is the one before to the lower one.
+                    // The lower pixel reads this input row with the preceding kernel row.
                     let [upper, lower] = [row, row.wrapping_sub(1)]
                         .map(|ky| weights[0].wrapping_add(ky.wrapping_mul(kernel_row)));
                     if row == 0 {
@@ -193,11 +194,11 @@ impl<const N: usize, const SUMS: usize, const PAIRED: bool> Tiles<'_, '_, N, SUM
     }
 }
 
-/// Adds the terms of one row of the kernel.
+/// Adds the products of one kernel row.
 ///
 /// # Safety
-/// As many numbers as the taps span must lie `shift` numbers behind each of `lines`, and a row's
-/// weights behind each of `weights`.
+/// The elements that the kernel row spans must lie `shift` elements behind each pointer of `lines`,
+/// and a kernel row's weights behind each pointer of `weights`.
 #[inline(always)]
 unsafe fn add_row<V: Lanes, const N: usize, const SUMS: usize>(
     taps: &Taps,
@@ -211,13 +212,14 @@ unsafe fn add_row<V: Lanes, const N: usize, const SUMS: usize>(
         let mut from = taps.terms.start;
         while from < taps.terms.end {
             let to = ((from / BLOCK + 1) * BLOCK).min(taps.terms.end);
-            // Counted from the lines' beginnings, so that nothing is computed per line.
+            // Offset by `at`, so that one index serves inputs and weights.
             let weights =
                 weights.map(|w| w.wrapping_add(column * taps.run + from).wrapping_sub(at));
             let mut partial = [[V::zero(); N]; SUMS];
             macro_rules! add_term {
                 ($t:expr) => {
-                    // SAFETY: the weights are `to - from` long, and so are the lines' parts.
+                    // SAFETY: `to - from` weights and inputs are in bounds, guaranteed by the
+                    // caller.
                     unsafe {
                         let mut w = [V::zero(); SUMS];
                         for s in 0..SUMS {
@@ -232,7 +234,7 @@ unsafe fn add_row<V: Lanes, const N: usize, const SUMS: usize>(
                     }
                 };
             }
-            // Fewer jumps, so that the processor can foresee the last one.
+            // Unrolled: fewer branches let the CPU predict the loop exit.
             const STEP: usize = 4;
             let end = at + (to - from);
             let whole = at + (to - from) / STEP * STEP;

@@ -1,4 +1,4 @@
-//! The arithmetic of [`ScaledConv`].
+//! Kernels of [`ChannelScaledConv`].
 
 use super::super::gemm::{MANY, Pixels};
 use super::super::packed::{Block, store};
@@ -6,12 +6,13 @@ use super::{AT_ONCE, ScaledConv, TILE};
 use crate::simd::lanes::{LANES, Lanes};
 use crate::simd::{Isa, Kernel};
 
-/// One map with its scales.
+/// One map with its scale vectors.
 pub(super) struct Run<'a> {
     pub plan: &'a ScaledConv,
     pub source: &'a [f32],
     pub scales: &'a [f32],
-    /// `[input channel][pixel of the tile]`; results before pooling if there are no parts.
+    /// Partials `[input channel][pixel of the tile]`, or results before pooling for a single scale
+    /// vector.
     pub parts: &'a mut [[f32; LANES]],
     pub output: &'a mut [f32],
 }
@@ -41,7 +42,7 @@ impl Run<'_> {
         }
     }
 
-    /// Every row of scales for a channel block, at most `most` at once.
+    /// Computes a channel block for every scale vector, at most `most` at a time.
     fn all_rows(&mut self, isa: Isa, most: usize, block: usize) {
         let windows = self.plan.windows().iter().product();
         let rows = self.scales.len() / self.plan.input[2];
@@ -72,8 +73,8 @@ impl Run<'_> {
         }
     }
 
-    /// Pools the results of the pixels of the windows from `window` on, as many as there are, and
-    /// stores them in a row's output.
+    /// Pools the results of the windows from `window` on and stores them in the output of one scale
+    /// vector.
     #[inline(always)]
     fn put<V: Lanes>(
         output: &mut [f32],
@@ -99,7 +100,7 @@ impl Run<'_> {
     }
 }
 
-/// The only row of scales: `BLOCKS` channel blocks from `block` on, `N` pixels at a time.
+/// Single scale vector: `BLOCKS` channel blocks from `block` on, `N` pixels at a time.
 struct AtOnce<'r, 'a, const N: usize, const BLOCKS: usize> {
     run: &'r mut Run<'a>,
     block: usize,
@@ -132,7 +133,7 @@ impl<const N: usize, const BLOCKS: usize> Kernel for AtOnce<'_, '_, N, BLOCKS> {
     }
 }
 
-/// The results before pooling of `N` pixels of each of `BLOCKS` blocks.
+/// Computes the results, before pooling, of `N` pixels and `BLOCKS` channel blocks.
 #[inline(always)]
 fn sum_at_once<V: Lanes, const N: usize, const BLOCKS: usize>(
     plan: &ScaledConv,
@@ -152,7 +153,8 @@ fn sum_at_once<V: Lanes, const N: usize, const BLOCKS: usize>(
     for (c, &scale) in scales.iter().enumerate().take(channels) {
         let mut parts = [[V::zero(); N]; BLOCKS];
         for (t, &tap) in taps.iter().enumerate() {
-            // SAFETY: a block has `size` weights, and the lines are as long as said there.
+            // SAFETY: a block has `size` weights, and every tap of every channel lies behind each
+            // line.
             unsafe {
                 let w: [V; BLOCKS] =
                     std::array::from_fn(|b| V::load(weights[b].get_unchecked(c * taps.len() + t)));
@@ -177,7 +179,7 @@ fn sum_at_once<V: Lanes, const N: usize, const BLOCKS: usize>(
     }
 }
 
-/// Where the pixels' inputs begin: behind each, every tap of every channel can be read.
+/// Returns the addresses of the pixels' inputs; every tap of every channel is readable behind them.
 #[inline(always)]
 fn lines<const N: usize>(
     plan: &ScaledConv,
@@ -188,7 +190,7 @@ fn lines<const N: usize>(
     std::array::from_fn(|i| source[origins[i]..][..reach].as_ptr())
 }
 
-/// What each input channel alone gives at each pixel of a tile.
+/// Computes the partials of a tile: each input channel's convolution at each pixel.
 struct Parts<'r, 'a> {
     run: &'r mut Run<'a>,
     block: usize,
@@ -208,7 +210,7 @@ impl Kernel for Parts<'_, '_> {
 }
 
 impl Parts<'_, '_> {
-    /// `CHANNELS` channels at a time.
+    /// Fills the partials, `CHANNELS` channels at a time.
     #[inline(always)]
     fn fill<V: Lanes, const CHANNELS: usize>(self) {
         let plan = self.run.plan;
@@ -218,12 +220,12 @@ impl Parts<'_, '_> {
         let lines = lines(plan, self.run.source, &self.origins);
         let parts = &mut self.run.parts[..channels * TILE];
         for first in (0..channels).step_by(CHANNELS) {
-            // Behind the last channel it is repeated.
+            // Past the end the last channel is repeated.
             let of: [usize; CHANNELS] = std::array::from_fn(|k| (first + k).min(channels - 1));
             let mut sums = [[V::zero(); TILE]; CHANNELS];
             for (t, &tap) in taps.iter().enumerate() {
                 for k in 0..CHANNELS {
-                    // SAFETY: as in `sum_at_once`.
+                    // SAFETY: see `sum_single_scale`.
                     unsafe {
                         let w = V::load(weights.get_unchecked(of[k] * taps.len() + t));
                         for i in 0..TILE {
@@ -242,7 +244,7 @@ impl Parts<'_, '_> {
     }
 }
 
-/// The results of a tile's parts for `N` rows of scales from `first` on.
+/// Applies `N` scale vectors from `first` on to the partials of a tile.
 struct Apply<'r, 'a, const N: usize> {
     run: &'r mut Run<'a>,
     block: usize,
