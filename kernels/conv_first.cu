@@ -1,12 +1,12 @@
-// Convolutions of images with one channel; what they take is in conv.cuh.
+// Convolutions of single-channel images (arguments in conv.cuh).
 
-// Pixels and channels that a thread of `first` computes in registers.
+// Pixels and channels per thread of `single_channel`, kept in registers.
 #define THREAD_ROWS 2
 #define THREAD_COLUMNS 4
 #define THREAD_CHANNELS 4
 
-// A convolution of an image with one channel, such as a network's first layer, with stride 1 and a
-// kernel of `K` x `K`: a thread reads a row of its window once for all columns of the kernel.
+// Convolution of a single-channel image, such as a network's first layer, with stride 1 and a `K` x
+// `K` kernel. A thread reads a row of its window once for all kernel columns.
 template <int K> static __device__ void first(const Arguments &given, const Tiling &tile) {
     const float *__restrict__ x = given.x, *__restrict__ factors = given.factors;
     const float *__restrict__ kernel = given.kernel, *__restrict__ bias = given.bias;
@@ -73,7 +73,7 @@ template <int K> static __device__ void first(const Arguments &given, const Tili
     const float *image = xs + (size_t)own_image * tile.plane + own_row * tile.pitch + own_column;
     const float *w = ws + group * THREAD_CHANNELS;
     float window[THREAD_ROWS][8];
-    // The last row of one tap is the first of the next.
+    // The bottom input row of one kernel row is the top one of the next.
 #pragma unroll
     for (int r = 0; r < THREAD_ROWS + K - 1; r++) {
         const float4 *row = reinterpret_cast<const float4 *>(image + r * tile.pitch);
