@@ -1,4 +1,4 @@
-//! A graph made ready to run on a device: shapes fixed, weights uploaded, buffers assigned.
+//! Execution plan of a graph on a device: shapes fixed, weights uploaded, buffers assigned.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,18 +14,18 @@ mod fuse;
 
 use build::Builder;
 
-/// Why a graph cannot be planned for a device.
+/// Error of planning a graph for a device.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum PlanError {
     /// The graph is inconsistent or the shapes do not fit it.
     #[error(transparent)]
     Graph(#[from] GraphError),
-    /// Its weights cannot be brought to the device.
+    /// The weights cannot be uploaded.
     #[error(transparent)]
     Device(#[from] DeviceError),
 }
 
-/// A graph made ready to run on a device for fixed input shapes, its weights there. It is immutable
+/// A graph prepared for a device and fixed input shapes, with its weights uploaded. It is immutable
 /// and shared between threads; each runs it through a [`CudaSession`](super::CudaSession).
 pub struct CudaPlan {
     pub(super) driver: Arc<dyn Driver>,
@@ -35,7 +35,7 @@ pub struct CudaPlan {
 
 pub(super) type Step = lowering::Step<Own>;
 
-/// Numbers that do not depend on the data, by their place among all of a plan's.
+/// Offset of data-independent elements in a plan's constants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Constant(pub usize);
 
@@ -52,12 +52,12 @@ impl CudaPlan {
         Self::build(driver, graph, input_shapes, false)
     }
 
-    /// Like [`CudaPlan::new`], but every value stays readable after a run
-    /// ([`CudaSession::value`](super::CudaSession::value)), at the price of memory and of doing
-    /// layers together.
+    /// Like [`CudaPlan::new`], but keeps every value readable after a run
+    /// ([`CudaSession::value`](super::CudaSession::value)). This takes more memory and disables
+    /// fusion.
     ///
     /// # Errors
-    /// As [`CudaPlan::new`].
+    /// See [`CudaPlan::new`].
     pub fn keeping_all(
         driver: &Arc<dyn Driver>,
         graph: &Graph,
@@ -85,7 +85,7 @@ impl CudaPlan {
         })
     }
 
-    /// What it runs on.
+    /// The driver of the plan's device.
     pub fn driver(&self) -> &Arc<dyn Driver> {
         &self.driver
     }
@@ -100,12 +100,12 @@ impl CudaPlan {
         self.parts.inputs()
     }
 
-    /// Whether any dropout stays on at inference.
+    /// Returns true if any dropout stays on at inference.
     pub fn is_stochastic(&self) -> bool {
         self.parts.dropouts > 0
     }
 
-    /// What is computed one after the other: for each step the kernels' kind.
+    /// Names of the ops, in the order of the steps.
     pub fn steps(&self) -> impl ExactSizeIterator<Item = &'static str> {
         self.parts.steps.iter().map(|s| s.op.name())
     }

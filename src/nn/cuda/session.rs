@@ -1,4 +1,4 @@
-//! Running a plan on its device: buffers that are used again from run to run.
+//! Execution of a plan on its device, in buffers that later runs reuse.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use places::Places;
 use sizes::{grow, held, mask_sizes};
 pub use source::{Rows, Source};
 
-/// Why a run on a device fails.
+/// Error of a run on a device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CudaRunError {
     /// Inputs or masks do not have the sizes that the plan needs.
@@ -32,19 +32,19 @@ pub enum CudaRunError {
     Device(#[from] DeviceError),
 }
 
-/// Bytes of input that are brought to the device at a time: enough to keep it busy, few enough that
-/// it begins early and bringing the next ones is hidden behind its work.
+/// Input bytes per part: enough to keep the device busy, few enough that it starts early and that
+/// later uploads overlap with computation.
 const PART: usize = 64 << 20;
-/// Rows of a part are a multiple of this, where it is not the last one and has more.
+/// Rows per part are a multiple of this, except in the last part and in smaller ones.
 const ROWS: usize = 4;
-/// The most numbers that a value may have on the device at a time: the kernels count in 32 bits.
+/// Limit on the elements of a value on the device: the kernels use 32-bit indices.
 const MAX_NUMBERS: usize = 1 << 31;
 
-/// The buffers for running one plan from one thread. A batch is done in parts that fit the device's
-/// memory; while one part is computed the next is brought, on a second stream.
+/// Buffers for running one plan from one thread. A batch is split into parts that fit the device's
+/// memory; while one part is computed, the next is uploaded on a second stream.
 ///
-/// A run on the device alone ([`CudaSession::run_on_device`]) takes rows that are there and leaves its
-/// outputs there, for the next network or a kernel, and returns before they are computed.
+/// [`CudaSession::run_on_device`] reads inputs on the device and leaves the outputs there, for the
+/// next network or kernel. It returns before they are computed.
 #[derive(Debug)]
 pub struct CudaSession {
     plan: Arc<CudaPlan>,
@@ -52,14 +52,14 @@ pub struct CudaSession {
     outputs: Vec<Vec<f32>>,
     /// Outputs that stay on the device.
     kept: Vec<Option<Buffer>>,
-    /// All values, where the plan keeps them.
+    /// All values, if the plan keeps them.
     values: Vec<Vec<f32>>,
     part: usize,
     batch: usize,
     draws: usize,
 }
 
-/// Rows that a lane has been given.
+/// Rows of a batch assigned to a lane.
 #[derive(Debug, Clone, Copy)]
 struct Part {
     lane: usize,
@@ -67,7 +67,7 @@ struct Part {
     rows: usize,
 }
 
-/// What a run does with dropout.
+/// Dropout settings of a run.
 #[derive(Debug, Clone, Copy)]
 struct Mode<'a> {
     dropout: &'a DropoutMode,
@@ -76,7 +76,7 @@ struct Mode<'a> {
 }
 
 impl CudaSession {
-    /// No buffers yet for `plan`, which other threads' sessions may share.
+    /// Creates a session without buffers for `plan`, which other threads' sessions may share.
     pub fn new(plan: &Arc<CudaPlan>) -> Self {
         let none = |count| std::iter::repeat_with(|| None).take(count).collect();
         let lane = |stream| Lane {
@@ -97,19 +97,18 @@ impl CudaSession {
         }
     }
 
-    /// Brings about so many bytes of input to the device at a time, at least one row, instead of
-    /// 64 MiB.
+    /// Sets the input bytes per part (64 MiB by default); a part has at least one row.
     pub fn with_part(mut self, bytes: usize) -> Self {
         self.part = bytes;
         self
     }
 
-    /// What it runs, with the shapes of inputs and outputs.
+    /// The plan, with the shapes of inputs and outputs.
     pub fn plan(&self) -> &CudaPlan {
         &self.plan
     }
 
-    /// Bytes of device memory that the buffers take.
+    /// Bytes of device memory held by the buffers.
     pub fn held_bytes(&self) -> usize {
         let lanes = self.lanes.iter();
         lanes
@@ -134,10 +133,10 @@ impl CudaSession {
         self.run_from_draw(0, inputs, batch, dropout)
     }
 
-    /// Like [`CudaSession::run`], but the draws are those from number `first` on.
+    /// Like [`CudaSession::run`], but starts with draw number `first`.
     ///
     /// # Errors
-    /// As [`CudaSession::run`].
+    /// See [`CudaSession::run`].
     pub fn run_from_draw(
         &mut self,
         first: u32,
@@ -149,13 +148,13 @@ impl CudaSession {
         self.go(first, &inputs, batch, dropout, false)
     }
 
-    /// Like [`CudaSession::run_from_draw`] with inputs from anywhere, but the outputs stay on the
-    /// device: see [`CudaSession::on_device`]. Returns before they are computed; what goes wrong
-    /// from there on is told by who waits for the stream. Inputs may be given back or, behind
-    /// [`Stream::A`], be written again.
+    /// Like [`CudaSession::run_from_draw`], but takes inputs from the host or the device and leaves
+    /// the outputs on the device: see [`CudaSession::on_device`]. Returns before they are computed;
+    /// a later failure is reported by the next call that waits for the stream. The inputs may be
+    /// freed, or overwritten on [`Stream::A`].
     ///
     /// # Errors
-    /// As [`CudaSession::run`].
+    /// See [`CudaSession::run`].
     pub fn run_on_device(
         &mut self,
         first: u32,
@@ -214,7 +213,7 @@ impl CudaSession {
             false => self.run_parts(&plan, inputs, batch, rows, mode),
         };
         if done.is_err() {
-            // What the streams still do must not meet buffers that are used again.
+            // Pending work must not use buffers that the next run overwrites.
             for lane in &self.lanes {
                 let _ = plan.driver.synchronise(lane.stream);
             }
@@ -222,7 +221,7 @@ impl CudaSession {
         done
     }
 
-    /// The parts of a batch: they take turns on the lanes.
+    /// Splits a batch into parts, which alternate between the lanes.
     fn parts(batch: usize, rows: usize) -> impl Iterator<Item = Part> {
         let starts = (0..batch).step_by(rows.max(1)).enumerate();
         starts.map(move |(i, start)| Part {
@@ -253,8 +252,8 @@ impl CudaSession {
         }
     }
 
-    /// Gives all parts to the lanes. Whoever reads the outputs on the first lane's stream finds
-    /// them there, and reads the last run's to the end.
+    /// Queues all parts. Outputs are ready for, and outputs of the last run are no longer needed
+    /// by, work on the first lane's stream.
     fn give_parts(
         &mut self,
         plan: &CudaPlan,
@@ -290,7 +289,8 @@ impl CudaSession {
         check_masks(dropouts, batch, dropout)
     }
 
-    /// Rows of a part: of about [`PART`] bytes of input, so many that both lanes fit into memory.
+    /// Returns the rows per part: about [`PART`] bytes of input, and few enough that both lanes fit
+    /// into memory.
     fn rows_at_once(
         &self,
         plan: &CudaPlan,
@@ -312,19 +312,19 @@ impl CudaSession {
         let lanes = if wanted < batch { 2 } else { 1 };
         let mut rows = wanted.min(countable);
         if rows.saturating_mul(row).saturating_mul(lanes) > held {
-            // A part of the memory is left to others.
+            // An eighth of the memory is left to other programs.
             let free = plan.driver.free_memory()?.saturating_add(held) / 8 * 7;
             rows = rows.min(free / 2 / row.max(1));
         }
         match rows {
             0 => Err(too_large.into()),
-            // So that every part's rows begin where vectors of numbers may.
+            // Keeps the first row of every part aligned for vector loads.
             _ if rows < batch && rows > ROWS => Ok(rows / ROWS * ROWS),
             _ => Ok(rows),
         }
     }
 
-    /// Gives a part of the batch to its lane. If it `keeps` the outputs, they go to `kept`.
+    /// Queues a part of the batch on its lane. With `on_device`, outputs go to `kept`.
     fn begin(
         &mut self,
         plan: &CudaPlan,
@@ -364,7 +364,7 @@ impl CudaSession {
         lane.keep(plan, &places, part.rows * mode.draws)
     }
 
-    /// Waits for a part and brings its results.
+    /// Waits for a part and downloads its results.
     fn finish(&mut self, plan: &CudaPlan, part: Part) -> Result<(), CudaRunError> {
         let lane = &self.lanes[part.lane];
         let bring = |value: usize, copies: usize, to: &mut [f32]| {
@@ -389,8 +389,8 @@ impl CudaSession {
         self.batch * self.draws
     }
 
-    /// Output number `index` of the last run, [`CudaSession::rows`] rows: for each input row its
-    /// draws one after the other. Nothing if it stayed on the device.
+    /// Returns output `index` of the last run: [`CudaSession::rows`] rows, the draws of an input
+    /// row side by side. Empty if the output stayed on the device.
     ///
     /// # Panics
     /// If there is no such output.
@@ -398,8 +398,8 @@ impl CudaSession {
         &self.outputs[index]
     }
 
-    /// Where output number `index` of the last run lies, [`CudaSession::rows`] rows, ready behind
-    /// [`Stream::A`]. They hold until the next run.
+    /// Returns output `index` of the last run on the device: [`CudaSession::rows`] rows, ready on
+    /// [`Stream::A`] and valid until the next run.
     ///
     /// # Panics
     /// If there is no such output, or there was no [`CudaSession::run_on_device`].
@@ -407,8 +407,8 @@ impl CudaSession {
         Rows::of(held(&self.kept[index]), self.lanes[0].stream)
     }
 
-    /// Any value of the last run on the host, if the plan was made to keep all. Values that no dropout
-    /// touches have one row per input row, the others one per draw.
+    /// Returns any value of the last run on the host, if the plan was made to keep all.
+    /// Draw-invariant values have one row per input row, per-draw values one per draw.
     pub fn value(&self, value: ValueId) -> Option<&[f32]> {
         self.values.get(value.0).map(Vec::as_slice)
     }

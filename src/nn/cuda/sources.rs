@@ -1,9 +1,9 @@
-//! The kernels' sources, which are part of the program.
+//! Kernel sources embedded in the program.
 
-/// Stands in front of every source.
+/// Common header, prepended to every source.
 pub const COMMON: &str = include_str!("../../../kernels/maeum.cuh");
 
-/// Source files by their names, some with another one in front.
+/// Builds the table of sources, each with an optional header of its own.
 macro_rules! sources {
     ($($file:literal $(after $front:literal)?)*) => {
         &[$((
@@ -16,7 +16,7 @@ macro_rules! sources {
     };
 }
 
-/// Every source with its name.
+/// File name and text of every source.
 pub const SOURCES: &[(&str, &str)] = sources!(
     "answers.cu"
     "clean.cu" after "pairwise.cuh"
@@ -37,8 +37,7 @@ pub const SOURCES: &[(&str, &str)] = sources!(
     "utterance.cu" after "spectrum.cuh"
 );
 
-/// The names of the kernels in a source: what stands before the first parenthesis after
-/// `__global__ void`, launch bounds apart.
+/// Returns the names of the kernels that a source defines.
 pub fn kernels(source: &str) -> impl Iterator<Item = &str> {
     source
         .split("extern \"C\" __global__ void")

@@ -1,15 +1,15 @@
-//! How a convolution is cut into blocks of threads.
+//! Tiling of convolutions into thread blocks.
 
-/// Bytes of shared memory that every device gives a block.
+/// Shared memory that every device offers a block, in bytes.
 pub(super) const SHARED: usize = 48 << 10;
-/// Threads of a block of the tiled kernels, at most.
+/// Maximum threads per block of the tiled kernels.
 const THREADS: usize = 256;
 
-/// What a convolution's tiles follow from.
+/// Convolution parameters that determine the tiling.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
     pub channels: usize,
-    /// Rows, columns and channels of the result.
+    /// Rows, columns and channels of the output.
     pub output: [usize; 3],
     /// Rows and columns of the kernel.
     pub size: [usize; 2],
@@ -17,14 +17,14 @@ pub(super) struct Shape {
     pub dilation: [usize; 2],
 }
 
-/// The kernels that work by tiles (conv.cu, conv_first.cu).
+/// Tiled kernels (conv.cu, conv_first.cu).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// `conv_5_of_1` and `conv_3_of_1`.
+    /// `conv_5_of_1` and `conv_3_of_1`, for one input channel.
     First,
-    /// `conv_tiled`, of an image with one row.
+    /// `conv_tiled` for images of one row.
     Flat,
-    /// `conv_tiled`.
+    /// `conv_tiled` for other images.
     Deep,
 }
 
@@ -41,7 +41,7 @@ impl Kind {
         }
     }
 
-    /// Rows, columns and channels that one thread computes.
+    /// Rows, columns and channels computed per thread.
     fn thread(self) -> [usize; 3] {
         match self {
             Self::First => [2, 4, 4],
@@ -50,16 +50,16 @@ impl Kind {
         }
     }
 
-    /// What a tile's columns are a multiple of.
+    /// Returns the number that a tile's columns are a multiple of.
     fn columns(self, width: usize) -> usize {
         match self {
-            // Neighbouring threads take the maximum of their columns.
+            // Fused pooling exchanges columns between neighbouring threads.
             Self::Deep if width > 1 => 2,
             _ => self.thread()[1],
         }
     }
 
-    /// Numbers that lie together in shared memory.
+    /// Elements stored together in shared memory.
     fn together(self) -> usize {
         match self {
             Self::First => 1,
@@ -68,7 +68,7 @@ impl Kind {
     }
 }
 
-/// As `Tiling` in conv.cuh.
+/// Tile sizes and shared-memory layout: the struct `Tiling` in conv.cuh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tiling {
     pub images: usize,
@@ -79,9 +79,9 @@ pub(super) struct Tiling {
     pub across: usize,
     pub pitch: usize,
     pub plane: usize,
-    /// The kernel's channels with their padding.
+    /// Output channels including padding.
     pub padded_out: usize,
-    /// Terms of the kernel that are in shared memory at once, in fours.
+    /// Terms of the kernel per piece in shared memory, in groups of four.
     piece: usize,
     kind: Kind,
     /// Columns of the kernel.
@@ -89,14 +89,13 @@ pub(super) struct Tiling {
     channels: usize,
 }
 
-/// Bytes of the kernel that are enough to have in shared memory at once.
+/// Bytes of kernel weights per piece in shared memory; larger pieces gain nothing.
 const PIECE: usize = 12 << 10;
-/// Terms that are summed up by themselves, in fours.
+/// Length of a K block, in groups of four terms.
 const TERMS: usize = 32 / 4;
 
 impl Tiling {
-    /// The cut that keeps most threads busy with numbers that are wanted, or `None` if there is no tiled
-    /// kernel for this.
+    /// Returns the tiling with the best score, or `None` if no tiled kernel supports the shape.
     pub fn new(shape: &Shape) -> Option<Self> {
         let kind = Kind::of(shape)?;
         let [height, width, out] = shape.output;
@@ -149,7 +148,7 @@ impl Tiling {
         best.map(|(_, tiling)| tiling)
     }
 
-    /// Rows and columns of the image that the tile is computed from.
+    /// Input rows and columns that a tile reads.
     fn read(&self, shape: &Shape) -> [usize; 2] {
         let extent = |tile: usize, axis: usize| {
             let kernel = (shape.size[axis] - 1).saturating_mul(shape.dilation[axis]);
@@ -164,15 +163,15 @@ impl Tiling {
         let [rows, columns] = self.read(shape);
         match self.kind {
             Kind::First => {
-                // Rows of fours, which a thread reads two of.
+                // Rows in groups of four, of which a thread reads two.
                 self.pitch = self.columns + (self.size - 1).next_multiple_of(4);
                 self.plane = rows.saturating_mul(self.pitch);
             }
             Kind::Flat | Kind::Deep => {
-                // Odd, so that threads whose pixels begin four rows apart read from different banks.
+                // An odd pitch: threads whose pixels are four rows apart read from different banks.
                 self.pitch = columns | 1;
                 let all = rows.saturating_mul(self.pitch).saturating_mul(self.images);
-                // Channels that are stored together fall into different banks.
+                // Offsets the planes so that channels stored together fall into different banks.
                 let apart = (8 / (self.channels / 4)).max(1);
                 self.plane = all.saturating_add((8 + apart - all % 8) % 8);
             }
@@ -183,7 +182,7 @@ impl Tiling {
         self.threads() <= THREADS && self.shared() <= SHARED
     }
 
-    /// Threads that compute; a block has so many, rounded up to whole warps.
+    /// Threads that compute; a block rounds them up to whole warps.
     fn working(&self) -> usize {
         let [rows, columns, _] = self.kind.thread();
         let places = self.rows / rows * (self.columns / columns);
@@ -194,12 +193,12 @@ impl Tiling {
         self.working().next_multiple_of(32)
     }
 
-    /// Numbers for the kernel that are in shared memory at once.
+    /// Elements of kernel weights in shared memory.
     fn weights(&self) -> usize {
         let out = self.groups * self.kind.thread()[2];
         match self.kind {
             Kind::First => self.size * self.size * out,
-            // And where a pixel's numbers lie that they meet.
+            // Includes the offset table of a kernel row's terms.
             Kind::Flat | Kind::Deep => {
                 let places = self.size.saturating_mul(self.channels) / 4;
                 self.piece.saturating_mul(4 * out).saturating_add(places)
@@ -221,17 +220,17 @@ impl Tiling {
         items.div_ceil(self.images) * self.down * self.across * parts
     }
 
-    /// Whether the maximum of 2 x 2 neighbours can be taken at once.
+    /// Returns true if 2 x 2 max pooling can be fused.
     pub fn pools(&self) -> bool {
         self.kind != Kind::Flat && self.columns.is_multiple_of(2)
     }
 
-    /// The part of the arithmetic that is wanted, less for blocks of few threads, for what is brought
-    /// to shared memory for each product and for threads that read from the same banks of it.
+    /// Estimates the efficiency: the useful fraction of the arithmetic, reduced for small blocks,
+    /// for loads into shared memory per product, and for bank conflicts.
     fn score(&self, shape: &Shape) -> f64 {
-        /// Products of a thread that bringing numbers which lie together to shared memory costs about
-        /// as much as: the instructions of the loops that do it, and for each number, at 128 products
-        /// and 32 bytes in a period, its way there.
+        /// Cost of a load into shared memory, in products of one thread: `BRING` per instruction
+        /// sequence, and `NUMBER` per element for the transfer, at 128 products and 32 bytes per
+        /// period.
         const BRING: f64 = 40.0;
         const NUMBER: f64 = 16.0;
         let [height, width, out] = shape.output;
@@ -250,7 +249,7 @@ impl Tiling {
         wanted / done * bring * busy * self.reading(shape)
     }
 
-    /// The speed at which a multiprocessor can multiply beside reading from shared memory.
+    /// Estimates the fraction of peak arithmetic that shared-memory reads permit.
     fn reading(&self, shape: &Shape) -> f64 {
         if self.kind == Kind::First {
             return 1.0;
@@ -271,8 +270,8 @@ impl Tiling {
             reads.into_iter().max().unwrap_or(1)
         };
         let turns: usize = (0..4).map(|i| turns(i * AT_ONCE)).sum();
-        // For four channels of four pixels the turns of a warp's four parts, and one for each four
-        // weights, beside 128 multiply-adds, of which four begin in a period.
+        // Four channels of four pixels take the conflict turns of a warp's four quarters, plus one
+        // read per four weights, against 128 multiply-adds, of which four start per period.
         let (reads, products) = (4 * turns + 8, 128 / 4);
         (products as f64 / reads as f64).min(1.0)
     }
@@ -302,14 +301,14 @@ impl Tiling {
     }
 }
 
-/// Fours of terms of a row of the kernel that are brought to shared memory together, for so many
-/// channels of the result.
+/// Returns the terms of a kernel row per piece in shared memory, in groups of four, for tiles of
+/// `out` output channels.
 fn piece(shape: &Shape, out: usize) -> usize {
     let all = (shape.channels / 4).saturating_mul(shape.size[1]);
     let enough = PIECE / (4 * out * size_of::<f32>()) / TERMS * TERMS;
     match shape.dilation[1] {
         1 => enough.max(TERMS).min(all),
-        // Where each column's terms are apart, none may be cut.
+        // With dilation each column's terms are separate runs, which a piece must not split.
         _ => all,
     }
 }
@@ -328,8 +327,8 @@ mod tests {
         }
     }
 
-    /// Kernel, input channels and output of the convolutions of the 2020 windows' networks, of the
-    /// features' and of the built-in model's.
+    /// Convolutions of the 2020 models, the feature models and the built-in model: kernel, input
+    /// channels and output.
     #[test]
     fn tiles_of_the_models_keep_most_threads_busy() {
         for (size, channels, output, least) in [
@@ -359,7 +358,7 @@ mod tests {
         assert_eq!(Tiling::new(&shape([4, 4], 3, [10, 10, 8])), None);
         assert!(Tiling::new(&shape([3, 3], 1, [1, 1, 1])).is_some());
         assert!(Tiling::new(&shape([5, 5], 4, [1000, 1000, 500])).is_some());
-        // More than shared memory holds of a single pixel.
+        // One pixel exceeds the shared memory.
         assert_eq!(Tiling::new(&shape([5, 5], 4096, [9, 9, 8])), None);
         let strided = Shape {
             strides: [usize::MAX, 1],

@@ -1,24 +1,24 @@
-//! What a launch computes, reads and writes at least, told from its arguments.
+//! Minimum arithmetic and memory traffic of a launch, derived from its arguments.
 
 use super::driver::{Arg, Launch};
 
-/// What a kernel has to do, however it does it.
+/// Minimum work of a launch, independent of its implementation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Work {
-    /// Operations in `f32`, a multiply-add counting two and a function such as `tanh` one, as
-    /// [`cost::flops`](crate::nn::cost::flops) counts: those on the zeros around an image too.
-    /// `None` where they are not known.
+    /// `f32` operations, a multiply-add counting two and a function such as `tanh` one.
+    /// [`cost::flops`](crate::nn::cost::flops) uses the same rules; products with zero padding are
+    /// included. `None` if unknown.
     pub flops: Option<u64>,
-    /// Bytes of the inputs, weights and outputs, each number that is used counted once, however often
-    /// the kernel reads it.
+    /// Bytes of the inputs, weights and outputs; each element in use counts once.
     pub bytes: u64,
-    /// Whether `bytes` are those numbers. If not, they are all bytes of the buffers that the kernel
-    /// is given, from where its arguments point on: it may use fewer.
+    /// True if `bytes` is exact. Otherwise it is an upper bound: all bytes from the kernel's
+    /// pointer arguments to the ends of their buffers.
     pub exact: bool,
 }
 
 impl Work {
-    /// Of a launch; `behind` tells how many bytes lie in a buffer from an address on.
+    /// Returns the work of a launch; `behind` returns the bytes from an address to the end of its
+    /// buffer.
     pub fn of(launch: &Launch, behind: impl Fn(u64) -> u64) -> Self {
         match counted(launch) {
             Some((flops, numbers)) => Self {
@@ -35,7 +35,8 @@ impl Work {
     }
 }
 
-/// The addresses in an argument: a struct's pointers come first, and no size is as large.
+/// Returns the addresses in an argument. A struct's pointers come first; its other members are
+/// smaller than any address.
 fn pointers(arg: &Arg) -> Vec<u64> {
     match arg {
         Arg::Pointer(address) => vec![*address],
@@ -44,12 +45,12 @@ fn pointers(arg: &Arg) -> Vec<u64> {
     }
 }
 
-/// Operations, and numbers of 32 bits, of the kernels whose arguments tell them.
+/// Returns operations and 32-bit elements of the kernels whose arguments determine them.
 fn counted(launch: &Launch) -> Option<(u64, u64)> {
     let args = &*launch.args;
     let at = |i: usize| number(args.get(i)?);
     let sizes = |i: usize| words(args.get(i)?);
-    // Of most kernels, the numbers that come out.
+    // The last argument of most kernels is the number of output elements.
     let last = number(args.last()?);
     Some(match launch.kernel {
         "conv" | "conv_tiled" | "conv_5_of_1" | "conv_3_of_1" => convolution(args.first()?)?,
@@ -108,7 +109,7 @@ fn counted(launch: &Launch) -> Option<(u64, u64)> {
                 Arg::Pointer(0) => 0,
                 _ => n * weights,
             };
-            // A softmax, a product and a sum of each number.
+            // Softmax, product and sum of each element.
             let numbers = scores + n * width + given_out + width;
             (items * 5 * n * width, items * numbers)
         }
@@ -123,7 +124,7 @@ fn number(arg: &Arg) -> Option<u64> {
     }
 }
 
-/// A struct of 32-bit numbers, with zeros behind them.
+/// Members of a struct of 32-bit integers, padded with zeros.
 fn words(arg: &Arg) -> Option<[u64; 8]> {
     let Arg::Words(all) = arg else { return None };
     let mut words = all
@@ -133,7 +134,8 @@ fn words(arg: &Arg) -> Option<[u64; 8]> {
     Some(std::array::from_fn(|_| words.next().unwrap_or(0)))
 }
 
-/// The 32-bit members of a struct behind its pointers, and whether each of those is null.
+/// Returns, for each pointer of a struct, whether it is null, followed by the struct's 32-bit
+/// members.
 fn members(arg: &Arg, pointers: usize) -> Option<(Vec<bool>, Vec<u64>)> {
     let Arg::Struct(all) = arg else { return None };
     let (first, rest) = all.split_at_checked(pointers)?;
@@ -142,7 +144,7 @@ fn members(arg: &Arg, pointers: usize) -> Option<(Vec<bool>, Vec<u64>)> {
     Some((nulls, rest.iter().flat_map(halves).collect()))
 }
 
-/// `Arguments` in conv.cuh.
+/// Work of the convolution kernels (struct `Arguments` in conv.cuh).
 fn convolution(arg: &Arg) -> Option<(u64, u64)> {
     let (nulls, words) = members(arg, 7)?;
     let [
@@ -174,7 +176,7 @@ fn convolution(arg: &Arg) -> Option<(u64, u64)> {
     Some((flops, input + factors + weights + written))
 }
 
-/// `Arguments` in dense.cu.
+/// Work of the dense kernels (struct `Arguments` in dense.cu).
 fn dense(arg: &Arg) -> Option<(u64, u64)> {
     let (nulls, words) = members(arg, 4)?;
     let &[rectify, rows, inputs, units] = words.get(..4)? else {
@@ -187,7 +189,8 @@ fn dense(arg: &Arg) -> Option<(u64, u64)> {
     ))
 }
 
-/// `Arguments` in recurrent.cu. The products with the inputs are another kernel's.
+/// Work of the recurrent kernels (struct `Arguments` in recurrent.cu), without the input products,
+/// which are a separate kernel.
 fn recurrent(arg: &Arg) -> Option<(u64, u64)> {
     let (nulls, words) = members(arg, 5)?;
     let &[cell, items, time, units, sequences, ..] = &*words else {

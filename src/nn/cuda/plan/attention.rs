@@ -1,14 +1,14 @@
-//! What attention is applied by, as one step: softmax over the rows of a sequence, the product with
-//! the sequence, and the sum or mean over the rows; or upsampling to the pixels of maps, and the
-//! product with the maps.
+//! Fusion of attention into one step. Pattern 1: softmax over the rows of a sequence, product with
+//! the sequence, sum or mean over the rows. Pattern 2: upsampling to the pixels of maps, product
+//! with the maps.
 
 use super::Step;
 use crate::nn::cuda::ops::{After, AttentionPool, Op, Own, Scores};
 use crate::nn::layer::{Activation, MergeOp, PoolKind};
 use crate::nn::lowering::{Parts, Readers};
 
-/// Makes one step of each pooling of a sequence. Others may read the weights as a result of the
-/// plan, but nobody else what lies within.
+/// Fuses attention pooling. The attention weights may be an output of the plan; the other
+/// intermediate values must have no other reader.
 pub(super) fn pool(parts: &mut Parts<Own>) {
     let makers = makers(parts);
     let readers = parts.readers();
@@ -35,7 +35,7 @@ pub(super) fn pool(parts: &mut Parts<Own>) {
         }
         let mut second = None;
         if readers[weights].output {
-            // What made the weights makes another value; mostly nobody reads it.
+            // The softmax step gets a new output, which usually has no reader.
             let other = parts.values.len();
             parts.values.push(parts.values[weights].clone());
             parts.steps[makers[weights].expect("it was found by it")].output = other;
@@ -52,7 +52,7 @@ pub(super) fn pool(parts: &mut Parts<Own>) {
     parts.drop_unread();
 }
 
-/// Makes one step of each upsampling whose result only multiplies maps.
+/// Fuses upsampling into the `SpatialMultiply` that is its only reader.
 pub(super) fn multiply(parts: &mut Parts<Own>) {
     let makers = makers(parts);
     let readers = parts.readers();
@@ -89,7 +89,7 @@ pub(super) fn multiply(parts: &mut Parts<Own>) {
     parts.drop_unread();
 }
 
-/// For each value the step that makes it.
+/// Returns the step that computes each value.
 fn makers(parts: &Parts<Own>) -> Vec<Option<usize>> {
     let mut makers = vec![None; parts.values.len()];
     for (i, step) in parts.steps.iter().enumerate() {
@@ -105,11 +105,10 @@ struct Found {
     weights: usize,
 }
 
-/// A value whose softmax is wanted.
+/// A value over which a softmax is taken.
 struct Softmax {
     of: usize,
-    /// The step of the dense layer that has it for its activation, and gives its result in this
-    /// value's place.
+    /// The dense layer's step, if the softmax is its activation; `of` is then the layer's output.
     by_dense: Option<usize>,
 }
 
@@ -121,24 +120,24 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// The step that makes a value.
+    /// Returns the step that computes `value`.
     fn maker(&self, value: usize) -> Option<&Step> {
         let step = &self.parts.steps[self.makers[value]?];
         (step.outer == self.outer).then_some(step)
     }
 
-    /// The same if one step alone reads the value.
+    /// Returns the step that computes `value`, if the value has exactly one reader.
     fn inner(&self, value: usize) -> Option<&Step> {
         self.readers[value].only()?;
         self.maker(value)
     }
 
-    /// Numbers of a value that belong to one sequence.
+    /// Elements of a value per sequence.
     fn item(&self, value: usize) -> usize {
         self.parts.values[value].elements / self.outer
     }
 
-    /// The chain that ends with this step.
+    /// Matches the pattern that ends with step `last`.
     fn pool(&self, last: usize) -> Option<Found> {
         let step = &self.parts.steps[last];
         let (n, width, mean) = match step.op {
@@ -196,7 +195,7 @@ impl Search<'_> {
         })
     }
 
-    /// What weights `[n, width]` are the softmax of.
+    /// Returns the scores of the attention weights `[n, width]`, and their layout.
     fn scores(&self, weights: usize, n: usize, width: usize) -> Option<(Softmax, Scores)> {
         let step = self.maker(weights)?;
         let Op::Permute { shape, order } = &step.op else {
@@ -216,7 +215,7 @@ impl Search<'_> {
         }
     }
 
-    /// What a step is the softmax of, over the middle dimension of `[.., n, after]`.
+    /// Returns the input of a step that is a softmax over the middle dimension of `[.., n, after]`.
     fn softmax(&self, step: &Step, n: usize, after: usize) -> Option<Softmax> {
         let given = Softmax {
             of: step.inputs[0],

@@ -1,4 +1,4 @@
-//! From the layers to the kernels' sizes, and their weights as one run of numbers.
+//! Preparation of CUDA ops: kernel arguments, and weights gathered in one array of constants.
 
 use std::collections::HashMap;
 
@@ -11,25 +11,25 @@ use crate::nn::shape::{spatial, window};
 
 mod weighted;
 
-/// Constants begin at multiples of so many numbers, as the vector loads of the kernels need.
+/// Alignment of constants in elements, required by the kernels' vector loads.
 const ALIGNMENT: usize = 64;
 
-/// Gathers the constants of a plan.
+/// Collects the constants of a plan.
 pub(super) struct Builder<'a> {
     pub graph: &'a Graph,
     constants: Vec<f32>,
-    /// Weights that are already among the constants, by how they are laid out there.
+    /// Offsets of weights already collected, by layout.
     pub known: HashMap<(WeightId, Form), Constant>,
 }
 
-/// How a weight is laid out.
+/// Layout of a weight in the constants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Form {
-    /// As in the graph, the first so many numbers.
+    /// Layout of the graph, first N elements.
     Plain(usize),
-    /// `[terms, padded out]`
+    /// `[k, n]` with N padded.
     PaddedRows(usize),
-    /// Zeros up to so many numbers.
+    /// Padded with zeros to this length.
     Padded(usize),
 }
 
@@ -108,15 +108,15 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// All constants.
+    /// Returns all constants.
     pub fn finish(mut self) -> Vec<f32> {
-        // The tiled kernels read, but do not use, numbers behind the last channel.
+        // The tiled kernels load, but ignore, elements past the last channel.
         self.constants
             .resize(self.constants.len() + 2 * ALIGNMENT, 0.0);
         self.constants
     }
 
-    /// Adds numbers to the constants.
+    /// Appends elements to the constants.
     pub fn constant(&mut self, numbers: impl IntoIterator<Item = f32>) -> Constant {
         let start = self.constants.len().next_multiple_of(ALIGNMENT);
         self.constants.resize(start, 0.0);
@@ -124,7 +124,7 @@ impl<'a> Builder<'a> {
         Constant(start)
     }
 
-    /// A weight as it is, its first `count` numbers.
+    /// Adds the first `count` elements of a weight in its own layout.
     pub fn plain(&mut self, id: WeightId, count: usize) -> Constant {
         let form = Form::Plain(count);
         if let Some(&known) = self.known.get(&(id, form)) {
@@ -156,7 +156,7 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// Whether the function is ReLU; any other is done after the step, over rows of `last` numbers.
+/// Splits an activation into a fused ReLU and an in-place operation over rows of `last` elements.
 fn apart(activation: Activation, last: usize) -> (bool, Option<After>) {
     match activation {
         Activation::Relu => (true, None),
@@ -191,7 +191,7 @@ fn image(x: &[usize], output: &[usize]) -> Image {
     }
 }
 
-/// How far neighbours of `part` are apart along each dimension of `full`, 0 where it is stretched.
+/// Strides of `part` along each dimension of `full`, 0 along stretched dimensions.
 fn strides(part: &[usize], full: &[usize]) -> Vec<usize> {
     let missing = full.len() - part.len();
     let mut strides = vec![0; full.len()];

@@ -1,9 +1,9 @@
-//! What stands before and behind a convolution or a dense layer is done together with it.
+//! Fusion of ops into convolutions and dense layers.
 
 use crate::nn::cuda::ops::{After, Conv, Dense, Op, Own};
 use crate::nn::layer::Activation;
 
-/// Makes `op` do `next` as well, if that can be done at once.
+/// Tries to fuse `next` into `op`; returns whether it did.
 pub(super) fn absorb(op: &mut Op, next: &Op) -> bool {
     match (&mut *op, next) {
         (Op::Own(Own::Conv(conv)), _) => conv.absorb(next),

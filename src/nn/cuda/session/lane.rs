@@ -1,26 +1,26 @@
-//! The buffers of one stream, and what goes there and away without being computed.
+//! Buffers of one stream, and the transfers to and from them.
 
 use super::launch::word;
 use super::{CudaRunError, Part, Places, Source, grow, held};
 use crate::nn::cuda::driver::{Arg, Buffer, DeviceError, Driver, Launch, Stream, bytes};
 use crate::nn::cuda::plan::CudaPlan;
 
-/// Threads of a block.
+/// Threads per block.
 const THREADS: usize = 256;
 
-/// The buffers of one stream.
+/// Buffers of one stream.
 #[derive(Debug)]
 pub(super) struct Lane {
     pub stream: Stream,
     pub slots: Vec<Option<Buffer>>,
-    /// The factors of each dropout with given masks, by its number.
+    /// Factors of each dropout whose masks are given, by dropout number.
     pub masks: Vec<Option<Buffer>>,
-    /// For each input, where its rows begin, if they are gathered.
+    /// Row offsets of each gathered input.
     pub starts: Vec<Option<Buffer>>,
 }
 
 impl Lane {
-    /// Where a value lies.
+    /// Address of a value.
     pub(super) fn place(
         &self,
         plan: &CudaPlan,
@@ -33,11 +33,11 @@ impl Lane {
         }
     }
 
-    /// Copies `count` numbers.
+    /// Copies `count` elements.
     fn copy(&self, plan: &CudaPlan, x: Arg, y: Arg, count: usize) -> Result<(), DeviceError> {
         let args = vec![x, y, word(1), word(count.max(1)), word(count)];
         let blocks = count.div_ceil(THREADS);
-        // SAFETY: the kernel's arguments; both places have room for so many numbers.
+        // SAFETY: the arguments match the kernel; both ranges have `count` elements.
         unsafe {
             launch(
                 &*plan.driver,
@@ -51,7 +51,7 @@ impl Lane {
         }
     }
 
-    /// Brings the part's rows of an input to its slot, if they are not read where they are.
+    /// Uploads or copies the part's rows of an input to its slot, unless they are read in place.
     pub(super) fn bring(
         &mut self,
         plan: &CudaPlan,
@@ -87,15 +87,15 @@ impl Lane {
                 driver.upload(self.stream, bytes(starts), to, 0)?;
                 let from = Arg::Pointer(numbers.address(0, 0)?);
                 let args = vec![from, Arg::from(to), Arg::from(slot), word(planned.elements)];
-                // SAFETY: the kernel's arguments; the check of the inputs has found that all rows lie
-                // among the numbers.
+                // SAFETY: the arguments match the kernel; the check of the inputs ensured that all
+                // rows lie within the buffer.
                 unsafe { launch(driver, self.stream, "gather", part.rows, THREADS, 0, args) }?;
             }
         }
         Ok(())
     }
 
-    /// Copies those outputs to where they are kept that were not computed there.
+    /// Copies those outputs into `kept` that were not computed there.
     pub(super) fn keep(
         &self,
         plan: &CudaPlan,
@@ -111,10 +111,10 @@ impl Lane {
     }
 }
 
-/// Gives a kernel to a stream, unless there is nothing to do.
+/// Queues a kernel on a stream; does nothing for zero blocks.
 ///
 /// # Safety
-/// As [`Driver::launch`](Driver::launch). A buffer that is given up waits for the stream.
+/// See [`Driver::launch`](Driver::launch). Freeing a buffer waits for the stream.
 pub(super) unsafe fn launch(
     driver: &dyn Driver,
     stream: Stream,
@@ -134,6 +134,6 @@ pub(super) unsafe fn launch(
         shared: shared as u32,
         args,
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { driver.launch(stream, &launch) }
 }

@@ -1,4 +1,4 @@
-//! One step of a plan as launches of kernels.
+//! Kernel launches of one step of a plan.
 
 use super::lane::launch;
 use super::{CudaRunError, Lane, Mode, Places, held};
@@ -10,10 +10,10 @@ use crate::nn::dropout::DropoutMode;
 use crate::nn::layer::{Activation, Interpolation, MergeOp, PoolKind};
 use crate::nn::lowering::Dropout;
 
-/// Threads of a block of the kernels that compute a number each.
+/// Threads per block of kernels with one element per thread.
 const THREADS: usize = 256;
 
-/// One step's buffers and sizes.
+/// Buffers and sizes of one step.
 struct Call<'a> {
     lane: &'a Lane,
     places: &'a Places,
@@ -22,7 +22,7 @@ struct Call<'a> {
     mode: Mode<'a>,
     /// Rows of the output times the step's outer dimensions.
     items: usize,
-    /// Numbers of the output.
+    /// Elements of the output.
     count: usize,
 }
 
@@ -82,8 +82,8 @@ impl Call<'_> {
         args: Vec<Arg>,
     ) -> Result<(), DeviceError> {
         let driver = &*self.plan.driver;
-        // SAFETY: the arguments are those of the kernels in the order of their sources, and the sizes are
-        // those that the graph's shapes were checked for and the buffers were made for.
+        // SAFETY: the arguments match the kernels' parameters in order. Sizes follow from the
+        // validated shapes for which the buffers were allocated.
         unsafe {
             launch(
                 driver,
@@ -97,7 +97,7 @@ impl Call<'_> {
         }
     }
 
-    /// A kernel with a thread for each of `count` numbers, which is its last argument.
+    /// Launches a kernel with one thread per element; its last argument is `count`.
     fn each(&self, kernel: &str, count: usize, mut args: Vec<Arg>) -> Result<(), DeviceError> {
         args.push(word(count));
         self.launch(kernel, count.div_ceil(THREADS), THREADS, 0, args)
@@ -220,7 +220,7 @@ impl Call<'_> {
                 };
                 let args = [x, self.input(1)?, y].into_iter().chain(sizes);
                 let args = args.chain([word(channels)]).collect();
-                // A thread computes so many channels, as in layout.cu.
+                // Each thread computes four channels (layout.cu).
                 let groups = count / channels * channels.div_ceil(4);
                 self.each("upsample_multiply", groups, args)
             }
@@ -269,7 +269,7 @@ impl Call<'_> {
         }
     }
 
-    /// A function of the output in its place.
+    /// Applies an operation to the output in place.
     fn after(&self, after: Option<After>) -> Result<(), DeviceError> {
         match after {
             Some(After::Softmax(n)) => self.softmax_rows(self.output()?, n),
@@ -278,13 +278,13 @@ impl Call<'_> {
         }
     }
 
-    /// From `x` to the output; `x` may be the output.
+    /// Applies `function` from `x` to the output; `x` may be the output.
     fn activate(&self, x: Arg, function: Activation) -> Result<(), DeviceError> {
         let args = vec![x, self.output()?, function_arg(function)];
         self.each("activate", self.count, args)
     }
 
-    /// From `x` to the output; `x` may be the output.
+    /// Applies softmax to rows of `n` elements, from `x` to the output; `x` may be the output.
     fn softmax_rows(&self, x: Arg, n: usize) -> Result<(), DeviceError> {
         let rows = self.count / n;
         let blocks = rows.div_ceil(THREADS / 32);
@@ -298,7 +298,7 @@ impl Call<'_> {
             false => Arg::Pointer(0),
         };
         let (scale, shift) = conv.affine.unzip();
-        // `Arguments` in conv.cuh.
+        // Struct `Arguments` in conv.cuh.
         let given = Arg::structure(&[
             self.input(0)?,
             factors,
@@ -327,12 +327,12 @@ impl Call<'_> {
 
     fn dense(&self, dense: &Dense) -> Result<(), DeviceError> {
         let rows = self.count / dense.units;
-        // Rows and units of a block, and its threads, as in dense.cu.
+        // Rows and units per block, and its threads (dense.cu).
         let (kernel, [height, width], threads) = match dense.units {
             ..=16 => ("dense_narrow", [64, 16], 128),
             _ => ("dense_wide", [128, 64], 256),
         };
-        // `Arguments` in dense.cu.
+        // Struct `Arguments` in dense.cu.
         let given = Arg::structure(&[
             self.input(0)?,
             self.constant(dense.kernel)?,
@@ -348,14 +348,14 @@ impl Call<'_> {
     }
 
     fn recurrent(&self, r: &Recurrent) -> Result<(), DeviceError> {
-        // Sequences of a block, as in recurrent.cu.
+        // Sequences per block (recurrent.cu).
         const GROUP: usize = 8;
         let state = r.group * r.state() * size_of::<f32>();
         let (memory, shared) = match self.step.second {
             Some(value) => (self.slot(value)?, 0),
             None => (Arg::Pointer(0), state),
         };
-        // `Arguments` in recurrent.cu.
+        // Struct `Arguments` in recurrent.cu.
         let given = Arg::structure(&[
             self.input(0)?,
             self.constant(r.kernel)?,
@@ -383,7 +383,7 @@ impl Call<'_> {
     fn dropout(&self, d: &Dropout) -> Result<(), DeviceError> {
         let (x, y) = (self.input(0)?, self.output()?);
         let row = d.units * d.pixels;
-        // An input that is the same in all draws has a row for several of the output's.
+        // A draw-invariant input has one row for several rows of the output.
         let copies = match self.plan.parts.values[self.step.inputs[0]].drawn {
             true => 1,
             false => self.mode.draws,
@@ -416,7 +416,7 @@ impl Call<'_> {
 }
 
 impl Recurrent {
-    /// The kernel for this number of units that keeps the weights in registers, if there is one.
+    /// Returns the specialised kernel that keeps the weights in registers, if there is one.
     fn kernel_in_registers(&self) -> Option<&'static str> {
         use crate::nn::cuda::ops::Cell;
         let usual = self.activation == Activation::Tanh
@@ -433,7 +433,7 @@ impl Recurrent {
     }
 }
 
-/// A size, which the checks of a run keep below 2^31.
+/// Converts a size to an argument. The checks of a run keep sizes below 2^31.
 pub(super) fn word(n: usize) -> Arg {
     Arg::U32(n as u32)
 }

@@ -1,13 +1,13 @@
-//! Values that do not lie in their slots.
+//! Values read or written outside their slots.
 
 use super::{Part, Source, held};
 use crate::nn::cuda::driver::{Buffer, DeviceError};
 use crate::nn::cuda::plan::CudaPlan;
 
-/// What the kernels may ask of an address, in bytes, so that they can load vectors of numbers.
+/// Alignment in bytes required by the kernels' vector loads.
 const ALIGNMENT: u64 = 16;
 
-/// Where a part's inputs are read and its outputs written without a copy, and what must be copied.
+/// Addresses of a part's inputs and outputs that are used in place, and outputs that need a copy.
 #[derive(Debug, Default)]
 pub(super) struct Places {
     placed: Vec<(usize, u64)>,
@@ -15,10 +15,10 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// `kept` has the buffers of the outputs, if these stay on the device.
+    /// Assigns addresses; `kept` holds the buffers of outputs that stay on the device.
     ///
     /// # Errors
-    /// If a buffer has not the rows.
+    /// If a buffer is too small.
     pub fn new(
         plan: &CudaPlan,
         inputs: &[Source],
@@ -34,7 +34,7 @@ impl Places {
             };
             let (first, count) = (part.start * planned.elements, part.rows * planned.elements);
             let address = rows.address(first, count)?;
-            // A plan that keeps all reads values through the slots of others.
+            // A plan that keeps all values reads some through the slots of others.
             if address.is_multiple_of(ALIGNMENT) && !parts.keeps_all {
                 places.placed.push((planned.value, address));
             }
@@ -54,13 +54,13 @@ impl Places {
         Ok(places)
     }
 
-    /// Where a value lies, if not in its slot.
+    /// Returns the address of a value outside its slot.
     pub fn of(&self, value: usize) -> Option<u64> {
         let found = self.placed.iter().find(|(placed, _)| *placed == value);
         found.map(|(_, address)| *address)
     }
 
-    /// Outputs that are computed elsewhere, and where they are to be kept.
+    /// Outputs to copy, with their target addresses.
     pub fn copied(&self) -> &[(usize, u64)] {
         &self.copied
     }

@@ -1,14 +1,14 @@
-//! How much memory the values of a plan take.
+//! Buffer sizes of a plan's values.
 
 use crate::nn::cuda::driver::{Buffer, DeviceError, Driver};
 use crate::nn::cuda::plan::CudaPlan;
 
-/// The buffer of a slot, which `begin` has given one.
+/// Returns the buffer of a slot, which `begin` has allocated.
 pub(super) fn held(slot: &Option<Buffer>) -> &Buffer {
     slot.as_ref().expect("a slot of a part that was begun")
 }
 
-/// Makes the buffer at least so many numbers large; what it held is lost then.
+/// Ensures room for this number of elements; growing discards the contents.
 pub(super) fn grow(
     driver: &dyn Driver,
     slot: &mut Option<Buffer>,
@@ -22,7 +22,7 @@ pub(super) fn grow(
     Ok(())
 }
 
-/// Decisions of each dropout per row of the batch.
+/// Decisions of each dropout per batch row.
 pub(super) fn mask_sizes(plan: &CudaPlan) -> Vec<usize> {
     let mut sizes = vec![0; plan.parts.dropouts];
     for d in plan.parts.dropouts() {

@@ -1,4 +1,4 @@
-//! Layers whose weights are laid out for their kernels: convolutions and recurrent layers.
+//! Convolutions and recurrent layers, whose weights have kernel-specific layouts.
 
 use super::{Builder, Form, apart};
 use crate::nn::cuda::ops::{self, Cell, Dense, Op, Own};
@@ -55,7 +55,7 @@ impl Builder<'_> {
         }))
     }
 
-    /// `[terms, out]` as `[terms, padded]`.
+    /// Pads `[k, out]` to `[k, padded]`.
     fn padded_kernel(&mut self, id: WeightId, terms: usize, padded: usize) -> Constant {
         let form = Form::PaddedRows(padded);
         if let Some(&known) = self.known.get(&(id, form)) {
@@ -72,7 +72,7 @@ impl Builder<'_> {
         constant
     }
 
-    /// A bias followed by zeros, or only zeros.
+    /// Pads a bias with zeros; without a bias all elements are zero.
     fn padded(&mut self, id: Option<WeightId>, length: usize) -> Constant {
         let form = Form::Padded(length);
         if let Some(&known) = id.and_then(|id| self.known.get(&(id, form))) {
@@ -87,8 +87,8 @@ impl Builder<'_> {
         constant
     }
 
-    /// The recurrent part of a layer. The products with its inputs become a step before it; where
-    /// its state does not fit into a block's shared memory, it is a value that the step writes.
+    /// Plans the recurrent part of a layer. The products with its inputs become a preceding step.
+    /// State that exceeds a block's shared memory becomes a second output of the step.
     pub fn recurrent(
         &mut self,
         r: &Recurrent,
