@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::cpu::conv::{ConvPlan, Finish};
+use super::cpu::channel_scaled::ChannelScaledConv;
+use super::cpu::conv::{ConvEpilogue, ConvPlan};
 use super::cpu::elementwise::Broadcast;
 use super::cpu::gemm::Packed;
 use super::cpu::layout::UpsamplePlan;
 use super::cpu::pool::PoolPlan;
 use super::cpu::recurrent::RecurrentPlan;
-use super::cpu::scaled::ScaledConv;
 use super::graph::{Graph, GraphError};
 use super::layer::{Activation, MergeOp};
 use super::lowering::{self, Parts, lower};
@@ -42,13 +42,13 @@ pub(super) enum Own {
         packed: Arc<Packed>,
         /// Fused pointwise operations and pooling. Holds the activation if it is a ReLU; any other
         /// activation runs after it.
-        finish: Finish,
+        epilogue: ConvEpilogue,
         activation: Activation,
         channels: usize,
     },
     /// Convolution of maps times one factor per channel. Maps and factors may each be
     /// draw-invariant.
-    ScaledConv(ScaledConv),
+    ChannelScaledConv(ChannelScaledConv),
     Dense {
         packed: Arc<Packed>,
         activation: Activation,

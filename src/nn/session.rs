@@ -285,11 +285,11 @@ impl Session {
         let needed = match &step.op {
             Op::Own(Own::Conv {
                 plan,
-                finish,
+                epilogue,
                 channels,
                 ..
-            }) => plan.scratch(*channels, finish),
-            Op::Own(Own::ScaledConv(conv)) => conv.scratch(),
+            }) => plan.scratch(*channels, epilogue),
+            Op::Own(Own::ChannelScaledConv(conv)) => conv.scratch(),
             Op::Own(Own::Recurrent(plan)) => plan.scratch(items),
             Op::Dropout(dropout) => dropout.units,
             Op::Softmax { n, .. } => *n,

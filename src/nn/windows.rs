@@ -7,7 +7,7 @@
 //! with zeros there. Both ways use the same operations in the same order, so the results are
 //! bit-identical.
 
-use super::cpu::conv::Finish;
+use super::cpu::conv::ConvEpilogue;
 use super::lowering::Parts;
 use super::plan::{Op, Own, Step};
 
@@ -33,11 +33,11 @@ struct Stage {
     /// Input rows read per output row, before pooling.
     span: usize,
     /// Rows of zero padding above and below a window.
-    around: [usize; 2],
+    pad_rows: [usize; 2],
     /// Rows pooled into one.
     pool: usize,
     /// Epilogue of a convolution without its pooling.
-    unpooled: Option<Finish>,
+    unpooled: Option<ConvEpilogue>,
     /// Rows of a window and elements per row, before pooling.
     inner: [usize; 2],
     /// Rows of a window and elements per row, after pooling.
@@ -129,7 +129,7 @@ impl Chain {
         let mut stage = Stage {
             step: number,
             span: 1,
-            around: [0; 2],
+            pad_rows: [0; 2],
             pool: 1,
             unpooled: None,
             inner: [rows, row],
@@ -139,31 +139,31 @@ impl Chain {
             Op::Own(Own::Conv {
                 plan,
                 packed,
-                finish,
+                epilogue,
                 ..
             }) => {
-                let (span, around) = plan.rows_apart()?;
+                let (span, pad_rows) = plan.local_rows()?;
                 let [time, width, channels] = plan.input();
                 if [time, width * channels] != [rows, row] {
                     return None;
                 }
                 let [_, width] = plan.size_out();
                 stage.span = span;
-                stage.around = around;
-                stage.pool = finish.pool.map_or(1, |p| p[0]);
-                stage.unpooled = Some(Finish {
+                stage.pad_rows = pad_rows;
+                stage.pool = epilogue.pool.map_or(1, |p| p[0]);
+                stage.unpooled = Some(ConvEpilogue {
                     pool: None,
-                    ..finish.clone()
+                    ..epilogue.clone()
                 });
                 stage.inner = [
-                    (around[0] + rows + around[1] + 1).checked_sub(span)?,
-                    width * packed.channels,
+                    (pad_rows[0] + rows + pad_rows[1] + 1).checked_sub(span)?,
+                    width * packed.n,
                 ];
-                let wide = finish.pool.map_or(1, |p| p[1]);
-                stage.outer = [stage.inner[0] / stage.pool, width / wide * packed.channels];
+                let wide = epilogue.pool.map_or(1, |p| p[1]);
+                stage.outer = [stage.inner[0] / stage.pool, width / wide * packed.n];
             }
             Op::Own(Own::Pool(pool)) => {
-                let [high, _] = pool.plain_max()?;
+                let [high, _] = pool.non_overlapping_max()?;
                 let [time, width, channels] = pool.input();
                 if [time, width * channels] != [rows, row] {
                     return None;

@@ -46,7 +46,7 @@ pub(crate) trait Kernel {
     /// Runs the computation. `V` is the vector type; `MR` is the number of accumulators that the
     /// registers hold beside the operands, the largest GEMM tile height. The compiler vectorises
     /// loops that do not use `V`. Implementations are `#[inline(always)]`.
-    fn run<V: Lanes, const PIXELS: usize>(self) -> Self::Output;
+    fn run<V: Lanes, const MR: usize>(self) -> Self::Output;
 }
 
 impl Isa {

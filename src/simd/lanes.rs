@@ -14,7 +14,7 @@ pub(crate) trait Lanes: Copy {
 
     fn zero() -> Self;
     /// Returns `x` in every lane.
-    fn spread(x: f32) -> Self;
+    fn splat(x: f32) -> Self;
     fn load(from: &[f32; LANES]) -> Self;
     fn store(self, to: &mut [f32; LANES]);
     /// Returns `x * self + sum` per lane, rounded once.
@@ -23,20 +23,20 @@ pub(crate) trait Lanes: Copy {
     fn mul_add_lanes(self, x: Self, sum: Self) -> Self;
     fn add(self, other: Self) -> Self;
     /// Returns the products, lane by lane.
-    fn times(self, x: Self) -> Self;
+    fn mul(self, x: Self) -> Self;
     /// Returns `self` in each lane where it is larger than `other`, else `other` (also for NaN).
-    fn larger(self, other: Self) -> Self;
+    fn max(self, other: Self) -> Self;
     /// Returns the maximum of each lane and 0; 0 for NaN.
     #[inline(always)]
     fn relu(self) -> Self {
-        self.larger(Self::zero())
+        self.max(Self::zero())
     }
 
     /// Returns two neighbouring pixels, each in one half of the lanes. The implementation chooses
     /// which lanes a pixel has; `broadcast_half`, `pixels` and `split` agree with it.
     fn pair(pixels: &[f32; 2]) -> Self;
     /// Returns the same channels for both pixels.
-    fn twice(channels: &[f32; HALF]) -> Self;
+    fn broadcast_half(channels: &[f32; HALF]) -> Self;
     /// Returns the channels of the first pixel followed by those of the second.
     fn pixels(self) -> Self;
     /// Returns the first pixels of `self` and `next`, and their second pixels.
@@ -52,7 +52,7 @@ impl Lanes for [f32; LANES] {
     }
 
     #[inline(always)]
-    fn spread(x: f32) -> Self {
+    fn splat(x: f32) -> Self {
         [x; LANES]
     }
 
@@ -82,12 +82,12 @@ impl Lanes for [f32; LANES] {
     }
 
     #[inline(always)]
-    fn times(self, x: Self) -> Self {
+    fn mul(self, x: Self) -> Self {
         std::array::from_fn(|i| self[i] * x[i])
     }
 
     #[inline(always)]
-    fn larger(self, other: Self) -> Self {
+    fn max(self, other: Self) -> Self {
         std::array::from_fn(|i| {
             if self[i] > other[i] {
                 self[i]
@@ -103,7 +103,7 @@ impl Lanes for [f32; LANES] {
     }
 
     #[inline(always)]
-    fn twice(channels: &[f32; HALF]) -> Self {
+    fn broadcast_half(channels: &[f32; HALF]) -> Self {
         std::array::from_fn(|i| channels[i % HALF])
     }
 
@@ -166,7 +166,7 @@ mod tests {
         type Output = [[f32; LANES]; 6];
 
         #[inline(always)]
-        fn run<V: Lanes, const PIXELS: usize>(self) -> Self::Output {
+        fn run<V: Lanes, const MR: usize>(self) -> Self::Output {
             let special = V::load(&SPECIAL);
             let other = V::load(&self.other);
             let mut out = [[f32::NAN; LANES]; 6];
@@ -176,7 +176,7 @@ mod tests {
             special.relu().store(&mut out[3]);
             let third = V::load(&self.third);
             special.mul_add_lanes(third, other).store(&mut out[4]);
-            special.times(other).store(&mut out[5]);
+            special.mul(other).store(&mut out[5]);
             out
         }
     }
@@ -218,10 +218,10 @@ mod tests {
         type Output = [[f32; LANES]; 5];
 
         #[inline(always)]
-        fn run<V: Lanes, const PIXELS: usize>(self) -> Self::Output {
-            let weights = V::twice(&self.weights);
+        fn run<V: Lanes, const MR: usize>(self) -> Self::Output {
+            let weights = V::broadcast_half(&self.weights);
             let [first, next] =
-                [0, 2].map(|i| weights.times(V::pair(&[self.pixels[i], self.pixels[i + 1]])));
+                [0, 2].map(|i| weights.mul(V::pair(&[self.pixels[i], self.pixels[i + 1]])));
             let [left, right] = first.split(next);
             let mut out = [[f32::NAN; LANES]; 5];
             let all = [
@@ -229,7 +229,7 @@ mod tests {
                 next.pixels(),
                 left,
                 right,
-                V::spread(self.pixels[3]),
+                V::splat(self.pixels[3]),
             ];
             for (out, lanes) in out.iter_mut().zip(all) {
                 lanes.store(out);

@@ -107,7 +107,7 @@ impl Kernel for ScaleShift<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(self) {
+    fn run<V: Lanes, const MAX_MR: usize>(self) {
         let channels = self.scale.len();
         let shift = &self.shift[..channels];
         let rows = self.input.chunks_exact(channels);

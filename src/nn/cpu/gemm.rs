@@ -13,20 +13,20 @@ mod tile;
 /// Terms of K that are summed separately before they join an output's total. Short sums keep the
 /// rounding error of long dot products (up to 1,600 terms here) near that of the blocked sums of
 /// Keras' BLAS. A fixed length keeps the order of summation the same everywhere.
-pub(super) const BLOCK: usize = 32;
+pub(super) const K_BLOCK: usize = 32;
 
 /// Initial value of the accumulators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Start {
+pub(crate) enum Init {
     Bias,
     /// Values already in the output.
-    Output,
+    Accumulate,
 }
 
 /// Terms of one kernel row and the position of their inputs: terms `terms` of each of `columns`
 /// runs of `run` terms.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Taps {
+pub(crate) struct KernelRow {
     pub columns: Range<usize>,
     /// Input elements from one run to the next.
     pub column_step: usize,
@@ -34,7 +34,7 @@ pub(crate) struct Taps {
     pub terms: Range<usize>,
 }
 
-impl Taps {
+impl KernelRow {
     /// Returns a kernel row of one run of `run` terms.
     pub fn all(run: usize) -> Self {
         Self {
@@ -58,7 +58,7 @@ impl Taps {
 /// counts output pixels, N output channels and K the terms of all kernel rows. Each run of terms is
 /// summed in blocks of [`K_BLOCK`] terms, counted from the run's first term even if that is skipped
 /// as padding; the totals of the blocks are added in order.
-pub(crate) struct Product<'a> {
+pub(crate) struct Gemm<'a> {
     /// Rows of `pitch` elements.
     pub input: &'a [f32],
     pub pitch: usize,
@@ -75,11 +75,11 @@ pub(crate) struct Product<'a> {
     /// Kernel rows per pixel and the distance between them in input rows.
     pub kernel_rows: usize,
     pub row_dilation: usize,
-    pub taps: &'a Taps,
+    pub kernel_row: &'a KernelRow,
     /// Zeros, at least as many as a kernel row spans; read in place of padding rows.
     pub zeros: &'a [f32],
     pub packed: &'a Packed,
-    pub start: Start,
+    pub init: Init,
     /// Output from the first pixel's channels on; pixels are contiguous, rows `output_pitch` apart.
     pub output: &'a mut [f32],
     pub output_pitch: usize,
@@ -87,34 +87,34 @@ pub(crate) struct Product<'a> {
 }
 
 /// Query of the largest tile height M of an instruction set.
-pub(super) struct Pixels;
+pub(super) struct MaxMr;
 
-impl Kernel for Pixels {
+impl Kernel for MaxMr {
     type Output = usize;
 
     #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(self) -> usize {
-        PIXELS
+    fn run<V: Lanes, const MAX_MR: usize>(self) -> usize {
+        MAX_MR
     }
 }
 
 /// Output rows that read the same kernel rows, and so share tiles.
-struct Part {
+struct RowBand {
     rows: Range<usize>,
     /// Kernel rows read at each position, counted from the first input row under the kernel.
     reads: Range<usize>,
     /// True if some of these rows are padding, read as zeros.
-    mixed: bool,
+    needs_padding: bool,
 }
 
-impl Product<'_> {
+impl Gemm<'_> {
     pub fn compute(mut self, isa: Isa) {
         if self.columns == 0 {
             return;
         }
-        let blocks = self.packed.channels.div_ceil(LANES);
-        let pixels = isa.dispatch(Pixels);
-        let pairs = pixels >= MANY
+        let blocks = self.packed.n.div_ceil(LANES);
+        let max_mr = isa.dispatch(MaxMr);
+        let pairs = max_mr >= TWO_BLOCK_MR
             && self.kernel_rows > 1
             && (self.row_stride, self.row_dilation) == (1, 1);
         let mut block = 0;
@@ -122,14 +122,14 @@ impl Product<'_> {
             // With 32 registers one input load feeds two accumulators: two channel blocks, or one
             // block of two rows. This many positions and their partial sums nearly fill the
             // registers.
-            if pixels >= MANY && block + 2 <= blocks {
-                self.parts::<2, false>(isa, 7, block, 0..self.rows);
+            if max_mr >= TWO_BLOCK_MR && block + 2 <= blocks {
+                self.row_bands::<2, false>(isa, 7, block, 0..self.rows);
                 block += 2;
                 continue;
             }
             let paired = if pairs { self.rows / 2 * 2 } else { 0 };
-            self.parts::<2, true>(isa, 6, block, 0..paired);
-            self.parts::<1, false>(isa, pixels, block, paired..self.rows);
+            self.row_bands::<2, true>(isa, 6, block, 0..paired);
+            self.row_bands::<1, false>(isa, max_mr, block, paired..self.rows);
             block += 1;
         }
     }
@@ -137,16 +137,16 @@ impl Product<'_> {
     /// Computes rows `rows` of `ACCS` channel blocks from `block` on, or of one block if `PAIRED`.
     /// Rows at the edges get tiles of their own if they fill them, which saves products with zero
     /// padding.
-    fn parts<const SUMS: usize, const PAIRED: bool>(
+    fn row_bands<const ACCS: usize, const PAIRED: bool>(
         &mut self,
         isa: Isa,
         most: usize,
         block: usize,
         rows: Range<usize>,
     ) {
-        let high = if PAIRED { 2 } else { 1 };
+        let row_step = if PAIRED { 2 } else { 1 };
         let rows_in = self.input.len() / self.pitch;
-        let all = 0..self.kernel_rows + high - 1;
+        let all = 0..self.kernel_rows + row_step - 1;
         let (top, stride, dilation) = (self.top, self.row_stride, self.row_dilation);
         // Kernel rows within the input for a position in row `y`.
         let reads = |y: usize| {
@@ -158,50 +158,50 @@ impl Product<'_> {
         };
         let mut from = rows.start;
         while from < rows.end {
-            let mut part = Part {
+            let mut band = RowBand {
                 rows: from..rows.end,
                 reads: reads(from),
-                mixed: false,
+                needs_padding: false,
             };
-            if self.columns < ALONE {
-                part.mixed = part.reads != all || reads(rows.end - high) != all;
-                part.reads = all.clone();
-            } else if part.reads == all {
-                while reads(part.rows.end - high) != all {
-                    part.rows.end -= high;
+            if self.columns < MIN_EDGE_COLUMNS {
+                band.needs_padding = band.reads != all || reads(rows.end - row_step) != all;
+                band.reads = all.clone();
+            } else if band.reads == all {
+                while reads(band.rows.end - row_step) != all {
+                    band.rows.end -= row_step;
                 }
             } else {
-                part.rows.end = from + high;
+                band.rows.end = from + row_step;
             }
-            from = part.rows.end;
-            self.tiles::<SUMS, PAIRED>(isa, most, block, &part);
+            from = band.rows.end;
+            self.tiles::<ACCS, PAIRED>(isa, most, block, &band);
         }
     }
 
     /// Computes a band of rows in tiles of nearly equal size.
-    fn tiles<const SUMS: usize, const PAIRED: bool>(
+    fn tiles<const ACCS: usize, const PAIRED: bool>(
         &mut self,
         isa: Isa,
         most: usize,
         block: usize,
-        part: &Part,
+        band: &RowBand,
     ) {
-        let places = part.rows.len() / if PAIRED { 2 } else { 1 } * self.columns;
-        let tiles = places.div_ceil(most).max(1);
-        let large = places % tiles;
+        let positions = band.rows.len() / if PAIRED { 2 } else { 1 } * self.columns;
+        let tiles = positions.div_ceil(most).max(1);
+        let large = positions % tiles;
         let mut first = 0;
         for (size, count) in [
-            (places.div_ceil(tiles), large),
-            (places / tiles, tiles - large),
+            (positions.div_ceil(tiles), large),
+            (positions / tiles, tiles - large),
         ] {
             macro_rules! of_size {
                 ($($n:literal)*) => {
                     match size {
                         _ if count == 0 => {}
-                        $($n => isa.dispatch(Tiles::<$n, SUMS, PAIRED> {
-                            of: self,
+                        $($n => isa.dispatch(Tiles::<$n, ACCS, PAIRED> {
+                            gemm: self,
                             block,
-                            part,
+                            band,
                             first,
                             count,
                         }),)*
@@ -216,25 +216,25 @@ impl Product<'_> {
 }
 
 /// Smallest tile height of instruction sets whose registers hold two accumulators per position.
-pub(super) const MANY: usize = 12;
+pub(super) const TWO_BLOCK_MR: usize = 12;
 /// Columns from which on a row at the edge fills tiles of its own.
-const ALONE: usize = 4;
+const MIN_EDGE_COLUMNS: usize = 4;
 
-/// Multiplies `[rows, k]` by packed weights into `[rows, n]`.
+/// Multiplies `[m, k]` by packed weights into `[m, n]`.
 pub(crate) fn matmul(
     isa: Isa,
     input: &[f32],
-    rows: usize,
+    m: usize,
     packed: &Packed,
-    start: Start,
+    init: Init,
     output: &mut [f32],
     relu: bool,
 ) {
-    let terms = packed.terms;
-    Product {
-        input: &input[..rows * terms],
-        pitch: terms,
-        rows,
+    let k = packed.k;
+    Gemm {
+        input: &input[..m * k],
+        pitch: k,
+        rows: m,
         columns: 1,
         first: 0,
         step: 0,
@@ -242,12 +242,12 @@ pub(crate) fn matmul(
         row_stride: 1,
         kernel_rows: 1,
         row_dilation: 1,
-        taps: &Taps::all(terms),
+        kernel_row: &KernelRow::all(k),
         zeros: &[],
         packed,
-        start,
+        init,
         output,
-        output_pitch: packed.channels,
+        output_pitch: packed.n,
         epilogue: &Epilogue {
             relu,
             ..Epilogue::default()
@@ -263,36 +263,36 @@ mod tests {
     /// Compares with the `matrixmultiply` crate, whose order of summation differs.
     #[test]
     fn matmul_agrees_with_matrixmultiply_on_every_instruction_set() {
-        for (rows, terms, channels) in [(1, 1, 1), (13, 160, 256), (5, 64, 7), (27, 33, 40)] {
+        for (m, k, n) in [(1, 1, 1), (13, 160, 256), (5, 64, 7), (27, 33, 40)] {
             let number = |i: usize| ((i * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0;
-            let input: Vec<f32> = (0..rows * terms).map(number).collect();
-            let weights: Vec<f32> = (0..terms * channels).map(|i| number(i + 77)).collect();
-            let bias: Vec<f32> = (0..channels).map(|i| number(i + 5)).collect();
-            let mut wanted: Vec<f32> = (0..rows).flat_map(|_| bias.clone()).collect();
+            let input: Vec<f32> = (0..m * k).map(number).collect();
+            let weights: Vec<f32> = (0..k * n).map(|i| number(i + 77)).collect();
+            let bias: Vec<f32> = (0..n).map(|i| number(i + 5)).collect();
+            let mut wanted: Vec<f32> = (0..m).flat_map(|_| bias.clone()).collect();
             // SAFETY: the pointers are to row-major matrices of exactly the given sizes.
             unsafe {
                 matrixmultiply::sgemm(
-                    rows,
-                    terms,
-                    channels,
+                    m,
+                    k,
+                    n,
                     1.0,
                     input.as_ptr(),
-                    terms as isize,
+                    k as isize,
                     1,
                     weights.as_ptr(),
-                    channels as isize,
+                    n as isize,
                     1,
                     1.0,
                     wanted.as_mut_ptr(),
-                    channels as isize,
+                    n as isize,
                     1,
                 );
             }
-            let packed = Packed::new(&weights, channels, Some(&bias));
+            let packed = Packed::new(&weights, n, Some(&bias));
             let mut first: Option<Vec<f32>> = None;
             for isa in Isa::available() {
-                let mut got = vec![f32::NAN; rows * channels];
-                matmul(isa, &input, rows, &packed, Start::Bias, &mut got, false);
+                let mut got = vec![f32::NAN; m * n];
+                matmul(isa, &input, m, &packed, Init::Bias, &mut got, false);
                 for (g, w) in got.iter().zip(&wanted) {
                     // Sums of up to 160 terms of magnitude 1 in different orders.
                     assert!((g - w).abs() < 1e-4, "{} {g} {w}", isa.name());

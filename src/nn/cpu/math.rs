@@ -89,7 +89,7 @@ impl Kernel for Apply<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(self) {
+    fn run<V: Lanes, const MAX_MR: usize>(self) {
         apply(self.function, self.values);
     }
 }
@@ -202,14 +202,14 @@ impl Kernel for Softmax<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(self) {
+    fn run<V: Lanes, const MAX_MR: usize>(self) {
         // Short rows share one call of `exp`, which keeps the vectors full.
         for rows in self
             .values
-            .chunks_mut(TOGETHER.div_ceil(self.last) * self.last)
+            .chunks_mut(SOFTMAX_BATCH.div_ceil(self.last) * self.last)
         {
             for row in rows.chunks_exact_mut(self.last) {
-                below_max(row);
+                subtract_max(row);
             }
             each(rows, exp);
             for row in rows.chunks_exact_mut(self.last) {
@@ -220,18 +220,18 @@ impl Kernel for Softmax<'_> {
 }
 
 /// Minimum number of elements per call of `exp`: fills the vectors and stays in the L1 cache.
-const TOGETHER: usize = 1024;
+const SOFTMAX_BATCH: usize = 1024;
 
 #[inline(always)]
 pub(crate) fn softmax_row(row: &mut [f32]) {
-    below_max(row);
+    subtract_max(row);
     each(row, exp);
     divide_by_sum(row);
 }
 
 /// Subtracts the maximum; it does not depend on the order of comparison.
 #[inline(always)]
-fn below_max(row: &mut [f32]) {
+fn subtract_max(row: &mut [f32]) {
     let larger = |max: f32, x: f32| if x > max { x } else { max };
     let (blocks, rest) = row.as_chunks::<LANES>();
     let mut max = [f32::NEG_INFINITY; LANES];

@@ -9,13 +9,13 @@
     reason = "constant indices keep accumulators in registers"
 )]
 
+pub(crate) mod channel_scaled;
 pub(crate) mod conv;
 pub(crate) mod elementwise;
-mod first;
 pub(crate) mod gemm;
 pub(crate) mod layout;
 pub(crate) mod math;
 mod packed;
 pub(crate) mod pool;
 pub(crate) mod recurrent;
-pub(crate) mod scaled;
+mod single_channel;

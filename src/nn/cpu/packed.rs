@@ -34,8 +34,8 @@ impl DerefMut for Block {
 /// second half of the lanes repeats the first.
 #[derive(Debug, Clone)]
 pub(crate) struct Packed {
-    pub terms: usize,
-    pub channels: usize,
+    pub k: usize,
+    pub n: usize,
     pub(super) weights: Vec<Block>,
     pub(super) bias: Vec<[f32; LANES]>,
 }
@@ -43,12 +43,12 @@ pub(crate) struct Packed {
 impl Packed {
     /// Packs row-major weights `[k, n]` and an optional bias `[n]`.
     pub fn new(weights: &[f32], channels: usize, bias: Option<&[f32]>) -> Self {
-        let terms = weights.len() / channels;
+        let k = weights.len() / channels;
         let blocks = channels.div_ceil(LANES);
-        let mut packed = vec![Block::ZERO; blocks * terms];
+        let mut packed = vec![Block::ZERO; blocks * k];
         for (term, row) in weights.chunks_exact(channels).enumerate() {
             for (block, lanes) in pack(row).enumerate() {
-                *packed[block * terms + term] = lanes;
+                *packed[block * k + term] = lanes;
             }
         }
         // Adding 0 turns a bias of -0 into +0. Then no partial sum is -0, and products with zero
@@ -58,8 +58,8 @@ impl Packed {
             None => vec![0.0; channels],
         };
         Self {
-            terms,
-            channels,
+            k,
+            n: channels,
             weights: packed,
             bias: pack(&bias).collect(),
         }
@@ -96,7 +96,7 @@ pub(crate) struct Affine {
     scale: Vec<[f32; LANES]>,
     shift: Vec<[f32; LANES]>,
     /// True if every scale is positive and all values are finite.
-    increasing: bool,
+    is_increasing: bool,
 }
 
 impl Affine {
@@ -104,7 +104,7 @@ impl Affine {
         Self {
             scale: pack(scale).collect(),
             shift: pack(shift).collect(),
-            increasing: scale.iter().all(|s| s.is_finite() && *s > 0.0)
+            is_increasing: scale.iter().all(|s| s.is_finite() && *s > 0.0)
                 && shift.iter().all(|s| s.is_finite()),
         }
     }
@@ -144,9 +144,9 @@ impl Epilogue {
 
     /// Returns true if the maximum of the results is, to the bit, the result of the maximum sum.
     #[inline(always)]
-    pub(super) fn keeps_order(&self) -> bool {
+    pub(super) fn commutes_with_max(&self) -> bool {
         // Without the first ReLU, sums that round to results of -0 and +0 would compare as equal.
-        let keeps = |affine: &Affine| self.relu && affine.increasing;
+        let keeps = |affine: &Affine| self.relu && affine.is_increasing;
         self.affine.as_ref().is_none_or(keeps)
     }
 

@@ -44,7 +44,7 @@ impl PoolPlan {
 
     /// Returns the window size if this is max pooling whose windows neither overlap nor reach
     /// padding, else `None`.
-    pub fn plain_max(&self) -> Option<[usize; 2]> {
+    pub fn non_overlapping_max(&self) -> Option<[usize; 2]> {
         let fits = |axis: usize| {
             self.before[axis] == 0 && self.output[axis] * self.size[axis] <= self.input[axis]
         };
@@ -58,7 +58,7 @@ impl PoolPlan {
     }
 
     pub fn run(&self, isa: Isa, input: &[f32], output: &mut [f32]) {
-        if let Some(size) = self.plain_max() {
+        if let Some(size) = self.non_overlapping_max() {
             let [height, width, channels] = self.input;
             let [rows, columns] = self.output;
             let images = input.chunks_exact(height * width * channels);
@@ -94,7 +94,7 @@ impl Kernel for Run<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(self) {
+    fn run<V: Lanes, const MAX_MR: usize>(self) {
         let plan = self.plan;
         let [height, width, channels] = plan.input;
         let mut outputs = self.output.chunks_exact_mut(channels);
@@ -177,7 +177,7 @@ impl Kernel for MaxRows<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(self) {
+    fn run<V: Lanes, const MAX_MR: usize>(self) {
         let [height, width] = self.size;
         let channels = self.channels;
         let pitch = self.width * channels;
@@ -236,10 +236,10 @@ fn max_of_half_blocks<V: Lanes>(top: &[f32], bottom: &[f32], out: &mut [f32]) {
     };
     for x in 0..last {
         let (left, right) = (2 * HALF * x, 2 * HALF * x + HALF);
-        let most = block(top, left).larger(lowest);
-        let most = block(top, right).larger(most);
-        let most = block(bottom, left).larger(most);
-        let most = block(bottom, right).larger(most);
+        let most = block(top, left).max(lowest);
+        let most = block(top, right).max(most);
+        let most = block(bottom, left).max(most);
+        let most = block(bottom, right).max(most);
         let out = out[HALF * x..].first_chunk_mut();
         most.store(out.expect("there is one more pixel"));
     }
@@ -268,9 +268,9 @@ fn max_of_four<V: Lanes>(top: &[f32], bottom: &[f32], out: &mut [f32]) {
         .zip(c.as_chunks::<LANES>().0)
         .zip(d.as_chunks::<LANES>().0);
     for ((((a, b), c), d), out) in whole.zip(out.as_chunks_mut::<LANES>().0) {
-        let most = V::load(a).larger(lowest);
-        let most = V::load(c).larger(V::load(b).larger(most));
-        V::load(d).larger(most).store(out);
+        let most = V::load(a).max(lowest);
+        let most = V::load(c).max(V::load(b).max(most));
+        V::load(d).max(most).store(out);
     }
     for i in out.len() / LANES * LANES..out.len() {
         out[i] = most([a[i], b[i], c[i], d[i]]);

@@ -25,7 +25,7 @@
 //! The products `x W + b` of all time steps are one GEMM. Each time step is then one small GEMM over
 //! the states of all sequences, followed by the gates.
 
-use super::gemm::{Epilogue, Packed, Product, Start, Taps, matmul};
+use super::gemm::{Epilogue, Gemm, Init, KernelRow, Packed, matmul};
 use super::math;
 use crate::nn::layer::Activation;
 use crate::simd::lanes::Lanes;
@@ -96,15 +96,7 @@ impl RecurrentPlan {
         let h = take(items * units);
         let c = take(items * units);
         let rows = items * self.time;
-        matmul(
-            isa,
-            input,
-            rows,
-            &self.kernel,
-            Start::Bias,
-            projected,
-            false,
-        );
+        matmul(isa, input, rows, &self.kernel, Init::Bias, projected, false);
         h.fill(0.0);
         c.fill(0.0);
         for s in 0..self.time {
@@ -154,11 +146,11 @@ struct Step<'a> {
 impl Step<'_> {
     fn lstm(&mut self) {
         let plan = self.plan;
-        times(
+        state_gemm(
             self.isa,
             self.h,
             &plan.recurrent,
-            Start::Output,
+            Init::Accumulate,
             self.z,
             self.pitch,
         );
@@ -167,13 +159,13 @@ impl Step<'_> {
 
     fn gru_reset_after(&mut self) {
         let recurrent = &self.plan.recurrent;
-        times(
+        state_gemm(
             self.isa,
             self.h,
             recurrent,
-            Start::Bias,
+            Init::Bias,
             self.product,
-            recurrent.channels,
+            recurrent.n,
         );
         self.isa.dispatch(GruGates(self));
     }
@@ -181,21 +173,21 @@ impl Step<'_> {
     fn gru_reset_before(&mut self) {
         let plan = self.plan;
         let candidate = plan.candidate.as_ref().expect("a GRU that resets before");
-        times(
+        state_gemm(
             self.isa,
             self.h,
             &plan.recurrent,
-            Start::Output,
+            Init::Accumulate,
             self.z,
             self.pitch,
         );
         self.isa.dispatch(GruReset(self));
         // The candidate's product reads the reset state.
-        times(
+        state_gemm(
             self.isa,
             self.c,
             candidate,
-            Start::Output,
+            Init::Accumulate,
             &mut self.z[2 * plan.units..],
             self.pitch,
         );
@@ -217,16 +209,16 @@ impl Step<'_> {
 }
 
 /// Multiplies all sequences' states by the weights, into rows that are `pitch` apart.
-fn times(
+fn state_gemm(
     isa: Isa,
     states: &[f32],
     packed: &Packed,
-    start: Start,
+    init: Init,
     output: &mut [f32],
     pitch: usize,
 ) {
-    let terms = packed.terms;
-    Product {
+    let terms = packed.k;
+    Gemm {
         input: states,
         pitch: terms,
         rows: states.len() / terms,
@@ -237,10 +229,10 @@ fn times(
         row_stride: 1,
         kernel_rows: 1,
         row_dilation: 1,
-        taps: &Taps::all(terms),
+        kernel_row: &KernelRow::all(terms),
         zeros: &[],
         packed,
-        start,
+        init,
         output,
         output_pitch: pitch,
         epilogue: &Epilogue::default(),
@@ -250,7 +242,7 @@ fn times(
 
 /// Selects a fused loop for the usual pairs of activation functions, which keeps the gates in
 /// registers, and a generic one otherwise.
-macro_rules! with_functions {
+macro_rules! with_activations {
     ($plan:expr, |$recurrent:ident, $activation:ident| $fast:expr, $slow:expr) => {
         match ($plan.recurrent_activation, $plan.activation) {
             (Activation::HardSigmoid, Activation::Tanh) => {
@@ -273,13 +265,13 @@ impl Kernel for LstmGates<'_, '_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(self) {
+    fn run<V: Lanes, const MAX_MR: usize>(self) {
         let plan = self.0.plan;
         for (z, h, c) in self.0.sequences() {
-            with_functions!(
+            with_activations!(
                 plan,
                 |recurrent, activation| lstm(recurrent, activation, z, h, c),
-                lstm_slowly(plan, z, h, c)
+                lstm_generic(plan, z, h, c)
             );
         }
     }
@@ -305,7 +297,7 @@ fn lstm(
 }
 
 #[inline(always)]
-fn lstm_slowly(plan: &RecurrentPlan, z: &mut [f32], h: &mut [f32], c: &mut [f32]) {
+fn lstm_generic(plan: &RecurrentPlan, z: &mut [f32], h: &mut [f32], c: &mut [f32]) {
     let n = plan.units;
     let (input_forget, rest) = z.split_at_mut(2 * n);
     let (candidate, output) = rest.split_at_mut(n);
@@ -330,16 +322,16 @@ impl Kernel for GruGates<'_, '_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(self) {
+    fn run<V: Lanes, const MAX_MR: usize>(self) {
         let plan = self.0.plan;
         // Taken out to end the mutable borrow.
         let products = std::mem::take(&mut self.0.product);
         let rows = products.chunks_exact(3 * plan.units);
         for ((z, h, _), p) in self.0.sequences().zip(rows) {
-            with_functions!(
+            with_activations!(
                 plan,
                 |recurrent, activation| gru(recurrent, activation, z, p, h),
-                gru_slowly(plan, z, p, h)
+                gru_generic(plan, z, p, h)
             );
         }
     }
@@ -370,7 +362,7 @@ fn gru(
 }
 
 #[inline(always)]
-fn gru_slowly(plan: &RecurrentPlan, z: &mut [f32], p: &[f32], h: &mut [f32]) {
+fn gru_generic(plan: &RecurrentPlan, z: &mut [f32], p: &[f32], h: &mut [f32]) {
     let n = plan.units;
     let (gates, candidate) = z.split_at_mut(2 * n);
     for (z, p) in gates.iter_mut().zip(p) {
@@ -394,7 +386,7 @@ impl Kernel for GruReset<'_, '_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(self) {
+    fn run<V: Lanes, const MAX_MR: usize>(self) {
         let plan = self.0.plan;
         let n = plan.units;
         for (z, h, reset_state) in self.0.sequences() {
@@ -413,7 +405,7 @@ impl Kernel for GruCandidate<'_, '_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(self) {
+    fn run<V: Lanes, const MAX_MR: usize>(self) {
         let plan = self.0.plan;
         let n = plan.units;
         for (z, h, _) in self.0.sequences() {

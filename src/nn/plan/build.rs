@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Op, Own, Step};
-use crate::nn::cpu::conv::{ConvPlan, Finish};
+use crate::nn::cpu::channel_scaled::{ChannelScaledConv, ChannelScaledWeights};
+use crate::nn::cpu::conv::{ConvEpilogue, ConvPlan};
 use crate::nn::cpu::elementwise::Broadcast;
 use crate::nn::cpu::gemm::{Epilogue, Packed};
 use crate::nn::cpu::layout::UpsamplePlan;
 use crate::nn::cpu::pool::PoolPlan;
 use crate::nn::cpu::recurrent::{Cell, RecurrentPlan};
-use crate::nn::cpu::scaled::{ScaledConv, ScaledWeights};
 use crate::nn::graph::{Graph, WeightId};
 use crate::nn::layer::{Activation, Conv, Layer, Recurrent};
 use crate::nn::lowering::{Backend, Draft, Site, folded, stretched};
@@ -19,7 +19,7 @@ use crate::nn::lowering::{Backend, Draft, Site, folded, stretched};
 pub(super) struct Builder<'a> {
     graph: &'a Graph,
     packed: HashMap<(WeightId, Option<WeightId>), Arc<Packed>>,
-    scaled: HashMap<(WeightId, Option<WeightId>), Arc<ScaledWeights>>,
+    scaled: HashMap<(WeightId, Option<WeightId>), Arc<ChannelScaledWeights>>,
 }
 
 impl Backend for Builder<'_> {
@@ -29,13 +29,13 @@ impl Backend for Builder<'_> {
         if let Layer::Conv(conv) = layer
             && let Some(scaled) = self.scaled_conv(conv, site, draft)
         {
-            return Own::ScaledConv(scaled);
+            return Own::ChannelScaledConv(scaled);
         }
         self.prepare(layer, &site.items, &site.output)
     }
 
     fn mixes_draws(own: &Own) -> bool {
-        matches!(own, Own::ScaledConv(_))
+        matches!(own, Own::ChannelScaledConv(_))
     }
 
     fn absorb(op: &mut Op, next: &Op) -> bool {
@@ -62,7 +62,7 @@ impl<'a> Builder<'a> {
         conv: &Conv,
         site: &mut Site,
         draft: &Draft<Own>,
-    ) -> Option<ScaledConv> {
+    ) -> Option<ChannelScaledConv> {
         let x = &*site.items[0];
         let product = draft.maker(site.inputs[0])?;
         let (&Op::ChannelMultiply { item, channels }, 1) = (&product.op, product.outer) else {
@@ -90,11 +90,11 @@ impl<'a> Builder<'a> {
         let kernel = &weights[conv.kernel.0];
         let pack = || {
             let bias = conv.bias.map(|b| &*weights[b.0].data);
-            Arc::new(ScaledWeights::new(&kernel.data, &kernel.shape, bias))
+            Arc::new(ChannelScaledWeights::new(&kernel.data, &kernel.shape, bias))
         };
         let key = (conv.kernel, conv.bias);
         let packed = self.scaled.entry(key).or_insert_with(pack).clone();
-        let mut scaled = ScaledConv::new(conv, &kernel.shape, x, packed);
+        let mut scaled = ChannelScaledConv::new(conv, &kernel.shape, x, packed);
         if relu {
             scaled.fuse_relu();
         }
@@ -107,8 +107,8 @@ impl<'a> Builder<'a> {
             Layer::Conv(conv) => Own::Conv {
                 plan: ConvPlan::new(conv, &self.graph.weights[conv.kernel.0].shape, x),
                 packed: self.pack(conv.kernel, conv.bias),
-                finish: Finish {
-                    epilogue: Epilogue {
+                epilogue: ConvEpilogue {
+                    pointwise: Epilogue {
                         relu: conv.activation == Activation::Relu,
                         ..Epilogue::default()
                     },

@@ -1,7 +1,7 @@
 //! Fusion of ReLU, scale and pooling into convolutions. The results keep their bits.
 
 use super::{Op, Own};
-use crate::nn::cpu::conv::Finish;
+use crate::nn::cpu::conv::ConvEpilogue;
 use crate::nn::cpu::gemm::Affine;
 use crate::nn::layer::Activation;
 
@@ -11,12 +11,12 @@ impl Own {
         match self {
             Self::Conv {
                 plan,
-                finish,
+                epilogue,
                 activation: Activation::Linear,
                 channels,
                 ..
-            } => finish.absorb(next, plan.size_out(), *channels),
-            Self::ScaledConv(conv) => match next {
+            } => epilogue.absorb(next, plan.size_out(), *channels),
+            Self::ChannelScaledConv(conv) => match next {
                 Op::Activation {
                     function: Activation::Relu,
                     ..
@@ -30,13 +30,13 @@ impl Own {
     }
 }
 
-impl Finish {
+impl ConvEpilogue {
     /// Tries to fuse `next` into the epilogue of a convolution with `rows` x `columns` outputs.
     fn absorb(&mut self, next: &Op, [rows, columns]: [usize; 2], channels: usize) -> bool {
         if self.pool.is_some() {
             return false;
         }
-        let epilogue = &mut self.epilogue;
+        let epilogue = &mut self.pointwise;
         match next {
             Op::Activation {
                 function: Activation::Relu,
@@ -51,7 +51,7 @@ impl Finish {
                 epilogue.affine = Some(Affine::new(scale, shift));
             }
             Op::Own(Own::Pool(pool)) if pool.input() == [rows, columns, channels] => {
-                match pool.plain_max() {
+                match pool.non_overlapping_max() {
                     Some(size) => self.pool = Some(size),
                     None => return false,
                 }

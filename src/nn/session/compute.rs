@@ -1,6 +1,6 @@
 //! Execution of one step of a plan.
 
-use crate::nn::cpu::gemm::{Start, matmul};
+use crate::nn::cpu::gemm::{Init, matmul};
 use crate::nn::cpu::{elementwise, layout, math, pool};
 use crate::nn::dropout::{DropoutMode, draw_factors};
 use crate::nn::layer::{Activation, MergeOp};
@@ -84,20 +84,20 @@ impl Call {
             Own::Conv {
                 plan,
                 packed,
-                finish,
+                epilogue,
                 activation,
                 channels,
             } => {
-                plan.run(isa, x, packed, finish, output, scratch);
+                plan.run(isa, x, packed, epilogue, output, scratch);
                 math::activate(isa, *activation, *channels, output);
             }
-            Own::ScaledConv(conv) => conv.run(isa, x, input(1), output, scratch),
+            Own::ChannelScaledConv(conv) => conv.run(isa, x, input(1), output, scratch),
             Own::Dense { packed, activation } => {
                 let relu = *activation == Activation::Relu;
-                let rows = x.len() / packed.terms;
-                matmul(isa, x, rows, packed, Start::Bias, output, relu);
+                let rows = x.len() / packed.k;
+                matmul(isa, x, rows, packed, Init::Bias, output, relu);
                 if !relu {
-                    math::activate(isa, *activation, packed.channels, output);
+                    math::activate(isa, *activation, packed.n, output);
                 }
             }
             Own::Pool(plan) => plan.run(isa, x, output),

@@ -34,7 +34,11 @@ pub(super) fn item_shape(
         }
         Layer::Upsample { factor, .. } => {
             let [h, w, c] = image(x)?;
-            Ok(vec![times(h, factor[0])?, times(w, factor[1])?, c])
+            Ok(vec![
+                scaled_length(h, factor[0])?,
+                scaled_length(w, factor[1])?,
+                c,
+            ])
         }
         Layer::ZeroPad {
             top,
@@ -157,7 +161,7 @@ fn axis_of(axis: usize, x: &[usize]) -> Result<usize, Problem> {
         .ok_or_else(|| format!("axis {axis} is not one of {x:?}"))
 }
 
-fn times(n: usize, factor: usize) -> Result<usize, Problem> {
+fn scaled_length(n: usize, factor: usize) -> Result<usize, Problem> {
     n.checked_mul(factor)
         .filter(|&n| n > 0)
         .ok_or_else(|| format!("the factor {factor} does not fit length {n}"))

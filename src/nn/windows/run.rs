@@ -105,7 +105,7 @@ impl Run<'_> {
         for (i, stage) in stages.iter().enumerate() {
             let [mut input, mut result] = std::mem::take(&mut self.buffers.window);
             let numbers = stage.outer[0] * stage.outer[1];
-            let [top, bottom] = stage.around;
+            let [top, bottom] = stage.pad_rows;
             let band = Band {
                 rows: window.take().unwrap_or(&input),
                 top,
@@ -184,7 +184,7 @@ impl Run<'_> {
         // The input starts at the first row that the first output row reads.
         let [sheet, mut result] = std::mem::take(&mut self.buffers.sheet);
         result.resize(next.rows.len() * width, 0.0);
-        let skipped = next.rows.start * per - stage.around[0] - now.rows.start;
+        let skipped = next.rows.start * per - stage.pad_rows[0] - now.rows.start;
         let shared = now.sheet.unwrap_or(&sheet);
         let rows = &shared[skipped * now.shape[1]..][..rows_in(next.rows.len()) * now.shape[1]];
         self.rows(
@@ -204,7 +204,7 @@ impl Run<'_> {
         let mut bottoms = std::mem::take(&mut self.buffers.bottoms[1]);
         tops.resize(now.starts.len() * own[0] * width, 0.0);
         bottoms.resize(now.starts.len() * own[1] * width, 0.0);
-        let [top, bottom] = stage.around;
+        let [top, bottom] = stage.pad_rows;
         for i in 0..now.starts.len() {
             let mut band = std::mem::take(&mut self.buffers.band);
             if own[0] > 0 {
@@ -244,20 +244,20 @@ impl Run<'_> {
             Op::Own(Own::Conv {
                 plan,
                 packed,
-                finish,
+                epilogue,
                 activation,
                 channels,
             }) => {
-                let finish = match &stage.unpooled {
+                let epilogue = match &stage.unpooled {
                     Some(unpooled) if !pooled => unpooled,
-                    _ => finish,
+                    _ => epilogue,
                 };
                 let scratch = &mut self.buffers.scratch;
-                let needed = plan.scratch(*channels, finish);
+                let needed = plan.scratch(*channels, epilogue);
                 if scratch.len() < needed {
                     scratch.resize(needed, 0.0);
                 }
-                plan.run_rows(isa, band, packed, finish, output, &mut scratch[..needed]);
+                plan.run_rows(isa, band, packed, epilogue, output, &mut scratch[..needed]);
                 if *activation != Activation::Linear {
                     math::activate(isa, *activation, *channels, output);
                 }
@@ -279,13 +279,17 @@ impl Run<'_> {
         let (size, channels, width) = match &self.plan.steps[stage.step].op {
             Op::Own(Own::Conv {
                 plan,
-                finish,
+                epilogue,
                 channels,
                 ..
-            }) => (finish.pool.unwrap_or([1; 2]), *channels, plan.size_out()[1]),
+            }) => (
+                epilogue.pool.unwrap_or([1; 2]),
+                *channels,
+                plan.size_out()[1],
+            ),
             Op::Own(Own::Pool(pool)) => {
                 let [_, width, channels] = pool.input();
-                let size = pool.plain_max().expect("a plain maximum");
+                let size = pool.non_overlapping_max().expect("a plain maximum");
                 (size, channels, width)
             }
             _ => unreachable!("no stage that pools"),
@@ -316,7 +320,7 @@ impl<'a> Shared<'a> {
     fn after(&self, stage: &Stage, pooled: bool) -> Option<Self> {
         let per = if pooled { stage.pool } else { 1 };
         let shape = if pooled { stage.outer } else { stage.inner };
-        let above = stage.around[0];
+        let above = stage.pad_rows[0];
         let below = stage.span - 1 - above.min(stage.span - 1);
         let within = |rows: &Range<usize>| -> Range<usize> {
             let end = rows.end.saturating_sub(below) / per;

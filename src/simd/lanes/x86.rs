@@ -23,7 +23,7 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn spread(x: f32) -> Self {
+    fn splat(x: f32) -> Self {
         // SAFETY: see above.
         unsafe {
             let x = _mm256_set1_ps(x);
@@ -85,13 +85,13 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn times(self, x: Self) -> Self {
+    fn mul(self, x: Self) -> Self {
         // SAFETY: see above.
         unsafe { Self(_mm256_mul_ps(self.0, x.0), _mm256_mul_ps(self.1, x.1)) }
     }
 
     #[inline(always)]
-    fn larger(self, other: Self) -> Self {
+    fn max(self, other: Self) -> Self {
         // SAFETY: see above. For NaN the instruction returns its second operand.
         unsafe {
             Self(
@@ -108,7 +108,7 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn twice(channels: &[f32; HALF]) -> Self {
+    fn broadcast_half(channels: &[f32; HALF]) -> Self {
         // SAFETY: see above.
         let channels = unsafe { _mm256_loadu_ps(channels.as_ptr()) };
         Self(channels, channels)
@@ -139,7 +139,7 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn spread(x: f32) -> Self {
+    fn splat(x: f32) -> Self {
         // SAFETY: see above.
         unsafe { Self(_mm512_set1_ps(x)) }
     }
@@ -175,13 +175,13 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn times(self, x: Self) -> Self {
+    fn mul(self, x: Self) -> Self {
         // SAFETY: see above.
         unsafe { Self(_mm512_mul_ps(self.0, x.0)) }
     }
 
     #[inline(always)]
-    fn larger(self, other: Self) -> Self {
+    fn max(self, other: Self) -> Self {
         // SAFETY: see above. For NaN the instruction returns its second operand.
         unsafe { Self(_mm512_max_ps(self.0, other.0)) }
     }
@@ -197,7 +197,7 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn twice(channels: &[f32; HALF]) -> Self {
+    fn broadcast_half(channels: &[f32; HALF]) -> Self {
         // SAFETY: see above.
         unsafe {
             let channels = _mm512_castps256_ps512(_mm256_loadu_ps(channels.as_ptr()));

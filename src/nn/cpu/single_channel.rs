@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use strip::Strip;
 
-use super::gemm::{BLOCK, Epilogue, MANY, Packed, Pixels};
+use super::gemm::{Epilogue, K_BLOCK, MaxMr, Packed, TWO_BLOCK_MR};
 use crate::simd::lanes::{HALF, LANES, Lanes};
 use crate::simd::{Isa, Kernel};
 
@@ -13,15 +13,15 @@ mod strip;
 
 /// Kernel width up to which narrow instruction sets sum one vector after the other: the sums are
 /// short.
-const FEW: usize = 3;
+const NARROW_KERNEL: usize = 3;
 
 /// Output rows per filling of the line buffer: even, and small enough for the L1 cache.
-const ROWS: usize = 32;
+const ROW_TILE: usize = 32;
 
 /// Rows `rows` of the output before pooling and its first `width` columns, with strides and
 /// dilations of 1. The order of summation is that of [`Gemm`](super::gemm::Gemm): one K block per
 /// kernel row.
-pub(super) struct First<'a> {
+pub(super) struct SingleChannelConv<'a> {
     /// Rows of `pitch` elements.
     pub input: &'a [f32],
     pub pitch: usize,
@@ -41,10 +41,10 @@ pub(super) struct First<'a> {
     pub output: &'a mut [f32],
 }
 
-impl First<'_> {
+impl SingleChannelConv<'_> {
     /// Returns true if each kernel row fits one K block and the line buffer stays small.
-    pub fn takes(kernel: [usize; 2], width: usize) -> bool {
-        kernel[0].max(kernel[1]) <= BLOCK && width <= 4096
+    pub fn supports(kernel: [usize; 2], width: usize) -> bool {
+        kernel[0].max(kernel[1]) <= K_BLOCK && width <= 4096
     }
 
     /// Returns the elements of the line buffer.
@@ -54,7 +54,7 @@ impl First<'_> {
 
     /// Returns the lines read by [`ROW_TILE`] output rows.
     fn held([kh, _]: [usize; 2]) -> usize {
-        ROWS + kh - 1
+        ROW_TILE + kh - 1
     }
 
     /// Returns the elements of a line, which covers an even number of columns.
@@ -65,13 +65,13 @@ impl First<'_> {
     pub fn compute(mut self, isa: Isa) {
         // One vector holds a block of one pixel's channels, or half a block of two pixels'
         // channels.
-        let many = isa.dispatch(Pixels) >= MANY;
-        let whole = many && self.packed.channels > HALF;
-        let (blocks, most) = match (whole, many) {
-            (true, _) => (self.packed.channels.div_ceil(LANES), 3),
-            (false, true) => (self.packed.channels.div_ceil(HALF), 6),
-            (false, false) if self.kernel[1] == FEW => (self.packed.channels.div_ceil(HALF), 2),
-            (false, false) => (self.packed.channels.div_ceil(HALF), 3),
+        let two_blocks = isa.dispatch(MaxMr) >= TWO_BLOCK_MR;
+        let whole = two_blocks && self.packed.n > HALF;
+        let (blocks, most) = match (whole, two_blocks) {
+            (true, _) => (self.packed.n.div_ceil(LANES), 3),
+            (false, true) => (self.packed.n.div_ceil(HALF), 6),
+            (false, false) if self.kernel[1] == NARROW_KERNEL => (self.packed.n.div_ceil(HALF), 2),
+            (false, false) => (self.packed.n.div_ceil(HALF), 3),
         };
         let pairs = self.width.div_ceil(2);
         let tiles = pairs.div_ceil(most).max(1);
@@ -81,10 +81,10 @@ impl First<'_> {
             (pairs.div_ceil(tiles), large),
             (pairs / tiles, tiles - large),
         ];
-        for from in self.rows.clone().step_by(ROWS) {
-            let rows = from..self.rows.end.min(from + ROWS);
+        for from in self.rows.clone().step_by(ROW_TILE) {
+            let rows = from..self.rows.end.min(from + ROW_TILE);
             isa.dispatch(Fill {
-                of: &mut self,
+                conv: &mut self,
                 from,
                 count: rows.len().next_multiple_of(2),
             });
@@ -92,7 +92,7 @@ impl First<'_> {
                 let mut from = 0;
                 for (size, tiles) in parts {
                     let to = from + size * tiles;
-                    let of = &mut self;
+                    let conv = &mut self;
                     let (rows, pairs) = (rows.clone(), from..to);
                     macro_rules! of_size {
                         ($($whole:literal $pairs:literal $vectors:literal,)*) => {
@@ -100,7 +100,7 @@ impl First<'_> {
                                 _ if tiles == 0 => {}
                                 $(($whole, $pairs) => {
                                     isa.dispatch(Strip::<$whole, $pairs, $vectors> {
-                                        of, block, rows, pairs,
+                                        conv, block, rows, pairs,
                                     });
                                 })*
                                 _ => unreachable!("no tile is larger"),
@@ -120,7 +120,7 @@ impl First<'_> {
 
 /// Fills the line buffer with the inputs of `count` output rows from row `from` on.
 struct Fill<'r, 'a> {
-    of: &'r mut First<'a>,
+    conv: &'r mut SingleChannelConv<'a>,
     from: usize,
     count: usize,
 }
@@ -129,8 +129,8 @@ impl Kernel for Fill<'_, '_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(self) {
-        let First {
+    fn run<V: Lanes, const MAX_MR: usize>(self) {
+        let SingleChannelConv {
             input,
             pitch,
             top,
@@ -138,9 +138,9 @@ impl Kernel for Fill<'_, '_> {
             kernel,
             width,
             ..
-        } = *self.of;
-        let size = First::line(kernel, width);
-        let lines = self.of.lines.chunks_exact_mut(size);
+        } = *self.conv;
+        let size = SingleChannelConv::line(kernel, width);
+        let lines = self.conv.lines.chunks_exact_mut(size);
         for (line, row) in lines.take(self.count + kernel[0] - 1).zip(self.from..) {
             let source = match row.checked_sub(top).map(|row| row * pitch) {
                 Some(at) if at < input.len() => &input[at..][..pitch.min(size - left)],
@@ -165,7 +165,7 @@ impl Kernel for Fill<'_, '_> {
 mod tests {
     use super::*;
     use crate::nn::WeightId;
-    use crate::nn::cpu::conv::{ConvPlan, Finish};
+    use crate::nn::cpu::conv::{ConvEpilogue, ConvPlan};
     use crate::nn::cpu::gemm::Affine;
     use crate::nn::cpu::pool::max_pool_rows;
     use crate::nn::layer::{Activation, Conv, Padding};
@@ -218,11 +218,14 @@ mod tests {
                     };
                     let run = |isa, pool| {
                         let epilogue = epilogue.clone();
-                        let finish = Finish { epilogue, pool };
+                        let epilogue = ConvEpilogue {
+                            pointwise: epilogue,
+                            pool,
+                        };
                         let shrink = if pool.is_some() { 4 } else { 1 };
-                        let mut scratch = vec![0.0; plan.scratch(channels, &finish)];
+                        let mut scratch = vec![0.0; plan.scratch(channels, &epilogue)];
                         let mut out = vec![7.0; height * width * channels / shrink];
-                        plan.run(isa, &image, &packed, &finish, &mut out, &mut scratch);
+                        plan.run(isa, &image, &packed, &epilogue, &mut out, &mut scratch);
                         out
                     };
                     for isa in Isa::available() {

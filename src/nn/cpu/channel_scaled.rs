@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use run::Run;
+use run::MapRun;
 
 use super::packed::Block;
 use super::pool::PoolPlan;
@@ -22,18 +22,18 @@ mod run;
 const TILE: usize = 4;
 
 /// Pixels and channel blocks per tile for a single scale vector, whose partials stay in registers.
-const AT_ONCE: [usize; 2] = [8, 2];
+const SINGLE_TILE: [usize; 2] = [8, 2];
 
 /// A kernel packed as `[output channel block][input channel][tap][lane]` with its bias as `[output
 /// channel block][lane]`. Lanes past the last channel hold zeros.
 #[derive(Debug)]
-pub(crate) struct ScaledWeights {
+pub(crate) struct ChannelScaledWeights {
     channels: usize,
     weights: Vec<Block>,
     bias: Vec<[f32; LANES]>,
 }
 
-impl ScaledWeights {
+impl ChannelScaledWeights {
     /// Packs a kernel `[.., input channels, output channels]`.
     pub fn new(kernel: &[f32], shape: &[usize], bias: Option<&[f32]>) -> Self {
         let [height, width, inputs, channels] = conv_kernel(shape).expect("validated kernel");
@@ -70,7 +70,7 @@ fn blocks_of(channels: &[f32]) -> Vec<[f32; LANES]> {
 
 /// A channel-scaled convolution with its epilogue and everything that does not depend on the data.
 #[derive(Debug, Clone)]
-pub(crate) struct ScaledConv {
+pub(crate) struct ChannelScaledConv {
     input: [usize; 3],
     /// Rows and columns of the zero-padded copy.
     padded: [usize; 2],
@@ -80,7 +80,7 @@ pub(crate) struct ScaledConv {
     taps: Vec<usize>,
     /// Rows and columns before pooling.
     output: [usize; 2],
-    weights: Arc<ScaledWeights>,
+    weights: Arc<ChannelScaledWeights>,
     relu: bool,
     /// Scale and shift applied after the ReLU, in blocks of lanes.
     affine: Option<[Vec<[f32; LANES]>; 2]>,
@@ -88,13 +88,13 @@ pub(crate) struct ScaledConv {
     pool: Option<[usize; 2]>,
 }
 
-impl ScaledConv {
+impl ChannelScaledConv {
     /// Plans a validated layer; `kernel` and `input` are its shapes (one- or two-dimensional).
     pub fn new(
         conv: &Conv,
         kernel: &[usize],
         input: &[usize],
-        weights: Arc<ScaledWeights>,
+        weights: Arc<ChannelScaledWeights>,
     ) -> Self {
         let [kh, kw, channels, _] = conv_kernel(kernel).expect("validated kernel");
         let (height, width) = match *input {
@@ -153,7 +153,7 @@ impl ScaledConv {
 
     /// Tries to fuse max pooling without overlap or padding.
     pub fn fuse_pool(&mut self, pool: &PoolPlan) -> bool {
-        let size = pool.plain_max().filter(|s| s[0] * s[1] <= TILE);
+        let size = pool.non_overlapping_max().filter(|s| s[0] * s[1] <= TILE);
         let [rows, columns] = self.output;
         let fits = self.pool.is_none()
             && size.is_some()
@@ -166,8 +166,8 @@ impl ScaledConv {
 
     /// Returns the scratch elements needed.
     pub fn scratch(&self) -> usize {
-        let parts = (TILE * self.input[2]).max(AT_ONCE[0] * AT_ONCE[1]);
-        self.padded[0] * self.padded[1] * self.input[2] + parts * LANES
+        let partials = (TILE * self.input[2]).max(SINGLE_TILE[0] * SINGLE_TILE[1]);
+        self.padded[0] * self.padded[1] * self.input[2] + partials * LANES
     }
 
     /// Convolves each map with each of its scale vectors: `scales` holds the same number of vectors
@@ -183,7 +183,7 @@ impl ScaledConv {
         let [height, width, channels] = self.input;
         let rows = maps.len() / (height * width * channels);
         let line = self.padded[1] * channels;
-        let (source, parts) = scratch.split_at_mut(self.padded[0] * line);
+        let (source, partials) = scratch.split_at_mut(self.padded[0] * line);
         source.fill(0.0);
         let each = scales.len() / rows;
         let outputs = output.chunks_exact_mut(output.len() / rows);
@@ -193,11 +193,11 @@ impl ScaledConv {
                 let at = (y + self.before[0]) * line + self.before[1] * channels;
                 source[at..at + row.len()].copy_from_slice(row);
             }
-            Run {
+            MapRun {
                 plan: self,
                 source,
                 scales,
-                parts: parts.as_chunks_mut().0,
+                partials: partials.as_chunks_mut().0,
                 output,
             }
             .compute(isa);
@@ -230,7 +230,7 @@ impl ScaledConv {
 
     /// Applies the epilogue, without pooling, to an accumulator.
     #[inline(always)]
-    fn finish<V: Lanes>(&self, sum: V, block: usize) -> [f32; LANES] {
+    fn apply_epilogue<V: Lanes>(&self, sum: V, block: usize) -> [f32; LANES] {
         let sum = if self.relu { sum.relu() } else { sum };
         let sum = match &self.affine {
             Some([scale, shift]) => {
