@@ -1,18 +1,18 @@
 //! Lowering of a graph to a sequence of steps with a buffer for each value; common to the CPU and
 //! CUDA back ends.
 
-use super::graph::{Graph, GraphError};
-use super::layer::{Activation, Layer, PoolKind};
+use super::cpu::elementwise::Broadcast;
+use super::graph::{Graph, GraphError, WeightId};
+use super::layer::{
+    Activation, BatchNorm, Conv, Interpolation, MergeOp, Pool, PoolKind, Recurrent,
+};
 
 mod build;
 mod fuse;
-mod prepare;
-mod slots;
 
-pub(super) use build::{Draft, Site, lower};
+pub(super) use build::{NodeContext, PlanBuilder, lower};
 #[cfg(feature = "cuda")]
 pub(super) use fuse::Readers;
-pub(super) use prepare::{folded, stretched};
 
 /// Slot index of a value that has no buffer.
 pub(super) const NO_SLOT: usize = usize::MAX;
@@ -20,28 +20,58 @@ pub(super) const NO_SLOT: usize = usize::MAX;
 /// A back end that executes lowered steps.
 pub(super) trait Backend {
     /// Ops of the back end: those with prepared weights or tables.
-    type Own;
+    type BackendOp;
 
-    /// Returns the op of a layer that [`Op`] leaves to the back end. May change the inputs of the
-    /// step in `node` and add steps before it.
-    fn own(&mut self, layer: &Layer, site: &mut Site, draft: &mut Draft<Self::Own>) -> Self::Own;
+    /// Returns the op of a layer. May change the inputs of the step in `node` and add steps before
+    /// it.
+    fn lower_layer(
+        &mut self,
+        layer: BackendLayer,
+        node: &mut NodeContext,
+        builder: &mut PlanBuilder<Self::BackendOp>,
+    ) -> Self::BackendOp;
 
     /// Returns true if the op accepts draw-invariant inputs beside per-draw ones without
     /// broadcasting them.
-    fn mixes_draws(_: &Self::Own) -> bool {
+    fn accepts_draw_invariant(_: &Self::BackendOp) -> bool {
         false
     }
 
     /// Fuses patterns beyond an op and its only consumer.
-    fn combine(_: &mut Parts<Self::Own>) {}
+    fn fuse_patterns(_: &mut LoweredGraph<Self::BackendOp>) {}
 
     /// Tries to fuse `next`, the only consumer of `op`, into `op`; returns whether it did.
-    fn absorb(op: &mut Op<Self::Own>, next: &Op<Self::Own>) -> bool;
+    fn fuse(op: &mut Op<Self::BackendOp>, next: &Op<Self::BackendOp>) -> bool;
+}
+
+/// A layer whose op the back end prepares: it has weights, or its kernel depends on the back end.
+pub(super) enum BackendLayer<'n> {
+    Conv(&'n Conv),
+    Dense {
+        kernel: WeightId,
+        bias: Option<WeightId>,
+        activation: Activation,
+    },
+    Lstm(&'n Recurrent),
+    Gru {
+        recurrent: &'n Recurrent,
+        reset_after: bool,
+    },
+    Pool(&'n Pool),
+    Upsample {
+        factor: [usize; 2],
+        interpolation: Interpolation,
+    },
+    BatchNorm(&'n BatchNorm),
+    Merge(MergeOp),
+    PRelu {
+        alpha: WeightId,
+    },
 }
 
 /// A lowered graph: steps, values, inputs and outputs.
 #[derive(Debug)]
-pub(super) struct Parts<W> {
+pub(super) struct LoweredGraph<W> {
     pub inputs: Vec<PlannedInput>,
     pub outputs: Vec<PlannedOutput>,
     /// Inputs, then node outputs, then intermediate values added by lowering.
@@ -75,7 +105,7 @@ pub(super) struct Value {
     pub shape: Vec<usize>,
     pub elements: usize,
     /// True if the value differs between draws and so has one row per draw.
-    pub drawn: bool,
+    pub per_draw: bool,
     pub slot: usize,
 }
 
@@ -96,7 +126,7 @@ pub(super) struct Step<W> {
 #[derive(Debug)]
 pub(super) enum Op<W> {
     /// An op of the back end.
-    Own(W),
+    Backend(W),
     GlobalPool {
         kind: PoolKind,
         pixels: usize,
@@ -148,7 +178,7 @@ pub(super) enum Op<W> {
         channels: usize,
     },
     /// Repeats a draw-invariant value for every draw.
-    Spread,
+    BroadcastDraws,
 }
 
 #[derive(Debug)]
@@ -164,7 +194,7 @@ pub(super) struct Dropout {
     pub channels: usize,
 }
 
-impl<W> Parts<W> {
+impl<W> LoweredGraph<W> {
     /// Names and shapes (without the batch) of the outputs.
     pub fn outputs(&self) -> impl ExactSizeIterator<Item = (&str, &[usize])> {
         self.outputs.iter().map(|o| (&*o.name, &*o.shape))
@@ -188,10 +218,32 @@ impl<W> Parts<W> {
     pub fn slot_sizes(&self, draws: usize) -> Vec<usize> {
         let mut sizes = vec![0; self.slots];
         for value in self.values.iter().filter(|v| v.slot != NO_SLOT) {
-            let rows = if value.drawn { draws } else { 1 };
+            let rows = if value.per_draw { draws } else { 1 };
             let elements = value.elements.saturating_mul(rows);
             sizes[value.slot] = elements.max(sizes[value.slot]);
         }
         sizes
     }
+}
+
+/// Folds a batch normalisation into a scale and a shift per channel, computed in `f64`.
+pub(super) fn fold_batch_norm(graph: &Graph, b: &BatchNorm) -> (Vec<f32>, Vec<f32>) {
+    let of = |id: WeightId, c: usize| f64::from(graph.weights[id.0].data[c]);
+    let channels = 0..graph.weights[b.mean.0].data.len();
+    channels
+        .map(|c| {
+            let deviation = (of(b.variance, c) + f64::from(b.epsilon)).sqrt();
+            let scale = b.gamma.map_or(1.0, |g| of(g, c)) / deviation;
+            let shift = b.beta.map_or(0.0, |id| of(id, c)) - of(b.mean, c) * scale;
+            (scale as f32, shift as f32)
+        })
+        .unzip()
+}
+
+/// Broadcasts a weight to `shape`.
+pub(super) fn broadcast_weight(graph: &Graph, id: WeightId, shape: &[usize]) -> Vec<f32> {
+    let weight = &graph.weights[id.0];
+    let mut full = vec![0.0; shape.iter().product()];
+    Broadcast::new(&weight.shape, shape).zip(&weight.data, &mut full, |to, from| *to = from);
+    full
 }

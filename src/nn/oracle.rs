@@ -5,7 +5,6 @@
 //! with the engine is the graph, its shape inference and the generator of dropout.
 
 mod activation;
-mod merge;
 mod recurrent;
 mod spatial;
 #[cfg(test)]
@@ -13,7 +12,7 @@ mod tests;
 
 use super::dropout::{DropoutMode, Masks, draw_factors};
 use super::graph::{Graph, GraphError, MAX_ELEMENTS, Node, ValueId, Weight, WeightId};
-use super::layer::{BatchNorm, Dropout, Layer};
+use super::layer::{BatchNorm, Dropout, Layer, MergeOp};
 
 /// Error of running the oracle.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -273,8 +272,8 @@ fn layer(graph: &Graph, layer: &Layer, inputs: &[Item], out: &[usize]) -> Vec<f6
         Layer::Flatten | Layer::Reshape { .. } | Layer::Dropout(_) => x.data.to_vec(),
         Layer::Permute { order } => permute(order, x, out),
         Layer::RepeatVector { count } => x.data.repeat(*count),
-        Layer::Concat { axis } => merge::concat(*axis, inputs),
-        Layer::Merge { op } => merge::merge(*op, inputs, out),
+        Layer::Concat { axis } => concat(*axis, inputs),
+        Layer::Merge { op } => merge(*op, inputs, out),
         Layer::Activation(activation) => {
             let mut y = x.data.to_vec();
             activation::apply(*activation, &mut y, out);
@@ -284,7 +283,7 @@ fn layer(graph: &Graph, layer: &Layer, inputs: &[Item], out: &[usize]) -> Vec<f6
         Layer::PRelu { alpha } => {
             let alpha = weight(*alpha);
             let slopes = floats(alpha);
-            let slope = |i| slopes[merge::broadcast_index(i, x.shape, &alpha.shape)];
+            let slope = |i| slopes[broadcast_index(i, x.shape, &alpha.shape)];
             let value = |(i, &v): (usize, &f64)| if v > 0.0 { v } else { slope(i) * v };
             x.data.iter().enumerate().map(value).collect()
         }
@@ -329,6 +328,58 @@ fn dense(kernel: &[f64], bias: Option<&[f64]>, x: Item) -> Vec<f64> {
         }
     }
     y
+}
+
+/// Concatenates the inputs along dimension `axis`.
+fn concat(axis: usize, inputs: &[Item]) -> Vec<f64> {
+    let block = |x: &Item| x.shape[axis..].iter().product::<usize>();
+    let blocks: usize = inputs[0].shape[..axis].iter().product();
+    let mut y = Vec::new();
+    for b in 0..blocks {
+        for x in inputs {
+            y.extend(&x.data[b * block(x)..][..block(x)]);
+        }
+    }
+    y
+}
+
+/// `y = x0 op x1 op x2 ...`, element by element after broadcasting; the average divides the sum by
+/// the number of inputs.
+fn merge(op: MergeOp, inputs: &[Item], out: &[usize]) -> Vec<f64> {
+    (0..out.iter().product())
+        .map(|i| {
+            let values = inputs
+                .iter()
+                .map(|x| x.data[broadcast_index(i, out, x.shape)]);
+            let joined = values.reduce(|a, b| match op {
+                MergeOp::Add | MergeOp::Average => a + b,
+                MergeOp::Subtract => a - b,
+                MergeOp::Multiply => a * b,
+                MergeOp::Maximum => a.max(b),
+                MergeOp::Minimum => a.min(b),
+            });
+            let joined = joined.unwrap_or(0.0);
+            match op {
+                MergeOp::Average => joined / inputs.len() as f64,
+                _ => joined,
+            }
+        })
+        .collect()
+}
+
+/// Returns the index, in a value of shape `part`, of element `index` of a value of shape `full`.
+/// Shapes are aligned at the last dimension; dimensions of length 1 stretch.
+fn broadcast_index(mut index: usize, full: &[usize], part: &[usize]) -> usize {
+    let mut found = 0;
+    let mut stride = 1;
+    for (&length, &own) in full.iter().rev().zip(part.iter().rev()) {
+        if own > 1 {
+            found += index % length * stride;
+        }
+        stride *= own;
+        index /= length;
+    }
+    found
 }
 
 /// `y[j] = x[i]` with `j[d] = i[order[d]]`

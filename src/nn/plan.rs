@@ -11,32 +11,32 @@ use super::cpu::pool::PoolPlan;
 use super::cpu::recurrent::RecurrentPlan;
 use super::graph::{Graph, GraphError};
 use super::layer::{Activation, MergeOp};
-use super::lowering::{self, Parts, lower};
+use super::lowering::{self, LoweredGraph, lower};
 use super::windows::WindowPlan;
 use crate::simd::Isa;
 
 mod build;
 mod fuse;
 
-use build::Builder;
+use build::CpuLowering;
 
 /// A graph prepared for fixed input shapes. It is immutable and shared between threads; each thread
 /// runs it through its own [`Session`](super::Session).
 #[derive(Debug)]
 pub struct Plan {
     pub(super) isa: Isa,
-    pub(super) parts: Parts<Own>,
+    pub(super) lowered: LoweredGraph<CpuOp>,
     /// Elements of all slots together, per batch row.
     pub(super) elements: usize,
     pub(super) windows: WindowPlan,
 }
 
-pub(super) type Op = lowering::Op<Own>;
-pub(super) type Step = lowering::Step<Own>;
+pub(super) type Op = lowering::Op<CpuOp>;
+pub(super) type Step = lowering::Step<CpuOp>;
 
 /// Ops of the CPU back end.
 #[derive(Debug)]
-pub(super) enum Own {
+pub(super) enum CpuOp {
     Conv {
         plan: ConvPlan,
         packed: Arc<Packed>,
@@ -107,28 +107,28 @@ impl Plan {
         isa: Isa,
         keeps_all: bool,
     ) -> Result<Self, GraphError> {
-        let parts = lower(&mut Builder::new(graph), graph, input_shapes, keeps_all)?;
+        let lowered = lower(&mut CpuLowering::new(graph), graph, input_shapes, keeps_all)?;
         Ok(Self {
             isa,
-            elements: parts.slot_sizes(1).iter().sum(),
-            windows: WindowPlan::new(&parts),
-            parts,
+            elements: lowered.slot_sizes(1).iter().sum(),
+            windows: WindowPlan::new(&lowered),
+            lowered,
         })
     }
 
     /// Names and shapes (without the batch) of the outputs.
     pub fn outputs(&self) -> impl ExactSizeIterator<Item = (&str, &[usize])> {
-        self.parts.outputs()
+        self.lowered.outputs()
     }
 
     /// Names and shapes (without the batch) of the inputs.
     pub fn inputs(&self) -> impl ExactSizeIterator<Item = (&str, &[usize])> {
-        self.parts.inputs()
+        self.lowered.inputs()
     }
 
     /// Returns true if any dropout stays on at inference.
     pub fn is_stochastic(&self) -> bool {
-        self.parts.dropouts > 0
+        self.lowered.dropouts > 0
     }
 }
 

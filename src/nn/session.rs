@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use super::dropout::DropoutMode;
 use super::graph::ValueId;
-use super::plan::{Op, Own, Plan, Step};
+use super::plan::{CpuOp, Op, Plan, Step};
 use super::windows::{self, Buffers};
 
 pub(super) mod checks;
 mod compute;
 
 use checks::{check_inputs, check_masks};
-use compute::{Call, drop_units};
+use compute::{OpContext, drop_units};
 
 /// Error of a run whose inputs do not fit its plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,7 +51,7 @@ pub enum RunError {
     },
     /// The number of elements in the frames is no multiple of a row of the network's input.
     #[error("the sheet holds {given} numbers, which are no rows of {row}")]
-    Sheet {
+    Frames {
         /// Elements in the frames.
         given: usize,
         /// Elements per row of a window.
@@ -94,7 +94,7 @@ impl Session {
     /// Empty buffers for `plan`, which other threads' sessions may share.
     pub fn new(plan: &Arc<Plan>) -> Self {
         Self {
-            slots: vec![Vec::new(); plan.parts.slots],
+            slots: vec![Vec::new(); plan.lowered.slots],
             plan: Arc::clone(plan),
             scratch: Vec::new(),
             windows: Buffers::default(),
@@ -143,17 +143,17 @@ impl Session {
     ) -> Result<(), RunError> {
         let plan = Arc::clone(&self.plan);
         let draws = self.check(&plan, batch, dropout)?;
-        let planned = plan.parts.inputs.iter().map(|i| (&*i.name, i.elements));
+        let planned = plan.lowered.inputs.iter().map(|i| (&*i.name, i.elements));
         check_inputs(planned, inputs, |data, _, _| data.len(), batch)?;
         self.batch = batch;
         self.draws = draws;
         self.first_draw = first;
-        for (input, data) in plan.parts.inputs.iter().zip(inputs) {
-            let slot = &mut self.slots[plan.parts.values[input.value].slot];
+        for (input, data) in plan.lowered.inputs.iter().zip(inputs) {
+            let slot = &mut self.slots[plan.lowered.values[input.value].slot];
             slot.clear();
             slot.extend_from_slice(data);
         }
-        for step in &plan.parts.steps {
+        for step in &plan.lowered.steps {
             self.step(&plan, step, dropout);
         }
         Ok(())
@@ -169,27 +169,27 @@ impl Session {
     /// When the plan has several inputs, or the frames or masks have the wrong size.
     pub fn run_windows(
         &mut self,
-        sheet: &[f32],
+        frames: &[f32],
         starts: &[usize],
         dropout: &DropoutMode,
     ) -> Result<(), RunError> {
         let plan = Arc::clone(&self.plan);
-        let [input] = &*plan.parts.inputs else {
+        let [input] = &*plan.lowered.inputs else {
             return Err(RunError::Inputs {
-                expected: plan.parts.inputs.len(),
+                expected: plan.lowered.inputs.len(),
                 given: 1,
             });
         };
-        let value = &plan.parts.values[input.value];
+        let value = &plan.lowered.values[input.value];
         let rows = value.shape.first().copied().unwrap_or(1);
         let row = input.elements / rows;
-        if !sheet.len().is_multiple_of(row) {
-            return Err(RunError::Sheet {
-                given: sheet.len(),
+        if !frames.len().is_multiple_of(row) {
+            return Err(RunError::Frames {
+                given: frames.len(),
                 row,
             });
         }
-        let given = sheet.len() / row;
+        let given = frames.len() / row;
         let fits = |start: usize| start.checked_add(rows).is_some_and(|end| end <= given);
         if let Some(&start) = starts.iter().find(|&&start| !fits(start)) {
             return Err(RunError::Window { start, rows, given });
@@ -201,19 +201,19 @@ impl Session {
             let slot = &mut self.slots[value.slot];
             slot.clear();
             for start in starts {
-                slot.extend_from_slice(&sheet[start * row..][..input.elements]);
+                slot.extend_from_slice(&frames[start * row..][..input.elements]);
             }
         }
-        for (number, step) in plan.parts.steps.iter().enumerate() {
+        for (number, step) in plan.lowered.steps.iter().enumerate() {
             if let Some(chain) = plan.windows.ends(number) {
-                let value = &plan.parts.values[step.output];
+                let value = &plan.lowered.values[step.output];
                 let mut output = std::mem::take(&mut self.slots[value.slot]);
                 output.resize(starts.len() * value.elements, 0.0);
-                windows::Run {
+                windows::ChainRun {
                     isa: plan.isa,
-                    plan: &plan.parts,
+                    plan: &plan.lowered,
                     chain,
-                    sheet,
+                    frames,
                     buffers: &mut self.windows,
                 }
                 .compute(starts, &mut output);
@@ -227,12 +227,12 @@ impl Session {
 
     /// Returns the number of draws per row, after checking the size of the run and its masks.
     fn check(&self, plan: &Plan, batch: usize, dropout: &DropoutMode) -> Result<usize, RunError> {
-        let draws = match plan.parts.dropouts {
+        let draws = match plan.lowered.dropouts {
             0 => 1,
             _ => dropout.rows(),
         };
         self.check_size(plan, batch, draws)?;
-        let dropouts = plan.parts.dropouts().map(|d| (&*d.name, d.units));
+        let dropouts = plan.lowered.dropouts().map(|d| (&*d.name, d.units));
         check_masks(dropouts, batch, dropout)?;
         Ok(draws)
     }
@@ -261,20 +261,20 @@ impl Session {
     /// # Panics
     /// If there is no such output.
     pub fn output(&self, index: usize) -> &[f32] {
-        &self.slots[self.plan.parts.values[self.plan.parts.outputs[index].value].slot]
+        &self.slots[self.plan.lowered.values[self.plan.lowered.outputs[index].value].slot]
     }
 
     /// Returns any value of the last run, if the plan was made to keep all. Draw-invariant values
     /// have one row per input row, per-draw values one per draw.
     pub fn value(&self, value: ValueId) -> Option<&[f32]> {
-        let parts = &self.plan.parts;
-        let slot = parts.values[..parts.graph_values].get(value.0)?.slot;
-        parts.keeps_all.then(|| &*self.slots[slot])
+        let lowered = &self.plan.lowered;
+        let slot = lowered.values[..lowered.graph_values].get(value.0)?.slot;
+        lowered.keeps_all.then(|| &*self.slots[slot])
     }
 
     fn step(&mut self, plan: &Plan, step: &Step, dropout: &DropoutMode) {
-        let value = &plan.parts.values[step.output];
-        let rows = match value.drawn {
+        let value = &plan.lowered.values[step.output];
+        let rows = match value.per_draw {
             true => self.batch * self.draws,
             false => self.batch,
         };
@@ -283,14 +283,14 @@ impl Session {
         let mut output = std::mem::take(&mut self.slots[value.slot]);
         output.resize(rows * value.elements, 0.0);
         let needed = match &step.op {
-            Op::Own(Own::Conv {
+            Op::Backend(CpuOp::Conv {
                 plan,
                 epilogue,
                 channels,
                 ..
             }) => plan.scratch(*channels, epilogue),
-            Op::Own(Own::ChannelScaledConv(conv)) => conv.scratch(),
-            Op::Own(Own::Recurrent(plan)) => plan.scratch(items),
+            Op::Backend(CpuOp::ChannelScaledConv(conv)) => conv.scratch(),
+            Op::Backend(CpuOp::Recurrent(plan)) => plan.scratch(items),
             Op::Dropout(dropout) => dropout.units,
             Op::Softmax { n, .. } => *n,
             _ => 0,
@@ -299,13 +299,13 @@ impl Session {
             self.scratch.resize(needed, 0.0);
         }
         let slots = &self.slots;
-        let input = |i: usize| &*slots[plan.parts.values[step.inputs[i]].slot];
+        let input = |i: usize| &*slots[plan.lowered.values[step.inputs[i]].slot];
         let scratch = &mut self.scratch[..needed];
         if let Op::Dropout(planned) = &step.op {
             let first = self.first_draw;
             drop_units(planned, dropout, first, input(0), &mut output, scratch);
         } else {
-            let call = Call {
+            let call = OpContext {
                 isa: plan.isa,
                 items,
                 draws: self.draws,

@@ -8,12 +8,12 @@
 //! bit-identical.
 
 use super::cpu::conv::ConvEpilogue;
-use super::lowering::Parts;
-use super::plan::{Op, Own, Step};
+use super::lowering::LoweredGraph;
+use super::plan::{CpuOp, Op, Step};
 
 mod run;
 
-pub(super) use run::{Buffers, Run};
+pub(super) use run::{Buffers, ChainRun};
 
 /// Consecutive steps that are local in time; the first reads the input of the plan.
 #[derive(Debug, Default)]
@@ -56,7 +56,7 @@ pub(super) struct WindowPlan {
 
 impl WindowPlan {
     /// Finds the chains of a plan whose steps and slots are final.
-    pub fn new(plan: &Parts<Own>) -> Self {
+    pub fn new(plan: &LoweredGraph<CpuOp>) -> Self {
         let mut found = Self {
             of_step: vec![None; plan.steps.len()],
             reads_input: true,
@@ -87,7 +87,8 @@ impl WindowPlan {
                     _ => break,
                 }
             }
-            let convolves = |s: &Stage| matches!(plan.steps[s.step].op, Op::Own(Own::Conv { .. }));
+            let convolves =
+                |s: &Stage| matches!(plan.steps[s.step].op, Op::Backend(CpuOp::Conv { .. }));
             if chain.stages.iter().any(convolves) {
                 for stage in &chain.stages {
                     found.of_step[stage.step] = Some(found.chains.len());
@@ -119,11 +120,11 @@ impl Chain {
     }
 
     /// Returns step `number` of the plan as the chain's next stage, if it is local in time.
-    fn next(&self, plan: &Parts<Own>, number: usize) -> Option<Stage> {
+    fn next(&self, plan: &LoweredGraph<CpuOp>, number: usize) -> Option<Stage> {
         let step = &plan.steps[number];
         let [rows, row] = self.shape();
         let value = &plan.values[step.output];
-        if step.outer != 1 || value.drawn {
+        if step.outer != 1 || value.per_draw {
             return None;
         }
         let mut stage = Stage {
@@ -136,7 +137,7 @@ impl Chain {
             outer: [rows, row],
         };
         match &step.op {
-            Op::Own(Own::Conv {
+            Op::Backend(CpuOp::Conv {
                 plan,
                 packed,
                 epilogue,
@@ -162,7 +163,7 @@ impl Chain {
                 let wide = epilogue.pool.map_or(1, |p| p[1]);
                 stage.outer = [stage.inner[0] / stage.pool, width / wide * packed.n];
             }
-            Op::Own(Own::Pool(pool)) => {
+            Op::Backend(CpuOp::Pool(pool)) => {
                 let [high, _] = pool.non_overlapping_max()?;
                 let [time, width, channels] = pool.input();
                 if [time, width * channels] != [rows, row] {
@@ -171,7 +172,7 @@ impl Chain {
                 stage.pool = high;
                 stage.outer = [rows / high, value.elements / (rows / high)];
             }
-            Op::Own(Own::ScaleShift { scale, .. }) if row.is_multiple_of(scale.len()) => {}
+            Op::Backend(CpuOp::ScaleShift { scale, .. }) if row.is_multiple_of(scale.len()) => {}
             Op::Activation { last, .. } if row.is_multiple_of(*last) => {}
             _ => return None,
         }

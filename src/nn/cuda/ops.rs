@@ -5,11 +5,11 @@ use super::tile::Tiling;
 use crate::nn::layer::{Activation, Interpolation, MergeOp};
 use crate::nn::lowering;
 
-pub(super) type Op = lowering::Op<Own>;
+pub(super) type Op = lowering::Op<CudaOp>;
 
 /// Ops of the CUDA back end.
 #[derive(Debug)]
-pub(super) enum Own {
+pub(super) enum CudaOp {
     /// Convolution; with `scaled`, a second input scales the channels of the first.
     Conv(Box<Conv>),
     Dense(Dense),
@@ -45,7 +45,7 @@ impl Op {
     /// Returns the op's name for listings.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Own(own) => own.name(),
+            Self::Backend(op) => op.name(),
             Self::GlobalPool { .. } => "global pool",
             Self::ZeroPad { .. } => "zero pad",
             Self::Reverse { .. } => "reverse",
@@ -62,12 +62,12 @@ impl Op {
             Self::SumAxis { .. } => "sum",
             Self::SpatialMultiply { .. } => "spatial multiply",
             Self::ChannelMultiply { .. } => "channel multiply",
-            Self::Spread => "spread",
+            Self::BroadcastDraws => "spread",
         }
     }
 }
 
-impl Own {
+impl CudaOp {
     fn name(&self) -> &'static str {
         match self {
             Self::Conv(conv) if conv.tiling.is_some() => "tiled convolution",
@@ -87,7 +87,7 @@ impl Own {
 
 /// Operation on the result of a dense layer or convolution, in place and in a kernel of its own.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum After {
+pub(super) enum PostOp {
     /// Softmax over rows of this length.
     Softmax(usize),
     Activation(Activation),
@@ -101,7 +101,7 @@ pub(super) struct Image {
 }
 
 impl Image {
-    pub fn words(&self) -> Vec<u32> {
+    pub fn to_kernel_args(&self) -> Vec<u32> {
         self.input
             .iter()
             .chain(&self.output)
@@ -111,7 +111,7 @@ impl Image {
 }
 
 /// Encodes the function and its parameters for the kernels (`activate` in maeum.cuh).
-pub(super) fn activation_words(function: Activation) -> [u32; 4] {
+pub(super) fn activation_args(function: Activation) -> [u32; 4] {
     let (kind, numbers) = match function {
         Activation::Linear => (0, [0.0; 3]),
         Activation::Relu => (1, [0.0; 3]),
@@ -159,12 +159,12 @@ pub(super) struct Conv {
     pub pool: bool,
     /// True if a second input, `[channels]`, scales the input's channels.
     pub scaled: bool,
-    pub after: Option<After>,
+    pub post_op: Option<PostOp>,
 }
 
 impl Conv {
     /// Arguments as the struct `Convolution` in conv.cuh.
-    pub fn words(&self, items: u32) -> Vec<u32> {
+    pub fn to_kernel_args(&self, items: u32) -> Vec<u32> {
         let numbers = [
             &self.input[..],
             &self.output,
@@ -178,7 +178,7 @@ impl Conv {
     }
 
     /// Arguments as the struct `Epilogue` in conv.cuh.
-    pub fn finish(&self) -> Vec<u32> {
+    pub fn epilogue_args(&self) -> Vec<u32> {
         let affine = self.affine.is_some();
         [self.relu, affine, self.relu_last, self.pool]
             .map(u32::from)
@@ -193,7 +193,7 @@ pub(super) struct Dense {
     pub kernel: Constant,
     pub bias: Option<Constant>,
     pub relu: bool,
-    pub after: Option<After>,
+    pub post_op: Option<PostOp>,
 }
 
 #[derive(Debug)]
@@ -207,15 +207,15 @@ pub(super) struct Pool {
 
 impl Pool {
     /// Arguments as the struct `Windows` in pool.cu.
-    pub fn words(&self) -> Vec<u32> {
-        let mut words = self.image.words();
+    pub fn to_kernel_args(&self) -> Vec<u32> {
+        let mut words = self.image.to_kernel_args();
         let rest = [self.size, self.strides, self.before];
         words.extend(rest.iter().flatten().map(|&n| n as u32));
         words
     }
 
     /// Returns true for 2 x 2 max pooling whose windows neither overlap nor reach padding.
-    pub fn is_plain_max(&self) -> bool {
+    pub fn is_non_overlapping_max(&self) -> bool {
         let Image { input, output } = self.image;
         let fits = |axis: usize| self.before[axis] == 0 && output[axis] * 2 <= input[axis];
         !self.mean && self.size == [2, 2] && self.strides == [2, 2] && fits(0) && fits(1)
@@ -261,7 +261,7 @@ impl Recurrent {
     }
 
     /// Arguments as the struct `Recurrence` in recurrent.cu.
-    pub fn words(&self, items: u32) -> Vec<u32> {
+    pub fn to_kernel_args(&self, items: u32) -> Vec<u32> {
         let mut words = vec![
             match self.cell {
                 Cell::Lstm => 0,
@@ -275,8 +275,8 @@ impl Recurrent {
             u32::from(self.go_backwards),
             self.group as u32,
         ];
-        words.extend(activation_words(self.activation));
-        words.extend(activation_words(self.recurrent_activation));
+        words.extend(activation_args(self.activation));
+        words.extend(activation_args(self.recurrent_activation));
         words
     }
 }
@@ -292,7 +292,7 @@ pub(super) struct Broadcast {
 
 impl Broadcast {
     /// Arguments as the struct `Broadcast` in elementwise.cu.
-    pub fn words(&self) -> Vec<u32> {
+    pub fn to_kernel_args(&self) -> Vec<u32> {
         let item = self.shape.iter().product::<usize>();
         let mut words = vec![self.shape.len(), item, self.items[0], self.items[1]];
         for list in [&self.shape, &self.strides[0], &self.strides[1]] {
@@ -332,7 +332,7 @@ pub(super) enum Scores {
 
 impl AttentionPool {
     /// Arguments as the struct of `attention_pool` in reduce.cu.
-    pub fn words(&self) -> Vec<u32> {
+    pub fn to_kernel_args(&self) -> Vec<u32> {
         let Self { n, width, .. } = *self;
         let (row, column, scores) = match self.scores {
             Scores::AsSequence => (width, 1, n * width),

@@ -4,15 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::driver::{Buffer, DeviceError, Driver, Stream, bytes};
-use super::ops::Own;
+use super::ops::CudaOp;
 use crate::nn::graph::{Graph, GraphError};
-use crate::nn::lowering::{self, Parts, lower};
+use crate::nn::lowering::{self, LoweredGraph, lower};
 
 mod attention;
 mod build;
 mod fuse;
 
-use build::Builder;
+use build::CudaLowering;
 
 /// Error of planning a graph for a device.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -29,11 +29,11 @@ pub enum PlanError {
 /// and shared between threads; each runs it through a [`CudaSession`](super::CudaSession).
 pub struct CudaPlan {
     pub(super) driver: Arc<dyn Driver>,
-    pub(super) parts: Parts<Own>,
+    pub(super) lowered: LoweredGraph<CudaOp>,
     pub(super) constants: Buffer,
 }
 
-pub(super) type Step = lowering::Step<Own>;
+pub(super) type Step = lowering::Step<CudaOp>;
 
 /// Offset of data-independent elements in a plan's constants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,15 +72,15 @@ impl CudaPlan {
         input_shapes: &[Vec<usize>],
         keeps_all: bool,
     ) -> Result<Self, PlanError> {
-        let mut builder = Builder::new(graph);
-        let parts = lower(&mut builder, graph, input_shapes, keeps_all)?;
+        let mut builder = CudaLowering::new(graph);
+        let lowered = lower(&mut builder, graph, input_shapes, keeps_all)?;
         let numbers = builder.finish();
         let constants = driver.allocate(size_of_val(&*numbers))?;
         driver.upload(Stream::A, bytes(&numbers), &constants, 0)?;
         driver.synchronise(Stream::A)?;
         Ok(Self {
             driver: Arc::clone(driver),
-            parts,
+            lowered,
             constants,
         })
     }
@@ -92,22 +92,22 @@ impl CudaPlan {
 
     /// Names and shapes (without the batch) of the outputs.
     pub fn outputs(&self) -> impl ExactSizeIterator<Item = (&str, &[usize])> {
-        self.parts.outputs()
+        self.lowered.outputs()
     }
 
     /// Names and shapes (without the batch) of the inputs.
     pub fn inputs(&self) -> impl ExactSizeIterator<Item = (&str, &[usize])> {
-        self.parts.inputs()
+        self.lowered.inputs()
     }
 
     /// Returns true if any dropout stays on at inference.
     pub fn is_stochastic(&self) -> bool {
-        self.parts.dropouts > 0
+        self.lowered.dropouts > 0
     }
 
     /// Names of the ops, in the order of the steps.
     pub fn steps(&self) -> impl ExactSizeIterator<Item = &'static str> {
-        self.parts.steps.iter().map(|s| s.op.name())
+        self.lowered.steps.iter().map(|s| s.op.name())
     }
 }
 
@@ -115,7 +115,7 @@ impl fmt::Debug for CudaPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CudaPlan")
             .field("driver", &self.driver.name())
-            .field("parts", &self.parts)
+            .field("lowered", &self.lowered)
             .finish_non_exhaustive()
     }
 }

@@ -12,13 +12,9 @@ use crate::nn::session::checks::{check_inputs, check_masks};
 
 mod lane;
 mod launch;
-mod places;
-mod sizes;
 mod source;
 
-use lane::Lane;
-use places::Places;
-use sizes::{grow, held, mask_sizes};
+use lane::{InPlaceBuffers, Lane, grow, held, mask_sizes};
 pub use source::{Rows, Source};
 
 /// Error of a run on a device.
@@ -81,15 +77,15 @@ impl CudaSession {
         let none = |count| std::iter::repeat_with(|| None).take(count).collect();
         let lane = |stream| Lane {
             stream,
-            slots: none(plan.parts.slots),
-            masks: none(plan.parts.dropouts),
-            starts: none(plan.parts.inputs.len()),
+            slots: none(plan.lowered.slots),
+            masks: none(plan.lowered.dropouts),
+            starts: none(plan.lowered.inputs.len()),
         };
         Self {
             plan: Arc::clone(plan),
             lanes: [lane(Stream::A), lane(Stream::B)],
-            outputs: vec![Vec::new(); plan.parts.outputs.len()],
-            kept: none(plan.parts.outputs.len()),
+            outputs: vec![Vec::new(); plan.lowered.outputs.len()],
+            kept: none(plan.lowered.outputs.len()),
             values: Vec::new(),
             part: PART,
             batch: 0,
@@ -145,7 +141,7 @@ impl CudaSession {
         dropout: &DropoutMode,
     ) -> Result<(), CudaRunError> {
         let inputs: Vec<Source> = inputs.iter().map(|rows| Source::Host(rows)).collect();
-        self.go(first, &inputs, batch, dropout, false)
+        self.execute(first, &inputs, batch, dropout, false)
     }
 
     /// Like [`CudaSession::run_from_draw`], but takes inputs from the host or the device and leaves
@@ -162,20 +158,20 @@ impl CudaSession {
         batch: usize,
         dropout: &DropoutMode,
     ) -> Result<(), CudaRunError> {
-        self.go(first, inputs, batch, dropout, true)
+        self.execute(first, inputs, batch, dropout, true)
     }
 
-    fn go(
+    fn execute(
         &mut self,
         first: u32,
         inputs: &[Source],
         batch: usize,
         dropout: &DropoutMode,
-        keeps: bool,
+        on_device: bool,
     ) -> Result<(), CudaRunError> {
         let plan = Arc::clone(&self.plan);
         self.check(&plan, inputs, batch, dropout)?;
-        let draws = match plan.parts.dropouts {
+        let draws = match plan.lowered.dropouts {
             0 => 1,
             _ => dropout.rows(),
         };
@@ -183,18 +179,18 @@ impl CudaSession {
         self.batch = batch;
         self.draws = draws;
         self.values.clear();
-        for (number, planned) in plan.parts.outputs.iter().enumerate() {
-            let numbers = batch * draws * plan.parts.values[planned.value].elements;
+        for (number, planned) in plan.lowered.outputs.iter().enumerate() {
+            let numbers = batch * draws * plan.lowered.values[planned.value].elements;
             self.outputs[number].clear();
-            match keeps {
+            match on_device {
                 true => grow(&*plan.driver, &mut self.kept[number], numbers.max(1))?,
                 false => self.outputs[number].resize(numbers, 0.0),
             }
         }
-        if plan.parts.keeps_all && !keeps {
-            self.values = plan.parts.values[..plan.parts.graph_values]
+        if plan.lowered.keeps_all && !on_device {
+            self.values = plan.lowered.values[..plan.lowered.graph_values]
                 .iter()
-                .map(|v| vec![0.0; batch * if v.drawn { draws } else { 1 } * v.elements])
+                .map(|v| vec![0.0; batch * if v.per_draw { draws } else { 1 } * v.elements])
                 .collect();
         }
         let mode = Mode {
@@ -208,8 +204,8 @@ impl CudaSession {
                 plan.driver.wait(lane.stream, other)?;
             }
         }
-        let done = match keeps {
-            true => self.give_parts(&plan, inputs, batch, rows, mode),
+        let done = match on_device {
+            true => self.queue_parts(&plan, inputs, batch, rows, mode),
             false => self.run_parts(&plan, inputs, batch, rows, mode),
         };
         if done.is_err() {
@@ -241,20 +237,20 @@ impl CudaSession {
     ) -> Result<(), CudaRunError> {
         let mut before: Option<Part> = None;
         for part in Self::parts(batch, rows) {
-            self.begin(plan, inputs, part, mode, false)?;
+            self.queue(plan, inputs, part, mode, false)?;
             if let Some(before) = before.replace(part) {
-                self.finish(plan, before)?;
+                self.collect(plan, before)?;
             }
         }
         match before {
-            Some(last) => self.finish(plan, last),
+            Some(last) => self.collect(plan, last),
             None => Ok(()),
         }
     }
 
     /// Queues all parts. Outputs are ready for, and outputs of the last run are no longer needed
     /// by, work on the first lane's stream.
-    fn give_parts(
+    fn queue_parts(
         &mut self,
         plan: &CudaPlan,
         inputs: &[Source],
@@ -268,7 +264,7 @@ impl CudaSession {
             plan.driver.wait(second, first)?;
         }
         for part in Self::parts(batch, rows) {
-            self.begin(plan, inputs, part, mode, true)?;
+            self.queue(plan, inputs, part, mode, true)?;
         }
         if both {
             plan.driver.wait(first, second)?;
@@ -283,9 +279,9 @@ impl CudaSession {
         batch: usize,
         dropout: &DropoutMode,
     ) -> Result<(), RunError> {
-        let planned = plan.parts.inputs.iter().map(|i| (&*i.name, i.elements));
+        let planned = plan.lowered.inputs.iter().map(|i| (&*i.name, i.elements));
         check_inputs(planned, inputs, Source::holds, batch)?;
-        let dropouts = plan.parts.dropouts().map(|d| (&*d.name, d.units));
+        let dropouts = plan.lowered.dropouts().map(|d| (&*d.name, d.units));
         check_masks(dropouts, batch, dropout)
     }
 
@@ -298,15 +294,18 @@ impl CudaSession {
         draws: usize,
     ) -> Result<usize, CudaRunError> {
         let too_large = RunError::TooLarge { rows: draws };
-        let input: usize = plan.parts.inputs.iter().map(|i| i.elements).sum();
+        let input: usize = plan.lowered.inputs.iter().map(|i| i.elements).sum();
         let wanted = (self.part / size_of::<f32>() / input.max(1)).clamp(1, batch.max(1));
-        let values = plan.parts.values.iter().filter(|v| v.slot != NO_SLOT);
+        let values = plan.lowered.values.iter().filter(|v| v.slot != NO_SLOT);
         let largest = values
-            .map(|v| v.elements.saturating_mul(if v.drawn { draws } else { 1 }))
+            .map(|v| {
+                v.elements
+                    .saturating_mul(if v.per_draw { draws } else { 1 })
+            })
             .max()
             .unwrap_or(1);
         let countable = (MAX_NUMBERS - 1) / largest.max(1);
-        let row = size_of::<f32>() * plan.parts.slot_sizes(draws).iter().sum::<usize>()
+        let row = size_of::<f32>() * plan.lowered.slot_sizes(draws).iter().sum::<usize>()
             + size_of::<f32>() * mask_sizes(plan).iter().sum::<usize>();
         let held = self.held_bytes();
         let lanes = if wanted < batch { 2 } else { 1 };
@@ -325,24 +324,28 @@ impl CudaSession {
     }
 
     /// Queues a part of the batch on its lane. With `on_device`, outputs go to `kept`.
-    fn begin(
+    fn queue(
         &mut self,
         plan: &CudaPlan,
         inputs: &[Source],
         part: Part,
         mode: Mode,
-        keeps: bool,
+        on_device: bool,
     ) -> Result<(), CudaRunError> {
         let driver = &*plan.driver;
         let lane = &mut self.lanes[part.lane];
-        for (slot, elements) in lane.slots.iter_mut().zip(plan.parts.slot_sizes(mode.draws)) {
+        for (slot, elements) in lane
+            .slots
+            .iter_mut()
+            .zip(plan.lowered.slot_sizes(mode.draws))
+        {
             grow(driver, slot, part.rows * elements)?;
         }
         if let DropoutMode::Masks(masks) = mode.dropout {
             for (slot, elements) in lane.masks.iter_mut().zip(mask_sizes(plan)) {
                 grow(driver, slot, part.rows * elements)?;
             }
-            for d in plan.parts.dropouts() {
+            for d in plan.lowered.dropouts() {
                 let kept = 1.0 / (1.0 - d.rate);
                 let mask = &masks.0[&d.name][part.start * d.units..][..part.rows * d.units];
                 let factors: Vec<f32> = mask
@@ -353,33 +356,33 @@ impl CudaSession {
                 driver.upload(lane.stream, bytes(&factors), to, 0)?;
             }
         }
-        let kept: &[Option<Buffer>] = if keeps { &self.kept } else { &[] };
-        let places = Places::new(plan, inputs, kept, part, mode.draws)?;
+        let kept: &[Option<Buffer>] = if on_device { &self.kept } else { &[] };
+        let in_place = InPlaceBuffers::new(plan, inputs, kept, part, mode.draws)?;
         for (number, input) in inputs.iter().enumerate() {
-            lane.bring(plan, number, input, &places, part)?;
+            lane.load_input(plan, number, input, &in_place, part)?;
         }
-        for step in &plan.parts.steps {
-            lane.step(plan, step, &places, part.rows, mode)?;
+        for step in &plan.lowered.steps {
+            lane.step(plan, step, &in_place, part.rows, mode)?;
         }
-        lane.keep(plan, &places, part.rows * mode.draws)
+        lane.store_outputs(plan, &in_place, part.rows * mode.draws)
     }
 
     /// Waits for a part and downloads its results.
-    fn finish(&mut self, plan: &CudaPlan, part: Part) -> Result<(), CudaRunError> {
+    fn collect(&mut self, plan: &CudaPlan, part: Part) -> Result<(), CudaRunError> {
         let lane = &self.lanes[part.lane];
         let bring = |value: usize, copies: usize, to: &mut [f32]| {
-            let value = &plan.parts.values[value];
+            let value = &plan.lowered.values[value];
             let elements = copies * value.elements;
             let to = &mut to[part.start * elements..][..part.rows * elements];
             let from = held(&lane.slots[value.slot]);
             plan.driver.download(lane.stream, from, 0, bytes_mut(to))
         };
-        for (output, planned) in self.outputs.iter_mut().zip(&plan.parts.outputs) {
+        for (output, planned) in self.outputs.iter_mut().zip(&plan.lowered.outputs) {
             bring(planned.value, self.draws, output)?;
         }
         for (number, to) in self.values.iter_mut().enumerate() {
-            let drawn = plan.parts.values[number].drawn;
-            bring(number, if drawn { self.draws } else { 1 }, to)?;
+            let per_draw = plan.lowered.values[number].per_draw;
+            bring(number, if per_draw { self.draws } else { 1 }, to)?;
         }
         Ok(())
     }

@@ -185,8 +185,8 @@ impl Tiling {
     /// Threads that compute; a block rounds them up to whole warps.
     fn working(&self) -> usize {
         let [rows, columns, _] = self.kind.thread();
-        let places = self.rows / rows * (self.columns / columns);
-        self.images * places * self.groups
+        let in_place = self.rows / rows * (self.columns / columns);
+        self.images * in_place * self.groups
     }
 
     pub fn threads(&self) -> usize {
@@ -200,8 +200,8 @@ impl Tiling {
             Kind::First => self.size * self.size * out,
             // Includes the offset table of a kernel row's terms.
             Kind::Flat | Kind::Deep => {
-                let places = self.size.saturating_mul(self.channels) / 4;
-                self.piece.saturating_mul(4 * out).saturating_add(places)
+                let in_place = self.size.saturating_mul(self.channels) / 4;
+                self.piece.saturating_mul(4 * out).saturating_add(in_place)
             }
         }
     }
@@ -284,7 +284,7 @@ impl Tiling {
         }
     }
 
-    pub fn words(&self) -> Vec<u32> {
+    pub fn to_kernel_args(&self) -> Vec<u32> {
         let numbers = [
             self.images,
             self.rows,

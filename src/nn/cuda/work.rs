@@ -49,7 +49,7 @@ fn pointers(arg: &Arg) -> Vec<u64> {
 fn counted(launch: &Launch) -> Option<(u64, u64)> {
     let args = &*launch.args;
     let at = |i: usize| number(args.get(i)?);
-    let sizes = |i: usize| words(args.get(i)?);
+    let sizes = |i: usize| u32_members(args.get(i)?);
     // The last argument of most kernels is the number of output elements.
     let last = number(args.last()?);
     Some(match launch.kernel {
@@ -125,7 +125,7 @@ fn number(arg: &Arg) -> Option<u64> {
 }
 
 /// Members of a struct of 32-bit integers, padded with zeros.
-fn words(arg: &Arg) -> Option<[u64; 8]> {
+fn u32_members(arg: &Arg) -> Option<[u64; 8]> {
     let Arg::Words(all) = arg else { return None };
     let mut words = all
         .iter()

@@ -1,6 +1,6 @@
 //! Dead-step removal and fusion of steps.
 
-use super::{Backend, Op, Parts, Step};
+use super::{Backend, LoweredGraph, Op, Step};
 
 /// Consumers of a value.
 #[derive(Debug, Clone, Copy, Default)]
@@ -18,11 +18,11 @@ impl Readers {
     }
 }
 
-impl<W> Parts<W> {
+impl<W> LoweredGraph<W> {
     /// Removes dead steps and fuses what the back end supports.
-    pub(super) fn fuse<B: Backend<Own = W>>(&mut self) {
-        self.drop_unread();
-        B::combine(self);
+    pub(super) fn fuse<B: Backend<BackendOp = W>>(&mut self) {
+        self.remove_dead_steps();
+        B::fuse_patterns(self);
         let readers = self.readers();
         let mut steps: Vec<Option<Step<W>>> = std::mem::take(&mut self.steps)
             .into_iter()
@@ -36,7 +36,7 @@ impl<W> Parts<W> {
                 && let Some(next) = &steps[last]
                 && next.outer == step.outer
                 && next.inputs.len() == 1
-                && B::absorb(&mut step.op, &next.op)
+                && B::fuse(&mut step.op, &next.op)
             {
                 step.output = next.output;
                 steps[last] = None;
@@ -46,7 +46,7 @@ impl<W> Parts<W> {
         self.steps = steps.into_iter().flatten().collect();
     }
 
-    pub fn drop_unread(&mut self) {
+    pub fn remove_dead_steps(&mut self) {
         let mut read = vec![false; self.values.len()];
         for output in &self.outputs {
             read[output.value] = true;

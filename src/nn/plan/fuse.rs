@@ -1,13 +1,13 @@
 //! Fusion of ReLU, scale and pooling into convolutions. The results keep their bits.
 
-use super::{Op, Own};
+use super::{CpuOp, Op};
 use crate::nn::cpu::conv::ConvEpilogue;
 use crate::nn::cpu::gemm::Affine;
 use crate::nn::layer::Activation;
 
-impl Own {
+impl CpuOp {
     /// Tries to fuse `next`; returns whether it did.
-    pub(super) fn absorb(&mut self, next: &Op) -> bool {
+    pub(super) fn fuse(&mut self, next: &Op) -> bool {
         match self {
             Self::Conv {
                 plan,
@@ -15,14 +15,14 @@ impl Own {
                 activation: Activation::Linear,
                 channels,
                 ..
-            } => epilogue.absorb(next, plan.size_out(), *channels),
+            } => epilogue.fuse(next, plan.size_out(), *channels),
             Self::ChannelScaledConv(conv) => match next {
                 Op::Activation {
                     function: Activation::Relu,
                     ..
                 } => conv.fuse_relu(),
-                Op::Own(Self::ScaleShift { scale, shift }) => conv.fuse_affine(scale, shift),
-                Op::Own(Self::Pool(pool)) => conv.fuse_pool(pool),
+                Op::Backend(Self::ScaleShift { scale, shift }) => conv.fuse_affine(scale, shift),
+                Op::Backend(Self::Pool(pool)) => conv.fuse_pool(pool),
                 _ => false,
             },
             _ => false,
@@ -32,7 +32,7 @@ impl Own {
 
 impl ConvEpilogue {
     /// Tries to fuse `next` into the epilogue of a convolution with `rows` x `columns` outputs.
-    fn absorb(&mut self, next: &Op, [rows, columns]: [usize; 2], channels: usize) -> bool {
+    fn fuse(&mut self, next: &Op, [rows, columns]: [usize; 2], channels: usize) -> bool {
         if self.pool.is_some() {
             return false;
         }
@@ -45,12 +45,12 @@ impl ConvEpilogue {
                 None => epilogue.relu = true,
                 Some(_) => epilogue.relu_last = true,
             },
-            Op::Own(Own::ScaleShift { scale, shift })
+            Op::Backend(CpuOp::ScaleShift { scale, shift })
                 if epilogue.affine.is_none() && scale.len() == channels =>
             {
                 epilogue.affine = Some(Affine::new(scale, shift));
             }
-            Op::Own(Own::Pool(pool)) if pool.input() == [rows, columns, channels] => {
+            Op::Backend(CpuOp::Pool(pool)) if pool.input() == [rows, columns, channels] => {
                 match pool.non_overlapping_max() {
                     Some(size) => self.pool = Some(size),
                     None => return false,

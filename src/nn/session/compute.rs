@@ -5,18 +5,18 @@ use crate::nn::cpu::{elementwise, layout, math, pool};
 use crate::nn::dropout::{DropoutMode, draw_factors};
 use crate::nn::layer::{Activation, MergeOp};
 use crate::nn::lowering::Dropout;
-use crate::nn::plan::{Op, Own};
+use crate::nn::plan::{CpuOp, Op};
 use crate::simd::Isa;
 
 /// Sizes common to every op of a step.
-pub(super) struct Call {
+pub(super) struct OpContext {
     pub isa: Isa,
     pub items: usize,
     pub draws: usize,
     pub elements: usize,
 }
 
-impl Call {
+impl OpContext {
     pub fn compute<'a>(
         &self,
         op: &Op,
@@ -28,7 +28,7 @@ impl Call {
         let isa = self.isa;
         let x = input(0);
         match op {
-            Op::Own(own) => self.own(own, inputs, input, output, scratch),
+            Op::Backend(op) => self.backend_op(op, inputs, input, output, scratch),
             Op::GlobalPool {
                 kind,
                 pixels,
@@ -65,14 +65,14 @@ impl Call {
             Op::ChannelMultiply { item, channels } => {
                 elementwise::channel_multiply(*item, *channels, x, input(1), output);
             }
-            Op::Spread => layout::repeat(self.draws, self.elements, x, output),
+            Op::BroadcastDraws => layout::repeat(self.draws, self.elements, x, output),
             Op::Dropout(_) => unreachable!("computed by drop_units"),
         }
     }
 
-    fn own<'a>(
+    fn backend_op<'a>(
         &self,
-        own: &Own,
+        op: &CpuOp,
         inputs: usize,
         input: impl Fn(usize) -> &'a [f32],
         output: &mut [f32],
@@ -80,8 +80,8 @@ impl Call {
     ) {
         let isa = self.isa;
         let x = input(0);
-        match own {
-            Own::Conv {
+        match op {
+            CpuOp::Conv {
                 plan,
                 packed,
                 epilogue,
@@ -91,8 +91,8 @@ impl Call {
                 plan.run(isa, x, packed, epilogue, output, scratch);
                 math::activate(isa, *activation, *channels, output);
             }
-            Own::ChannelScaledConv(conv) => conv.run(isa, x, input(1), output, scratch),
-            Own::Dense { packed, activation } => {
+            CpuOp::ChannelScaledConv(conv) => conv.run(isa, x, input(1), output, scratch),
+            CpuOp::Dense { packed, activation } => {
                 let relu = *activation == Activation::Relu;
                 let rows = x.len() / packed.k;
                 matmul(isa, x, rows, packed, Init::Bias, output, relu);
@@ -100,13 +100,13 @@ impl Call {
                     math::activate(isa, *activation, packed.n, output);
                 }
             }
-            Own::Pool(plan) => plan.run(isa, x, output),
-            Own::Upsample(plan) => plan.run(x, output),
-            Own::ScaleShift { scale, shift } => {
+            CpuOp::Pool(plan) => plan.run(isa, x, output),
+            CpuOp::Upsample(plan) => plan.run(x, output),
+            CpuOp::ScaleShift { scale, shift } => {
                 elementwise::scale_shift(isa, scale, shift, x, output);
             }
-            Own::Recurrent(plan) => plan.run(isa, self.items, x, output, scratch),
-            Own::Merge { op, inputs: how } => {
+            CpuOp::Recurrent(plan) => plan.run(isa, self.items, x, output, scratch),
+            CpuOp::Merge { op, inputs: how } => {
                 how[0].zip(x, output, |o, x| *o = x);
                 for (i, how) in how.iter().enumerate().skip(1) {
                     elementwise::merge(*op, how, input(i), output);
@@ -116,7 +116,7 @@ impl Call {
                     output.iter_mut().for_each(|o| *o /= n);
                 }
             }
-            Own::PRelu { alpha } => elementwise::prelu(alpha, x, output),
+            CpuOp::PRelu { alpha } => elementwise::prelu(alpha, x, output),
         }
     }
 }

@@ -6,15 +6,15 @@ use super::{Chain, Stage};
 use crate::nn::cpu::conv::Band;
 use crate::nn::cpu::{elementwise, math, pool};
 use crate::nn::layer::Activation;
-use crate::nn::lowering::Parts;
-use crate::nn::plan::{Op, Own};
+use crate::nn::lowering::LoweredGraph;
+use crate::nn::plan::{CpuOp, Op};
 use crate::simd::Isa;
 
 /// Buffers for shared rows and for each window's own rows.
 #[derive(Debug, Default)]
 pub(in super::super) struct Buffers {
     /// Rows shared by the windows: input and output of a stage.
-    sheet: [Vec<f32>; 2],
+    frames: [Vec<f32>; 2],
     /// First and last rows of each window: input and output of a stage.
     tops: [Vec<f32>; 2],
     bottoms: [Vec<f32>; 2],
@@ -28,23 +28,23 @@ pub(in super::super) struct Buffers {
 impl Buffers {
     /// Elements that the buffers have room for.
     pub fn capacity(&self) -> usize {
-        let pairs = [&self.sheet, &self.tops, &self.bottoms, &self.window];
+        let pairs = [&self.frames, &self.tops, &self.bottoms, &self.window];
         let pairs = pairs.into_iter().flatten();
         let buffers = pairs.chain([&self.band, &self.scratch]);
         buffers.map(Vec::capacity).sum()
     }
 
     /// Gives swapped buffers equal capacity, so that the next run allocates nothing.
-    fn even_out(&mut self) {
+    fn equalise_capacities(&mut self) {
         let [a, b] = &mut self.window;
-        alike([a, b, &mut self.band]);
-        for pair in [&mut self.sheet, &mut self.tops, &mut self.bottoms] {
-            alike(pair.each_mut());
+        equalise_capacity([a, b, &mut self.band]);
+        for pair in [&mut self.frames, &mut self.tops, &mut self.bottoms] {
+            equalise_capacity(pair.each_mut());
         }
     }
 }
 
-fn alike<const N: usize>(buffers: [&mut Vec<f32>; N]) {
+fn equalise_capacity<const N: usize>(buffers: [&mut Vec<f32>; N]) {
     let most = buffers.iter().map(|b| b.capacity()).max().unwrap_or(0);
     for buffer in buffers {
         buffer.reserve_exact(most - buffer.len());
@@ -52,7 +52,7 @@ fn alike<const N: usize>(buffers: [&mut Vec<f32>; N]) {
 }
 
 /// The shared rows after some stage. The rows of single windows are in the buffers.
-struct Shared<'a> {
+struct SharedRows<'a> {
     /// Range of shared rows, counted from the first row of the first window.
     rows: Range<usize>,
     /// Range of each window's rows that are shared.
@@ -63,31 +63,31 @@ struct Shared<'a> {
     step: usize,
     starts: &'a [usize],
     /// The input frames before the first stage; later rows are in the buffers.
-    sheet: Option<&'a [f32]>,
+    frames: Option<&'a [f32]>,
 }
 
 /// A chain with the data that it runs on.
-pub(in super::super) struct Run<'a> {
+pub(in super::super) struct ChainRun<'a> {
     pub isa: Isa,
-    pub plan: &'a Parts<Own>,
+    pub plan: &'a LoweredGraph<CpuOp>,
     pub chain: &'a Chain,
-    pub sheet: &'a [f32],
+    pub frames: &'a [f32],
     pub buffers: &'a mut Buffers,
 }
 
-impl Run<'_> {
+impl ChainRun<'_> {
     /// Computes the chain's result for the windows that begin at these frames.
     pub fn compute(&mut self, starts: &[usize], output: &mut [f32]) {
         let [rows, row] = self.chain.shape();
         let mut output = output.chunks_exact_mut(rows * row);
         let mut first = 0;
         while first < starts.len() {
-            let count = neighbours(self.chain, &starts[first..]);
+            let count = overlapping_windows(self.chain, &starts[first..]);
             let starts = &starts[first..first + count];
             match starts {
                 &[start] => {
                     let from = start * self.chain.row;
-                    let window = &self.sheet[from..][..self.chain.rows * self.chain.row];
+                    let window = &self.frames[from..][..self.chain.rows * self.chain.row];
                     let out = output.next().expect("one per window");
                     self.whole(0, Some(window), out);
                 }
@@ -95,7 +95,7 @@ impl Run<'_> {
             }
             first += count;
         }
-        self.buffers.even_out();
+        self.buffers.equalise_capacities();
     }
 
     /// Runs the stages from `from` on for a whole window; without `window` the input is in the
@@ -129,13 +129,13 @@ impl Run<'_> {
         let chain = self.chain;
         let distance = starts[starts.len() - 1] - starts[0];
         let from = starts[0] * chain.row;
-        let mut state = Shared {
+        let mut state = SharedRows {
             rows: 0..distance + chain.rows,
             inside: 0..chain.rows,
             shape: [chain.rows, chain.row],
             step: 1,
             starts,
-            sheet: Some(&self.sheet[from..][..(distance + chain.rows) * chain.row]),
+            frames: Some(&self.frames[from..][..(distance + chain.rows) * chain.row]),
         };
         let mut done = 0;
         let mut pooled = true;
@@ -176,16 +176,16 @@ impl Run<'_> {
     }
 
     /// Runs one more stage on the shared rows and on each window's own rows.
-    fn advance(&mut self, stage: &Stage, now: &Shared, next: &Shared, pooled: bool) {
+    fn advance(&mut self, stage: &Stage, now: &SharedRows, next: &SharedRows, pooled: bool) {
         let per = if pooled { stage.pool } else { 1 };
         let width = next.shape[1];
         let rows_in = |rows: usize| rows * per + stage.span - 1;
 
         // The input starts at the first row that the first output row reads.
-        let [sheet, mut result] = std::mem::take(&mut self.buffers.sheet);
+        let [frames, mut result] = std::mem::take(&mut self.buffers.frames);
         result.resize(next.rows.len() * width, 0.0);
         let skipped = next.rows.start * per - stage.pad_rows[0] - now.rows.start;
-        let shared = now.sheet.unwrap_or(&sheet);
+        let shared = now.frames.unwrap_or(&frames);
         let rows = &shared[skipped * now.shape[1]..][..rows_in(next.rows.len()) * now.shape[1]];
         self.rows(
             stage,
@@ -197,7 +197,7 @@ impl Run<'_> {
             pooled,
             &mut result,
         );
-        self.buffers.sheet = [sheet, result];
+        self.buffers.frames = [frames, result];
 
         let own = [next.inside.start, next.shape[0] - next.inside.end];
         let mut tops = std::mem::take(&mut self.buffers.tops[1]);
@@ -232,7 +232,7 @@ impl Run<'_> {
         }
         self.buffers.tops[1] = tops;
         self.buffers.bottoms[1] = bottoms;
-        self.buffers.sheet.swap(0, 1);
+        self.buffers.frames.swap(0, 1);
         self.buffers.tops.swap(0, 1);
         self.buffers.bottoms.swap(0, 1);
     }
@@ -241,7 +241,7 @@ impl Run<'_> {
     fn rows(&mut self, stage: &Stage, band: Band, pooled: bool, output: &mut [f32]) {
         let isa = self.isa;
         match &self.plan.steps[stage.step].op {
-            Op::Own(Own::Conv {
+            Op::Backend(CpuOp::Conv {
                 plan,
                 packed,
                 epilogue,
@@ -262,14 +262,14 @@ impl Run<'_> {
                     math::activate(isa, *activation, *channels, output);
                 }
             }
-            Op::Own(Own::ScaleShift { scale, shift }) => {
+            Op::Backend(CpuOp::ScaleShift { scale, shift }) => {
                 elementwise::scale_shift(isa, scale, shift, band.rows, output);
             }
             Op::Activation { function, last } => {
                 output.copy_from_slice(band.rows);
                 math::activate(isa, *function, *last, output);
             }
-            Op::Own(Own::Pool(_)) => self.pool(stage, band.rows, output),
+            Op::Backend(CpuOp::Pool(_)) => self.pool(stage, band.rows, output),
             _ => unreachable!("no stage of a chain"),
         }
     }
@@ -277,7 +277,7 @@ impl Run<'_> {
     /// Runs only the pooling of a stage.
     fn pool(&self, stage: &Stage, input: &[f32], output: &mut [f32]) {
         let (size, channels, width) = match &self.plan.steps[stage.step].op {
-            Op::Own(Own::Conv {
+            Op::Backend(CpuOp::Conv {
                 plan,
                 epilogue,
                 channels,
@@ -287,7 +287,7 @@ impl Run<'_> {
                 *channels,
                 plan.size_out()[1],
             ),
-            Op::Own(Own::Pool(pool)) => {
+            Op::Backend(CpuOp::Pool(pool)) => {
                 let [_, width, channels] = pool.input();
                 let size = pool.non_overlapping_max().expect("a plain maximum");
                 (size, channels, width)
@@ -300,7 +300,7 @@ impl Run<'_> {
 
 /// Returns the number of windows from the first on that overlap enough and lie on the same pooling
 /// grid.
-pub(super) fn neighbours(chain: &Chain, starts: &[usize]) -> usize {
+pub(super) fn overlapping_windows(chain: &Chain, starts: &[usize]) -> usize {
     let pools = chain.stages.iter().map(|s| s.pool);
     let grid: usize = match chain.stages.iter().rposition(|s| s.pool > 1) {
         Some(last) => pools.take(last).product(),
@@ -315,7 +315,7 @@ pub(super) fn neighbours(chain: &Chain, starts: &[usize]) -> usize {
     1 + starts.windows(2).take_while(follows).count()
 }
 
-impl<'a> Shared<'a> {
+impl<'a> SharedRows<'a> {
     /// Returns the rows shared after one more stage, or `None` if there are none.
     fn after(&self, stage: &Stage, pooled: bool) -> Option<Self> {
         let per = if pooled { stage.pool } else { 1 };
@@ -334,7 +334,7 @@ impl<'a> Shared<'a> {
             shape,
             step: self.step * per,
             starts: self.starts,
-            sheet: None,
+            frames: None,
         })
     }
 
@@ -358,7 +358,7 @@ impl<'a> Shared<'a> {
         let at = |row: usize| place + row - self.rows.start;
         let (from, end) = (rows.start.max(inside.start), rows.end.min(inside.end));
         if from < end {
-            let shared = self.sheet.unwrap_or(&buffers.sheet[0]);
+            let shared = self.frames.unwrap_or(&buffers.frames[0]);
             part(shared, at(from)..at(end));
         }
         let (from, bottom) = (rows.start.max(inside.end), i * own[1]);

@@ -1,6 +1,6 @@
 //! Chain detection and grouping of windows. Their results are tested on random networks.
 
-use super::run::neighbours;
+use super::run::overlapping_windows;
 use crate::nn::graph::{Graph, Input, Node, Output, ValueId, Weight, WeightId};
 use crate::nn::layer::{Activation, Conv, Layer, Padding, Pool, PoolKind};
 use crate::nn::plan::Plan;
@@ -71,7 +71,7 @@ fn a_chain_ends_where_something_else_reads() {
 fn windows_on_one_grid_share() {
     let plan = plan(&[200, 3, 1], false);
     let chain = &plan.windows.chains[0];
-    let count = |starts: &[usize]| neighbours(chain, starts);
+    let count = |starts: &[usize]| overlapping_windows(chain, starts);
     // The last pooling runs per window, so a multiple of four is enough.
     assert_eq!(count(&[0, 100, 200, 300, 387]), 4);
     assert_eq!(count(&[387, 400]), 1);

@@ -1,7 +1,7 @@
-//! Buffers of one stream, and the transfers to and from them.
+//! Buffers of one stream: slots, values used in place, and the transfers to and from them.
 
 use super::launch::word;
-use super::{CudaRunError, Part, Places, Source, grow, held};
+use super::{CudaRunError, Part, Source};
 use crate::nn::cuda::driver::{Arg, Buffer, DeviceError, Driver, Launch, Stream, bytes};
 use crate::nn::cuda::plan::CudaPlan;
 
@@ -21,15 +21,17 @@ pub(super) struct Lane {
 
 impl Lane {
     /// Address of a value.
-    pub(super) fn place(
+    pub(super) fn address(
         &self,
         plan: &CudaPlan,
-        places: &Places,
+        in_place: &InPlaceBuffers,
         value: usize,
     ) -> Result<Arg, DeviceError> {
-        match places.of(value) {
+        match in_place.of(value) {
             Some(address) => Ok(Arg::Pointer(address)),
-            None => Ok(Arg::from(held(&self.slots[plan.parts.values[value].slot]))),
+            None => Ok(Arg::from(held(
+                &self.slots[plan.lowered.values[value].slot],
+            ))),
         }
     }
 
@@ -52,16 +54,16 @@ impl Lane {
     }
 
     /// Uploads or copies the part's rows of an input to its slot, unless they are read in place.
-    pub(super) fn bring(
+    pub(super) fn load_input(
         &mut self,
         plan: &CudaPlan,
         number: usize,
         input: &Source,
-        places: &Places,
+        in_place: &InPlaceBuffers,
         part: Part,
     ) -> Result<(), CudaRunError> {
-        let planned = &plan.parts.inputs[number];
-        if places.of(planned.value).is_some() {
+        let planned = &plan.lowered.inputs[number];
+        if in_place.of(planned.value).is_some() {
             return Ok(());
         }
         let driver = &*plan.driver;
@@ -70,7 +72,7 @@ impl Lane {
             let bytes = part.rows * size_of::<u64>();
             grow(driver, &mut self.starts[number], bytes / size_of::<f32>())?;
         }
-        let slot = held(&self.slots[plan.parts.values[planned.value].slot]);
+        let slot = held(&self.slots[plan.lowered.values[planned.value].slot]);
         match input {
             Source::Host(data) => {
                 driver.upload(self.stream, bytes(&data[first..][..count]), slot, 0)?;
@@ -96,15 +98,15 @@ impl Lane {
     }
 
     /// Copies those outputs into `kept` that were not computed there.
-    pub(super) fn keep(
+    pub(super) fn store_outputs(
         &self,
         plan: &CudaPlan,
-        places: &Places,
+        in_place: &InPlaceBuffers,
         rows: usize,
     ) -> Result<(), CudaRunError> {
-        for &(value, to) in places.copied() {
-            let from = self.place(plan, places, value)?;
-            let count = rows * plan.parts.values[value].elements;
+        for &(value, to) in in_place.copied() {
+            let from = self.address(plan, in_place, value)?;
+            let count = rows * plan.lowered.values[value].elements;
             self.copy(plan, from, Arg::Pointer(to), count)?;
         }
         Ok(())
@@ -136,4 +138,94 @@ pub(super) unsafe fn launch(
     };
     // SAFETY: guaranteed by the caller.
     unsafe { driver.launch(stream, &launch) }
+}
+
+/// Alignment in bytes required by the kernels' vector loads.
+const ALIGNMENT: u64 = 16;
+
+/// Addresses of a part's inputs and outputs that are used in place, and outputs that need a copy.
+#[derive(Debug, Default)]
+pub(super) struct InPlaceBuffers {
+    placed: Vec<(usize, u64)>,
+    copied: Vec<(usize, u64)>,
+}
+
+impl InPlaceBuffers {
+    /// Assigns addresses; `kept` holds the buffers of outputs that stay on the device.
+    ///
+    /// # Errors
+    /// If a buffer is too small.
+    pub fn new(
+        plan: &CudaPlan,
+        inputs: &[Source],
+        kept: &[Option<Buffer>],
+        part: Part,
+        draws: usize,
+    ) -> Result<Self, DeviceError> {
+        let lowered = &plan.lowered;
+        let mut in_place = Self::default();
+        for (input, planned) in inputs.iter().zip(&lowered.inputs) {
+            let Source::Device(rows) = input else {
+                continue;
+            };
+            let (first, count) = (part.start * planned.elements, part.rows * planned.elements);
+            let address = rows.address(first, count)?;
+            // A plan that keeps all values reads some through the slots of others.
+            if address.is_multiple_of(ALIGNMENT) && !lowered.keeps_all {
+                in_place.placed.push((planned.value, address));
+            }
+        }
+        for (output, kept) in lowered.outputs.iter().zip(kept) {
+            let elements = draws * lowered.values[output.value].elements;
+            let (first, count) = (part.start * elements, part.rows * elements);
+            let bytes = |numbers: usize| numbers * size_of::<f32>();
+            let address = held(kept).range(bytes(first), bytes(count))?;
+            let is_input = lowered.inputs.iter().any(|i| i.value == output.value);
+            let elsewhere = is_input || in_place.of(output.value).is_some() || lowered.keeps_all;
+            match address.is_multiple_of(ALIGNMENT) && !elsewhere {
+                true => in_place.placed.push((output.value, address)),
+                false => in_place.copied.push((output.value, address)),
+            }
+        }
+        Ok(in_place)
+    }
+
+    /// Returns the address of a value outside its slot.
+    pub fn of(&self, value: usize) -> Option<u64> {
+        let found = self.placed.iter().find(|(placed, _)| *placed == value);
+        found.map(|(_, address)| *address)
+    }
+
+    /// Outputs to copy, with their target addresses.
+    pub fn copied(&self) -> &[(usize, u64)] {
+        &self.copied
+    }
+}
+
+/// Returns the buffer of a slot, which `CudaSession::queue` has allocated.
+pub(super) fn held(slot: &Option<Buffer>) -> &Buffer {
+    slot.as_ref().expect("a slot of a part that was begun")
+}
+
+/// Ensures room for this number of elements; growing discards the contents.
+pub(super) fn grow(
+    driver: &dyn Driver,
+    slot: &mut Option<Buffer>,
+    numbers: usize,
+) -> Result<(), DeviceError> {
+    let bytes = numbers * size_of::<f32>();
+    if slot.as_ref().is_none_or(|b| b.bytes() < bytes) {
+        *slot = None;
+        *slot = Some(driver.allocate(bytes)?);
+    }
+    Ok(())
+}
+
+/// Decisions of each dropout per batch row.
+pub(super) fn mask_sizes(plan: &CudaPlan) -> Vec<usize> {
+    let mut sizes = vec![0; plan.lowered.dropouts];
+    for d in plan.lowered.dropouts() {
+        sizes[d.number as usize] = d.units;
+    }
+    sizes
 }

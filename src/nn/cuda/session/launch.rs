@@ -1,9 +1,9 @@
 //! Kernel launches of one step of a plan.
 
 use super::lane::launch;
-use super::{CudaRunError, Lane, Mode, Places, held};
+use super::{CudaRunError, InPlaceBuffers, Lane, Mode, held};
 use crate::nn::cuda::driver::{Arg, DeviceError};
-use crate::nn::cuda::ops::{After, Conv, Dense, Op, Own, Recurrent, activation_words, eight};
+use crate::nn::cuda::ops::{Conv, CudaOp, Dense, Op, PostOp, Recurrent, activation_args, eight};
 use crate::nn::cuda::plan::{Constant, CudaPlan, Step};
 use crate::nn::cuda::tile::SHARED;
 use crate::nn::dropout::DropoutMode;
@@ -16,7 +16,7 @@ const THREADS: usize = 256;
 /// Buffers and sizes of one step.
 struct Call<'a> {
     lane: &'a Lane,
-    places: &'a Places,
+    in_place: &'a InPlaceBuffers,
     plan: &'a CudaPlan,
     step: &'a Step,
     mode: Mode<'a>,
@@ -31,15 +31,15 @@ impl Lane {
         &self,
         plan: &CudaPlan,
         step: &Step,
-        places: &Places,
+        in_place: &InPlaceBuffers,
         rows: usize,
         mode: Mode,
     ) -> Result<(), CudaRunError> {
-        let value = &plan.parts.values[step.output];
-        let rows = rows * if value.drawn { mode.draws } else { 1 };
+        let value = &plan.lowered.values[step.output];
+        let rows = rows * if value.per_draw { mode.draws } else { 1 };
         let call = Call {
             lane: self,
-            places,
+            in_place,
             plan,
             step,
             mode,
@@ -53,7 +53,7 @@ impl Lane {
 
 impl Call<'_> {
     fn slot(&self, value: usize) -> Result<Arg, DeviceError> {
-        self.lane.place(self.plan, self.places, value)
+        self.lane.address(self.plan, self.in_place, value)
     }
 
     fn input(&self, number: usize) -> Result<Arg, DeviceError> {
@@ -107,7 +107,7 @@ impl Call<'_> {
         let count = self.count;
         let (x, y) = (self.input(0)?, self.output()?);
         match &self.step.op {
-            Op::Own(own) => self.own(own),
+            Op::Backend(op) => self.backend_op(op),
             Op::Dropout(d) => self.dropout(d),
             Op::GlobalPool {
                 kind,
@@ -143,8 +143,8 @@ impl Call<'_> {
             Op::Repeat { count: n, width } => {
                 self.each("repeat", count, vec![x, y, word(*n), word(*width)])
             }
-            Op::Spread => {
-                let width = self.plan.parts.values[self.step.output].elements;
+            Op::BroadcastDraws => {
+                let width = self.plan.lowered.values[self.step.output].elements;
                 let args = vec![x, y, word(self.mode.draws), word(width)];
                 self.each("repeat", count, args)
             }
@@ -184,24 +184,24 @@ impl Call<'_> {
         }
     }
 
-    fn own(&self, own: &Own) -> Result<(), DeviceError> {
+    fn backend_op(&self, op: &CudaOp) -> Result<(), DeviceError> {
         let count = self.count;
         let (x, y) = (self.input(0)?, self.output()?);
-        match own {
-            Own::Conv(conv) => {
+        match op {
+            CudaOp::Conv(conv) => {
                 self.conv(conv)?;
-                self.after(conv.after)
+                self.run_post_op(conv.post_op)
             }
-            Own::Dense(dense) => {
+            CudaOp::Dense(dense) => {
                 self.dense(dense)?;
-                self.after(dense.after)
+                self.run_post_op(dense.post_op)
             }
-            Own::Recurrent(r) => self.recurrent(r),
-            Own::Pool(pool) => {
-                let args = vec![x, y, Arg::Words(pool.words()), flag(pool.mean)];
+            CudaOp::Recurrent(r) => self.recurrent(r),
+            CudaOp::Pool(pool) => {
+                let args = vec![x, y, Arg::Words(pool.to_kernel_args()), flag(pool.mean)];
                 self.each("pool", count, args)
             }
-            Own::Upsample {
+            CudaOp::Upsample {
                 image,
                 factor,
                 interpolation,
@@ -213,7 +213,12 @@ impl Call<'_> {
                     Interpolation::BilinearHalfPixel => 2,
                 };
                 let [rows, columns] = factor.map(word);
-                let sizes = [Arg::Words(image.words()), rows, columns, how.into()];
+                let sizes = [
+                    Arg::Words(image.to_kernel_args()),
+                    rows,
+                    columns,
+                    how.into(),
+                ];
                 let Some(channels) = *maps else {
                     let args = [x, y].into_iter().chain(sizes).collect();
                     return self.each("upsample", count, args);
@@ -224,7 +229,7 @@ impl Call<'_> {
                 let groups = count / channels * channels.div_ceil(4);
                 self.each("upsample_multiply", groups, args)
             }
-            Own::ScaleShift {
+            CudaOp::ScaleShift {
                 scale,
                 shift,
                 channels,
@@ -233,7 +238,7 @@ impl Call<'_> {
                 let args = vec![x, scale, shift, y, word(*channels)];
                 self.each("scale_shift", count, args)
             }
-            Own::Merge { op, joins } => {
+            CudaOp::Merge { op, joins } => {
                 let number = match op {
                     MergeOp::Add | MergeOp::Average => 0u32,
                     MergeOp::Subtract => 1,
@@ -248,32 +253,38 @@ impl Call<'_> {
                         MergeOp::Average if i + 1 == joins.len() => (joins.len() + 1) as f32,
                         _ => 1.0,
                     };
-                    let how = Arg::Words(how.words());
+                    let how = Arg::Words(how.to_kernel_args());
                     let args = vec![a, b, y.clone(), how, number.into(), divisor.into()];
                     self.each("merge", count, args)?;
                 }
                 Ok(())
             }
-            Own::PRelu { alpha, item } => {
+            CudaOp::PRelu { alpha, item } => {
                 let alpha = self.constant(*alpha)?;
                 self.each("prelu", count, vec![x, alpha, y, word(*item)])
             }
-            Own::AttentionPool(pool) => {
+            CudaOp::AttentionPool(pool) => {
                 let weights = match self.step.second {
                     Some(value) => self.slot(value)?,
                     None => Arg::Pointer(0),
                 };
-                let args = vec![x, self.input(1)?, weights, y, Arg::Words(pool.words())];
+                let args = vec![
+                    x,
+                    self.input(1)?,
+                    weights,
+                    y,
+                    Arg::Words(pool.to_kernel_args()),
+                ];
                 self.launch("attention_pool", pool.blocks(self.items), THREADS, 0, args)
             }
         }
     }
 
     /// Applies an operation to the output in place.
-    fn after(&self, after: Option<After>) -> Result<(), DeviceError> {
-        match after {
-            Some(After::Softmax(n)) => self.softmax_rows(self.output()?, n),
-            Some(After::Activation(function)) => self.activate(self.output()?, function),
+    fn run_post_op(&self, post_op: Option<PostOp>) -> Result<(), DeviceError> {
+        match post_op {
+            Some(PostOp::Softmax(n)) => self.softmax_rows(self.output()?, n),
+            Some(PostOp::Activation(function)) => self.activate(self.output()?, function),
             None => Ok(()),
         }
     }
@@ -307,14 +318,14 @@ impl Call<'_> {
             self.optional(scale)?,
             self.optional(shift)?,
             self.output()?,
-            Arg::Words(conv.words(self.items as u32)),
-            Arg::Words(conv.finish()),
+            Arg::Words(conv.to_kernel_args(self.items as u32)),
+            Arg::Words(conv.epilogue_args()),
             word(1),
         ]);
         let Some(tiling) = conv.tiling else {
             return self.each("conv", self.count, vec![given]);
         };
-        let args = vec![given, Arg::Words(tiling.words())];
+        let args = vec![given, Arg::Words(tiling.to_kernel_args())];
         let blocks = tiling.blocks(self.items);
         self.launch(
             tiling.kernel(),
@@ -362,7 +373,7 @@ impl Call<'_> {
             self.optional(r.bias)?,
             self.output()?,
             memory,
-            Arg::Words(r.words(self.items as u32)),
+            Arg::Words(r.to_kernel_args(self.items as u32)),
         ]);
         if let Some(name) = r.kernel_in_registers() {
             let blocks = self.items.div_ceil(GROUP);
@@ -384,7 +395,7 @@ impl Call<'_> {
         let (x, y) = (self.input(0)?, self.output()?);
         let row = d.units * d.pixels;
         // A draw-invariant input has one row for several rows of the output.
-        let copies = match self.plan.parts.values[self.step.inputs[0]].drawn {
+        let copies = match self.plan.lowered.values[self.step.inputs[0]].per_draw {
             true => 1,
             false => self.mode.draws,
         };
@@ -443,5 +454,5 @@ fn flag(on: bool) -> Arg {
 }
 
 fn function_arg(function: Activation) -> Arg {
-    Arg::Words(activation_words(function).to_vec())
+    Arg::Words(activation_args(function).to_vec())
 }
