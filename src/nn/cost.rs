@@ -29,7 +29,21 @@ fn node_flops(graph: &Graph, node: &Node, input: &[usize], output: &[usize]) -> 
     let function = |a: &Activation| match a {
         Activation::Linear => 0,
         Activation::Softmax => 3,
-        _ => 1,
+        Activation::Relu
+        | Activation::ReluWith { .. }
+        | Activation::ThresholdedRelu { .. }
+        | Activation::LeakyRelu { .. }
+        | Activation::Elu { .. }
+        | Activation::Selu
+        | Activation::Sigmoid
+        | Activation::HardSigmoid
+        | Activation::Tanh
+        | Activation::Softplus
+        | Activation::Softsign
+        | Activation::Exponential
+        | Activation::Swish
+        | Activation::Gelu
+        | Activation::Mish => 1,
     };
     match &node.layer {
         Layer::Conv(conv) => {

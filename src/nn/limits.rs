@@ -39,7 +39,26 @@ pub(super) fn scratch(graph: &Graph, node: &Node, input: &[usize]) -> usize {
             let width = graph.weights[r.kernel.0].shape.last().copied();
             item[0].saturating_mul(width.unwrap_or(0))
         }
-        _ => 0,
+        Layer::Dense { .. }
+        | Layer::Activation(_)
+        | Layer::Pool(_)
+        | Layer::GlobalPool { .. }
+        | Layer::Upsample { .. }
+        | Layer::ZeroPad { .. }
+        | Layer::BatchNorm(_)
+        | Layer::Reverse
+        | Layer::Flatten
+        | Layer::Reshape { .. }
+        | Layer::Permute { .. }
+        | Layer::RepeatVector { .. }
+        | Layer::Concat { .. }
+        | Layer::Merge { .. }
+        | Layer::Dropout(_)
+        | Layer::Softmax { .. }
+        | Layer::PRelu { .. }
+        | Layer::SumAxis { .. }
+        | Layer::SpatialMultiply
+        | Layer::ChannelMultiply => 0,
     };
     outer.iter().fold(size, |n, &d| n.saturating_mul(d))
 }
@@ -53,7 +72,24 @@ pub(super) fn check_activations(layer: &Layer) -> Result<(), Problem> {
         Layer::Lstm(r) | Layer::Gru { recurrent: r, .. } => {
             &[&r.activation, &r.recurrent_activation]
         }
-        _ => &[],
+        Layer::Pool(_)
+        | Layer::GlobalPool { .. }
+        | Layer::Upsample { .. }
+        | Layer::ZeroPad { .. }
+        | Layer::BatchNorm(_)
+        | Layer::Reverse
+        | Layer::Flatten
+        | Layer::Reshape { .. }
+        | Layer::Permute { .. }
+        | Layer::RepeatVector { .. }
+        | Layer::Concat { .. }
+        | Layer::Merge { .. }
+        | Layer::Dropout(_)
+        | Layer::Softmax { .. }
+        | Layer::PRelu { .. }
+        | Layer::SumAxis { .. }
+        | Layer::SpatialMultiply
+        | Layer::ChannelMultiply => &[],
     };
     let finite = |a: &Activation| match *a {
         Activation::ReluWith {
@@ -63,7 +99,19 @@ pub(super) fn check_activations(layer: &Layer) -> Result<(), Problem> {
         } => max.is_none_or(f32::is_finite) && slope.is_finite() && threshold.is_finite(),
         Activation::ThresholdedRelu { theta } => theta.is_finite(),
         Activation::LeakyRelu { alpha } | Activation::Elu { alpha } => alpha.is_finite(),
-        _ => true,
+        Activation::Linear
+        | Activation::Relu
+        | Activation::Selu
+        | Activation::Sigmoid
+        | Activation::HardSigmoid
+        | Activation::Tanh
+        | Activation::Softmax
+        | Activation::Softplus
+        | Activation::Softsign
+        | Activation::Exponential
+        | Activation::Swish
+        | Activation::Gelu
+        | Activation::Mish => true,
     };
     match used.iter().find(|a| !finite(a)) {
         Some(a) => Err(format!(

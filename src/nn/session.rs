@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use super::dropout::DropoutMode;
 use super::graph::ValueId;
-use super::plan::{CpuOp, Op, Plan, Step};
+use super::plan::{Op, Plan, Step};
 use super::windows::{self, Buffers};
 
 pub(super) mod checks;
 mod compute;
 
 use checks::{check_inputs, check_masks};
-use compute::{OpContext, drop_units};
+use compute::{OpContext, drop_units, scratch_len};
 
 /// Error of a run whose inputs do not fit its plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -282,19 +282,7 @@ impl Session {
         // Taken out so that the inputs can be borrowed; no input shares its slot.
         let mut output = std::mem::take(&mut self.slots[value.slot]);
         output.resize(rows * value.elements, 0.0);
-        let needed = match &step.op {
-            Op::Backend(CpuOp::Conv {
-                plan,
-                epilogue,
-                channels,
-                ..
-            }) => plan.scratch(*channels, epilogue),
-            Op::Backend(CpuOp::ChannelScaledConv(conv)) => conv.scratch(),
-            Op::Backend(CpuOp::Recurrent(plan)) => plan.scratch(items),
-            Op::Dropout(dropout) => dropout.units,
-            Op::Softmax { n, .. } => *n,
-            _ => 0,
-        };
+        let needed = scratch_len(&step.op, items);
         if self.scratch.len() < needed {
             self.scratch.resize(needed, 0.0);
         }

@@ -7,7 +7,9 @@
 //! with zeros there. Both ways use the same operations in the same order, so the results are
 //! bit-identical.
 
-use super::cpu::conv::ConvEpilogue;
+use super::cpu::conv::{ConvEpilogue, ConvPlan};
+use super::cpu::gemm::Packed;
+use super::layer::Activation;
 use super::lowering::LoweredGraph;
 use super::plan::{CpuOp, Op, Step};
 
@@ -36,12 +38,74 @@ struct Stage {
     pad_rows: [usize; 2],
     /// Rows pooled into one.
     pool: usize,
+    pooling: Pooling,
     /// Epilogue of a convolution without its pooling.
     unpooled: Option<ConvEpilogue>,
     /// Rows of a window and elements per row, before pooling.
     inner: [usize; 2],
     /// Rows of a window and elements per row, after pooling.
     outer: [usize; 2],
+}
+
+/// Max pooling of a stage; windows of 1 x 1 for a stage without pooling.
+#[derive(Debug)]
+struct Pooling {
+    size: [usize; 2],
+    /// Pixels per row and elements per pixel before pooling.
+    width: usize,
+    channels: usize,
+}
+
+/// An op that is local in time. Other ops end a chain.
+enum LocalOp<'p> {
+    Conv {
+        plan: &'p ConvPlan,
+        packed: &'p Packed,
+        epilogue: &'p ConvEpilogue,
+        activation: Activation,
+        channels: usize,
+    },
+    MaxPool {
+        size: [usize; 2],
+        input: [usize; 3],
+    },
+    ScaleShift {
+        scale: &'p [f32],
+        shift: &'p [f32],
+    },
+    Activation {
+        function: Activation,
+        last: usize,
+    },
+}
+
+impl<'p> LocalOp<'p> {
+    fn of(op: &'p Op) -> Option<Self> {
+        match op {
+            Op::Backend(CpuOp::Conv {
+                plan,
+                packed,
+                epilogue,
+                activation,
+                channels,
+            }) => Some(Self::Conv {
+                plan,
+                packed,
+                epilogue,
+                activation: *activation,
+                channels: *channels,
+            }),
+            Op::Backend(CpuOp::Pool(pool)) => Some(Self::MaxPool {
+                size: pool.non_overlapping_max()?,
+                input: pool.input(),
+            }),
+            Op::Backend(CpuOp::ScaleShift { scale, shift }) => {
+                Some(Self::ScaleShift { scale, shift })
+            }
+            &Op::Activation { function, last } => Some(Self::Activation { function, last }),
+            _ => None,
+        }
+    }
 }
 
 /// Partition of a plan's steps into chains and steps that run per window.
@@ -132,26 +196,38 @@ impl Chain {
             span: 1,
             pad_rows: [0; 2],
             pool: 1,
+            pooling: Pooling {
+                size: [1; 2],
+                width: 1,
+                channels: row,
+            },
             unpooled: None,
             inner: [rows, row],
             outer: [rows, row],
         };
-        match &step.op {
-            Op::Backend(CpuOp::Conv {
+        match LocalOp::of(&step.op)? {
+            LocalOp::Conv {
                 plan,
                 packed,
                 epilogue,
+                channels: channels_out,
                 ..
-            }) => {
+            } => {
                 let (span, pad_rows) = plan.local_rows()?;
                 let [time, width, channels] = plan.input();
                 if [time, width * channels] != [rows, row] {
                     return None;
                 }
                 let [_, width] = plan.size_out();
+                let size = epilogue.pool.unwrap_or([1; 2]);
                 stage.span = span;
                 stage.pad_rows = pad_rows;
-                stage.pool = epilogue.pool.map_or(1, |p| p[0]);
+                stage.pool = size[0];
+                stage.pooling = Pooling {
+                    size,
+                    width,
+                    channels: channels_out,
+                };
                 stage.unpooled = Some(ConvEpilogue {
                     pool: None,
                     ..epilogue.clone()
@@ -160,21 +236,26 @@ impl Chain {
                     (pad_rows[0] + rows + pad_rows[1] + 1).checked_sub(span)?,
                     width * packed.n,
                 ];
-                let wide = epilogue.pool.map_or(1, |p| p[1]);
-                stage.outer = [stage.inner[0] / stage.pool, width / wide * packed.n];
+                stage.outer = [stage.inner[0] / size[0], width / size[1] * packed.n];
             }
-            Op::Backend(CpuOp::Pool(pool)) => {
-                let [high, _] = pool.non_overlapping_max()?;
-                let [time, width, channels] = pool.input();
+            LocalOp::MaxPool {
+                size,
+                input: [time, width, channels],
+            } => {
                 if [time, width * channels] != [rows, row] {
                     return None;
                 }
-                stage.pool = high;
-                stage.outer = [rows / high, value.elements / (rows / high)];
+                stage.pool = size[0];
+                stage.pooling = Pooling {
+                    size,
+                    width,
+                    channels,
+                };
+                stage.outer = [rows / size[0], value.elements / (rows / size[0])];
             }
-            Op::Backend(CpuOp::ScaleShift { scale, .. }) if row.is_multiple_of(scale.len()) => {}
-            Op::Activation { last, .. } if row.is_multiple_of(*last) => {}
-            _ => return None,
+            LocalOp::ScaleShift { scale, .. } if row.is_multiple_of(scale.len()) => {}
+            LocalOp::Activation { last, .. } if row.is_multiple_of(last) => {}
+            LocalOp::ScaleShift { .. } | LocalOp::Activation { .. } => return None,
         }
         (stage.outer[0] * stage.outer[1] == value.elements).then_some(stage)
     }

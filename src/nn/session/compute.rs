@@ -121,6 +121,41 @@ impl OpContext {
     }
 }
 
+/// Returns the scratch elements that `op` needs for `items` items.
+pub(super) fn scratch_len(op: &Op, items: usize) -> usize {
+    match op {
+        Op::Backend(op) => match op {
+            CpuOp::Conv {
+                plan,
+                epilogue,
+                channels,
+                ..
+            } => plan.scratch(*channels, epilogue),
+            CpuOp::ChannelScaledConv(conv) => conv.scratch(),
+            CpuOp::Recurrent(plan) => plan.scratch(items),
+            CpuOp::Dense { .. }
+            | CpuOp::Pool(_)
+            | CpuOp::Upsample(_)
+            | CpuOp::ScaleShift { .. }
+            | CpuOp::Merge { .. }
+            | CpuOp::PRelu { .. } => 0,
+        },
+        Op::Dropout(dropout) => dropout.units,
+        Op::Softmax { n, .. } => *n,
+        Op::GlobalPool { .. }
+        | Op::ZeroPad { .. }
+        | Op::Reverse { .. }
+        | Op::Permute { .. }
+        | Op::Repeat { .. }
+        | Op::Concat { .. }
+        | Op::Activation { .. }
+        | Op::SumAxis { .. }
+        | Op::SpatialMultiply { .. }
+        | Op::ChannelMultiply { .. }
+        | Op::BroadcastDraws => 0,
+    }
+}
+
 /// Computes softmax over the middle dimension of `[.., n, after]`.
 fn softmax_axis(n: usize, after: usize, values: &mut [f32], scratch: &mut [f32]) {
     for block in values.chunks_exact_mut(n * after) {

@@ -11,29 +11,25 @@ pub(super) fn item_shape(
     inputs: &[&[usize]],
 ) -> Result<Vec<usize>, Problem> {
     let weight = |id: WeightId| &graph.weights[id.0];
-    if let Layer::Concat { axis } = layer {
-        return concat(*axis, inputs);
-    }
-    if let Layer::Merge { op } = layer {
-        return merge(*op, inputs);
-    }
-    if let Layer::SpatialMultiply | Layer::ChannelMultiply = layer {
-        return attention(layer, inputs);
-    }
-    let &[x] = inputs else {
-        return Err(format!("it takes one input, not {}", inputs.len()));
+    // The input of a layer with exactly one.
+    let single = || match *inputs {
+        [x] => Ok(x),
+        _ => Err(format!("it takes one input, not {}", inputs.len())),
     };
     match layer {
-        Layer::Conv(conv) => conv_shape(conv, weight(conv.kernel), conv.bias.map(weight), x),
-        Layer::Pool(pool) => pool_shape(pool, x),
+        Layer::Conv(conv) => {
+            conv_shape(conv, weight(conv.kernel), conv.bias.map(weight), single()?)
+        }
+        Layer::Pool(pool) => pool_shape(pool, single()?),
         Layer::GlobalPool { keep_dims, .. } => {
+            let x = single()?;
             let (_, channels) = spatial(x)?;
             let mut shape = vec![1; if *keep_dims { x.len() - 1 } else { 0 }];
             shape.push(channels);
             Ok(shape)
         }
         Layer::Upsample { factor, .. } => {
-            let [h, w, c] = image(x)?;
+            let [h, w, c] = image(single()?)?;
             Ok(vec![
                 scaled_length(h, factor[0])?,
                 scaled_length(w, factor[1])?,
@@ -46,7 +42,7 @@ pub(super) fn item_shape(
             left,
             right,
         } => {
-            let [h, w, c] = image(x)?;
+            let [h, w, c] = image(single()?)?;
             let h = h.checked_add(*top).and_then(|h| h.checked_add(*bottom));
             let w = w.checked_add(*left).and_then(|w| w.checked_add(*right));
             match (h, w) {
@@ -55,6 +51,7 @@ pub(super) fn item_shape(
             }
         }
         Layer::BatchNorm(b) => {
+            let x = single()?;
             let channels = last(x)?;
             if !(b.epsilon.is_finite() && b.epsilon >= 0.0) {
                 return Err(format!("epsilon is {}", b.epsilon));
@@ -72,6 +69,7 @@ pub(super) fn item_shape(
             }
         }
         Layer::Dense { kernel, bias, .. } => {
+            let x = single()?;
             let inputs = last(x)?;
             let units = weight(*kernel).shape.last().copied().unwrap_or(0);
             expect("kernel", weight(*kernel), &[inputs, units])?;
@@ -80,18 +78,15 @@ pub(super) fn item_shape(
             }
             Ok([&x[..x.len() - 1], &[units]].concat())
         }
-        Layer::Lstm(r) => recurrent(graph, r, 4, false, x),
+        Layer::Lstm(r) => recurrent(graph, r, 4, false, single()?),
         Layer::Gru {
             recurrent: r,
             reset_after,
-        } => recurrent(graph, r, 3, *reset_after, x),
-        Layer::Reverse => {
-            last(x)?;
-            Ok(x.to_vec())
-        }
-        Layer::Flatten => Ok(vec![x.iter().product()]),
-        Layer::Reshape { shape } => reshape(shape, x),
+        } => recurrent(graph, r, 3, *reset_after, single()?),
+        Layer::Flatten => Ok(vec![single()?.iter().product()]),
+        Layer::Reshape { shape } => reshape(shape, single()?),
         Layer::Permute { order } => {
+            let x = single()?;
             let mut seen = vec![false; x.len()];
             let valid = order.len() == x.len()
                 && order
@@ -104,26 +99,30 @@ pub(super) fn item_shape(
             }
             Ok(order.iter().map(|&d| x[d]).collect())
         }
-        Layer::RepeatVector { count } => match x {
+        Layer::RepeatVector { count } => match single()? {
             [channels] => Ok(vec![*count, *channels]),
-            _ => Err(format!("it takes a vector, not {x:?}")),
+            x => Err(format!("it takes a vector, not {x:?}")),
         },
         Layer::Dropout(d) => {
+            let x = single()?;
             if !(0.0..1.0).contains(&d.rate) {
                 return Err(format!("rate {} is not in [0, 1)", d.rate));
             }
             last(x)?;
             Ok(x.to_vec())
         }
-        Layer::Activation(_) => {
+        Layer::Reverse | Layer::Activation(_) => {
+            let x = single()?;
             last(x)?;
             Ok(x.to_vec())
         }
         Layer::Softmax { axis } => {
+            let x = single()?;
             axis_of(*axis, x)?;
             Ok(x.to_vec())
         }
         Layer::PRelu { alpha } => {
+            let x = single()?;
             let alpha = weight(*alpha);
             match broadcast(x, &alpha.shape) {
                 Some(shape) if shape == x => Ok(shape),
@@ -134,6 +133,7 @@ pub(super) fn item_shape(
             }
         }
         Layer::SumAxis { axis } => {
+            let x = single()?;
             axis_of(*axis, x)?;
             if x.len() < 2 {
                 return Err(format!("nothing of {x:?} would be left"));
@@ -142,10 +142,10 @@ pub(super) fn item_shape(
             shape.remove(*axis);
             Ok(shape)
         }
-        Layer::Concat { .. }
-        | Layer::Merge { .. }
-        | Layer::SpatialMultiply
-        | Layer::ChannelMultiply => unreachable!("handled above"),
+        Layer::Concat { axis } => concat(*axis, inputs),
+        Layer::Merge { op } => merge(*op, inputs),
+        Layer::SpatialMultiply => attention(inputs, |[h, w, _]| vec![h, w, 1]),
+        Layer::ChannelMultiply => attention(inputs, |[_, _, c]| vec![c]),
     }
 }
 
@@ -414,18 +414,18 @@ fn merge(op: MergeOp, inputs: &[&[usize]]) -> Result<Vec<usize>, Problem> {
     Ok(shape)
 }
 
-fn attention(layer: &Layer, inputs: &[&[usize]]) -> Result<Vec<usize>, Problem> {
+/// Shape of maps times attention weights, whose shape must be `wanted(maps)`.
+fn attention(
+    inputs: &[&[usize]],
+    wanted: impl Fn([usize; 3]) -> Vec<usize>,
+) -> Result<Vec<usize>, Problem> {
     let &[maps, weights] = inputs else {
         return Err(format!(
             "it takes maps and attention, not {} inputs",
             inputs.len()
         ));
     };
-    let [h, w, c] = image(maps)?;
-    let wanted = match layer {
-        Layer::SpatialMultiply => vec![h, w, 1],
-        _ => vec![c],
-    };
+    let wanted = wanted(image(maps)?);
     match *weights == *wanted {
         true => Ok(maps.to_vec()),
         false => Err(format!(

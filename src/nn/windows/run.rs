@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use super::{Chain, Stage};
+use super::{Chain, LocalOp, Pooling, Stage};
 use crate::nn::cpu::conv::Band;
 use crate::nn::cpu::{elementwise, math, pool};
 use crate::nn::layer::Activation;
 use crate::nn::lowering::LoweredGraph;
-use crate::nn::plan::{CpuOp, Op};
+use crate::nn::plan::CpuOp;
 use crate::simd::Isa;
 
 /// Buffers for shared rows and for each window's own rows.
@@ -240,60 +240,47 @@ impl ChainRun<'_> {
     /// Computes the output rows of a stage for a band.
     fn rows(&mut self, stage: &Stage, band: Band, pooled: bool, output: &mut [f32]) {
         let isa = self.isa;
-        match &self.plan.steps[stage.step].op {
-            Op::Backend(CpuOp::Conv {
+        let op = &self.plan.steps[stage.step].op;
+        match LocalOp::of(op).expect("a stage is local in time") {
+            LocalOp::Conv {
                 plan,
                 packed,
                 epilogue,
                 activation,
                 channels,
-            }) => {
+            } => {
                 let epilogue = match &stage.unpooled {
                     Some(unpooled) if !pooled => unpooled,
                     _ => epilogue,
                 };
                 let scratch = &mut self.buffers.scratch;
-                let needed = plan.scratch(*channels, epilogue);
+                let needed = plan.scratch(channels, epilogue);
                 if scratch.len() < needed {
                     scratch.resize(needed, 0.0);
                 }
                 plan.run_rows(isa, band, packed, epilogue, output, &mut scratch[..needed]);
-                if *activation != Activation::Linear {
-                    math::activate(isa, *activation, *channels, output);
+                if activation != Activation::Linear {
+                    math::activate(isa, activation, channels, output);
                 }
             }
-            Op::Backend(CpuOp::ScaleShift { scale, shift }) => {
+            LocalOp::ScaleShift { scale, shift } => {
                 elementwise::scale_shift(isa, scale, shift, band.rows, output);
             }
-            Op::Activation { function, last } => {
+            LocalOp::Activation { function, last } => {
                 output.copy_from_slice(band.rows);
-                math::activate(isa, *function, *last, output);
+                math::activate(isa, function, last, output);
             }
-            Op::Backend(CpuOp::Pool(_)) => self.pool(stage, band.rows, output),
-            _ => unreachable!("no stage of a chain"),
+            LocalOp::MaxPool { .. } => self.pool(stage, band.rows, output),
         }
     }
 
     /// Runs only the pooling of a stage.
     fn pool(&self, stage: &Stage, input: &[f32], output: &mut [f32]) {
-        let (size, channels, width) = match &self.plan.steps[stage.step].op {
-            Op::Backend(CpuOp::Conv {
-                plan,
-                epilogue,
-                channels,
-                ..
-            }) => (
-                epilogue.pool.unwrap_or([1; 2]),
-                *channels,
-                plan.size_out()[1],
-            ),
-            Op::Backend(CpuOp::Pool(pool)) => {
-                let [_, width, channels] = pool.input();
-                let size = pool.non_overlapping_max().expect("a plain maximum");
-                (size, channels, width)
-            }
-            _ => unreachable!("no stage that pools"),
-        };
+        let Pooling {
+            size,
+            width,
+            channels,
+        } = stage.pooling;
         pool::max_pool_rows(self.isa, size, width, channels, input, output);
     }
 }
