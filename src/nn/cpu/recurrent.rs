@@ -76,7 +76,7 @@ impl RecurrentPlan {
     fn product(&self) -> usize {
         match self.cell {
             Cell::Gru { reset_after: true } => 3 * self.units,
-            _ => 0,
+            Cell::Lstm | Cell::Gru { reset_after: false } => 0,
         }
     }
 

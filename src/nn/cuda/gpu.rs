@@ -8,7 +8,7 @@ use cudarc::driver::{result, sys};
 
 use super::compile::image;
 use super::driver::{Arg, Buffer, DeviceError, Driver, Event, Launch, Stream, foreign_event};
-use super::sources::{SOURCES, kernels};
+use super::sources::{SOURCES, kernels, names};
 
 mod event;
 mod limits;
@@ -174,7 +174,7 @@ impl Gpu {
             context,
         };
         // Loads one kernel to check that kernels can be compiled and loaded here.
-        gpu.function("scale_shift")?;
+        gpu.function(names::SCALE_SHIFT)?;
         Ok(gpu)
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::driver::{Arg, Buffer, DeviceError, Driver, Launch, Stream};
 use super::memory::Memory;
 use super::session::Rows;
+use super::sources::names;
 
 const THREADS: usize = 256;
 
@@ -63,7 +64,7 @@ impl Means {
             Arg::from(width as u32),
             Arg::from(times as u32),
         ];
-        self.launch("group_means", count, args, rows.ready)?;
+        self.launch(names::GROUP_MEANS, count, args, rows.ready)?;
         Ok(Rows::of(self.memory.get("group means"), Stream::A))
     }
 
@@ -86,7 +87,7 @@ impl Means {
             let words = [item, rows, width, number, parts.len()].map(|n| Arg::from(n as u32));
             let to = Arg::from(self.memory.get("row means"));
             let args = [Arg::Pointer(from), to].into_iter().chain(words).collect();
-            self.launch("row_means", count, args, part.numbers.ready)?;
+            self.launch(names::ROW_MEANS, count, args, part.numbers.ready)?;
         }
         Ok(())
     }

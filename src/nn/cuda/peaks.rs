@@ -1,6 +1,7 @@
 //! Measured peak performance of a device.
 
 use super::driver::{Arg, DeviceError, Driver, Launch, Stream};
+use super::sources::names;
 
 /// Threads per block, and work per thread (peaks.cu).
 const THREADS: u32 = 256;
@@ -53,7 +54,7 @@ impl Peaks {
         // The iteration converges to 1 from any start.
         let numbers = [0.5f32, 0.5].map(Arg::from);
         let arithmetic = Launch {
-            kernel: "peak_arithmetic",
+            kernel: names::PEAK_ARITHMETIC,
             grid: [effort.blocks, 1, 1],
             block: [THREADS, 1, 1],
             shared: 0,
@@ -77,7 +78,7 @@ impl Peaks {
         ];
         let blocks = vectors.div_ceil(VECTORS * THREADS as usize).max(1);
         let copy = Launch {
-            kernel: "peak_copy",
+            kernel: names::PEAK_COPY,
             grid: [blocks as u32, 1, 1],
             block: [THREADS, 1, 1],
             shared: 0,

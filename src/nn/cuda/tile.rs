@@ -1,5 +1,7 @@
 //! Tiling of convolutions into thread blocks.
 
+use super::sources::names;
+
 /// Shared memory that every device offers a block, in bytes.
 pub(super) const SHARED: usize = 48 << 10;
 /// Maximum threads per block of the tiled kernels.
@@ -278,9 +280,9 @@ impl Tiling {
 
     pub fn kernel(&self) -> &'static str {
         match (self.kind, self.size) {
-            (Kind::First, 5) => "conv_5_of_1",
-            (Kind::First, _) => "conv_3_of_1",
-            _ => "conv_tiled",
+            (Kind::First, 5) => names::CONV_5_OF_1,
+            (Kind::First, _) => names::CONV_3_OF_1,
+            (Kind::Flat | Kind::Deep, _) => names::CONV_TILED,
         }
     }
 

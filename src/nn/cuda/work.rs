@@ -1,6 +1,7 @@
 //! Minimum arithmetic and memory traffic of a launch, derived from its arguments.
 
 use super::driver::{Arg, Launch};
+use super::sources::names;
 
 /// Minimum work of a launch, independent of its implementation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -53,48 +54,56 @@ fn counted(launch: &Launch) -> Option<(u64, u64)> {
     // The last argument of most kernels is the number of output elements.
     let last = number(args.last()?);
     Some(match launch.kernel {
-        "conv" | "conv_tiled" | "conv_5_of_1" | "conv_3_of_1" => convolution(args.first()?)?,
-        "dense_wide" | "dense_narrow" => dense(args.first()?)?,
-        "recurrent" | "lstm_64" | "lstm_32" | "gru_48" => recurrent(args.first()?)?,
-        "activate" => (last?, 2 * last?),
-        "scale_shift" => (2 * last?, 2 * last? + 2 * at(4)?),
-        "prelu" => (2 * last?, 2 * last? + at(3)?),
-        "spatial_multiply" => (last?, 2 * last? + last?.checked_div(at(3)?)?),
-        "channel_multiply" => {
+        names::CONV | names::CONV_TILED | names::CONV_5_OF_1 | names::CONV_3_OF_1 => {
+            convolution(args.first()?)?
+        }
+        names::DENSE_WIDE | names::DENSE_NARROW => dense(args.first()?)?,
+        names::RECURRENT | names::LSTM_64 | names::LSTM_32 | names::GRU_48 => {
+            recurrent(args.first()?)?
+        }
+        names::ACTIVATE => (last?, 2 * last?),
+        names::SCALE_SHIFT => (2 * last?, 2 * last? + 2 * at(4)?),
+        names::PRELU => (2 * last?, 2 * last? + at(3)?),
+        names::SPATIAL_MULTIPLY => (last?, 2 * last? + last?.checked_div(at(3)?)?),
+        names::CHANNEL_MULTIPLY => {
             let factors = last?.checked_div(at(3)?)? * at(4)?;
             (last?, 2 * last? + factors)
         }
-        "reverse" | "permute" | "place" => (0, 2 * last?),
-        "repeat" => (0, last? + last?.checked_div(at(2)?)?),
-        "softmax_rows" | "softmax_axis" => {
+        names::REVERSE | names::PERMUTE | names::PLACE => (0, 2 * last?),
+        names::REPEAT => (0, last? + last?.checked_div(at(2)?)?),
+        names::SOFTMAX_ROWS | names::SOFTMAX_AXIS => {
             let all = at(2)? * last?;
             (3 * all, 2 * all)
         }
-        "sum_axis" => {
+        names::SUM_AXIS => {
             let all = at(2)? * last?;
             (all, all + last?)
         }
-        "global_pool" => {
+        names::GLOBAL_POOL => {
             let all = at(3)? * last?;
             (all, all + last?)
         }
-        "merge" => {
+        names::MERGE => {
             let [_, item, a, b, ..] = sizes(3)?;
             (last?, last?.checked_div(item)? * (item + a + b))
         }
-        "pool" => {
+        names::POOL => {
             let [height, width, channels, down, across, rows, columns, ..] = sizes(2)?;
             let items = last?.checked_div(down * across * channels)?;
             let input = items * height * width * channels;
             (last? * rows * columns, last? + input)
         }
-        "upsample" | "zero_pad" => {
+        names::UPSAMPLE | names::ZERO_PAD => {
             let [height, width, channels, down, across, ..] = sizes(2)?;
             let items = last?.checked_div(down * across * channels)?;
-            let each = if launch.kernel == "upsample" { 6 } else { 0 };
+            let each = if launch.kernel == names::UPSAMPLE {
+                6
+            } else {
+                0
+            };
             (each * last?, last? + items * height * width * channels)
         }
-        "upsample_multiply" => {
+        names::UPSAMPLE_MULTIPLY => {
             let [height, width, channels, down, across, ..] = sizes(3)?;
             let maps = at(7)?;
             let pixels = last?.checked_div(maps.div_ceil(4))?;
@@ -102,7 +111,7 @@ fn counted(launch: &Launch) -> Option<(u64, u64)> {
             let input = items * height * width * channels;
             (6 * pixels + pixels * maps, input + 2 * pixels * maps)
         }
-        "attention_pool" => {
+        names::ATTENTION_POOL => {
             let [n, width, _, _, scores, weights, ..] = sizes(4)?;
             let items = u64::from(launch.grid[0]).checked_div(width.div_ceil(32))?;
             let given_out = match args.get(2)? {

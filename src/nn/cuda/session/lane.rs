@@ -4,6 +4,7 @@ use super::launch::word;
 use super::{CudaRunError, Part, Source};
 use crate::nn::cuda::driver::{Arg, Buffer, DeviceError, Driver, Launch, Stream, bytes};
 use crate::nn::cuda::plan::CudaPlan;
+use crate::nn::cuda::sources::names;
 
 /// Threads per block.
 const THREADS: usize = 256;
@@ -44,7 +45,7 @@ impl Lane {
             launch(
                 &*plan.driver,
                 self.stream,
-                "repeat",
+                names::REPEAT,
                 blocks,
                 THREADS,
                 0,
@@ -91,7 +92,17 @@ impl Lane {
                 let args = vec![from, Arg::from(to), Arg::from(slot), word(planned.elements)];
                 // SAFETY: the arguments match the kernel; the check of the inputs ensured that all
                 // rows lie within the buffer.
-                unsafe { launch(driver, self.stream, "gather", part.rows, THREADS, 0, args) }?;
+                unsafe {
+                    launch(
+                        driver,
+                        self.stream,
+                        names::GATHER,
+                        part.rows,
+                        THREADS,
+                        0,
+                        args,
+                    )
+                }?;
             }
         }
         Ok(())

@@ -5,6 +5,7 @@ use super::{CudaRunError, InPlaceBuffers, Lane, Mode, held};
 use crate::nn::cuda::driver::{Arg, DeviceError};
 use crate::nn::cuda::ops::{Conv, CudaOp, Dense, Op, PostOp, Recurrent, activation_args, eight};
 use crate::nn::cuda::plan::{Constant, CudaPlan, Step};
+use crate::nn::cuda::sources::names;
 use crate::nn::cuda::tile::SHARED;
 use crate::nn::dropout::DropoutMode;
 use crate::nn::layer::{Activation, Interpolation, MergeOp, PoolKind};
@@ -116,7 +117,7 @@ impl Call<'_> {
             } => {
                 let mean = flag(*kind == PoolKind::Average);
                 let args = vec![x, y, mean, word(*pixels), word(*channels)];
-                self.each("global_pool", count, args)
+                self.each(names::GLOBAL_POOL, count, args)
             }
             Op::ZeroPad {
                 image,
@@ -126,10 +127,10 @@ impl Call<'_> {
             } => {
                 let sizes = image.iter().chain(output).map(|&n| n as u32).collect();
                 let args = vec![x, y, Arg::Words(sizes), word(*top), word(*left)];
-                self.each("zero_pad", count, args)
+                self.each(names::ZERO_PAD, count, args)
             }
             Op::Reverse { rows, width } => {
-                self.each("reverse", count, vec![x, y, word(*rows), word(*width)])
+                self.each(names::REVERSE, count, vec![x, y, word(*rows), word(*width)])
             }
             Op::Permute { shape, order } => {
                 let along = |&d: &usize| shape[d + 1..].iter().product();
@@ -138,15 +139,15 @@ impl Call<'_> {
                 let words = [shape.len(), shape.iter().product()].into_iter();
                 let words = words.chain(eight(&permuted)).chain(eight(&strides));
                 let words = words.map(|n| n as u32).collect();
-                self.each("permute", count, vec![x, y, Arg::Words(words)])
+                self.each(names::PERMUTE, count, vec![x, y, Arg::Words(words)])
             }
             Op::Repeat { count: n, width } => {
-                self.each("repeat", count, vec![x, y, word(*n), word(*width)])
+                self.each(names::REPEAT, count, vec![x, y, word(*n), word(*width)])
             }
             Op::BroadcastDraws => {
                 let width = self.plan.lowered.values[self.step.output].elements;
                 let args = vec![x, y, word(self.mode.draws), word(width)];
-                self.each("repeat", count, args)
+                self.each(names::REPEAT, count, args)
             }
             Op::Concat { widths, total } => {
                 let mut at = 0;
@@ -154,7 +155,7 @@ impl Call<'_> {
                     let part = count / total * width;
                     let x = self.input(i)?;
                     let args = vec![x, y.clone(), word(width), word(*total), word(at)];
-                    self.each("place", part, args)?;
+                    self.each(names::PLACE, part, args)?;
                     at += width;
                 }
                 Ok(())
@@ -165,21 +166,21 @@ impl Call<'_> {
             }
             | Op::Softmax { n, after: 1 } => self.softmax_rows(x, *n),
             Op::Softmax { n, after } => self.each(
-                "softmax_axis",
+                names::SOFTMAX_AXIS,
                 count / n,
                 vec![x, y, word(*n), word(*after)],
             ),
             Op::Activation { function, .. } => self.activate(x, *function),
             Op::SumAxis { n, after } => {
-                self.each("sum_axis", count, vec![x, y, word(*n), word(*after)])
+                self.each(names::SUM_AXIS, count, vec![x, y, word(*n), word(*after)])
             }
             Op::SpatialMultiply { channels } => {
                 let args = vec![x, self.input(1)?, y, word(*channels)];
-                self.each("spatial_multiply", count, args)
+                self.each(names::SPATIAL_MULTIPLY, count, args)
             }
             Op::ChannelMultiply { item, channels } => {
                 let args = vec![x, self.input(1)?, y, word(*item), word(*channels)];
-                self.each("channel_multiply", count, args)
+                self.each(names::CHANNEL_MULTIPLY, count, args)
             }
         }
     }
@@ -199,7 +200,7 @@ impl Call<'_> {
             CudaOp::Recurrent(r) => self.recurrent(r),
             CudaOp::Pool(pool) => {
                 let args = vec![x, y, Arg::Words(pool.to_kernel_args()), flag(pool.mean)];
-                self.each("pool", count, args)
+                self.each(names::POOL, count, args)
             }
             CudaOp::Upsample {
                 image,
@@ -221,13 +222,13 @@ impl Call<'_> {
                 ];
                 let Some(channels) = *maps else {
                     let args = [x, y].into_iter().chain(sizes).collect();
-                    return self.each("upsample", count, args);
+                    return self.each(names::UPSAMPLE, count, args);
                 };
                 let args = [x, self.input(1)?, y].into_iter().chain(sizes);
                 let args = args.chain([word(channels)]).collect();
                 // Each thread computes four channels (layout.cu).
                 let groups = count / channels * channels.div_ceil(4);
-                self.each("upsample_multiply", groups, args)
+                self.each(names::UPSAMPLE_MULTIPLY, groups, args)
             }
             CudaOp::ScaleShift {
                 scale,
@@ -236,7 +237,7 @@ impl Call<'_> {
             } => {
                 let (scale, shift) = (self.constant(*scale)?, self.constant(*shift)?);
                 let args = vec![x, scale, shift, y, word(*channels)];
-                self.each("scale_shift", count, args)
+                self.each(names::SCALE_SHIFT, count, args)
             }
             CudaOp::Merge { op, joins } => {
                 let number = match op {
@@ -255,13 +256,13 @@ impl Call<'_> {
                     };
                     let how = Arg::Words(how.to_kernel_args());
                     let args = vec![a, b, y.clone(), how, number.into(), divisor.into()];
-                    self.each("merge", count, args)?;
+                    self.each(names::MERGE, count, args)?;
                 }
                 Ok(())
             }
             CudaOp::PRelu { alpha, item } => {
                 let alpha = self.constant(*alpha)?;
-                self.each("prelu", count, vec![x, alpha, y, word(*item)])
+                self.each(names::PRELU, count, vec![x, alpha, y, word(*item)])
             }
             CudaOp::AttentionPool(pool) => {
                 let weights = match self.step.second {
@@ -275,7 +276,13 @@ impl Call<'_> {
                     y,
                     Arg::Words(pool.to_kernel_args()),
                 ];
-                self.launch("attention_pool", pool.blocks(self.items), THREADS, 0, args)
+                self.launch(
+                    names::ATTENTION_POOL,
+                    pool.blocks(self.items),
+                    THREADS,
+                    0,
+                    args,
+                )
             }
         }
     }
@@ -292,7 +299,7 @@ impl Call<'_> {
     /// Applies `function` from `x` to the output; `x` may be the output.
     fn activate(&self, x: Arg, function: Activation) -> Result<(), DeviceError> {
         let args = vec![x, self.output()?, function_arg(function)];
-        self.each("activate", self.count, args)
+        self.each(names::ACTIVATE, self.count, args)
     }
 
     /// Applies softmax to rows of `n` elements, from `x` to the output; `x` may be the output.
@@ -300,7 +307,7 @@ impl Call<'_> {
         let rows = self.count / n;
         let blocks = rows.div_ceil(THREADS / 32);
         let args = vec![x, self.output()?, word(n), word(rows)];
-        self.launch("softmax_rows", blocks, THREADS, 0, args)
+        self.launch(names::SOFTMAX_ROWS, blocks, THREADS, 0, args)
     }
 
     fn conv(&self, conv: &Conv) -> Result<(), DeviceError> {
@@ -323,7 +330,7 @@ impl Call<'_> {
             word(1),
         ]);
         let Some(tiling) = conv.tiling else {
-            return self.each("conv", self.count, vec![given]);
+            return self.each(names::CONV, self.count, vec![given]);
         };
         let args = vec![given, Arg::Words(tiling.to_kernel_args())];
         let blocks = tiling.blocks(self.items);
@@ -340,8 +347,8 @@ impl Call<'_> {
         let rows = self.count / dense.units;
         // Rows and units per block, and its threads (dense.cu).
         let (kernel, [height, width], threads) = match dense.units {
-            ..=16 => ("dense_narrow", [64, 16], 128),
-            _ => ("dense_wide", [128, 64], 256),
+            ..=16 => (names::DENSE_NARROW, [64, 16], 128),
+            _ => (names::DENSE_WIDE, [128, 64], 256),
         };
         // Struct `Arguments` in dense.cu.
         let given = Arg::structure(&[
@@ -383,7 +390,7 @@ impl Call<'_> {
         let threads = (r.group * r.cell.gates() * r.units).next_multiple_of(32);
         let blocks = self.items.div_ceil(r.group);
         self.launch(
-            "recurrent",
+            names::RECURRENT,
             blocks,
             threads.min(THREADS),
             shared,
@@ -403,7 +410,9 @@ impl Call<'_> {
         let units = Arg::Words(units.map(|n| n as u32).to_vec());
         let kept = 1.0 / (1.0 - d.rate);
         match self.mode.dropout {
-            DropoutMode::Off => self.each("repeat", self.count, vec![x, y, word(1), word(row)]),
+            DropoutMode::Off => {
+                self.each(names::REPEAT, self.count, vec![x, y, word(1), word(row)])
+            }
             DropoutMode::Draws { n, seed } => {
                 let words = vec![
                     *seed as u32,
@@ -415,12 +424,12 @@ impl Call<'_> {
                     kept.to_bits(),
                 ];
                 let args = vec![x, y, units, Arg::Words(words), word(copies)];
-                self.each("dropout", self.count, args)
+                self.each(names::DROPOUT, self.count, args)
             }
             DropoutMode::Masks(_) => {
                 let factors = Arg::from(held(&self.lane.masks[d.number as usize]));
                 let args = vec![x, factors, y, units, word(copies)];
-                self.each("mask", self.count, args)
+                self.each(names::MASK, self.count, args)
             }
         }
     }
@@ -436,9 +445,9 @@ impl Recurrent {
                 Activation::Sigmoid | Activation::HardSigmoid
             );
         match (self.cell, self.units) {
-            (Cell::Lstm, 64) if usual => Some("lstm_64"),
-            (Cell::Lstm, 32) if usual => Some("lstm_32"),
-            (Cell::GruResetAfter, 48) if usual => Some("gru_48"),
+            (Cell::Lstm, 64) if usual => Some(names::LSTM_64),
+            (Cell::Lstm, 32) if usual => Some(names::LSTM_32),
+            (Cell::GruResetAfter, 48) if usual => Some(names::GRU_48),
             _ => None,
         }
     }
