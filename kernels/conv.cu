@@ -7,7 +7,7 @@ extern "C" __global__ void conv(Arguments given, unsigned count) {
     const float *__restrict__ scale = given.scale, *__restrict__ shift = given.shift;
     float *__restrict__ y = given.y;
     const Convolution &g = given.g;
-    const Finish &finish = given.finish;
+    const Epilogue &epilogue = given.epilogue;
     const unsigned copies = given.copies;
     const bool dilated = g.dilation_columns > 1;
     for (unsigned i = first_element(); i < count; i += element_step()) {
@@ -42,8 +42,8 @@ extern "C" __global__ void conv(Arguments given, unsigned count) {
             }
             sum += part;
         }
-        y[i] = finished(finish, sum, finish.affine ? scale[o] : 1.0f,
-                        finish.affine ? shift[o] : 0.0f);
+        y[i] = apply_epilogue(epilogue, sum, epilogue.affine ? scale[o] : 1.0f,
+                        epilogue.affine ? shift[o] : 0.0f);
     }
 }
 
@@ -63,7 +63,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) conv_tiled(Arguments given,
     const float *__restrict__ scale = given.scale, *__restrict__ shift = given.shift;
     float *__restrict__ y = given.y;
     const Convolution &g = given.g;
-    const Finish &finish = given.finish;
+    const Epilogue &epilogue = given.epilogue;
     const unsigned copies = given.copies;
     float4 *xs = shared_memory();
     const unsigned fours = g.in / 4, slice = tile.groups * (CHANNELS / 4);
@@ -192,16 +192,16 @@ extern "C" __global__ void __launch_bounds__(256, 2) conv_tiled(Arguments given,
 
 #pragma unroll
     for (int o = 0; o < CHANNELS; o++) {
-        const float own_scale = works && finish.affine ? scale[channel + o] : 1.0f;
-        const float own_shift = works && finish.affine ? shift[channel + o] : 0.0f;
+        const float own_scale = works && epilogue.affine ? scale[channel + o] : 1.0f;
+        const float own_shift = works && epilogue.affine ? shift[channel + o] : 0.0f;
 #pragma unroll
         for (int p = 0; p < PIXELS; p++)
-            sums[p][o] = finished(finish, sums[p][o], own_scale, own_shift);
+            sums[p][o] = apply_epilogue(epilogue, sums[p][o], own_scale, own_shift);
     }
     const unsigned item = first_item + own_image;
     const unsigned row = tile_row + own_row, column = tile_column + own_column;
     unsigned height = g.out_height, width = g.out_width;
-    if (finish.pool) {
+    if (epilogue.pool) {
         // The neighbouring column belongs to the next thread: tiles have an even number of columns.
         height /= 2, width /= 2;
 #pragma unroll
@@ -214,15 +214,15 @@ extern "C" __global__ void __launch_bounds__(256, 2) conv_tiled(Arguments given,
                 sums[p][o] = fmaxf(upper, lower);
             }
     }
-    if (!works || item >= g.items || (finish.pool && column % 2 == 1))
+    if (!works || item >= g.items || (epilogue.pool && column % 2 == 1))
         return;
     const bool whole = g.out % 4 == 0;
 #pragma unroll
     for (int p = 0; p < PIXELS; p++) {
-        if (finish.pool && p % 2 == 1)
+        if (epilogue.pool && p % 2 == 1)
             continue;
-        const unsigned down = finish.pool ? (row + p) / 2 : flat ? row : row + p;
-        const unsigned right = finish.pool ? column / 2 : flat ? column + p * beside : column;
+        const unsigned down = epilogue.pool ? (row + p) / 2 : flat ? row : row + p;
+        const unsigned right = epilogue.pool ? column / 2 : flat ? column + p * beside : column;
         if (down >= height || right >= width)
             continue;
         float *to = y + (((size_t)item * height + down) * width + right) * g.out + channel;

@@ -14,11 +14,11 @@ struct Convolution {
 
 // Epilogue after the bias, each if set: ReLU, `x * scale + shift`, second ReLU, 2 x 2 max pooling.
 // Other functions would lengthen the kernels and are launched separately.
-struct Finish {
+struct Epilogue {
     unsigned relu, affine, relu_last, pool;
 };
 
-DEVICE float finished(const Finish &f, float x, float scale, float shift) {
+DEVICE float apply_epilogue(const Epilogue &f, float x, float scale, float shift) {
     x = f.relu ? relu(x) : x;
     x = f.affine ? fmaf(x, scale, shift) : x;
     return f.relu_last ? relu(x) : x;
@@ -31,7 +31,7 @@ struct Arguments {
     const float *x, *factors, *kernel, *bias, *scale, *shift;
     float *y;
     Convolution g;
-    Finish finish;
+    Epilogue epilogue;
     unsigned copies;
 };
 

@@ -10,7 +10,7 @@ struct Arguments {
 // GEMM tile: a block computes `ROWS` x `UNITS` outputs, a thread `R` x `U` of them in registers.
 // Slices of `DEPTH` terms of K pass through shared memory.
 template <int ROWS, int UNITS, int DEPTH, int R, int U>
-static __device__ void product(const Arguments &given) {
+static __device__ void gemm(const Arguments &given) {
     const float *__restrict__ x = given.x, *__restrict__ w = given.w;
     const float *__restrict__ bias = given.bias;
     float *__restrict__ y = given.y;
@@ -83,10 +83,10 @@ static __device__ void product(const Arguments &given) {
 }
 
 extern "C" __global__ void __launch_bounds__(256, 2) dense_wide(Arguments given) {
-    product<128, 64, 32, 8, 4>(given);
+    gemm<128, 64, 32, 8, 4>(given);
 }
 
 // Tile for few units.
 extern "C" __global__ void __launch_bounds__(128) dense_narrow(Arguments given) {
-    product<64, 16, 32, 4, 2>(given);
+    gemm<64, 16, 32, 4, 2>(given);
 }

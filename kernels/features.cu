@@ -15,11 +15,11 @@ constexpr int MOMENTS = 8;
 
 // Mean and deviation of `n` values. Equal values have a deviation of exactly 0, without the residue
 // of rounding.
-struct Spread {
+struct MeanDeviation {
     double mean, deviation;
 };
 
-__device__ __forceinline__ Spread spread(pairwise::Scratch &scratch, unsigned &differ,
+__device__ __forceinline__ MeanDeviation mean_deviation(pairwise::Scratch &scratch, unsigned &differ,
                                          const double *x, unsigned long long n) {
     if (threadIdx.x == 0)
         differ = 0;
@@ -53,7 +53,7 @@ extern "C" __global__ void __launch_bounds__(256)
     const unsigned recording = blockIdx.x;
     const unsigned long long before = frame_starts[recording];
     const unsigned long long frames = frame_starts[recording + 1] - before;
-    const Spread s = features::spread(scratch, differ, mel + before * BANDS, frames * BANDS);
+    const MeanDeviation s = features::mean_deviation(scratch, differ, mel + before * BANDS, frames * BANDS);
     if (threadIdx.x == 0) {
         spread[2 * recording] = s.mean;
         spread[2 * recording + 1] = s.deviation;
@@ -218,7 +218,7 @@ extern "C" __global__ void __launch_bounds__(256)
     const unsigned long long frames = frame_starts[recording + 1] - before;
     const double *x = log_mel + before * BANDS + band * frames;
     float *out = moments + ((unsigned long long)recording * BANDS + band) * MOMENTS;
-    const Spread s = spread(scratch, differ, x, frames);
+    const MeanDeviation s = mean_deviation(scratch, differ, x, frames);
     if (threadIdx.x == 0) {
         out[0] = (float)s.mean;
         out[1] = (float)s.deviation;

@@ -21,7 +21,7 @@ pub const SOURCES: &[(&str, &str)] = sources!(
     "answers.cu"
     "clean.cu" after "pairwise.cuh"
     "conv.cu" after "conv.cuh"
-    "conv_first.cu" after "conv.cuh"
+    "conv_single_channel.cu" after "conv.cuh"
     "dense.cu"
     "dropout.cu"
     "elementwise.cu"

@@ -19,7 +19,7 @@ pub(super) struct Shape {
     pub dilation: [usize; 2],
 }
 
-/// Tiled kernels (conv.cu, conv_first.cu).
+/// Tiled kernels (conv.cu, conv_single_channel.cu).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// `conv_5_of_1` and `conv_3_of_1`, for one input channel.
