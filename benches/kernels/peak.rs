@@ -30,11 +30,11 @@ pub fn run(isa: Isa, steps: u64) -> u64 {
 /// Defines a function that updates `$sums` accumulators of `$lanes` elements in turn. Their number
 /// exceeds latency times throughput of a multiply-add, and fits into the registers.
 macro_rules! peak {
-    ($(#[$attribute:meta])* $name:ident, $sums:literal x $lanes:literal, $spread:expr, $add:expr) => {
+    ($(#[$attribute:meta])* $name:ident, $sums:literal x $lanes:literal, $splat:expr, $add:expr) => {
         $(#[$attribute])*
         pub fn $name(steps: u64) -> u64 {
-            let (x, y) = ($spread(black_box(0.5)), $spread(black_box(0.25)));
-            let mut sums = [$spread(black_box(0.0)); $sums];
+            let (x, y) = ($splat(black_box(0.5)), $splat(black_box(0.25)));
+            let mut sums = [$splat(black_box(0.0)); $sums];
             for _ in 0..steps {
                 for sum in &mut sums {
                     *sum = $add(x, y, *sum);

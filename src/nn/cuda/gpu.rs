@@ -14,9 +14,9 @@ mod event;
 mod limits;
 mod staging;
 
-use event::Moment;
+use event::RecordedEvent;
 pub use limits::Limits;
-use staging::{Landing, Staging};
+use staging::{DownloadStaging, UploadStaging};
 
 /// One GPU. Kernels are compiled at first use and cached for the user.
 pub struct Gpu {
@@ -37,8 +37,8 @@ struct Context {
 
 struct Queue {
     stream: sys::CUstream,
-    staging: Mutex<Staging>,
-    landing: Mutex<Landing>,
+    uploads: Mutex<UploadStaging>,
+    downloads: Mutex<DownloadStaging>,
     context: Arc<Context>,
 }
 
@@ -104,8 +104,8 @@ impl Drop for Queue {
             // SAFETY: made in `Gpu::new` and no longer used.
             unsafe {
                 let _ = result::stream::synchronize(self.stream);
-                lock(&self.staging).free();
-                lock(&self.landing).free();
+                lock(&self.uploads).free();
+                lock(&self.downloads).free();
                 let _ = result::stream::destroy(self.stream);
             }
         }
@@ -160,8 +160,8 @@ impl Gpu {
             let stream = result::stream::create(kind).map_err(failed("cuStreamCreate"))?;
             Ok::<_, DeviceError>(Queue {
                 stream,
-                staging: Mutex::default(),
-                landing: Mutex::default(),
+                uploads: Mutex::default(),
+                downloads: Mutex::default(),
                 context: Arc::clone(&context),
             })
         };
@@ -285,7 +285,7 @@ impl Driver for Gpu {
         let address = to.range(offset, data.len())?;
         self.context.enter()?;
         let queue = self.queue(stream);
-        lock(&queue.staging).upload(queue.stream, data, address)
+        lock(&queue.uploads).upload(queue.stream, data, address)
     }
 
     fn download(
@@ -300,7 +300,7 @@ impl Driver for Gpu {
         let queue = self.queue(stream);
         match data.is_empty() {
             true => self.synchronise(stream),
-            false => lock(&queue.landing).download(queue.stream, data, address),
+            false => lock(&queue.downloads).download(queue.stream, data, address),
         }
     }
 
@@ -346,12 +346,12 @@ impl Driver for Gpu {
     }
 
     fn record(&self, stream: Stream) -> Result<Event, DeviceError> {
-        let moment = Moment::record(&self.context, self.queue(stream).stream)?;
+        let moment = RecordedEvent::record(&self.context, self.queue(stream).stream)?;
         Ok(Event::new(moment))
     }
 
     fn milliseconds(&self, from: &Event, to: &Event) -> Result<f64, DeviceError> {
-        match (from.known::<Moment>(), to.known::<Moment>()) {
+        match (from.known::<RecordedEvent>(), to.known::<RecordedEvent>()) {
             (Some(from), Some(to)) if from.is_of(&self.context) && to.is_of(&self.context) => {
                 from.milliseconds_to(to)
             }

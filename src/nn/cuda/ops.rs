@@ -296,14 +296,14 @@ impl Broadcast {
         let item = self.shape.iter().product::<usize>();
         let mut words = vec![self.shape.len(), item, self.items[0], self.items[1]];
         for list in [&self.shape, &self.strides[0], &self.strides[1]] {
-            words.extend(eight(list));
+            words.extend(padded_dims(list));
         }
         words.into_iter().map(|n| n as u32).collect()
     }
 }
 
 /// Pads dimensions with zeros to the eight that the kernels' structs hold.
-pub(super) fn eight(list: &[usize]) -> impl Iterator<Item = usize> {
+pub(super) fn padded_dims(list: &[usize]) -> impl Iterator<Item = usize> {
     list.iter().copied().chain(std::iter::repeat(0)).take(8)
 }
 

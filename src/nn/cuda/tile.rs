@@ -23,7 +23,7 @@ pub(super) struct Shape {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// `conv_5_of_1` and `conv_3_of_1`, for one input channel.
-    First,
+    SingleChannel,
     /// `conv_tiled` for images of one row.
     Flat,
     /// `conv_tiled` for other images.
@@ -34,7 +34,7 @@ impl Kind {
     fn of(shape: &Shape) -> Option<Self> {
         let plain = shape.strides == [1, 1] && shape.dilation == [1, 1];
         match (shape.channels, shape.size) {
-            (1, [3, 3] | [5, 5]) if plain => Some(Self::First),
+            (1, [3, 3] | [5, 5]) if plain => Some(Self::SingleChannel),
             (n, _) if n > 0 && n.is_multiple_of(4) => Some(match shape.output[0] {
                 1 => Self::Flat,
                 _ => Self::Deep,
@@ -46,7 +46,7 @@ impl Kind {
     /// Rows, columns and channels computed per thread.
     fn thread(self) -> [usize; 3] {
         match self {
-            Self::First => [2, 4, 4],
+            Self::SingleChannel => [2, 4, 4],
             Self::Flat => [1, 4, 8],
             Self::Deep => [4, 1, 8],
         }
@@ -62,9 +62,9 @@ impl Kind {
     }
 
     /// Elements stored together in shared memory.
-    fn together(self) -> usize {
+    fn elements_per_vector(self) -> usize {
         match self {
-            Self::First => 1,
+            Self::SingleChannel => 1,
             Self::Flat | Self::Deep => 4,
         }
     }
@@ -125,7 +125,7 @@ impl Tiling {
                         size: shape.size[1],
                         channels: shape.channels,
                     };
-                    tiling.lay_out(shape);
+                    tiling.set_layout(shape);
                     if !tiling.fits() {
                         continue;
                     }
@@ -134,7 +134,7 @@ impl Tiling {
                             images: tiling.images + 1,
                             ..tiling
                         };
-                        more.lay_out(shape);
+                        more.set_layout(shape);
                         if !more.fits() {
                             break;
                         }
@@ -151,7 +151,7 @@ impl Tiling {
     }
 
     /// Input rows and columns that a tile reads.
-    fn read(&self, shape: &Shape) -> [usize; 2] {
+    fn input_size(&self, shape: &Shape) -> [usize; 2] {
         let extent = |tile: usize, axis: usize| {
             let kernel = (shape.size[axis] - 1).saturating_mul(shape.dilation[axis]);
             ((tile - 1).saturating_mul(shape.strides[axis]))
@@ -161,10 +161,10 @@ impl Tiling {
         [extent(self.rows, 0), extent(self.columns, 1)]
     }
 
-    fn lay_out(&mut self, shape: &Shape) {
-        let [rows, columns] = self.read(shape);
+    fn set_layout(&mut self, shape: &Shape) {
+        let [rows, columns] = self.input_size(shape);
         match self.kind {
-            Kind::First => {
+            Kind::SingleChannel => {
                 // Rows in groups of four, of which a thread reads two.
                 self.pitch = self.columns + (self.size - 1).next_multiple_of(4);
                 self.plane = rows.saturating_mul(self.pitch);
@@ -185,21 +185,21 @@ impl Tiling {
     }
 
     /// Threads that compute; a block rounds them up to whole warps.
-    fn working(&self) -> usize {
+    fn computing_threads(&self) -> usize {
         let [rows, columns, _] = self.kind.thread();
         let in_place = self.rows / rows * (self.columns / columns);
         self.images * in_place * self.groups
     }
 
     pub fn threads(&self) -> usize {
-        self.working().next_multiple_of(32)
+        self.computing_threads().next_multiple_of(32)
     }
 
     /// Elements of kernel weights in shared memory.
     fn weights(&self) -> usize {
         let out = self.groups * self.kind.thread()[2];
         match self.kind {
-            Kind::First => self.size * self.size * out,
+            Kind::SingleChannel => self.size * self.size * out,
             // Includes the offset table of a kernel row's terms.
             Kind::Flat | Kind::Deep => {
                 let in_place = self.size.saturating_mul(self.channels) / 4;
@@ -211,7 +211,7 @@ impl Tiling {
     /// Bytes of dynamic shared memory.
     pub fn shared(&self) -> usize {
         let image = match self.kind {
-            Kind::First => self.images.saturating_mul(self.plane),
+            Kind::SingleChannel => self.images.saturating_mul(self.plane),
             Kind::Flat | Kind::Deep => self.channels.saturating_mul(self.plane),
         };
         image.saturating_add(self.weights()).saturating_mul(4)
@@ -242,18 +242,18 @@ impl Tiling {
         let done = blocks * of_block as f64;
         let terms = (self.size * shape.size[0] * self.channels) as f64;
         let products = of_block as f64 * terms;
-        let [rows, columns] = self.read(shape);
+        let [rows, columns] = self.input_size(shape);
         let image = (self.images * rows * columns * self.channels) as f64;
         let kernel = terms * (self.groups * self.kind.thread()[2]) as f64;
-        let each = BRING / self.kind.together() as f64 + NUMBER;
+        let each = BRING / self.kind.elements_per_vector() as f64 + NUMBER;
         let bring = products / (products + each * (image + kernel));
         let busy = (self.threads() as f64 / 128.0).min(1.0).sqrt();
-        wanted / done * bring * busy * self.reading(shape)
+        wanted / done * bring * busy * self.shared_read_rate(shape)
     }
 
     /// Estimates the fraction of peak arithmetic that shared-memory reads permit.
-    fn reading(&self, shape: &Shape) -> f64 {
-        if self.kind == Kind::First {
+    fn shared_read_rate(&self, shape: &Shape) -> f64 {
+        if self.kind == Kind::SingleChannel {
             return 1.0;
         }
         // Eight threads at a time read 16 bytes each from 32 banks of 4 bytes.
@@ -280,8 +280,8 @@ impl Tiling {
 
     pub fn kernel(&self) -> &'static str {
         match (self.kind, self.size) {
-            (Kind::First, 5) => names::CONV_5_OF_1,
-            (Kind::First, _) => names::CONV_3_OF_1,
+            (Kind::SingleChannel, 5) => names::CONV_5_OF_1,
+            (Kind::SingleChannel, _) => names::CONV_3_OF_1,
             (Kind::Flat | Kind::Deep, _) => names::CONV_TILED,
         }
     }

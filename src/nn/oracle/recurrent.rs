@@ -133,11 +133,11 @@ pub(super) fn gru(graph: &Graph, r: &Recurrent, reset_after: bool, x: Item) -> V
         let open = |gate: &Gate| activated(r.recurrent_activation, gate.sum(x, h));
         let (z, reset) = (open(update), open(reset));
         let times = |a: f64, b: f64| a * b;
-        let remembered = match reset_after {
+        let recurrent = match reset_after {
             true => zip(&reset, &candidate.state(h), times),
             false => candidate.state(&zip(&reset, h, times)),
         };
-        let g = zip(&candidate.input(x), &remembered, |a, b| a + b);
+        let g = zip(&candidate.input(x), &recurrent, |a, b| a + b);
         let g = activated(r.activation, g);
         let kept = zip(&z, h, times);
         let added = zip(&z, &g, |z, g| (1.0 - z) * g);

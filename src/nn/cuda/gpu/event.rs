@@ -8,22 +8,22 @@ use super::{Context, failed};
 use crate::nn::cuda::driver::DeviceError;
 
 /// A recorded event, destroyed when dropped.
-pub(super) struct Moment {
+pub(super) struct RecordedEvent {
     event: sys::CUevent,
     context: Arc<Context>,
 }
 
 // SAFETY: the driver's handles may be used from every thread whose current context is theirs, and
 // every use here sets it first.
-unsafe impl Send for Moment {}
+unsafe impl Send for RecordedEvent {}
 // SAFETY: see above.
-unsafe impl Sync for Moment {}
+unsafe impl Sync for RecordedEvent {}
 
 /// Signature of `cuEventElapsedTime`. cudarc's function of this name calls a later version, which
 /// drivers before CUDA 12.8 lack; newer drivers have both.
 type Elapsed = unsafe extern "C" fn(*mut f32, sys::CUevent, sys::CUevent) -> sys::CUresult;
 
-impl Moment {
+impl RecordedEvent {
     /// Records an event after the work queued so far on a stream of this context.
     pub fn record(context: &Arc<Context>, stream: sys::CUstream) -> Result<Self, DeviceError> {
         context.enter()?;
@@ -70,7 +70,7 @@ impl Moment {
     }
 }
 
-impl Drop for Moment {
+impl Drop for RecordedEvent {
     fn drop(&mut self) {
         if self.context.enter().is_ok() {
             // SAFETY: made in `record`, destroyed once; the driver defers the destruction of a

@@ -18,7 +18,7 @@ const ALIGNMENT: usize = 64;
 
 /// Staging memory for uploads; the caller's data is free after the call.
 #[derive(Default)]
-pub(super) struct Staging {
+pub(super) struct UploadStaging {
     chunks: Vec<Chunk>,
     /// Index of the chunk being filled, and its filled bytes.
     current: usize,
@@ -31,7 +31,7 @@ struct Chunk {
     copied: sys::CUevent,
 }
 
-impl Staging {
+impl UploadStaging {
     /// Queues copies of `data` on the stream, which is the same in every call. The context is
     /// current, and `address` has room for the data.
     pub fn upload(
@@ -90,9 +90,9 @@ impl Staging {
 
 /// Staging memory for downloads.
 #[derive(Default)]
-pub(super) struct Landing(Vec<Chunk>);
+pub(super) struct DownloadStaging(Vec<Chunk>);
 
-impl Landing {
+impl DownloadStaging {
     /// Copies `address` to `data` after the work queued on the stream, which is the same in every
     /// call, and waits. The context is current, and `address` has that much data.
     pub fn download(

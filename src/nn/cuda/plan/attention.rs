@@ -13,7 +13,7 @@ pub(super) fn pool(lowered: &mut LoweredGraph<CudaOp>) {
     let producers = producers(lowered);
     let readers = lowered.readers();
     for last in 0..lowered.steps.len() {
-        let search = Search {
+        let search = Matcher {
             lowered,
             readers: &readers,
             producers: &producers,
@@ -22,13 +22,13 @@ pub(super) fn pool(lowered: &mut LoweredGraph<CudaOp>) {
         let Some(found) = search.pool(last) else {
             continue;
         };
-        let Found {
+        let PoolMatch {
             pool,
-            scores: Softmax { mut of, by_dense },
+            scores: Softmax { mut of, dense },
             sequence,
             weights,
         } = found;
-        if let Some(dense) = by_dense
+        if let Some(dense) = dense
             && let Op::Backend(CudaOp::Dense(dense)) = &mut lowered.steps[dense].op
         {
             dense.post_op = None;
@@ -98,7 +98,7 @@ fn producers(lowered: &LoweredGraph<CudaOp>) -> Vec<Option<usize>> {
     producers
 }
 
-struct Found {
+struct PoolMatch {
     pool: AttentionPool,
     scores: Softmax,
     sequence: usize,
@@ -109,17 +109,17 @@ struct Found {
 struct Softmax {
     of: usize,
     /// The dense layer's step, if the softmax is its activation; `of` is then the layer's output.
-    by_dense: Option<usize>,
+    dense: Option<usize>,
 }
 
-struct Search<'a> {
+struct Matcher<'a> {
     lowered: &'a LoweredGraph<CudaOp>,
     readers: &'a [Readers],
     producers: &'a [Option<usize>],
     outer: usize,
 }
 
-impl Search<'_> {
+impl Matcher<'_> {
     /// Returns the step that computes `value`.
     fn producer(&self, value: usize) -> Option<&Step> {
         let step = &self.lowered.steps[self.producers[value]?];
@@ -138,7 +138,7 @@ impl Search<'_> {
     }
 
     /// Matches the pattern that ends with step `last`.
-    fn pool(&self, last: usize) -> Option<Found> {
+    fn pool(&self, last: usize) -> Option<PoolMatch> {
         let step = &self.lowered.steps[last];
         let (n, width, mean) = match step.op {
             Op::SumAxis { n, after } => (n, after, false),
@@ -180,7 +180,7 @@ impl Search<'_> {
             } else {
                 return None;
             };
-            Some(Found {
+            Some(PoolMatch {
                 pool: AttentionPool {
                     n,
                     width,
@@ -219,7 +219,7 @@ impl Search<'_> {
     fn softmax(&self, step: &Step, n: usize, after: usize) -> Option<Softmax> {
         let given = Softmax {
             of: step.inputs[0],
-            by_dense: None,
+            dense: None,
         };
         match &step.op {
             Op::Softmax {
@@ -235,7 +235,7 @@ impl Search<'_> {
             {
                 Some(Softmax {
                     of: step.output,
-                    by_dense: self.producers[step.output],
+                    dense: self.producers[step.output],
                 })
             }
             _ => None,

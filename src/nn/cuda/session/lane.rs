@@ -1,6 +1,6 @@
 //! Buffers of one stream: slots, values used in place, and the transfers to and from them.
 
-use super::launch::word;
+use super::launch::size_arg;
 use super::{CudaRunError, Part, Source};
 use crate::nn::cuda::driver::{Arg, Buffer, DeviceError, Driver, Launch, Stream, bytes};
 use crate::nn::cuda::plan::CudaPlan;
@@ -38,7 +38,7 @@ impl Lane {
 
     /// Copies `count` elements.
     fn copy(&self, plan: &CudaPlan, x: Arg, y: Arg, count: usize) -> Result<(), DeviceError> {
-        let args = vec![x, y, word(1), word(count.max(1)), word(count)];
+        let args = vec![x, y, size_arg(1), size_arg(count.max(1)), size_arg(count)];
         let blocks = count.div_ceil(THREADS);
         // SAFETY: the arguments match the kernel; both ranges have `count` elements.
         unsafe {
@@ -89,7 +89,12 @@ impl Lane {
                 let to = held(&self.starts[number]);
                 driver.upload(self.stream, bytes(starts), to, 0)?;
                 let from = Arg::Pointer(numbers.address(0, 0)?);
-                let args = vec![from, Arg::from(to), Arg::from(slot), word(planned.elements)];
+                let args = vec![
+                    from,
+                    Arg::from(to),
+                    Arg::from(slot),
+                    size_arg(planned.elements),
+                ];
                 // SAFETY: the arguments match the kernel; the check of the inputs ensured that all
                 // rows lie within the buffer.
                 unsafe {

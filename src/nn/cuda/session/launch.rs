@@ -3,7 +3,9 @@
 use super::lane::launch;
 use super::{CudaRunError, InPlaceBuffers, Lane, Mode, held};
 use crate::nn::cuda::driver::{Arg, DeviceError};
-use crate::nn::cuda::ops::{Conv, CudaOp, Dense, Op, PostOp, Recurrent, activation_args, eight};
+use crate::nn::cuda::ops::{
+    Conv, CudaOp, Dense, Op, PostOp, Recurrent, activation_args, padded_dims,
+};
 use crate::nn::cuda::plan::{Constant, CudaPlan, Step};
 use crate::nn::cuda::sources::names;
 use crate::nn::cuda::tile::SHARED;
@@ -100,7 +102,7 @@ impl Call<'_> {
 
     /// Launches a kernel with one thread per element; its last argument is `count`.
     fn each(&self, kernel: &str, count: usize, mut args: Vec<Arg>) -> Result<(), DeviceError> {
-        args.push(word(count));
+        args.push(size_arg(count));
         self.launch(kernel, count.div_ceil(THREADS), THREADS, 0, args)
     }
 
@@ -115,8 +117,8 @@ impl Call<'_> {
                 pixels,
                 channels,
             } => {
-                let mean = flag(*kind == PoolKind::Average);
-                let args = vec![x, y, mean, word(*pixels), word(*channels)];
+                let mean = flag_arg(*kind == PoolKind::Average);
+                let args = vec![x, y, mean, size_arg(*pixels), size_arg(*channels)];
                 self.each(names::GLOBAL_POOL, count, args)
             }
             Op::ZeroPad {
@@ -126,27 +128,33 @@ impl Call<'_> {
                 left,
             } => {
                 let sizes = image.iter().chain(output).map(|&n| n as u32).collect();
-                let args = vec![x, y, Arg::Words(sizes), word(*top), word(*left)];
+                let args = vec![x, y, Arg::Words(sizes), size_arg(*top), size_arg(*left)];
                 self.each(names::ZERO_PAD, count, args)
             }
-            Op::Reverse { rows, width } => {
-                self.each(names::REVERSE, count, vec![x, y, word(*rows), word(*width)])
-            }
+            Op::Reverse { rows, width } => self.each(
+                names::REVERSE,
+                count,
+                vec![x, y, size_arg(*rows), size_arg(*width)],
+            ),
             Op::Permute { shape, order } => {
                 let along = |&d: &usize| shape[d + 1..].iter().product();
                 let strides: Vec<usize> = order.iter().map(along).collect();
                 let permuted: Vec<usize> = order.iter().map(|&d| shape[d]).collect();
                 let words = [shape.len(), shape.iter().product()].into_iter();
-                let words = words.chain(eight(&permuted)).chain(eight(&strides));
+                let words = words
+                    .chain(padded_dims(&permuted))
+                    .chain(padded_dims(&strides));
                 let words = words.map(|n| n as u32).collect();
                 self.each(names::PERMUTE, count, vec![x, y, Arg::Words(words)])
             }
-            Op::Repeat { count: n, width } => {
-                self.each(names::REPEAT, count, vec![x, y, word(*n), word(*width)])
-            }
+            Op::Repeat { count: n, width } => self.each(
+                names::REPEAT,
+                count,
+                vec![x, y, size_arg(*n), size_arg(*width)],
+            ),
             Op::BroadcastDraws => {
                 let width = self.plan.lowered.values[self.step.output].elements;
-                let args = vec![x, y, word(self.mode.draws), word(width)];
+                let args = vec![x, y, size_arg(self.mode.draws), size_arg(width)];
                 self.each(names::REPEAT, count, args)
             }
             Op::Concat { widths, total } => {
@@ -154,7 +162,13 @@ impl Call<'_> {
                 for (i, &width) in widths.iter().enumerate() {
                     let part = count / total * width;
                     let x = self.input(i)?;
-                    let args = vec![x, y.clone(), word(width), word(*total), word(at)];
+                    let args = vec![
+                        x,
+                        y.clone(),
+                        size_arg(width),
+                        size_arg(*total),
+                        size_arg(at),
+                    ];
                     self.each(names::PLACE, part, args)?;
                     at += width;
                 }
@@ -168,18 +182,20 @@ impl Call<'_> {
             Op::Softmax { n, after } => self.each(
                 names::SOFTMAX_AXIS,
                 count / n,
-                vec![x, y, word(*n), word(*after)],
+                vec![x, y, size_arg(*n), size_arg(*after)],
             ),
             Op::Activation { function, .. } => self.activate(x, *function),
-            Op::SumAxis { n, after } => {
-                self.each(names::SUM_AXIS, count, vec![x, y, word(*n), word(*after)])
-            }
+            Op::SumAxis { n, after } => self.each(
+                names::SUM_AXIS,
+                count,
+                vec![x, y, size_arg(*n), size_arg(*after)],
+            ),
             Op::SpatialMultiply { channels } => {
-                let args = vec![x, self.input(1)?, y, word(*channels)];
+                let args = vec![x, self.input(1)?, y, size_arg(*channels)];
                 self.each(names::SPATIAL_MULTIPLY, count, args)
             }
             Op::ChannelMultiply { item, channels } => {
-                let args = vec![x, self.input(1)?, y, word(*item), word(*channels)];
+                let args = vec![x, self.input(1)?, y, size_arg(*item), size_arg(*channels)];
                 self.each(names::CHANNEL_MULTIPLY, count, args)
             }
         }
@@ -199,7 +215,7 @@ impl Call<'_> {
             }
             CudaOp::Recurrent(r) => self.recurrent(r),
             CudaOp::Pool(pool) => {
-                let args = vec![x, y, Arg::Words(pool.to_kernel_args()), flag(pool.mean)];
+                let args = vec![x, y, Arg::Words(pool.to_kernel_args()), flag_arg(pool.mean)];
                 self.each(names::POOL, count, args)
             }
             CudaOp::Upsample {
@@ -213,7 +229,7 @@ impl Call<'_> {
                     Interpolation::BilinearLegacy => 1,
                     Interpolation::BilinearHalfPixel => 2,
                 };
-                let [rows, columns] = factor.map(word);
+                let [rows, columns] = factor.map(size_arg);
                 let sizes = [
                     Arg::Words(image.to_kernel_args()),
                     rows,
@@ -225,7 +241,7 @@ impl Call<'_> {
                     return self.each(names::UPSAMPLE, count, args);
                 };
                 let args = [x, self.input(1)?, y].into_iter().chain(sizes);
-                let args = args.chain([word(channels)]).collect();
+                let args = args.chain([size_arg(channels)]).collect();
                 // Each thread computes four channels (layout.cu).
                 let groups = count / channels * channels.div_ceil(4);
                 self.each(names::UPSAMPLE_MULTIPLY, groups, args)
@@ -236,7 +252,7 @@ impl Call<'_> {
                 channels,
             } => {
                 let (scale, shift) = (self.constant(*scale)?, self.constant(*shift)?);
-                let args = vec![x, scale, shift, y, word(*channels)];
+                let args = vec![x, scale, shift, y, size_arg(*channels)];
                 self.each(names::SCALE_SHIFT, count, args)
             }
             CudaOp::Merge { op, joins } => {
@@ -262,7 +278,7 @@ impl Call<'_> {
             }
             CudaOp::PRelu { alpha, item } => {
                 let alpha = self.constant(*alpha)?;
-                self.each(names::PRELU, count, vec![x, alpha, y, word(*item)])
+                self.each(names::PRELU, count, vec![x, alpha, y, size_arg(*item)])
             }
             CudaOp::AttentionPool(pool) => {
                 let weights = match self.step.second {
@@ -306,7 +322,7 @@ impl Call<'_> {
     fn softmax_rows(&self, x: Arg, n: usize) -> Result<(), DeviceError> {
         let rows = self.count / n;
         let blocks = rows.div_ceil(THREADS / 32);
-        let args = vec![x, self.output()?, word(n), word(rows)];
+        let args = vec![x, self.output()?, size_arg(n), size_arg(rows)];
         self.launch(names::SOFTMAX_ROWS, blocks, THREADS, 0, args)
     }
 
@@ -327,7 +343,7 @@ impl Call<'_> {
             self.output()?,
             Arg::Words(conv.to_kernel_args(self.items as u32)),
             Arg::Words(conv.epilogue_args()),
-            word(1),
+            size_arg(1),
         ]);
         let Some(tiling) = conv.tiling else {
             return self.each(names::CONV, self.count, vec![given]);
@@ -356,10 +372,10 @@ impl Call<'_> {
             self.constant(dense.kernel)?,
             self.optional(dense.bias)?,
             self.output()?,
-            flag(dense.relu),
-            word(rows),
-            word(dense.inputs),
-            word(dense.units),
+            flag_arg(dense.relu),
+            size_arg(rows),
+            size_arg(dense.inputs),
+            size_arg(dense.units),
         ]);
         let blocks = rows.div_ceil(height) * dense.units.div_ceil(width);
         self.launch(kernel, blocks, threads, 0, vec![given])
@@ -410,9 +426,11 @@ impl Call<'_> {
         let units = Arg::Words(units.map(|n| n as u32).to_vec());
         let kept = 1.0 / (1.0 - d.rate);
         match self.mode.dropout {
-            DropoutMode::Off => {
-                self.each(names::REPEAT, self.count, vec![x, y, word(1), word(row)])
-            }
+            DropoutMode::Off => self.each(
+                names::REPEAT,
+                self.count,
+                vec![x, y, size_arg(1), size_arg(row)],
+            ),
             DropoutMode::Draws { n, seed } => {
                 let words = vec![
                     *seed as u32,
@@ -423,12 +441,12 @@ impl Call<'_> {
                     d.rate.to_bits(),
                     kept.to_bits(),
                 ];
-                let args = vec![x, y, units, Arg::Words(words), word(copies)];
+                let args = vec![x, y, units, Arg::Words(words), size_arg(copies)];
                 self.each(names::DROPOUT, self.count, args)
             }
             DropoutMode::Masks(_) => {
                 let factors = Arg::from(held(&self.lane.masks[d.number as usize]));
-                let args = vec![x, factors, y, units, word(copies)];
+                let args = vec![x, factors, y, units, size_arg(copies)];
                 self.each(names::MASK, self.count, args)
             }
         }
@@ -454,11 +472,11 @@ impl Recurrent {
 }
 
 /// Converts a size to an argument. The checks of a run keep sizes below 2^31.
-pub(super) fn word(n: usize) -> Arg {
+pub(super) fn size_arg(n: usize) -> Arg {
     Arg::U32(n as u32)
 }
 
-fn flag(on: bool) -> Arg {
+fn flag_arg(on: bool) -> Arg {
     Arg::U32(u32::from(on))
 }
 

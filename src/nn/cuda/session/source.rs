@@ -25,7 +25,7 @@ impl<'a> Rows<'a> {
     }
 
     /// Elements from the offset to the end of the buffer.
-    pub(super) fn numbers(&self) -> usize {
+    pub(super) fn elements(&self) -> usize {
         self.buffer.bytes().saturating_sub(self.offset) / size_of::<f32>()
     }
 
@@ -78,7 +78,7 @@ impl Source<'_> {
         let wanted = batch.saturating_mul(elements);
         match self {
             Self::Host(data) => data.len(),
-            Self::Device(rows) => rows.numbers().min(wanted),
+            Self::Device(rows) => rows.elements().min(wanted),
             Self::Gathered {
                 numbers,
                 count,
@@ -90,7 +90,7 @@ impl Source<'_> {
                         .and_then(|s| s.checked_add(elements));
                     end.is_some_and(|end| end <= *count)
                 };
-                match *count <= numbers.numbers() && starts.iter().all(inside) {
+                match *count <= numbers.elements() && starts.iter().all(inside) {
                     true => starts.len().saturating_mul(elements),
                     false => 0,
                 }
