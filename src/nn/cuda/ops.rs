@@ -101,7 +101,7 @@ pub(super) struct Image {
 }
 
 impl Image {
-    pub fn to_kernel_args(&self) -> Vec<u32> {
+    pub fn to_kernel_args(self) -> Vec<u32> {
         self.input
             .iter()
             .chain(&self.output)
@@ -332,8 +332,8 @@ pub(super) enum Scores {
 
 impl AttentionPool {
     /// Arguments as the struct of `attention_pool` in reduce.cu.
-    pub fn to_kernel_args(&self) -> Vec<u32> {
-        let Self { n, width, .. } = *self;
+    pub fn to_kernel_args(self) -> Vec<u32> {
+        let Self { n, width, .. } = self;
         let (row, column, scores) = match self.scores {
             Scores::AsSequence => (width, 1, n * width),
             Scores::Permuted => (1, n, n * width),

@@ -286,7 +286,7 @@ impl Tiling {
         }
     }
 
-    pub fn to_kernel_args(&self) -> Vec<u32> {
+    pub fn to_kernel_args(self) -> Vec<u32> {
         let numbers = [
             self.images,
             self.rows,
