@@ -1,23 +1,22 @@
-//! What the hot kernels reach of what the processor can do.
+//! Throughput of the hot kernels as a share of the CPU's peak.
 //!
 //! ```sh
-//! cargo bench --bench kernels                  # every instruction set there is, some minutes
-//! cargo bench --bench kernels -- 'avx2: conv'  # what has this in its name
-//! cargo bench --bench kernels -- --test        # only whether everything runs
+//! cargo bench --bench kernels                  # every available instruction set, some minutes
+//! cargo bench --bench kernels -- 'avx2: conv'  # benchmarks whose name contains this
+//! cargo bench --bench kernels -- --test        # one run of everything, no timing
 //! ```
 //!
-//! Every kernel is a graph of the layers that it does together, as in the models, run by a session
-//! on one thread. divan prints the times, and as items per second the floating-point operations.
-//! Those are two for each product of an input and a weight, without the products with the zeros of
-//! a padding; biases, activations, normalisations and pooling cost time but count nothing.
+//! Every kernel is a graph of the layers that it fuses in the models, run by a session on one thread.
+//! divan prints the times, and floating-point operations as items per second. Each product of an
+//! input and a weight counts two operations. Products with zero padding, biases, activations,
+//! normalisation and pooling take time but count nothing.
 //!
-//! The peak is what the same instruction set's fused multiply-adds reach in a loop that uses
-//! registers alone. The table at the end measures kernel and peak alternately, so that what slows
-//! the machine down for a while slows both: `GFLOP/s` and `peak` are medians, `share` is the
-//! median of the shares of the single rounds. `padded` is the same share with the products with a
-//! padding's zeros counted too, as operations of networks are commonly counted: kernels that skip
-//! them can have more than 100 %. A recurrent layer's share counts its products only,
-//! not the functions of its gates.
+//! The peak is the rate of the instruction set's fused multiply-adds in a loop that uses registers
+//! only. The table at the end measures kernel and peak alternately, so that a temporary slowdown of
+//! the machine affects both: `GFLOP/s` and `peak` are medians, `share` is the median of the shares of
+//! single rounds. `padded` is the same share with the products with zero padding included, a common
+//! way to count operations of networks; kernels that skip them can exceed 100 %. The share of a
+//! recurrent layer counts its products, not the functions of its gates.
 
 #[path = "kernels/cases.rs"]
 mod cases;
@@ -34,9 +33,9 @@ use divan::{Bencher, black_box};
 use maeum::nn::{DropoutMode, Plan, Session};
 use maeum::simd::Isa;
 
-/// How often the table measures each kernel and the peak beside it.
+/// Measurements of each kernel, each paired with one of the peak.
 const ROUNDS: usize = 31;
-/// A measurement of the table repeats its work until it takes about this long.
+/// Approximate duration of a measurement, which repeats its work until then.
 const MEASUREMENT: Duration = Duration::from_millis(1);
 
 fn main() {
@@ -45,7 +44,7 @@ fn main() {
     if arguments.iter().any(|a| a == "--list") {
         return;
     }
-    // Without `--bench` divan runs everything once and measures nothing.
+    // Without `--bench` divan runs everything once without timing.
     let measured =
         arguments.iter().any(|a| a == "--bench") && !arguments.iter().any(|a| a == "--test");
     let filters: Vec<&String> = arguments.iter().filter(|a| !a.starts_with('-')).collect();
@@ -116,7 +115,7 @@ fn peak(bencher: Bencher, name: &str) {
         .bench(|| peak::run(isa, black_box(steps)));
 }
 
-/// Operations per nanosecond, of as many calls as take about [`MEASUREMENT`].
+/// Returns operations per nanosecond over repeated calls that take about [`MEASUREMENT`].
 fn rate(mut work: impl FnMut() -> u64) -> f64 {
     let mut operations = 0;
     let start = Instant::now();

@@ -1,6 +1,6 @@
-// Between the networks: what goes into them and what becomes of their outputs.
+// Kernels between the networks: gathering of inputs and means of outputs.
 
-// Rows of `width` numbers that begin anywhere in `x`. A block for each row.
+// Gathers rows of `width` elements from arbitrary offsets of `x`; one block per row.
 extern "C" __global__ void __launch_bounds__(256)
     gather(const float *__restrict__ x, const unsigned long long *__restrict__ starts,
            float *__restrict__ y, unsigned width) {
@@ -10,9 +10,9 @@ extern "C" __global__ void __launch_bounds__(256)
         to[i] = from[i];
 }
 
-// Means of each of `width` columns over the rows from `firsts[group]` up to the next group's first,
-// each group's `times` times, side by side. Summed in double precision in the order of the rows,
-// as `column_means` in src/recognizer/statistics.rs. `count` numbers, without the repetitions.
+// Column means over the rows of each group, rows `firsts[group]` to `firsts[group + 1]`, each
+// repeated `times` times. Sums in double precision in row order, bit-identical to `column_means` in
+// src/recognizer/statistics.rs. `count` is the number of means without repetitions.
 extern "C" __global__ void __launch_bounds__(256)
     group_means(const float *__restrict__ x, const unsigned *__restrict__ firsts,
                 float *__restrict__ y, unsigned width, unsigned times, unsigned count) {
@@ -28,10 +28,10 @@ extern "C" __global__ void __launch_bounds__(256)
     }
 }
 
-// Means of the rows of `width` numbers, `rows` of them in each item of `item` numbers, and over parts
-// that are given one after the other: `part` counts them, and with the last one their sum is
-// divided by `parts`. In double precision and in order, as `mean` in src/recognizer/statistics.rs.
-// `count` means come out.
+// Means of rows of `width` elements; an item of `item` elements has `rows` of them. The means
+// accumulate over `parts` launches, numbered by `part`, and the last launch divides by `parts`.
+// Sums in double precision in order, bit-identical to `mean` in src/recognizer/statistics.rs.
+// `count` is the number of means.
 extern "C" __global__ void __launch_bounds__(256)
     row_means(const float *__restrict__ x, double *__restrict__ y, unsigned item, unsigned rows,
               unsigned width, unsigned part, unsigned parts, unsigned count) {

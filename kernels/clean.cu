@@ -1,17 +1,17 @@
-// Zero replacement, Wiener filter, pre-emphasis and peak, as src/audio/clean.rs and to the last bit
-// like it. The local means and variances are computed where they are needed instead of being kept:
-// three neighbouring samples are cheaper to read again than two doubles are to write.
+// Zero replacement, Wiener filter, pre-emphasis and peak, bit-identical to src/audio/clean.rs.
+// Local means and variances are recomputed instead of stored: reading three neighbouring samples
+// again is cheaper than writing two doubles.
 
 namespace clean {
 
-// Below every sample.
+// Lower bound of all samples.
 constexpr double LOWEST = -1.7976931348623157e308;
 
 struct Local {
     double mean, variance;
 };
 
-// A sample, zeros replaced; nothing lies beyond the ends.
+// Sample with zeros replaced; 0 past the ends.
 __device__ __forceinline__ float lifted(const float *x, long long n, long long i) {
     if (i < 0 || i >= n) return 0.0f;
     return x[i] == 0.0f ? 1e-10f : x[i];
@@ -24,7 +24,7 @@ __device__ __forceinline__ double third(double before, double here, double after
 __device__ __forceinline__ Local local(const float *x, long long n, long long i) {
     const float before = lifted(x, n, i - 1), here = lifted(x, n, i), after = lifted(x, n, i + 1);
     const double mean = third(before, here, after);
-    // The squares are rounded to float32 as the reference does.
+    // Squares are rounded to float32, which matches the legacy system.
     const double squares = third(before * before, here * here, after * after);
     return {mean, squares - mean * mean};
 }
@@ -33,13 +33,13 @@ __device__ __forceinline__ double filtered(const float *x, long long n, long lon
     const Local at = local(x, n, i);
     if (!(at.variance >= noise)) return at.mean;
     const double kept = ((double)lifted(x, n, i) - at.mean) * (1.0 - noise / at.variance);
-    // Not finite (0/0) in a flat window, whose mean is the answer.
+    // In a flat window the ratio is 0/0 and the mean is the result.
     return kept - kept == 0.0 ? at.mean + kept : at.mean;
 }
 
 } // namespace clean
 
-// The noise of each recording: the mean of its local variances. A block per recording.
+// Noise of each recording: the mean of its local variances. One block per recording.
 extern "C" __global__ void __launch_bounds__(pairwise::THREADS)
     clean_noise(double *noise, const float *x, const unsigned long long *starts) {
     __shared__ pairwise::Scratch scratch;
@@ -52,7 +52,7 @@ extern "C" __global__ void __launch_bounds__(pairwise::THREADS)
     if (threadIdx.x == 0) noise[recording] = sum / (double)n;
 }
 
-// The filtered and pre-emphasised signal, and the largest sample of each block's part of it.
+// Filtered and pre-emphasised signal, and the maximum of each block's samples.
 extern "C" __global__ void __launch_bounds__(256)
     clean_filter(double *y, double *largest, const float *x, const unsigned long long *starts,
                  const double *noise) {
@@ -77,7 +77,7 @@ extern "C" __global__ void __launch_bounds__(256)
     if (threadIdx.x == 0) largest[(unsigned long long)recording * gridDim.x + blockIdx.x] = peaks[0];
 }
 
-// The largest sample of each recording from those of `parts` blocks. A thread per recording.
+// Maximum of each recording from those of `parts` blocks. One thread per recording.
 extern "C" __global__ void __launch_bounds__(256)
     clean_peak(double *peak, const double *largest, unsigned recordings, unsigned parts) {
     const unsigned recording = blockIdx.x * blockDim.x + threadIdx.x;
@@ -87,7 +87,7 @@ extern "C" __global__ void __launch_bounds__(256)
     peak[recording] = found;
 }
 
-// Divides each recording by its largest sample.
+// Divides each recording by its peak.
 extern "C" __global__ void __launch_bounds__(256)
     clean_normalize(double *y, const unsigned long long *starts, const double *peak) {
     const unsigned recording = blockIdx.y;

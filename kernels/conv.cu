@@ -1,13 +1,13 @@
-// Convolutions of any images; what they take is in conv.cuh.
+// Convolutions of arbitrary images (arguments in conv.cuh).
 
-// Any convolution without pooling, one number at a time.
+// General convolution without pooling, one output per thread.
 extern "C" __global__ void conv(Arguments given, unsigned count) {
     const float *__restrict__ x = given.x, *__restrict__ factors = given.factors;
     const float *__restrict__ kernel = given.kernel, *__restrict__ bias = given.bias;
     const float *__restrict__ scale = given.scale, *__restrict__ shift = given.shift;
     float *__restrict__ y = given.y;
     const Convolution &g = given.g;
-    const Finish &finish = given.finish;
+    const Epilogue &epilogue = given.epilogue;
     const unsigned copies = given.copies;
     const bool dilated = g.dilation_columns > 1;
     for (unsigned i = first_element(); i < count; i += element_step()) {
@@ -18,7 +18,7 @@ extern "C" __global__ void conv(Arguments given, unsigned count) {
         const float *factor = factors ? factors + (size_t)item * g.in : 0;
         float sum = bias[o];
         for (unsigned k = 0; k < g.rows; k++) {
-            // Wraps to a large number before the first row.
+            // Wraps to a large value before the first row.
             unsigned row =
                 line % g.out_height * g.stride_rows + k * g.dilation_rows - g.before_rows;
             if (row >= g.height)
@@ -42,34 +42,34 @@ extern "C" __global__ void conv(Arguments given, unsigned count) {
             }
             sum += part;
         }
-        y[i] = finished(finish, sum, finish.affine ? scale[o] : 1.0f,
-                        finish.affine ? shift[o] : 0.0f);
+        y[i] = apply_epilogue(epilogue, sum, epilogue.affine ? scale[o] : 1.0f,
+                        epilogue.affine ? shift[o] : 0.0f);
     }
 }
 
-// Pixels and channels that a thread of `conv_tiled` computes in registers.
+// Pixels and channels per thread of `conv_tiled`, kept in registers.
 #define PIXELS 4
 #define CHANNELS 8
 
-// Any convolution whose input has a multiple of four channels. The part of the image that a block
-// needs lies in shared memory whole, four channels by four, so that a thread reads those of a pixel as
-// one and neighbouring threads read neighbouring places; the kernel, `[rows, columns, in, padded out]`,
-// passes through it piece by piece. Bias, scale and shift are padded as the kernel, to a multiple of
-// `CHANNELS * groups` channels. A thread has pixels below each other, or of an image with one row those
-// that lie a quarter of the tile apart.
+// Tiled convolution for a multiple of four input channels. The input tile is in shared memory as
+// planes of four channels: one load per pixel, and neighbouring threads read neighbouring
+// addresses. The kernel, `[rows, columns, in, padded out]`, streams through shared memory in
+// pieces. Bias, scale and shift are padded like the kernel, to a multiple of `CHANNELS * groups`
+// channels. A thread's pixels lie below each other, or a quarter of the tile apart for images of
+// one row.
 extern "C" __global__ void __launch_bounds__(256, 2) conv_tiled(Arguments given, Tiling tile) {
     const float *__restrict__ x = given.x, *__restrict__ factors = given.factors;
     const float *__restrict__ kernel = given.kernel, *__restrict__ bias = given.bias;
     const float *__restrict__ scale = given.scale, *__restrict__ shift = given.shift;
     float *__restrict__ y = given.y;
     const Convolution &g = given.g;
-    const Finish &finish = given.finish;
+    const Epilogue &epilogue = given.epilogue;
     const unsigned copies = given.copies;
     float4 *xs = shared_memory();
     const unsigned fours = g.in / 4, slice = tile.groups * (CHANNELS / 4);
     const unsigned all = g.columns * fours;
     float4 *ws = xs + (size_t)fours * tile.plane;
-    // Where the pixel's fours lie that a row of the kernel meets one after the other.
+    // Offsets in the tile of a kernel row's terms, in groups of four.
     unsigned *offsets = reinterpret_cast<unsigned *>(ws + (size_t)tile.piece * 4 * slice);
     const unsigned t = threadIdx.x, threads = blockDim.x;
 
@@ -77,14 +77,14 @@ extern "C" __global__ void __launch_bounds__(256, 2) conv_tiled(Arguments given,
     const unsigned below = flat ? tile.tile_rows : tile.tile_rows / PIXELS;
     const unsigned beside = flat ? tile.tile_columns / PIXELS : tile.tile_columns;
     const unsigned places = tile.images * below * beside;
-    // Threads of a warp share their channels, so that reading weights is one broadcast.
+    // Threads of a warp share their channels, so reading weights is a broadcast.
     const unsigned group = t / places, place = t % places;
     const unsigned own_image = place / (below * beside);
     const unsigned own_row = place / beside % below * (flat ? 1 : PIXELS);
     const unsigned own_column = place % beside;
     const bool works = group < tile.groups;
 
-    // Blocks that read the same part of the image follow each other.
+    // Blocks that read the same input tile are consecutive.
     const unsigned channels = tile.groups * CHANNELS;
     const unsigned parts = tile.padded_out / channels, block = blockIdx.x / parts;
     const unsigned first_channel = blockIdx.x % parts * channels;
@@ -97,7 +97,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) conv_tiled(Arguments given,
     const unsigned columns_in =
         (tile.tile_columns - 1) * g.stride_columns + (g.columns - 1) * g.dilation_columns + 1;
     const unsigned warp = t / 32, lane = t % 32, warps = (threads + 31) / 32;
-    // Each warp brings whole rows.
+    // Each warp loads whole rows.
     for (unsigned line = warp; line < tile.images * rows_in; line += warps) {
         const unsigned item = first_item + line / rows_in;
         const unsigned row = tile_row * g.stride_rows + line % rows_in - g.before_rows;
@@ -192,17 +192,17 @@ extern "C" __global__ void __launch_bounds__(256, 2) conv_tiled(Arguments given,
 
 #pragma unroll
     for (int o = 0; o < CHANNELS; o++) {
-        const float own_scale = works && finish.affine ? scale[channel + o] : 1.0f;
-        const float own_shift = works && finish.affine ? shift[channel + o] : 0.0f;
+        const float own_scale = works && epilogue.affine ? scale[channel + o] : 1.0f;
+        const float own_shift = works && epilogue.affine ? shift[channel + o] : 0.0f;
 #pragma unroll
         for (int p = 0; p < PIXELS; p++)
-            sums[p][o] = finished(finish, sums[p][o], own_scale, own_shift);
+            sums[p][o] = apply_epilogue(epilogue, sums[p][o], own_scale, own_shift);
     }
     const unsigned item = first_item + own_image;
     const unsigned row = tile_row + own_row, column = tile_column + own_column;
     unsigned height = g.out_height, width = g.out_width;
-    if (finish.pool) {
-        // The column beside lies in the next thread: tiles have an even number of columns.
+    if (epilogue.pool) {
+        // The neighbouring column belongs to the next thread: tiles have an even number of columns.
         height /= 2, width /= 2;
 #pragma unroll
         for (int p = 0; p < PIXELS; p += 2)
@@ -214,15 +214,15 @@ extern "C" __global__ void __launch_bounds__(256, 2) conv_tiled(Arguments given,
                 sums[p][o] = fmaxf(upper, lower);
             }
     }
-    if (!works || item >= g.items || (finish.pool && column % 2 == 1))
+    if (!works || item >= g.items || (epilogue.pool && column % 2 == 1))
         return;
     const bool whole = g.out % 4 == 0;
 #pragma unroll
     for (int p = 0; p < PIXELS; p++) {
-        if (finish.pool && p % 2 == 1)
+        if (epilogue.pool && p % 2 == 1)
             continue;
-        const unsigned down = finish.pool ? (row + p) / 2 : flat ? row : row + p;
-        const unsigned right = finish.pool ? column / 2 : flat ? column + p * beside : column;
+        const unsigned down = epilogue.pool ? (row + p) / 2 : flat ? row : row + p;
+        const unsigned right = epilogue.pool ? column / 2 : flat ? column + p * beside : column;
         if (down >= height || right >= width)
             continue;
         float *to = y + (((size_t)item * height + down) * width + right) * g.out + channel;

@@ -1,5 +1,5 @@
-// Matrix products: `y[rows, units] = x[rows, inputs] * w[inputs, units] + bias`, with ReLU if
-// `rectify`; the CPU's to the bit.
+// Matrix product `y[rows, units] = x[rows, inputs] * w[inputs, units] + bias`, with ReLU if
+// `rectify`; bit-identical to the CPU.
 
 struct Arguments {
     const float *x, *w, *bias;
@@ -7,16 +7,16 @@ struct Arguments {
     unsigned rectify, rows, inputs, units;
 };
 
-// A block computes `ROWS` x `UNITS` numbers, each of its threads `R` x `U` of them in registers;
-// `DEPTH` columns of `x` and rows of `w` at a time go through shared memory.
+// GEMM tile: a block computes `ROWS` x `UNITS` outputs, a thread `R` x `U` of them in registers.
+// Slices of `DEPTH` terms of K pass through shared memory.
 template <int ROWS, int UNITS, int DEPTH, int R, int U>
-static __device__ void product(const Arguments &given) {
+static __device__ void gemm(const Arguments &given) {
     const float *__restrict__ x = given.x, *__restrict__ w = given.w;
     const float *__restrict__ bias = given.bias;
     float *__restrict__ y = given.y;
     const unsigned rows = given.rows, inputs = given.inputs, units = given.units;
     const int THREADS = ROWS / R * (UNITS / U);
-    // Four numbers more than needed keep rows of four aligned and apart in the banks.
+    // Four elements of padding per row: keeps 16-byte alignment and avoids bank conflicts.
     __shared__ __align__(16) float xs[DEPTH][ROWS + 4];
     __shared__ __align__(16) float ws[DEPTH][UNITS + 4];
     const unsigned t = threadIdx.x, across = t % (UNITS / U) * U, down = t / (UNITS / U) * R;
@@ -46,7 +46,7 @@ static __device__ void product(const Arguments &given) {
                               : 0.0f;
         }
         __syncthreads();
-        // `DEPTH` terms are summed up by themselves, as many as on the CPU.
+        // One K block: `DEPTH` terms are summed separately, in the CPU's order.
         float part[R][U] = {};
 #pragma unroll
         for (int k = 0; k < DEPTH; k++) {
@@ -83,10 +83,10 @@ static __device__ void product(const Arguments &given) {
 }
 
 extern "C" __global__ void __launch_bounds__(256, 2) dense_wide(Arguments given) {
-    product<128, 64, 32, 8, 4>(given);
+    gemm<128, 64, 32, 8, 4>(given);
 }
 
-// For few units.
+// Tile for few units.
 extern "C" __global__ void __launch_bounds__(128) dense_narrow(Arguments given) {
-    product<64, 16, 32, 4, 2>(given);
+    gemm<64, 16, 32, 4, 2>(given);
 }

@@ -1,4 +1,4 @@
-// Dropout that stays on, with the decisions of src/nn/dropout.rs.
+// Dropout at inference, with the decisions of src/nn/dropout.rs.
 
 // Ten rounds of Philox4x32 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
 DEVICE uint4 philox4x32(uint4 counter, uint2 key) {
@@ -12,8 +12,8 @@ DEVICE uint4 philox4x32(uint4 counter, uint2 key) {
     return counter;
 }
 
-// Which numbers share a decision: element `e` of a row is ruled by unit
-// `e / (pixels * channels) * channels + e % channels`.
+// Decisions of a row: element `e` has the decision of unit `e / (pixels * channels) * channels + e
+// % channels`.
 struct Units {
     unsigned row, units, pixels, channels;
 };
@@ -42,7 +42,7 @@ extern "C" __global__ void dropout(const float *__restrict__ x, float *__restric
     }
 }
 
-// The same with the given factors, one for each row of `y` and unit.
+// `y = x * factor` with given factors, one per row of `y` and unit.
 extern "C" __global__ void mask(const float *__restrict__ x, const float *__restrict__ factors,
                                 float *__restrict__ y, Units units, unsigned copies,
                                 unsigned count) {

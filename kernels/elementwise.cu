@@ -1,4 +1,4 @@
-// Functions of one element at a time. `count` numbers come out.
+// Element-wise functions. `count` is the number of output elements.
 
 // `y = x * scale[channel] + shift[channel]`, the channel being the last dimension.
 extern "C" __global__ void scale_shift(const float *__restrict__ x, const float *__restrict__ scale,
@@ -15,14 +15,14 @@ extern "C" __global__ void activate(const float *x, float *y, Activation functio
         y[i] = activated(function, x[i]);
 }
 
-// `x` where it is positive, else `alpha * x`, with a slope for each of an item's numbers.
+// `x` where it is positive, else `alpha * x`, with one slope per element of an item.
 extern "C" __global__ void prelu(const float *__restrict__ x, const float *__restrict__ alpha,
                                  float *__restrict__ y, unsigned item, unsigned count) {
     for (unsigned i = first_element(); i < count; i += element_step())
         y[i] = x[i] > 0.0f ? x[i] : alpha[i % item] * x[i];
 }
 
-// Maps `[.., channels]` times attention `[.., 1]`.
+// Multiplies maps `[.., channels]` by attention `[.., 1]`.
 extern "C" __global__ void spatial_multiply(const float *__restrict__ x,
                                             const float *__restrict__ attention,
                                             float *__restrict__ y, unsigned channels,
@@ -31,7 +31,7 @@ extern "C" __global__ void spatial_multiply(const float *__restrict__ x,
         y[i] = x[i] * attention[i / channels];
 }
 
-// Maps of `item` numbers times attention `[channels]` of the same item.
+// Multiplies maps of `item` elements by attention `[channels]` of the same item.
 extern "C" __global__ void channel_multiply(const float *__restrict__ x,
                                             const float *__restrict__ attention,
                                             float *__restrict__ y, unsigned item,
@@ -42,8 +42,8 @@ extern "C" __global__ void channel_multiply(const float *__restrict__ x,
 
 enum MergeOp { ADD, SUBTRACT, MULTIPLY, MAXIMUM, MINIMUM };
 
-// The shape of the result, and how far apart neighbours along each dimension are in both inputs:
-// 0 where one is stretched.
+// Broadcast: shape of the output, and strides of both inputs along each dimension, 0 where
+// stretched.
 struct Broadcast {
     unsigned rank, item, item_a, item_b;
     unsigned shape[8], a[8], b[8];

@@ -1,9 +1,9 @@
-// The networks' inputs from power mel spectrograms, as src/front_end/legacy2020/{windows, transforms, histogram,
-// moments}.rs and in their order of operations: where the functions log and pow give the same
-// number as the CPU's, so do these.
+// Inputs of the 2020 networks from power mel spectrograms, in the order of operations of
+// src/front_end/legacy2020/{windows, transforms, histogram, moments}.rs. The results equal the
+// CPU's bit for bit wherever `log` and `pow` do.
 //
-// Recording r has `frame_starts[r + 1] - frame_starts[r]` frames; its [40][frames] values lie behind
-// 40 times `frame_starts[r]` others.
+// Recording r has `frame_starts[r + 1] - frame_starts[r]` frames; its [40][frames] values start at
+// element 40 * `frame_starts[r]`.
 
 namespace features {
 
@@ -13,13 +13,13 @@ constexpr int COEFFICIENTS = 40;
 constexpr int BINS = 40;
 constexpr int MOMENTS = 8;
 
-// Mean and deviation of `n` values, and whether they are all the same: then the deviation is
-// 0, where rounding might leave a little of it.
-struct Spread {
+// Mean and deviation of `n` values. Equal values have a deviation of exactly 0, without the residue
+// of rounding.
+struct MeanDeviation {
     double mean, deviation;
 };
 
-__device__ __forceinline__ Spread spread(pairwise::Scratch &scratch, unsigned &differ,
+__device__ __forceinline__ MeanDeviation mean_deviation(pairwise::Scratch &scratch, unsigned &differ,
                                          const double *x, unsigned long long n) {
     if (threadIdx.x == 0)
         differ = 0;
@@ -43,7 +43,7 @@ __device__ __forceinline__ Spread spread(pairwise::Scratch &scratch, unsigned &d
 
 } // namespace features
 
-// Mean and deviation of each whole spectrogram. A block for each recording.
+// Mean and deviation of each whole spectrogram. One block per recording.
 extern "C" __global__ void __launch_bounds__(256)
     feature_spread(double *__restrict__ spread, const double *__restrict__ mel,
                    const unsigned long long *__restrict__ frame_starts) {
@@ -53,16 +53,16 @@ extern "C" __global__ void __launch_bounds__(256)
     const unsigned recording = blockIdx.x;
     const unsigned long long before = frame_starts[recording];
     const unsigned long long frames = frame_starts[recording + 1] - before;
-    const Spread s = features::spread(scratch, differ, mel + before * BANDS, frames * BANDS);
+    const MeanDeviation s = features::mean_deviation(scratch, differ, mel + before * BANDS, frames * BANDS);
     if (threadIdx.x == 0) {
         spread[2 * recording] = s.mean;
         spread[2 * recording + 1] = s.deviation;
     }
 }
 
-// Windows of the normalised spectrograms, [windows][200][40]: window w begins with frame
-// `window_starts[w]` of recording `window_recordings[w]`; zeros beyond its last frame. A block for
-// each window, which turns the spectrogram's pieces over in shared memory.
+// Windows of the normalised spectrograms, [windows][200][40]. Window w begins with frame
+// `window_starts[w]` of recording `window_recordings[w]` and is zero past the last frame. One block
+// per window, which transposes pieces of the spectrogram in shared memory.
 extern "C" __global__ void __launch_bounds__(256)
     feature_windows(float *__restrict__ windows, const double *__restrict__ mel,
                     const unsigned long long *__restrict__ frame_starts,
@@ -82,7 +82,7 @@ extern "C" __global__ void __launch_bounds__(256)
         for (int i = threadIdx.x; i < BANDS * PIECE; i += blockDim.x) {
             const int band = i / PIECE, row = i % PIECE;
             const unsigned long long frame = (unsigned long long)start + base + row;
-            // A recording without any spread has no windows; its numbers are not used.
+            // A recording without deviation has no windows; its elements are not used.
             const bool real = base + row < WINDOW && frame < frames && deviation > 0.0;
             piece[band][row] =
                 real ? (float)((mel[band * frames + frame] - mean) / deviation) : 0.0f;
@@ -97,7 +97,8 @@ extern "C" __global__ void __launch_bounds__(256)
     }
 }
 
-// ln(1 + 1e6 x). Not log1p: the reference rounds the sum first, and then a quiet band is exactly 0.
+// ln(1 + 1e6 x). Not `log1p`: the legacy system rounds the sum first, and a quiet band is then
+// exactly 0.
 extern "C" __global__ void __launch_bounds__(256)
     feature_log(double *__restrict__ log_mel, const double *__restrict__ mel,
                 unsigned long long count) {
@@ -107,11 +108,11 @@ extern "C" __global__ void __launch_bounds__(256)
         log_mel[i] = log(1.0 + 1e6 * mel[i]);
 }
 
-// The first 40 coefficients of each band's cosine and sine transform, [recordings][40][40] each.
-// `quarters[quarter_starts[r] + i]` is cos(pi i / 2 frames), i up to frames: angles are whole
-// numbers of those steps and carry no rounding. A block for each recording and four coefficients of
-// one parity: frames n and frames-1-n meet the same factor up to a sign that depends on the parity.
-// A thread for each band, coefficient and transform.
+// First 40 coefficients of each band's cosine and sine transforms, [recordings][40][40] each.
+// `quarters[quarter_starts[r] + i]` is cos(pi i / 2 frames) for i up to frames: angles are
+// multiples of this step and carry no rounding. One block per recording and four coefficients of
+// one parity: frames n and frames-1-n have the same factor up to a sign given by the parity. One
+// thread per band, coefficient and transform.
 extern "C" __global__ void __launch_bounds__(320)
     feature_transforms(float *__restrict__ dct, float *__restrict__ dst,
                        const double *__restrict__ log_mel,
@@ -147,7 +148,7 @@ extern "C" __global__ void __launch_bounds__(320)
         }
         for (int i = threadIdx.x; i < 2 * TOGETHER * PAIRS; i += blockDim.x) {
             const int pair = i % PAIRS, j = i / PAIRS % TOGETHER, kind = i / (PAIRS * TOGETHER);
-            // A sine is the cosine a quarter of a turn before.
+            // A sine is the cosine of the angle minus a quarter turn.
             const unsigned long long k = lowest + 2 * j + kind;
             const unsigned long long turn = 4 * frames;
             const unsigned long long angle =
@@ -164,12 +165,12 @@ extern "C" __global__ void __launch_bounds__(320)
     }
     const unsigned k = lowest + 2 * own;
     float *out = (sine ? dst : dct) + (unsigned long long)recording * BANDS * COEFFICIENTS;
-    // There are as many coefficients as frames.
+    // The number of coefficients equals the number of frames.
     out[band * COEFFICIENTS + k] = k < frames ? (float)(total * (2.0 / (double)frames)) : 0.0f;
 }
 
-// Density of each band's values over 40 bins from 0 to 10, [recordings][40][40], and whether a band
-// has no value there. A block for each band of each recording.
+// Density of each band's values over 40 bins from 0 to 10, [recordings][40][40], and a flag for
+// bands without values in that range. One block per band and recording.
 extern "C" __global__ void __launch_bounds__(128)
     feature_histogram(float *__restrict__ density, unsigned char *__restrict__ empty,
                       const double *__restrict__ log_mel,
@@ -204,7 +205,7 @@ extern "C" __global__ void __launch_bounds__(128)
 }
 
 // Mean, deviation and the roots of the central moments 3 to 8 in units of the deviation, with the
-// moment's sign, [recordings][40][8]. A block for each band of each recording.
+// moment's sign, [recordings][40][8]. One block per band and recording.
 extern "C" __global__ void __launch_bounds__(256)
     feature_moments(float *__restrict__ moments, const double *__restrict__ log_mel,
                     const unsigned long long *__restrict__ frame_starts) {
@@ -217,7 +218,7 @@ extern "C" __global__ void __launch_bounds__(256)
     const unsigned long long frames = frame_starts[recording + 1] - before;
     const double *x = log_mel + before * BANDS + band * frames;
     float *out = moments + ((unsigned long long)recording * BANDS + band) * MOMENTS;
-    const Spread s = spread(scratch, differ, x, frames);
+    const MeanDeviation s = mean_deviation(scratch, differ, x, frames);
     if (threadIdx.x == 0) {
         out[0] = (float)s.mean;
         out[1] = (float)s.deviation;

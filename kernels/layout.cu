@@ -1,4 +1,4 @@
-// The same numbers at other places. `count` numbers come out.
+// Kernels that move elements. `count` is the number of output elements.
 
 struct Image {
     unsigned height, width, channels, out_height, out_width;
@@ -20,7 +20,7 @@ DEVICE Tap tap(unsigned i, unsigned n, unsigned factor, unsigned how) {
     return {lower, lower + 1 < n ? lower + 1 : n - 1, source - (float)lower};
 }
 
-// Channel `c` of a pixel of the result, pixels counted through all items.
+// Returns channel `c` of an output pixel; pixels are counted through all items.
 DEVICE float upsampled(const float *x, Image image, unsigned rows, unsigned columns, unsigned how,
                        unsigned pixel, unsigned c) {
     unsigned column = pixel % image.out_width, line = pixel / image.out_width;
@@ -43,8 +43,8 @@ extern "C" __global__ void upsample(const float *__restrict__ x, float *__restri
         y[i] = upsampled(x, image, rows, columns, how, i / image.channels, i % image.channels);
 }
 
-// Maps of the result's pixels times what one channel is upsampled to there, which is computed once
-// for four neighbouring channels of the maps; `count` such groups.
+// Multiplies maps by a single channel upsampled to their pixels. The upsampled value is computed
+// once per four channels; `count` is the number of such groups.
 extern "C" __global__ void upsample_multiply(const float *__restrict__ x,
                                              const float *__restrict__ maps, float *__restrict__ y,
                                              Image image, unsigned rows, unsigned columns,
@@ -68,7 +68,7 @@ extern "C" __global__ void zero_pad(const float *__restrict__ x, float *__restri
                                     unsigned top, unsigned left, unsigned count) {
     for (unsigned i = first_element(); i < count; i += element_step()) {
         unsigned c = i % image.channels, pixel = i / image.channels;
-        // Wraps to a large number before the first row and column.
+        // Wraps to a large value before the first row and column.
         unsigned column = pixel % image.out_width - left, line = pixel / image.out_width;
         unsigned row = line % image.out_height - top;
         size_t item = line / image.out_height;
@@ -78,7 +78,7 @@ extern "C" __global__ void zero_pad(const float *__restrict__ x, float *__restri
     }
 }
 
-// The rows of each item in reverse.
+// Reverses the rows of each item.
 extern "C" __global__ void reverse(const float *__restrict__ x, float *__restrict__ y,
                                    unsigned rows, unsigned width, unsigned count) {
     for (unsigned i = first_element(); i < count; i += element_step()) {
@@ -87,8 +87,7 @@ extern "C" __global__ void reverse(const float *__restrict__ x, float *__restric
     }
 }
 
-// The shape of the result, and how far apart neighbours along each of its dimensions are in the
-// input.
+// Permutation: shape of the output, and the input's strides along each output dimension.
 struct Permutation {
     unsigned rank, item;
     unsigned shape[8], strides[8];
@@ -106,14 +105,15 @@ extern "C" __global__ void permute(const float *__restrict__ x, float *__restric
     }
 }
 
-// Each row of `width` numbers `times` times, side by side.
+// Repeats each row of `width` elements `times` times, side by side.
 extern "C" __global__ void repeat(const float *__restrict__ x, float *__restrict__ y,
                                   unsigned times, unsigned width, unsigned count) {
     for (unsigned i = first_element(); i < count; i += element_step())
         y[i] = x[(size_t)(i / width / times) * width + i % width];
 }
 
-// Rows of `width` numbers into rows of `total`, from column `at` on; `count` numbers go in.
+// Copies rows of `width` elements into rows of `total`, from column `at` on; `count` is the number
+// of input elements.
 extern "C" __global__ void place(const float *__restrict__ x, float *__restrict__ y, unsigned width,
                                  unsigned total, unsigned at, unsigned count) {
     for (unsigned i = first_element(); i < count; i += element_step())

@@ -1,10 +1,10 @@
-// What has to be known of a whole signal before its frames are analysed, as
-// src/front_end/utterance/centred.rs. Samples are single precision here, so that none is too large to be
-// squared in double precision and nothing has to be scaled down first.
+// Level of a whole signal, which the analysis of its frames depends on, like
+// src/front_end/utterance/centred.rs. Samples are single precision, so their squares fit into
+// double precision without scaling.
 
-// The mean of each signal, in the CPU's order; `found[2 r]`, the first sample that is not a finite
-// number (the largest number where there is none), and `found[2 r + 1]`, whether any differs from the
-// first one. A block for each recording.
+// Mean of each signal in the CPU's order. `found[2 r]` is the index of the first sample that is not
+// finite (the maximum integer if there is none); `found[2 r + 1]` is 1 if any sample differs from
+// the first. One block per recording.
 extern "C" __global__ void __launch_bounds__(pairwise::THREADS)
     signal_level(double *mean, unsigned long long *found, const float *x,
                  const unsigned long long *starts) {
@@ -22,7 +22,7 @@ extern "C" __global__ void __launch_bounds__(pairwise::THREADS)
     unsigned long long mine = ~0ull;
     unsigned differs = 0;
     for (unsigned long long i = threadIdx.x; i < n; i += blockDim.x) {
-        // Zero for finite numbers alone.
+        // Zero only for finite samples.
         const bool finite = x[i] - x[i] == 0.0f;
         mine = !finite && i < mine ? i : mine;
         differs |= x[i] != x[0];

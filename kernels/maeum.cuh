@@ -1,11 +1,11 @@
-// What all kernels share; it stands in front of each of the .cu files.
+// Common declarations, prepended to every .cu file.
 //
-// Products are added by `fmaf` where one rounding is meant; compilers are told not to join others,
-// so that the same source computes the same on every machine.
+// Multiply-adds are fused only by explicit `fmaf`; compilers are told not to contract others, so
+// that a source gives the same bits on every machine.
 #pragma once
 
 #ifndef DYNAMIC_SHARED
-// Shared memory whose size the launch gives.
+// Shared memory whose size is set by the launch.
 #define DYNAMIC_SHARED(type, name)                                                                 \
     extern __shared__ __align__(16) unsigned char dynamic_shared_memory[];                         \
     type *name = reinterpret_cast<type *>(dynamic_shared_memory)
@@ -14,7 +14,7 @@
 #define DEVICE static __device__ __forceinline__
 #define EVERY_LANE 0xffffffffu
 
-// The number of this thread among all of a one-dimensional launch, and how many there are.
+// Index of this thread in a one-dimensional launch, and number of threads.
 DEVICE unsigned first_element() { return blockIdx.x * blockDim.x + threadIdx.x; }
 DEVICE unsigned element_step() { return gridDim.x * blockDim.x; }
 
@@ -30,10 +30,10 @@ DEVICE float warp_max(float x) {
     return x;
 }
 
-// The functions below are those of src/nn/cpu/math.rs: fused multiply-adds and bit operations, so
-// that they give the same bits everywhere.
+// Functions of src/nn/cpu/math.rs: fused multiply-adds and bit operations, with the same bits
+// everywhere.
 
-// `exp(x)` within 1 ULP: range reduction by ln 2 in two parts, then Taylor's polynomial.
+// `exp(x)` within 1 ULP: range reduction by ln 2 in two parts, then the Taylor polynomial.
 DEVICE float precise_exp(float x) {
     const float round = 12582912.0f; // 1.5 * 2^23
     x = x > 89.0f ? 89.0f : x;
@@ -72,7 +72,7 @@ DEVICE float precise_tanh(float x) {
 
 DEVICE double softplus(double x) { return fmax(x, 0.0) + log1p(exp(-fabs(x))); }
 
-// Softmax is not among these: it needs rows.
+// Kinds of activation; softmax needs rows and is handled separately.
 enum ActivationKind {
     LINEAR,
     RELU,
@@ -93,7 +93,7 @@ enum ActivationKind {
     SOFTMAX
 };
 
-// A function and its numbers, in the order of `Activation` in src/nn/layer.rs.
+// An activation function and its parameters, in the order of `Activation` in src/nn/layer.rs.
 struct Activation {
     unsigned kind;
     float a, b, c;

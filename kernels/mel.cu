@@ -1,16 +1,16 @@
-// Power mel spectrograms, as src/front_end/mel.rs.
-// In double precision, as on the CPU, and rounded where the reference rounds.
+// Power mel spectrograms, like src/front_end/mel.rs: in double precision, rounded where the legacy
+// system rounds.
 
 namespace mel {
 
 constexpr int SAMPLES = 400, HOP = 160, PAD = 200, BINS = 201, BANDS = 40;
-// Frames that a block transforms together.
+// Frames per block.
 constexpr int FRAMES = 4;
 constexpr int THREADS = 224;
 
 using Transform = spectrum::Transform<SAMPLES, 20, 20, BINS, FRAMES, THREADS, 20>;
 
-// Sample `i` of the signal, mirrored at both ends, the end samples themselves not repeated.
+// Returns sample `i` of the signal, mirrored at both ends without repeating the end samples.
 __device__ __forceinline__ double mirrored(const double *signal, long long n, long long i) {
     if (i < 0)
         i = -i;
@@ -19,12 +19,12 @@ __device__ __forceinline__ double mirrored(const double *signal, long long n, lo
 
 } // namespace mel
 
-// The spectrograms of the kept parts of `signal`, which is divided by `peak`. Recording r begins
-// at `starts[r]`, its kept part `kept[2 r]` samples later and is `kept[2 r + 1]` samples long. `mel`
-// is [40][frames] per recording, behind 40 times the `frame_starts[r]` frames before it. `circle`
-// holds the cosines and sines of 400ths of a turn; the weights of band b, `weights[weight_starts[b]]`
-// to that of b + 1, begin with bin `first_bins[b]`. `too_loud[r]` becomes the first frame with a
-// power beyond single precision, if that is below what it holds.
+// Spectrograms of the kept parts of `signal`, scaled by `peak`. Recording r begins at `starts[r]`;
+// its kept part begins `kept[2 r]` samples later and has `kept[2 r + 1]` samples. `mel` is
+// [40][frames] per recording, from element 40 * `frame_starts[r]` on. `circle` holds the cosines
+// and sines of 400ths of a turn. The weights of band b are `weights[weight_starts[b]]` to
+// `weights[weight_starts[b + 1]]` and begin with bin `first_bins[b]`. `too_loud[r]` is lowered to
+// the first frame whose power exceeds single precision.
 extern "C" __global__ void __launch_bounds__(224)
     mel_spectrogram(double *__restrict__ mel, unsigned *__restrict__ too_loud,
                     const double *__restrict__ signal,
@@ -53,7 +53,7 @@ extern "C" __global__ void __launch_bounds__(224)
 
     for (long long first = (long long)blockIdx.x * FRAMES; first < frames;
          first += (long long)gridDim.x * FRAMES) {
-        // Frames beyond the last one repeat it, and are not written.
+        // Frames past the last one repeat it and are not stored.
         for (int i = thread; i < FRAMES * SAMPLES; i += THREADS) {
             const int f = i / SAMPLES, s = i % SAMPLES;
             const long long frame = first + f < frames ? first + f : frames - 1;
@@ -61,7 +61,7 @@ extern "C" __global__ void __launch_bounds__(224)
         }
         __syncthreads();
         Transform::run(windowed, halfway, turn, [&](int f, int bin, spectrum::Complex x) {
-            // The reference keeps the transform, its magnitude and the square in float32.
+            // The legacy system stores the transform, its magnitude and the square in float32.
             const double re = (float)x.re, im = (float)x.im;
             const float magnitude = (float)sqrt(re * re + im * im);
             power[f][bin] = magnitude * magnitude;
@@ -77,7 +77,7 @@ extern "C" __global__ void __launch_bounds__(224)
                 sum += (double)bins[i - from] * weights[i];
             if (frame < frames) {
                 mel[band * frames + frame] = sum;
-                // The comparison is false for what is not a number, too.
+                // The comparison is false for NaN, too.
                 if (!(sum <= 3.4028234663852886e38))
                     atomicMin(&too_loud[recording], (unsigned)frame);
             }

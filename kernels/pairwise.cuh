@@ -1,20 +1,20 @@
-// numpy's pairwise summation by a block of threads, to the last bit.
+// numpy's pairwise summation by a block of threads, bit-identical.
 //
-// Method: numpy's `pairwise_sum_DOUBLE` (numpy/core/src/umath/loops.c.src): up to 128 terms in
-// eight running sums, longer stretches halved at a multiple of eight. The halves are a binary tree
-// whose shape follows from the number of terms alone. Its leaves are summed side by side, eight
-// threads to a leaf, and then added up along the tree. The tree is taken as complete to its deepest
-// leaf: a leaf that is reached earlier is the first of its places there, and the others hold -0.0,
-// the one number that changes nothing when it is added.
+// Method: numpy's `pairwise_sum_DOUBLE` (numpy/core/src/umath/loops.c.src). Up to 128 terms are a
+// leaf, summed in eight running sums; longer ranges are split in halves at a multiple of eight. The
+// halves form a binary tree that depends on the number of terms only. Eight threads sum a leaf, and
+// leaves are then added along the tree. The tree is treated as complete to its deepest level: a
+// leaf at a higher level takes the first of its positions there, and its other positions hold -0.0,
+// the neutral element of addition.
 
 namespace pairwise {
 
 constexpr unsigned THREADS = 256;
 constexpr unsigned LANES = 8;
 constexpr unsigned long long LEAF = 128;
-// Leaves that a block sums at a time; a power of two, so that they are a branch of the tree.
+// Leaves that a block sums at a time; a power of two, so that they form a subtree.
 constexpr unsigned LEAVES = THREADS / LANES;
-// Branches wait here for their neighbours; more terms than 2^48 do not occur.
+// Completed subtrees that wait for their sibling; enough for 2^48 terms.
 constexpr unsigned LEVELS = 48;
 
 struct Scratch {
@@ -24,7 +24,7 @@ struct Scratch {
     double total;
 };
 
-// How often the larger half of `n` terms is halved until it is a leaf.
+// Returns the depth of the deepest leaf of `n` terms, which is in the larger halves.
 __device__ __forceinline__ unsigned depth(unsigned long long n) {
     unsigned depth = 0;
     while (n > LEAF) {
@@ -38,7 +38,7 @@ struct Stretch {
     unsigned long long start, count;
 };
 
-// The terms of a leaf's place, the first one's for a leaf that has several, else none.
+// Returns the terms of the leaf at `place`; empty unless `place` is the leaf's first position.
 __device__ __forceinline__ Stretch leaf(unsigned long long n, unsigned depth, unsigned long long place) {
     Stretch s = {0, n};
     unsigned level = depth;
@@ -56,8 +56,8 @@ __device__ __forceinline__ Stretch leaf(unsigned long long n, unsigned depth, un
     return first ? s : Stretch{0, 0};
 }
 
-// The sum of `term(i)` for i in 0..n, given to every thread of the block. All THREADS of a block
-// call it, with the same `n`.
+// Returns the sum of `term(i)` for i in 0..n to every thread of the block. All THREADS threads call
+// it with the same `n`.
 template <typename Term>
 __device__ double sum(Scratch& scratch, unsigned long long n, Term term) {
     const unsigned thread = threadIdx.x, lane = thread % LANES, own = thread / LANES;
@@ -82,7 +82,7 @@ __device__ double sum(Scratch& scratch, unsigned long long n, Term term) {
             if (at < LEAVES) scratch.leaves[at] += scratch.leaves[at + width];
         }
         if (thread == 0) {
-            // As in a binary counter, two branches of one size become one of twice the size.
+            // Like a binary counter: two subtrees of equal size merge into one of twice the size.
             double branch = scratch.leaves[0];
             unsigned level = 0;
             for (unsigned long long done = base / LEAVES; done & 1; done /= 2) {
@@ -94,7 +94,7 @@ __device__ double sum(Scratch& scratch, unsigned long long n, Term term) {
         __syncthreads();
     }
     const double total = scratch.total;
-    // The next sum must not begin before every thread has this one.
+    // The next sum overwrites `scratch`.
     __syncthreads();
     return total;
 }

@@ -1,10 +1,10 @@
-// What a device can do at most, to measure other kernels by.
+// Peak performance of a device, as a reference for other kernels.
 
 #define PEAK_CHAINS 8
 #define PEAK_STEPS 8
 
-// `PEAK_CHAINS * PEAK_STEPS` multiply-adds in each round of each thread, in registers alone: the
-// chains do not wait for each other.
+// `PEAK_CHAINS * PEAK_STEPS` multiply-adds per round and thread, in registers; the chains are
+// independent of each other.
 extern "C" __global__ void __launch_bounds__(256)
     peak_arithmetic(float *y, float a, float b, unsigned rounds) {
     float x[PEAK_CHAINS], sum = 0.0f;
@@ -24,7 +24,7 @@ extern "C" __global__ void __launch_bounds__(256)
     y[first_element()] = sum;
 }
 
-// Copies `count` vectors, four at a time in each thread, so that many are under way.
+// Copies `count` vectors, four per thread, to keep several loads in flight.
 extern "C" __global__ void __launch_bounds__(256)
     peak_copy(const float4 *__restrict__ x, float4 *__restrict__ y, unsigned long long count) {
     const unsigned long long threads = blockDim.x;

@@ -5,7 +5,7 @@ struct Windows {
     unsigned size_rows, size_columns, stride_rows, stride_columns, before_rows, before_columns;
 };
 
-// The largest (`mean` 0) or the mean (1) of the numbers of each window that lie in the image.
+// Maximum (`mean` 0) or mean (`mean` 1) of the samples of each window that lie in the image.
 extern "C" __global__ void pool(const float *__restrict__ x, float *__restrict__ y, Windows w,
                                 unsigned mean, unsigned count) {
     for (unsigned i = first_element(); i < count; i += element_step()) {

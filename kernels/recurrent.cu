@@ -1,23 +1,24 @@
-// LSTM and GRU over many sequences, all time steps in one launch. The products with the inputs,
-// `[items, time, gates * units]` with the input bias, are computed before.
+// LSTM and GRU over many sequences, all time steps in one launch (equations in
+// src/nn/cpu/recurrent.rs). The input products `[items, time, gates * units]`, with the input bias,
+// are computed before.
 
 enum Cell { LSTM, GRU_RESET_AFTER, GRU_RESET_BEFORE };
 
 struct Recurrence {
     unsigned cell, items, time, units, sequences, backwards;
-    // Sequences of a block.
+    // Sequences per block.
     unsigned group;
     Activation activation, recurrent_activation;
 };
 
-// What every kernel here takes. `bias` is that of the recurrent product, or null.
+// Arguments of every kernel here. `bias` is the recurrent bias, or null.
 struct Arguments {
     const float *projected, *kernel, *bias;
     float *y, *memory;
     Recurrence r;
 };
 
-// Applies the function to `rows` rows of `units` numbers, `distance` apart; all threads together.
+// Applies the function to `rows` rows of `units` elements, `distance` apart. Called by all threads.
 static __device__ void activate_rows(Activation f, float *values, unsigned rows, unsigned units,
                                      unsigned distance) {
     if (f.kind != SOFTMAX) {
@@ -42,10 +43,10 @@ static __device__ void activate_rows(Activation f, float *values, unsigned rows,
     __syncthreads();
 }
 
-// Terms of a product that are summed up by themselves, as on the CPU.
+// Length of a K block: terms that are summed separately, in the CPU's order.
 #define TERMS 32
 
-// `start` and the sum over u of `h[u] * column[u * width]`.
+// Returns `start` plus the sum over u of `h[u] * column[u * width]`.
 DEVICE float dot(float start, const float *h, const float *__restrict__ column, unsigned units,
                  unsigned width) {
     for (unsigned from = 0; from < units; from += TERMS) {
@@ -58,8 +59,8 @@ DEVICE float dot(float start, const float *h, const float *__restrict__ column, 
     return start;
 }
 
-// `z[s][j] = start + sum over u of h[s][u] * kernel[u][j]` for columns `from..to`; `start` is what
-// `z` holds. Where the product has a bias of its own (`apart`; null is zeros) it is summed up by itself.
+// `z[s][j] += sum over u of h[s][u] * kernel[u][j]` for columns `from..to`. With `apart` the
+// product has its own bias (null is zeros) and is summed before it is added to `z`.
 static __device__ void add_product(float *z, const float *h, const float *__restrict__ kernel,
                                    unsigned group, unsigned units, unsigned width, unsigned from,
                                    unsigned to, bool apart = false,
@@ -73,8 +74,7 @@ static __device__ void add_product(float *z, const float *h, const float *__rest
     __syncthreads();
 }
 
-// Any number of units. State and gates lie in shared memory, or where `memory` says if it is not
-// null.
+// Any number of units. State and gates are in shared memory, or in `memory` if it is not null.
 extern "C" __global__ void recurrent(Arguments given) {
     const float *__restrict__ projected = given.projected, *__restrict__ kernel = given.kernel;
     const float *__restrict__ bias = given.bias;
@@ -149,7 +149,7 @@ extern "C" __global__ void recurrent(Arguments given) {
     }
 }
 
-// A product with the inputs of an item's step, counted in the order of processing; 0 where there is none.
+// Returns an input product of an item's step, in the order of processing; 0 past the end.
 DEVICE float projection(const float *__restrict__ projected, const Recurrence &r, unsigned item,
                         unsigned step, unsigned width, unsigned column) {
     if (item >= r.items || step >= r.time)
@@ -158,7 +158,7 @@ DEVICE float projection(const float *__restrict__ projected, const Recurrence &r
     return projected[((size_t)item * r.time + at) * width + column];
 }
 
-// Adds to each sum the product of a sequence's state with a column that a thread keeps in registers.
+// Adds to each accumulator the product of a sequence's state with a column kept in registers.
 template <int UNITS, int SUMS>
 DEVICE void add_products(float (&sum)[SUMS], const float (*h)[UNITS], const float (&own)[UNITS]) {
 #pragma unroll
@@ -180,10 +180,10 @@ DEVICE void add_products(float (&sum)[SUMS], const float (*h)[UNITS], const floa
     }
 }
 
-// An LSTM of `UNITS` units with tanh and a sigmoid, hard or not: each of `4 * UNITS` threads keeps one
+// LSTM of `UNITS` units with tanh and a (hard) sigmoid. Each of `4 * UNITS` threads keeps one
 // column of the recurrent kernel in registers for all time steps and computes one gate of `GROUP`
-// sequences. The products with the inputs are loaded one step ahead, each where the one before it was
-// taken: a register for both would not be left.
+// sequences. The input products are prefetched one step ahead into the registers just consumed;
+// there are not enough registers for both.
 template <int UNITS, int GROUP>
 static __device__ void lstm(const Arguments &given) {
     const float *__restrict__ projected = given.projected, *__restrict__ kernel = given.kernel;
@@ -199,7 +199,7 @@ static __device__ void lstm(const Arguments &given) {
 #pragma unroll
     for (int u = 0; u < UNITS; u++)
         own[u] = kernel[u * WIDTH + column];
-    // The thread keeps the cells of this unit in the sequences `part`, `part + 4`...
+    // The thread keeps the cells of this unit for the sequences `part`, `part + 4`...
     float cell[OWN];
 #pragma unroll
     for (int k = 0; k < OWN; k++) {
@@ -252,9 +252,9 @@ extern "C" __global__ void __launch_bounds__(128, 2) lstm_32(Arguments given) {
     lstm<32, 8>(given);
 }
 
-// A GRU of `UNITS` units that resets after the product, with tanh and a sigmoid, hard or not: as
-// `lstm`, with `3 * UNITS` threads. What each is the sum of is passed on, and then every thread computes
-// the next state of some units.
+// GRU of `UNITS` units with the reset after the product, tanh and a (hard) sigmoid. Like `lstm`
+// with `3 * UNITS` threads: each exchanges its sum through shared memory, and then computes the
+// next state of some units.
 template <int UNITS, int GROUP>
 static __device__ void gru(const Arguments &given) {
     const float *__restrict__ projected = given.projected, *__restrict__ kernel = given.kernel;
@@ -263,7 +263,7 @@ static __device__ void gru(const Arguments &given) {
     const Recurrence &r = given.r;
     const int WIDTH = 3 * UNITS, AT_ONCE = 4;
     __shared__ __align__(16) float h[GROUP][UNITS];
-    // Both gates, the candidate's recurrent product and the rest of it.
+    // Both gates, the candidate's recurrent product and its input product.
     __shared__ float z[GROUP][4 * UNITS];
     const unsigned column = threadIdx.x;
     const unsigned first = blockIdx.x * GROUP;

@@ -1,5 +1,4 @@
-// Sums, maxima and softmax over one dimension of `[before, n, after]`, and the pooling of a
-// sequence by attention.
+// Sums, maxima and softmax over one dimension of `[before, n, after]`, and attention pooling.
 
 // `y[before, after]`, the sum over `n`.
 extern "C" __global__ void sum_axis(const float *__restrict__ x, float *__restrict__ y, unsigned n,
@@ -13,7 +12,7 @@ extern "C" __global__ void sum_axis(const float *__restrict__ x, float *__restri
     }
 }
 
-// The largest (`mean` 0) or the mean (1) over `n`.
+// Maximum (`mean` 0) or mean (`mean` 1) over `n`.
 extern "C" __global__ void global_pool(const float *__restrict__ x, float *__restrict__ y,
                                        unsigned mean, unsigned n, unsigned after, unsigned count) {
     for (unsigned i = first_element(); i < count; i += element_step()) {
@@ -27,7 +26,7 @@ extern "C" __global__ void global_pool(const float *__restrict__ x, float *__res
     }
 }
 
-// Softmax over rows of `n` numbers, one warp for each; `y` may be `x`.
+// Softmax over rows of `n` elements, one warp per row; `y` may be `x`.
 extern "C" __global__ void softmax_rows(const float *x, float *y, unsigned n, unsigned rows) {
     unsigned lane = threadIdx.x % 32;
     for (unsigned row = first_element() / 32; row < rows; row += element_step() / 32) {
@@ -46,7 +45,7 @@ extern "C" __global__ void softmax_rows(const float *x, float *y, unsigned n, un
     }
 }
 
-// Softmax over `n` where `after` is not 1, one thread for each line; `count` lines.
+// Softmax over `n` with `after` other than 1, one thread per line; `count` lines.
 extern "C" __global__ void softmax_axis(const float *x, float *y, unsigned n, unsigned after,
                                         unsigned count) {
     for (unsigned i = first_element(); i < count; i += element_step()) {
@@ -61,20 +60,20 @@ extern "C" __global__ void softmax_axis(const float *x, float *y, unsigned n, un
     }
 }
 
-// A sequence of `n` rows of `width` numbers and its scores: how far apart those of neighbouring rows
-// and columns are, and how many a sequence has. `weights` is the width of the weights that are
-// given out: `width`, or 1 where all columns have the same.
+// Attention pooling: a sequence of `n` rows of `width` elements; strides of its scores along rows
+// and columns, and scores per sequence. `weights` is the width of the stored attention weights:
+// `width`, or 1 if all columns share them.
 struct AttentionPool {
     unsigned n, width, row, column, scores, weights, mean;
 };
 
 const unsigned POOL_WARPS = 8;
 
-// The sum (or mean) over the rows of `x`, each number times its weight: the softmax of the scores
-// over the rows. `weights`, if anybody asks for them, become `[n, how.weights]`. A block computes
-// 32 columns of a sequence, a warp every eighth row. The softmax is computed in one pass: sums so
-// far are scaled down when a larger score comes (Milakov and Gimelshein, "Online normalizer
-// calculation for softmax", 2018).
+// Sum (or mean) over the rows of `x`, weighted by the softmax of the scores over the rows. If
+// `weights` is not null, it receives the weights `[n, how.weights]`. A block computes 32 columns of
+// a sequence, each warp every eighth row. The softmax needs one pass: partial sums are scaled down
+// when a larger score comes (Milakov and Gimelshein, "Online normalizer calculation for softmax",
+// 2018).
 extern "C" __global__ void __launch_bounds__(32 * POOL_WARPS)
     attention_pool(const float *__restrict__ scores, const float *__restrict__ x,
                    float *__restrict__ weights, float *__restrict__ y, AttentionPool how) {
@@ -88,7 +87,7 @@ extern "C" __global__ void __launch_bounds__(32 * POOL_WARPS)
     scores += item * how.scores;
     x += item * how.n * how.width + column;
 
-    // Scores that lie row after row of a column are turned in shared memory, 32 rows at a time.
+    // Transposed scores are transposed back in shared memory, 32 rows at a time.
     bool turned = how.row == 1 && how.column > 1;
     auto turn = [&](unsigned start) {
         __syncthreads();
@@ -102,7 +101,7 @@ extern "C" __global__ void __launch_bounds__(32 * POOL_WARPS)
                       : scores[(size_t)row * how.row + (size_t)column * how.column];
     };
 
-    // The lowest number instead of infinity, which a score may be.
+    // The lowest finite value; a score may be -infinity.
     float most = -3.402823466e38f, sum = 0.0f, product = 0.0f;
     for (unsigned start = 0; start < how.n; start += 32) {
         if (turned)

@@ -1,20 +1,20 @@
-// Sample rate conversion, with the tables of src/audio/resample and to the last bit like it.
+// Sample rate conversion with the tables of src/audio/resample, bit-identical to it.
 //
-// Recordings of a batch lie one behind the other; `starts` holds where each begins and, at the end,
-// where the last one ends. A launch converts the recordings in `which`, all of one rate: one row of
-// the grid each, whose blocks stride over the output.
+// Recordings of a batch are contiguous; `starts` holds the first sample of each and the end of the
+// last one. A launch converts the recordings in `which`, all of one rate. Each has a row of the
+// grid, whose blocks stride over the output.
 
 namespace resample {
 
-// Outputs `phases` apart lie a whole number of inputs apart and so meet the same weights. The
-// threads of a warp compute such outputs: they read the weights as one, and their inputs are
-// stretches that neighbouring warps read again.
+// Returns the output computed at position `i`. Outputs `phases` apart use the same weights and
+// inputs a whole number of samples apart. The threads of a warp compute such outputs: they read the
+// weights as a broadcast, and their inputs are ranges that neighbouring warps share.
 __device__ __forceinline__ unsigned long long output_of(unsigned long long i, unsigned long long phases) {
     const unsigned long long tile = phases * 32;
     return i / tile * tile + i % 32 * phases + i % tile / 32;
 }
 
-// Places of `output_of` that `count` outputs are spread over.
+// Returns the number of positions of `output_of` that cover `count` outputs.
 __device__ __forceinline__ unsigned long long places(unsigned long long count, unsigned long long phases) {
     const unsigned long long tile = phases * 32;
     return (count + tile - 1) / tile * tile;
@@ -24,8 +24,8 @@ struct alignas(16) Tap {
     double value, slope;
 };
 
-// Adds the taps of one side of an output, each sum rounded to float32 as the reference does.
-// `step` is 1 or -1; `reach` is the number of inputs on this side.
+// Adds the taps of one side of an output, each sum rounded to float32, which matches librosa.
+// `direction` is 1 or -1; `reach` is the number of inputs on this side.
 __device__ __forceinline__ float add_wing(float sum, double distance, const Tap *taps, int row, int stride,
                                           const float *x, long long direction, unsigned long long reach) {
     constexpr int ENTRIES_PER_ZERO = 512, ENTRIES = 64 * ENTRIES_PER_ZERO + 1;
@@ -44,7 +44,7 @@ __device__ __forceinline__ float add_wing(float sum, double distance, const Tap 
     return sum;
 }
 
-// Sum of the products of a row of weights and the inputs from `first` on (zeros beyond the ends), in
+// Returns the product of a row of weights and the inputs from `first` on (zeros past the ends), in
 // the order of the CPU's lanes.
 __device__ __forceinline__ float dot(const float *weights, const float *x, long long first,
                                      long long inputs, int width) {
@@ -67,8 +67,8 @@ __device__ __forceinline__ float dot(const float *weights, const float *x, long 
 
 } // namespace resample
 
-// One step of the exact conversion. Output t lies at the time that t additions of `increment` give,
-// each rounded; `times` holds every 32nd.
+// Exact conversion. Output t is at the time reached by t rounded additions of `increment`; `times`
+// holds every 32nd.
 extern "C" __global__ void __launch_bounds__(256)
     resample_exact(float *y, const unsigned long long *y_starts, const float *x,
                    const unsigned long long *x_starts, const unsigned *which, const double *times,
@@ -99,7 +99,7 @@ extern "C" __global__ void __launch_bounds__(256)
     }
 }
 
-// Recordings that need no conversion.
+// Copies recordings that need no conversion.
 extern "C" __global__ void __launch_bounds__(256)
     resample_copy(float *y, const unsigned long long *y_starts, const float *x,
                   const unsigned long long *x_starts, const unsigned *which) {
@@ -111,8 +111,8 @@ extern "C" __global__ void __launch_bounds__(256)
     }
 }
 
-// The direct conversion: output t lies at input t * `step` / `phases`. Where there are fewer `rows`
-// of weights than phases, neighbours are interpolated.
+// Direct conversion: output t is at input t * `step` / `phases`. With fewer `rows` of weights than
+// phases, neighbouring rows are interpolated.
 extern "C" __global__ void __launch_bounds__(256)
     resample_fast(float *y, const unsigned long long *y_starts, const float *x,
                   const unsigned long long *x_starts, const unsigned *which, const float *weights,
@@ -127,7 +127,7 @@ extern "C" __global__ void __launch_bounds__(256)
     for (unsigned long long i = (unsigned long long)blockIdx.x * blockDim.x + threadIdx.x; i < all; i += threads) {
         const unsigned long long t = resample::output_of(i, together);
         if (t >= outputs) continue;
-        // In two parts, so that the product fits whatever the rates.
+        // Split into two products, which fit for any rates.
         const unsigned long long whole = t / phases * step, rest = t % phases * step;
         const long long n = (long long)(whole + rest / phases);
         const unsigned place = (unsigned)(rest % phases);

@@ -1,24 +1,23 @@
-// Runs CUDA kernels on the CPU, to check them where there is no GPU.
+// CPU emulator of CUDA kernels, for tests without a GPU.
 //
-// A .cu file is compiled as C++ after this header. Each thread of a block is a fiber; threads run
-// one after the other, each until it reaches a barrier or its end, so that whoever reads what
-// another thread has yet to write reads the wrong number. Blocks run one after the other. The order of
-// both is forward, reverse or shuffled, as the caller says.
+// A .cu file is compiled as C++ after this header. Each thread of a block is a fiber, which runs
+// until a barrier or its end; a thread that reads an element before another one has written it
+// therefore reads a wrong value. Blocks run one after the other. Threads and blocks run in forward,
+// reverse or shuffled order, chosen by the caller.
 //
-// Errors that are found besides wrong numbers: a barrier that not all threads of a block (or warp)
-// reach, or that they reach at different lines; a stack or the dynamic shared memory written past its end;
-// arguments whose number or sizes are not those of the kernel. Dynamic shared memory holds NaN at
-// the start of each block.
+// Errors detected besides wrong results: a barrier that not all threads of a block (or warp) reach,
+// or that they reach at different lines; writes past the end of a stack or of the dynamic shared
+// memory; arguments whose number or sizes do not match the kernel. Dynamic shared memory holds NaN
+// at the start of each block.
 //
 // To add a kernel:
-//   1. Write `extern "C" __global__ void name(...)` into a file of kernels/ that includes nothing
-//      but "maeum.cuh" (which is put in front of it); arguments are pointers, numbers and structs of
-//      those, which `Arg::structure` lays out. Shared memory whose size the launch gives is `DYNAMIC_SHARED(float, name)`.
-//   2. A new file goes into `SOURCES` in src/nn/cuda/sources.rs; the kernels in it are found by
-//      their `__global__`.
-//   3. Launch it through the trait `Driver` (src/nn/cuda/driver.rs) and test it as
-//      tests/cuda.rs does: one body for every driver that `drivers()` gives.
-// What is not here yet of CUDA's built-in functions is added below.
+// 1. Write `extern "C" __global__ void name(...)` in a file of kernels/ that includes nothing but
+// "maeum.cuh", which is prepended. Arguments are pointers, scalars and structs of those, which
+// `Arg::structure` lays out. Shared memory sized by the launch is `DYNAMIC_SHARED(float, name)`.
+// 2. Add a new file to `SOURCES` in src/nn/cuda/sources.rs; its kernels are found by `__global__`.
+// 3. Launch it through the trait `Driver` (src/nn/cuda/driver.rs), and test it like the others in
+// tests/cuda.rs: one body for every driver of `drivers()`.
+// Missing CUDA built-ins are added below.
 #pragma once
 
 #include <algorithm>
@@ -45,7 +44,7 @@
 #define __launch_bounds__(...)
 #define __align__(bytes) __attribute__((aligned(bytes)))
 #define __restrict__ __restrict
-// Blocks run one after the other, so one copy for each thread of the operating system is enough.
+// Blocks run one after the other, so one copy per thread of the operating system suffices.
 #define __shared__ static thread_local
 #define DYNAMIC_SHARED(type, name) type *name = reinterpret_cast<type *>(emulated::shared)
 
@@ -98,12 +97,12 @@ static thread_local dim3 grid_size;
 static thread_local char *shared;
 static thread_local void (*kernel)(void **);
 static thread_local void **arguments;
-// One place for each thread of a block, for what the threads of a warp pass to each other.
+// One slot per thread of a block, for values exchanged within a warp.
 static thread_local std::vector<uint64_t> *exchange;
 
 #if defined(__x86_64__) && defined(__ELF__)
 static thread_local void *scheduler;
-// Saves the callee's registers and the stack in `*from`, and goes on where `to` was saved.
+// Saves the callee-saved registers and the stack in `*from`, and resumes `to`.
 extern "C" void emulated_switch(void **from, void *to);
 asm(".text\n"
     ".type emulated_switch,@function\n"
@@ -127,11 +126,12 @@ static void entry() {
     abort();
 }
 
-// Prepares a fiber that begins at `entry`.
+// Prepares a fiber that starts at `entry`.
 static void begin(Thread &thread) {
     memcpy(thread.stack, &MARK, sizeof MARK);
 #if defined(__x86_64__) && defined(__ELF__)
-    // The return address lies at a multiple of 16, as the calling convention has it at an entry.
+    // The return address is at a multiple of 16, required by the calling convention at function
+    // entry.
     void **top = reinterpret_cast<void **>(thread.stack + STACK - 32);
     *top = reinterpret_cast<void *>(&entry);
     thread.position = top - 6;
@@ -159,7 +159,7 @@ __attribute__((noinline)) static void barrier(State kind, int line) {
     leave();
 }
 
-// The stacks and threads of one thread of the operating system, kept from launch to launch.
+// Stacks and threads of one thread of the operating system, reused between launches.
 struct Pool {
     std::vector<std::unique_ptr<char[]>> stacks;
     std::vector<char *> free;
@@ -198,8 +198,8 @@ static void arrange(std::vector<unsigned> &order, unsigned n, int how, Random &r
             std::swap(order[i - 1], order[random.below(i)]);
 }
 
-// Lets the threads of `from..to` go on that wait at a barrier of this kind, if all do.
-// Returns 1 if so, 0 if not, -1 if they never will.
+// Releases the threads of `from..to` that wait at a barrier of this kind, if all do. Returns 1 if
+// released, 0 if not, -1 if the barrier can never be reached by all.
 static int release(std::vector<Thread> &threads, unsigned from, unsigned to, State kind) {
     unsigned waiting = 0, done = 0;
     int line = 0;
@@ -291,7 +291,7 @@ static bool run_block(Pool &pool, int how, Random &random, char *error, size_t r
     }
 }
 
-// What calls a kernel with arguments that lie elsewhere, and the sizes of those.
+// Calls a kernel with arguments given by address, and holds their sizes.
 template <auto F> struct Entry;
 template <class... A, void (*F)(A...)> struct Entry<F> {
     template <size_t... I> static void call(void **from, std::index_sequence<I...>) {
@@ -347,7 +347,8 @@ static int launch(const Kernel &k, const unsigned *grid, const unsigned *block, 
     return 0;
 }
 
-// What thread `lane` of the same warp passes, after all threads of it have passed theirs.
+// Returns the value passed by thread `lane` of the same warp, after all its threads have passed
+// theirs.
 template <class T> static T pass(T value, unsigned lane, int line) {
     static_assert(sizeof(T) <= 8, "at most 64 bits");
     uint64_t bits = 0;
@@ -356,7 +357,7 @@ template <class T> static T pass(T value, unsigned lane, int line) {
     (*exchange)[own] = bits;
     barrier(State::AtWarpBarrier, line);
     unsigned from = first + lane;
-    // A lane that the block does not have gives back the thread's own number.
+    // A lane that the block lacks yields the thread's own value.
     T other = value;
     if (from < exchange->size())
         memcpy(&other, &(*exchange)[from], sizeof(T));

@@ -1,10 +1,10 @@
 // Fourier transforms of short real frames by a block of threads.
 //
-// In two steps (J. W. Cooley, J. W. Tukey, 1965): with n = SIDE a + b, the sums over a for each b, of
-// which those for frequencies beyond half of their period mirror those below, and then the sums over
-// b. That is a small part of the direct transform's multiplications, and still plain sums of products
-// that are the same for every frame: no passes over shared memory between small butterflies, and
-// nothing to get wrong.
+// Two-step Cooley-Tukey algorithm (1965): with n = SIDE a + b, first the sums over a for each b,
+// then the sums over b. The upper half of the first step's period mirrors the lower half and is not
+// computed. The steps need a small part of the direct transform's multiplications, and are sums
+// with the same factors for every frame: there are no passes of small butterflies over shared
+// memory.
 
 namespace spectrum {
 
@@ -12,12 +12,12 @@ struct alignas(16) Complex {
     double re, im;
 };
 
-// Of LENGTH points, of which all but the first ROWS times SIDE are zeros and not stored; of FRAMES
-// frames together, since a factor that is read is used for all of them. Frequencies 0 to BINS - 1 are
-// computed, by THREADS threads, the loops unrolled UNROLL times.
+// Transform of LENGTH points, of which all but the first ROWS * SIDE are zero and not stored.
+// FRAMES frames are transformed together, so that each factor is loaded once for all. THREADS
+// threads compute frequencies 0 to BINS - 1 with loops unrolled UNROLL times.
 template <int LENGTH, int SIDE, int ROWS, int BINS, int FRAMES, int THREADS, int UNROLL>
 struct Transform {
-    // Frequencies of a sum of the first step, and those that are kept.
+    // Frequencies of a sum of the first step, and those stored.
     static constexpr int PERIOD = LENGTH / SIDE, KEPT = PERIOD / 2 + 1;
     static_assert(LENGTH % SIDE == 0 && ROWS <= PERIOD && BINS <= LENGTH, "sizes that fit");
 
@@ -26,14 +26,14 @@ struct Transform {
     // exp(-2 pi i n / LENGTH)
     typedef Complex Turn[LENGTH];
 
-    // Takes the cosines and sines of a turn's parts.
+    // Loads the cosines and sines of the parts of a turn.
     __device__ __forceinline__ static void load(Turn &turn, const double *circle) {
         for (int i = threadIdx.x; i < LENGTH; i += THREADS)
             turn[i] = {circle[2 * i], -circle[2 * i + 1]};
     }
 
-    // Calls `bin(f, k, X)` for each frame f and frequency k, in any thread. The block waits once in
-    // between: from there on `frames` is no longer read. `frames` and `turn` are there when this begins.
+    // Calls `bin(f, k, X)` for each frame f and frequency k, in any thread. Contains one barrier,
+    // after which `frames` is no longer read. `frames` and `turn` must be complete at entry.
     template <typename Bin>
     __device__ __forceinline__ static void run(const Frames &frames, Halfway &halfway,
                                                const Turn &turn, Bin bin) {

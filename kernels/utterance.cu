@@ -1,15 +1,15 @@
-// What the default networks' front end computes of each frame by itself, as src/front_end/utterance/mod.rs
-// and src/front_end/utterance/pitch.rs: mel power, and the candidates for the pitch.
+// Per-frame values of the utterance front end, like src/front_end/utterance/mod.rs and
+// src/front_end/utterance/pitch.rs: mel power and pitch candidates.
 //
-// Signals lie one behind the other, recording r from `starts[r]` to `starts[r + 1]`, and have the mean
-// `mean[r]`. Its results lie behind those of the `frame_starts[r]` frames before it. A row of the grid
-// is a recording, whose frames the row's blocks take in turns.
+// Signals are contiguous: recording r spans `starts[r]` to `starts[r + 1]` and has the mean
+// `mean[r]`. Its results start at frame `frame_starts[r]`. A row of the grid is a recording, whose
+// frames are distributed over the row's blocks.
 
 namespace utterance {
 
 constexpr int HOP = 160;
 
-// A recording's samples without their mean, zeros outside.
+// Samples of a recording with the mean removed, zero outside.
 struct Signal {
     const float *x;
     long long samples;
@@ -30,9 +30,9 @@ __device__ __forceinline__ Signal signal(const float *x, const unsigned long lon
 namespace utterance::power {
 
 constexpr int SAMPLES = 400, BINS = 201, BANDS = 40;
-// Frames that a block transforms together.
+// Frames per block.
 constexpr int FRAMES = 4, THREADS = 224;
-// Of the transforms' loops one turn at a time: with more, registers spill.
+// The transform's loops are not unrolled: registers would spill.
 constexpr int UNROLL = 1;
 constexpr double PRE_EMPHASIS = 0.97;
 using Transform = spectrum::Transform<SAMPLES, 20, 20, BINS, FRAMES, THREADS, UNROLL>;
@@ -65,12 +65,12 @@ extern "C" __global__ void __launch_bounds__(224)
     power += before * BANDS;
     Transform::load(turn, circle);
     for (; first < frames; first += step) {
-        // Frames beyond the last one repeat it, and are not written.
+        // Frames past the last one repeat it and are not stored.
         for (int i = thread; i < FRAMES * SAMPLES; i += THREADS) {
             const int f = i / SAMPLES, s = i % SAMPLES;
             const long long frame = first + f < frames ? first + f : frames - 1;
             const long long at = frame * utterance::HOP + s - SAMPLES / 2;
-            // The recording's first sample has nothing to be emphasised against.
+            // Pre-emphasis skips the recording's first sample, which has no predecessor.
             const bool emphasised = signal.has(at) && at > 0;
             windowed[f][s] =
                 emphasised ? (signal.at(at) - PRE_EMPHASIS * signal.at(at - 1)) * hann[s] : 0.0;
@@ -96,28 +96,28 @@ extern "C" __global__ void __launch_bounds__(224)
 namespace utterance::pitch {
 
 constexpr int WINDOW = 640, TRANSFORM = 1024;
-// Frequencies up to 4 kHz alone enter the transform back, whose lags are at half the sampling rate.
+// The inverse transform uses frequencies up to 4 kHz, so lags are at half the sampling rate.
 constexpr int LENGTH = TRANSFORM / 2, BINS = LENGTH / 2 + 1;
 constexpr double LAG_RATE = 8000.0, HIGHEST = 600.0;
 constexpr int LAG_MIN = 13, LAG_MAX = 124;
-// Lags that are computed, and those where a peak may lie.
+// Lags computed, and lags at which a peak may lie.
 constexpr int LAGS = LAG_MAX + 2, PLACES = LAG_MAX - LAG_MIN + 1;
 constexpr int CANDIDATES = 5, VALUES = 3 * CANDIDATES + 2;
 constexpr double VOICING_THRESHOLD = 0.45, OCTAVE_COST = 0.01, LEAST_ENERGY = 1e-20;
-// Frames that a block analyses together. A thread for each frequency fills nine warps.
+// Frames per block. One thread per frequency fills nine warps.
 constexpr int FRAMES = 2, THREADS = 288, WARP = 32;
-// As above.
+// Not unrolled: registers would spill.
 constexpr int UNROLL = 1;
 using Transform = spectrum::Transform<TRANSFORM, 32, 20, BINS, FRAMES, THREADS, UNROLL>;
-// What a frame's place in shared memory holds when its samples have been transformed.
+// Layout of a frame's shared memory after the transform of its samples.
 constexpr int CORRELATION = BINS, STRENGTHS = CORRELATION + LAGS, HEIGHTS = STRENGTHS + PLACES;
 static_assert(HEIGHTS + PLACES <= WINDOW, "all of it has room");
 static_assert(FRAMES * LAGS <= THREADS && FRAMES * WARP <= THREADS, "one pass is enough");
 
 __device__ __forceinline__ double absent() { return -(double)__int_as_float(0x7f800000); }
 
-// The sum of a frame by a warp, in numpy's order for 640 terms: eight leaves of eight running sums
-// each, all of them added up as one binary tree.
+// Sum of a frame by a warp, in numpy's order for 640 terms: eight leaves of eight running sums
+// each, added as one binary tree.
 __device__ __forceinline__ double sum_of(const double *frame, int lane) {
     constexpr int LANES = 8, LEAF = 80;
     static_assert(LEAF * 8 == WINDOW && LANES * 8 == 2 * WARP, "a complete tree");
@@ -145,10 +145,10 @@ __device__ __forceinline__ double largest(double x) {
 
 } // namespace utterance::pitch
 
-// The candidates, [frames][17]: of the five strongest peaks of the autocorrelation the strength, the
-// frequency and the height, strongest first; the autocorrelation's largest value; the largest
-// magnitude of the samples. `correction` is the window's autocorrelation up to the last lag, `circle`
-// holds the cosines and sines of 1024ths of a turn, `cosines` those of 512ths.
+// Pitch candidates, [frames][17]: strength, frequency and height of the five strongest
+// autocorrelation peaks, strongest first; the maximum of the autocorrelation; the maximum magnitude
+// of the samples. `correction` is the window's autocorrelation up to the last lag, `circle` holds
+// the cosines and sines of 1024ths of a turn, `lag_cosines` the cosines of 512ths.
 extern "C" __global__ void __launch_bounds__(288)
     utterance_pitch(double *__restrict__ pitch, const float *__restrict__ x,
                     const unsigned long long *__restrict__ starts, const double *__restrict__ mean,
@@ -169,7 +169,7 @@ extern "C" __global__ void __launch_bounds__(288)
     long long first = (long long)blockIdx.x * FRAMES;
     if (first >= frames)
         return;
-    // Kept here rather than in every thread's registers.
+    // Shared, to save a register per thread.
     __shared__ utterance::Signal signal;
     if (thread == 0)
         signal = utterance::signal(x, starts, mean, recording);
@@ -179,7 +179,7 @@ extern "C" __global__ void __launch_bounds__(288)
         cosines[i] = lag_cosines[i];
     __syncthreads();
     for (; first < frames; first += step) {
-        // Frames beyond the last one repeat it, and are not written.
+        // Frames past the last one repeat it and are not stored.
         for (int i = thread; i < FRAMES * WINDOW; i += THREADS) {
             const int f = i / WINDOW, s = i % WINDOW;
             const long long frame = first + f < frames ? first + f : frames - 1;
@@ -211,7 +211,7 @@ extern "C" __global__ void __launch_bounds__(288)
         if (thread < FRAMES * LAGS) {
             const int lag = thread % LAGS;
             double *own = data[thread / LAGS];
-            // A frequency and the one as far from the other end differ in the sign of odd lags alone.
+            // A frequency and its mirror differ only in the sign of odd lags.
             const double sign = lag % 2 == 0 ? 1.0 : -1.0;
             double sum = 0.0;
             int at = 0;
@@ -237,8 +237,8 @@ extern "C" __global__ void __launch_bounds__(288)
             const double right = c[lag + 1] / energy / correction[lag + 1];
             height = fmin(middle, 1.0);
             if (middle > left && middle >= right && middle > 0.5 * VOICING_THRESHOLD) {
-                // The vertex of the parabola through the three. It opens downwards unless the three
-                // are equal but for rounding.
+                // Vertex of the parabola through the three points. It opens downwards unless the
+                // three are equal up to rounding.
                 double curvature = left - 2.0 * middle + right;
                 curvature = curvature == 0.0 ? -1.0 : curvature;
                 const double shift = 0.5 * (left - right) / curvature;
@@ -251,7 +251,7 @@ extern "C" __global__ void __launch_bounds__(288)
         }
         __syncthreads();
         if (busy && first + f < frames) {
-            // As many are stronger, or as strong and at shorter lags.
+            // Rank: the number of peaks that are stronger, or equally strong at a shorter lag.
             int rank = 0, count = 0;
             for (int other = 0; other < PLACES; other++) {
                 const double theirs = data[f][STRENGTHS + other];

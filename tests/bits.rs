@@ -1,4 +1,4 @@
-//! The very bits of a network's numbers, the same on every processor that this runs on.
+//! Bit-exact results of a network, the same on every CPU.
 
 #[path = "common/graphs.rs"]
 mod graphs;
@@ -21,9 +21,9 @@ const BATCH: usize = 3;
 const DRAWS: u32 = 5;
 const SEED: u64 = 2020;
 
-/// Every layer of [`network`] with the beginning of the SHA-256 of its outputs' bits, drawn as
-/// above, as the fixed orders of summation give them. A change of an order changes them, and the
-/// failing test prints them all; a difference between two processors is an error.
+/// Each layer of [`network`] with the first digits of the SHA-256 of its outputs' bits, for the
+/// dropout draws above. The hashes depend on the fixed orders of summation; after a change of an
+/// order the failing test prints all new ones. A difference between two CPUs is a bug.
 const WANTED: &[(&str, &str)] = &[
     ("first convolution", "ada3cf02"),
     ("maximum", "15487b6f"),
@@ -49,14 +49,14 @@ const WANTED: &[(&str, &str)] = &[
     ("softmax", "b582a87e"),
 ];
 
-/// A graph under construction, of one thread of layers.
+/// Builder of a graph of consecutive layers.
 struct Chain {
     graph: Graph,
     last: ValueId,
 }
 
 impl Chain {
-    /// Weights of the size with which sums of `terms` products stay near 1.
+    /// Adds a weight scaled so that sums of `terms` products stay near 1.
     fn weight(&mut self, shape: &[usize], terms: usize, offset: f32) -> WeightId {
         let id = self.graph.weights.len();
         let scale = 2.0 / (terms as f32).sqrt();
@@ -134,9 +134,9 @@ impl Chain {
     }
 }
 
-/// A network like those of the models, of the layers whose numbers are made of additions,
-/// multiplications, divisions and square roots alone: not ELU, SELU, softplus, GELU and Mish,
-/// which ask the platform's mathematics library.
+/// Returns a network like those of the models. Its layers use only additions, multiplications,
+/// divisions and square roots; ELU, SELU, softplus, GELU and Mish are left out because they call
+/// the platform's maths library.
 fn network() -> Graph {
     let mut c = Chain {
         graph: Graph {

@@ -1,4 +1,4 @@
-//! The engine against the naive reference, on random graphs of every layer and option.
+//! The engine against the naive oracle, on random graphs of every layer and option.
 
 #[path = "common/graphs.rs"]
 mod graphs;
@@ -36,14 +36,14 @@ fn all_values(case: &Case) -> Vec<Vec<f32>> {
         .collect()
 }
 
-/// The outputs of a fresh session that keeps only what it needs.
+/// Returns the outputs of a fresh session that does not keep all values.
 fn fresh(case: &Case) -> Vec<Vec<f32>> {
     let mut session = session(Plan::new(&case.graph, &case.shapes).unwrap());
     run(&mut session, &case.inputs, case.batch, &case.mode);
     outputs(&session, &case.graph)
 }
 
-/// NaN and the sign of zero count.
+/// Compares bits, including those of NaN and the sign of zero.
 #[track_caller]
 fn assert_same_bits(what: &str, a: &[Vec<f32>], b: &[Vec<f32>]) {
     let bits = |x: &[Vec<f32>]| -> Vec<Vec<u32>> {
@@ -54,7 +54,7 @@ fn assert_same_bits(what: &str, a: &[Vec<f32>], b: &[Vec<f32>]) {
     assert!(bits(a) == bits(b), "{what}:\n{a:?}\n{b:?}");
 }
 
-/// A graph without dropout that stays on has no draws.
+/// Returns the draws per row: one for a graph without forced dropout.
 fn draws(case: &Case) -> usize {
     match case.graph.is_stochastic() {
         true => case.mode.rows(),
@@ -62,7 +62,7 @@ fn draws(case: &Case) -> usize {
     }
 }
 
-/// Rows `from..to` of each tensor of `total` rows.
+/// Returns rows `from..to` of each tensor of `total` rows.
 fn rows(x: &[Vec<f32>], total: usize, from: usize, to: usize) -> Vec<Vec<f32>> {
     x.iter()
         .map(|x| x[x.len() / total * from..x.len() / total * to].to_vec())
@@ -109,7 +109,7 @@ fn check(case: &Case) {
     }
 }
 
-/// The same computation with every draw as a row of its own and its decisions given as masks.
+/// Converts draws to masks: every draw becomes a row with its decisions as masks.
 fn with_masks(case: &Case, draws: usize) -> Case {
     let repeat = |x: &Vec<f32>| repeat_rows(x, x.len() / case.batch, draws);
     Case {
@@ -165,8 +165,8 @@ each_kind! {
     channel_multiply, ChannelMultiply, 60;
 }
 
-/// `PROPTEST_CASES`, whose default is 256, asks for more or fewer of all in proportion. Failing
-/// seeds are not written to files: a failure becomes a case of its own.
+/// Scales the number of cases by `PROPTEST_CASES` (default 256). Failing seeds are not written to
+/// files; a failure is added as a case of its own.
 fn cases(cases: u32) -> ProptestConfig {
     let asked = ProptestConfig::default();
     ProptestConfig {

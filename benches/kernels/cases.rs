@@ -1,4 +1,4 @@
-//! The hot shapes of both models, each as a graph with as many operations as it takes.
+//! Benchmark cases: the hot shapes of both models, each as a graph with its operation count.
 
 use maeum::nn::dropout::philox4x32;
 use maeum::nn::layer::{Activation, BatchNorm, Conv, Padding, Pool, PoolKind, Recurrent};
@@ -9,14 +9,14 @@ pub struct Case {
     pub graph: Graph,
     pub shapes: Vec<Vec<usize>>,
     pub rows: usize,
-    /// Of all rows, without those with the zeros of a padding.
+    /// Operations of all rows, without products with zero padding.
     pub operations: u64,
-    /// With them.
+    /// Operations of all rows, including products with zero padding.
     pub with_padding: u64,
 }
 
 impl Case {
-    /// Noise for every input.
+    /// Returns noise for every input.
     pub fn inputs(&self) -> Vec<Vec<f32>> {
         let numbers = |shape: &Vec<usize>| noise(self.rows * shape.iter().product::<usize>());
         self.shapes.iter().map(numbers).collect()
@@ -44,7 +44,7 @@ pub fn all() -> Vec<Case> {
     ]
 }
 
-/// Numbers in [-1, 1) that are the same everywhere.
+/// Returns reproducible noise in [-1, 1).
 fn noise(n: usize) -> Vec<f32> {
     (0..n)
         .map(|i| {
@@ -54,7 +54,7 @@ fn noise(n: usize) -> Vec<f32> {
         .collect()
 }
 
-/// A graph under construction, of one thread of layers.
+/// Builder of a graph of consecutive layers.
 struct Chain(Graph);
 
 impl Chain {
@@ -69,7 +69,7 @@ impl Chain {
         })
     }
 
-    /// Between `offset - scale` and `offset + scale`.
+    /// Adds a weight with elements between `offset - scale` and `offset + scale`.
     fn weight(&mut self, shape: &[usize], scale: f32, offset: f32) -> WeightId {
         let data = noise(shape.iter().product()).into_iter();
         self.0.weights.push(Weight {
@@ -80,7 +80,7 @@ impl Chain {
         WeightId(self.0.weights.len() - 1)
     }
 
-    /// Of what the last layer gives, or of the inputs.
+    /// Adds a layer that reads the last layer, or the inputs.
     fn then(mut self, layer: Layer) -> Self {
         let inputs = match self.0.nodes.len() {
             0 => (0..self.0.inputs.len()).map(ValueId).collect(),
@@ -145,7 +145,7 @@ impl Chain {
         }
     }
 
-    /// `products` are those of a row, without and with the zeros of a padding.
+    /// Completes the case; `products` are those of a row, without and with zero padding.
     fn case(
         mut self,
         name: String,
@@ -170,7 +170,8 @@ impl Chain {
     }
 }
 
-/// Taps of a kernel of `side` that lie within an image of `length`, over all places of it.
+/// Returns the taps of a kernel of `side` that lie within an image of `length`, summed over its
+/// positions.
 fn taps(length: usize, side: usize) -> usize {
     let reach = side / 2;
     (0..length)
@@ -178,7 +179,7 @@ fn taps(length: usize, side: usize) -> usize {
         .sum()
 }
 
-/// Of the window networks of 2020.
+/// A convolution of the 2020 window networks.
 fn windows_conv([height, width, channels]: [usize; 3], filters: usize) -> Case {
     let shapes = vec![vec![height, width, channels]];
     Chain::new(&shapes)
@@ -193,7 +194,7 @@ fn windows_conv([height, width, channels]: [usize; 3], filters: usize) -> Case {
         )
 }
 
-/// Of the feature network of 2020.
+/// A convolution of the 2020 feature network.
 fn features_conv([height, width, channels]: [usize; 3], filters: usize) -> Case {
     let shapes = vec![vec![height, width, channels]];
     Chain::new(&shapes)
@@ -209,7 +210,7 @@ fn features_conv([height, width, channels]: [usize; 3], filters: usize) -> Case 
         )
 }
 
-/// The same of maps that attention scales.
+/// A convolution of the 2020 feature network on channel-scaled maps.
 fn scaled_conv([height, width, channels]: [usize; 3], filters: usize) -> Case {
     let shapes = vec![vec![height, width, channels], vec![channels]];
     Chain::new(&shapes)
@@ -228,7 +229,7 @@ fn scaled_conv([height, width, channels]: [usize; 3], filters: usize) -> Case {
         )
 }
 
-/// Of the built-in model.
+/// A convolution of the built-in model.
 fn series_conv([time, channels]: [usize; 2], filters: usize) -> Case {
     let shapes = vec![vec![time, channels]];
     Chain::new(&shapes)
@@ -244,7 +245,7 @@ fn series_conv([time, channels]: [usize; 2], filters: usize) -> Case {
         )
 }
 
-/// Of the window networks of 2020.
+/// An LSTM of the 2020 window networks.
 fn lstm(windows: usize) -> Case {
     const STEPS: usize = 25;
     const INPUTS: usize = 160;
@@ -260,7 +261,7 @@ fn lstm(windows: usize) -> Case {
     )
 }
 
-/// Of the built-in model.
+/// A GRU of the built-in model.
 fn gru(windows: usize) -> Case {
     const STEPS: usize = 50;
     const INPUTS: usize = 96;

@@ -1,10 +1,10 @@
-//! Fused multiply-adds in registers alone, as fast as the processor can.
+//! Peak rate of fused multiply-adds in registers.
 
 use std::hint::black_box;
 
 use maeum::simd::Isa;
 
-/// Steps that take about a tenth of a millisecond.
+/// Returns the steps that take about a tenth of a millisecond.
 pub fn steps(isa: Isa) -> u64 {
     match isa.name() {
         "portable" => 1_000,
@@ -12,14 +12,14 @@ pub fn steps(isa: Isa) -> u64 {
     }
 }
 
-/// Runs `steps` steps and gives the floating-point operations that they are.
+/// Runs `steps` steps and returns their floating-point operations.
 pub fn run(isa: Isa, steps: u64) -> u64 {
     match isa.name() {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: there is a value of this instruction set only if the processor has it.
+        // SAFETY: an `Isa` of this instruction set exists only if the CPU has it.
         "avx2" => unsafe { x86::avx2(steps) },
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: as above.
+        // SAFETY: see above.
         "avx512" => unsafe { x86::avx512(steps) },
         #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
         "neon" => neon::neon(steps),
@@ -27,14 +27,14 @@ pub fn run(isa: Isa, steps: u64) -> u64 {
     }
 }
 
-/// A function that adds to `$sums` accumulators of `$lanes` numbers by turns. More of them than a
-/// multiply-add takes cycles times how many begin in a cycle, and few enough for the registers.
+/// Defines a function that updates `$sums` accumulators of `$lanes` elements in turn. Their number
+/// exceeds latency times throughput of a multiply-add, and fits into the registers.
 macro_rules! peak {
-    ($(#[$attribute:meta])* $name:ident, $sums:literal x $lanes:literal, $spread:expr, $add:expr) => {
+    ($(#[$attribute:meta])* $name:ident, $sums:literal x $lanes:literal, $splat:expr, $add:expr) => {
         $(#[$attribute])*
         pub fn $name(steps: u64) -> u64 {
-            let (x, y) = ($spread(black_box(0.5)), $spread(black_box(0.25)));
-            let mut sums = [$spread(black_box(0.0)); $sums];
+            let (x, y) = ($splat(black_box(0.5)), $splat(black_box(0.25)));
+            let mut sums = [$splat(black_box(0.0)); $sums];
             for _ in 0..steps {
                 for sum in &mut sums {
                     *sum = $add(x, y, *sum);

@@ -1,11 +1,11 @@
-//! What a graph costs to run.
+//! Arithmetic cost of a graph.
 
 use super::graph::{Graph, GraphError, Node};
 use super::layer::{Activation, Layer};
 use super::shape::conv_kernel;
 
-/// Arithmetic per batch row, in floating-point operations (a multiply-add counts two), with
-/// nothing shared or skipped. Functions such as `exp` count one.
+/// Returns each node's floating-point operations per batch row; a multiply-add counts two, a
+/// function such as `exp` one. Savings by sharing or skipping work are not deducted.
 ///
 /// # Errors
 /// When the shapes do not fit the graph.
@@ -29,7 +29,21 @@ fn node_flops(graph: &Graph, node: &Node, input: &[usize], output: &[usize]) -> 
     let function = |a: &Activation| match a {
         Activation::Linear => 0,
         Activation::Softmax => 3,
-        _ => 1,
+        Activation::Relu
+        | Activation::ReluWith { .. }
+        | Activation::ThresholdedRelu { .. }
+        | Activation::LeakyRelu { .. }
+        | Activation::Elu { .. }
+        | Activation::Selu
+        | Activation::Sigmoid
+        | Activation::HardSigmoid
+        | Activation::Tanh
+        | Activation::Softplus
+        | Activation::Softsign
+        | Activation::Exponential
+        | Activation::Swish
+        | Activation::Gelu
+        | Activation::Mish => 1,
     };
     match &node.layer {
         Layer::Conv(conv) => {

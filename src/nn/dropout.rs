@@ -1,33 +1,33 @@
-//! Dropout that stays on at inference, made reproducible.
+//! Reproducible dropout at inference.
 //!
-//! Whether a unit is kept depends on the seed, the draw, the layer and the unit alone, through the
-//! counter-based generator Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as
-//! 1, 2, 3", SC 2011): the same decisions on every machine, in any order of computation.
+//! The decision to keep a unit is a function of the seed, the draw, the layer and the unit, by the
+//! counter-based generator Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2,
+//! 3", SC 2011). It is the same on every machine and in any order of computation.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 
-/// What a forced dropout does in a run.
+/// Treatment of forced dropout in a run.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum DropoutMode {
-    /// The weights as trained, without noise.
+    /// No dropout: the weights as trained.
     #[default]
     Off,
-    /// Every row is computed `n` times with other decisions; the outputs hold `n` rows for each
-    /// row of the input, in the order of the draws. (The engine computes a network that has no
-    /// forced dropout once.)
+    /// Every row is computed `n` times with different decisions. The outputs hold `n` rows for each
+    /// row of the input, in the order of the draws. (The engine computes a network without forced
+    /// dropout once.)
     Draws {
         /// Draws per row of the input.
         n: NonZeroU32,
-        /// The same seed gives the same decisions, on every machine.
+        /// Seed of the generator; equal seeds give equal decisions on every machine.
         seed: u64,
     },
-    /// The given decisions, for tests.
+    /// Given decisions, for tests.
     Masks(Masks),
 }
 
 impl DropoutMode {
-    /// `n` draws.
+    /// Returns the mode with `n` draws.
     ///
     /// # Panics
     /// If `n` is zero.
@@ -38,7 +38,7 @@ impl DropoutMode {
         }
     }
 
-    /// Output rows per input row.
+    /// Returns the number of output rows per input row.
     pub fn rows(&self) -> usize {
         match self {
             Self::Draws { n, .. } => n.get() as usize,
@@ -47,11 +47,11 @@ impl DropoutMode {
     }
 }
 
-/// For each forced dropout node, by name, one decision (1 keeps, 0 drops) per row and unit.
+/// Decisions of each forced dropout node, by name: one per row and unit, 1 to keep and 0 to drop.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Masks(pub HashMap<String, Vec<u8>>);
 
-/// Ten rounds of Philox4x32.
+/// Returns ten rounds of Philox4x32.
 pub fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     const MULTIPLIERS: [u64; 2] = [0xD251_1F53, 0xCD9E_8D57];
     const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
@@ -69,10 +69,10 @@ pub fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     counter
 }
 
-/// Fills `factors` with what each unit is multiplied by: 0, or `1 / (1 - rate)` if it is kept.
+/// Fills `factors` with each unit's factor: 0, or `1 / (1 - rate)` if it is kept.
 ///
-/// `layer` numbers the forced dropout nodes of a graph from 0, in its order. A unit is kept when
-/// its number in [0, 1), of 24 bits, is at least `rate`.
+/// `layer` is the index of the node among the graph's forced dropouts. A unit is kept when its
+/// uniform 24-bit number in [0, 1) is at least `rate`.
 pub fn draw_factors(seed: u64, draw: u32, layer: u32, rate: f32, factors: &mut [f32]) {
     let key = [seed as u32, (seed >> 32) as u32];
     let kept = 1.0 / (1.0 - rate);
@@ -89,7 +89,7 @@ pub fn draw_factors(seed: u64, draw: u32, layer: u32, rate: f32, factors: &mut [
 mod tests {
     use super::*;
 
-    /// Known answers of the Random123 library (kat_vectors, philox4x32 10).
+    /// Test vectors of the Random123 library (kat_vectors, philox4x32 10).
     #[test]
     fn philox_gives_the_published_numbers() {
         assert_eq!(

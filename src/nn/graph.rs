@@ -15,18 +15,18 @@ pub struct ValueId(pub usize);
 #[serde(transparent)]
 pub struct WeightId(pub usize);
 
-/// One network. Nested models are flattened into it; what they share, they share by [`WeightId`].
+/// One network. Nested models are flattened into it; nodes share weights by [`WeightId`].
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Graph {
-    /// What the model is called in its file; messages begin with it.
+    /// The model's name in its file; messages begin with it.
     pub name: String,
-    /// The values from 0 on, in the order in which data is given.
+    /// Values from 0 on, in the order of the input data.
     pub inputs: Vec<Input>,
-    /// In an order in which every node reads only values before it.
+    /// Nodes in topological order: each reads only earlier values.
     pub nodes: Vec<Node>,
-    /// In the order in which results are given; two may be the same value.
+    /// Outputs in the order of the results; two may name the same value.
     pub outputs: Vec<Output>,
-    /// What [`WeightId`] counts. A weight that several nodes read is here once.
+    /// Weights, indexed by [`WeightId`]. A weight shared by several nodes is stored once.
     pub weights: Vec<Weight>,
 }
 
@@ -36,11 +36,11 @@ pub struct Graph {
 pub struct Input {
     /// Unique among the graph's inputs and nodes.
     pub name: String,
-    /// Without the batch; `None` is a dimension that is known only when the graph is planned.
+    /// Without the batch; `None` is a dimension that is fixed when the graph is planned.
     pub shape: Vec<Option<usize>>,
 }
 
-/// A layer at one place of a network.
+/// A layer in a network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Node {
@@ -49,10 +49,10 @@ pub struct Node {
     pub name: String,
     /// The operation, with references to its weights.
     pub layer: Layer,
-    /// The values that it reads, in the order that the layer asks for.
+    /// Input values, in the layer's order.
     pub inputs: Vec<ValueId>,
-    /// How many leading dimensions of the input the layer treats like the batch
-    /// (1 inside a TimeDistributed).
+    /// Number of leading input dimensions that the layer treats like the batch (1 inside a
+    /// TimeDistributed).
     #[serde(default)]
     pub outer: usize,
 }
@@ -63,22 +63,22 @@ pub struct Node {
 pub struct Output {
     /// Unique among the graph's outputs.
     pub name: String,
-    /// The input or node output that is given.
+    /// The input or node output that holds the result.
     pub value: ValueId,
 }
 
 /// A weight tensor in row-major order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Weight {
-    /// Where it belongs, such as `model_5/conv2d_5/kernel`; for messages, not always unique.
+    /// Name for messages, such as `model_5/conv2d_5/kernel`; not always unique.
     pub name: String,
-    /// Lengths of the dimensions, the slowest first, as the layer that reads it asks for.
+    /// Dimensions, the slowest first, in the layout of the layer that reads it.
     pub shape: Vec<usize>,
-    /// As many numbers as `shape` holds.
+    /// Elements; their number is the product of `shape`.
     pub data: Vec<f32>,
 }
 
-/// Why a graph cannot be used.
+/// Error of an invalid graph.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum GraphError {
     /// One node's inputs, options or weights do not fit its layer.
@@ -93,7 +93,7 @@ pub enum GraphError {
         /// What was found and what is needed.
         problem: String,
     },
-    /// Something of the graph as a whole: its names, inputs, outputs, weights or size.
+    /// The graph's names, inputs, outputs, weights or size are invalid.
     #[error("graph {graph}: {problem}")]
     Graph {
         /// [`Graph::name`].
@@ -103,20 +103,20 @@ pub enum GraphError {
     },
 }
 
-/// The most dimensions a value may have, without the batch.
+/// Maximum number of dimensions of a value, without the batch.
 pub const MAX_RANK: usize = 8;
-/// The most numbers a value may hold per batch row: far above any real network of this kind, low
-/// enough that no arithmetic on sizes can overflow and no hostile file can ask for all memory.
+/// Maximum number of elements of a value per batch row: far above any real network of this kind,
+/// and low enough that sizes cannot overflow and a hostile file cannot request all memory.
 pub const MAX_ELEMENTS: usize = 1 << 28;
-/// The most numbers that all values of a graph, and copies made of them to compute, may hold
-/// together per batch row, and the most that all its nodes' weights may: what a run and a plan
-/// take in memory at most.
+/// Maximum number of elements, per batch row, of all values of a graph together with their working
+/// copies. The same limit applies to the weights of all nodes. Together they bound the memory of a
+/// run and of a plan.
 pub const MAX_TOTAL: usize = 1 << 28;
-/// The most nodes a graph may have.
+/// Maximum number of nodes of a graph.
 pub const MAX_NODES: usize = 1 << 16;
 
 impl Graph {
-    /// The node that computes `value`, or `None` for an input.
+    /// Returns the node that computes `value`, or `None` for an input.
     pub fn producer(&self, value: ValueId) -> Option<&Node> {
         value
             .0
@@ -124,19 +124,19 @@ impl Graph {
             .and_then(|i| self.nodes.get(i))
     }
 
-    /// The value that node number `node` computes.
+    /// Returns the value that node `node` computes.
     pub fn output_of(&self, node: usize) -> ValueId {
         ValueId(self.inputs.len() + node)
     }
 
-    /// Whether any dropout stays on at inference.
+    /// Returns true if any dropout stays on at inference.
     pub fn is_stochastic(&self) -> bool {
         self.nodes
             .iter()
             .any(|n| matches!(&n.layer, Layer::Dropout(d) if d.forced && d.rate > 0.0))
     }
 
-    /// The declared input shapes, or `None` if one has an open dimension.
+    /// Returns the declared input shapes, or `None` if one has an open dimension.
     pub fn fixed_input_shapes(&self) -> Option<Vec<Vec<usize>>> {
         self.inputs
             .iter()
@@ -144,16 +144,16 @@ impl Graph {
             .collect()
     }
 
-    /// Checks everything that does not depend on the open input dimensions: names, references,
-    /// order, weight sizes. If all input shapes are fixed, also every shape.
+    /// Checks names, references, order and weight sizes, and every shape if all input shapes are
+    /// fixed.
     ///
     /// # Errors
-    /// Names the graph and the node, and says what is inconsistent.
+    /// Names the graph and the node, and reports the inconsistency.
     pub fn validate(&self) -> Result<(), GraphError> {
         shape::validate(self)
     }
 
-    /// The shape of every value (inputs first, then each node's output) for the given input
+    /// Returns the shape of every value (inputs first, then each node's output) for the given input
     /// shapes, all without the batch.
     ///
     /// # Errors
@@ -162,7 +162,7 @@ impl Graph {
         shape::infer(self, inputs)
     }
 
-    /// Number of parameters, each shared weight counted once.
+    /// Returns the number of parameters, each shared weight counted once.
     pub fn parameters(&self) -> usize {
         self.weights.iter().map(|w| w.data.len()).sum()
     }

@@ -1,28 +1,26 @@
-//! IEEE 754 binary16 numbers as bundles store them: half of the bytes for weights that lose
-//! nothing by it.
+//! IEEE 754 binary16, the format in which bundles store weights that it represents exactly.
 
 /// Fraction bits of `f32` that binary16 lacks.
 const CUT: u32 = 23 - 10;
-/// What lies between the exponent biases of `f32` (127) and binary16 (15).
+/// Difference between the exponent biases of `f32` (127) and binary16 (15).
 const BIAS: u32 = 127 - 15;
 /// 2 to the power of [`BIAS`].
 const REBIAS: f32 = f32::from_bits((127 + BIAS) << 23);
 /// The unit in the last place of binary16's subnormal numbers, 2^-24.
 const SUBNORMAL: f32 = 1.0 / (1 << 24) as f32;
 
-/// The number that `half` stands for; every binary16 number is an `f32` number.
+/// Converts `half` to `f32`, exactly.
 pub fn widen(half: u16) -> f32 {
     let half = u32::from(half);
     let (sign, magnitude) = (half >> 15 << 31, (half & 0x7fff) << CUT);
-    // The product moves the exponent, also that of numbers without a leading one; no branch keeps
-    // many from being widened at once.
+    // The product rescales the exponent, also for subnormals. Without a branch the loop vectorises.
     let finite = (f32::from_bits(magnitude) * REBIAS).to_bits();
     let infinite = magnitude | 255 << 23;
     let is_finite = half >> 10 & 31 != 31;
     f32::from_bits(sign | if is_finite { finite } else { infinite })
 }
 
-/// The finite binary16 number that is exactly `x`, with its sign also at zero.
+/// Returns the finite binary16 value that equals `x` including the sign of zero, or `None`.
 pub fn narrow(x: f32) -> Option<u16> {
     let bits = x.to_bits();
     let exponent = bits >> 23 & 255;
@@ -31,7 +29,7 @@ pub fn narrow(x: f32) -> Option<u16> {
     } else {
         (x.abs() / SUBNORMAL) as u32
     };
-    // Too large a magnitude reaches the exponent of infinity or does not fit.
+    // A magnitude that is too large reaches the exponent of infinity or overflows `u16`.
     let half = u16::try_from(magnitude).ok()? | u16::from(x.is_sign_negative()) << 15;
     (x.is_finite() && widen(half).to_bits() == bits).then_some(half)
 }

@@ -1,9 +1,8 @@
 //! The closed set of layers that a graph can hold, with Keras' semantics.
 //!
-//! Weights are not in the layers but referred to by [`WeightId`], so that a layer used at several
-//! places of a network keeps one copy. Their layouts are Keras': a convolution kernel is
-//! `[kernel height, kernel width, input channels, output channels]`, a dense kernel
-//! `[inputs, units]`.
+//! Layers refer to weights by [`WeightId`], so a layer that a network uses repeatedly stores them
+//! once. Weight layouts are those of Keras: a convolution kernel is `[kernel height, kernel width,
+//! input channels, output channels]`, a dense kernel `[inputs, units]`.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +18,7 @@ pub enum Layer {
     Pool(Pool),
     /// Pooling over all of the one or two spatial dimensions.
     GlobalPool {
-        /// What is taken of each channel.
+        /// Reduction over the pixels of a channel.
         kind: PoolKind,
         /// Keep the pooled dimensions with length 1.
         keep_dims: bool,
@@ -28,7 +27,7 @@ pub enum Layer {
     Upsample {
         /// Repetitions of rows and of columns, at least 1.
         factor: [usize; 2],
-        /// What the new rows and columns hold.
+        /// Values of the inserted rows and columns.
         interpolation: Interpolation,
     },
     /// Zeros around `[height, width, channels]`.
@@ -62,18 +61,19 @@ pub enum Layer {
         /// The reset gate is applied after the recurrent product (two biases) instead of before.
         reset_after: bool,
     },
-    /// Reverses the first dimension (time).
+    /// Reverse the first dimension (time).
     Reverse,
     /// All dimensions into one.
     Flatten,
-    /// Other dimensions over the same numbers; at most one is `None`, which takes what is left.
+    /// The same elements in another shape. At most one dimension is `None`, inferred from the
+    /// element count.
     Reshape {
-        /// Without the batch.
+        /// Target shape, without the batch.
         shape: Vec<Option<usize>>,
     },
     /// Output dimension `i` is input dimension `order[i]` (counted from 0).
     Permute {
-        /// Each dimension of the input once; the batch is not counted.
+        /// Permutation of the input dimensions, without the batch.
         order: Vec<usize>,
     },
     /// `[channels]` to `[count, channels]`.
@@ -81,15 +81,15 @@ pub enum Layer {
         /// Copies of the vector.
         count: usize,
     },
-    /// Joins its inputs along dimension `axis` (counted from 0).
+    /// Joins the inputs along dimension `axis` (counted from 0).
     Concat {
-        /// The only dimension in which the inputs may differ in length; the batch is not counted.
+        /// The only dimension in which the input lengths may differ; the batch is not counted.
         axis: usize,
     },
-    /// Element by element over two or more inputs; missing leading dimensions and dimensions of
+    /// Element-wise operation on two or more inputs; missing leading dimensions and dimensions of
     /// length 1 are broadcast.
     Merge {
-        /// How the elements at one place become one.
+        /// The element-wise operation.
         op: MergeOp,
     },
     /// Dropout. At inference it does nothing unless `forced`.
@@ -98,17 +98,17 @@ pub enum Layer {
     Activation(Activation),
     /// Softmax over dimension `axis` (counted from 0).
     Softmax {
-        /// Along it the results sum to 1; the batch is not counted.
+        /// Dimension along which the results sum to 1; the batch is not counted.
         axis: usize,
     },
     /// `x` where `x > 0`, else `alpha * x`; `alpha` is broadcast to the input's shape.
     PRelu {
-        /// Slope of the negative part; a dimension of length 1 is shared along it.
+        /// Slope for negative elements; broadcast along dimensions of length 1.
         alpha: WeightId,
     },
-    /// Sum over dimension `axis` (counted from 0), which disappears.
+    /// Sum over dimension `axis` (counted from 0), which is removed.
     SumAxis {
-        /// The batch is not counted; one dimension at least must be left.
+        /// The batch is not counted; at least one other dimension is needed.
         axis: usize,
     },
     /// Maps `[height, width, channels]` times attention `[height, width, 1]`.
@@ -118,7 +118,7 @@ pub enum Layer {
 }
 
 impl Layer {
-    /// The layer's class, as messages and listings show it.
+    /// Returns the layer's class name for messages and listings.
     pub fn class(&self) -> &'static str {
         match self {
             Self::Conv(_) => "Conv",
@@ -168,7 +168,7 @@ impl Layer {
         }
     }
 
-    /// The weights that the layer reads, each with the name of its part.
+    /// Returns the layer's weights, each with its parameter name.
     pub fn weights(&self) -> Vec<(&'static str, WeightId)> {
         let optional = |name, id: Option<WeightId>| id.map(|id| (name, id));
         match self {
@@ -211,9 +211,9 @@ impl Layer {
     }
 }
 
-/// Convolution. The kernel's rank tells the number of spatial dimensions:
-/// `[height, width, in, out]` or, over time alone, `[length, in, out]`. A one-dimensional
-/// convolution uses the first entry of `strides` and `dilation`; the second is 1.
+/// Convolution. The rank of the kernel is the number of spatial dimensions plus two: `[height,
+/// width, in, out]`, or `[length, in, out]` over time. A one-dimensional convolution uses the first
+/// entry of `strides` and `dilation`; the second is 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Conv {
@@ -225,19 +225,20 @@ pub struct Conv {
     pub strides: [usize; 2],
     /// Samples from one tap of the kernel to the next, at least 1 (1 is a dense kernel).
     pub dilation: [usize; 2],
-    /// `Causal` in one dimension only.
+    /// `Causal` is valid in one dimension only.
     pub padding: Padding,
     /// Applied to the sum of product and bias.
     pub activation: Activation,
 }
 
-/// How a window behaves at the borders of its input.
+/// Padding at the borders of a windowed layer's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Padding {
-    /// Only windows that lie inside: `floor((n - extent) / stride) + 1` outputs.
+    /// No padding: `floor((n - extent) / stride) + 1` outputs.
     Valid,
-    /// `ceil(n / stride)` outputs; the missing samples are split evenly, the odd one at the end.
-    /// Zeros for convolutions; pooling leaves them out of the maximum and of the mean's count.
+    /// `ceil(n / stride)` outputs; the padding is split evenly, an odd sample goes to the end.
+    /// Convolutions pad with zeros; pooling excludes the padding from the maximum and from the
+    /// mean's count.
     Same,
     /// `extent - 1` zeros at the start (one-dimensional convolutions only).
     Causal,
@@ -248,7 +249,7 @@ pub enum Padding {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pool {
-    /// What is taken of each window, channel by channel.
+    /// Reduction over each window, per channel.
     pub kind: PoolKind,
     /// Samples of a window, as `[height, width]`.
     pub size: [usize; 2],
@@ -258,23 +259,23 @@ pub struct Pool {
     pub padding: Padding,
 }
 
-/// What pooling takes of the numbers of a window.
+/// Reduction of pooling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PoolKind {
-    /// The largest.
+    /// Maximum.
     Max,
-    /// Their mean.
+    /// Mean.
     Average,
 }
 
-/// What upsampling puts between the rows and columns that there were.
+/// Interpolation of upsampling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Interpolation {
-    /// Copies: source = floor(destination / factor).
+    /// Nearest neighbour: source = floor(destination / factor).
     Nearest,
-    /// TensorFlow 1's: source = destination / factor, edges clamped.
+    /// TensorFlow 1's bilinear: source = destination / factor, edges clamped.
     BilinearLegacy,
-    /// TensorFlow 2's: source = (destination + 0.5) / factor - 0.5, edges clamped.
+    /// TensorFlow 2's bilinear: source = (destination + 0.5) / factor - 0.5, edges clamped.
     BilinearHalfPixel,
 }
 
@@ -294,7 +295,7 @@ pub struct BatchNorm {
     pub epsilon: f32,
 }
 
-/// What LSTM (four gates) and GRU (three gates) share.
+/// Weights and options common to LSTM (four gates) and GRU (three gates).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recurrent {
@@ -302,12 +303,12 @@ pub struct Recurrent {
     pub kernel: WeightId,
     /// `[units, gates * units]`.
     pub recurrent_kernel: WeightId,
-    /// `[gates * units]` (a GRU with `reset_after`: `[2, 3 * units]`, input bias first); `None` is
-    /// zeros.
+    /// `[gates * units]`; for a GRU with `reset_after` `[2, 3 * units]`, input bias first. `None`
+    /// is zeros.
     pub bias: Option<WeightId>,
-    /// Of the LSTM's cell input and cell state, of the GRU's candidate; usually tanh.
+    /// Activation of the LSTM's cell input and cell state, or of the GRU's candidate; usually tanh.
     pub activation: Activation,
-    /// Of the other gates; Keras 2 files often have the hard sigmoid.
+    /// Activation of the other gates; often the hard sigmoid in Keras 2 files.
     pub recurrent_activation: Activation,
     /// Output `[time, units]` (in the order of processing) instead of the last `[units]`.
     pub return_sequences: bool,
@@ -315,24 +316,24 @@ pub struct Recurrent {
     pub go_backwards: bool,
 }
 
-/// How [`Layer::Merge`] joins the elements of its inputs.
+/// Operation of [`Layer::Merge`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MergeOp {
-    /// Their sum.
+    /// Sum.
     Add,
     /// First minus second (exactly two inputs).
     Subtract,
-    /// Their product.
+    /// Product.
     Multiply,
-    /// Their sum divided by the number of inputs.
+    /// Sum divided by the number of inputs.
     Average,
-    /// The largest.
+    /// Maximum.
     Maximum,
-    /// The smallest.
+    /// Minimum.
     Minimum,
 }
 
-/// Dropout with probability `rate`; what is kept is scaled by `1 / (1 - rate)`.
+/// Dropout with probability `rate`; kept units are scaled by `1 / (1 - rate)`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dropout {
@@ -357,12 +358,12 @@ pub enum Activation {
         max: Option<f32>,
         /// Slope below the threshold.
         slope: f32,
-        /// Where the output begins to be `x`.
+        /// Smallest input that is passed through unchanged.
         threshold: f32,
     },
     /// `x` where `x > theta`, else 0.
     ThresholdedRelu {
-        /// Where the output begins to be `x`.
+        /// Largest input whose output is 0.
         theta: f32,
     },
     /// `x` where `x > 0`, else `alpha * x`.

@@ -1,11 +1,11 @@
-//! What a graph takes besides its values: counted, so that no hostile one can ask for all memory.
+//! Memory bounds of a graph beyond its values, so that a hostile graph cannot request all memory.
 
 use super::graph::{Graph, Node};
 use super::layer::{Activation, Conv, Layer, Padding};
 use super::shape::{Problem, conv_kernel, extent, spatial, window};
 use crate::simd::lanes::LANES;
 
-/// What a weight takes when it is packed for the engine.
+/// Returns the number of elements of a weight packed for the engine.
 pub(super) fn packed_size(shape: &[usize]) -> usize {
     let (channels, rows) = shape.split_last().unwrap_or((&1, &[]));
     rows.iter()
@@ -13,8 +13,8 @@ pub(super) fn packed_size(shape: &[usize]) -> usize {
         .saturating_mul(channels.next_multiple_of(LANES))
 }
 
-/// The numbers that a node with valid shapes needs besides its output, or more: a convolution's
-/// input with its padding, or a recurrent layer's gates at all time steps.
+/// Returns an upper bound of the scratch elements of a valid node: a convolution's zero-padded
+/// input, or a recurrent layer's gates at all time steps.
 pub(super) fn scratch(graph: &Graph, node: &Node, input: &[usize]) -> usize {
     let (outer, item) = input.split_at(node.outer);
     let size = match &node.layer {
@@ -39,12 +39,31 @@ pub(super) fn scratch(graph: &Graph, node: &Node, input: &[usize]) -> usize {
             let width = graph.weights[r.kernel.0].shape.last().copied();
             item[0].saturating_mul(width.unwrap_or(0))
         }
-        _ => 0,
+        Layer::Dense { .. }
+        | Layer::Activation(_)
+        | Layer::Pool(_)
+        | Layer::GlobalPool { .. }
+        | Layer::Upsample { .. }
+        | Layer::ZeroPad { .. }
+        | Layer::BatchNorm(_)
+        | Layer::Reverse
+        | Layer::Flatten
+        | Layer::Reshape { .. }
+        | Layer::Permute { .. }
+        | Layer::RepeatVector { .. }
+        | Layer::Concat { .. }
+        | Layer::Merge { .. }
+        | Layer::Dropout(_)
+        | Layer::Softmax { .. }
+        | Layer::PRelu { .. }
+        | Layer::SumAxis { .. }
+        | Layer::SpatialMultiply
+        | Layer::ChannelMultiply => 0,
     };
     outer.iter().fold(size, |n, &d| n.saturating_mul(d))
 }
 
-/// Fails if a parameter of an activation function is not finite.
+/// Checks that every parameter of the activation functions is finite.
 pub(super) fn check_activations(layer: &Layer) -> Result<(), Problem> {
     let used: &[&Activation] = match layer {
         Layer::Conv(Conv { activation, .. })
@@ -53,7 +72,24 @@ pub(super) fn check_activations(layer: &Layer) -> Result<(), Problem> {
         Layer::Lstm(r) | Layer::Gru { recurrent: r, .. } => {
             &[&r.activation, &r.recurrent_activation]
         }
-        _ => &[],
+        Layer::Pool(_)
+        | Layer::GlobalPool { .. }
+        | Layer::Upsample { .. }
+        | Layer::ZeroPad { .. }
+        | Layer::BatchNorm(_)
+        | Layer::Reverse
+        | Layer::Flatten
+        | Layer::Reshape { .. }
+        | Layer::Permute { .. }
+        | Layer::RepeatVector { .. }
+        | Layer::Concat { .. }
+        | Layer::Merge { .. }
+        | Layer::Dropout(_)
+        | Layer::Softmax { .. }
+        | Layer::PRelu { .. }
+        | Layer::SumAxis { .. }
+        | Layer::SpatialMultiply
+        | Layer::ChannelMultiply => &[],
     };
     let finite = |a: &Activation| match *a {
         Activation::ReluWith {
@@ -63,7 +99,19 @@ pub(super) fn check_activations(layer: &Layer) -> Result<(), Problem> {
         } => max.is_none_or(f32::is_finite) && slope.is_finite() && threshold.is_finite(),
         Activation::ThresholdedRelu { theta } => theta.is_finite(),
         Activation::LeakyRelu { alpha } | Activation::Elu { alpha } => alpha.is_finite(),
-        _ => true,
+        Activation::Linear
+        | Activation::Relu
+        | Activation::Selu
+        | Activation::Sigmoid
+        | Activation::HardSigmoid
+        | Activation::Tanh
+        | Activation::Softmax
+        | Activation::Softplus
+        | Activation::Softsign
+        | Activation::Exponential
+        | Activation::Swish
+        | Activation::Gelu
+        | Activation::Mish => true,
     };
     match used.iter().find(|a| !finite(a)) {
         Some(a) => Err(format!(

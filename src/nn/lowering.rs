@@ -1,57 +1,87 @@
-//! From a graph to steps, one after the other, with a buffer for each value: what plans for the
-//! processor and for devices have in common.
+//! Lowering of a graph to a sequence of steps with a buffer for each value; common to the CPU and
+//! CUDA back ends.
 
-use super::graph::{Graph, GraphError};
-use super::layer::{Activation, Layer, PoolKind};
+use super::cpu::elementwise::Broadcast;
+use super::graph::{Graph, GraphError, WeightId};
+use super::layer::{
+    Activation, BatchNorm, Conv, Interpolation, MergeOp, Pool, PoolKind, Recurrent,
+};
 
 mod build;
 mod fuse;
-mod prepare;
-mod slots;
 
-pub(super) use build::{Draft, Site, lower};
+pub(super) use build::{NodeContext, PlanBuilder, lower};
 #[cfg(feature = "cuda")]
 pub(super) use fuse::Readers;
-pub(super) use prepare::{folded, stretched};
 
-/// Of a value that is computed into no buffer.
+/// Slot index of a value that has no buffer.
 pub(super) const NO_SLOT: usize = usize::MAX;
 
-/// What runs the steps.
+/// A back end that executes lowered steps.
 pub(super) trait Backend {
-    /// The computations that it prepares in its own way, of weights above all.
-    type Own;
+    /// Ops of the back end: those with prepared weights or tables.
+    type BackendOp;
 
-    /// The computation of a layer that is none of the others in [`Op`]. It may change what the step
-    /// reads and writes, and put steps before it.
-    fn own(&mut self, layer: &Layer, site: &mut Site, draft: &mut Draft<Self::Own>) -> Self::Own;
+    /// Returns the op of a layer. May change the inputs of the step in `node` and add steps before
+    /// it.
+    fn lower_layer(
+        &mut self,
+        layer: BackendLayer,
+        node: &mut NodeContext,
+        builder: &mut PlanBuilder<Self::BackendOp>,
+    ) -> Self::BackendOp;
 
-    /// Whether it reads values that are the same in all draws beside others as they are; for the
-    /// rest they are repeated.
-    fn mixes_draws(_: &Self::Own) -> bool {
+    /// Returns true if the op accepts draw-invariant inputs beside per-draw ones without
+    /// broadcasting them.
+    fn accepts_draw_invariant(_: &Self::BackendOp) -> bool {
         false
     }
 
-    /// Does steps together other than two that follow each other.
-    fn combine(_: &mut Parts<Self::Own>) {}
+    /// Fuses patterns beyond an op and its only consumer.
+    fn fuse_patterns(_: &mut LoweredGraph<Self::BackendOp>) {}
 
-    /// Makes `op` do `next` as well, which alone reads its result and nothing else, if that can be.
-    fn absorb(op: &mut Op<Self::Own>, next: &Op<Self::Own>) -> bool;
+    /// Tries to fuse `next`, the only consumer of `op`, into `op`; returns whether it did.
+    fn fuse(op: &mut Op<Self::BackendOp>, next: &Op<Self::BackendOp>) -> bool;
 }
 
-/// What a plan is made of.
+/// A layer whose op the back end prepares: it has weights, or its kernel depends on the back end.
+pub(super) enum BackendLayer<'n> {
+    Conv(&'n Conv),
+    Dense {
+        kernel: WeightId,
+        bias: Option<WeightId>,
+        activation: Activation,
+    },
+    Lstm(&'n Recurrent),
+    Gru {
+        recurrent: &'n Recurrent,
+        reset_after: bool,
+    },
+    Pool(&'n Pool),
+    Upsample {
+        factor: [usize; 2],
+        interpolation: Interpolation,
+    },
+    BatchNorm(&'n BatchNorm),
+    Merge(MergeOp),
+    PRelu {
+        alpha: WeightId,
+    },
+}
+
+/// A lowered graph: steps, values, inputs and outputs.
 #[derive(Debug)]
-pub(super) struct Parts<W> {
+pub(super) struct LoweredGraph<W> {
     pub inputs: Vec<PlannedInput>,
     pub outputs: Vec<PlannedOutput>,
-    /// Inputs, then node outputs, then values that only the plan knows.
+    /// Inputs, then node outputs, then intermediate values added by lowering.
     pub values: Vec<Value>,
     pub slots: usize,
     pub steps: Vec<Step<W>>,
     pub dropouts: usize,
-    /// Whether every value of the graph stays readable after a run.
+    /// True if every value of the graph stays readable after a run.
     pub keeps_all: bool,
-    /// Values of the graph, which come first.
+    /// Number of values of the graph; they come first in `values`.
     pub graph_values: usize,
 }
 
@@ -69,33 +99,34 @@ pub(super) struct PlannedOutput {
     pub value: usize,
 }
 
-/// Where a value is kept.
+/// A value's shape and buffer.
 #[derive(Debug, Clone)]
 pub(super) struct Value {
     pub shape: Vec<usize>,
     pub elements: usize,
-    /// Whether it differs from draw to draw, and so has one row per draw.
-    pub drawn: bool,
+    /// True if the value differs between draws and so has one row per draw.
+    pub per_draw: bool,
     pub slot: usize,
 }
 
-/// One computation.
+/// One op with its inputs and output.
 #[derive(Debug)]
 pub(super) struct Step<W> {
     pub op: Op<W>,
     pub inputs: Vec<usize>,
     pub output: usize,
-    /// Another value that it writes: a second result, or memory for itself, which nobody reads.
+    /// A second output: another result, or workspace that no step reads.
     pub second: Option<usize>,
-    /// Items per row of the value (the layer's leading dimensions that count as batch).
+    /// Items per row of the value: the product of the layer's leading dimensions that count as
+    /// batch.
     pub outer: usize,
 }
 
-/// A layer with everything that does not depend on the data.
+/// An op with its attributes: everything that does not depend on the data.
 #[derive(Debug)]
 pub(super) enum Op<W> {
-    /// What the backend prepares.
-    Own(W),
+    /// An op of the back end.
+    Backend(W),
     GlobalPool {
         kind: PoolKind,
         pixels: usize,
@@ -111,7 +142,7 @@ pub(super) enum Op<W> {
         rows: usize,
         width: usize,
     },
-    /// Dimension `i` of the result is dimension `order[i]` of `shape`.
+    /// Output dimension `i` is input dimension `order[i]`.
     Permute {
         shape: Vec<usize>,
         order: Vec<usize>,
@@ -120,7 +151,7 @@ pub(super) enum Op<W> {
         count: usize,
         width: usize,
     },
-    /// Widths (elements from the axis on) of each input and of the output.
+    /// Concatenation, with the width (elements from the axis on) of each input and of the output.
     Concat {
         widths: Vec<usize>,
         total: usize,
@@ -146,8 +177,8 @@ pub(super) enum Op<W> {
         item: usize,
         channels: usize,
     },
-    /// A value that is the same in all draws, repeated for each.
-    Spread,
+    /// Repeats a draw-invariant value for every draw.
+    BroadcastDraws,
 }
 
 #[derive(Debug)]
@@ -157,14 +188,13 @@ pub(super) struct Dropout {
     pub rate: f32,
     /// Decisions per row.
     pub units: usize,
-    /// How many neighbouring elements share one decision, and how many decisions repeat over the
-    /// pixels: element `e` of a row is ruled by unit `e / (pixels * channels) * channels +
-    /// e % channels`.
+    /// Pixels that share the decisions of their channels. Element `e` of a row has the decision of
+    /// unit `e / (pixels * channels) * channels + e % channels`.
     pub pixels: usize,
     pub channels: usize,
 }
 
-impl<W> Parts<W> {
+impl<W> LoweredGraph<W> {
     /// Names and shapes (without the batch) of the outputs.
     pub fn outputs(&self) -> impl ExactSizeIterator<Item = (&str, &[usize])> {
         self.outputs.iter().map(|o| (&*o.name, &*o.shape))
@@ -176,7 +206,7 @@ impl<W> Parts<W> {
         inputs.map(|i| (&*i.name, &*self.values[i.value].shape))
     }
 
-    /// The dropouts that stay on, in the order of the steps.
+    /// Dropouts active at inference, in the order of the steps.
     pub fn dropouts(&self) -> impl Iterator<Item = &Dropout> {
         self.steps.iter().filter_map(|step| match &step.op {
             Op::Dropout(dropout) => Some(dropout),
@@ -184,14 +214,36 @@ impl<W> Parts<W> {
         })
     }
 
-    /// Numbers of each slot per row of the batch.
+    /// Elements of each slot per batch row.
     pub fn slot_sizes(&self, draws: usize) -> Vec<usize> {
         let mut sizes = vec![0; self.slots];
         for value in self.values.iter().filter(|v| v.slot != NO_SLOT) {
-            let rows = if value.drawn { draws } else { 1 };
+            let rows = if value.per_draw { draws } else { 1 };
             let elements = value.elements.saturating_mul(rows);
             sizes[value.slot] = elements.max(sizes[value.slot]);
         }
         sizes
     }
+}
+
+/// Folds a batch normalisation into a scale and a shift per channel, computed in `f64`.
+pub(super) fn fold_batch_norm(graph: &Graph, b: &BatchNorm) -> (Vec<f32>, Vec<f32>) {
+    let of = |id: WeightId, c: usize| f64::from(graph.weights[id.0].data[c]);
+    let channels = 0..graph.weights[b.mean.0].data.len();
+    channels
+        .map(|c| {
+            let deviation = (of(b.variance, c) + f64::from(b.epsilon)).sqrt();
+            let scale = b.gamma.map_or(1.0, |g| of(g, c)) / deviation;
+            let shift = b.beta.map_or(0.0, |id| of(id, c)) - of(b.mean, c) * scale;
+            (scale as f32, shift as f32)
+        })
+        .unzip()
+}
+
+/// Broadcasts a weight to `shape`.
+pub(super) fn broadcast_weight(graph: &Graph, id: WeightId, shape: &[usize]) -> Vec<f32> {
+    let weight = &graph.weights[id.0];
+    let mut full = vec![0.0; shape.iter().product()];
+    Broadcast::new(&weight.shape, shape).zip(&weight.data, &mut full, |to, from| *to = from);
+    full
 }

@@ -1,9 +1,25 @@
-//! The networks: layers, graphs, the bundle file that holds them, and the engine that runs them.
+//! Neural networks: layers, graphs, the bundle file that stores them, and the engine that runs
+//! them.
 //!
-//! A [`Graph`] is what a converter produces and a bundle stores: a validated list of [`Node`]s,
-//! each a [`Layer`] with the values it reads. A
-//! [`Plan`] makes a graph ready to run and a [`Session`] runs it. [`oracle`] computes any
-//! graph slowly in `f64` and is the truth that the engine is tested against.
+//! A converter produces a [`Graph`], a validated list of [`Node`]s, each a [`Layer`] and the values
+//! it reads; a bundle stores it. A [`Plan`] is a graph prepared for execution and a [`Session`] runs it. [`oracle`]
+//! computes any graph slowly in `f64`; the engine is tested against it.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use maeum::nn::{DropoutMode, Graph, Plan, Session};
+//!
+//! /// The first output of a graph with one input of three elements, for two rows.
+//! fn two_rows(graph: &Graph) -> Result<Vec<f32>, Box<dyn std::error::Error>> {
+//!     let plan = Arc::new(Plan::new(graph, &[vec![3]])?);
+//!     let mut session = Session::new(&plan);
+//!     session.run(&[&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]], 2, &DropoutMode::Off)?;
+//!     Ok(session.output(0).to_vec())
+//! }
+//! ```
+//!
+//! [`run::run_arrays`] does the same for named arrays; `keras::load` converts an `.h5` file.
 //!
 //! Shapes never include the batch: an image is `[height, width, channels]`, a sequence
 //! `[time, channels]`, a vector `[channels]`. Channels are always last.

@@ -1,6 +1,6 @@
 //! Arrays in NumPy's `.npz` files: read with every size checked, written with `ndarray-npy`.
 //!
-//! Reading is done here, because a general reader allocates what an array's header asks for.
+//! The reader is local because a general one allocates the size that a header claims.
 
 mod npy;
 mod writer;
@@ -13,29 +13,29 @@ use std::path::Path;
 pub use self::writer::Writer;
 use self::zip::Entry;
 
-/// The largest file that is read, in bytes.
+/// Maximum size of a file, in bytes.
 pub const MAX_FILE: u64 = 1 << 30;
-/// The most numbers that one array may hold.
+/// Maximum number of elements of an array.
 pub const MAX_NUMBERS: usize = 1 << 27;
 
-/// Numbers in row-major order.
+/// Elements in row-major order.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Array {
-    /// Lengths of the dimensions, the slowest first; empty for a single number.
+    /// Dimensions, the slowest first; empty for a scalar.
     pub shape: Vec<usize>,
-    /// As many numbers as `shape` holds.
+    /// Elements; their number is the product of `shape`.
     pub data: Vec<f32>,
 }
 
-/// Why arrays cannot be read or written.
+/// Error of reading or writing arrays.
 #[derive(Debug, thiserror::Error)]
 pub enum NpzError {
-    /// The operating system does not give the file's bytes.
+    /// The file cannot be read.
     #[error("cannot read {file}: {source}")]
     Read {
         /// Path of the file, as it was given.
         file: String,
-        /// What the operating system says.
+        /// Error of the operating system.
         source: std::io::Error,
     },
     /// No zip archive of `.npy` arrays, a damaged one, or more than [`MAX_FILE`] bytes.
@@ -43,28 +43,28 @@ pub enum NpzError {
     NotNpz {
         /// The file's path or name, as it was given.
         file: String,
-        /// What is wrong with the archive.
+        /// Defect of the archive.
         problem: String,
     },
-    /// One array is missing, damaged, too large or holds something else than real numbers.
+    /// One array is missing, damaged, too large or not made of real numbers.
     #[error("{file}, array {array}: {problem}")]
     Array {
         /// The file's path or name, as it was given.
         file: String,
-        /// Its name without `.npy`.
+        /// Name of the array, without `.npy`.
         array: String,
-        /// What is wrong with it.
+        /// Defect of the array.
         problem: String,
     },
     /// The file cannot be created, written or renamed, or an array's shape does not fit its
-    /// numbers.
+    /// elements.
     #[error(
         "cannot write {file}: {problem}. Name a file in a folder that exists and can be written to"
     )]
     Write {
         /// Path of the file, as it was given.
         file: String,
-        /// What the operating system says, or the array that does not fit.
+        /// Error of the operating system, or the array that does not fit.
         problem: String,
     },
 }
@@ -78,10 +78,10 @@ pub struct NpzFile {
 }
 
 impl NpzFile {
-    /// Reads the file and lists what it holds.
+    /// Reads the file and lists its arrays.
     ///
     /// # Errors
-    /// Names the file: it cannot be read, is too large or is no `.npz` file.
+    /// Names the file that cannot be read, is too large or is no `.npz` file.
     pub fn open(path: &Path) -> Result<Self, NpzError> {
         let file = path.display().to_string();
         let mut bytes = Vec::new();
@@ -98,10 +98,10 @@ impl NpzFile {
         Self::from_bytes(bytes, &file)
     }
 
-    /// Lists what an `.npz` file in memory holds; `file` is what messages call it.
+    /// Lists the arrays of an `.npz` file in memory; messages call it `file`.
     ///
     /// # Errors
-    /// As [`NpzFile::open`].
+    /// See [`NpzFile::open`].
     pub fn from_bytes(bytes: Vec<u8>, file: &str) -> Result<Self, NpzError> {
         let entries = zip::list(&bytes).map_err(|problem| NpzError::NotNpz {
             file: file.into(),
@@ -114,7 +114,7 @@ impl NpzFile {
         })
     }
 
-    /// What messages call the file.
+    /// Name of the file in messages.
     pub fn file(&self) -> &str {
         &self.file
     }
@@ -125,11 +125,10 @@ impl NpzFile {
     }
 
     /// Decodes an array of real numbers (floats of 32 or 64 bits, integers or booleans, in either
-    /// byte order, C or Fortran layout), rounded to 32 bits.
+    /// byte order, C or Fortran layout), rounded to `f32`.
     ///
     /// # Errors
-    /// Names the file and the array: there is none of this name, it is damaged, of another type
-    /// or too large.
+    /// Names the file and the array that is missing, damaged, of another type or too large.
     pub fn read(&self, name: &str) -> Result<Array, NpzError> {
         let fail = |problem: String| NpzError::Array {
             file: self.file.clone(),

@@ -1,11 +1,10 @@
-//! Any graph, computed slowly in `f64` by plain loops over each layer's definition: the truth
-//! that the engine is tested against.
+//! Oracle: any graph, computed slowly in `f64` by plain loops over each layer's definition. The
+//! engine is tested against it.
 //!
-//! The definitions are those of Keras 2; each function states its formula. Nothing here is
-//! shared with the engine except the graph, its shape inference and the generator of dropout.
+//! The definitions are those of Keras 2; each function states its formula. The only code shared
+//! with the engine is the graph, its shape inference and the generator of dropout.
 
 mod activation;
-mod merge;
 mod recurrent;
 mod spatial;
 #[cfg(test)]
@@ -13,9 +12,9 @@ mod tests;
 
 use super::dropout::{DropoutMode, Masks, draw_factors};
 use super::graph::{Graph, GraphError, MAX_ELEMENTS, Node, ValueId, Weight, WeightId};
-use super::layer::{BatchNorm, Dropout, Layer};
+use super::layer::{BatchNorm, Dropout, Layer, MergeOp};
 
-/// Why a graph could not be computed.
+/// Error of running the oracle.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum RunError {
     /// The graph is invalid or does not take these shapes.
@@ -28,7 +27,7 @@ pub enum RunError {
         graph: String,
         /// Inputs of the graph.
         wanted: usize,
-        /// Inputs that there is data for.
+        /// Inputs supplied.
         given: usize,
     },
     /// An input's data is not `batch` rows of its shape.
@@ -38,12 +37,12 @@ pub enum RunError {
         graph: String,
         /// [`Input::name`](super::graph::Input::name).
         input: String,
-        /// Batch times the numbers of a row.
+        /// Batch times the elements of a row.
         wanted: usize,
-        /// Numbers in the data.
+        /// Elements in the data.
         given: usize,
     },
-    /// A value would hold more than [`MAX_ELEMENTS`] numbers.
+    /// A value would hold more than [`MAX_ELEMENTS`] elements.
     #[error("graph {graph}: {rows} rows are too many, pass fewer at a time")]
     Rows {
         /// [`Graph::name`].
@@ -51,12 +50,12 @@ pub enum RunError {
         /// Batch times draws.
         rows: usize,
     },
-    /// The mode is [`DropoutMode::Masks`], but lacks a forced dropout.
+    /// [`DropoutMode::Masks`] lacks the mask of a forced dropout.
     #[error("graph {graph}: the dropout node {node} stays on, but there is no mask of that name")]
     NoMask {
         /// [`Graph::name`].
         graph: String,
-        /// [`Node::name`], which the mask should have.
+        /// [`Node::name`], the missing key of the masks.
         node: String,
     },
     /// A mask has not one decision per row and unit.
@@ -78,9 +77,9 @@ pub enum RunError {
 /// One value of a graph for all rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Value {
-    /// Without the rows.
+    /// Shape without the rows.
     pub shape: Vec<usize>,
-    /// Row after row, each row-major.
+    /// Rows one after the other, each row-major.
     pub data: Vec<f64>,
 }
 
@@ -93,22 +92,22 @@ pub struct Values<'g> {
 }
 
 impl<'g> Values<'g> {
-    /// Rows of every value: those of the batch, times the draws of dropout.
+    /// Returns the number of rows of every value: the batch times the draws of dropout.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// The value with this id.
+    /// Returns the value with this id.
     pub fn get(&self, id: ValueId) -> Option<&Value> {
         self.values.get(id.0)
     }
 
-    /// The graph's output number `index`.
+    /// Returns the graph's output `index`.
     pub fn output(&self, index: usize) -> Option<&Value> {
         self.get(self.graph.outputs.get(index)?.value)
     }
 
-    /// What the node or input of this name holds.
+    /// Returns the value of the node or input called `name`.
     pub fn named(&self, name: &str) -> Option<&Value> {
         let inputs = self.graph.inputs.iter().map(|i| &i.name);
         let nodes = self.graph.nodes.iter().map(|n| &n.name);
@@ -119,12 +118,12 @@ impl<'g> Values<'g> {
 
 /// Computes every value of `graph`.
 ///
-/// `shapes` are the inputs' shapes without the batch, `inputs` their numbers, `batch` rows each.
+/// `shapes` are the inputs' shapes without the batch, `inputs` their elements, `batch` rows each.
 /// With draws, every value has `batch * n` rows, the draws of one input row side by side.
 ///
 /// # Errors
-/// If the graph is invalid or does not fit the shapes, if an input or a mask is missing or has
-/// the wrong length, or if the rows are too many to hold.
+/// If the graph is invalid or does not fit the shapes, if an input or a mask is missing or has the
+/// wrong length, or if the number of rows exceeds the limit.
 pub fn run<'g>(
     graph: &'g Graph,
     shapes: &[Vec<usize>],
@@ -190,7 +189,7 @@ pub fn run<'g>(
     })
 }
 
-/// One item of one value: what a layer sees of one row (and of one outer index).
+/// Slice of a value for one row and one outer index.
 #[derive(Clone, Copy)]
 struct Item<'a> {
     shape: &'a [usize],
@@ -229,7 +228,7 @@ fn floats(weight: &Weight) -> Vec<f64> {
     weight.data.iter().map(|&w| f64::from(w)).collect()
 }
 
-/// `out` is the shape of the result, which shape inference has found to fit.
+/// Computes one item of a layer; `out` is the inferred shape of the result.
 fn layer(graph: &Graph, layer: &Layer, inputs: &[Item], out: &[usize]) -> Vec<f64> {
     let weight = |id: WeightId| &graph.weights[id.0];
     let x = inputs[0];
@@ -269,12 +268,12 @@ fn layer(graph: &Graph, layer: &Layer, inputs: &[Item], out: &[usize]) -> Vec<f6
             let step: usize = x.shape[1..].iter().product();
             x.data.chunks(step).rev().flatten().copied().collect()
         }
-        // At inference only a forced dropout does anything; `run` computes those.
+        // Only a forced dropout has an effect at inference; `run` computes those.
         Layer::Flatten | Layer::Reshape { .. } | Layer::Dropout(_) => x.data.to_vec(),
         Layer::Permute { order } => permute(order, x, out),
         Layer::RepeatVector { count } => x.data.repeat(*count),
-        Layer::Concat { axis } => merge::concat(*axis, inputs),
-        Layer::Merge { op } => merge::merge(*op, inputs, out),
+        Layer::Concat { axis } => concat(*axis, inputs),
+        Layer::Merge { op } => merge(*op, inputs, out),
         Layer::Activation(activation) => {
             let mut y = x.data.to_vec();
             activation::apply(*activation, &mut y, out);
@@ -284,7 +283,7 @@ fn layer(graph: &Graph, layer: &Layer, inputs: &[Item], out: &[usize]) -> Vec<f6
         Layer::PRelu { alpha } => {
             let alpha = weight(*alpha);
             let slopes = floats(alpha);
-            let slope = |i| slopes[merge::broadcast_index(i, x.shape, &alpha.shape)];
+            let slope = |i| slopes[broadcast_index(i, x.shape, &alpha.shape)];
             let value = |(i, &v): (usize, &f64)| if v > 0.0 { v } else { slope(i) * v };
             x.data.iter().enumerate().map(value).collect()
         }
@@ -331,6 +330,58 @@ fn dense(kernel: &[f64], bias: Option<&[f64]>, x: Item) -> Vec<f64> {
     y
 }
 
+/// Concatenates the inputs along dimension `axis`.
+fn concat(axis: usize, inputs: &[Item]) -> Vec<f64> {
+    let block = |x: &Item| x.shape[axis..].iter().product::<usize>();
+    let blocks: usize = inputs[0].shape[..axis].iter().product();
+    let mut y = Vec::new();
+    for b in 0..blocks {
+        for x in inputs {
+            y.extend(&x.data[b * block(x)..][..block(x)]);
+        }
+    }
+    y
+}
+
+/// `y = x0 op x1 op x2 ...`, element by element after broadcasting; the average divides the sum by
+/// the number of inputs.
+fn merge(op: MergeOp, inputs: &[Item], out: &[usize]) -> Vec<f64> {
+    (0..out.iter().product())
+        .map(|i| {
+            let values = inputs
+                .iter()
+                .map(|x| x.data[broadcast_index(i, out, x.shape)]);
+            let joined = values.reduce(|a, b| match op {
+                MergeOp::Add | MergeOp::Average => a + b,
+                MergeOp::Subtract => a - b,
+                MergeOp::Multiply => a * b,
+                MergeOp::Maximum => a.max(b),
+                MergeOp::Minimum => a.min(b),
+            });
+            let joined = joined.unwrap_or(0.0);
+            match op {
+                MergeOp::Average => joined / inputs.len() as f64,
+                _ => joined,
+            }
+        })
+        .collect()
+}
+
+/// Returns the index, in a value of shape `part`, of element `index` of a value of shape `full`.
+/// Shapes are aligned at the last dimension; dimensions of length 1 stretch.
+fn broadcast_index(mut index: usize, full: &[usize], part: &[usize]) -> usize {
+    let mut found = 0;
+    let mut stride = 1;
+    for (&length, &own) in full.iter().rev().zip(part.iter().rev()) {
+        if own > 1 {
+            found += index % length * stride;
+        }
+        stride *= own;
+        index /= length;
+    }
+    found
+}
+
 /// `y[j] = x[i]` with `j[d] = i[order[d]]`
 fn permute(order: &[usize], x: Item, out: &[usize]) -> Vec<f64> {
     let stride = |d: usize| x.shape[d + 1..].iter().product::<usize>();
@@ -372,10 +423,10 @@ fn sum_axis(axis: usize, x: Item) -> Vec<f64> {
     y
 }
 
-/// `y = x * factor`, the factor being 0 or `1 / (1 - rate)` as decided for each unit.
+/// `y = x * factor`, the factor of a unit being 0 or `1 / (1 - rate)` by its decision.
 ///
-/// Units are counted through the whole value (one per channel and outer index if `per_channel`);
-/// a draw's decisions are the same for every row of the batch.
+/// Units are counted through the whole value (one per channel and outer index if `per_channel`); a
+/// draw has the same decisions for every row of the batch.
 fn drop_units(
     graph: &Graph,
     node: &Node,
@@ -422,7 +473,7 @@ fn drop_units(
             mask.iter().map(factor).collect()
         }
     };
-    // With draws the decisions start again with every input row.
+    // With draws the decisions repeat for every input row.
     let factors = factors.chunks(units).cycle();
     let row = |(row, factors): (&[f64], &[f32])| {
         let value = |(i, v): (usize, &f64)| v * f64::from(factors[unit(i)]);

@@ -1,52 +1,54 @@
-//! A graph made ready to run: shapes fixed, weights packed, buffers assigned.
+//! Execution plan of a graph on the CPU: shapes fixed, weights packed, buffers assigned.
 
 use std::sync::Arc;
 
-use super::cpu::conv::{ConvPlan, Finish};
+use super::cpu::channel_scaled::ChannelScaledConv;
+use super::cpu::conv::{ConvEpilogue, ConvPlan};
 use super::cpu::elementwise::Broadcast;
 use super::cpu::gemm::Packed;
 use super::cpu::layout::UpsamplePlan;
 use super::cpu::pool::PoolPlan;
 use super::cpu::recurrent::RecurrentPlan;
-use super::cpu::scaled::ScaledConv;
 use super::graph::{Graph, GraphError};
 use super::layer::{Activation, MergeOp};
-use super::lowering::{self, Parts, lower};
+use super::lowering::{self, LoweredGraph, lower};
 use super::windows::WindowPlan;
 use crate::simd::Isa;
 
 mod build;
 mod fuse;
 
-use build::Builder;
+use build::CpuLowering;
 
-/// A graph made ready to run for fixed input shapes. It is immutable and shared between threads;
-/// each thread runs it through a [`Session`](super::Session) of its own.
+/// A graph prepared for fixed input shapes. It is immutable and shared between threads; each thread
+/// runs it through its own [`Session`](super::Session).
 #[derive(Debug)]
 pub struct Plan {
     pub(super) isa: Isa,
-    pub(super) parts: Parts<Own>,
-    /// Numbers that all slots together hold per row.
+    pub(super) lowered: LoweredGraph<CpuOp>,
+    /// Elements of all slots together, per batch row.
     pub(super) elements: usize,
     pub(super) windows: WindowPlan,
 }
 
-pub(super) type Op = lowering::Op<Own>;
-pub(super) type Step = lowering::Step<Own>;
+pub(super) type Op = lowering::Op<CpuOp>;
+pub(super) type Step = lowering::Step<CpuOp>;
 
-/// What is prepared for the kernels here.
+/// Ops of the CPU back end.
 #[derive(Debug)]
-pub(super) enum Own {
+pub(super) enum CpuOp {
     Conv {
         plan: ConvPlan,
         packed: Arc<Packed>,
-        /// What follows at once; the activation is done there or, if it cannot be, after it.
-        finish: Finish,
+        /// Fused pointwise operations and pooling. Holds the activation if it is a ReLU; any other
+        /// activation runs after it.
+        epilogue: ConvEpilogue,
         activation: Activation,
         channels: usize,
     },
-    /// Convolution of maps times one factor per channel. Either may be the same in all draws.
-    ScaledConv(ScaledConv),
+    /// Convolution of maps times one factor per channel. Maps and factors may each be
+    /// draw-invariant.
+    ChannelScaledConv(ChannelScaledConv),
     Dense {
         packed: Arc<Packed>,
         activation: Activation,
@@ -68,12 +70,12 @@ pub(super) enum Own {
 }
 
 impl Plan {
-    /// Plans `graph` for inputs of the given shapes (without the batch) on the instruction set that
-    /// [`Isa::chosen`] gives.
+    /// Plans `graph` for inputs of the given shapes (without the batch) on the instruction set of
+    /// [`Isa::chosen`].
     ///
     /// # Errors
-    /// When the graph is inconsistent or the shapes do not fit it, or `MAEUM_ISA` names an
-    /// instruction set that is not there.
+    /// When the graph is inconsistent, the shapes do not fit it, or `MAEUM_ISA` names an
+    /// unavailable instruction set.
     pub fn new(graph: &Graph, input_shapes: &[Vec<usize>]) -> Result<Self, GraphError> {
         Self::build(graph, input_shapes, chosen(graph)?, false)
     }
@@ -81,7 +83,7 @@ impl Plan {
     /// Like [`Plan::new`], on the given instruction set.
     ///
     /// # Errors
-    /// As [`Plan::new`].
+    /// See [`Plan::new`].
     pub fn with_isa(
         graph: &Graph,
         input_shapes: &[Vec<usize>],
@@ -90,11 +92,11 @@ impl Plan {
         Self::build(graph, input_shapes, isa, false)
     }
 
-    /// Like [`Plan::new`], but every value stays readable after a run
-    /// ([`Session::value`](super::Session::value)), at the price of memory.
+    /// Like [`Plan::new`], but keeps every value readable after a run
+    /// ([`Session::value`](super::Session::value)), which takes more memory.
     ///
     /// # Errors
-    /// As [`Plan::new`].
+    /// See [`Plan::new`].
     pub fn keeping_all(graph: &Graph, input_shapes: &[Vec<usize>]) -> Result<Self, GraphError> {
         Self::build(graph, input_shapes, chosen(graph)?, true)
     }
@@ -105,28 +107,28 @@ impl Plan {
         isa: Isa,
         keeps_all: bool,
     ) -> Result<Self, GraphError> {
-        let parts = lower(&mut Builder::new(graph), graph, input_shapes, keeps_all)?;
+        let lowered = lower(&mut CpuLowering::new(graph), graph, input_shapes, keeps_all)?;
         Ok(Self {
             isa,
-            elements: parts.slot_sizes(1).iter().sum(),
-            windows: WindowPlan::new(&parts),
-            parts,
+            elements: lowered.slot_sizes(1).iter().sum(),
+            windows: WindowPlan::new(&lowered),
+            lowered,
         })
     }
 
     /// Names and shapes (without the batch) of the outputs.
     pub fn outputs(&self) -> impl ExactSizeIterator<Item = (&str, &[usize])> {
-        self.parts.outputs()
+        self.lowered.outputs()
     }
 
     /// Names and shapes (without the batch) of the inputs.
     pub fn inputs(&self) -> impl ExactSizeIterator<Item = (&str, &[usize])> {
-        self.parts.inputs()
+        self.lowered.inputs()
     }
 
-    /// Whether any dropout stays on at inference.
+    /// Returns true if any dropout stays on at inference.
     pub fn is_stochastic(&self) -> bool {
-        self.parts.dropouts > 0
+        self.lowered.dropouts > 0
     }
 }
 

@@ -1,4 +1,4 @@
-//! Running a graph on named arrays.
+//! Runs a graph on named arrays.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::npz::{Array, MAX_NUMBERS};
 use super::plan::Plan;
 use super::session::{RunError, Session};
 
-/// Why a graph cannot be run on the given arrays.
+/// Error of running a graph on named arrays.
 #[derive(Debug, thiserror::Error)]
 pub enum ArraysError {
     /// An input has no array of its name.
@@ -24,7 +24,7 @@ pub enum ArraysError {
         name: String,
         /// Names of all the graph's inputs.
         needed: String,
-        /// Names of the arrays that there are.
+        /// Names of the supplied arrays.
         given: String,
     },
     /// An array has no input of its name.
@@ -48,7 +48,7 @@ pub enum ArraysError {
         name: String,
         /// The array's shape.
         given: Vec<usize>,
-        /// The input's shape in words, `?` for an open dimension.
+        /// The input's shape as text, `?` for an open dimension.
         needed: String,
     },
     /// Two arrays have different numbers of rows.
@@ -58,11 +58,11 @@ pub enum ArraysError {
     Batch {
         /// The input whose array differs.
         name: String,
-        /// Its rows.
+        /// Rows of that array.
         given: usize,
         /// The graph's first input.
         first: String,
-        /// That one's rows.
+        /// Rows of the first input's array.
         batch: usize,
     },
     /// The graph is invalid or does not take these shapes.
@@ -78,30 +78,30 @@ pub enum ArraysError {
         /// Floating-point operations per row, as [`cost::flops`] counts them.
         flops: u64,
     },
-    /// All outputs together would hold more than [`MAX_NUMBERS`] numbers.
+    /// The outputs together would hold more than [`MAX_NUMBERS`] elements.
     #[error(
         "the outputs would hold more than {MAX_NUMBERS} numbers; give fewer rows or draw less often"
     )]
     TooLarge,
-    /// The engine refuses the run.
+    /// The engine rejects the run.
     #[error("graph {graph}: {source}")]
     Run {
         /// [`Graph::name`].
         graph: String,
-        /// What it needs or cannot hold.
+        /// The reason.
         source: RunError,
     },
 }
 
-/// What a value may take in one go, in numbers; longer batches are run part by part. Rows do not
-/// depend on each other, so the parts change nothing.
+/// Elements per value and chunk; longer batches run in chunks. Rows are independent, so the chunk
+/// size does not change the results.
 const PART: usize = 1 << 22;
 
-/// Computes the outputs of `graph`, by name. Each array's first dimension is the batch. With
-/// `n` draws, the outputs have the shape `[batch, n, ...]`; a graph without forced dropout gives
-/// equal draws.
+/// Computes the outputs of `graph`, by name. The first dimension of each array is the batch. With
+/// `n` draws, the outputs have the shape `[batch, n, ...]`; the draws of a graph without forced
+/// dropout are equal.
 ///
-/// `names` are all arrays that there are, `read` gives one of them.
+/// `names` lists the available arrays and `read` loads one of them.
 ///
 /// # Errors
 /// Names the array that is missing, not needed, or of the wrong shape.
@@ -188,7 +188,7 @@ fn fits(input: &Input, shape: &[usize]) -> bool {
             .all(|(&got, want)| want.is_none_or(|want| want == got))
 }
 
-/// The outputs for arrays in the order of the graph's inputs.
+/// Computes the outputs for arrays in the order of the graph's inputs.
 fn compute(
     graph: &Graph,
     arrays: &[Array],

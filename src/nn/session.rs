@@ -1,19 +1,19 @@
-//! Running a plan: one thread's buffers, used again from run to run.
+//! Execution of a plan in the buffers of one thread, which later runs reuse.
 
 use std::sync::Arc;
 
 use super::dropout::DropoutMode;
 use super::graph::ValueId;
-use super::plan::{Op, Own, Plan, Step};
+use super::plan::{Op, Plan, Step};
 use super::windows::{self, Buffers};
 
 pub(super) mod checks;
 mod compute;
 
 use checks::{check_inputs, check_masks};
-use compute::{Call, drop_units};
+use compute::{OpContext, drop_units, scratch_len};
 
-/// Why a run is refused.
+/// Error of a run whose inputs do not fit its plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RunError {
     /// Data for more or fewer inputs than the network has.
@@ -21,7 +21,7 @@ pub enum RunError {
     Inputs {
         /// Inputs of the plan.
         expected: usize,
-        /// Slices that were given.
+        /// Slices supplied.
         given: usize,
     },
     /// An input's data is not `batch` rows of its shape.
@@ -29,11 +29,11 @@ pub enum RunError {
     InputLength {
         /// The input's name in the graph.
         name: String,
-        /// Numbers in the slice.
+        /// Elements in the slice.
         given: usize,
         /// Rows of the run.
         batch: usize,
-        /// Numbers per row.
+        /// Elements per row.
         elements: usize,
     },
     /// The name of a forced dropout node that [`DropoutMode::Masks`] lacks.
@@ -49,22 +49,22 @@ pub enum RunError {
         /// Rows times units.
         expected: usize,
     },
-    /// A sheet is not made of rows of the network's input.
+    /// The number of elements in the frames is no multiple of a row of the network's input.
     #[error("the sheet holds {given} numbers, which are no rows of {row}")]
-    Sheet {
-        /// Numbers in the sheet.
+    Frames {
+        /// Elements in the frames.
         given: usize,
-        /// Numbers in one row of a window.
+        /// Elements per row of a window.
         row: usize,
     },
-    /// A window lies past the end of its sheet.
+    /// A window lies past the last frame.
     #[error("a window of {rows} rows starts at row {start} of a sheet of {given}")]
     Window {
         /// First row of the window.
         start: usize,
         /// Rows of a window.
         rows: usize,
-        /// Rows of the sheet.
+        /// Number of frames.
         given: usize,
     },
     /// The values of all rows would take more than 4 GiB.
@@ -75,11 +75,10 @@ pub enum RunError {
     },
 }
 
-/// The most numbers that the values of a run may take together (4 GiB).
+/// Maximum number of elements of all values of a run together (4 GiB).
 const MAX_RUN_ELEMENTS: usize = 1 << 30;
 
-/// The buffers for running one plan on one thread. After the first run of a size, no run of that
-/// size or smaller allocates memory.
+/// Buffers of one plan for one thread. A run no larger than an earlier one allocates no memory.
 #[derive(Debug)]
 pub struct Session {
     plan: Arc<Plan>,
@@ -95,7 +94,7 @@ impl Session {
     /// Empty buffers for `plan`, which other threads' sessions may share.
     pub fn new(plan: &Arc<Plan>) -> Self {
         Self {
-            slots: vec![Vec::new(); plan.parts.slots],
+            slots: vec![Vec::new(); plan.lowered.slots],
             plan: Arc::clone(plan),
             scratch: Vec::new(),
             windows: Buffers::default(),
@@ -105,12 +104,12 @@ impl Session {
         }
     }
 
-    /// What it runs, with the shapes of inputs and outputs.
+    /// The plan, with the shapes of inputs and outputs.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// Bytes that the buffers take: those of the largest run.
+    /// Bytes held by the buffers; they have grown to the largest run.
     pub fn held_bytes(&self) -> usize {
         let slots = self.slots.iter().map(Vec::capacity).sum::<usize>();
         (slots + self.scratch.capacity() + self.windows.capacity()) * size_of::<f32>()
@@ -130,11 +129,11 @@ impl Session {
         self.run_from_draw(0, inputs, batch, dropout)
     }
 
-    /// Like [`Session::run`], but the draws are those from number `first` on: many draws can be
-    /// computed in parts of bounded memory.
+    /// Like [`Session::run`], but starts with draw number `first`, so that a large number of draws
+    /// can be computed in parts of bounded memory.
     ///
     /// # Errors
-    /// As [`Session::run`].
+    /// See [`Session::run`].
     pub fn run_from_draw(
         &mut self,
         first: u32,
@@ -144,54 +143,53 @@ impl Session {
     ) -> Result<(), RunError> {
         let plan = Arc::clone(&self.plan);
         let draws = self.check(&plan, batch, dropout)?;
-        let planned = plan.parts.inputs.iter().map(|i| (&*i.name, i.elements));
+        let planned = plan.lowered.inputs.iter().map(|i| (&*i.name, i.elements));
         check_inputs(planned, inputs, |data, _, _| data.len(), batch)?;
         self.batch = batch;
         self.draws = draws;
         self.first_draw = first;
-        for (input, data) in plan.parts.inputs.iter().zip(inputs) {
-            let slot = &mut self.slots[plan.parts.values[input.value].slot];
+        for (input, data) in plan.lowered.inputs.iter().zip(inputs) {
+            let slot = &mut self.slots[plan.lowered.values[input.value].slot];
             slot.clear();
             slot.extend_from_slice(data);
         }
-        for step in &plan.parts.steps {
+        for step in &plan.lowered.steps {
             self.step(&plan, step, dropout);
         }
         Ok(())
     }
 
-    /// Computes the outputs for windows of a sheet: rows of numbers, such as a spectrogram's
-    /// frames. The plan has one input, whose first dimension are a window's rows; window `i` begins
-    /// at row `starts[i]` of the sheet. The outputs are the same bits as [`Session::run`] gives for
-    /// the windows one after the other, but what neighbouring windows have in common is computed
-    /// once, where `starts` ascends.
+    /// Computes the outputs for windows of a sequence of frames, such as the rows of a spectrogram.
+    /// The plan has one input, whose first dimension is the number of frames in a window; window
+    /// `i` begins at frame `starts[i]`. The outputs are bit-identical to those of [`Session::run`]
+    /// for the same windows. Rows common to neighbouring windows are computed once if `starts`
+    /// ascends.
     ///
     /// # Errors
-    /// When the plan has several inputs, or the sheet or the masks do not have the sizes that are
-    /// needed.
+    /// When the plan has several inputs, or the frames or masks have the wrong size.
     pub fn run_windows(
         &mut self,
-        sheet: &[f32],
+        frames: &[f32],
         starts: &[usize],
         dropout: &DropoutMode,
     ) -> Result<(), RunError> {
         let plan = Arc::clone(&self.plan);
-        let [input] = &*plan.parts.inputs else {
+        let [input] = &*plan.lowered.inputs else {
             return Err(RunError::Inputs {
-                expected: plan.parts.inputs.len(),
+                expected: plan.lowered.inputs.len(),
                 given: 1,
             });
         };
-        let value = &plan.parts.values[input.value];
+        let value = &plan.lowered.values[input.value];
         let rows = value.shape.first().copied().unwrap_or(1);
         let row = input.elements / rows;
-        if !sheet.len().is_multiple_of(row) {
-            return Err(RunError::Sheet {
-                given: sheet.len(),
+        if !frames.len().is_multiple_of(row) {
+            return Err(RunError::Frames {
+                given: frames.len(),
                 row,
             });
         }
-        let given = sheet.len() / row;
+        let given = frames.len() / row;
         let fits = |start: usize| start.checked_add(rows).is_some_and(|end| end <= given);
         if let Some(&start) = starts.iter().find(|&&start| !fits(start)) {
             return Err(RunError::Window { start, rows, given });
@@ -203,19 +201,19 @@ impl Session {
             let slot = &mut self.slots[value.slot];
             slot.clear();
             for start in starts {
-                slot.extend_from_slice(&sheet[start * row..][..input.elements]);
+                slot.extend_from_slice(&frames[start * row..][..input.elements]);
             }
         }
-        for (number, step) in plan.parts.steps.iter().enumerate() {
+        for (number, step) in plan.lowered.steps.iter().enumerate() {
             if let Some(chain) = plan.windows.ends(number) {
-                let value = &plan.parts.values[step.output];
+                let value = &plan.lowered.values[step.output];
                 let mut output = std::mem::take(&mut self.slots[value.slot]);
                 output.resize(starts.len() * value.elements, 0.0);
-                windows::Run {
+                windows::ChainRun {
                     isa: plan.isa,
-                    plan: &plan.parts,
+                    plan: &plan.lowered,
                     chain,
-                    sheet,
+                    frames,
                     buffers: &mut self.windows,
                 }
                 .compute(starts, &mut output);
@@ -227,14 +225,14 @@ impl Session {
         Ok(())
     }
 
-    /// Draws per row of a run, if it can be done.
+    /// Returns the number of draws per row, after checking the size of the run and its masks.
     fn check(&self, plan: &Plan, batch: usize, dropout: &DropoutMode) -> Result<usize, RunError> {
-        let draws = match plan.parts.dropouts {
+        let draws = match plan.lowered.dropouts {
             0 => 1,
             _ => dropout.rows(),
         };
         self.check_size(plan, batch, draws)?;
-        let dropouts = plan.parts.dropouts().map(|d| (&*d.name, d.units));
+        let dropouts = plan.lowered.dropouts().map(|d| (&*d.name, d.units));
         check_masks(dropouts, batch, dropout)?;
         Ok(draws)
     }
@@ -243,7 +241,7 @@ impl Session {
         let too_large = RunError::TooLarge {
             rows: batch.saturating_mul(draws),
         };
-        // Values that no dropout touches are counted as if they had a row per draw: an upper bound.
+        // Counts draw-invariant values as if they had a row per draw: an upper bound.
         batch
             .checked_mul(draws)
             .and_then(|rows| rows.checked_mul(plan.elements))
@@ -257,57 +255,45 @@ impl Session {
         self.batch * self.draws
     }
 
-    /// Output number `index` of the last run, [`Session::rows`] rows: for each input row its
-    /// draws one after the other.
+    /// Returns output `index` of the last run: [`Session::rows`] rows, the draws of an input row
+    /// side by side.
     ///
     /// # Panics
     /// If there is no such output.
     pub fn output(&self, index: usize) -> &[f32] {
-        &self.slots[self.plan.parts.values[self.plan.parts.outputs[index].value].slot]
+        &self.slots[self.plan.lowered.values[self.plan.lowered.outputs[index].value].slot]
     }
 
-    /// Any value of the last run, if the plan was made to keep all. Values that no dropout
-    /// touches have one row per input row, the others one per draw.
+    /// Returns any value of the last run, if the plan was made to keep all. Draw-invariant values
+    /// have one row per input row, per-draw values one per draw.
     pub fn value(&self, value: ValueId) -> Option<&[f32]> {
-        let parts = &self.plan.parts;
-        let slot = parts.values[..parts.graph_values].get(value.0)?.slot;
-        parts.keeps_all.then(|| &*self.slots[slot])
+        let lowered = &self.plan.lowered;
+        let slot = lowered.values[..lowered.graph_values].get(value.0)?.slot;
+        lowered.keeps_all.then(|| &*self.slots[slot])
     }
 
     fn step(&mut self, plan: &Plan, step: &Step, dropout: &DropoutMode) {
-        let value = &plan.parts.values[step.output];
-        let rows = match value.drawn {
+        let value = &plan.lowered.values[step.output];
+        let rows = match value.per_draw {
             true => self.batch * self.draws,
             false => self.batch,
         };
         let items = rows * step.outer;
-        // Taken out so that the inputs can be read while it is written; no input shares its slot.
+        // Taken out so that the inputs can be borrowed; no input shares its slot.
         let mut output = std::mem::take(&mut self.slots[value.slot]);
         output.resize(rows * value.elements, 0.0);
-        let needed = match &step.op {
-            Op::Own(Own::Conv {
-                plan,
-                finish,
-                channels,
-                ..
-            }) => plan.scratch(*channels, finish),
-            Op::Own(Own::ScaledConv(conv)) => conv.scratch(),
-            Op::Own(Own::Recurrent(plan)) => plan.scratch(items),
-            Op::Dropout(dropout) => dropout.units,
-            Op::Softmax { n, .. } => *n,
-            _ => 0,
-        };
+        let needed = scratch_len(&step.op, items);
         if self.scratch.len() < needed {
             self.scratch.resize(needed, 0.0);
         }
         let slots = &self.slots;
-        let input = |i: usize| &*slots[plan.parts.values[step.inputs[i]].slot];
+        let input = |i: usize| &*slots[plan.lowered.values[step.inputs[i]].slot];
         let scratch = &mut self.scratch[..needed];
         if let Op::Dropout(planned) = &step.op {
             let first = self.first_draw;
             drop_units(planned, dropout, first, input(0), &mut output, scratch);
         } else {
-            let call = Call {
+            let call = OpContext {
                 isa: plan.isa,
                 items,
                 draws: self.draws,

@@ -1,4 +1,4 @@
-//! Shape inference and validation: what every value of a graph looks like, or why it cannot be.
+//! Shape inference and validation of a graph.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ mod layer;
 use layer::item_shape;
 pub(super) use layer::{conv_kernel, extent, spatial, window};
 
-/// A problem of one node; the caller adds which.
+/// A problem of one node; the caller adds the node's name.
 pub(super) type Problem = String;
 
 /// See [`Graph::validate`].
@@ -132,7 +132,7 @@ pub(super) fn infer(graph: &Graph, inputs: &[Vec<usize>]) -> Result<Vec<Vec<usiz
     infer_checked(graph, inputs)
 }
 
-/// A shape with `?` for its open dimensions.
+/// Formats a shape with `?` for its open dimensions.
 pub(super) fn open_shape(shape: &[Option<usize>]) -> String {
     let dims: Vec<String> = shape
         .iter()
@@ -170,7 +170,7 @@ fn infer_checked(graph: &Graph, inputs: &[Vec<usize>]) -> Result<Vec<Vec<usize>>
     Ok(shapes)
 }
 
-/// The number of elements, if it is within bounds.
+/// Returns the number of elements, or an error if the shape is empty or beyond the limits.
 fn elements(shape: &[usize]) -> Result<usize, Problem> {
     if shape.len() > MAX_RANK {
         return Err(format!(

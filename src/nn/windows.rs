@@ -1,62 +1,126 @@
-//! Windows that overlap share the rows that are the same numbers in each.
+//! Sharing of rows between overlapping windows.
 //!
-//! The first layers of a network over time (convolutions, functions of single numbers, maxima of
-//! neighbours) give in each row what a few rows of their input say. So, wherever those rows lie
-//! inside two windows, both get the same number from them. Such rows are computed once, for the
-//! whole sheet that the windows are cut from; only the rows near a window's first and last are
-//! its own, because of the zeros that convolutions see beyond them. A row is computed by the same
-//! operations in the same order either way, so that the results are the same bits.
+//! The first layers of a network over time (convolutions, element-wise functions, max pooling) are
+//! local: an output row depends on a few neighbouring input rows. Two windows that contain these
+//! input rows have the same output row. Such rows are computed once for the whole sequence of
+//! frames. Only the rows near a window's ends are computed per window, because convolutions pad
+//! with zeros there. Both ways use the same operations in the same order, so the results are
+//! bit-identical.
 
-use super::cpu::conv::Finish;
-use super::lowering::Parts;
-use super::plan::{Op, Own, Step};
+use super::cpu::conv::{ConvEpilogue, ConvPlan};
+use super::cpu::gemm::Packed;
+use super::layer::Activation;
+use super::lowering::LoweredGraph;
+use super::plan::{CpuOp, Op, Step};
 
 mod run;
 
-pub(super) use run::{Buffers, Run};
+pub(super) use run::{Buffers, ChainRun};
 
-/// Consecutive layers of a plan, the first of which reads its input, that are local in time.
+/// Consecutive steps that are local in time; the first reads the input of the plan.
 #[derive(Debug, Default)]
 pub(super) struct Chain {
     stages: Vec<Stage>,
-    /// Numbers in a row of the input.
+    /// Elements per input row.
     row: usize,
-    /// Rows of a window.
+    /// Input rows of a window.
     rows: usize,
 }
 
-/// One of them.
+/// One step of a chain.
 #[derive(Debug)]
 struct Stage {
-    /// Its number in the plan.
+    /// Index of the step in the plan.
     step: usize,
-    /// Rows of the input per row of a result before pooling.
+    /// Input rows read per output row, before pooling.
     span: usize,
-    /// Rows of zeros that a window has above and below.
-    around: [usize; 2],
-    /// Rows that are pooled into one.
+    /// Rows of zero padding above and below a window.
+    pad_rows: [usize; 2],
+    /// Rows pooled into one.
     pool: usize,
-    /// What follows a convolution but pooling.
-    unpooled: Option<Finish>,
-    /// Rows of a window and numbers in a row before pooling.
+    pooling: Pooling,
+    /// Epilogue of a convolution without its pooling.
+    unpooled: Option<ConvEpilogue>,
+    /// Rows of a window and elements per row, before pooling.
     inner: [usize; 2],
-    /// The same of the result.
+    /// Rows of a window and elements per row, after pooling.
     outer: [usize; 2],
 }
 
-/// How the windows' plan is run: its chains, and what is left.
+/// Max pooling of a stage; windows of 1 x 1 for a stage without pooling.
+#[derive(Debug)]
+struct Pooling {
+    size: [usize; 2],
+    /// Pixels per row and elements per pixel before pooling.
+    width: usize,
+    channels: usize,
+}
+
+/// An op that is local in time. Other ops end a chain.
+enum LocalOp<'p> {
+    Conv {
+        plan: &'p ConvPlan,
+        packed: &'p Packed,
+        epilogue: &'p ConvEpilogue,
+        activation: Activation,
+        channels: usize,
+    },
+    MaxPool {
+        size: [usize; 2],
+        input: [usize; 3],
+    },
+    ScaleShift {
+        scale: &'p [f32],
+        shift: &'p [f32],
+    },
+    Activation {
+        function: Activation,
+        last: usize,
+    },
+}
+
+impl<'p> LocalOp<'p> {
+    fn of(op: &'p Op) -> Option<Self> {
+        match op {
+            Op::Backend(CpuOp::Conv {
+                plan,
+                packed,
+                epilogue,
+                activation,
+                channels,
+            }) => Some(Self::Conv {
+                plan,
+                packed,
+                epilogue,
+                activation: *activation,
+                channels: *channels,
+            }),
+            Op::Backend(CpuOp::Pool(pool)) => Some(Self::MaxPool {
+                size: pool.non_overlapping_max()?,
+                input: pool.input(),
+            }),
+            Op::Backend(CpuOp::ScaleShift { scale, shift }) => {
+                Some(Self::ScaleShift { scale, shift })
+            }
+            &Op::Activation { function, last } => Some(Self::Activation { function, last }),
+            _ => None,
+        }
+    }
+}
+
+/// Partition of a plan's steps into chains and steps that run per window.
 #[derive(Debug, Default)]
 pub(super) struct WindowPlan {
     chains: Vec<Chain>,
-    /// For each step of the plan the chain that it belongs to.
+    /// The chain of each step.
     pub of_step: Vec<Option<usize>>,
-    /// Whether something else reads the windows themselves.
+    /// True if any step outside the chains, or an output, reads the windows.
     pub reads_input: bool,
 }
 
 impl WindowPlan {
-    /// For a plan that is otherwise done.
-    pub fn new(plan: &Parts<Own>) -> Self {
+    /// Finds the chains of a plan whose steps and slots are final.
+    pub fn new(plan: &LoweredGraph<CpuOp>) -> Self {
         let mut found = Self {
             of_step: vec![None; plan.steps.len()],
             reads_input: true,
@@ -87,7 +151,8 @@ impl WindowPlan {
                     _ => break,
                 }
             }
-            let convolves = |s: &Stage| matches!(plan.steps[s.step].op, Op::Own(Own::Conv { .. }));
+            let convolves =
+                |s: &Stage| matches!(plan.steps[s.step].op, Op::Backend(CpuOp::Conv { .. }));
             if chain.stages.iter().any(convolves) {
                 for stage in &chain.stages {
                     found.of_step[stage.step] = Some(found.chains.len());
@@ -104,7 +169,7 @@ impl WindowPlan {
         found
     }
 
-    /// The chain whose last step this is.
+    /// Returns the chain whose last step is `step`.
     pub fn ends(&self, step: usize) -> Option<&Chain> {
         let chain = &self.chains[self.of_step[step]?];
         (chain.stages.last()?.step == step).then_some(chain)
@@ -118,62 +183,79 @@ impl Chain {
             .map_or([self.rows, self.row], |s| s.outer)
     }
 
-    /// Step `number` of the plan as the chain's next stage, if it is local in time.
-    fn next(&self, plan: &Parts<Own>, number: usize) -> Option<Stage> {
+    /// Returns step `number` of the plan as the chain's next stage, if it is local in time.
+    fn next(&self, plan: &LoweredGraph<CpuOp>, number: usize) -> Option<Stage> {
         let step = &plan.steps[number];
         let [rows, row] = self.shape();
         let value = &plan.values[step.output];
-        if step.outer != 1 || value.drawn {
+        if step.outer != 1 || value.per_draw {
             return None;
         }
         let mut stage = Stage {
             step: number,
             span: 1,
-            around: [0; 2],
+            pad_rows: [0; 2],
             pool: 1,
+            pooling: Pooling {
+                size: [1; 2],
+                width: 1,
+                channels: row,
+            },
             unpooled: None,
             inner: [rows, row],
             outer: [rows, row],
         };
-        match &step.op {
-            Op::Own(Own::Conv {
+        match LocalOp::of(&step.op)? {
+            LocalOp::Conv {
                 plan,
                 packed,
-                finish,
+                epilogue,
+                channels: channels_out,
                 ..
-            }) => {
-                let (span, around) = plan.rows_apart()?;
+            } => {
+                let (span, pad_rows) = plan.local_rows()?;
                 let [time, width, channels] = plan.input();
                 if [time, width * channels] != [rows, row] {
                     return None;
                 }
                 let [_, width] = plan.size_out();
+                let size = epilogue.pool.unwrap_or([1; 2]);
                 stage.span = span;
-                stage.around = around;
-                stage.pool = finish.pool.map_or(1, |p| p[0]);
-                stage.unpooled = Some(Finish {
+                stage.pad_rows = pad_rows;
+                stage.pool = size[0];
+                stage.pooling = Pooling {
+                    size,
+                    width,
+                    channels: channels_out,
+                };
+                stage.unpooled = Some(ConvEpilogue {
                     pool: None,
-                    ..finish.clone()
+                    ..epilogue.clone()
                 });
                 stage.inner = [
-                    (around[0] + rows + around[1] + 1).checked_sub(span)?,
-                    width * packed.channels,
+                    (pad_rows[0] + rows + pad_rows[1] + 1).checked_sub(span)?,
+                    width * packed.n,
                 ];
-                let wide = finish.pool.map_or(1, |p| p[1]);
-                stage.outer = [stage.inner[0] / stage.pool, width / wide * packed.channels];
+                stage.outer = [stage.inner[0] / size[0], width / size[1] * packed.n];
             }
-            Op::Own(Own::Pool(pool)) => {
-                let [high, _] = pool.plain_max()?;
-                let [time, width, channels] = pool.input();
+            LocalOp::MaxPool {
+                size,
+                input: [time, width, channels],
+            } => {
                 if [time, width * channels] != [rows, row] {
                     return None;
                 }
-                stage.pool = high;
-                stage.outer = [rows / high, value.elements / (rows / high)];
+                stage.pool = size[0];
+                stage.pooling = Pooling {
+                    size,
+                    width,
+                    channels,
+                };
+                stage.outer = [rows / size[0], value.elements / (rows / size[0])];
             }
-            Op::Own(Own::ScaleShift { scale, .. }) if row.is_multiple_of(scale.len()) => {}
-            Op::Activation { last, .. } if row.is_multiple_of(*last) => {}
-            _ => return None,
+            LocalOp::ScaleShift { scale, .. } if row.is_multiple_of(scale.len()) => {}
+            LocalOp::Activation { last, .. } if row.is_multiple_of(last) => {}
+            LocalOp::ScaleShift { .. } | LocalOp::Activation { .. } => return None,
         }
         (stage.outer[0] * stage.outer[1] == value.elements).then_some(stage)
     }

@@ -1,13 +1,13 @@
-//! Eight `f64` in registers, for sums whose every rounding is part of a definition.
+//! Vectors of eight `f64`, for sums in which every operation is rounded separately.
 
-/// Numbers in one block.
+/// Elements per vector.
 pub(crate) const DOUBLES: usize = 8;
 
-/// [`DOUBLES`] numbers that are computed with at once, every operation rounded by itself: nothing
-/// is fused. Every implementation gives the same bits.
+/// A vector of [`DOUBLES`] elements. Every operation is rounded separately; nothing is fused, so
+/// every implementation gives the same bits.
 pub(crate) trait Doubles: Copy {
-    /// Blocks that fit into the registers together with one factor each, enough of them to hide
-    /// how long an addition and a rounding take.
+    /// Accumulators, each with one factor, that fit into the registers. Their number hides the
+    /// latency of an addition and a rounding.
     const BLOCKS: usize;
 
     fn splat(x: f64) -> Self;
@@ -15,7 +15,7 @@ pub(crate) trait Doubles: Copy {
     fn store(self, to: &mut [f64; DOUBLES]);
     fn add(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
-    /// Rounded to the nearest `f32`.
+    /// Rounds each lane to the nearest `f32`.
     fn to_single(self) -> Self;
 }
 
@@ -62,11 +62,11 @@ mod x86 {
 
     use super::{DOUBLES, Doubles};
 
-    // SAFETY of every block below: these types are named only by `Isa::dispatch`, in functions
-    // compiled for the instruction set, after the processor said that it has it. Loads and stores
-    // are unaligned and lie within the arrays.
+    // SAFETY of every block below: `Isa::dispatch` alone names these types, in functions compiled
+    // for the instruction set, after the CPU feature was detected. Loads and stores are unaligned
+    // and lie within the arrays.
 
-    /// Two registers of four.
+    /// Two registers of four lanes.
     #[derive(Clone, Copy)]
     pub(in super::super) struct Avx2(__m256d, __m256d);
 
@@ -132,7 +132,7 @@ mod x86 {
         }
     }
 
-    /// One register of eight.
+    /// One register of eight lanes.
     #[derive(Clone, Copy)]
     pub(in super::super) struct Avx512(__m512d);
 

@@ -1,14 +1,15 @@
-//! Which instructions the processor has, and how a kernel gets compiled for them.
+//! Instruction sets of the CPU, and the dispatch of a kernel to them.
 
 use super::lanes::{self, LANES, Lanes};
 
-/// Proof that the processor has a set of instructions: only [`Isa::available`] makes one.
+/// An instruction set that the CPU has. [`Isa::available`] is the only constructor, so a value is a
+/// proof.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Isa(Kind);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// What the compilation target guarantees.
+    /// The baseline of the compilation target.
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -18,10 +19,10 @@ enum Kind {
     Neon,
 }
 
-/// Names the instruction set to use.
+/// Environment variable that selects the instruction set.
 const VARIABLE: &str = "MAEUM_ISA";
 
-/// An instruction set that is asked for and not there.
+/// Error: the requested instruction set is unknown or missing on this CPU.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{VARIABLE} asks for the instruction set {name:?}; this program has {} for this processor",
@@ -38,18 +39,18 @@ impl UnknownIsa {
     }
 }
 
-/// A computation that is compiled once for each instruction set.
+/// A computation that is compiled once per instruction set.
 pub(crate) trait Kernel {
     type Output;
 
-    /// `V` is a block of lanes in registers, `PIXELS` how many of them can be summed up at once.
-    /// Loops without `V` are turned into vector instructions by the compiler. Implementations are
-    /// `#[inline(always)]`.
-    fn run<V: Lanes, const PIXELS: usize>(self) -> Self::Output;
+    /// Runs the computation. `V` is the vector type; `MR` is the number of accumulators that the
+    /// registers hold beside the operands, the largest GEMM tile height. The compiler vectorises
+    /// loops that do not use `V`. Implementations are `#[inline(always)]`.
+    fn run<V: Lanes, const MR: usize>(self) -> Self::Output;
 }
 
 impl Isa {
-    /// All instruction sets that this processor can run, slowest first.
+    /// Returns all instruction sets of this CPU, slowest first.
     pub fn available() -> Vec<Self> {
         #[allow(unused_mut)]
         let mut all = vec![Self(Kind::Portable)];
@@ -67,16 +68,16 @@ impl Isa {
         all
     }
 
-    /// The fastest available one.
+    /// Returns the fastest available instruction set.
     pub fn best() -> Self {
         *Self::available().last().expect("portable is always there")
     }
 
-    /// The one that the environment variable `MAEUM_ISA` names, or the fastest if it is not set.
-    /// Results do not depend on it.
+    /// Returns the instruction set named by the environment variable `MAEUM_ISA`, or the fastest
+    /// one if the variable is unset. Results do not depend on the choice.
     ///
     /// # Errors
-    /// When this processor has no instruction set of that name.
+    /// When this CPU has no instruction set of that name.
     pub fn chosen() -> Result<Self, UnknownIsa> {
         match std::env::var_os(VARIABLE) {
             Some(name) => Self::named(&name.to_string_lossy()),
@@ -84,10 +85,10 @@ impl Isa {
         }
     }
 
-    /// The available one of this name.
+    /// Returns the available instruction set called `name`.
     ///
     /// # Errors
-    /// When this processor has none of that name.
+    /// When this CPU has no instruction set of that name.
     pub fn named(name: &str) -> Result<Self, UnknownIsa> {
         let mut available = Self::available().into_iter();
         available
@@ -95,7 +96,7 @@ impl Isa {
             .ok_or_else(|| UnknownIsa { name: name.into() })
     }
 
-    /// Its name, as in reports.
+    /// Returns the name used in `MAEUM_ISA` and in reports.
     pub fn name(self) -> &'static str {
         match self.0 {
             Kind::Portable => "portable",
@@ -113,8 +114,7 @@ impl Isa {
     pub(crate) fn dispatch<K: Kernel>(self, kernel: K) -> K::Output {
         match self.0 {
             Kind::Portable => kernel.run::<[f32; LANES], 4>(),
-            // SAFETY: this value was made by `available`, after the processor said that it has
-            // the features.
+            // SAFETY: `available` made this value after detecting the CPU features.
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => unsafe { avx2(kernel) },
             // SAFETY: as above.
@@ -138,8 +138,9 @@ fn avx512<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<lanes::Avx512, 12>()
 }
 
-/// Not inlined, as those above cannot be: kernels rely on being functions of their own. Six times
-/// four accumulators leave eight of the 32 registers for the weights and inputs.
+/// Runs `kernel` in a function of its own; kernels rely on that for register allocation, and
+/// inlining would undo it. 6 x 4 accumulators leave eight of the 32 registers for weights and
+/// inputs.
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 #[inline(never)]
 fn neon<K: Kernel>(kernel: K) -> K::Output {

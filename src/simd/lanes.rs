@@ -1,46 +1,45 @@
-//! Sixteen numbers in registers.
+//! Vectors of sixteen `f32`.
 
 use super::doubles::{DOUBLES, Doubles};
 
-/// Numbers in one block.
+/// Elements per vector.
 pub(crate) const LANES: usize = 16;
-/// Lanes of one of two pixels that share a block.
+/// Lanes per pixel when two pixels share a vector.
 pub(crate) const HALF: usize = LANES / 2;
 
-/// [`LANES`] numbers that are computed with at once. Every implementation gives the same bits.
+/// A vector of [`LANES`] elements. Every implementation gives the same bits.
 pub(crate) trait Lanes: Copy {
-    /// Numbers of twice the precision in the same registers.
+    /// The vector of `f64` in the same registers.
     type Doubles: Doubles;
 
     fn zero() -> Self;
-    /// The same number in every lane.
-    fn spread(x: f32) -> Self;
+    /// Returns `x` in every lane.
+    fn splat(x: f32) -> Self;
     fn load(from: &[f32; LANES]) -> Self;
     fn store(self, to: &mut [f32; LANES]);
-    /// `x * self + sum` in every lane, rounded once.
+    /// Returns `x * self + sum` per lane, rounded once.
     fn mul_add(self, x: f32, sum: Self) -> Self;
-    /// `x * self + sum`, lane by lane, rounded once.
+    /// Returns `x * self + sum`, lane by lane, rounded once.
     fn mul_add_lanes(self, x: Self, sum: Self) -> Self;
     fn add(self, other: Self) -> Self;
-    /// The products, lane by lane.
-    fn times(self, x: Self) -> Self;
-    /// In each lane `self` where it is larger than `other`, else `other`.
-    fn larger(self, other: Self) -> Self;
-    /// The larger of each lane and 0; 0 for NaN.
+    /// Returns the products, lane by lane.
+    fn mul(self, x: Self) -> Self;
+    /// Returns `self` in each lane where it is larger than `other`, else `other` (also for NaN).
+    fn max(self, other: Self) -> Self;
+    /// Returns the maximum of each lane and 0; 0 for NaN.
     #[inline(always)]
     fn relu(self) -> Self {
-        self.larger(Self::zero())
+        self.max(Self::zero())
     }
 
-    /// Two neighbouring pixels, each in all of its half of the lanes. Which lanes a pixel has is up
-    /// to the implementation, here and below.
+    /// Returns two neighbouring pixels, each in one half of the lanes. The implementation chooses
+    /// which lanes a pixel has; `broadcast_half`, `pixels` and `split` agree with it.
     fn pair(pixels: &[f32; 2]) -> Self;
-    /// The same channels for both pixels.
-    fn twice(channels: &[f32; HALF]) -> Self;
-    /// The channels of the first pixel and then those of the second.
+    /// Returns the same channels for both pixels.
+    fn broadcast_half(channels: &[f32; HALF]) -> Self;
+    /// Returns the channels of the first pixel followed by those of the second.
     fn pixels(self) -> Self;
-    /// The channels of the first pixel here and then of that in `next`, and the same of the second
-    /// pixels.
+    /// Returns the first pixels of `self` and `next`, and their second pixels.
     fn split(self, next: Self) -> [Self; 2];
 }
 
@@ -53,7 +52,7 @@ impl Lanes for [f32; LANES] {
     }
 
     #[inline(always)]
-    fn spread(x: f32) -> Self {
+    fn splat(x: f32) -> Self {
         [x; LANES]
     }
 
@@ -83,12 +82,12 @@ impl Lanes for [f32; LANES] {
     }
 
     #[inline(always)]
-    fn times(self, x: Self) -> Self {
+    fn mul(self, x: Self) -> Self {
         std::array::from_fn(|i| self[i] * x[i])
     }
 
     #[inline(always)]
-    fn larger(self, other: Self) -> Self {
+    fn max(self, other: Self) -> Self {
         std::array::from_fn(|i| {
             if self[i] > other[i] {
                 self[i]
@@ -104,7 +103,7 @@ impl Lanes for [f32; LANES] {
     }
 
     #[inline(always)]
-    fn twice(channels: &[f32; HALF]) -> Self {
+    fn broadcast_half(channels: &[f32; HALF]) -> Self {
         std::array::from_fn(|i| channels[i % HALF])
     }
 
@@ -135,9 +134,9 @@ mod tests {
     use super::*;
     use crate::simd::{Isa, Kernel};
 
-    /// Signs, zeros, infinities, NaN, subnormal numbers, and products that differ where the
-    /// multiply-add rounds twice. No signalling NaN: no sum is one, and compilers may take it for a
-    /// quiet one in a comparison.
+    /// Signs, zeros, infinities, NaN, subnormals, and factors whose multiply-add differs if it is
+    /// rounded twice. Signalling NaN is left out: no sum yields one, and a compiler may treat it as
+    /// quiet in a comparison.
     const SPECIAL: [f32; LANES] = [
         0.0,
         -0.0,
@@ -167,7 +166,7 @@ mod tests {
         type Output = [[f32; LANES]; 6];
 
         #[inline(always)]
-        fn run<V: Lanes, const PIXELS: usize>(self) -> Self::Output {
+        fn run<V: Lanes, const MR: usize>(self) -> Self::Output {
             let special = V::load(&SPECIAL);
             let other = V::load(&self.other);
             let mut out = [[f32::NAN; LANES]; 6];
@@ -177,12 +176,12 @@ mod tests {
             special.relu().store(&mut out[3]);
             let third = V::load(&self.third);
             special.mul_add_lanes(third, other).store(&mut out[4]);
-            special.times(other).store(&mut out[5]);
+            special.mul(other).store(&mut out[5]);
             out
         }
     }
 
-    /// Which of its bits a NaN has is the processor's choice.
+    /// Returns the bits of `x`, equal for every NaN: the CPU chooses the payload of a NaN.
     fn bits(x: f32) -> u32 {
         if x.is_nan() { u32::MAX } else { x.to_bits() }
     }
@@ -209,7 +208,7 @@ mod tests {
         }
     }
 
-    /// Four pixels in two pairs: each channel's weight times the pixel.
+    /// Computes each channel's weight times the pixel for four pixels in two pairs.
     struct Pairs {
         pixels: [f32; 4],
         weights: [f32; HALF],
@@ -219,10 +218,10 @@ mod tests {
         type Output = [[f32; LANES]; 5];
 
         #[inline(always)]
-        fn run<V: Lanes, const PIXELS: usize>(self) -> Self::Output {
-            let weights = V::twice(&self.weights);
+        fn run<V: Lanes, const MR: usize>(self) -> Self::Output {
+            let weights = V::broadcast_half(&self.weights);
             let [first, next] =
-                [0, 2].map(|i| weights.times(V::pair(&[self.pixels[i], self.pixels[i + 1]])));
+                [0, 2].map(|i| weights.mul(V::pair(&[self.pixels[i], self.pixels[i + 1]])));
             let [left, right] = first.split(next);
             let mut out = [[f32::NAN; LANES]; 5];
             let all = [
@@ -230,7 +229,7 @@ mod tests {
                 next.pixels(),
                 left,
                 right,
-                V::spread(self.pixels[3]),
+                V::splat(self.pixels[3]),
             ];
             for (out, lanes) in out.iter_mut().zip(all) {
                 lanes.store(out);

@@ -1,8 +1,8 @@
-//! SIMD: instruction sets, vectors of 16 `f32` and of `f64`, and the dispatch of a generic kernel to them.
+//! SIMD: instruction sets, vectors of 16 `f32` and of 8 `f64`, and the dispatch of generic kernels.
 //!
 //! A kernel is written once, generic over `Lanes`, and compiled for every instruction set.
-//! `Isa::dispatch` is the only way to call the compiled variants: an [`Isa`] proves that the processor
-//! has the instructions. Every variant gives the same bits.
+//! `Isa::dispatch` is the only way to call the compiled variants: an [`Isa`] proves that the CPU has
+//! the instructions. Every variant gives the same bits.
 
 pub(crate) mod doubles;
 mod isa;

@@ -1,4 +1,4 @@
-//! Pooling by attention and multiplying by it, which the device does at once.
+//! Attention pooling and multiplication, which the device fuses.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::emulator::{Emulator, ORDERS};
 use crate::graphs::{TOLERANCE, assert_close, multiplied, pooled, widen};
 use crate::networks::{cases, check};
 
-/// The steps of a graph, by name.
+/// Returns the op names of a graph's steps.
 fn steps(graph: &Graph, shapes: &[Vec<usize>]) -> Vec<&'static str> {
     let driver: Arc<dyn Driver> = Arc::new(Emulator::new(ORDERS[0]));
     let plan = CudaPlan::new(&driver, graph, shapes).unwrap();
@@ -43,7 +43,7 @@ proptest! {
     }
 }
 
-/// A sequence and its scores, whose softmax over the rows weighs it.
+/// Returns a graph that weights a sequence by the softmax of its scores over the rows.
 fn given(shape: [usize; 2]) -> Graph {
     let input = |name: &str| Input {
         name: name.into(),
@@ -82,8 +82,8 @@ fn scores_far_apart() {
     let graph = given(SHAPE);
     let shapes = vec![SHAPE.to_vec(); 2];
     assert_eq!(steps(&graph, &shapes), ["attention pool"]);
-    // The largest score of a column comes first, last and in between; rows before it count nothing,
-    // some by minus infinity.
+    // The maximum of a column is first, last or in the middle; rows before it have weight 0, some
+    // by a score of minus infinity.
     let largest = [0, 69, 33];
     let score = |i: usize| match (i / 3).abs_diff(largest[i % 3]) {
         0 => 1e30,
@@ -104,7 +104,7 @@ fn scores_far_apart() {
     }
 }
 
-/// Equal scores are a mean; it is right over more rows than a block has threads.
+/// A mean under equal scores, over more rows than a block has threads.
 #[test]
 fn a_long_sequence() {
     const SHAPE: [usize; 2] = [1500, 40];
@@ -126,8 +126,8 @@ fn a_long_sequence() {
     }
 }
 
-/// The networks of 2020, layer for layer; that of the emotions with its weights, as they are part
-/// of an answer.
+/// The 2020 networks, layer for layer; that of emotions also outputs its attention weights, which
+/// are part of a prediction.
 #[cfg(feature = "convert")]
 #[test]
 fn the_networks_of_2020_pool_at_once() {
@@ -157,7 +157,7 @@ fn the_networks_of_2020_pool_at_once() {
     }
 }
 
-/// The fifth has four branches, each with attention from its input to its maps.
+/// The feature network has four branches, each with attention from its input to its maps.
 #[cfg(feature = "convert")]
 #[test]
 fn the_network_of_2020_multiplies_at_once() {
@@ -176,7 +176,7 @@ fn the_network_of_2020_multiplies_at_once() {
     }
 }
 
-/// It weighs rows by one score for all columns and takes the mean.
+/// The built-in model weights rows by one score for all columns and takes the mean.
 #[cfg(feature = "default-model")]
 #[test]
 fn the_built_in_model_pools_at_once() {

@@ -1,13 +1,12 @@
-//! The real compiler, where it is at hand: no GPU is needed.
+//! The real compiler, if installed: no GPU is needed.
 
 use maeum::nn::cuda::{DeviceError, architecture_for, compile, sources};
 
-/// The oldest architecture that is meant, that of the H100 and H200, and what later devices than the
-/// compiler knows are given.
+/// The oldest supported architecture, that of the H100 and H200, and the fallback for devices newer
+/// than the compiler.
 const ARCHITECTURES: [&str; 3] = ["sm_80", "sm_90", "compute_80"];
 
-/// Prints what each kernel uses of a multiprocessor. The folder of libnvrtc is put into
-/// LD_LIBRARY_PATH.
+/// Prints each kernel's resources. LD_LIBRARY_PATH must contain libnvrtc.
 #[test]
 fn every_source_compiles_for_gpus() {
     for (file, source) in sources::SOURCES {
@@ -28,7 +27,7 @@ fn every_source_compiles_for_gpus() {
     }
 }
 
-/// Says loudly that there is no compiler; a failure where `MAEUM_NVRTC=1` says that there is one.
+/// Reports that there is no compiler; fails if `MAEUM_NVRTC=1` requires one.
 fn skip() {
     eprintln!("NOT COMPILED FOR GPUS: libnvrtc is not in LD_LIBRARY_PATH");
     assert_ne!(std::env::var("MAEUM_NVRTC").as_deref(), Ok("1"));
@@ -49,7 +48,7 @@ fn a_device_newer_than_the_compiler_is_given_what_it_can_load() {
     assert!(text.contains(&later.replace("compute_", ".target sm_")));
 }
 
-/// A line for each kernel.
+/// Formats one line per kernel.
 fn report(log: &str) -> String {
     let mut lines = String::new();
     for part in log.split("Compiling entry function '").skip(1) {

@@ -1,12 +1,11 @@
-//! A [`Driver`] that runs the kernels on the CPU: the same sources, compiled as C++ behind
+//! A [`Driver`] that runs the kernels on the CPU: the same sources, compiled as C++ with
 //! `kernels/shim.h` by the system's compiler (`CXX`, or `c++`).
 //!
-//! What a stream is given waits until somebody asks for it: a copy back, a wait, or memory that is
-//! given up. So a result that another stream should have made is not there, unless that was waited
-//! for or the stream told to wait for it.
+//! Queued work is executed as late as possible: at a download, a synchronisation, or the release of
+//! memory. A missing wait between streams therefore shows as a missing result.
 //!
-//! A compiled source is kept in cargo's folder for tests until it, the header or the compiler
-//! changes.
+//! Compiled sources are cached in cargo's folder for tests until the source, the header or the
+//! compiler changes.
 
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString, c_int, c_uint, c_void};
@@ -22,32 +21,32 @@ pub mod library;
 
 use library::{Run, library};
 
-/// In which order blocks, and the threads of a block, run between two barriers.
+/// Order of blocks, and of a block's threads between two barriers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     Forward,
     Reverse,
-    /// Another one after each barrier.
+    /// A new random order after each barrier.
     Shuffled,
 }
 
 pub const ORDERS: [Order; 3] = [Order::Forward, Order::Reverse, Order::Shuffled];
 
-/// The memory that the emulated device claims to have.
+/// Size of the emulated device's memory.
 pub const MEMORY: usize = 1 << 30;
 
-/// Behind each buffer, and on the device never written: found changed, a kernel wrote too far.
-/// As numbers they are NaN, so that who reads too far computes NaN.
+/// Guard words after each buffer. A kernel that changes them wrote past the end. Read as floats
+/// they are NaN.
 const FENCE: [u64; 32] = [0xffff_ffff_ffff_fff1; 32];
 
-/// As of the device's memory, in bytes.
+/// Alignment of device memory, in bytes.
 const ALIGNMENT: usize = 256;
 
 struct Memory {
     words: Vec<u64>,
-    /// Where [`FENCE`] begins.
+    /// Index of the first word of [`FENCE`].
     fence: usize,
-    /// Without what surrounds them.
+    /// Length of the buffer, without alignment and guard words.
     bytes: usize,
 }
 
@@ -59,18 +58,18 @@ pub struct Emulator {
     device: Arc<Device>,
 }
 
-/// What goes on while nobody looks.
+/// State shared with queued work and buffers.
 struct Device {
     order: Order,
     streams: [Mutex<Queue>; 2],
-    /// Held by who executes, so that no work overtakes what was given before it.
+    /// Held during execution, so that no work overtakes earlier work.
     executing: Mutex<()>,
     allocations: Mutex<Vec<Weak<Mutex<Memory>>>>,
-    /// What failed without anybody to tell it to.
+    /// An error that occurred while memory was released.
     failed: Mutex<Option<DeviceError>>,
 }
 
-/// An event, and when its stream came to it.
+/// A recorded event and the time at which its stream reached it.
 struct Moment {
     device: Weak<Device>,
     stream: Stream,
@@ -80,15 +79,15 @@ struct Moment {
 #[derive(Default)]
 struct Queue {
     work: VecDeque<Work>,
-    /// How much it was given so far, and how much of that is done or begun.
+    /// Number of items queued so far, and number started or done.
     given: u64,
     begun: u64,
 }
 
 enum Work {
-    /// By the host's clock.
+    /// Records the host's clock.
     Event(Arc<Moment>),
-    /// Until the other stream has done so much of what it was given.
+    /// Waits until the other stream has done its first `given` items.
     Wait {
         stream: Stream,
         given: u64,
@@ -108,7 +107,7 @@ enum Work {
     },
 }
 
-/// Owns a buffer's memory; the device waits for everything before it gives any up.
+/// Owner of a buffer's memory. Before its release all queued work is executed.
 struct Owner {
     device: Arc<Device>,
     _memory: Arc<Mutex<Memory>>,
@@ -131,13 +130,13 @@ impl Device {
         queue.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Does what the stream was given.
+    /// Executes the work queued on the stream.
     fn catch_up(&self, stream: Stream) -> Result<(), DeviceError> {
         let _alone = self.executing.lock().unwrap_or_else(|e| e.into_inner());
         self.catch_up_to(stream, u64::MAX)
     }
 
-    /// Does the first so much of all that the stream was ever given.
+    /// Executes the first `given` items ever queued on the stream.
     fn catch_up_to(&self, stream: Stream, given: u64) -> Result<(), DeviceError> {
         loop {
             let work = {
@@ -160,7 +159,7 @@ impl Device {
         }
     }
 
-    /// As `catch_up`, and tells what failed before.
+    /// Executes the queued work, and returns any earlier error.
     fn wait(&self, stream: Stream) -> Result<(), DeviceError> {
         self.catch_up(stream)?;
         let mut failed = self.failed.lock().unwrap_or_else(|e| e.into_inner());
@@ -181,8 +180,8 @@ impl Device {
             }
             Work::Wait { stream, given } => return self.catch_up_to(*stream, *given),
             Work::Copy { data, to } => {
-                // SAFETY: the range was checked to lie in a buffer, which waits for this before it is
-                // given up.
+                // SAFETY: the range was checked to lie in a buffer, whose release executes this
+                // copy first.
                 unsafe {
                     std::ptr::copy_nonoverlapping(data.as_ptr(), *to as *mut u8, data.len());
                 }
@@ -205,8 +204,8 @@ impl Device {
         let sizes: Vec<c_uint> = args.iter().map(|a| a.bytes().len() as c_uint).collect();
         let name = CString::new(&**kernel).unwrap();
         let mut error = [0u8; 512];
-        // SAFETY: the symbol is the function at the end of what `source` writes, and the kernel
-        // reads arguments only if their sizes are right.
+        // SAFETY: the symbol is the function that `source` appends, and the kernel reads arguments
+        // only if their sizes match.
         let code = unsafe {
             let run = library.get::<Run>(c"maeum_launch").unwrap();
             run(
@@ -267,24 +266,24 @@ impl Emulator {
         }
     }
 
-    /// One that has this source besides.
+    /// Adds a source.
     pub fn with_source(mut self, file: &str, text: &str) -> Self {
         self.sources.push((file.into(), text.into()));
         self
     }
 
-    /// One that has so many bytes.
+    /// Sets the size of the memory.
     pub fn with_memory(mut self, bytes: usize) -> Self {
         self.memory = bytes;
         self
     }
 
-    /// Buffers given out so far.
+    /// Number of buffers allocated so far.
     pub fn allocated(&self) -> u64 {
         self.allocated.load(Ordering::Relaxed)
     }
 
-    /// Kernels launched so far.
+    /// Number of kernels launched so far.
     pub fn launches(&self) -> u64 {
         self.launches.load(Ordering::Relaxed)
     }
@@ -311,7 +310,7 @@ impl Driver for Emulator {
         if bytes > self.memory.saturating_sub(self.device.live_bytes()) {
             return Err(DeviceError::Memory { bytes });
         }
-        // All ones are NaN: what is read before it is written shows.
+        // Filled with NaN, so that a read before the first write shows.
         let words = bytes.div_ceil(8);
         let mut memory = vec![u64::MAX; ALIGNMENT / 8 + words + FENCE.len()];
         let start = memory.as_ptr().align_offset(ALIGNMENT);

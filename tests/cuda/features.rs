@@ -1,4 +1,4 @@
-//! How far features may be apart, and why.
+//! Tolerances of features, with their reasons.
 
 use std::sync::Arc;
 
@@ -9,34 +9,36 @@ use maeum::nn::cuda::Driver;
 
 use crate::download;
 
-/// Mel power, relative to itself: the CPU's own limit to the goldens. A Fourier transform that adds
-/// in another order can round a bin to the neighbouring single-precision value, which changes its
-/// power by 2.4e-7.
+/// Mel power, relative: the CPU's own tolerance against the goldens. A Fourier transform with
+/// another order of summation can round a bin to the neighbouring single-precision value, which
+/// changes its power by 2.4e-7.
 const MEL: f64 = 1e-6;
-/// Below this a power is measured against this instead of itself: it stands for digital silence, is
-/// made of the rounding of louder samples in the same frame and, beside speech (about 1e-3), lost in
+/// Smaller powers are compared relative to this value. They stand for digital silence, consist of
+/// rounding errors of louder samples in the same frame, and vanish beside speech (about 1e-3) in
 /// every sum.
 const MEL_FLOOR: f64 = 1e-20;
-/// Share of the mel powers that are within [`MEL_EXACT`], where every bin was rounded alike: more
-/// would be missing if the transform lost precision.
+/// Minimum share of mel powers within [`MEL_EXACT`], where every bin was rounded alike. A loss of
+/// precision in the transform would lower it.
 const MEL_EXACT: f64 = 1e-12;
 const MEL_EXACT_SHARE: f64 = 0.99;
-/// Windows from the same spectrogram: the same operations, so the same bits.
+/// Windows from the same spectrogram: the same operations give the same bits.
 const WINDOWS: f64 = 0.0;
-/// Transforms and moments from the same spectrogram, relative to the value or 1: the device's
-/// logarithm and root may differ in their last bit (2e-16), which can round to the neighbouring
-/// single-precision number (6e-8).
+/// Transforms and moments from the same spectrogram, relative to the value or 1. The device's
+/// logarithm and root may differ in the last bit (2e-16), which can round to the neighbouring
+/// single-precision value (6e-8).
 const SUMMARIES: f64 = 1.2e-7;
-/// Windows from the recording: a value is `(power - mean) / deviation`, both follow the power.
+/// Windows from the recording: `(power - mean) / deviation`, where mean and deviation follow the
+/// power.
 const WINDOWS_FROM_SIGNAL: f64 = 3.0 * MEL;
-/// Transforms from the recording: the logarithm moves by no more than the power does, relatively,
-/// and the transform at most doubles the mean of that; and the rounding to single precision.
+/// Transforms from the recording: the relative error of the logarithm is at most that of the power,
+/// the transform at most doubles its mean, and the result is rounded to single precision.
 const TRANSFORMS_FROM_SIGNAL: f64 = 2.0 * MEL + 6e-8;
-/// Moments from the recording: an odd moment near 0 passes its error on as a third to seventh root.
+/// Moments from the recording: an odd moment near 0 propagates its error as a third to seventh
+/// root.
 const MOMENTS_FROM_SIGNAL: f64 = 1e-4;
-/// A value this close to a histogram bin's edge may fall on either side.
+/// Distance to a histogram bin's edge within which a value may fall on either side.
 const EDGE: f64 = 1e-6;
-/// As the goldens call them.
+/// Names of the branches in the goldens.
 pub const BRANCHES: [&str; 4] = ["dct", "dst", "hist", "moments"];
 
 pub const FROM_SIGNAL: Limits = Limits {
@@ -46,10 +48,10 @@ pub const FROM_SIGNAL: Limits = Limits {
     edge: EDGE,
 };
 
-/// From the same spectrogram.
+/// Returns the tolerances for features from the same spectrogram.
 pub fn from_mel_limits(driver: &Arc<dyn Driver>) -> Limits {
     match is_emulated(driver) {
-        // It calls the same functions as the CPU's code.
+        // The emulator calls the same maths functions as the CPU code.
         true => Limits {
             windows: 0.0,
             transforms: 0.0,
@@ -60,7 +62,7 @@ pub fn from_mel_limits(driver: &Arc<dyn Driver>) -> Limits {
             windows: WINDOWS,
             transforms: SUMMARIES,
             moments: SUMMARIES,
-            // The logarithm's last bit.
+            // The last bit of the logarithm.
             edge: 1e-14,
         },
     }
@@ -70,7 +72,7 @@ pub fn is_emulated(driver: &Arc<dyn Driver>) -> bool {
     driver.name().starts_with("emulator")
 }
 
-/// The features of a batch, taken from the device.
+/// Features of a batch, downloaded from the device.
 pub struct Taken {
     pub windows: Vec<f32>,
     pub branches: [Vec<f32>; 4],
@@ -89,7 +91,7 @@ pub fn take(driver: &Arc<dyn Driver>, inputs: &Inputs, frames: usize) -> Taken {
     }
 }
 
-/// Largest difference, relative to the expected value or to `floor` if that is larger.
+/// Returns the largest difference, relative to the expected value or to `floor` if that is larger.
 pub fn worst(actual: &[f64], expected: &[f64], floor: f64) -> f64 {
     assert_eq!(actual.len(), expected.len());
     assert!(actual.iter().all(|v| v.is_finite()));
@@ -109,7 +111,7 @@ fn rounded(values: &[f64]) -> Vec<f64> {
     values.iter().map(|&v| f64::from(v as f32)).collect()
 }
 
-/// What is compared of one recording, on the CPU's side.
+/// Expected features of one recording, computed on the CPU.
 pub struct Expected {
     pub windows: Vec<f32>,
     pub branches: [Vec<f64>; 4],
@@ -132,13 +134,13 @@ impl Expected {
     }
 }
 
-/// How far features may be apart.
+/// Tolerances of features.
 pub struct Limits {
     windows: f64,
-    /// Of the cosine and sine transforms, and of the moments.
+    /// For the cosine and sine transforms.
     transforms: f64,
     moments: f64,
-    /// How close to a bin's edge a value may change sides.
+    /// Distance to a bin's edge within which a value may change sides.
     edge: f64,
 }
 
@@ -165,7 +167,7 @@ pub fn compare(what: &str, place: &Place, taken: &Taken, expected: &Expected, li
     }
 }
 
-/// The densities are equal except in bands where a value lies at a bin's edge.
+/// Checks that the densities are equal, except in bands with a value at a bin's edge.
 fn same_histograms(what: &str, ours: &[f64], theirs: &[f64], mel: &Mel, edge: f64) {
     let at_edge = |v: &f64| {
         let nearest = (v / HISTOGRAM_BIN_WIDTH).round() * HISTOGRAM_BIN_WIDTH;
@@ -188,12 +190,12 @@ fn same_histograms(what: &str, ours: &[f64], theirs: &[f64], mel: &Mel, edge: f6
     );
 }
 
-/// A recording's mel powers in what was taken.
+/// Returns a recording's mel powers.
 pub fn own_mel(taken: &Taken, before: usize, frames: usize) -> &[f64] {
     &taken.mel[N_MELS * before..][..N_MELS * frames]
 }
 
-/// Compares mel powers; returns how many of them are the same, but for the sums' order.
+/// Compares mel powers; returns the number that are equal up to the order of summation.
 pub fn check_mel(what: &str, ours: &[f64], expected: &[f64]) -> usize {
     let off = worst(ours, expected, MEL_FLOOR);
     println!("{what}: mel off by {off:.1e}");

@@ -1,8 +1,8 @@
-//! The front end on a device against the CPU's stages, and against the goldens.
+//! The front end on a device against the CPU's stages and against the goldens.
 //!
-//! Up to the cleaned signal, and from a given spectrogram's normalisation on, the device does the
-//! CPU's operations in the CPU's order: there the numbers are the same bits, or as close as the named
-//! reason allows.
+//! Up to the cleaned signal, and from the normalisation of a given spectrogram on, the device
+//! repeats the CPU's operations in the CPU's order. There the results are bit-identical, or within
+//! a tolerance whose reason is given.
 
 use std::sync::Arc;
 
@@ -50,7 +50,8 @@ pub fn recorded(samples: Vec<f32>, sample_rate: u32) -> Recording {
     }
 }
 
-/// Syllables: tones with overtones under slow envelopes, silence between them, a little noise.
+/// Synthesises syllables: tones with overtones under slow envelopes, silence between them, a little
+/// noise.
 pub fn voice(seconds: f64, rate: u32, seed: u64) -> Recording {
     let mut state = seed | 1;
     let mut noise = move || {
@@ -75,7 +76,8 @@ pub fn voice(seconds: f64, rate: u32, seed: u64) -> Recording {
     recorded(samples, rate)
 }
 
-/// Many lengths and rates in one batch, among them what cannot be analysed.
+/// Returns recordings of many lengths and rates for one batch, including some that cannot be
+/// analysed.
 fn mixed() -> Vec<Recording> {
     let mut long_silence = voice(0.8, 16_000, 9);
     long_silence.samples[2_000..9_000].fill(0.0);
@@ -110,7 +112,7 @@ fn cleaned(recording: &Recording, resampling: Resampling) -> (Vec<f64>, f64) {
     (signal, peak)
 }
 
-/// Every operation up to here is one that all machines round alike.
+/// Checks the stages whose operations round alike on all machines.
 fn check_cleaned(driver: &Arc<dyn Driver>, resampling: Resampling, recordings: &[Recording]) {
     let given: Vec<&Recording> = recordings.iter().collect();
     let ours = front_end(driver, resampling).cleaned(&given).unwrap();
@@ -220,7 +222,7 @@ fn a_batch_after_a_batch_has_its_own_numbers() {
     let between = one(&mut front_end, &large);
     assert!(first == one(&mut front_end, &small));
     assert!(between == one(&mut front_end, &large));
-    // Side by side in a batch or alone, in whatever company.
+    // A recording's result does not depend on the other recordings of its batch.
     let [a, b] = [voice(0.9, 44_100, 5), voice(1.1, 8_000, 6)];
     let (_, together, _) = one(&mut front_end, &[a.clone(), b.clone()]);
     let alone = [a, b].map(|r| one(&mut front_end, &[r]).1).concat();
@@ -228,7 +230,7 @@ fn a_batch_after_a_batch_has_its_own_numbers() {
     assert!(one(&mut front_end, &[]).0.is_empty());
 }
 
-/// Spectrograms from noise of `frames` frames; the band `flat` has one value in all of them.
+/// Returns a random spectrogram of `frames` frames whose band `flat` is constant.
 fn spectrogram(frames: usize, seed: u64, flat: usize) -> Mel {
     let mut state = seed | 1;
     let data = (0..N_MELS * frames).map(|i| {
@@ -245,10 +247,10 @@ fn spectrogram(frames: usize, seed: u64, flat: usize) -> Mel {
     Mel::from_bands(frames, data.collect()).unwrap()
 }
 
-/// A spectrogram whose logarithm has values on the edges of the histogram's bins, up to the last.
+/// Returns a spectrogram whose logarithm has values on the edges of all histogram bins.
 fn at_bin_edges() -> Mel {
     let power_of = |log: f64| {
-        // The numbers around what the inverse gives.
+        // Candidates around the approximate inverse.
         let near = (log.exp() - 1.0) / 1e6;
         let around = (-4..=4).map(|ulps| f64::from_bits(near.to_bits().wrapping_add_signed(ulps)));
         around
@@ -311,7 +313,7 @@ fn summaries_of_spectrograms_are_the_cpus() {
     mels.push(Mel::from_bands(1, vec![0.0; N_MELS]).unwrap());
     for driver in drivers() {
         check_summaries(&driver, &mels);
-        // Another logarithm may put these on the other side.
+        // Another implementation of the logarithm may put these values on the other side.
         if is_emulated(&driver) {
             check_summaries(&driver, &[at_bin_edges()]);
         }
@@ -374,7 +376,7 @@ fn what_cannot_be_analysed_is_said_in_its_place() {
 }
 
 proptest! {
-    // A case runs on every driver.
+    // Each case runs on every driver.
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]

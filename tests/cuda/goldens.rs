@@ -1,5 +1,4 @@
-//! Keras' numbers: the small models in `tests/golden`, and the networks of 2020 where they are at
-//! hand.
+//! Outputs of Keras: the small models in `tests/golden`, and the 2020 networks if available.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -18,7 +17,7 @@ use crate::networks::keeping_all;
 use crate::recognizer::compare;
 use crate::{common, gpu, on_gpu_alone};
 
-/// Every value of the graph on a driver.
+/// Returns every value of the graph on a driver.
 fn run(
     driver: &Arc<dyn Driver>,
     graph: &Graph,
@@ -39,8 +38,8 @@ fn run(
         .collect())
 }
 
-/// Each model on the emulator in one order of the threads after the other: all three orders for every
-/// kernel, in a third of the time.
+/// Runs each model on the emulator with alternating thread orders. All kernels meet all three
+/// orders, in a third of the time.
 fn emulated(
     graph: &Graph,
     shapes: &[Vec<usize>],
@@ -69,7 +68,7 @@ fn every_keras_model_is_reproduced() {
     }
 }
 
-/// The recordings that the emulator, which is slow, is given.
+/// Recordings for the emulator, which is slow.
 const EMULATED: [&str; 1] = ["en_short"];
 
 #[test]
@@ -95,7 +94,7 @@ fn the_original_networks_are_reproduced() {
     }
 }
 
-/// Files to answers, the recordings in one batch.
+/// From files to predictions, with the recordings in one batch.
 #[test]
 fn the_original_answers_are_those_of_the_processor() {
     let Some(dir) = common::reference_dir() else {

@@ -1,4 +1,4 @@
-//! Kernels by themselves, and what the emulator finds.
+//! Single kernels, and the emulator's fault detection.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use maeum::nn::cuda::{Arg, DeviceError, Driver, Launch, Stream};
 use crate::emulator::{Emulator, ORDERS};
 use crate::{download, drivers, upload};
 
-/// Launches a kernel on blocks and threads of one dimension.
+/// Launches a kernel with one-dimensional blocks and threads.
 fn launch(
     driver: &dyn Driver,
     kernel: &str,
@@ -22,12 +22,11 @@ fn launch(
         shared: 0,
         args,
     };
-    // SAFETY: the callers' arguments are those of the kernels.
+    // SAFETY: the callers' arguments match the kernels.
     unsafe { driver.launch(Stream::A, &launch) }
 }
 
-/// Through page-locked memory, which a GPU's driver uses in turns of 8 MiB: four on the way there, two
-/// on the way back.
+/// Copies pass through page-locked chunks of 8 MiB on a GPU: four for uploads, two for downloads.
 #[test]
 fn copies_of_any_size_arrive_whole() {
     let turn = 8 << 20;
@@ -38,7 +37,7 @@ fn copies_of_any_size_arrive_whole() {
                     let mixed = |i: u32| (i.wrapping_add(seed)).wrapping_mul(0x9e37_79b1) >> 24;
                     (0..bytes as u32).map(|i| mixed(i) as u8).collect()
                 };
-                // Not from the beginning on, and one behind the other.
+                // An offset destination, and two consecutive copies.
                 let (first, second) = (numbers(1), numbers(2));
                 let buffer = driver.allocate(2 * bytes + 5).unwrap();
                 driver.upload(stream, &first, &buffer, 5).unwrap();
@@ -95,14 +94,14 @@ fn softmax_rows() {
         for (got, x) in got.chunks(77).zip(x.chunks(77)) {
             let sum: f64 = x.iter().map(|&v| f64::from(v).exp()).sum();
             for (&g, &v) in got.iter().zip(x) {
-                // A few roundings of a number below 1.
+                // A few roundings of a value below 1.
                 assert!((f64::from(g) - f64::from(v).exp() / sum).abs() < 1e-7);
             }
         }
     }
 }
 
-/// Reverses the numbers of each block through shared memory.
+/// Reverses the elements of each block through shared memory.
 const REVERSE: &str = r#"
 extern "C" __global__ void reverse_block(const float *x, float *y) {
     DYNAMIC_SHARED(float, kept);
@@ -125,8 +124,8 @@ fn reverse_on(emulator: Emulator, threads: u32, shared: u32) -> Result<Vec<f32>,
         shared,
         args: vec![Arg::from(&from), Arg::from(&to)],
     };
-    // SAFETY: the emulator finds arguments that do not fit and writes past the end, which is
-    // what is tested here.
+    // SAFETY: the emulator detects mismatched arguments and out-of-bounds writes, which is tested
+    // here.
     unsafe { driver.launch(Stream::A, &launch) }?;
     download(&*driver, &to, x.len())
 }
@@ -141,7 +140,7 @@ fn reversed(threads: u32) -> Vec<f32> {
         .collect()
 }
 
-/// Bits, since the numbers of a broken kernel may be NaN.
+/// Compares bits, because results of a broken kernel may be NaN.
 fn bits(x: &[f32]) -> Vec<u32> {
     x.iter().map(|v| v.to_bits()).collect()
 }

@@ -1,4 +1,4 @@
-//! Whole graphs: random ones against the reference, Keras' goldens, and what a session promises.
+//! Whole graphs: random ones against the oracle, Keras' goldens, and the session's guarantees.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -35,8 +35,8 @@ fn outputs(session: &CudaSession, graph: &Graph) -> Vec<Vec<f32>> {
     all.map(|k| session.output(k).to_vec()).collect()
 }
 
-/// Every value against the reference; then that a plan that does layers together, a batch in parts
-/// and used buffers give the same.
+/// Checks every value against the oracle. Then checks that fusion, splitting of the batch and reuse
+/// of buffers do not change the results.
 pub fn check(case: &Case) {
     for driver in drivers() {
         let session = RefCell::new(keeping_all(&driver, &case.graph, &case.shapes));
@@ -74,14 +74,14 @@ pub fn check(case: &Case) {
     }
 }
 
-/// NaN and the sign of zero count.
+/// Compares bits, including those of NaN and the sign of zero.
 fn bits(x: &[Vec<f32>]) -> Vec<Vec<u32>> {
     x.iter()
         .map(|x| x.iter().map(|v| v.to_bits()).collect())
         .collect()
 }
 
-/// `PROPTEST_CASES`, whose default is 256, asks for more or fewer of all in proportion.
+/// Scales the number of cases by `PROPTEST_CASES` (default 256).
 pub fn cases(cases: u32) -> ProptestConfig {
     let asked = ProptestConfig::default();
     ProptestConfig {
@@ -154,7 +154,7 @@ proptest! {
     }
 }
 
-/// What the processor computes.
+/// Returns the outputs computed by the CPU.
 fn on_the_processor(case: &Case) -> Vec<Vec<f32>> {
     let plan = Plan::new(&case.graph, &case.shapes).unwrap();
     let mut session = Session::new(&Arc::new(plan));
@@ -164,8 +164,8 @@ fn on_the_processor(case: &Case) -> Vec<Vec<f32>> {
     all.map(|k| session.output(k).to_vec()).collect()
 }
 
-/// The same with functions that are computed with multiply-adds and bit operations alone, which are
-/// the same everywhere.
+/// Replaces activations by those that consist of multiply-adds and bit operations, which have the
+/// same bits everywhere.
 fn with_own_functions(mut case: Case) -> Case {
     for node in &mut case.graph.nodes {
         match &mut node.layer {

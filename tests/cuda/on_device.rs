@@ -19,13 +19,13 @@ use crate::{download, drivers, upload};
 
 const BATCH: usize = 11;
 
-/// Several parts, on both lanes, the last one smaller.
+/// Returns a session that splits the batch into several parts on both lanes, the last one smaller.
 fn session(driver: &Arc<dyn Driver>) -> CudaSession {
     let plan = CudaPlan::new(driver, &graph(), &shapes()).unwrap();
     CudaSession::new(&Arc::new(plan)).with_part(6 * ITEM * size_of::<f32>())
 }
 
-/// A buffer that a stream will write `data` into, behind `skipped` bytes.
+/// Allocates a buffer and queues the upload of `data` behind `skipped` bytes.
 fn put<T: maeum::nn::cuda::Number>(
     driver: &Arc<dyn Driver>,
     stream: Stream,
@@ -55,7 +55,7 @@ fn rows_on_the_device_give_the_numbers_of_the_hosts() {
         let mut session = session(&driver);
         session.run_from_draw(2, &[&x], BATCH, &draws).unwrap();
         let wanted = session.output(0).to_vec();
-        // Four bytes from where vectors of numbers may begin: those have to be copied.
+        // An offset of 4 bytes breaks the alignment of vector loads, so those rows are copied.
         for (stream, offset) in [
             (Stream::A, 0),
             (Stream::B, 0),
@@ -76,7 +76,7 @@ fn rows_on_the_device_give_the_numbers_of_the_hosts() {
             let got = take(&driver, session.on_device(0), wanted.len());
             assert_eq!(got, wanted, "{}, {stream:?}, {offset}", driver.name());
         }
-        // Inputs from the host, and the host's way again.
+        // Inputs from the host, then a run with outputs on the host again.
         session
             .run_on_device(2, &[Source::Host(&x)], BATCH, &draws)
             .unwrap();
@@ -89,7 +89,7 @@ fn rows_on_the_device_give_the_numbers_of_the_hosts() {
 
 #[test]
 fn one_network_reads_what_another_has_left() {
-    // Takes the first one's output, seven numbers, as it is: no row begins where vectors may.
+    // Reads the first network's output of seven elements in place, where rows are not aligned.
     let second = Graph {
         name: "second".into(),
         inputs: vec![Input {
@@ -113,7 +113,7 @@ fn one_network_reads_what_another_has_left() {
         let mut after = CudaSession::new(&Arc::new(plan)).with_part(5 * 7 * size_of::<f32>());
         let mut first = session(&driver);
         let mut again = Vec::new();
-        // The second time over what the first has left.
+        // The third run overwrites buffers of the first.
         for seed in [1, 2, 1] {
             let x = numbers(seed, BATCH * ITEM, false);
             first.run(&[&x], BATCH, &DropoutMode::Off).unwrap();
@@ -155,7 +155,7 @@ fn a_stream_that_is_not_waited_for_is_found() {
     assert_ne!(without, with);
 }
 
-/// Has `count` numbers copied from one buffer to another.
+/// Queues a copy of `count` elements from one buffer to another.
 pub fn copy(driver: &Arc<dyn Driver>, stream: Stream, from: &Buffer, to: &Buffer, count: usize) {
     let words = [1, count, count].map(|n| Arg::U32(n as u32));
     let launch = Launch {
@@ -165,8 +165,8 @@ pub fn copy(driver: &Arc<dyn Driver>, stream: Stream, from: &Buffer, to: &Buffer
         shared: 0,
         args: [from.into(), to.into()].into_iter().chain(words).collect(),
     };
-    // SAFETY: the kernel's arguments; the buffers have so many numbers, and one that is given up waits
-    // for the stream.
+    // SAFETY: the arguments match the kernel. The buffers have `count` elements, and freeing one
+    // waits for the stream.
     unsafe { driver.launch(stream, &launch) }.unwrap();
 }
 
@@ -232,7 +232,7 @@ fn streams_wait_for_each_other_in_the_order_given() {
             copy(&driver, stream, from, to, 1);
             from = to;
         }
-        // Written again behind the last reader.
+        // Overwritten after the last reader.
         driver.wait(Stream::B, Stream::A).unwrap();
         driver
             .upload(Stream::B, bytes(&[8f32]), &buffer, 0)
@@ -294,7 +294,7 @@ fn rows_that_are_not_there_are_refused() {
     assert_eq!(error.to_string(), wanted);
 }
 
-/// A network that gives its input back, twice, computes nothing.
+/// A network without steps whose input is output twice.
 #[test]
 fn an_input_that_is_an_output_is_copied() {
     let output = |name: &str, value| Output {
@@ -346,7 +346,7 @@ fn means_are_added_in_the_order_of_the_rows() {
         .flat_map(|[first, end]| [&x[first * width..end * width]; 2])
         .flat_map(|rows| (0..width).map(move |column| mean(rows, column) as f32))
         .collect();
-    // Means of rows, of two parts: the second is the first one backwards.
+    // Means of rows over two parts; the second part is the first one reversed.
     let row_mean = |row: &[f32]| row.iter().map(|&v| f64::from(v)).sum::<f64>() / 7.0;
     let back: Vec<f32> = x.iter().rev().copied().collect();
     let rows = x.chunks_exact(width).zip(back.chunks_exact(width));
@@ -363,7 +363,7 @@ fn means_are_added_in_the_order_of_the_rows() {
                 shared: 0,
                 args,
             };
-            // SAFETY: the kernels' arguments; all buffers outlive the download.
+            // SAFETY: the arguments match the kernels; all buffers outlive the download.
             unsafe { driver.launch(Stream::A, &launch) }.unwrap();
         };
         let [from, turned] = [&x, &back].map(|x| upload(&*driver, x).unwrap());

@@ -1,4 +1,4 @@
-//! `infer --device`.
+//! The option `infer --device`.
 
 use std::process::{Command, Output};
 

@@ -1,4 +1,4 @@
-//! Recordings whose networks run on a device, against the processor's answers.
+//! Recordings whose networks run on a device, against the predictions of the CPU.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use maeum::{Prediction, Recognizer};
 use crate::emulator::{Emulator, ORDERS};
 use crate::gpu;
 
-/// What a weight, or a year, may differ by: the networks' outputs agree within 1e-5, and an age is ten
-/// or so times an output.
+/// Tolerance of an emotion's weight or an age in years: network outputs agree within 1e-5, and an
+/// age is about ten times an output.
 const TOLERANCE: f64 = 2e-4;
 
 fn close(what: &str, got: &[f64], wanted: &[f64]) {
     assert_eq!(got.len(), wanted.len(), "{what}");
     for (g, w) in got.iter().zip(wanted) {
-        // Written so that a NaN fails.
+        // A NaN fails this comparison.
         let near = (g - w).abs() <= TOLERANCE;
         assert!(near, "{what}: {g}, not {w}");
     }
@@ -32,7 +32,7 @@ pub fn compare(got: &Prediction, wanted: &Prediction) {
     close("age", &[got.age.years], &[wanted.age.years]);
     close("gender", &got.gender, &wanted.gender);
     assert_eq!(got.voice, wanted.voice);
-    // What they say in numbers may come from an answer.
+    // The values in a warning may depend on a prediction.
     let kinds = |p: &Prediction| {
         let kinds = p.warnings.iter().map(std::mem::discriminant);
         kinds.collect::<Vec<_>>()
@@ -64,7 +64,7 @@ fn open(path: &Path) -> Recording {
     maeum::audio::decode::decode_path(path).unwrap()
 }
 
-/// The given recordings and silence between them, together on a device and each on the processor.
+/// Runs the recordings and a silent one in one batch on a device, and each on the CPU.
 fn check(model: Model, recordings: &[Recording], dropout: &DropoutMode) {
     let recognizer = Recognizer::new(model).unwrap();
     let mut worker = recognizer.worker();

@@ -1,5 +1,5 @@
-//! What a session promises besides its numbers: the CPU's draws, bounded memory, buffers that are
-//! kept, and errors that say what to do.
+//! Guarantees of a session: the CPU's draws, bounded memory, reused buffers, and errors with
+//! advice.
 
 use std::sync::Arc;
 
@@ -14,7 +14,8 @@ use crate::emulator::{Emulator, MEMORY, ORDERS};
 use crate::graphs::{TOLERANCE, assert_close, numbers, widen};
 use crate::{drivers, gpu};
 
-/// A convolution with ReLU and pooling of the kind that the models have, dropout, a dense layer.
+/// Returns a convolution with ReLU and pooling like those of the models, dropout, and a dense
+/// layer.
 pub fn graph() -> Graph {
     let weight = |seed, shape: &[usize], scale: f32| Weight {
         name: format!("weight{seed}"),
@@ -123,7 +124,7 @@ fn draws_are_those_of_the_cpu() {
         assert_eq!(session.output(0), &whole[2 * 7..5 * 7]);
         let mut all = crate::networks::keeping_all(&driver, &graph(), &shapes());
         all.run(&[&x], batch, &draws(5)).unwrap();
-        // What is dropped is 0 on both; what ReLU made 0 too.
+        // Dropped elements are 0 on both, and so are those cut off by ReLU.
         let node = ValueId(4);
         assert_eq!(dropped(all.value(node)), dropped(kept.value(node)));
     }
@@ -211,7 +212,7 @@ fn a_missing_device_is_said_with_what_to_do() {
     assert!(error.contains(wanted), "{error}");
 }
 
-/// A recurrent layer whose state is larger than a block's shared memory.
+/// A recurrent layer whose state exceeds a block's shared memory.
 #[test]
 fn a_wide_recurrent_layer_keeps_its_state_in_memory() {
     use maeum::nn::layer::Recurrent;
@@ -254,7 +255,7 @@ fn a_wide_recurrent_layer_keeps_its_state_in_memory() {
     let x = numbers(5, 2 * 6, false);
     let mut cpu = Session::new(&Arc::new(Plan::new(&graph, &shapes).unwrap()));
     cpu.run(&[&x], 2, &DropoutMode::Off).unwrap();
-    // One order is enough for what the general kernel does in other tests too.
+    // One thread order suffices: other tests run the general kernel in all orders.
     let emulated: Arc<dyn Driver> = Arc::new(Emulator::new(ORDERS[2]));
     for driver in [emulated].into_iter().chain(gpu()) {
         let plan = Arc::new(CudaPlan::new(&driver, &graph, &shapes).unwrap());
@@ -265,7 +266,7 @@ fn a_wide_recurrent_layer_keeps_its_state_in_memory() {
     }
 }
 
-/// The LSTMs whose weights are kept in registers.
+/// LSTMs and GRUs whose weights are kept in registers.
 #[test]
 fn recurrent_layers_of_the_models_sizes() {
     use maeum::nn::layer::Recurrent;
@@ -330,7 +331,7 @@ fn recurrent_layers_of_the_models_sizes() {
             ],
         };
         let shapes = vec![vec![7, 10]];
-        // Not a multiple of a block's sequences.
+        // Not a multiple of the sequences per block.
         let batch = 11;
         let x = numbers(5, batch * 70, false);
         let mut cpu = Session::new(&Arc::new(Plan::new(&graph, &shapes).unwrap()));

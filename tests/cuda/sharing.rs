@@ -1,4 +1,5 @@
-//! Threads that share a device: what waits goes there together, and everyone gets its own answer.
+//! Threads that share a device: waiting recordings go there in one batch, and each thread gets its
+//! own prediction.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -24,7 +25,7 @@ fn model_2020() -> Model {
     speech_model(ModelInfo::legacy2020())
 }
 
-/// The emulator, or the GPU where that alone is to be tested.
+/// Returns the emulator, or the GPU if only that is tested.
 fn driver() -> Arc<dyn Driver> {
     match on_gpu_alone() {
         true => gpu().expect("MAEUM_CUDA=gpu asks for a GPU, and none can be used"),
@@ -38,7 +39,7 @@ fn sharing(model: Model, driver: Arc<dyn Driver>, limits: DeviceLimits) -> Recog
     recognizer
 }
 
-/// A recording with what is to be done about dropout.
+/// A recording and its dropout mode.
 type Asked = (Recording, DropoutMode);
 
 fn ask(recognizer: &Recognizer, number: usize, (recording, dropout): &Asked) -> Outcome {
@@ -54,7 +55,7 @@ fn one_by_one(recognizer: &Recognizer, asked: &[Asked]) -> Vec<Outcome> {
     asked.map(|(i, a)| ask(recognizer, i, a)).collect()
 }
 
-/// The first one asks and is held at the gate until all others wait, one behind the other.
+/// Submits all recordings: the first is held at the gate until all others wait in line.
 fn together(recognizer: &Recognizer, gate: &Gate, asked: &[Asked]) -> Vec<Outcome> {
     let answered = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -83,8 +84,8 @@ fn together(recognizer: &Recognizer, gate: &Gate, asked: &[Asked]) -> Vec<Outcom
     })
 }
 
-/// A driver that holds whoever launches a kernel, until its gate is opened, and then asks
-/// `before` each thing that it does.
+/// Returns a driver that blocks kernel launches until the gate opens, and calls `before` ahead of
+/// each operation.
 fn gated(
     inner: Arc<dyn Driver>,
     before: impl Fn(&Seen) -> Result<(), DeviceError> + Send + Sync + 'static,
@@ -100,7 +101,7 @@ fn gated(
     (Arc::new(watched), gate)
 }
 
-/// Batches that the networks were asked about: this is computed once for each.
+/// Counts the batches run through the networks: each computes this kernel once.
 fn batches(seen: &[Seen]) -> usize {
     seen.iter()
         .filter(|seen| is_kernel(seen, "group_means"))
@@ -111,7 +112,7 @@ fn is_kernel(seen: &Seen, name: &str) -> bool {
     *seen == Seen::Kernel(name.into())
 }
 
-/// Masks that drop every third unit of the features' network.
+/// Returns masks that drop every third unit of the feature network.
 fn masks(model: &Model) -> DropoutMode {
     let nodes = &model.network(Role::EmotionFeatures).unwrap().graph.nodes;
     let dropouts = nodes
@@ -122,7 +123,7 @@ fn masks(model: &Model) -> DropoutMode {
     DropoutMode::Masks(Masks(masks.collect()))
 }
 
-/// Asks together, alone and the processor; in `wanted` batches.
+/// Compares batched, single and CPU predictions; `wanted` is the number of batches.
 fn check_together(model: impl Fn() -> Model, asked: &[Asked], wanted: usize) {
     let on_processor = one_by_one(&Recognizer::new(model()).unwrap(), asked);
     for inner in [driver()].into_iter().chain(gpu()) {
@@ -155,8 +156,8 @@ fn recordings_that_wait_go_to_the_device_together() {
         (voice(0.3, 16_000, 5), DropoutMode::Masks(Masks::default())),
         (voice(0.3, 44_100, 7), draws),
     ];
-    // The first; those with the same draws; one with other draws, one without; two with masks. Masks
-    // that do not fit are asked about none.
+    // Six batches: the first; those with the same draws; one with other draws; one without; two
+    // with masks. Invalid masks cause no batch.
     check_together(model_2020, &asked, 6);
 }
 
@@ -199,7 +200,7 @@ fn what_does_not_fit_goes_with_the_next() {
     let roomy = sharing(model_2020(), driver(), DeviceLimits::default());
     let wanted = one_by_one(&roomy, &asked);
     let default = DeviceLimits::default();
-    // The signals of the short ones are 6,400 numbers each, the last one's is more than fits.
+    // The short signals have 6,400 samples each; the last one exceeds the limit alone.
     let limits = [
         (
             DeviceLimits {
@@ -240,7 +241,8 @@ fn what_does_not_fit_goes_with_the_next() {
     }
 }
 
-/// Things that come down, the first one's peak and signal first, before the second is worked on.
+/// Counts downloads, starting with the first recording's peak and signal, before the second is
+/// processed.
 fn down_before_the_second(limits: DeviceLimits) -> usize {
     let mut asked = asked_of(0..1);
     asked.push((voice(0.6, 16_000, 9), DropoutMode::draws(2, 1)));
@@ -289,7 +291,7 @@ fn the_memory_of_long_recordings_is_given_back() {
     assert_eq!(free_after(&recognizer, &long), empty);
     drop(recognizer);
     assert_eq!(driver.free_memory().unwrap(), MEMORY);
-    // As is that of networks that hold much.
+    // Networks with large buffers are released as well.
     let default = DeviceLimits::default();
     let kept = free_after(&sharing(model_2020(), driver.clone(), default), &short);
     let limits = DeviceLimits {
@@ -300,7 +302,8 @@ fn the_memory_of_long_recordings_is_given_back() {
     assert!(given_back > kept);
 }
 
-/// Of those that ask together, the first one's batch fails if `first` says so, the others' otherwise.
+/// Submits recordings together; the batch of the recordings `failing` must fail, and the others
+/// must not.
 fn check_failure(
     what: &str,
     model: impl Fn() -> Model,
@@ -341,21 +344,21 @@ fn check_failure(
         let wanted = format!("no. {number}: the networks gave no answer: {said}");
         assert_eq!(error.to_string(), wanted, "{what}");
     }
-    // And then as if nothing had been.
+    // Later requests succeed.
     assert_eq!(
         bits(&one_by_one(&recognizer, asked)),
         bits(&alone),
         "{what}"
     );
     if problem.is_empty() {
-        // For both streams, which may still have been at work.
+        // Both streams are synchronised, because either may have pending work.
         let waits = watched.take().into_iter().filter(|s| *s == Seen::Wait);
         assert_eq!(waits.count(), 2, "{what}");
     }
 }
 
 fn is_signals(seen: &Seen) -> bool {
-    // The shortest signal has more, all other things that come down less.
+    // The shortest signal is longer than this; all other downloads are shorter.
     matches!(seen, Seen::Down(bytes) if *bytes > 20_000)
 }
 
@@ -378,7 +381,8 @@ fn a_device_that_fails_once_is_asked_again() {
     let what = "in the networks";
     check_failure(what, model_2020, &asked, nth(1, means), "no", 0..1);
     check_failure(what, model_2020, &asked, nth(2, means), "no", 1..4);
-    // The first one's answers: its peak and its signal come down, then those of the others.
+    // Downloads of the first batch: its peak and its signal, those of the others, then its
+    // predictions.
     let down = |seen: &Seen| matches!(seen, Seen::Down(_));
     check_failure("answers", model_2020, &asked, nth(7, down), "no", 0..1);
 }
@@ -386,13 +390,13 @@ fn a_device_that_fails_once_is_asked_again() {
 #[test]
 fn a_panic_ends_nothing_but_what_it_meets() {
     let mut asked = asked_of(0..4);
-    // Which waits while the others meet it.
+    // This one waits while the other recordings fail.
     asked.push((voice(0.2, 16_000, 9), DropoutMode::draws(2, 2)));
     let cleaned = |seen: &Seen| is_kernel(seen, "clean_noise");
     let means = |seen: &Seen| is_kernel(seen, "group_means");
     check_failure("the first", model_2020, &asked, nth(1, means), "", 0..1);
     check_failure("the others", model_2020, &asked, nth(2, means), "", 1..4);
-    // Then the first one's answers are not taken yet.
+    // At this point the first prediction has not been downloaded.
     check_failure("the others", model_2020, &asked, nth(2, cleaned), "", 1..4);
     check_failure("a signal", model_2020, &asked, nth(1, is_signals), "", 0..1);
 }
@@ -426,11 +430,11 @@ fn one_that_the_device_has_no_room_for_harms_no_other() {
     let recognizer = sharing(model_2020(), watched.clone(), default);
     let got = together(&recognizer, &gate, &asked);
     check("little memory", &got, &on_processor);
-    // All but the long one are analysed there, each alone.
+    // All but the long one are analysed on the device, each alone.
     let seen = watched.take();
     let analysed = seen.iter().filter(|s| is_kernel(s, "feature_windows"));
     assert_eq!((analysed.count(), batches(&seen)), (3, 4));
-    // Those that there is room for are answered as where there is much.
+    // Recordings that fit get the same predictions as with ample memory.
     let roomy = one_by_one(&sharing(model_2020(), driver(), default), &asked);
     for number in [0, 1, 3] {
         let [got, roomy] = [&got, &roomy].map(|all| bits(&all[number..=number]));

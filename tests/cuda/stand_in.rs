@@ -1,6 +1,6 @@
-//! What talks to NVIDIA's driver and run-time compiler, run against stand-ins for both
-//! (`stand_in/driver.cpp`, `compiler.cpp`) that keep the rules of their interfaces: every test of this
-//! program, and `infer`, where there is no GPU.
+//! The code for NVIDIA's driver and run-time compiler, run against stand-ins for both
+//! (`stand_in/driver.cpp`, `compiler.cpp`) that enforce the rules of their interfaces. Every test
+//! of this program, and `infer`, runs on them without a GPU.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::symlink;
@@ -15,7 +15,7 @@ use crate::emulator::library::{built, shared_object};
 use crate::model::write_wav;
 use crate::on_gpu_alone;
 
-/// Folders for a process that finds the stand-ins as the machine's own libraries.
+/// Folders for a process that loads the stand-ins as system libraries.
 struct StandIn {
     libraries: TempDir,
     kernels: TempDir,
@@ -48,7 +48,7 @@ impl StandIn {
         stand_in
     }
 
-    /// A program that finds the stand-ins.
+    /// Returns a command that loads the stand-ins.
     fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command
@@ -65,7 +65,7 @@ impl StandIn {
         command
     }
 
-    /// The machine code that was kept.
+    /// Returns the cached machine code files.
     fn kept(&self) -> Vec<PathBuf> {
         let folder = self.cache.path().join("maeum/cuda");
         let entries = std::fs::read_dir(folder).into_iter().flatten();
@@ -87,7 +87,7 @@ fn output(command: &mut Command) -> Output {
     command.output().unwrap()
 }
 
-/// What a program says of whom it runs on, before its answers.
+/// Runs a program that must succeed without messages, and returns its output.
 fn good(command: &mut Command) -> String {
     let output = output(command);
     assert!(output.status.success(), "{output:?}");
@@ -95,7 +95,7 @@ fn good(command: &mut Command) -> String {
     text(&output.stdout)
 }
 
-/// That two answers have the same numbers, weights and an age in years, up to rounding.
+/// Checks that two predictions have the same values up to rounding.
 #[cfg(feature = "default-model")]
 fn assert_near(got: &str, wanted: &str) {
     let numbers = |text: &str| -> Vec<f64> {
@@ -116,7 +116,7 @@ fn every_test_passes_on_it() {
     }
     let stand_in = StandIn::new();
     let mut command = stand_in.command(std::env::current_exe().unwrap());
-    // There is no compiler but the stand-in, which compiles nothing.
+    // The stand-in compiler compiles nothing.
     command.args(["--skip", "stand_in::", "--skip", "compile::"]);
     let output = output(command.env("MAEUM_CUDA", "gpu"));
     let said = text(&output.stdout);
@@ -125,7 +125,7 @@ fn every_test_passes_on_it() {
     assert!(passed > 40, "{passed} tests ran: {said}");
 }
 
-/// A recording of speech that is analysed quickly.
+/// Writes a short recording of speech.
 fn short() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("short.wav");
@@ -155,7 +155,7 @@ fn machine_code_is_kept_and_made_again_where_it_is_of_no_use() {
     near(good(&mut infer("cuda")));
     let kept = stand_in.kept();
     assert!(!kept.is_empty());
-    // What the driver cannot load, as of a later compiler, is compiled again.
+    // Code that the driver cannot load, such as that of a later compiler, is compiled again.
     let code = b"of another compiler\0";
     let foreign = [&code[..], &Sha256::digest(code)].concat();
     for path in &kept {
@@ -164,7 +164,7 @@ fn machine_code_is_kept_and_made_again_where_it_is_of_no_use() {
     near(good(&mut infer("cuda:0")));
     assert_eq!(stand_in.kept(), kept);
     assert!(kept.iter().all(|p| std::fs::read(p).unwrap() != foreign));
-    // What was kept needs no compiler, what was not does.
+    // Cached code needs no compiler; other code does.
     stand_in.forget_the_compiler();
     near(good(&mut infer("auto")));
     std::fs::remove_dir_all(stand_in.cache.path().join("maeum")).unwrap();
@@ -215,7 +215,7 @@ fn a_call_that_fails_is_named() {
     ] {
         let failed = failing("cuda", call);
         assert_eq!(failed.status.code(), Some(1), "{call}: {failed:?}");
-        // The codes say in their own way what is wrong with a recording.
+        // The `codes` format has a code of its own for a defective recording.
         let said = text(&failed.stdout) + &text(&failed.stderr);
         assert!(!said.contains("10001"), "{call}: {said}");
         assert!(said.contains(named), "{call}: {said}");
@@ -223,7 +223,7 @@ fn a_call_that_fails_is_named() {
     }
 }
 
-/// What a server that listens there answers.
+/// Sends a request to a server and returns its response.
 #[cfg(all(feature = "serve", feature = "default-model"))]
 fn asked(address: &str, request: &str, body: &[u8]) -> String {
     use std::io::{Read, Write};
@@ -241,7 +241,7 @@ fn asked(address: &str, request: &str, body: &[u8]) -> String {
     answer
 }
 
-/// Ends with the test, however that ends.
+/// A server process that is killed at the end of the test.
 #[cfg(all(feature = "serve", feature = "default-model"))]
 struct Server(std::process::Child);
 
@@ -281,7 +281,7 @@ fn a_server_answers_through_it() {
                 break address.to_owned();
             }
         };
-        // It tests its model first.
+        // The server runs its model's self-test first.
         while !asked(&address, "GET /readyz", b"").starts_with("HTTP/1.1 200 ") {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }

@@ -1,4 +1,4 @@
-//! Events, what launches are counted to do, and what a device can do at most.
+//! Events, the work counted for launches, and measured peak performance.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,8 @@ fn events_follow_what_their_stream_was_given() {
                     Arg::from(64u32),
                 ],
             };
-            // SAFETY: the kernel's arguments; each thread reads and writes the same number.
+            // SAFETY: the arguments match the kernel; each thread reads and writes the same
+            // element.
             unsafe { driver.launch(Stream::A, &launch) }.unwrap();
             events.push(driver.record(Stream::A).unwrap());
         }
@@ -71,8 +72,8 @@ fn a_struct_is_laid_out_as_in_c() {
     assert_eq!(given.bytes(), wanted);
 }
 
-/// What the kernels of one run were counted to do, for one row, and the names of those of which
-/// that is not known.
+/// Returns the work counted for the kernels of one run of one row, and the names of kernels without
+/// counted work.
 fn counted(graph: &Graph, rows: usize) -> (Vec<Work>, Vec<String>) {
     let timed = Arc::new(Timed::new(drivers().remove(0)));
     let driver: Arc<dyn Driver> = timed.clone();
@@ -104,7 +105,7 @@ fn network(name: &str) -> Graph {
         .graph
 }
 
-/// A layer that is done together with another is counted a little differently.
+/// A fused layer is counted slightly differently.
 #[cfg(feature = "convert")]
 const COUNTS_APART: f64 = 0.01;
 
@@ -123,13 +124,13 @@ fn launches_do_what_the_graph_costs() {
     }
 }
 
-/// A convolution of one layer, by hand.
+/// The work of a convolution, by hand.
 #[cfg(feature = "convert")]
 #[test]
 fn bytes_are_those_of_inputs_weights_and_outputs() {
     let graph = network("arch_emotion_windows");
     let (works, _) = counted(&graph, 3);
-    // The first layer: 200 x 40 pixels, a kernel of 5 x 5, 8 channels, halved by pooling.
+    // The first layer: 200 x 40 pixels, a 5 x 5 kernel, 8 channels, halved by pooling.
     let (input, weights, output) = (200 * 40, 25 * 8, 100 * 20 * 8);
     let around = works[0].bytes / 4 - 3 * (input + output) - weights;
     assert!(works[0].exact && (8..=24).contains(&around), "{around}");
@@ -153,7 +154,7 @@ fn the_peaks_kernels_do_all_that_is_counted() {
             shared: 0,
             args,
         };
-        // SAFETY: the kernel's arguments, with room for a number of each thread.
+        // SAFETY: the arguments match the kernel; there is room for one element per thread.
         unsafe { driver.launch(Stream::A, &arithmetic) }.unwrap();
         let chain = |mut x: f32| {
             for _ in 0..3 * 8 {
@@ -176,7 +177,7 @@ fn the_peaks_kernels_do_all_that_is_counted() {
             shared: 0,
             args: vec![Arg::from(&x), Arg::from(&y), Arg::from(2500u64)],
         };
-        // SAFETY: the kernel's arguments; both buffers hold so many vectors of four.
+        // SAFETY: the arguments match the kernel; both buffers hold that many vectors of four.
         unsafe { driver.launch(Stream::A, &copy) }.unwrap();
         assert_eq!(download::<f32>(driver, &y, numbers.len()).unwrap(), numbers);
     }

@@ -1,4 +1,4 @@
-//! The default networks' front end on a device against the CPU's.
+//! The utterance front end on a device against the CPU's.
 
 use std::sync::Arc;
 
@@ -16,19 +16,22 @@ use proptest::prelude::*;
 use crate::drivers;
 use crate::front_end::{recorded, voice};
 
-/// The root of a mel power, relative to the largest of its frame: a Fourier transform that adds in
-/// another order moves each amplitude by some roundings of double precision (1.1e-16) of the frame's
-/// norm, and a band's root by no more.
+/// Tolerance of the square root of a mel power, relative to the largest of its frame. A Fourier
+/// transform with another order of summation moves each amplitude by a few roundings of double
+/// precision (1.1e-16) of the frame's norm, and a band's root by no more.
 const AMPLITUDE: f64 = 1e-14;
-/// Heights and strengths of the autocorrelation's peaks, which lie between 0 and 1: some tens of
-/// roundings of its energy, several times as much at the last lags, where the window's is small.
+/// Tolerance of heights and strengths of autocorrelation peaks, which are between 0 and 1: some
+/// tens of roundings of the energy, several times that at the last lags, where the window's
+/// autocorrelation is small.
 const CORRELATION: f64 = 1e-13;
-/// Pitch in Hz: the vertex of a peak divides such roundings by the peak's curvature, which is 1e-3 of
-/// a sound and in noise seldom less than 1e-6.
+/// Tolerance of the pitch in Hz: the vertex divides such roundings by the peak's curvature, which
+/// is 1e-3 for a sound and rarely below 1e-6 in noise.
 const PITCH: f64 = 1e-7;
-/// Frame values, which are single precision: a value up to 4 may be rounded to the neighbour.
+/// Tolerance of frame values, which are single precision: a value up to 4 may be rounded to its
+/// neighbour.
 const FRAMES: f64 = 2.4e-7;
-/// Descriptors, relative to the descriptor or to 1 if that is larger: rounded to the neighbour.
+/// Tolerance of descriptors, relative to the descriptor or to 1 if that is larger: rounded to the
+/// neighbour.
 const DESCRIPTORS: f64 = 1.2e-7;
 
 const BOTH: [Resampling; 2] = [Resampling::Exact, Resampling::Fast];
@@ -37,7 +40,7 @@ fn front_end(driver: &Arc<dyn Driver>, resampling: Resampling) -> UtteranceFront
     UtteranceFrontEnd::new(driver.clone(), Stream::A, resampling).unwrap()
 }
 
-/// As the recogniser has it: in one step, or as it is.
+/// Resamples like the recogniser: in one step, or not at all.
 fn signal(recording: &Recording, resampling: Resampling) -> Vec<f64> {
     let (x, rate) = (&recording.samples, recording.sample_rate);
     let signal = match resampling {
@@ -48,7 +51,7 @@ fn signal(recording: &Recording, resampling: Resampling) -> Vec<f64> {
     signal.into_iter().map(f64::from).collect()
 }
 
-/// The largest difference; infinite where anything is not a number.
+/// Returns the largest difference; infinite if any value is NaN.
 fn worst(pairs: impl IntoIterator<Item = (f64, f64)>) -> f64 {
     pairs.into_iter().fold(0.0, |worst: f64, (a, b)| {
         let off = (a - b).abs();
@@ -60,7 +63,7 @@ fn worst(pairs: impl IntoIterator<Item = (f64, f64)>) -> f64 {
     })
 }
 
-/// Compares mel powers; gives the largest difference, as it is limited.
+/// Checks mel powers; returns the largest difference.
 fn check_power(what: &str, ours: &[f64], theirs: &[f64]) -> f64 {
     assert_eq!(ours.len(), theirs.len(), "{what}");
     let frames = ours.chunks(N_MELS).zip(theirs.chunks(N_MELS));
@@ -74,9 +77,9 @@ fn check_power(what: &str, ours: &[f64], theirs: &[f64]) -> f64 {
     off
 }
 
-/// Compares candidates; gives the largest differences of heights and strengths and of frequencies.
+/// Checks candidates; returns the largest differences of heights and strengths, and of frequencies.
 fn check_pitch(what: &str, ours: &PitchFrame, theirs: &PitchFrame) -> [f64; 2] {
-    // Resampling, both means and what is subtracted have the CPU's order.
+    // Resampling, both means and their subtraction have the CPU's order.
     assert_eq!(ours.peak.to_bits(), theirs.peak.to_bits(), "{what}: peak");
     let mut values = vec![(ours.height, theirs.height)];
     let mut frequencies = Vec::new();
@@ -138,7 +141,7 @@ fn check_utterance(what: &str, ours: &Utterance, theirs: &Utterance) {
     );
 }
 
-/// Both halves of the analysis, of a whole batch.
+/// Both halves of the analysis, on a whole batch.
 fn check(driver: &Arc<dyn Driver>, resampling: Resampling, recordings: &[Recording]) {
     let extractor = UtteranceExtractor::new();
     let given: Vec<&Recording> = recordings.iter().collect();
@@ -161,7 +164,7 @@ fn check(driver: &Arc<dyn Driver>, resampling: Resampling, recordings: &[Recordi
     }
 }
 
-/// Many lengths and rates, soft and loud, silence inside, and an offset.
+/// Returns recordings of many lengths and rates, soft and loud, with inner silence and an offset.
 fn mixed() -> Vec<Recording> {
     let mut pause = voice(0.5, 16_000, 9);
     pause.samples[2_000..5_000].fill(0.0);
@@ -209,7 +212,7 @@ fn a_real_voice_is_analysed_as_on_the_cpu() {
     }
 }
 
-/// Noise between -1 and 1.
+/// Returns noise between -1 and 1.
 fn noise(samples: usize, seed: u64) -> Vec<f32> {
     let mut state = seed | 1;
     let next = std::iter::repeat_with(|| {
@@ -276,7 +279,7 @@ fn what_cannot_be_analysed_is_said_in_its_place() {
             recorded(noise(500, 2).iter().map(|x| x * f32::MAX).collect(), 16_000),
             None,
         ),
-        // Different, but without any sound.
+        // Different samples without any sound.
         (
             recorded(
                 (0..900)
@@ -303,14 +306,14 @@ fn what_cannot_be_analysed_is_said_in_its_place() {
                 },
             }
         }
-        // Not equal to itself.
+        // NaN differs from itself.
         let nan = with(noise(800, 3), 17, f32::NAN);
         let result = front_end.analyse(&extractor, &[&nan]).unwrap().remove(0);
         assert!(
             matches!(result, Err(FrontEndError::Features(FeatureError::NotFinite { index: 17, value })) if value.is_nan()),
             "{result:?}"
         );
-        // None of a batch, and no batch.
+        // An unusable batch, and an empty one.
         let bad: Vec<&Recording> = cases
             .iter()
             .filter(|(_, e)| e.is_some())
@@ -338,7 +341,7 @@ fn a_batch_after_a_batch_has_its_own_utterances() {
         let between = one(&large);
         assert!(first[0].is_some() && first == one(&small));
         assert!(between == one(&large));
-        // Side by side or alone.
+        // Results do not depend on the other recordings of a batch.
         for (recording, together) in large.iter().zip(between) {
             assert!([together] == *one(std::slice::from_ref(recording)));
         }
@@ -371,7 +374,7 @@ fn what_the_device_computes_is_timed() {
 }
 
 proptest! {
-    // A case runs on every driver.
+    // Each case runs on every driver.
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]
@@ -381,7 +384,7 @@ proptest! {
         pitch in 60.0f32..700.0,
         loudness in prop::sample::select(vec![1e-4f32, 0.1, 1.0, 1e30]),
     ) {
-        // Around the borders of a frame, whose samples are also those of half the windows.
+        // Around the borders of a frame, whose samples also belong to half the windows.
         let recordings: Vec<Recording> = lengths.iter().map(|&(frames, more)| {
             let samples = (160 * frames).saturating_add_signed(more);
             let turn = std::f32::consts::TAU * pitch / 16_000.0;

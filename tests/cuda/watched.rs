@@ -1,10 +1,10 @@
-//! A driver that is watched, and held up.
+//! A driver that records operations and can block them.
 
 use std::sync::{Arc, Condvar, Mutex};
 
 use maeum::nn::cuda::{Buffer, DeviceError, Driver, Event, Launch, Stream};
 
-/// A driver that keeps what it was asked to do, and asks `before` it does it.
+/// A driver that records operations and calls `before` ahead of each.
 pub struct Watched {
     inner: Arc<dyn Driver>,
     seen: Mutex<Vec<Seen>>,
@@ -33,7 +33,7 @@ impl Watched {
         }
     }
 
-    /// What it was asked to do since this was last asked.
+    /// Returns the operations since the last call.
     pub fn take(&self) -> Vec<Seen> {
         std::mem::take(&mut *self.seen.lock().unwrap())
     }
@@ -76,7 +76,7 @@ impl Driver for Watched {
 
     unsafe fn launch(&self, stream: Stream, launch: &Launch) -> Result<(), DeviceError> {
         self.saw(Seen::Kernel(launch.kernel.into()))?;
-        // SAFETY: the caller's promise is the inner driver's.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.inner.launch(stream, launch) }
     }
 
@@ -98,7 +98,7 @@ impl Driver for Watched {
     }
 }
 
-/// Whether it is the `n`th thing of its kind.
+/// Returns a predicate that is true for the `n`th operation that `is` accepts.
 pub fn nth(
     n: usize,
     is: impl Fn(&Seen) -> bool + Send + Sync,
@@ -111,8 +111,8 @@ pub fn nth(
     }
 }
 
-/// Checks a batch of the 2020 kind, after one with the same rates: samples go up once, signals come
-/// down once for the voice detector, answers come down last.
+/// Checks the transfers of a 2020 batch that follows one with the same rates: samples are uploaded
+/// once, signals downloaded once for the voice detector, and predictions downloaded last.
 pub fn check_transfers(seen: &[Seen], samples: usize) {
     let up = |seen: &Seen| matches!(seen, Seen::Up(_));
     let computed = |seen: &Seen| matches!(seen, Seen::Kernel(_));
@@ -131,7 +131,7 @@ pub fn check_transfers(seen: &[Seen], samples: usize) {
         Seen::Up(bytes) | Seen::Down(bytes) => *bytes,
         _ => 0,
     };
-    // Besides the samples: tables, where things start, what is voiced. A window has 32,000 bytes.
+    // Uploads besides the samples: tables, offsets and voicing. A window has 32,000 bytes.
     let others: usize = seen.iter().filter(|s| up(s)).map(bytes).sum();
     let others = others - samples * size_of::<f32>();
     let window_bytes = 200 * 40 * size_of::<f32>();
@@ -140,7 +140,7 @@ pub fn check_transfers(seen: &[Seen], samples: usize) {
     assert!(answers < 10_000, "{answers}");
 }
 
-/// Holds whoever comes to it until it is opened.
+/// A gate that blocks callers until it is opened.
 #[derive(Default)]
 pub struct Gate {
     state: Mutex<State>,
@@ -154,7 +154,7 @@ struct State {
 }
 
 impl Gate {
-    /// Passes where it is open.
+    /// Returns at once if the gate is open, else blocks.
     pub fn pass(&self) {
         let mut state = self.state.lock().unwrap();
         state.reached = true;
@@ -162,7 +162,7 @@ impl Gate {
         drop(self.changed.wait_while(state, |state| !state.open).unwrap());
     }
 
-    /// Waits until somebody is held.
+    /// Waits until a caller is blocked.
     pub fn wait(&self) {
         let state = self.state.lock().unwrap();
         drop(

@@ -1,4 +1,4 @@
-//! From samples to answers on a device, against the processor: recordings of the 2020 kind.
+//! From samples to predictions on a device, against the CPU: recordings of the 2020 kind.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +24,8 @@ fn recognizer() -> Recognizer {
     Recognizer::new(speech_model(ModelInfo::legacy2020())).unwrap()
 }
 
-/// Rates and lengths, loud and cut off and silent ones, and what cannot be analysed at every stage.
+/// Returns recordings of several rates and lengths: loud, clipped, silent, and some that fail at
+/// each stage.
 fn recordings() -> Vec<Recording> {
     let loud = (0..8_000).map(|i| 5e18 * (i as f32 * 1.2).sin()).collect();
     let mut clipped = recorded(speech_like(2.2, 16_000, 140.0), 16_000);
@@ -34,7 +35,7 @@ fn recordings() -> Vec<Recording> {
     clipped.clipped = 900;
     clipped.truncated = true;
     let faint = (0..20_000).map(|i| (noise(3, i) * 0.01) as f32).collect();
-    // Speech in the very last sample alone.
+    // Speech in the very last sample only.
     let mut late = vec![1e-4; 16_000];
     late[15_999] = 1.0;
     vec![
@@ -91,7 +92,7 @@ fn a_batch_is_answered_as_on_the_processor() {
     check_batches(&recognizer(), &recordings(), &drivers());
 }
 
-/// The recordings that are short, on one driver: its networks are larger.
+/// Runs the short recordings on one driver: its networks are larger.
 #[cfg(feature = "default-model")]
 #[test]
 fn a_batch_is_answered_by_the_built_in_model_as_on_the_processor() {
@@ -101,7 +102,7 @@ fn a_batch_is_answered_by_the_built_in_model_as_on_the_processor() {
     recordings.retain(|r| r.seconds() < 4.0);
     let voice = maeum::audio::decode::decode_path("tests/data/voice.wav").unwrap();
     recordings.push(voice);
-    // Nothing but a level, which is no silence.
+    // A constant level, which is not silence.
     recordings.push(recorded(vec![0.5; 8_000], 16_000));
     let drivers: Vec<_> = drivers().into_iter().rev().take(1).collect();
     check_batches(&recognizer, &recordings, &drivers);
@@ -121,7 +122,7 @@ fn check_batches(recognizer: &Recognizer, recordings: &[Recording], drivers: &[A
         };
         let together = all(&mut device);
         check(&driver.name(), &together, &wanted);
-        // Batch behind batch: the answers of one come when the next has been given.
+        // Pipelined batches: the predictions of one are returned when the next has been submitted.
         let mut parts = Vec::new();
         for (numbers, part) in names.chunks(3).zip(recordings.chunks(3)) {
             let batch = part
@@ -153,7 +154,7 @@ fn nothing_comes_to_the_host_but_signals_and_answers() {
             let got = device.recognize(given.collect(), &DropoutMode::draws(32, 1));
             assert!(got.unwrap().iter().all(Result::is_ok));
         };
-        // The resampling's filters go up with the first batch.
+        // The resampling filters are uploaded with the first batch.
         recognize();
         watched.take();
         recognize();
@@ -163,7 +164,7 @@ fn nothing_comes_to_the_host_but_signals_and_answers() {
 
 #[test]
 fn many_draws_are_taken_in_their_order() {
-    // More than are computed together.
+    // More than the maximum batch.
     let dropout = DropoutMode::draws(1_030, 5);
     let recordings = [voice(0.3, 16_000, 4), voice(0.2, 16_000, 5)];
     let wanted = on_the_processor(&recordings, &dropout);
@@ -176,7 +177,7 @@ fn many_draws_are_taken_in_their_order() {
         check(&driver.name(), &got, &wanted);
         let spread = |o: &Outcome| o.as_ref().unwrap().emotions[0].std;
         for (got, wanted) in got.iter().zip(&wanted) {
-            // As the weights whose spread it is.
+            // Compared like the weights whose spread it is.
             assert!((spread(got) - spread(wanted)).abs() < 1e-5);
         }
     }
@@ -203,11 +204,11 @@ fn what_the_device_has_no_room_for_is_analysed_on_the_processor() {
         .recognize(given.collect(), &DropoutMode::Off)
         .unwrap();
     check("little memory", &got, &wanted);
-    // Then again what does fit, and as it is answered among those.
+    // Recordings that fit succeed afterwards, with the same predictions as among those.
     let given = vec![(recordings[2].clone(), "no. 2")];
     let again = device.recognize(given, &DropoutMode::Off).unwrap();
     assert_eq!(bits(&again), bits(&got[2..]));
-    // Nor is a batch harmed by what comes behind it.
+    // A batch does not depend on the next one.
     let batch = |i: usize| vec![(recordings[i].clone(), format!("no. {i}")).into()];
     assert!(device.submit(batch(2), &DropoutMode::Off).is_none());
     let before = device.submit(batch(0), &DropoutMode::Off).unwrap().unwrap();
@@ -216,7 +217,7 @@ fn what_the_device_has_no_room_for_is_analysed_on_the_processor() {
     assert_eq!(bits(&last), bits(&got[..1]));
 }
 
-/// Files, more than a batch of them, some of which are none.
+/// Files, more than one batch of them, some without usable content.
 #[test]
 fn files_are_answered_in_order() {
     let dir = tempfile::tempdir().unwrap();
@@ -224,7 +225,7 @@ fn files_are_answered_in_order() {
     let paths: Vec<PathBuf> = (0..count)
         .map(|i| {
             let path = dir.path().join(format!("{i:03}.wav"));
-            // The emulator is slow, so most of them are none.
+            // The emulator is slow, so most files are unusable.
             match i % 9 {
                 0 => write_wav(&path, 8_000, &voice(0.06, 8_000, i).samples),
                 4 => std::fs::write(&path, "no recording").unwrap(),
@@ -260,7 +261,7 @@ fn files_are_answered_in_order() {
                 _ => assert_eq!(got, wanted, "{name}"),
             }
         }
-        // Who has seen enough is not kept, and the next run begins at its own beginning.
+        // A consumer that stops early ends the run, and the next run starts from the beginning.
         let mut seen = 0;
         let stopped = on_device.run(&inputs, |_, _| {
             seen += 1;
@@ -272,7 +273,7 @@ fn files_are_answered_in_order() {
     }
 }
 
-/// Each relative to the other recordings of its group, which the processor sums up either way.
+/// Compared relative to the other recordings of the group, which the CPU sums in either order.
 #[cfg(feature = "default-model")]
 #[test]
 fn answers_relative_to_speakers_are_those_of_the_processor() {

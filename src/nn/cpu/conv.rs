@@ -1,72 +1,88 @@
-//! Convolution of a band of rows, with its activation, scale and pooling done before a number
-//! leaves the cache.
+//! Convolution of bands of rows, with the epilogue and pooling fused while the data is in cache.
+//!
+//! Geometry along one axis, here the rows:
+//!
+//! ```text
+//! input with padding     0 0 0 r r r r r r r r r r r r 0 0 0
+//!                        |top| |<----- height ------>| |bot|
+//! reads of output row 0  ^   ^   ^              kernel = 3, dilation = 2
+//!                        |<- e ->|              extent e = (kernel - 1) * dilation + 1 = 5
+//! reads of output row 1    ^   ^   ^            stride = 1
+//!
+//! output row y, kernel row k reads input row  y * stride + k * dilation - top
+//! output rows = (top + height + bottom - extent) / stride + 1
+//! ```
+//!
+//! Images are NHWC: a row has `pitch = width * channels` elements. Without dilation one kernel row
+//! of an output pixel reads `kw * channels` contiguous elements, so the convolution is an implicit
+//! GEMM without im2col: M counts output pixels, N output channels, and K the terms
+//! `kh * kw * channels`, one kernel row after the other.
 
 use std::ops::Range;
 
-use super::first::First;
-use super::gemm::{Epilogue, Packed, Product, Start, Taps};
+use super::gemm::{Epilogue, Gemm, Init, KernelRow, Packed};
 use super::pool::max_pool_rows;
+use super::single_channel::SingleChannelConv;
 use crate::nn::layer::{Conv, Padding};
 use crate::nn::shape::{conv_kernel, extent, window};
 use crate::simd::Isa;
 
-/// Rows that are convolved before they are pooled, about: so many that what happens once for all of
-/// them costs little, and few enough to stay in the first-level cache, or beside it.
-const ROWS: usize = 24;
-/// The same of rows of one column, which fill whole tiles of six and of seven.
-const ROWS_OF_ONE: usize = 210;
+/// Output rows per tile before pooling: large enough to amortise set-up, small enough to stay in or
+/// near the L1 cache.
+const ROW_TILE: usize = 24;
+/// Output rows per tile for one-column images; a multiple of GEMM tile heights of six and seven.
+const ROW_TILE_1D: usize = 210;
 
 /// A convolution with everything that does not depend on the data.
 #[derive(Debug, Clone)]
 pub(crate) struct ConvPlan {
     /// Rows, columns and channels of a whole image.
     input: [usize; 3],
-    /// Rows of zeros above and below a whole image.
-    around: [usize; 2],
-    /// Columns of zeros to the left.
+    /// Rows of zero padding above and below a whole image.
+    pad_rows: [usize; 2],
+    /// Columns of zero padding to the left.
     left: usize,
     /// Columns of the output.
     width: usize,
     strides: [usize; 2],
     dilation: [usize; 2],
     kernel: [usize; 2],
-    columns: Vec<Columns>,
-    /// As many as the taps of a kernel row span at most.
+    columns: Vec<ColumnGroup>,
+    /// Zeros, as many as the longest kernel row spans.
     zeros: Vec<f32>,
 }
 
-/// Neighbouring columns of the output that read the same taps of each kernel row; the others
-/// would fall on the zeros to the left or right, and adding zeros changes no bit.
+/// Neighbouring output columns that read the same part of each kernel row. The other terms would
+/// multiply zero padding; leaving them out changes no bit.
 #[derive(Debug, Clone)]
-struct Columns {
+struct ColumnGroup {
     x: Range<usize>,
-    /// Where in its row the first one's inputs begin.
+    /// Offset of the first column's inputs within their row.
     first: usize,
-    taps: Taps,
+    kernel_row: KernelRow,
 }
 
-/// Consecutive rows of an image with the zeros that belong above and below them.
+/// Consecutive rows of an image with their zero padding.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Band<'a> {
     /// `[rows, width, channels]`.
     pub rows: &'a [f32],
-    /// Rows of zeros above, where the band begins at the image's edge and the convolution pads.
+    /// Rows of zero padding above, if the band begins at the image's edge.
     pub top: usize,
-    /// Rows of zeros below.
+    /// Rows of zero padding below.
     pub bottom: usize,
 }
 
-/// What happens to a convolution's sums before they are stored.
+/// Operations fused into a convolution before its results are stored.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Finish {
-    pub epilogue: Epilogue,
-    /// After that, the maximum of each window of so many rows and columns, which do not overlap;
-    /// rows and columns that fill no window are left out.
+pub(crate) struct ConvEpilogue {
+    pub pointwise: Epilogue,
+    /// Size of non-overlapping max-pooling windows, applied last. Incomplete windows are dropped.
     pub pool: Option<[usize; 2]>,
 }
 
 impl ConvPlan {
-    /// For a validated layer, its kernel's shape and its input's (one- or two-dimensional).
+    /// Plans a validated layer; `kernel` and `input` are its shapes (one- or two-dimensional).
     pub fn new(conv: &Conv, kernel: &[usize], input: &[usize]) -> Self {
         let [kh, kw, channels, _] = conv_kernel(kernel).expect("validated kernel");
         let (height, width) = match *input {
@@ -75,7 +91,7 @@ impl ConvPlan {
             _ => unreachable!("validated input"),
         };
         let span = [extent(kh, conv.dilation[0]), extent(kw, conv.dilation[1])];
-        // Causal padding is along time alone; the other dimension has length 1 anyway.
+        // Causal padding applies to time; the other dimension has length 1.
         let across = match conv.padding {
             Padding::Causal => Padding::Valid,
             other => other,
@@ -87,7 +103,7 @@ impl ConvPlan {
         let reached = (rows_out - 1) * conv.strides[0] + span[0];
         let mut plan = Self {
             input: [height, width, channels],
-            around: [top, reached.saturating_sub(top + height)],
+            pad_rows: [top, reached.saturating_sub(top + height)],
             left,
             width: width_out,
             strides: conv.strides,
@@ -96,16 +112,16 @@ impl ConvPlan {
             columns: Vec::new(),
             zeros: Vec::new(),
         };
-        plan.columns = plan.groups_of_columns();
-        let spans = plan.columns.iter().map(|columns| columns.taps.span());
+        plan.columns = plan.column_groups();
+        let spans = plan.columns.iter().map(|columns| columns.kernel_row.span());
         plan.zeros = vec![0.0; spans.max().unwrap_or(0)];
         plan
     }
 
-    fn groups_of_columns(&self) -> Vec<Columns> {
+    fn column_groups(&self) -> Vec<ColumnGroup> {
         let [_, width, channels] = self.input;
         let (kw, stride, dilation) = (self.kernel[1], self.strides[1], self.dilation[1]);
-        // Taps of the kernel that lie within the image for output column x.
+        // Range of kernel columns that lie within the image for output column x.
         let inside = |x: usize| {
             let first_at = |column: usize| {
                 let missing = column.saturating_sub(x * stride);
@@ -113,19 +129,19 @@ impl ConvPlan {
             };
             first_at(self.left)..first_at(self.left + width)
         };
-        let mut groups: Vec<Columns> = Vec::new();
+        let mut groups: Vec<ColumnGroup> = Vec::new();
         let mut last = None;
         for x in 0..self.width {
             let taps = inside(x);
             match groups.last_mut() {
                 Some(group) if last.as_ref() == Some(&taps) => group.x.end = x + 1,
-                _ => groups.push(Columns {
+                _ => groups.push(ColumnGroup {
                     x: x..x + 1,
                     first: match taps.is_empty() {
                         true => 0,
                         false => (x * stride + taps.start * dilation - self.left) * channels,
                     },
-                    taps: self.taps(taps.clone()),
+                    kernel_row: self.kernel_row(taps.clone()),
                 }),
             }
             last = Some(taps);
@@ -133,23 +149,23 @@ impl ConvPlan {
         groups
     }
 
-    fn taps(&self, inside: Range<usize>) -> Taps {
+    fn kernel_row(&self, inside: Range<usize>) -> KernelRow {
         let channels = self.input[2];
         match self.dilation[1] {
-            // Neighbouring columns lie next to each other, so that a kernel row is one run.
-            1 => Taps {
+            // Neighbouring columns are contiguous, so the kernel row is one run.
+            1 => KernelRow {
                 terms: inside.start * channels..inside.end * channels,
-                ..Taps::all(self.kernel[1] * channels)
+                ..KernelRow::all(self.kernel[1] * channels)
             },
-            dilation => Taps {
+            dilation => KernelRow {
                 columns: inside,
                 column_step: dilation * channels,
-                ..Taps::all(channels)
+                ..KernelRow::all(channels)
             },
         }
     }
 
-    /// Rows of the output for a band of `rows` rows and zeros, before pooling.
+    /// Returns the output rows for a band of `rows` rows including padding, before pooling.
     pub fn rows_out(&self, rows: usize) -> usize {
         match rows.checked_sub(extent(self.kernel[0], self.dilation[0])) {
             Some(room) => room / self.strides[0] + 1,
@@ -157,46 +173,50 @@ impl ConvPlan {
         }
     }
 
-    /// Rows and columns of a whole image's output, before pooling.
+    /// Returns rows and columns of a whole image's output, before pooling.
     pub fn size_out(&self) -> [usize; 2] {
-        let [top, bottom] = self.around;
+        let [top, bottom] = self.pad_rows;
         [self.rows_out(top + self.input[0] + bottom), self.width]
     }
 
-    /// Rows, columns and channels of a whole image.
+    /// Returns rows, columns and channels of a whole image.
     pub fn input(&self) -> [usize; 3] {
         self.input
     }
 
-    /// How many rows of its input a row of its output reads, and the rows of zeros above and
-    /// below a whole image, if it has as many rows of output as there are places for them.
-    pub fn rows_apart(&self) -> Option<(usize, [usize; 2])> {
+    /// Returns the input rows that an output row reads, and the rows of padding above and below a
+    /// whole image; `None` unless the stride is 1.
+    pub fn local_rows(&self) -> Option<(usize, [usize; 2])> {
         let span = extent(self.kernel[0], self.dilation[0]);
-        (self.strides[0] == 1).then_some((span, self.around))
+        (self.strides[0] == 1).then_some((span, self.pad_rows))
     }
 
-    fn is_first(&self) -> bool {
+    fn is_single_channel(&self) -> bool {
         self.input[2] == 1
             && self.strides == [1, 1]
             && self.dilation == [1, 1]
-            && First::takes(self.kernel, self.width)
+            && SingleChannelConv::supports(self.kernel, self.width)
     }
 
-    /// Rows that are computed together before pooling, when windows are `height` high.
+    /// Returns the rows computed per tile before pooling with windows of `height` rows.
     fn chunk(&self, height: usize) -> usize {
-        let rows = if self.width == 1 { ROWS_OF_ONE } else { ROWS };
+        let rows = if self.width == 1 {
+            ROW_TILE_1D
+        } else {
+            ROW_TILE
+        };
         (rows / height).max(1) * height
     }
 
-    /// Whether pooling needs no buffer.
+    /// Returns true if pooling is fused into the kernel and needs no buffer.
     fn pools_directly(&self, pool: Option<[usize; 2]>) -> bool {
-        self.is_first() && pool == Some([2, 2])
+        self.is_single_channel() && pool == Some([2, 2])
     }
 
-    /// Numbers of scratch needed for any band.
-    pub fn scratch(&self, channels: usize, finish: &Finish) -> usize {
-        let buffer = match finish.pool {
-            Some([height, _]) if !self.pools_directly(finish.pool) => {
+    /// Returns the scratch elements needed for any band.
+    pub fn scratch(&self, channels: usize, epilogue: &ConvEpilogue) -> usize {
+        let buffer = match epilogue.pool {
+            Some([height, _]) if !self.pools_directly(epilogue.pool) => {
                 self.chunk(height) * self.width * channels
             }
             _ => 0,
@@ -204,10 +224,10 @@ impl ConvPlan {
         buffer + self.lines()
     }
 
-    /// Numbers of them for the rows' padding.
+    /// Returns the scratch elements for zero-padded input rows.
     fn lines(&self) -> usize {
-        match self.is_first() {
-            true => First::lines(self.kernel, self.width),
+        match self.is_single_channel() {
+            true => SingleChannelConv::lines(self.kernel, self.width),
             false => 0,
         }
     }
@@ -218,51 +238,51 @@ impl ConvPlan {
         isa: Isa,
         images: &[f32],
         packed: &Packed,
-        finish: &Finish,
+        epilogue: &ConvEpilogue,
         output: &mut [f32],
         scratch: &mut [f32],
     ) {
-        let [top, bottom] = self.around;
+        let [top, bottom] = self.pad_rows;
         let [height, width, channels] = self.input;
-        let [ph, pw] = finish.pool.unwrap_or([1, 1]);
+        let [ph, pw] = epilogue.pool.unwrap_or([1, 1]);
         let rows = self.rows_out(top + height + bottom) / ph;
-        let outputs = output.chunks_exact_mut(rows * (self.width / pw) * packed.channels);
+        let outputs = output.chunks_exact_mut(rows * (self.width / pw) * packed.n);
         for (rows, out) in images.chunks_exact(height * width * channels).zip(outputs) {
             self.run_rows(
                 isa,
                 Band { rows, top, bottom },
                 packed,
-                finish,
+                epilogue,
                 out,
                 scratch,
             );
         }
     }
 
-    /// Convolves a band: [`ConvPlan::rows_out`] of its rows and zeros, or as many as pooling makes
-    /// of them, of which each is the same bits as in the whole image's output.
+    /// Convolves a band into [`ConvPlan::rows_out`] rows (fewer with pooling). Each output row is
+    /// bit-identical to the same row of the whole image's output.
     pub fn run_rows(
         &self,
         isa: Isa,
         band: Band,
         packed: &Packed,
-        finish: &Finish,
+        epilogue: &ConvEpilogue,
         output: &mut [f32],
         scratch: &mut [f32],
     ) {
         let pitch = self.input[1] * self.input[2];
         let rows = self.rows_out(band.top + band.rows.len() / pitch + band.bottom);
-        let (ph, pw) = match finish.pool {
+        let (ph, pw) = match epilogue.pool {
             None => (1, 1),
             Some([ph, pw]) => (ph, pw),
         };
-        let out_pitch = self.width / pw * packed.channels;
-        // What fills no window need not be computed.
+        let out_pitch = self.width / pw * packed.n;
+        // Columns of an incomplete pooling window are not computed.
         let width = self.width / pw * pw;
         let (windows, per) = (rows / ph, self.chunk(ph) / ph);
-        let pools_directly = self.pools_directly(finish.pool);
+        let pools_directly = self.pools_directly(epilogue.pool);
         let (lines, buffer) = scratch.split_at_mut(self.lines());
-        let buffered = finish.pool.is_some() && !pools_directly;
+        let buffered = epilogue.pool.is_some() && !pools_directly;
         let chunks = match buffered {
             true => windows.div_ceil(per),
             false => 1,
@@ -272,10 +292,10 @@ impl ConvPlan {
             let target = &mut output[from * out_pitch..to * out_pitch];
             let result = match buffered {
                 false => &mut *target,
-                true => &mut buffer[..(to - from) * ph * width * packed.channels],
+                true => &mut buffer[..(to - from) * ph * width * packed.n],
             };
-            if self.is_first() {
-                First {
+            if self.is_single_channel() {
+                SingleChannelConv {
                     input: band.rows,
                     pitch,
                     top: band.top,
@@ -285,31 +305,39 @@ impl ConvPlan {
                     width,
                     lines: &mut *lines,
                     packed,
-                    epilogue: &finish.epilogue,
+                    epilogue: &epilogue.pointwise,
                     pooled: pools_directly,
                     output: result,
                 }
                 .compute(isa);
             } else {
-                self.product(isa, band, from * ph..to * ph, width, packed, finish, result);
+                self.gemm(
+                    isa,
+                    band,
+                    from * ph..to * ph,
+                    width,
+                    packed,
+                    epilogue,
+                    result,
+                );
             }
             if buffered {
-                let result = &buffer[..(to - from) * ph * width * packed.channels];
-                max_pool_rows(isa, [ph, pw], width, packed.channels, result, target);
+                let result = &buffer[..(to - from) * ph * width * packed.n];
+                max_pool_rows(isa, [ph, pw], width, packed.n, result, target);
             }
         }
     }
 
-    /// Rows `rows` of the output (before pooling) and its first `width` columns, without pooling.
+    /// Computes rows `rows` of the output and its first `width` columns, before pooling.
     #[allow(clippy::too_many_arguments)]
-    fn product(
+    fn gemm(
         &self,
         isa: Isa,
         band: Band,
         rows: Range<usize>,
         width: usize,
         packed: &Packed,
-        finish: &Finish,
+        epilogue: &ConvEpilogue,
         output: &mut [f32],
     ) {
         let [_, columns_in, channels] = self.input;
@@ -321,7 +349,7 @@ impl ConvPlan {
             if x.is_empty() {
                 break;
             }
-            Product {
+            Gemm {
                 input: &band.rows[skipped.min(band.rows.len())..],
                 pitch,
                 rows: rows.len(),
@@ -332,13 +360,13 @@ impl ConvPlan {
                 row_stride: self.strides[0],
                 kernel_rows: self.kernel[0],
                 row_dilation: self.dilation[0],
-                taps: &columns.taps,
+                kernel_row: &columns.kernel_row,
                 zeros: &self.zeros,
                 packed,
-                start: Start::Bias,
-                output: &mut output[x.start * packed.channels..],
-                output_pitch: width * packed.channels,
-                epilogue: &finish.epilogue,
+                init: Init::Bias,
+                output: &mut output[x.start * packed.n..],
+                output_pitch: width * packed.n,
+                epilogue: &epilogue.pointwise,
             }
             .compute(isa);
         }
@@ -353,8 +381,8 @@ mod tests {
     use crate::nn::WeightId;
     use crate::nn::layer::Activation;
 
-    /// Bands with the rows that their outputs read, from every even row on and of several heights;
-    /// on every instruction set the same.
+    /// Compares bands of several heights, from every even row on, with the rows of the whole image
+    /// on every instruction set.
     #[test]
     fn bands_give_the_rows_of_the_whole_image() {
         for (height, width, channels, out, kernel) in [
@@ -389,15 +417,15 @@ mod tests {
                 .into_iter()
                 .flat_map(|isa| pools.map(|pool| (isa, pool)))
             {
-                let finish = Finish {
-                    epilogue: epilogue.clone(),
+                let epilogue = ConvEpilogue {
+                    pointwise: epilogue.clone(),
                     pool,
                 };
                 let [ph, pw] = pool.unwrap_or([1, 1]);
                 let row = width / pw * out;
-                let mut scratch = vec![f32::NAN; plan.scratch(out, &finish)];
+                let mut scratch = vec![f32::NAN; plan.scratch(out, &epilogue)];
                 let mut whole = vec![f32::NAN; height / ph * row];
-                plan.run(isa, &image, &packed, &finish, &mut whole, &mut scratch);
+                plan.run(isa, &image, &packed, &epilogue, &mut whole, &mut scratch);
                 let portable = wholes.entry(pool).or_insert_with(|| whole.clone());
                 assert_eq!(whole, *portable, "{}", isa.name());
                 if ph == 3 {
@@ -416,7 +444,7 @@ mod tests {
                         };
                         let mut part = vec![f32::NAN; (to - from) / ph * row];
                         scratch.fill(f32::NAN);
-                        plan.run_rows(isa, band, &packed, &finish, &mut part, &mut scratch);
+                        plan.run_rows(isa, band, &packed, &epilogue, &mut part, &mut scratch);
                         let wanted = &whole[from / ph * row..to / ph * row];
                         assert_eq!(part, wanted, "{} {from} to {to}", isa.name());
                     }

@@ -1,11 +1,11 @@
-//! Layers that treat every number by itself: merges, scales, sums over one dimension.
+//! Element-wise layers and sums over one dimension.
 
 use crate::nn::layer::MergeOp;
 use crate::simd::lanes::Lanes;
 use crate::simd::{Isa, Kernel};
 
-/// How one input of a merge is read: for each output element the distance between neighbours
-/// along each dimension, 0 where the input is stretched.
+/// Strides with which an input is read for each element of a broadcast output; 0 along stretched
+/// dimensions.
 #[derive(Debug, Clone)]
 pub(crate) struct Broadcast {
     /// Output shape and input strides, or `None` when the shapes are equal.
@@ -69,7 +69,7 @@ fn zip_dimension(
     }
 }
 
-/// Folds one more input into the output of a merge.
+/// Accumulates one more input into the output of a merge.
 pub(crate) fn merge(op: MergeOp, how: &Broadcast, input: &[f32], output: &mut [f32]) {
     match op {
         MergeOp::Add | MergeOp::Average => how.zip(input, output, |o, x| *o += x),
@@ -80,7 +80,7 @@ pub(crate) fn merge(op: MergeOp, how: &Broadcast, input: &[f32], output: &mut [f
     }
 }
 
-/// `output = input * scale + shift` per channel.
+/// Computes `output = input * scale + shift` per channel.
 pub(crate) fn scale_shift(
     isa: Isa,
     scale: &[f32],
@@ -107,7 +107,7 @@ impl Kernel for ScaleShift<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(self) {
+    fn run<V: Lanes, const MAX_MR: usize>(self) {
         let channels = self.scale.len();
         let shift = &self.shift[..channels];
         let rows = self.input.chunks_exact(channels);
@@ -119,7 +119,7 @@ impl Kernel for ScaleShift<'_> {
     }
 }
 
-/// `x` where `x > 0`, else `alpha * x`; `alpha` has the size of an item.
+/// Computes `x` where `x > 0`, else `alpha * x`; `alpha` has the size of an item.
 pub(crate) fn prelu(alpha: &[f32], input: &[f32], output: &mut [f32]) {
     let items = input.chunks_exact(alpha.len());
     for (x, y) in items.zip(output.chunks_exact_mut(alpha.len())) {
@@ -142,7 +142,7 @@ pub(crate) fn sum_axis(n: usize, after: usize, input: &[f32], output: &mut [f32]
     }
 }
 
-/// Maps times one factor per pixel.
+/// Multiplies maps by one factor per pixel.
 pub(crate) fn spatial_multiply(channels: usize, maps: &[f32], by: &[f32], output: &mut [f32]) {
     let pixels = maps.chunks_exact(channels).zip(by);
     for ((x, &w), y) in pixels.zip(output.chunks_exact_mut(channels)) {
@@ -152,7 +152,7 @@ pub(crate) fn spatial_multiply(channels: usize, maps: &[f32], by: &[f32], output
     }
 }
 
-/// Maps of `item` numbers times one factor per channel.
+/// Multiplies maps of `item` elements by one factor per channel.
 pub(crate) fn channel_multiply(
     item: usize,
     channels: usize,

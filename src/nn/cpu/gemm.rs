@@ -1,4 +1,4 @@
-//! The product that convolutions, dense layers and recurrent layers are made of.
+//! Implicit GEMM: the matrix product of convolutions, dense layers and recurrent layers.
 
 use std::ops::Range;
 
@@ -10,32 +10,32 @@ use crate::simd::{Isa, Kernel};
 
 mod tile;
 
-/// Terms that are summed up apart before they join an output's sum. Short sums keep the rounding
-/// error of long dot products (up to 1,600 terms here) near that of the blocked sums that Keras
-/// was run with; a fixed length keeps the order the same everywhere.
-pub(super) const BLOCK: usize = 32;
+/// Terms of K that are summed separately before they join an output's total. Short sums keep the
+/// rounding error of long dot products (up to 1,600 terms here) near that of the blocked sums of
+/// Keras' BLAS. A fixed length keeps the order of summation the same everywhere.
+pub(super) const K_BLOCK: usize = 32;
 
-/// What the accumulators start from.
+/// Initial value of the accumulators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Start {
+pub(crate) enum Init {
     Bias,
-    /// What the output holds already.
-    Output,
+    /// Values already in the output.
+    Accumulate,
 }
 
-/// Which terms of one row of the kernel are summed up, and where their inputs lie: in each of
-/// `columns` runs of `run` terms those from `terms.start` to `terms.end`.
+/// Terms of one kernel row and the position of their inputs: terms `terms` of each of `columns`
+/// runs of `run` terms.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Taps {
+pub(crate) struct KernelRow {
     pub columns: Range<usize>,
-    /// Numbers of the input from one run to the next.
+    /// Input elements from one run to the next.
     pub column_step: usize,
     pub run: usize,
     pub terms: Range<usize>,
 }
 
-impl Taps {
-    /// One run of `run` terms.
+impl KernelRow {
+    /// Returns a kernel row of one run of `run` terms.
     pub fn all(run: usize) -> Self {
         Self {
             columns: 0..1,
@@ -45,7 +45,7 @@ impl Taps {
         }
     }
 
-    /// Numbers from the first input that is read to the last.
+    /// Returns the elements from the first input that is read to the last, inclusive.
     pub fn span(&self) -> usize {
         match self.columns.len() {
             0 => 0,
@@ -54,101 +54,101 @@ impl Taps {
     }
 }
 
-/// A product of rows of inputs with a weight matrix: `output[p, c] = start + sum over terms t of
-/// input(p)[t] * weights[t, c]`. Each run's terms are summed up in blocks of [`BLOCK`] terms, which
-/// are counted from the run's first term whether that is left out or not; the blocks' sums are
-/// added in their order.
-pub(crate) struct Product<'a> {
-    /// Rows of `pitch` numbers.
+/// GEMM with implicit im2col: `output[m, n] = init + sum over k of input(m)[k] * weights[k, n]`. M
+/// counts output pixels, N output channels and K the terms of all kernel rows. Each run of terms is
+/// summed in blocks of [`K_BLOCK`] terms, counted from the run's first term even if that is skipped
+/// as padding; the totals of the blocks are added in order.
+pub(crate) struct Gemm<'a> {
+    /// Rows of `pitch` elements.
     pub input: &'a [f32],
     pub pitch: usize,
-    /// The outputs are `columns` pixels from each of `rows` rows.
+    /// M: `columns` pixels in each of `rows` rows.
     pub rows: usize,
     pub columns: usize,
-    /// Where in its row the first pixel's inputs begin, and how far the next one's are.
+    /// Offset of the first pixel's inputs within its row, and distance to those of the next pixel.
     pub first: usize,
     pub step: usize,
-    /// Rows of zeros above the input, which the first pixels' taps may reach; those below are all
-    /// that are not in the input.
+    /// Rows of zero padding above the input. Rows past the end of the input are padding below.
     pub top: usize,
-    /// Rows from one pixel's first to that of the pixel below.
+    /// Input rows from one output row to the next.
     pub row_stride: usize,
-    /// How many rows of terms a pixel has, how far apart.
+    /// Kernel rows per pixel and the distance between them in input rows.
     pub kernel_rows: usize,
     pub row_dilation: usize,
-    pub taps: &'a Taps,
-    /// As many zeros as the taps span, read where the input has no row.
+    pub kernel_row: &'a KernelRow,
+    /// Zeros, at least as many as a kernel row spans; read in place of padding rows.
     pub zeros: &'a [f32],
     pub packed: &'a Packed,
-    pub start: Start,
-    /// Where the first pixel's channels go; the next ones follow, the next row `output_pitch` on.
+    pub init: Init,
+    /// Output from the first pixel's channels on; pixels are contiguous, rows `output_pitch` apart.
     pub output: &'a mut [f32],
     pub output_pitch: usize,
     pub epilogue: &'a Epilogue,
 }
 
-/// How many pixels the instruction set sums up at once.
-pub(super) struct Pixels;
+/// Query of the largest tile height M of an instruction set.
+pub(super) struct MaxMr;
 
-impl Kernel for Pixels {
+impl Kernel for MaxMr {
     type Output = usize;
 
     #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(self) -> usize {
-        PIXELS
+    fn run<V: Lanes, const MAX_MR: usize>(self) -> usize {
+        MAX_MR
     }
 }
 
-/// Rows of the output that have tiles of their own.
-struct Part {
+/// Output rows that read the same kernel rows, and so share tiles.
+struct RowBand {
     rows: Range<usize>,
-    /// Rows of the input that each place reads, counted from the first one that its kernel covers.
+    /// Kernel rows read at each position, counted from the first input row under the kernel.
     reads: Range<usize>,
-    /// Whether some of them do not lie in the input, but are zeros.
-    mixed: bool,
+    /// True if some of these rows are padding, read as zeros.
+    needs_padding: bool,
 }
 
-impl Product<'_> {
+impl Gemm<'_> {
     pub fn compute(mut self, isa: Isa) {
         if self.columns == 0 {
             return;
         }
-        let blocks = self.packed.channels.div_ceil(LANES);
-        let pixels = isa.dispatch(Pixels);
-        let pairs = pixels >= MANY
+        let blocks = self.packed.n.div_ceil(LANES);
+        let max_mr = isa.dispatch(MaxMr);
+        let pairs = max_mr >= TWO_BLOCK_MR
             && self.kernel_rows > 1
             && (self.row_stride, self.row_dilation) == (1, 1);
         let mut block = 0;
         while block < blocks {
-            // With many registers, an input that is read once serves two blocks, or one block of
-            // two rows. So many places' sums and their parts nearly fill the registers.
-            if pixels >= MANY && block + 2 <= blocks {
-                self.parts::<2, false>(isa, 7, block, 0..self.rows);
+            // With 32 registers one input load feeds two accumulators: two channel blocks, or one
+            // block of two rows. This many positions and their partial sums nearly fill the
+            // registers.
+            if max_mr >= TWO_BLOCK_MR && block + 2 <= blocks {
+                self.row_bands::<2, false>(isa, 7, block, 0..self.rows);
                 block += 2;
                 continue;
             }
             let paired = if pairs { self.rows / 2 * 2 } else { 0 };
-            self.parts::<2, true>(isa, 6, block, 0..paired);
-            self.parts::<1, false>(isa, pixels, block, paired..self.rows);
+            self.row_bands::<2, true>(isa, 6, block, 0..paired);
+            self.row_bands::<1, false>(isa, max_mr, block, paired..self.rows);
             block += 1;
         }
     }
 
-    /// The outputs of rows `rows` of `SUMS` channel blocks from `block` on, or of one block if
-    /// `PAIRED`. Rows at the edges have tiles of their own where that fills them, so that no
-    /// products with zeros are computed.
-    fn parts<const SUMS: usize, const PAIRED: bool>(
+    /// Computes rows `rows` of `ACCS` channel blocks from `block` on, or of one block if `PAIRED`.
+    /// Rows at the edges get tiles of their own if they fill them, which saves products with zero
+    /// padding.
+    fn row_bands<const ACCS: usize, const PAIRED: bool>(
         &mut self,
         isa: Isa,
         most: usize,
         block: usize,
         rows: Range<usize>,
     ) {
-        let high = if PAIRED { 2 } else { 1 };
+        let row_step = if PAIRED { 2 } else { 1 };
         let rows_in = self.input.len() / self.pitch;
-        let all = 0..self.kernel_rows + high - 1;
+        let all = 0..self.kernel_rows + row_step - 1;
         let (top, stride, dilation) = (self.top, self.row_stride, self.row_dilation);
-        // The rows of the input that a place in row `y` reads.
+        // Kernel rows within the input for a position in row `y`.
         let reads = |y: usize| {
             let row = |below: usize| {
                 let distance = below.saturating_sub(y * stride);
@@ -158,50 +158,50 @@ impl Product<'_> {
         };
         let mut from = rows.start;
         while from < rows.end {
-            let mut part = Part {
+            let mut band = RowBand {
                 rows: from..rows.end,
                 reads: reads(from),
-                mixed: false,
+                needs_padding: false,
             };
-            if self.columns < ALONE {
-                part.mixed = part.reads != all || reads(rows.end - high) != all;
-                part.reads = all.clone();
-            } else if part.reads == all {
-                while reads(part.rows.end - high) != all {
-                    part.rows.end -= high;
+            if self.columns < MIN_EDGE_COLUMNS {
+                band.needs_padding = band.reads != all || reads(rows.end - row_step) != all;
+                band.reads = all.clone();
+            } else if band.reads == all {
+                while reads(band.rows.end - row_step) != all {
+                    band.rows.end -= row_step;
                 }
             } else {
-                part.rows.end = from + high;
+                band.rows.end = from + row_step;
             }
-            from = part.rows.end;
-            self.tiles::<SUMS, PAIRED>(isa, most, block, &part);
+            from = band.rows.end;
+            self.tiles::<ACCS, PAIRED>(isa, most, block, &band);
         }
     }
 
-    /// The outputs of a part in tiles of nearly equal size.
-    fn tiles<const SUMS: usize, const PAIRED: bool>(
+    /// Computes a band of rows in tiles of nearly equal size.
+    fn tiles<const ACCS: usize, const PAIRED: bool>(
         &mut self,
         isa: Isa,
         most: usize,
         block: usize,
-        part: &Part,
+        band: &RowBand,
     ) {
-        let places = part.rows.len() / if PAIRED { 2 } else { 1 } * self.columns;
-        let tiles = places.div_ceil(most).max(1);
-        let large = places % tiles;
+        let positions = band.rows.len() / if PAIRED { 2 } else { 1 } * self.columns;
+        let tiles = positions.div_ceil(most).max(1);
+        let large = positions % tiles;
         let mut first = 0;
         for (size, count) in [
-            (places.div_ceil(tiles), large),
-            (places / tiles, tiles - large),
+            (positions.div_ceil(tiles), large),
+            (positions / tiles, tiles - large),
         ] {
             macro_rules! of_size {
                 ($($n:literal)*) => {
                     match size {
                         _ if count == 0 => {}
-                        $($n => isa.dispatch(Tiles::<$n, SUMS, PAIRED> {
-                            of: self,
+                        $($n => isa.dispatch(Tiles::<$n, ACCS, PAIRED> {
+                            gemm: self,
                             block,
-                            part,
+                            band,
                             first,
                             count,
                         }),)*
@@ -215,26 +215,26 @@ impl Product<'_> {
     }
 }
 
-/// Instruction sets that sum up so many pixels have registers for two channel blocks of each.
-pub(super) const MANY: usize = 12;
-/// Columns from which on a row at the edge has tiles of its own.
-const ALONE: usize = 4;
+/// Smallest tile height of instruction sets whose registers hold two accumulators per position.
+pub(super) const TWO_BLOCK_MR: usize = 12;
+/// Columns from which on a row at the edge fills tiles of its own.
+const MIN_EDGE_COLUMNS: usize = 4;
 
-/// Rows of `packed.terms` numbers times the weights: `[rows, terms]` to `[rows, channels]`.
+/// Multiplies `[m, k]` by packed weights into `[m, n]`.
 pub(crate) fn matmul(
     isa: Isa,
     input: &[f32],
-    rows: usize,
+    m: usize,
     packed: &Packed,
-    start: Start,
+    init: Init,
     output: &mut [f32],
     relu: bool,
 ) {
-    let terms = packed.terms;
-    Product {
-        input: &input[..rows * terms],
-        pitch: terms,
-        rows,
+    let k = packed.k;
+    Gemm {
+        input: &input[..m * k],
+        pitch: k,
+        rows: m,
         columns: 1,
         first: 0,
         step: 0,
@@ -242,12 +242,12 @@ pub(crate) fn matmul(
         row_stride: 1,
         kernel_rows: 1,
         row_dilation: 1,
-        taps: &Taps::all(terms),
+        kernel_row: &KernelRow::all(k),
         zeros: &[],
         packed,
-        start,
+        init,
         output,
-        output_pitch: packed.channels,
+        output_pitch: packed.n,
         epilogue: &Epilogue {
             relu,
             ..Epilogue::default()
@@ -260,39 +260,39 @@ pub(crate) fn matmul(
 mod tests {
     use super::*;
 
-    /// Independent opinion: the `matrixmultiply` crate, whose summation order differs.
+    /// Compares with the `matrixmultiply` crate, whose order of summation differs.
     #[test]
     fn matmul_agrees_with_matrixmultiply_on_every_instruction_set() {
-        for (rows, terms, channels) in [(1, 1, 1), (13, 160, 256), (5, 64, 7), (27, 33, 40)] {
+        for (m, k, n) in [(1, 1, 1), (13, 160, 256), (5, 64, 7), (27, 33, 40)] {
             let number = |i: usize| ((i * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0;
-            let input: Vec<f32> = (0..rows * terms).map(number).collect();
-            let weights: Vec<f32> = (0..terms * channels).map(|i| number(i + 77)).collect();
-            let bias: Vec<f32> = (0..channels).map(|i| number(i + 5)).collect();
-            let mut wanted: Vec<f32> = (0..rows).flat_map(|_| bias.clone()).collect();
+            let input: Vec<f32> = (0..m * k).map(number).collect();
+            let weights: Vec<f32> = (0..k * n).map(|i| number(i + 77)).collect();
+            let bias: Vec<f32> = (0..n).map(|i| number(i + 5)).collect();
+            let mut wanted: Vec<f32> = (0..m).flat_map(|_| bias.clone()).collect();
             // SAFETY: the pointers are to row-major matrices of exactly the given sizes.
             unsafe {
                 matrixmultiply::sgemm(
-                    rows,
-                    terms,
-                    channels,
+                    m,
+                    k,
+                    n,
                     1.0,
                     input.as_ptr(),
-                    terms as isize,
+                    k as isize,
                     1,
                     weights.as_ptr(),
-                    channels as isize,
+                    n as isize,
                     1,
                     1.0,
                     wanted.as_mut_ptr(),
-                    channels as isize,
+                    n as isize,
                     1,
                 );
             }
-            let packed = Packed::new(&weights, channels, Some(&bias));
+            let packed = Packed::new(&weights, n, Some(&bias));
             let mut first: Option<Vec<f32>> = None;
             for isa in Isa::available() {
-                let mut got = vec![f32::NAN; rows * channels];
-                matmul(isa, &input, rows, &packed, Start::Bias, &mut got, false);
+                let mut got = vec![f32::NAN; m * n];
+                matmul(isa, &input, m, &packed, Init::Bias, &mut got, false);
                 for (g, w) in got.iter().zip(&wanted) {
                     // Sums of up to 160 terms of magnitude 1 in different orders.
                     assert!((g - w).abs() < 1e-4, "{} {g} {w}", isa.name());

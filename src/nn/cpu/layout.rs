@@ -1,8 +1,8 @@
-//! Layers that move, repeat or interpolate numbers.
+//! Layers that move, repeat or interpolate elements.
 
 use crate::nn::layer::Interpolation;
 
-/// Copies `[.., dims, ..]` so that output dimension `i` is input dimension `order[i]`.
+/// Transposes `[.., dims, ..]` so that output dimension `i` is input dimension `order[i]`.
 pub(crate) fn permute(shape: &[usize], order: &[usize], input: &[f32], output: &mut [f32]) {
     let item: usize = shape.iter().product();
     let stride = |dim: usize| shape[dim + 1..].iter().product::<usize>();
@@ -38,7 +38,7 @@ fn copy_dimension<'a>(
     }
 }
 
-/// Rows of each item (`[rows, width]`) in reverse order.
+/// Reverses the order of the rows of each item `[rows, width]`.
 pub(crate) fn reverse(rows: usize, width: usize, input: &[f32], output: &mut [f32]) {
     let items = input.chunks_exact(rows * width);
     for (source, target) in items.zip(output.chunks_exact_mut(rows * width)) {
@@ -52,7 +52,7 @@ pub(crate) fn reverse(rows: usize, width: usize, input: &[f32], output: &mut [f3
     }
 }
 
-/// Each of the rows (of `width` numbers) `count` times.
+/// Repeats each row of `width` elements `count` times.
 pub(crate) fn repeat(count: usize, width: usize, input: &[f32], output: &mut [f32]) {
     let rows = input.chunks_exact(width);
     for (row, copies) in rows.zip(output.chunks_exact_mut(width * count)) {
@@ -62,7 +62,7 @@ pub(crate) fn repeat(count: usize, width: usize, input: &[f32], output: &mut [f3
     }
 }
 
-/// Puts rows of `width` numbers into output rows of `total` numbers, at column `at`.
+/// Copies rows of `width` elements into output rows of `total` elements, at column `at`.
 pub(crate) fn scatter(width: usize, total: usize, at: usize, input: &[f32], output: &mut [f32]) {
     let rows = input.chunks_exact(width);
     for (row, out) in rows.zip(output.chunks_exact_mut(total)) {
@@ -70,7 +70,7 @@ pub(crate) fn scatter(width: usize, total: usize, at: usize, input: &[f32], outp
     }
 }
 
-/// Zeros around images `[height, width, channels]`, so that they become `size` high and wide.
+/// Pads images `[height, width, channels]` with zeros to `size` rows and columns.
 pub(crate) fn zero_pad(
     image: [usize; 3],
     size: [usize; 2],
@@ -90,7 +90,7 @@ pub(crate) fn zero_pad(
     }
 }
 
-/// For one output row or column: the two source positions and the weight of the second.
+/// Interpolation of one output row or column: two source positions and the weight of the second.
 #[derive(Debug, Clone, Copy)]
 struct Tap {
     lower: usize,

@@ -1,21 +1,21 @@
-//! Activation functions, computed alike on every machine.
+//! Activation functions with the same bits on every machine.
 //!
-//! `exp` and `tanh` are made of fused multiply-adds and bit operations only, so their results do
-//! not depend on the platform's mathematics library. The rarer functions go through `f64`.
+//! `exp` and `tanh` consist of fused multiply-adds and bit operations, so they do not depend on the
+//! platform's maths library. The rarer functions go through `f64`.
 
 use crate::nn::layer::Activation;
 use crate::simd::lanes::{LANES, Lanes};
 use crate::simd::{Isa, Kernel};
 
-/// `exp(x)` within 1 ULP; 0 below -104, infinity above 88.8.
+/// Returns `exp(x)` within 1 ULP; 0 below -104, infinity above 88.8.
 ///
-/// Range reduction by `ln 2` in two parts (Cody and Waite), then the Taylor polynomial of
-/// degree 7, whose remainder on `|r| <= ln(2) / 2` is below 6e-9.
+/// Range reduction by `ln 2` in two parts (Cody and Waite), then the Taylor polynomial of degree 7,
+/// whose remainder on `|r| <= ln(2) / 2` is below 6e-9.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    // Rounds to an integer when added and subtracted: 1.5 * 2^23.
+    // Adding and subtracting 1.5 * 2^23 rounds to an integer.
     const ROUND: f32 = 12_582_912.0;
     // A NaN passes both comparisons unchanged.
     let x = if x > 89.0 { 89.0 } else { x };
@@ -31,29 +31,30 @@ pub(crate) fn exp(x: f32) -> f32 {
     let p = r.mul_add(p, 0.5);
     let p = r.mul_add(p, 1.0);
     let p = r.mul_add(p, 1.0);
-    // 2^n in two factors, so that subnormal results and the overflow to infinity come out right.
-    // The integer is read off the sum's last bits: a conversion that minds NaN and overflow is not
-    // made of vector instructions. Here only NaN gives no such integer, and stays NaN.
+    // 2^n as two factors, which gives correct subnormal results and overflow to infinity. The
+    // integer is read from the low bits of the sum: a saturating conversion does not vectorise.
+    // Only NaN yields no valid integer, and the product stays NaN.
     let n = rounded.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
     let half = n >> 1;
     let power = |n: i32| f32::from_bits(((n + 127) << 23) as u32);
     p * power(half) * power(n - half)
 }
 
-/// `1 / (1 + exp(-x))` within 2 ULP of 1.
+/// Returns `1 / (1 + exp(-x))` within 2 ULP of 1.
 #[inline(always)]
 pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// `clip(0.2 * x + 0.5, 0, 1)`, the product rounded before the sum as TensorFlow does.
+/// Returns `clip(0.2 * x + 0.5, 0, 1)`; the product is rounded before the sum, which matches
+/// TensorFlow.
 #[inline(always)]
 pub(crate) fn hard_sigmoid(x: f32) -> f32 {
     (0.2 * x + 0.5).clamp(0.0, 1.0)
 }
 
-/// Hyperbolic tangent within 3 ULP: below 0.625 in magnitude the odd polynomial of Cephes' `tanhf`
-/// (Moshier), above it `1 - 2 / (exp(2x) + 1)`.
+/// Returns the hyperbolic tangent within 3 ULP: below 0.625 in magnitude the odd polynomial of
+/// Cephes' `tanhf` (Moshier), above it `1 - 2 / (exp(2x) + 1)`.
 #[inline(always)]
 pub(crate) fn tanh(x: f32) -> f32 {
     let z = x * x;
@@ -70,7 +71,7 @@ pub(crate) fn tanh(x: f32) -> f32 {
     }
 }
 
-/// Applies an element-wise function, or softmax to each row of `last` numbers.
+/// Applies an element-wise function, or softmax to each row of `last` elements.
 pub(crate) fn activate(isa: Isa, function: Activation, last: usize, values: &mut [f32]) {
     match function {
         Activation::Linear => {}
@@ -88,7 +89,7 @@ impl Kernel for Apply<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(self) {
+    fn run<V: Lanes, const MAX_MR: usize>(self) {
         apply(self.function, self.values);
     }
 }
@@ -100,7 +101,7 @@ fn each(values: &mut [f32], f: impl Fn(f32) -> f32) {
     }
 }
 
-/// The element-wise function over all of `values` (not softmax, which needs rows).
+/// Applies an element-wise function to `values`. Softmax is excluded: it needs rows.
 #[inline(always)]
 pub(crate) fn apply(function: Activation, values: &mut [f32]) {
     let in_f64 = |f: fn(f64) -> f64| move |x: f32| f(f64::from(x)) as f32;
@@ -161,12 +162,12 @@ pub(crate) fn apply(function: Activation, values: &mut [f32]) {
     }
 }
 
-/// `ln(1 + exp(x))` without overflow.
+/// Returns `ln(1 + exp(x))` without overflow.
 fn softplus(x: f64) -> f64 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
-/// The error function: its Maclaurin series below 3, the continued fraction of `erfc` above
+/// Returns the error function: its Maclaurin series below 3, the continued fraction of `erfc` above
 /// (Abramowitz and Stegun 7.1.6 and 7.1.14).
 fn erf(x: f64) -> f64 {
     let a = x.abs();
@@ -187,7 +188,7 @@ fn erf(x: f64) -> f64 {
     erf.copysign(x)
 }
 
-/// Softmax over each row of `last` numbers.
+/// Applies softmax to each row of `last` elements.
 pub(crate) fn softmax(isa: Isa, last: usize, values: &mut [f32]) {
     isa.dispatch(Softmax { last, values });
 }
@@ -201,14 +202,14 @@ impl Kernel for Softmax<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(self) {
-        // The exponentials of short rows together, so that no registers stay half full.
+    fn run<V: Lanes, const MAX_MR: usize>(self) {
+        // Short rows share one call of `exp`, which keeps the vectors full.
         for rows in self
             .values
-            .chunks_mut(TOGETHER.div_ceil(self.last) * self.last)
+            .chunks_mut(SOFTMAX_BATCH.div_ceil(self.last) * self.last)
         {
             for row in rows.chunks_exact_mut(self.last) {
-                below_max(row);
+                subtract_max(row);
             }
             each(rows, exp);
             for row in rows.chunks_exact_mut(self.last) {
@@ -218,19 +219,19 @@ impl Kernel for Softmax<'_> {
     }
 }
 
-/// Numbers that fill registers well and stay in the first-level cache, at least.
-const TOGETHER: usize = 1024;
+/// Minimum number of elements per call of `exp`: fills the vectors and stays in the L1 cache.
+const SOFTMAX_BATCH: usize = 1024;
 
 #[inline(always)]
 pub(crate) fn softmax_row(row: &mut [f32]) {
-    below_max(row);
+    subtract_max(row);
     each(row, exp);
     divide_by_sum(row);
 }
 
-/// Subtracts the largest number; in which order it is looked for does not matter.
+/// Subtracts the maximum; it does not depend on the order of comparison.
 #[inline(always)]
-fn below_max(row: &mut [f32]) {
+fn subtract_max(row: &mut [f32]) {
     let larger = |max: f32, x: f32| if x > max { x } else { max };
     let (blocks, rest) = row.as_chunks::<LANES>();
     let mut max = [f32::NEG_INFINITY; LANES];

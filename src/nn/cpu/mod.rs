@@ -1,7 +1,7 @@
-//! The arithmetic of the layers on the CPU.
+//! CPU kernels of the layers.
 //!
-//! Every output number is summed up in one fixed order, and every multiply-add is fused, on every
-//! instruction set. So all of them give the same bits, whatever the batch size or the number of
+//! Every output is summed in one fixed order, and every multiply-add is fused, on every instruction
+//! set. The results are therefore bit-identical across instruction sets, batch sizes and numbers of
 //! threads.
 
 #![expect(
@@ -9,13 +9,13 @@
     reason = "constant indices keep accumulators in registers"
 )]
 
+pub(crate) mod channel_scaled;
 pub(crate) mod conv;
 pub(crate) mod elementwise;
-mod first;
 pub(crate) mod gemm;
 pub(crate) mod layout;
 pub(crate) mod math;
 mod packed;
 pub(crate) mod pool;
 pub(crate) mod recurrent;
-pub(crate) mod scaled;
+mod single_channel;

@@ -1,10 +1,10 @@
-//! Weights and what follows a sum, packed into blocks of lanes.
+//! Packed weights, and the pointwise epilogue of a GEMM.
 
 use std::ops::{Deref, DerefMut};
 
 use crate::simd::lanes::{LANES, Lanes};
 
-/// Lanes that lie in one cache line, so that they are read at once.
+/// One vector of weights, aligned to a cache line.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Block([f32; LANES]);
@@ -29,44 +29,44 @@ impl DerefMut for Block {
     }
 }
 
-/// A weight matrix `[terms, channels]`, packed as `[channel block][term][lane]`, and its bias as
-/// `[channel block][lane]`. The lanes past the last channel hold zeros, but with at most half a
-/// block of channels the second half of the lanes repeats the first.
+/// Weight matrix `[k, n]`, packed as `[channel block][k][lane]`, with its bias as `[channel
+/// block][lane]`. Lanes past the last channel hold zeros; with at most half a block of channels the
+/// second half of the lanes repeats the first.
 #[derive(Debug, Clone)]
 pub(crate) struct Packed {
-    pub terms: usize,
-    pub channels: usize,
+    pub k: usize,
+    pub n: usize,
     pub(super) weights: Vec<Block>,
     pub(super) bias: Vec<[f32; LANES]>,
 }
 
 impl Packed {
-    /// `weights` is row-major `[terms, channels]`; `bias`, if any, `[channels]`.
+    /// Packs row-major weights `[k, n]` and an optional bias `[n]`.
     pub fn new(weights: &[f32], channels: usize, bias: Option<&[f32]>) -> Self {
-        let terms = weights.len() / channels;
+        let k = weights.len() / channels;
         let blocks = channels.div_ceil(LANES);
-        let mut packed = vec![Block::ZERO; blocks * terms];
+        let mut packed = vec![Block::ZERO; blocks * k];
         for (term, row) in weights.chunks_exact(channels).enumerate() {
             for (block, lanes) in pack(row).enumerate() {
-                *packed[block * terms + term] = lanes;
+                *packed[block * k + term] = lanes;
             }
         }
-        // A bias of -0 becomes +0: then no sum can be -0 before its last term, and terms that are
-        // zero because of padding can be left out without changing a bit.
+        // Adding 0 turns a bias of -0 into +0. Then no partial sum is -0, and products with zero
+        // padding can be skipped without changing a bit.
         let bias: Vec<f32> = match bias {
             Some(bias) => bias.iter().map(|b| b + 0.0).collect(),
             None => vec![0.0; channels],
         };
         Self {
-            terms,
-            channels,
+            k,
+            n: channels,
             weights: packed,
             bias: pack(&bias).collect(),
         }
     }
 }
 
-/// One number per channel in blocks of lanes, as in [`Packed`].
+/// Packs one element per channel into blocks of lanes, laid out as in [`Packed`].
 fn pack(channels: &[f32]) -> impl Iterator<Item = [f32; LANES]> {
     let repeats = channels.len() <= LANES / 2;
     channels.chunks(LANES).map(move |part| {
@@ -79,24 +79,24 @@ fn pack(channels: &[f32]) -> impl Iterator<Item = [f32; LANES]> {
     })
 }
 
-/// What is done to each sum before it is stored.
+/// Pointwise operations applied to the sums before they are stored, in the order of the fields.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Epilogue {
-    /// The larger of the sum and 0; 0 for NaN.
+    /// ReLU; 0 for NaN.
     pub relu: bool,
-    /// After that, times a scale plus a shift.
+    /// Scale and shift per channel.
     pub affine: Option<Affine>,
-    /// After that, the larger of the result and 0; 0 for NaN.
+    /// Second ReLU; 0 for NaN.
     pub relu_last: bool,
 }
 
-/// A scale and a shift for every channel, in blocks of lanes as in [`Packed`].
+/// A scale and a shift per channel, in blocks of lanes laid out as in [`Packed`].
 #[derive(Debug, Clone)]
 pub(crate) struct Affine {
     scale: Vec<[f32; LANES]>,
     shift: Vec<[f32; LANES]>,
-    /// Whether every scale is positive and everything finite.
-    increasing: bool,
+    /// True if every scale is positive and all values are finite.
+    is_increasing: bool,
 }
 
 impl Affine {
@@ -104,14 +104,14 @@ impl Affine {
         Self {
             scale: pack(scale).collect(),
             shift: pack(shift).collect(),
-            increasing: scale.iter().all(|s| s.is_finite() && *s > 0.0)
+            is_increasing: scale.iter().all(|s| s.is_finite() && *s > 0.0)
                 && shift.iter().all(|s| s.is_finite()),
         }
     }
 }
 
 impl Epilogue {
-    /// What becomes of sums of each of some channel blocks.
+    /// Applies the operations to the accumulators of the given channel blocks.
     #[inline(always)]
     pub(super) fn apply<V: Lanes, const N: usize, const BLOCKS: usize>(
         &self,
@@ -142,15 +142,15 @@ impl Epilogue {
         }
     }
 
-    /// Whether the largest of some results is, to the bit, the result of the largest sum.
+    /// Returns true if the maximum of the results is, to the bit, the result of the maximum sum.
     #[inline(always)]
-    pub(super) fn keeps_order(&self) -> bool {
-        // Without the first ReLU, sums that round to results of -0 and +0 would count as equal.
-        let keeps = |affine: &Affine| self.relu && affine.increasing;
+    pub(super) fn commutes_with_max(&self) -> bool {
+        // Without the first ReLU, sums that round to results of -0 and +0 would compare as equal.
+        let keeps = |affine: &Affine| self.relu && affine.is_increasing;
         self.affine.as_ref().is_none_or(keeps)
     }
 
-    /// The scale and the shift in blocks of lanes.
+    /// Returns scale and shift in blocks of lanes.
     #[inline(always)]
     pub(super) fn affine(&self) -> Option<[&[[f32; LANES]]; 2]> {
         let affine = self.affine.as_ref()?;
@@ -158,7 +158,7 @@ impl Epilogue {
     }
 }
 
-/// The first lanes, as many as `from` is long; zeros in the others.
+/// Loads `from` into the first lanes and zeros into the remaining ones.
 #[inline(always)]
 pub(super) fn load<V: Lanes>(from: &[f32]) -> V {
     match <&[f32; LANES]>::try_from(from) {
@@ -171,7 +171,7 @@ pub(super) fn load<V: Lanes>(from: &[f32]) -> V {
     }
 }
 
-/// Stores the first lanes, as many as `to` is long.
+/// Stores the first `to.len()` lanes.
 #[inline(always)]
 pub(super) fn store<V: Lanes>(lanes: V, to: &mut [f32]) {
     match <&mut [f32; LANES]>::try_from(&mut *to) {

@@ -1,4 +1,4 @@
-//! Pooling over windows and over everything.
+//! Windowed and global pooling.
 
 use crate::nn::layer::{Pool, PoolKind};
 use crate::nn::shape::window;
@@ -17,7 +17,7 @@ pub(crate) struct PoolPlan {
 }
 
 impl PoolPlan {
-    /// For a validated layer and its input's shape.
+    /// Plans a validated layer for its input's shape.
     pub fn new(pool: &Pool, input: &[usize]) -> Self {
         let (height, width, channels) = match *input {
             [time, channels] => (time, 1, channels),
@@ -42,9 +42,9 @@ impl PoolPlan {
         plan
     }
 
-    /// The windows of a maximum that do not overlap and reach no padding, or `None` if this is
-    /// another pooling.
-    pub fn plain_max(&self) -> Option<[usize; 2]> {
+    /// Returns the window size if this is max pooling whose windows neither overlap nor reach
+    /// padding, else `None`.
+    pub fn non_overlapping_max(&self) -> Option<[usize; 2]> {
         let fits = |axis: usize| {
             self.before[axis] == 0 && self.output[axis] * self.size[axis] <= self.input[axis]
         };
@@ -52,13 +52,13 @@ impl PoolPlan {
         (plain && fits(0) && fits(1)).then_some(self.size)
     }
 
-    /// Rows of its input, pixels in each and channels of each.
+    /// Returns rows, columns and channels of an image.
     pub fn input(&self) -> [usize; 3] {
         self.input
     }
 
     pub fn run(&self, isa: Isa, input: &[f32], output: &mut [f32]) {
-        if let Some(size) = self.plain_max() {
+        if let Some(size) = self.non_overlapping_max() {
             let [height, width, channels] = self.input;
             let [rows, columns] = self.output;
             let images = input.chunks_exact(height * width * channels);
@@ -74,7 +74,7 @@ impl PoolPlan {
         });
     }
 
-    /// The part of the input that window `i` along `axis` covers.
+    /// Returns the input range covered by window `i` along `axis`.
     #[inline(always)]
     fn range(&self, axis: usize, i: usize) -> std::ops::Range<usize> {
         let start = i * self.strides[axis];
@@ -94,7 +94,7 @@ impl Kernel for Run<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(self) {
+    fn run<V: Lanes, const MAX_MR: usize>(self) {
         let plan = self.plan;
         let [height, width, channels] = plan.input;
         let mut outputs = self.output.chunks_exact_mut(channels);
@@ -112,7 +112,7 @@ impl Kernel for Run<'_> {
     }
 }
 
-/// Pools over the given pixels of an image, channel by channel.
+/// Pools the given pixels of an image, channel by channel.
 #[inline(always)]
 fn pool(
     kind: PoolKind,
@@ -146,8 +146,8 @@ fn pool(
     }
 }
 
-/// The maximum of each window of `size` rows and columns that do not overlap, of rows of `width`
-/// pixels; what fills no window is left out.
+/// Max-pools rows of `width` pixels over non-overlapping windows of `size`. Incomplete windows are
+/// dropped.
 pub(crate) fn max_pool_rows(
     isa: Isa,
     size: [usize; 2],
@@ -177,7 +177,7 @@ impl Kernel for MaxRows<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(self) {
+    fn run<V: Lanes, const MAX_MR: usize>(self) {
         let [height, width] = self.size;
         let channels = self.channels;
         let pitch = self.width * channels;
@@ -210,8 +210,8 @@ impl Kernel for MaxRows<'_> {
     }
 }
 
-/// [`max_of_four`] along two rows of pixels of `CHANNELS` channels: with a length that the compiler
-/// knows, little is left besides the maxima.
+/// Runs [`max_of_four`] along two rows of pixels of `CHANNELS` channels. The constant length lets
+/// the compiler unroll it.
 #[inline(always)]
 fn max_of_fours<V: Lanes, const CHANNELS: usize>(top: &[f32], bottom: &[f32], out: &mut [f32]) {
     let top = top.as_chunks::<CHANNELS>().0.as_chunks::<2>().0;
@@ -225,8 +225,8 @@ fn max_of_fours<V: Lanes, const CHANNELS: usize>(top: &[f32], bottom: &[f32], ou
 /// Half a block of lanes.
 const HALF: usize = LANES / 2;
 
-/// [`max_of_four`] along two rows of pixels of half a block of channels. The other half of the
-/// lanes is of the next pixels and overwritten by what belongs there.
+/// Runs [`max_of_four`] along two rows of pixels of half a block of channels. The other half of the
+/// lanes belongs to the next pixel, whose own store overwrites it.
 #[inline(always)]
 fn max_of_half_blocks<V: Lanes>(top: &[f32], bottom: &[f32], out: &mut [f32]) {
     let last = (out.len() / HALF).saturating_sub(1);
@@ -236,10 +236,10 @@ fn max_of_half_blocks<V: Lanes>(top: &[f32], bottom: &[f32], out: &mut [f32]) {
     };
     for x in 0..last {
         let (left, right) = (2 * HALF * x, 2 * HALF * x + HALF);
-        let most = block(top, left).larger(lowest);
-        let most = block(top, right).larger(most);
-        let most = block(bottom, left).larger(most);
-        let most = block(bottom, right).larger(most);
+        let most = block(top, left).max(lowest);
+        let most = block(top, right).max(most);
+        let most = block(bottom, left).max(most);
+        let most = block(bottom, right).max(most);
         let out = out[HALF * x..].first_chunk_mut();
         most.store(out.expect("there is one more pixel"));
     }
@@ -251,7 +251,7 @@ fn max_of_half_blocks<V: Lanes>(top: &[f32], bottom: &[f32], out: &mut [f32]) {
     );
 }
 
-/// The maximum of two pixels above and two below, taken in the order of [`pool`].
+/// Computes the maximum of 2 x 2 pixels in the order of [`pool`].
 #[inline(always)]
 fn max_of_four<V: Lanes>(top: &[f32], bottom: &[f32], out: &mut [f32]) {
     let larger = |m: f32, x: f32| if x > m { x } else { m };
@@ -268,16 +268,16 @@ fn max_of_four<V: Lanes>(top: &[f32], bottom: &[f32], out: &mut [f32]) {
         .zip(c.as_chunks::<LANES>().0)
         .zip(d.as_chunks::<LANES>().0);
     for ((((a, b), c), d), out) in whole.zip(out.as_chunks_mut::<LANES>().0) {
-        let most = V::load(a).larger(lowest);
-        let most = V::load(c).larger(V::load(b).larger(most));
-        V::load(d).larger(most).store(out);
+        let most = V::load(a).max(lowest);
+        let most = V::load(c).max(V::load(b).max(most));
+        V::load(d).max(most).store(out);
     }
     for i in out.len() / LANES * LANES..out.len() {
         out[i] = most([a[i], b[i], c[i], d[i]]);
     }
 }
 
-/// Pools `pixels` pixels of each item into one.
+/// Pools all `pixels` pixels of each item into one.
 pub(crate) fn global_pool(
     kind: PoolKind,
     pixels: usize,

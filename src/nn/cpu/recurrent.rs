@@ -1,13 +1,37 @@
-//! LSTM and GRU: the input product for all time steps at once, then one small product per step
-//! over all sequences.
+//! LSTM and GRU.
+//!
+//! Notation: `x` input, `h` state, `*` element-wise product, `W`, `U`, `b` kernel, recurrent kernel
+//! and bias of a gate, `s` the recurrent activation and `a` the activation of the layer.
+//!
+//! ```text
+//! LSTM, gates in the order i, f, g, o:
+//!     i = s(x Wi + bi + h Ui)      input gate
+//!     f = s(x Wf + bf + h Uf)      forget gate
+//!     g = a(x Wg + bg + h Ug)      cell candidate
+//!     o = s(x Wo + bo + h Uo)      output gate
+//!     c' = f * c + i * g
+//!     h' = o * a(c')
+//!
+//! GRU, gates in the order z, r, g:
+//!     z = s(x Wz + bz + h Uz)      update gate
+//!     r = s(x Wr + br + h Ur)      reset gate
+//!     g = a(x Wg + bg + (r * h) Ug)            reset before the product
+//!     g = a(x Wg + bg + r * (h Ug + dg))       reset after the product (`reset_after`)
+//!     h' = z * h + (1 - z) * g
+//! ```
+//!
+//! With `reset_after` every gate has a second bias `d`, added to the product with `h`.
+//!
+//! The products `x W + b` of all time steps are one GEMM. Each time step is then one small GEMM over
+//! the states of all sequences, followed by the gates.
 
-use super::gemm::{Epilogue, Packed, Product, Start, Taps, matmul};
+use super::gemm::{Epilogue, Gemm, Init, KernelRow, Packed, matmul};
 use super::math;
 use crate::nn::layer::Activation;
 use crate::simd::lanes::Lanes;
 use crate::simd::{Isa, Kernel};
 
-/// Which cell.
+/// Kind of recurrent cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cell {
     Lstm,
@@ -24,10 +48,10 @@ pub(crate) struct RecurrentPlan {
     pub recurrent_activation: Activation,
     pub return_sequences: bool,
     pub go_backwards: bool,
-    /// `[inputs, gates * units]` with the input bias.
+    /// `W` of all gates, `[inputs, gates * units]`, with the input bias `b`.
     pub kernel: Packed,
-    /// The products with the state: all gates, except for a GRU that resets before the product,
-    /// whose candidate is apart; with the recurrent bias, if there is one.
+    /// `U` of all gates with the recurrent bias `d`, if there is one. A GRU that resets before the
+    /// product has `U` of the candidate in `candidate`.
     pub recurrent: Packed,
     pub candidate: Option<Packed>,
 }
@@ -40,18 +64,19 @@ impl RecurrentPlan {
         }
     }
 
-    /// Numbers of scratch needed for `items` sequences.
+    /// Returns the scratch elements for `items` sequences.
     pub fn scratch(&self, items: usize) -> usize {
         let width = self.gates() * self.units;
-        // Input products, recurrent products, state, cell or reset state.
+        // Input products, recurrent products, state, and cell or reset state.
         items * (self.time * width + self.product() + 2 * self.units)
     }
 
-    /// Numbers of a sequence's product with the state that cannot join the input's product at once.
+    /// Returns the elements per sequence of the products `h U`, if they cannot accumulate onto `x
+    /// W`.
     fn product(&self) -> usize {
         match self.cell {
             Cell::Gru { reset_after: true } => 3 * self.units,
-            _ => 0,
+            Cell::Lstm | Cell::Gru { reset_after: false } => 0,
         }
     }
 
@@ -71,15 +96,7 @@ impl RecurrentPlan {
         let h = take(items * units);
         let c = take(items * units);
         let rows = items * self.time;
-        matmul(
-            isa,
-            input,
-            rows,
-            &self.kernel,
-            Start::Bias,
-            projected,
-            false,
-        );
+        matmul(isa, input, rows, &self.kernel, Init::Bias, projected, false);
         h.fill(0.0);
         c.fill(0.0);
         for s in 0..self.time {
@@ -114,11 +131,11 @@ impl RecurrentPlan {
     }
 }
 
-/// The state of all sequences at one time step.
+/// State of all sequences at one time step.
 struct Step<'a> {
     plan: &'a RecurrentPlan,
     isa: Isa,
-    /// The gates' arguments, `gates * units` for each sequence, `pitch` from one to the next.
+    /// Gate sums: `gates * units` for each sequence, `pitch` apart.
     z: &'a mut [f32],
     pitch: usize,
     product: &'a mut [f32],
@@ -129,11 +146,11 @@ struct Step<'a> {
 impl Step<'_> {
     fn lstm(&mut self) {
         let plan = self.plan;
-        times(
+        state_gemm(
             self.isa,
             self.h,
             &plan.recurrent,
-            Start::Output,
+            Init::Accumulate,
             self.z,
             self.pitch,
         );
@@ -142,13 +159,13 @@ impl Step<'_> {
 
     fn gru_reset_after(&mut self) {
         let recurrent = &self.plan.recurrent;
-        times(
+        state_gemm(
             self.isa,
             self.h,
             recurrent,
-            Start::Bias,
+            Init::Bias,
             self.product,
-            recurrent.channels,
+            recurrent.n,
         );
         self.isa.dispatch(GruGates(self));
     }
@@ -156,28 +173,28 @@ impl Step<'_> {
     fn gru_reset_before(&mut self) {
         let plan = self.plan;
         let candidate = plan.candidate.as_ref().expect("a GRU that resets before");
-        times(
+        state_gemm(
             self.isa,
             self.h,
             &plan.recurrent,
-            Start::Output,
+            Init::Accumulate,
             self.z,
             self.pitch,
         );
         self.isa.dispatch(GruReset(self));
-        // The candidate's product needs the reset state.
-        times(
+        // The candidate's product reads the reset state.
+        state_gemm(
             self.isa,
             self.c,
             candidate,
-            Start::Output,
+            Init::Accumulate,
             &mut self.z[2 * plan.units..],
             self.pitch,
         );
         self.isa.dispatch(GruCandidate(self));
     }
 
-    /// Each sequence's gates, state and cell.
+    /// Iterates over each sequence's gates, state and cell.
     #[inline(always)]
     fn sequences(&mut self) -> impl Iterator<Item = (&mut [f32], &mut [f32], &mut [f32])> {
         let units = self.plan.units;
@@ -191,17 +208,17 @@ impl Step<'_> {
     }
 }
 
-/// The product of all sequences' states with the weights, into rows that are `pitch` apart.
-fn times(
+/// Multiplies all sequences' states by the weights, into rows that are `pitch` apart.
+fn state_gemm(
     isa: Isa,
     states: &[f32],
     packed: &Packed,
-    start: Start,
+    init: Init,
     output: &mut [f32],
     pitch: usize,
 ) {
-    let terms = packed.terms;
-    Product {
+    let terms = packed.k;
+    Gemm {
         input: states,
         pitch: terms,
         rows: states.len() / terms,
@@ -212,10 +229,10 @@ fn times(
         row_stride: 1,
         kernel_rows: 1,
         row_dilation: 1,
-        taps: &Taps::all(terms),
+        kernel_row: &KernelRow::all(terms),
         zeros: &[],
         packed,
-        start,
+        init,
         output,
         output_pitch: pitch,
         epilogue: &Epilogue::default(),
@@ -223,9 +240,9 @@ fn times(
     .compute(isa);
 }
 
-/// The functions that gates usually have, in registers from one to the next; others go over the
-/// gates one after the other.
-macro_rules! with_functions {
+/// Selects a fused loop for the usual pairs of activation functions, which keeps the gates in
+/// registers, and a generic one otherwise.
+macro_rules! with_activations {
     ($plan:expr, |$recurrent:ident, $activation:ident| $fast:expr, $slow:expr) => {
         match ($plan.recurrent_activation, $plan.activation) {
             (Activation::HardSigmoid, Activation::Tanh) => {
@@ -241,20 +258,20 @@ macro_rules! with_functions {
     };
 }
 
-/// `c = f * c + i * g`, `h = o * activation(c)`.
+/// LSTM gates: `c = f * c + i * g`, `h = o * a(c)`.
 struct LstmGates<'a, 'b>(&'a mut Step<'b>);
 
 impl Kernel for LstmGates<'_, '_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(self) {
+    fn run<V: Lanes, const MAX_MR: usize>(self) {
         let plan = self.0.plan;
         for (z, h, c) in self.0.sequences() {
-            with_functions!(
+            with_activations!(
                 plan,
                 |recurrent, activation| lstm(recurrent, activation, z, h, c),
-                lstm_slowly(plan, z, h, c)
+                lstm_generic(plan, z, h, c)
             );
         }
     }
@@ -280,7 +297,7 @@ fn lstm(
 }
 
 #[inline(always)]
-fn lstm_slowly(plan: &RecurrentPlan, z: &mut [f32], h: &mut [f32], c: &mut [f32]) {
+fn lstm_generic(plan: &RecurrentPlan, z: &mut [f32], h: &mut [f32], c: &mut [f32]) {
     let n = plan.units;
     let (input_forget, rest) = z.split_at_mut(2 * n);
     let (candidate, output) = rest.split_at_mut(n);
@@ -298,23 +315,23 @@ fn lstm_slowly(plan: &RecurrentPlan, z: &mut [f32], h: &mut [f32], c: &mut [f32]
     }
 }
 
-/// The gates of a GRU that resets after the product.
+/// GRU gates with the reset after the product.
 struct GruGates<'a, 'b>(&'a mut Step<'b>);
 
 impl Kernel for GruGates<'_, '_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(self) {
+    fn run<V: Lanes, const MAX_MR: usize>(self) {
         let plan = self.0.plan;
-        // Read only: what holds it for writing is given up.
+        // Taken out to end the mutable borrow.
         let products = std::mem::take(&mut self.0.product);
         let rows = products.chunks_exact(3 * plan.units);
         for ((z, h, _), p) in self.0.sequences().zip(rows) {
-            with_functions!(
+            with_activations!(
                 plan,
                 |recurrent, activation| gru(recurrent, activation, z, p, h),
-                gru_slowly(plan, z, p, h)
+                gru_generic(plan, z, p, h)
             );
         }
     }
@@ -345,7 +362,7 @@ fn gru(
 }
 
 #[inline(always)]
-fn gru_slowly(plan: &RecurrentPlan, z: &mut [f32], p: &[f32], h: &mut [f32]) {
+fn gru_generic(plan: &RecurrentPlan, z: &mut [f32], p: &[f32], h: &mut [f32]) {
     let n = plan.units;
     let (gates, candidate) = z.split_at_mut(2 * n);
     for (z, p) in gates.iter_mut().zip(p) {
@@ -362,14 +379,14 @@ fn gru_slowly(plan: &RecurrentPlan, z: &mut [f32], p: &[f32], h: &mut [f32]) {
     }
 }
 
-/// The first two gates of a GRU that resets before the product, and the reset states.
+/// Update and reset gates of a GRU that resets before the product, and the reset state `r * h`.
 struct GruReset<'a, 'b>(&'a mut Step<'b>);
 
 impl Kernel for GruReset<'_, '_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(self) {
+    fn run<V: Lanes, const MAX_MR: usize>(self) {
         let plan = self.0.plan;
         let n = plan.units;
         for (z, h, reset_state) in self.0.sequences() {
@@ -381,14 +398,14 @@ impl Kernel for GruReset<'_, '_> {
     }
 }
 
-/// What follows the product with the reset states.
+/// Candidate and new state of a GRU that resets before the product.
 struct GruCandidate<'a, 'b>(&'a mut Step<'b>);
 
 impl Kernel for GruCandidate<'_, '_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(self) {
+    fn run<V: Lanes, const MAX_MR: usize>(self) {
         let plan = self.0.plan;
         let n = plan.units;
         for (z, h, _) in self.0.sequences() {

@@ -1,4 +1,4 @@
-//! The run-time compiler.
+//! Run-time compilation of CUDA sources with NVRTC.
 
 use std::ffi::CString;
 
@@ -11,35 +11,37 @@ mod cache;
 
 pub(super) use cache::image;
 
-/// A compiled source.
+/// Output of a compilation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compiled {
-    /// Machine code for one architecture, or PTX, a text that ends with a zero.
+    /// Machine code for one architecture, or zero-terminated PTX.
     pub code: Vec<u8>,
-    /// What the compiler says: registers, spills and shared memory of each kernel.
+    /// The compiler's log: registers, spills and shared memory of each kernel.
     pub log: String,
 }
 
-/// Products and sums are joined only where the source says so; the log tells what each kernel uses.
+/// Compiler options. Multiply-adds are fused only where the source does so; the log lists each
+/// kernel's resources.
 const OPTIONS: [&str; 4] = [
     "--fmad=false",
     "--std=c++17",
     "--ptxas-options=-v",
-    // Not every source uses every common function.
+    // Disables the warning for common functions that a source does not use.
     "--diag-suppress=177",
 ];
 
-/// What a device newer than the compiler is given: the driver makes machine code of it.
+/// Prefix of PTX architectures, for devices newer than the compiler; the driver compiles PTX.
 const PTX: &str = "compute_";
 
-/// Compiles a source with NVRTC, for an architecture such as `sm_90` to machine code, for one such as
-/// `compute_90` to PTX, which drivers compile for devices of that capability and later ones. No GPU
+/// Compiles a source with NVRTC. An architecture such as `sm_90` yields machine code; one such as
+/// `compute_90` yields PTX, which drivers compile for devices of that or a later capability. No GPU
 /// is needed.
 ///
 /// # Errors
-/// If there is no NVRTC, or it refuses the source.
+/// If NVRTC is missing or rejects the source.
 pub fn compile(file: &str, source: &str, architecture: &str) -> Result<Compiled, DeviceError> {
-    // SAFETY: looks for the library by its names; asked first, since any call without it panics.
+    // SAFETY: tries to load the library by its names. Checked first because any call without it
+    // panics.
     if !unsafe { sys::is_culib_present() } {
         return Err(DeviceError::NoCompiler);
     }
@@ -54,9 +56,9 @@ pub fn compile(file: &str, source: &str, architecture: &str) -> Result<Compiled,
     let program = Program(result::create_program(&text, Some(&name)).map_err(error)?);
     let mut options = vec![format!("--gpu-architecture={architecture}")];
     options.extend(OPTIONS.map(String::from));
-    // SAFETY: the program is there until the end of this function; so in what follows.
+    // SAFETY: the program lives until the end of this function, here and below.
     let done = unsafe { result::compile_program(program.0, &options) };
-    // SAFETY: as above.
+    // SAFETY: see above.
     let log = unsafe { result::get_program_log(program.0) }.unwrap_or_default();
     let log: Vec<u8> = log
         .iter()
@@ -71,17 +73,17 @@ pub fn compile(file: &str, source: &str, architecture: &str) -> Result<Compiled,
         }));
     }
     let code = if architecture.starts_with(PTX) {
-        // SAFETY: as above.
+        // SAFETY: see above.
         let text = unsafe { result::get_ptx(program.0) }.map_err(error)?;
         text.iter().map(|&c| c as u8).collect()
     } else {
         let mut size = 0;
-        // SAFETY: as above.
+        // SAFETY: see above.
         unsafe { sys::nvrtcGetCUBINSize(program.0, &mut size) }
             .result()
             .map_err(error)?;
         let mut cubin = vec![0u8; size];
-        // SAFETY: the compiler writes the number of bytes that it has told.
+        // SAFETY: the buffer has the size that NVRTC reported.
         unsafe { sys::nvrtcGetCUBIN(program.0, cubin.as_mut_ptr().cast()) }
             .result()
             .map_err(error)?;
@@ -90,13 +92,13 @@ pub fn compile(file: &str, source: &str, architecture: &str) -> Result<Compiled,
     Ok(Compiled { code, log })
 }
 
-/// The architecture to compile for, to run on devices of this compute capability: machine code where
-/// the compiler knows it, else the latest PTX that it knows before it.
+/// Returns the architecture to compile for, given a compute capability: machine code if the
+/// compiler supports it, else the latest earlier PTX.
 ///
 /// # Errors
-/// If there is no NVRTC, or it does not answer.
+/// If NVRTC is missing or fails.
 pub fn architecture_for([major, minor]: [u32; 2]) -> Result<String, DeviceError> {
-    // SAFETY: as in `compile`.
+    // SAFETY: see `compile`.
     if !unsafe { sys::is_culib_present() } {
         return Err(DeviceError::NoCompiler);
     }
@@ -105,12 +107,12 @@ pub fn architecture_for([major, minor]: [u32; 2]) -> Result<String, DeviceError>
         problem: format!("{e:?}"),
     };
     let mut count = 0;
-    // SAFETY: it writes a number.
+    // SAFETY: writes one integer.
     unsafe { sys::nvrtcGetNumSupportedArchs(&mut count) }
         .result()
         .map_err(failed)?;
     let mut known = vec![0; usize::try_from(count).unwrap_or(0)];
-    // SAFETY: it writes so many numbers as it has told.
+    // SAFETY: the buffer has the length that NVRTC reported.
     unsafe { sys::nvrtcGetSupportedArchs(known.as_mut_ptr()) }
         .result()
         .map_err(failed)?;
@@ -121,8 +123,8 @@ pub fn architecture_for([major, minor]: [u32; 2]) -> Result<String, DeviceError>
     Ok(choose(&known, 10 * major + minor))
 }
 
-/// As [`architecture_for`], by numbers such as 90. A device older than all that the compiler knows is
-/// left to it to refuse.
+/// Chooses the architecture from capabilities such as 90. A device older than all `known` ones gets
+/// its own, which the compiler then rejects.
 fn choose(known: &[u32], capability: u32) -> String {
     let before = known.iter().copied().filter(|&n| n < capability).max();
     match before {

@@ -1,9 +1,9 @@
-//! What runs kernels: a GPU, or in tests something that does as if.
+//! Interface to a GPU; tests substitute an emulator.
 
 use std::any::Any;
 use std::fmt;
 
-/// Why a device cannot do what is asked.
+/// Error of a device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
     /// CUDA's driver library cannot be loaded.
@@ -16,39 +16,39 @@ pub enum DeviceError {
         "CUDA's run-time compiler (libnvrtc) was not found: install it (CUDA's package cuda-nvrtc, or nvidia-cuda-nvrtc-cu12 from PyPI), put its folder into LD_LIBRARY_PATH, or compute on the CPU"
     )]
     NoCompiler,
-    /// There is no GPU of this number.
+    /// There is no GPU with this index.
     #[error("there is no GPU number {asked}: the driver sees {present}; compute on the CPU")]
     NoGpu {
-        /// The number asked for, from 0.
+        /// The requested index, from 0.
         asked: usize,
-        /// GPUs that there are.
+        /// Number of GPUs present.
         present: usize,
     },
     /// A kernel source does not compile for the device.
     #[error("{file} does not compile for {architecture}: {log}")]
     Compile {
-        /// The source's name.
+        /// Name of the source.
         file: String,
-        /// Such as `sm_90`.
+        /// Architecture, such as `sm_90`.
         architecture: String,
-        /// What the compiler says.
+        /// Log of the compiler.
         log: String,
     },
     /// No source has a kernel of this name.
     #[error("there is no kernel {0}")]
     NoKernel(String),
-    /// Device memory is used up.
+    /// Device memory is exhausted.
     #[error("the device has no {bytes} bytes left: give a smaller batch")]
     Memory {
-        /// Bytes that were asked for.
+        /// Bytes requested.
         bytes: usize,
     },
-    /// A copy that does not lie in its buffer.
+    /// A copy does not lie within its buffer.
     #[error("bytes {offset} to {end} do not lie in a buffer of {bytes}")]
     Bounds {
-        /// First byte.
+        /// Offset of the first byte.
         offset: usize,
-        /// Behind the last byte.
+        /// Offset past the last byte.
         end: usize,
         /// Bytes of the buffer.
         bytes: usize,
@@ -56,14 +56,14 @@ pub enum DeviceError {
     /// A call of the driver, or a kernel, failed.
     #[error("{what}: {problem}")]
     Failed {
-        /// The call or the kernel.
+        /// Name of the call or kernel.
         what: String,
-        /// What the driver says.
+        /// Error of the driver.
         problem: String,
     },
 }
 
-/// A number that device memory can hold: its bytes mean the same on both sides.
+/// Element type of device memory, with the same representation on host and device.
 pub trait Number: Copy + Default + sealed::Sealed {}
 
 mod sealed {
@@ -76,19 +76,19 @@ macro_rules! numbers {
 
 numbers!(u8 i16 i32 u32 i64 u64 f32 f64);
 
-/// The bytes of numbers.
+/// Returns the elements as bytes.
 pub fn bytes<T: Number>(numbers: &[T]) -> &[u8] {
     // SAFETY: a `Number` has no padding, and any of its bytes may be read.
     unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), size_of_val(numbers)) }
 }
 
-/// The bytes of numbers, to be written.
+/// Returns the elements as writable bytes.
 pub fn bytes_mut<T: Number>(numbers: &mut [T]) -> &mut [u8] {
-    // SAFETY: as in `bytes`; and any bytes are a `Number`.
+    // SAFETY: see `bytes`; every bit pattern is a valid `Number`.
     unsafe { std::slice::from_raw_parts_mut(numbers.as_mut_ptr().cast(), size_of_val(numbers)) }
 }
 
-/// Device memory; it is given back when dropped, once what uses it is done.
+/// Device memory. It is freed when dropped, after pending work on it is done.
 pub struct Buffer {
     address: u64,
     bytes: usize,
@@ -96,9 +96,11 @@ pub struct Buffer {
 }
 
 impl Buffer {
+    /// Wraps an allocation.
+    ///
     /// # Safety
-    /// `address` is the start of `bytes` bytes of the driver's memory, aligned to 256, which are
-    /// there until `owner` is dropped.
+    /// `address` is the start of `bytes` bytes of the driver's memory, aligned to 256, which stay
+    /// allocated until `owner` is dropped.
     pub unsafe fn new(address: u64, bytes: usize, owner: Box<dyn Any + Send + Sync>) -> Self {
         Self {
             address,
@@ -107,12 +109,12 @@ impl Buffer {
         }
     }
 
-    /// Its length.
+    /// Length in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Where the bytes from `offset` on lie, if `count` do.
+    /// Returns the address of byte `offset` if `count` bytes from there lie in the buffer.
     ///
     /// # Errors
     /// If they do not.
@@ -149,15 +151,14 @@ pub enum Arg {
     F32(f32),
     /// `double`
     F64(f64),
-    /// A struct of 32-bit numbers; a `float` is given by its bits.
+    /// A struct of 32-bit members; a `float` is passed by its bits.
     Words(Vec<u32>),
     /// A struct that begins with a pointer: see [`Arg::structure`].
     Struct(Vec<u64>),
 }
 
 impl Arg {
-    /// A struct of these members as C++ lays it out: pointers and other numbers of 64 bits first, then
-    /// those of 32 bits.
+    /// Lays out members like a C++ struct. 64-bit members (pointers) must come first.
     pub fn structure(members: &[Self]) -> Self {
         let mut all: Vec<u8> = members.iter().flat_map(Self::bytes).copied().collect();
         all.resize(all.len().next_multiple_of(8), 0);
@@ -165,7 +166,7 @@ impl Arg {
         Self::Struct(words.iter().map(|w| u64::from_ne_bytes(*w)).collect())
     }
 
-    /// The value's bytes.
+    /// Bytes of the value.
     pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Pointer(v) | Self::U64(v) => bytes(std::slice::from_ref(v)),
@@ -218,7 +219,7 @@ impl From<f64> for Arg {
 /// One launch of a kernel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Launch<'a> {
-    /// Its name in the sources.
+    /// Name of the kernel in the sources.
     pub kernel: &'a str,
     /// Blocks in each dimension.
     pub grid: [u32; 3],
@@ -226,20 +227,20 @@ pub struct Launch<'a> {
     pub block: [u32; 3],
     /// Bytes of dynamic shared memory, at most 48 KiB.
     pub shared: u32,
-    /// In the kernel's order.
+    /// Arguments in the kernel's order.
     pub args: Vec<Arg>,
 }
 
-/// A moment in what a stream does, as a driver's [`record`](Driver::record) gives it.
+/// A point in a stream's work, made by [`Driver::record`].
 pub struct Event(Box<dyn Any + Send + Sync>);
 
 impl Event {
-    /// What the driver that made it knows it by.
+    /// Wraps the driver's handle.
     pub fn new(known: impl Any + Send + Sync) -> Self {
         Self(Box::new(known))
     }
 
-    /// What it was made of, if it was made of a `T`.
+    /// Returns the driver's handle if it is a `T`.
     pub fn known<T: Any>(&self) -> Option<&T> {
         self.0.downcast_ref()
     }
@@ -251,37 +252,37 @@ impl fmt::Debug for Event {
     }
 }
 
-/// One of the queues of a driver: what is given to one of them is done in order.
+/// One of two queues; each executes its work in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
-    /// The first.
+    /// The first stream.
     A,
-    /// The second, which runs beside it.
+    /// The second stream, concurrent with the first.
     B,
 }
 
 /// A device with memory and kernels.
 pub trait Driver: Send + Sync {
-    /// What it is, for messages.
+    /// Name for messages.
     fn name(&self) -> String;
 
-    /// Bytes of memory that are free.
+    /// Free device memory in bytes.
     ///
     /// # Errors
-    /// If the device does not answer.
+    /// If the device fails.
     fn free_memory(&self) -> Result<usize, DeviceError>;
 
-    /// Memory with any content.
+    /// Allocates uninitialised memory.
     ///
     /// # Errors
-    /// If there is not so much.
+    /// If there is not enough free memory.
     fn allocate(&self, bytes: usize) -> Result<Buffer, DeviceError>;
 
-    /// Copies `data` to `to` from byte `offset` on, behind what `stream` was given. The copy may
-    /// go on after this returns; `data` is no longer needed then.
+    /// Copies `data` to byte `offset` of `to`, after the work queued on `stream`. May return before
+    /// the copy is done; `data` is not read afterwards.
     ///
     /// # Errors
-    /// If it does not lie in the buffer, or the device fails.
+    /// If the copy exceeds the buffer, or the device fails.
     fn upload(
         &self,
         stream: Stream,
@@ -290,10 +291,11 @@ pub trait Driver: Send + Sync {
         offset: usize,
     ) -> Result<(), DeviceError>;
 
-    /// Copies from byte `offset` of `from` on, behind what `stream` was given, and waits for it.
+    /// Copies from byte `offset` of `from`, after the work queued on `stream`, and waits for the
+    /// copy.
     ///
     /// # Errors
-    /// If it does not lie in the buffer, or the device or what it was given to do fails.
+    /// If the copy exceeds the buffer, or the device or any queued work fails.
     fn download(
         &self,
         stream: Stream,
@@ -302,44 +304,44 @@ pub trait Driver: Send + Sync {
         data: &mut [u8],
     ) -> Result<(), DeviceError>;
 
-    /// Gives a kernel to `stream`.
+    /// Queues a kernel on `stream`.
     ///
     /// # Errors
-    /// If there is no such kernel, or the device refuses it. What goes wrong in the kernel
-    /// may be told by a later call.
+    /// If there is no such kernel, or the device rejects the launch. A failure inside the kernel
+    /// may be reported by a later call.
     ///
     /// # Safety
-    /// The arguments are those of the kernel, which stays within its buffers and its shared memory with
-    /// them; the buffers live until the stream has been waited for.
+    /// The arguments match the kernel's parameters, and with them the kernel stays within its
+    /// buffers and shared memory. The buffers live until the stream is synchronised.
     unsafe fn launch(&self, stream: Stream, launch: &Launch) -> Result<(), DeviceError>;
 
-    /// Waits until everything that `stream` was given is done.
+    /// Waits until all work queued on `stream` is done.
     ///
     /// # Errors
     /// If any of it failed.
     fn synchronise(&self, stream: Stream) -> Result<(), DeviceError>;
 
-    /// Lets what `stream` is given from here on begin only when all that `for_stream` was given so
-    /// far is done. Returns at once.
+    /// Makes later work on `stream` wait for the work queued so far on `for_stream`. Returns at
+    /// once.
     ///
     /// # Errors
-    /// If the device refuses it.
+    /// If the device rejects it.
     fn wait(&self, stream: Stream, for_stream: Stream) -> Result<(), DeviceError>;
 
-    /// Marks the moment at which everything that `stream` was given so far is done.
+    /// Records an event after the work queued so far on `stream`.
     ///
     /// # Errors
     /// If the device fails.
     fn record(&self, stream: Stream) -> Result<Event, DeviceError>;
 
-    /// Milliseconds from one event to another, told by the device's clock; waits for both.
+    /// Returns the milliseconds between two events on the device's clock; waits for both.
     ///
     /// # Errors
-    /// If they are not events of this driver, or the device or what it was given to do fails.
+    /// If an event belongs to another driver, or the device or any queued work fails.
     fn milliseconds(&self, from: &Event, to: &Event) -> Result<f64, DeviceError>;
 }
 
-/// The error for an event of another driver.
+/// Returns the error for an event of another driver.
 pub(super) fn foreign_event() -> DeviceError {
     DeviceError::Failed {
         what: "milliseconds".into(),

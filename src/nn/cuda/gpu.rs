@@ -1,4 +1,4 @@
-//! NVIDIA GPUs through CUDA's driver library.
+//! NVIDIA GPUs through the CUDA driver library.
 
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
@@ -8,24 +8,24 @@ use cudarc::driver::{result, sys};
 
 use super::compile::image;
 use super::driver::{Arg, Buffer, DeviceError, Driver, Event, Launch, Stream, foreign_event};
-use super::sources::{SOURCES, kernels};
+use super::sources::{SOURCES, kernels, names};
 
 mod event;
 mod limits;
 mod staging;
 
-use event::Moment;
+use event::RecordedEvent;
 pub use limits::Limits;
-use staging::{Landing, Staging};
+use staging::{DownloadStaging, UploadStaging};
 
-/// One GPU. Kernels are compiled when they are first used, and kept in the user's cache.
+/// One GPU. Kernels are compiled at first use and cached for the user.
 pub struct Gpu {
     name: String,
     limits: Limits,
     streams: [Queue; 2],
     functions: Mutex<HashMap<String, Function>>,
     modules: Mutex<HashMap<&'static str, Module>>,
-    // Last, so that everything above is given up in a living context.
+    // The last field, so that everything above is dropped in a live context.
     context: Arc<Context>,
 }
 
@@ -37,8 +37,8 @@ struct Context {
 
 struct Queue {
     stream: sys::CUstream,
-    staging: Mutex<Staging>,
-    landing: Mutex<Landing>,
+    uploads: Mutex<UploadStaging>,
+    downloads: Mutex<DownloadStaging>,
     context: Arc<Context>,
 }
 
@@ -51,17 +51,17 @@ struct Module {
 }
 
 // SAFETY: the driver's handles may be used from every thread whose current context is theirs, and
-// every use here makes it so first.
+// every use here sets it first.
 unsafe impl Send for Context {}
-// SAFETY: as above.
+// SAFETY: see above.
 unsafe impl Sync for Context {}
-// SAFETY: as above.
+// SAFETY: see above.
 unsafe impl Send for Queue {}
-// SAFETY: as above.
+// SAFETY: see above.
 unsafe impl Sync for Queue {}
-// SAFETY: as above.
+// SAFETY: see above.
 unsafe impl Send for Function {}
-// SAFETY: as above.
+// SAFETY: see above.
 unsafe impl Send for Module {}
 
 fn failed(what: &str) -> impl Fn(result::DriverError) -> DeviceError + '_ {
@@ -75,7 +75,7 @@ fn failed(what: &str) -> impl Fn(result::DriverError) -> DeviceError + '_ {
 }
 
 impl Context {
-    /// Makes it the calling thread's.
+    /// Makes the context current for the calling thread.
     fn enter(&self) -> Result<(), DeviceError> {
         // SAFETY: the handle was retained and is released when this is dropped.
         unsafe { result::ctx::set_current(self.handle) }.map_err(failed("cuCtxSetCurrent"))
@@ -92,7 +92,7 @@ impl Drop for Context {
 impl Drop for Module {
     fn drop(&mut self) {
         if self.context.enter().is_ok() {
-            // SAFETY: loaded in `Gpu::load`; its functions go with the `Gpu` that holds it.
+            // SAFETY: loaded in `Gpu::load`; its functions are dropped with the `Gpu`.
             let _ = unsafe { result::module::unload(self.handle) };
         }
     }
@@ -101,29 +101,30 @@ impl Drop for Module {
 impl Drop for Queue {
     fn drop(&mut self) {
         if self.context.enter().is_ok() {
-            // SAFETY: made in `Gpu::new`, and nothing uses it any longer.
+            // SAFETY: made in `Gpu::new` and no longer used.
             unsafe {
                 let _ = result::stream::synchronize(self.stream);
-                lock(&self.staging).free();
-                lock(&self.landing).free();
+                lock(&self.uploads).free();
+                lock(&self.downloads).free();
                 let _ = result::stream::destroy(self.stream);
             }
         }
     }
 }
 
-/// What a panic in another thread leaves is still whole.
+/// Ignores poisoning: the guarded state is valid after a panic in another thread.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
 impl Gpu {
-    /// The GPUs of this machine.
+    /// Returns the number of GPUs of this machine.
     ///
     /// # Errors
-    /// If NVIDIA's driver is missing or does not work.
+    /// If NVIDIA's driver is missing or fails.
     pub fn count() -> Result<usize, DeviceError> {
-        // SAFETY: looks for the library by its names; asked first, since any call without it panics.
+        // SAFETY: tries to load the library by its names. Checked first because any call without it
+        // panics.
         if !unsafe { sys::is_culib_present() } {
             return Err(DeviceError::NoDriver);
         }
@@ -132,11 +133,10 @@ impl Gpu {
         Ok(usize::try_from(count).unwrap_or(0))
     }
 
-    /// GPU `number`, counted from 0.
+    /// Opens GPU `number`, counted from 0.
     ///
     /// # Errors
-    /// If there is none of this number, no driver, or no compiler for kernels that are not in the
-    /// user's cache.
+    /// If there is no such GPU, no driver, or no compiler for kernels that are not cached.
     pub fn new(number: usize) -> Result<Self, DeviceError> {
         let present = Self::count()?;
         let missing = DeviceError::NoGpu {
@@ -150,7 +150,7 @@ impl Gpu {
         let device = result::device::get(ordinal).map_err(failed("cuDeviceGet"))?;
         let name = result::device::get_name(device).map_err(failed("cuDeviceGetName"))?;
         let limits = Limits::of(device)?;
-        // SAFETY: the device is one that the driver gave; `Context` releases it.
+        // SAFETY: the device comes from the driver; `Context` releases it.
         let handle = unsafe { result::primary_ctx::retain(device) }
             .map_err(failed("cuDevicePrimaryCtxRetain"))?;
         let context = Arc::new(Context { device, handle });
@@ -160,8 +160,8 @@ impl Gpu {
             let stream = result::stream::create(kind).map_err(failed("cuStreamCreate"))?;
             Ok::<_, DeviceError>(Queue {
                 stream,
-                staging: Mutex::default(),
-                landing: Mutex::default(),
+                uploads: Mutex::default(),
+                downloads: Mutex::default(),
                 context: Arc::clone(&context),
             })
         };
@@ -173,12 +173,12 @@ impl Gpu {
             modules: Mutex::default(),
             context,
         };
-        // One kernel shows whether kernels can be compiled and loaded here.
-        gpu.function("scale_shift")?;
+        // Loads one kernel to check that kernels can be compiled and loaded here.
+        gpu.function(names::SCALE_SHIFT)?;
         Ok(gpu)
     }
 
-    /// What it is made of.
+    /// Hardware properties of the device.
     pub fn limits(&self) -> Limits {
         self.limits
     }
@@ -202,7 +202,7 @@ impl Gpu {
         let mut modules = lock(&self.modules);
         if !modules.contains_key(file) {
             let module = match self.load(file, source, false) {
-                // What the cache holds may be of a compiler that this driver is too old for.
+                // A cached image may come from a compiler that is too new for this driver.
                 Err(old @ DeviceError::Failed { .. }) => match self.load(file, source, true) {
                     Err(DeviceError::NoCompiler) => return Err(old),
                     other => other?,
@@ -212,7 +212,7 @@ impl Gpu {
             modules.insert(file, module);
         }
         let kernel = CString::new(name).map_err(|_| DeviceError::NoKernel(name.into()))?;
-        // SAFETY: the module is loaded as long as this.
+        // SAFETY: the module stays loaded as long as `self`.
         let function = unsafe { result::module::get_function(modules[file].handle, kernel) }
             .map_err(failed("cuModuleGetFunction"))?;
         functions.insert(name.into(), Function(function));
@@ -221,7 +221,7 @@ impl Gpu {
 
     fn load(&self, file: &str, source: &str, fresh: bool) -> Result<Module, DeviceError> {
         let image = image(file, source, self.limits.capability, fresh)?;
-        // SAFETY: the image is whole as the compiler made it, machine code or a text with its end.
+        // SAFETY: the image is a complete compiler output: machine code or zero-terminated PTX.
         let handle = unsafe { result::module::load_data(image.as_ptr().cast()) }
             .map_err(failed("cuModuleLoadData"))?;
         Ok(Module {
@@ -231,7 +231,7 @@ impl Gpu {
     }
 }
 
-/// Device memory of a context that lives as long.
+/// Device memory; keeps its context alive.
 struct Allocation {
     address: u64,
     context: Arc<Context>,
@@ -240,9 +240,9 @@ struct Allocation {
 impl Drop for Allocation {
     fn drop(&mut self) {
         if self.context.enter().is_ok() {
-            // What was given to any stream may still use it.
+            // Work on any stream may still use the memory.
             let _ = result::ctx::synchronize();
-            // SAFETY: allocated in `allocate`, freed once; nothing is under way that could use it.
+            // SAFETY: allocated in `allocate`, freed once; no pending work uses it.
             let _ = unsafe { result::free_sync(self.address) };
         }
     }
@@ -261,7 +261,7 @@ impl Driver for Gpu {
 
     fn allocate(&self, bytes: usize) -> Result<Buffer, DeviceError> {
         self.context.enter()?;
-        // SAFETY: what the memory holds is told to be anything.
+        // SAFETY: the memory is documented as uninitialised.
         let address = unsafe { result::malloc_sync(bytes.max(1)) }.map_err(|e| match e.0 {
             sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => DeviceError::Memory { bytes },
             _ => failed("cuMemAlloc")(e),
@@ -270,7 +270,8 @@ impl Driver for Gpu {
             address,
             context: Arc::clone(&self.context),
         };
-        // SAFETY: the driver's allocations are aligned to 256 and live until `owner` is dropped.
+        // SAFETY: the driver aligns allocations to 256 bytes; this one lives until `owner` is
+        // dropped.
         Ok(unsafe { Buffer::new(address, bytes, Box::new(owner)) })
     }
 
@@ -284,7 +285,7 @@ impl Driver for Gpu {
         let address = to.range(offset, data.len())?;
         self.context.enter()?;
         let queue = self.queue(stream);
-        lock(&queue.staging).upload(queue.stream, data, address)
+        lock(&queue.uploads).upload(queue.stream, data, address)
     }
 
     fn download(
@@ -299,7 +300,7 @@ impl Driver for Gpu {
         let queue = self.queue(stream);
         match data.is_empty() {
             true => self.synchronise(stream),
-            false => lock(&queue.landing).download(queue.stream, data, address),
+            false => lock(&queue.downloads).download(queue.stream, data, address),
         }
     }
 
@@ -313,15 +314,15 @@ impl Driver for Gpu {
             .collect();
         let [grid, block] = [launch.grid, launch.block].map(|[x, y, z]| (x, y, z));
         let stream = self.queue(stream).stream;
-        // SAFETY: the caller says that the arguments are the kernel's; the driver copies them before it
-        // returns.
+        // SAFETY: the caller guarantees that the arguments match the kernel; the driver copies them
+        // before it returns.
         unsafe { result::launch_kernel(function.0, grid, block, launch.shared, stream, &mut args) }
             .map_err(failed(launch.kernel))
     }
 
     fn synchronise(&self, stream: Stream) -> Result<(), DeviceError> {
         self.context.enter()?;
-        // SAFETY: the stream lives as long as this.
+        // SAFETY: the stream lives as long as `self`.
         unsafe { result::stream::synchronize(self.queue(stream).stream) }
             .map_err(failed("cuStreamSynchronize"))
     }
@@ -332,8 +333,8 @@ impl Driver for Gpu {
         let untimed = sys::CUevent_flags::CU_EVENT_DISABLE_TIMING;
         let event = result::event::create(untimed).map_err(failed("cuEventCreate"))?;
         let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
-        // SAFETY: the streams live as long as this and the event until it is destroyed, once; a stream
-        // that waits for it then still does.
+        // SAFETY: the streams live as long as `self`, and the event until it is destroyed, once. A
+        // stream that already waits for the event is unaffected by that.
         unsafe {
             let recorded = result::event::record(event, done).map_err(failed("cuEventRecord"));
             let waiting = recorded.and_then(|()| {
@@ -345,12 +346,12 @@ impl Driver for Gpu {
     }
 
     fn record(&self, stream: Stream) -> Result<Event, DeviceError> {
-        let moment = Moment::record(&self.context, self.queue(stream).stream)?;
+        let moment = RecordedEvent::record(&self.context, self.queue(stream).stream)?;
         Ok(Event::new(moment))
     }
 
     fn milliseconds(&self, from: &Event, to: &Event) -> Result<f64, DeviceError> {
-        match (from.known::<Moment>(), to.known::<Moment>()) {
+        match (from.known::<RecordedEvent>(), to.known::<RecordedEvent>()) {
             (Some(from), Some(to)) if from.is_of(&self.context) && to.is_of(&self.context) => {
                 from.milliseconds_to(to)
             }

@@ -1,14 +1,15 @@
-//! Means over rows on the device, the bits of `recognizer::statistics` (`kernels/answers.cu`).
+//! Means over rows on the device, bit-identical to `recognizer::statistics` (`kernels/answers.cu`).
 
 use std::sync::Arc;
 
 use super::driver::{Arg, Buffer, DeviceError, Driver, Launch, Stream};
 use super::memory::Memory;
 use super::session::Rows;
+use super::sources::names;
 
 const THREADS: usize = 256;
 
-/// Computes means, behind [`Stream::A`]; they hold until the next ones of their kind.
+/// Computes means on [`Stream::A`]. Results are valid until the next ones of their kind.
 pub(crate) struct Means {
     driver: Arc<dyn Driver>,
     memory: Memory,
@@ -20,8 +21,8 @@ impl std::fmt::Debug for Means {
     }
 }
 
-/// Items that are made of rows of numbers: `[items][rows][width]`, with anything behind the rows of
-/// each up to `item` numbers.
+/// Items of rows, `[items][rows][width]`; each item occupies `item` elements, and those past its
+/// rows are ignored.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RowParts<'a> {
     pub numbers: Rows<'a>,
@@ -36,11 +37,11 @@ impl Means {
         }
     }
 
-    /// Means of the `width` columns of rows of groups, of which each begins with the row in
-    /// `firsts`; the last of these is where the last group ends. Each group's `times` times.
+    /// Computes the column means of `[rows][width]` over groups of rows and repeats each `times`
+    /// times. `firsts` holds the first row of each group and the end of the last group.
     ///
     /// # Errors
-    /// If the rows are not there, or the device fails.
+    /// If the rows exceed their buffer, or the device fails.
     pub fn of_groups(
         &mut self,
         rows: Rows,
@@ -63,15 +64,15 @@ impl Means {
             Arg::from(width as u32),
             Arg::from(times as u32),
         ];
-        self.launch("group_means", count, args, rows.ready)?;
+        self.launch(names::GROUP_MEANS, count, args, rows.ready)?;
         Ok(Rows::of(self.memory.get("group means"), Stream::A))
     }
 
-    /// Means of the rows of `items` items, `rows` each, averaged over the parts, in `f64`: see
-    /// [`Self::row_means`].
+    /// Computes the means of the rows of `items` items, `rows` each, averaged over `parts`, in
+    /// `f64`. [`Self::row_means`] holds the result.
     ///
     /// # Errors
-    /// As [`Self::of_groups`].
+    /// See [`Self::of_groups`].
     pub fn of_rows(
         &mut self,
         parts: &[RowParts],
@@ -86,15 +87,15 @@ impl Means {
             let words = [item, rows, width, number, parts.len()].map(|n| Arg::from(n as u32));
             let to = Arg::from(self.memory.get("row means"));
             let args = [Arg::Pointer(from), to].into_iter().chain(words).collect();
-            self.launch("row_means", count, args, part.numbers.ready)?;
+            self.launch(names::ROW_MEANS, count, args, part.numbers.ready)?;
         }
         Ok(())
     }
 
-    /// What [`Self::of_rows`] computed last.
+    /// Result of the last [`Self::of_rows`].
     ///
     /// # Panics
-    /// If it was never asked.
+    /// If [`Self::of_rows`] was never called.
     pub fn row_means(&self) -> &Buffer {
         self.memory.get("row means")
     }
@@ -120,8 +121,8 @@ impl Means {
             shared: 0,
             args,
         };
-        // SAFETY: the arguments are the kernels'; the buffers have the rows and the room, as was checked
-        // and made above, and one that is given up waits for what still uses it.
+        // SAFETY: the arguments match the kernels. The buffers were checked or sized above, and
+        // freeing one waits for its pending work.
         unsafe { self.driver.launch(Stream::A, &launch) }
     }
 }

@@ -1,15 +1,15 @@
-//! Device memory that is used again.
+//! Named device buffers that are reused between batches.
 
 use std::collections::BTreeMap;
 
 use super::driver::{Buffer, DeviceError, Driver, Number, Stream, bytes};
 
-/// Device memory by what it holds. It grows with the largest batch and stays.
+/// Device buffers by name. They grow to the largest batch and keep that size.
 #[derive(Debug, Default)]
 pub(crate) struct Memory(BTreeMap<&'static str, Buffer>);
 
 impl Memory {
-    /// Makes room for `count` numbers; what was there is lost if it was less.
+    /// Ensures room for `count` elements; growing discards the contents.
     pub fn room<T: Number>(
         &mut self,
         driver: &dyn Driver,
@@ -24,7 +24,7 @@ impl Memory {
         Ok(())
     }
 
-    /// Puts numbers there.
+    /// Uploads elements into the named buffer.
     pub fn put<T: Number>(
         &mut self,
         driver: &dyn Driver,
@@ -36,15 +36,15 @@ impl Memory {
         driver.upload(stream, bytes(numbers), self.get(name), 0)
     }
 
-    /// Gives all of it back, once what uses it is done.
+    /// Frees all buffers, after pending work on them is done.
     pub fn clear(&mut self) {
         self.0.clear();
     }
 
-    /// What there is room for.
+    /// Returns the named buffer.
     ///
     /// # Panics
-    /// If there is none.
+    /// If no buffer has this name.
     pub fn get(&self, name: &'static str) -> &Buffer {
         &self.0[name]
     }

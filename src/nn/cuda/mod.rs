@@ -1,14 +1,14 @@
-//! The networks on NVIDIA GPUs.
+//! Neural networks on NVIDIA GPUs.
 //!
-//! A [`CudaPlan`] makes a graph ready to run on a [`Driver`], and a [`CudaSession`] runs it, like the
-//! CPU's [`Plan`](super::Plan) and [`Session`](super::Session): batches of any size, done in
-//! parts that fit the device's memory, without a step back to the host between layers. Convolutions,
-//! dense and recurrent layers sum up in the CPU's order and give its bits; with the functions of CUDA's
-//! library, softmax, means and scaled channels the numbers are the CPU's within 1e-5 of a layer's
-//! largest. Draws of dropout make the same decisions.
+//! A [`CudaPlan`] prepares a graph for a [`Driver`], and a [`CudaSession`] runs it, like the CPU's
+//! [`Plan`](super::Plan) and [`Session`](super::Session). Batches of any size are split into parts
+//! that fit the device's memory; no layer returns to the host. Convolutions, dense and recurrent
+//! layers sum in the CPU's order and give its bits. Functions of CUDA's maths library, softmax,
+//! means and scaled channels differ from the CPU by at most 1e-5 of a layer's largest element.
+//! Dropout makes the same decisions.
 //!
-//! The kernels are CUDA sources that are part of the program (the folder `kernels`); a [`Driver`]
-//! compiles and runs them. Nothing of CUDA is needed to build.
+//! The kernels are CUDA sources embedded in the program (folder `kernels`), which a [`Driver`]
+//! compiles at run time. Building the program needs no part of CUDA.
 
 mod compile;
 mod driver;

@@ -1,16 +1,16 @@
-//! The computations of a plan, with everything that does not depend on the data.
+//! Ops of the CUDA back end, with everything that does not depend on the data.
 
 use super::plan::Constant;
 use super::tile::Tiling;
 use crate::nn::layer::{Activation, Interpolation, MergeOp};
 use crate::nn::lowering;
 
-pub(super) type Op = lowering::Op<Own>;
+pub(super) type Op = lowering::Op<CudaOp>;
 
-/// What is prepared for the kernels here.
+/// Ops of the CUDA back end.
 #[derive(Debug)]
-pub(super) enum Own {
-    /// With a second input, which scales the first one's channels, if `scaled`.
+pub(super) enum CudaOp {
+    /// Convolution; with `scaled`, a second input scales the channels of the first.
     Conv(Box<Conv>),
     Dense(Dense),
     Pool(Pool),
@@ -18,7 +18,7 @@ pub(super) enum Own {
         image: Image,
         factor: [usize; 2],
         interpolation: Interpolation,
-        /// Channels of a second input, whose maps are multiplied by the result's only channel.
+        /// Channels of a second input: maps that are multiplied by the single-channel result.
         maps: Option<usize>,
     },
     ScaleShift {
@@ -27,7 +27,7 @@ pub(super) enum Own {
         channels: usize,
     },
     Recurrent(Recurrent),
-    /// How each further input joins what the inputs before it gave.
+    /// Element-wise merge: the first two inputs, then the result with each further input.
     Merge {
         op: MergeOp,
         joins: Vec<Broadcast>,
@@ -36,15 +36,16 @@ pub(super) enum Own {
         alpha: Constant,
         item: usize,
     },
-    /// Of scores and a sequence; it also writes the weights where somebody reads them.
+    /// Attention pooling of scores and a sequence; also writes the attention weights if they are
+    /// read.
     AttentionPool(AttentionPool),
 }
 
 impl Op {
-    /// A word for listings.
+    /// Returns the op's name for listings.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Own(own) => own.name(),
+            Self::Backend(op) => op.name(),
             Self::GlobalPool { .. } => "global pool",
             Self::ZeroPad { .. } => "zero pad",
             Self::Reverse { .. } => "reverse",
@@ -61,12 +62,12 @@ impl Op {
             Self::SumAxis { .. } => "sum",
             Self::SpatialMultiply { .. } => "spatial multiply",
             Self::ChannelMultiply { .. } => "channel multiply",
-            Self::Spread => "spread",
+            Self::BroadcastDraws => "spread",
         }
     }
 }
 
-impl Own {
+impl CudaOp {
     fn name(&self) -> &'static str {
         match self {
             Self::Conv(conv) if conv.tiling.is_some() => "tiled convolution",
@@ -84,15 +85,15 @@ impl Own {
     }
 }
 
-/// What a dense layer or a convolution does to its result in place, as its kernel cannot.
+/// Operation on the result of a dense layer or convolution, in place and in a kernel of its own.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum After {
-    /// Over rows of so many numbers.
+pub(super) enum PostOp {
+    /// Softmax over rows of this length.
     Softmax(usize),
     Activation(Activation),
 }
 
-/// `[height, width, channels]` in, rows and columns out.
+/// Dimensions of an image op: `[height, width, channels]` in, rows and columns out.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Image {
     pub input: [usize; 3],
@@ -100,7 +101,7 @@ pub(super) struct Image {
 }
 
 impl Image {
-    pub fn words(&self) -> Vec<u32> {
+    pub fn to_kernel_args(self) -> Vec<u32> {
         self.input
             .iter()
             .chain(&self.output)
@@ -109,8 +110,8 @@ impl Image {
     }
 }
 
-/// The function as the kernels number it.
-pub(super) fn activation_words(function: Activation) -> [u32; 4] {
+/// Encodes the function and its parameters for the kernels (`activate` in maeum.cuh).
+pub(super) fn activation_args(function: Activation) -> [u32; 4] {
     let (kind, numbers) = match function {
         Activation::Linear => (0, [0.0; 3]),
         Activation::Relu => (1, [0.0; 3]),
@@ -138,7 +139,7 @@ pub(super) fn activation_words(function: Activation) -> [u32; 4] {
     [kind, a, b, c]
 }
 
-/// A convolution and what follows it at once.
+/// A convolution with its fused epilogue.
 #[derive(Debug, Clone)]
 pub(super) struct Conv {
     pub input: [usize; 3],
@@ -147,23 +148,23 @@ pub(super) struct Conv {
     pub strides: [usize; 2],
     pub dilation: [usize; 2],
     pub before: [usize; 2],
-    /// `[rows, columns, in, out]`, for the tiled kernels with zeros behind each row.
+    /// `[rows, columns, in, out]`; for the tiled kernels each row is padded with zeros.
     pub kernel: Constant,
     pub bias: Constant,
     pub tiling: Option<Tiling>,
-    /// After the bias.
+    /// ReLU after the bias.
     pub relu: bool,
     pub affine: Option<(Constant, Constant)>,
     pub relu_last: bool,
     pub pool: bool,
-    /// There is a second input, `[channels]`, which the input's channels are multiplied by.
+    /// True if a second input, `[channels]`, scales the input's channels.
     pub scaled: bool,
-    pub after: Option<After>,
+    pub post_op: Option<PostOp>,
 }
 
 impl Conv {
-    /// As `Convolution` in conv.cuh.
-    pub fn words(&self, items: u32) -> Vec<u32> {
+    /// Arguments as the struct `Convolution` in conv.cuh.
+    pub fn to_kernel_args(&self, items: u32) -> Vec<u32> {
         let numbers = [
             &self.input[..],
             &self.output,
@@ -176,8 +177,8 @@ impl Conv {
         std::iter::once(items).chain(numbers).collect()
     }
 
-    /// As `Finish` in conv.cuh.
-    pub fn finish(&self) -> Vec<u32> {
+    /// Arguments as the struct `Epilogue` in conv.cuh.
+    pub fn epilogue_args(&self) -> Vec<u32> {
         let affine = self.affine.is_some();
         [self.relu, affine, self.relu_last, self.pool]
             .map(u32::from)
@@ -192,7 +193,7 @@ pub(super) struct Dense {
     pub kernel: Constant,
     pub bias: Option<Constant>,
     pub relu: bool,
-    pub after: Option<After>,
+    pub post_op: Option<PostOp>,
 }
 
 #[derive(Debug)]
@@ -205,16 +206,16 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// As `Windows` in pool.cu.
-    pub fn words(&self) -> Vec<u32> {
-        let mut words = self.image.words();
+    /// Arguments as the struct `Windows` in pool.cu.
+    pub fn to_kernel_args(&self) -> Vec<u32> {
+        let mut words = self.image.to_kernel_args();
         let rest = [self.size, self.strides, self.before];
         words.extend(rest.iter().flatten().map(|&n| n as u32));
         words
     }
 
-    /// Whether it is the maximum of 2 x 2 neighbours that lie in the image.
-    pub fn is_plain_max(&self) -> bool {
+    /// Returns true for 2 x 2 max pooling whose windows neither overlap nor reach padding.
+    pub fn is_non_overlapping_max(&self) -> bool {
         let Image { input, output } = self.image;
         let fits = |axis: usize| self.before[axis] == 0 && output[axis] * 2 <= input[axis];
         !self.mean && self.size == [2, 2] && self.strides == [2, 2] && fits(0) && fits(1)
@@ -237,7 +238,7 @@ impl Cell {
     }
 }
 
-/// A recurrent layer after the products with its inputs.
+/// The recurrent part of a layer, without the products with its inputs.
 #[derive(Debug)]
 pub(super) struct Recurrent {
     pub cell: Cell,
@@ -249,18 +250,18 @@ pub(super) struct Recurrent {
     pub go_backwards: bool,
     pub kernel: Constant,
     pub bias: Option<Constant>,
-    /// Sequences that a block of the general kernel computes.
+    /// Sequences per block of the general kernel.
     pub group: usize,
 }
 
 impl Recurrent {
-    /// Numbers of state that the general kernel keeps for a sequence.
+    /// Elements of state per sequence in the general kernel.
     pub fn state(&self) -> usize {
         (self.cell.gates() + 3) * self.units
     }
 
-    /// As `Recurrence` in recurrent.cu.
-    pub fn words(&self, items: u32) -> Vec<u32> {
+    /// Arguments as the struct `Recurrence` in recurrent.cu.
+    pub fn to_kernel_args(&self, items: u32) -> Vec<u32> {
         let mut words = vec![
             match self.cell {
                 Cell::Lstm => 0,
@@ -274,14 +275,14 @@ impl Recurrent {
             u32::from(self.go_backwards),
             self.group as u32,
         ];
-        words.extend(activation_words(self.activation));
-        words.extend(activation_words(self.recurrent_activation));
+        words.extend(activation_args(self.activation));
+        words.extend(activation_args(self.recurrent_activation));
         words
     }
 }
 
-/// How two values are joined: the shape of the result, and for each value its length and the
-/// distance of neighbours along each dimension, 0 where it is stretched.
+/// Broadcast of two values: shape of the result, and for each value its element count and its
+/// strides, 0 along stretched dimensions.
 #[derive(Debug, Clone)]
 pub(super) struct Broadcast {
     pub shape: Vec<usize>,
@@ -290,35 +291,35 @@ pub(super) struct Broadcast {
 }
 
 impl Broadcast {
-    /// As `Broadcast` in elementwise.cu.
-    pub fn words(&self) -> Vec<u32> {
+    /// Arguments as the struct `Broadcast` in elementwise.cu.
+    pub fn to_kernel_args(&self) -> Vec<u32> {
         let item = self.shape.iter().product::<usize>();
         let mut words = vec![self.shape.len(), item, self.items[0], self.items[1]];
         for list in [&self.shape, &self.strides[0], &self.strides[1]] {
-            words.extend(eight(list));
+            words.extend(padded_dims(list));
         }
         words.into_iter().map(|n| n as u32).collect()
     }
 }
 
-/// Eight numbers, as the kernels' structs hold for the dimensions of a value.
-pub(super) fn eight(list: &[usize]) -> impl Iterator<Item = usize> {
+/// Pads dimensions with zeros to the eight that the kernels' structs hold.
+pub(super) fn padded_dims(list: &[usize]) -> impl Iterator<Item = usize> {
     list.iter().copied().chain(std::iter::repeat(0)).take(8)
 }
 
-/// Softmax of scores over the rows of a sequence `[n, width]`, and the sum or mean of its rows
-/// weighed by that.
+/// Softmax of scores over the rows of a sequence `[n, width]`, and the weighted sum or mean of its
+/// rows.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AttentionPool {
     pub n: usize,
     pub width: usize,
     pub scores: Scores,
-    /// Whether there is a weight for each row alone, not for each number.
+    /// True if there is one weight per row instead of one per element.
     pub narrow: bool,
     pub mean: bool,
 }
 
-/// How the scores of a sequence lie.
+/// Layout of the scores of a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scores {
     /// `[n, width]`
@@ -330,9 +331,9 @@ pub(super) enum Scores {
 }
 
 impl AttentionPool {
-    /// As in reduce.cu.
-    pub fn words(&self) -> Vec<u32> {
-        let Self { n, width, .. } = *self;
+    /// Arguments as the struct of `attention_pool` in reduce.cu.
+    pub fn to_kernel_args(self) -> Vec<u32> {
+        let Self { n, width, .. } = self;
         let (row, column, scores) = match self.scores {
             Scores::AsSequence => (width, 1, n * width),
             Scores::Permuted => (1, n, n * width),
@@ -344,7 +345,7 @@ impl AttentionPool {
         words.iter().map(|&n| n as u32).collect()
     }
 
-    /// Blocks for so many sequences.
+    /// Blocks for this number of sequences.
     pub fn blocks(&self, sequences: usize) -> usize {
         sequences * self.width.div_ceil(32)
     }

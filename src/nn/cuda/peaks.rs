@@ -1,29 +1,30 @@
-//! What a device can do at most, measured.
+//! Measured peak performance of a device.
 
 use super::driver::{Arg, DeviceError, Driver, Launch, Stream};
+use super::sources::names;
 
-/// Threads of a block, and what each of them does (peaks.cu).
+/// Threads per block, and work per thread (peaks.cu).
 const THREADS: u32 = 256;
 const MULTIPLY_ADDS: f64 = 64.0;
 const VECTORS: usize = 4;
-/// Bytes of a vector.
+/// Bytes per vector.
 const VECTOR: usize = 16;
-/// The fastest of so many runs counts, after one that does not.
+/// Measured runs, after one warm-up run; the fastest counts.
 const RUNS: usize = 10;
 
-/// How much is done to measure a device.
+/// Amount of work for measuring a device.
 #[derive(Debug, Clone, Copy)]
 pub struct Effort {
-    /// Blocks of 256 threads that compute.
+    /// Blocks of 256 threads for the arithmetic kernel.
     pub blocks: u32,
-    /// Rounds of 64 multiply-adds in each thread.
+    /// Rounds of 64 multiply-adds per thread.
     pub rounds: u32,
-    /// Bytes that are copied, many times what the device's caches hold.
+    /// Bytes to copy; a large multiple of the device's caches.
     pub bytes: usize,
 }
 
 impl Default for Effort {
-    /// Some milliseconds of a large device, so many blocks that the last ones do not matter.
+    /// A few milliseconds on a large device, with enough blocks to make the last wave negligible.
     fn default() -> Self {
         Self {
             blocks: 1 << 16,
@@ -33,27 +34,27 @@ impl Default for Effort {
     }
 }
 
-/// What a device can do at most.
+/// Measured peak performance of a device.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Peaks {
-    /// Operations in `f32` a second, a multiply-add counting two: of a kernel that does nothing else,
-    /// in registers.
+    /// `f32` operations per second of a kernel that computes in registers; a multiply-add counts
+    /// two.
     pub flops: f64,
-    /// Bytes a second read and written, together: of a kernel that copies.
+    /// Bytes read and written per second by a kernel that copies.
     pub bandwidth: f64,
 }
 
 impl Peaks {
-    /// Runs the two kernels, with nothing else on the device, if nobody else uses it.
+    /// Runs the two kernels. Other work on the device distorts the result.
     ///
     /// # Errors
     /// If the device fails.
     pub fn measure(driver: &dyn Driver, effort: Effort) -> Result<Self, DeviceError> {
         let results = driver.allocate(4 * THREADS as usize * effort.blocks as usize)?;
-        // Towards 1, whatever it begins with.
+        // The iteration converges to 1 from any start.
         let numbers = [0.5f32, 0.5].map(Arg::from);
         let arithmetic = Launch {
-            kernel: "peak_arithmetic",
+            kernel: names::PEAK_ARITHMETIC,
             grid: [effort.blocks, 1, 1],
             block: [THREADS, 1, 1],
             shared: 0,
@@ -64,7 +65,7 @@ impl Peaks {
             ]
             .concat(),
         };
-        // SAFETY: the kernel's arguments; each thread writes one number, for which there is room.
+        // SAFETY: the arguments match the kernel; each thread writes one of the allocated elements.
         let time = unsafe { fastest(driver, &arithmetic) }?;
         let threads = f64::from(THREADS) * f64::from(effort.blocks);
         let flops = 2.0 * MULTIPLY_ADDS * f64::from(effort.rounds) * threads / time;
@@ -77,13 +78,13 @@ impl Peaks {
         ];
         let blocks = vectors.div_ceil(VECTORS * THREADS as usize).max(1);
         let copy = Launch {
-            kernel: "peak_copy",
+            kernel: names::PEAK_COPY,
             grid: [blocks as u32, 1, 1],
             block: [THREADS, 1, 1],
             shared: 0,
             args: vec![Arg::from(&from), Arg::from(&to), Arg::from(vectors as u64)],
         };
-        // SAFETY: the kernel's arguments; both buffers hold so many vectors.
+        // SAFETY: the arguments match the kernel; both buffers hold `vectors` vectors.
         let time = unsafe { fastest(driver, &copy) }?;
         Ok(Self {
             flops,
@@ -92,15 +93,15 @@ impl Peaks {
     }
 }
 
-/// Seconds of the fastest run.
+/// Returns the seconds of the fastest run.
 ///
 /// # Safety
-/// As [`Driver::launch`].
+/// See [`Driver::launch`].
 unsafe fn fastest(driver: &dyn Driver, launch: &Launch) -> Result<f64, DeviceError> {
     let mut events = Vec::new();
     for _ in 0..=RUNS {
         let from = driver.record(Stream::A)?;
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { driver.launch(Stream::A, launch) }?;
         events.push((from, driver.record(Stream::A)?));
     }

@@ -1,41 +1,41 @@
-//! A graph made ready to run on a device: shapes fixed, weights uploaded, buffers assigned.
+//! Execution plan of a graph on a device: shapes fixed, weights uploaded, buffers assigned.
 
 use std::fmt;
 use std::sync::Arc;
 
 use super::driver::{Buffer, DeviceError, Driver, Stream, bytes};
-use super::ops::Own;
+use super::ops::CudaOp;
 use crate::nn::graph::{Graph, GraphError};
-use crate::nn::lowering::{self, Parts, lower};
+use crate::nn::lowering::{self, LoweredGraph, lower};
 
 mod attention;
 mod build;
 mod fuse;
 
-use build::Builder;
+use build::CudaLowering;
 
-/// Why a graph cannot be planned for a device.
+/// Error of planning a graph for a device.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum PlanError {
     /// The graph is inconsistent or the shapes do not fit it.
     #[error(transparent)]
     Graph(#[from] GraphError),
-    /// Its weights cannot be brought to the device.
+    /// The weights cannot be uploaded.
     #[error(transparent)]
     Device(#[from] DeviceError),
 }
 
-/// A graph made ready to run on a device for fixed input shapes, its weights there. It is immutable
+/// A graph prepared for a device and fixed input shapes, with its weights uploaded. It is immutable
 /// and shared between threads; each runs it through a [`CudaSession`](super::CudaSession).
 pub struct CudaPlan {
     pub(super) driver: Arc<dyn Driver>,
-    pub(super) parts: Parts<Own>,
+    pub(super) lowered: LoweredGraph<CudaOp>,
     pub(super) constants: Buffer,
 }
 
-pub(super) type Step = lowering::Step<Own>;
+pub(super) type Step = lowering::Step<CudaOp>;
 
-/// Numbers that do not depend on the data, by their place among all of a plan's.
+/// Offset of data-independent elements in a plan's constants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Constant(pub usize);
 
@@ -52,12 +52,12 @@ impl CudaPlan {
         Self::build(driver, graph, input_shapes, false)
     }
 
-    /// Like [`CudaPlan::new`], but every value stays readable after a run
-    /// ([`CudaSession::value`](super::CudaSession::value)), at the price of memory and of doing
-    /// layers together.
+    /// Like [`CudaPlan::new`], but keeps every value readable after a run
+    /// ([`CudaSession::value`](super::CudaSession::value)). This takes more memory and disables
+    /// fusion.
     ///
     /// # Errors
-    /// As [`CudaPlan::new`].
+    /// See [`CudaPlan::new`].
     pub fn keeping_all(
         driver: &Arc<dyn Driver>,
         graph: &Graph,
@@ -72,42 +72,42 @@ impl CudaPlan {
         input_shapes: &[Vec<usize>],
         keeps_all: bool,
     ) -> Result<Self, PlanError> {
-        let mut builder = Builder::new(graph);
-        let parts = lower(&mut builder, graph, input_shapes, keeps_all)?;
+        let mut builder = CudaLowering::new(graph);
+        let lowered = lower(&mut builder, graph, input_shapes, keeps_all)?;
         let numbers = builder.finish();
         let constants = driver.allocate(size_of_val(&*numbers))?;
         driver.upload(Stream::A, bytes(&numbers), &constants, 0)?;
         driver.synchronise(Stream::A)?;
         Ok(Self {
             driver: Arc::clone(driver),
-            parts,
+            lowered,
             constants,
         })
     }
 
-    /// What it runs on.
+    /// The driver of the plan's device.
     pub fn driver(&self) -> &Arc<dyn Driver> {
         &self.driver
     }
 
     /// Names and shapes (without the batch) of the outputs.
     pub fn outputs(&self) -> impl ExactSizeIterator<Item = (&str, &[usize])> {
-        self.parts.outputs()
+        self.lowered.outputs()
     }
 
     /// Names and shapes (without the batch) of the inputs.
     pub fn inputs(&self) -> impl ExactSizeIterator<Item = (&str, &[usize])> {
-        self.parts.inputs()
+        self.lowered.inputs()
     }
 
-    /// Whether any dropout stays on at inference.
+    /// Returns true if any dropout stays on at inference.
     pub fn is_stochastic(&self) -> bool {
-        self.parts.dropouts > 0
+        self.lowered.dropouts > 0
     }
 
-    /// What is computed one after the other: for each step the kernels' kind.
+    /// Names of the ops, in the order of the steps.
     pub fn steps(&self) -> impl ExactSizeIterator<Item = &'static str> {
-        self.parts.steps.iter().map(|s| s.op.name())
+        self.lowered.steps.iter().map(|s| s.op.name())
     }
 }
 
@@ -115,7 +115,7 @@ impl fmt::Debug for CudaPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CudaPlan")
             .field("driver", &self.driver.name())
-            .field("parts", &self.parts)
+            .field("lowered", &self.lowered)
             .finish_non_exhaustive()
     }
 }

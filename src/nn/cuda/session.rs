@@ -1,4 +1,4 @@
-//! Running a plan on its device: buffers that are used again from run to run.
+//! Execution of a plan on its device, in buffers that later runs reuse.
 
 use std::sync::Arc;
 
@@ -12,16 +12,12 @@ use crate::nn::session::checks::{check_inputs, check_masks};
 
 mod lane;
 mod launch;
-mod places;
-mod sizes;
 mod source;
 
-use lane::Lane;
-use places::Places;
-use sizes::{grow, held, mask_sizes};
+use lane::{InPlaceBuffers, Lane, grow, held, mask_sizes};
 pub use source::{Rows, Source};
 
-/// Why a run on a device fails.
+/// Error of a run on a device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CudaRunError {
     /// Inputs or masks do not have the sizes that the plan needs.
@@ -32,19 +28,19 @@ pub enum CudaRunError {
     Device(#[from] DeviceError),
 }
 
-/// Bytes of input that are brought to the device at a time: enough to keep it busy, few enough that
-/// it begins early and bringing the next ones is hidden behind its work.
+/// Input bytes per part: enough to keep the device busy, few enough that it starts early and that
+/// later uploads overlap with computation.
 const PART: usize = 64 << 20;
-/// Rows of a part are a multiple of this, where it is not the last one and has more.
+/// Rows per part are a multiple of this, except in the last part and in smaller ones.
 const ROWS: usize = 4;
-/// The most numbers that a value may have on the device at a time: the kernels count in 32 bits.
+/// Limit on the elements of a value on the device: the kernels use 32-bit indices.
 const MAX_NUMBERS: usize = 1 << 31;
 
-/// The buffers for running one plan from one thread. A batch is done in parts that fit the device's
-/// memory; while one part is computed the next is brought, on a second stream.
+/// Buffers for running one plan from one thread. A batch is split into parts that fit the device's
+/// memory; while one part is computed, the next is uploaded on a second stream.
 ///
-/// A run on the device alone ([`CudaSession::run_on_device`]) takes rows that are there and leaves its
-/// outputs there, for the next network or a kernel, and returns before they are computed.
+/// [`CudaSession::run_on_device`] reads inputs on the device and leaves the outputs there, for the
+/// next network or kernel. It returns before they are computed.
 #[derive(Debug)]
 pub struct CudaSession {
     plan: Arc<CudaPlan>,
@@ -52,14 +48,14 @@ pub struct CudaSession {
     outputs: Vec<Vec<f32>>,
     /// Outputs that stay on the device.
     kept: Vec<Option<Buffer>>,
-    /// All values, where the plan keeps them.
+    /// All values, if the plan keeps them.
     values: Vec<Vec<f32>>,
     part: usize,
     batch: usize,
     draws: usize,
 }
 
-/// Rows that a lane has been given.
+/// Rows of a batch assigned to a lane.
 #[derive(Debug, Clone, Copy)]
 struct Part {
     lane: usize,
@@ -67,7 +63,7 @@ struct Part {
     rows: usize,
 }
 
-/// What a run does with dropout.
+/// Dropout settings of a run.
 #[derive(Debug, Clone, Copy)]
 struct Mode<'a> {
     dropout: &'a DropoutMode,
@@ -76,20 +72,20 @@ struct Mode<'a> {
 }
 
 impl CudaSession {
-    /// No buffers yet for `plan`, which other threads' sessions may share.
+    /// Creates a session without buffers for `plan`, which other threads' sessions may share.
     pub fn new(plan: &Arc<CudaPlan>) -> Self {
         let none = |count| std::iter::repeat_with(|| None).take(count).collect();
         let lane = |stream| Lane {
             stream,
-            slots: none(plan.parts.slots),
-            masks: none(plan.parts.dropouts),
-            starts: none(plan.parts.inputs.len()),
+            slots: none(plan.lowered.slots),
+            masks: none(plan.lowered.dropouts),
+            starts: none(plan.lowered.inputs.len()),
         };
         Self {
             plan: Arc::clone(plan),
             lanes: [lane(Stream::A), lane(Stream::B)],
-            outputs: vec![Vec::new(); plan.parts.outputs.len()],
-            kept: none(plan.parts.outputs.len()),
+            outputs: vec![Vec::new(); plan.lowered.outputs.len()],
+            kept: none(plan.lowered.outputs.len()),
             values: Vec::new(),
             part: PART,
             batch: 0,
@@ -97,19 +93,18 @@ impl CudaSession {
         }
     }
 
-    /// Brings about so many bytes of input to the device at a time, at least one row, instead of
-    /// 64 MiB.
+    /// Sets the input bytes per part (64 MiB by default); a part has at least one row.
     pub fn with_part(mut self, bytes: usize) -> Self {
         self.part = bytes;
         self
     }
 
-    /// What it runs, with the shapes of inputs and outputs.
+    /// The plan, with the shapes of inputs and outputs.
     pub fn plan(&self) -> &CudaPlan {
         &self.plan
     }
 
-    /// Bytes of device memory that the buffers take.
+    /// Bytes of device memory held by the buffers.
     pub fn held_bytes(&self) -> usize {
         let lanes = self.lanes.iter();
         lanes
@@ -134,10 +129,10 @@ impl CudaSession {
         self.run_from_draw(0, inputs, batch, dropout)
     }
 
-    /// Like [`CudaSession::run`], but the draws are those from number `first` on.
+    /// Like [`CudaSession::run`], but starts with draw number `first`.
     ///
     /// # Errors
-    /// As [`CudaSession::run`].
+    /// See [`CudaSession::run`].
     pub fn run_from_draw(
         &mut self,
         first: u32,
@@ -146,16 +141,16 @@ impl CudaSession {
         dropout: &DropoutMode,
     ) -> Result<(), CudaRunError> {
         let inputs: Vec<Source> = inputs.iter().map(|rows| Source::Host(rows)).collect();
-        self.go(first, &inputs, batch, dropout, false)
+        self.execute(first, &inputs, batch, dropout, false)
     }
 
-    /// Like [`CudaSession::run_from_draw`] with inputs from anywhere, but the outputs stay on the
-    /// device: see [`CudaSession::on_device`]. Returns before they are computed; what goes wrong
-    /// from there on is told by who waits for the stream. Inputs may be given back or, behind
-    /// [`Stream::A`], be written again.
+    /// Like [`CudaSession::run_from_draw`], but takes inputs from the host or the device and leaves
+    /// the outputs on the device: see [`CudaSession::on_device`]. Returns before they are computed;
+    /// a later failure is reported by the next call that waits for the stream. The inputs may be
+    /// freed, or overwritten on [`Stream::A`].
     ///
     /// # Errors
-    /// As [`CudaSession::run`].
+    /// See [`CudaSession::run`].
     pub fn run_on_device(
         &mut self,
         first: u32,
@@ -163,20 +158,20 @@ impl CudaSession {
         batch: usize,
         dropout: &DropoutMode,
     ) -> Result<(), CudaRunError> {
-        self.go(first, inputs, batch, dropout, true)
+        self.execute(first, inputs, batch, dropout, true)
     }
 
-    fn go(
+    fn execute(
         &mut self,
         first: u32,
         inputs: &[Source],
         batch: usize,
         dropout: &DropoutMode,
-        keeps: bool,
+        on_device: bool,
     ) -> Result<(), CudaRunError> {
         let plan = Arc::clone(&self.plan);
         self.check(&plan, inputs, batch, dropout)?;
-        let draws = match plan.parts.dropouts {
+        let draws = match plan.lowered.dropouts {
             0 => 1,
             _ => dropout.rows(),
         };
@@ -184,18 +179,18 @@ impl CudaSession {
         self.batch = batch;
         self.draws = draws;
         self.values.clear();
-        for (number, planned) in plan.parts.outputs.iter().enumerate() {
-            let numbers = batch * draws * plan.parts.values[planned.value].elements;
+        for (number, planned) in plan.lowered.outputs.iter().enumerate() {
+            let numbers = batch * draws * plan.lowered.values[planned.value].elements;
             self.outputs[number].clear();
-            match keeps {
+            match on_device {
                 true => grow(&*plan.driver, &mut self.kept[number], numbers.max(1))?,
                 false => self.outputs[number].resize(numbers, 0.0),
             }
         }
-        if plan.parts.keeps_all && !keeps {
-            self.values = plan.parts.values[..plan.parts.graph_values]
+        if plan.lowered.keeps_all && !on_device {
+            self.values = plan.lowered.values[..plan.lowered.graph_values]
                 .iter()
-                .map(|v| vec![0.0; batch * if v.drawn { draws } else { 1 } * v.elements])
+                .map(|v| vec![0.0; batch * if v.per_draw { draws } else { 1 } * v.elements])
                 .collect();
         }
         let mode = Mode {
@@ -209,12 +204,12 @@ impl CudaSession {
                 plan.driver.wait(lane.stream, other)?;
             }
         }
-        let done = match keeps {
-            true => self.give_parts(&plan, inputs, batch, rows, mode),
+        let done = match on_device {
+            true => self.queue_parts(&plan, inputs, batch, rows, mode),
             false => self.run_parts(&plan, inputs, batch, rows, mode),
         };
         if done.is_err() {
-            // What the streams still do must not meet buffers that are used again.
+            // Pending work must not use buffers that the next run overwrites.
             for lane in &self.lanes {
                 let _ = plan.driver.synchronise(lane.stream);
             }
@@ -222,7 +217,7 @@ impl CudaSession {
         done
     }
 
-    /// The parts of a batch: they take turns on the lanes.
+    /// Splits a batch into parts, which alternate between the lanes.
     fn parts(batch: usize, rows: usize) -> impl Iterator<Item = Part> {
         let starts = (0..batch).step_by(rows.max(1)).enumerate();
         starts.map(move |(i, start)| Part {
@@ -242,20 +237,20 @@ impl CudaSession {
     ) -> Result<(), CudaRunError> {
         let mut before: Option<Part> = None;
         for part in Self::parts(batch, rows) {
-            self.begin(plan, inputs, part, mode, false)?;
+            self.queue(plan, inputs, part, mode, false)?;
             if let Some(before) = before.replace(part) {
-                self.finish(plan, before)?;
+                self.collect(plan, before)?;
             }
         }
         match before {
-            Some(last) => self.finish(plan, last),
+            Some(last) => self.collect(plan, last),
             None => Ok(()),
         }
     }
 
-    /// Gives all parts to the lanes. Whoever reads the outputs on the first lane's stream finds
-    /// them there, and reads the last run's to the end.
-    fn give_parts(
+    /// Queues all parts. Outputs are ready for, and outputs of the last run are no longer needed
+    /// by, work on the first lane's stream.
+    fn queue_parts(
         &mut self,
         plan: &CudaPlan,
         inputs: &[Source],
@@ -269,7 +264,7 @@ impl CudaSession {
             plan.driver.wait(second, first)?;
         }
         for part in Self::parts(batch, rows) {
-            self.begin(plan, inputs, part, mode, true)?;
+            self.queue(plan, inputs, part, mode, true)?;
         }
         if both {
             plan.driver.wait(first, second)?;
@@ -284,13 +279,14 @@ impl CudaSession {
         batch: usize,
         dropout: &DropoutMode,
     ) -> Result<(), RunError> {
-        let planned = plan.parts.inputs.iter().map(|i| (&*i.name, i.elements));
+        let planned = plan.lowered.inputs.iter().map(|i| (&*i.name, i.elements));
         check_inputs(planned, inputs, Source::holds, batch)?;
-        let dropouts = plan.parts.dropouts().map(|d| (&*d.name, d.units));
+        let dropouts = plan.lowered.dropouts().map(|d| (&*d.name, d.units));
         check_masks(dropouts, batch, dropout)
     }
 
-    /// Rows of a part: of about [`PART`] bytes of input, so many that both lanes fit into memory.
+    /// Returns the rows per part: about [`PART`] bytes of input, and few enough that both lanes fit
+    /// into memory.
     fn rows_at_once(
         &self,
         plan: &CudaPlan,
@@ -298,51 +294,58 @@ impl CudaSession {
         draws: usize,
     ) -> Result<usize, CudaRunError> {
         let too_large = RunError::TooLarge { rows: draws };
-        let input: usize = plan.parts.inputs.iter().map(|i| i.elements).sum();
+        let input: usize = plan.lowered.inputs.iter().map(|i| i.elements).sum();
         let wanted = (self.part / size_of::<f32>() / input.max(1)).clamp(1, batch.max(1));
-        let values = plan.parts.values.iter().filter(|v| v.slot != NO_SLOT);
+        let values = plan.lowered.values.iter().filter(|v| v.slot != NO_SLOT);
         let largest = values
-            .map(|v| v.elements.saturating_mul(if v.drawn { draws } else { 1 }))
+            .map(|v| {
+                v.elements
+                    .saturating_mul(if v.per_draw { draws } else { 1 })
+            })
             .max()
             .unwrap_or(1);
         let countable = (MAX_NUMBERS - 1) / largest.max(1);
-        let row = size_of::<f32>() * plan.parts.slot_sizes(draws).iter().sum::<usize>()
+        let row = size_of::<f32>() * plan.lowered.slot_sizes(draws).iter().sum::<usize>()
             + size_of::<f32>() * mask_sizes(plan).iter().sum::<usize>();
         let held = self.held_bytes();
         let lanes = if wanted < batch { 2 } else { 1 };
         let mut rows = wanted.min(countable);
         if rows.saturating_mul(row).saturating_mul(lanes) > held {
-            // A part of the memory is left to others.
+            // An eighth of the memory is left to other programs.
             let free = plan.driver.free_memory()?.saturating_add(held) / 8 * 7;
             rows = rows.min(free / 2 / row.max(1));
         }
         match rows {
             0 => Err(too_large.into()),
-            // So that every part's rows begin where vectors of numbers may.
+            // Keeps the first row of every part aligned for vector loads.
             _ if rows < batch && rows > ROWS => Ok(rows / ROWS * ROWS),
             _ => Ok(rows),
         }
     }
 
-    /// Gives a part of the batch to its lane. If it `keeps` the outputs, they go to `kept`.
-    fn begin(
+    /// Queues a part of the batch on its lane. With `on_device`, outputs go to `kept`.
+    fn queue(
         &mut self,
         plan: &CudaPlan,
         inputs: &[Source],
         part: Part,
         mode: Mode,
-        keeps: bool,
+        on_device: bool,
     ) -> Result<(), CudaRunError> {
         let driver = &*plan.driver;
         let lane = &mut self.lanes[part.lane];
-        for (slot, elements) in lane.slots.iter_mut().zip(plan.parts.slot_sizes(mode.draws)) {
+        for (slot, elements) in lane
+            .slots
+            .iter_mut()
+            .zip(plan.lowered.slot_sizes(mode.draws))
+        {
             grow(driver, slot, part.rows * elements)?;
         }
         if let DropoutMode::Masks(masks) = mode.dropout {
             for (slot, elements) in lane.masks.iter_mut().zip(mask_sizes(plan)) {
                 grow(driver, slot, part.rows * elements)?;
             }
-            for d in plan.parts.dropouts() {
+            for d in plan.lowered.dropouts() {
                 let kept = 1.0 / (1.0 - d.rate);
                 let mask = &masks.0[&d.name][part.start * d.units..][..part.rows * d.units];
                 let factors: Vec<f32> = mask
@@ -353,33 +356,33 @@ impl CudaSession {
                 driver.upload(lane.stream, bytes(&factors), to, 0)?;
             }
         }
-        let kept: &[Option<Buffer>] = if keeps { &self.kept } else { &[] };
-        let places = Places::new(plan, inputs, kept, part, mode.draws)?;
+        let kept: &[Option<Buffer>] = if on_device { &self.kept } else { &[] };
+        let in_place = InPlaceBuffers::new(plan, inputs, kept, part, mode.draws)?;
         for (number, input) in inputs.iter().enumerate() {
-            lane.bring(plan, number, input, &places, part)?;
+            lane.load_input(plan, number, input, &in_place, part)?;
         }
-        for step in &plan.parts.steps {
-            lane.step(plan, step, &places, part.rows, mode)?;
+        for step in &plan.lowered.steps {
+            lane.step(plan, step, &in_place, part.rows, mode)?;
         }
-        lane.keep(plan, &places, part.rows * mode.draws)
+        lane.store_outputs(plan, &in_place, part.rows * mode.draws)
     }
 
-    /// Waits for a part and brings its results.
-    fn finish(&mut self, plan: &CudaPlan, part: Part) -> Result<(), CudaRunError> {
+    /// Waits for a part and downloads its results.
+    fn collect(&mut self, plan: &CudaPlan, part: Part) -> Result<(), CudaRunError> {
         let lane = &self.lanes[part.lane];
         let bring = |value: usize, copies: usize, to: &mut [f32]| {
-            let value = &plan.parts.values[value];
+            let value = &plan.lowered.values[value];
             let elements = copies * value.elements;
             let to = &mut to[part.start * elements..][..part.rows * elements];
             let from = held(&lane.slots[value.slot]);
             plan.driver.download(lane.stream, from, 0, bytes_mut(to))
         };
-        for (output, planned) in self.outputs.iter_mut().zip(&plan.parts.outputs) {
+        for (output, planned) in self.outputs.iter_mut().zip(&plan.lowered.outputs) {
             bring(planned.value, self.draws, output)?;
         }
         for (number, to) in self.values.iter_mut().enumerate() {
-            let drawn = plan.parts.values[number].drawn;
-            bring(number, if drawn { self.draws } else { 1 }, to)?;
+            let per_draw = plan.lowered.values[number].per_draw;
+            bring(number, if per_draw { self.draws } else { 1 }, to)?;
         }
         Ok(())
     }
@@ -389,8 +392,8 @@ impl CudaSession {
         self.batch * self.draws
     }
 
-    /// Output number `index` of the last run, [`CudaSession::rows`] rows: for each input row its
-    /// draws one after the other. Nothing if it stayed on the device.
+    /// Returns output `index` of the last run: [`CudaSession::rows`] rows, the draws of an input
+    /// row side by side. Empty if the output stayed on the device.
     ///
     /// # Panics
     /// If there is no such output.
@@ -398,8 +401,8 @@ impl CudaSession {
         &self.outputs[index]
     }
 
-    /// Where output number `index` of the last run lies, [`CudaSession::rows`] rows, ready behind
-    /// [`Stream::A`]. They hold until the next run.
+    /// Returns output `index` of the last run on the device: [`CudaSession::rows`] rows, ready on
+    /// [`Stream::A`] and valid until the next run.
     ///
     /// # Panics
     /// If there is no such output, or there was no [`CudaSession::run_on_device`].
@@ -407,8 +410,8 @@ impl CudaSession {
         Rows::of(held(&self.kept[index]), self.lanes[0].stream)
     }
 
-    /// Any value of the last run on the host, if the plan was made to keep all. Values that no dropout
-    /// touches have one row per input row, the others one per draw.
+    /// Returns any value of the last run on the host, if the plan was made to keep all.
+    /// Draw-invariant values have one row per input row, per-draw values one per draw.
     pub fn value(&self, value: ValueId) -> Option<&[f32]> {
         self.values.get(value.0).map(Vec::as_slice)
     }

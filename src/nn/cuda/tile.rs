@@ -1,15 +1,17 @@
-//! How a convolution is cut into blocks of threads.
+//! Tiling of convolutions into thread blocks.
 
-/// Bytes of shared memory that every device gives a block.
+use super::sources::names;
+
+/// Shared memory that every device offers a block, in bytes.
 pub(super) const SHARED: usize = 48 << 10;
-/// Threads of a block of the tiled kernels, at most.
+/// Maximum threads per block of the tiled kernels.
 const THREADS: usize = 256;
 
-/// What a convolution's tiles follow from.
+/// Convolution parameters that determine the tiling.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
     pub channels: usize,
-    /// Rows, columns and channels of the result.
+    /// Rows, columns and channels of the output.
     pub output: [usize; 3],
     /// Rows and columns of the kernel.
     pub size: [usize; 2],
@@ -17,14 +19,14 @@ pub(super) struct Shape {
     pub dilation: [usize; 2],
 }
 
-/// The kernels that work by tiles (conv.cu, conv_first.cu).
+/// Tiled kernels (conv.cu, conv_single_channel.cu).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// `conv_5_of_1` and `conv_3_of_1`.
-    First,
-    /// `conv_tiled`, of an image with one row.
+    /// `conv_5_of_1` and `conv_3_of_1`, for one input channel.
+    SingleChannel,
+    /// `conv_tiled` for images of one row.
     Flat,
-    /// `conv_tiled`.
+    /// `conv_tiled` for other images.
     Deep,
 }
 
@@ -32,7 +34,7 @@ impl Kind {
     fn of(shape: &Shape) -> Option<Self> {
         let plain = shape.strides == [1, 1] && shape.dilation == [1, 1];
         match (shape.channels, shape.size) {
-            (1, [3, 3] | [5, 5]) if plain => Some(Self::First),
+            (1, [3, 3] | [5, 5]) if plain => Some(Self::SingleChannel),
             (n, _) if n > 0 && n.is_multiple_of(4) => Some(match shape.output[0] {
                 1 => Self::Flat,
                 _ => Self::Deep,
@@ -41,34 +43,34 @@ impl Kind {
         }
     }
 
-    /// Rows, columns and channels that one thread computes.
+    /// Rows, columns and channels computed per thread.
     fn thread(self) -> [usize; 3] {
         match self {
-            Self::First => [2, 4, 4],
+            Self::SingleChannel => [2, 4, 4],
             Self::Flat => [1, 4, 8],
             Self::Deep => [4, 1, 8],
         }
     }
 
-    /// What a tile's columns are a multiple of.
+    /// Returns the number that a tile's columns are a multiple of.
     fn columns(self, width: usize) -> usize {
         match self {
-            // Neighbouring threads take the maximum of their columns.
+            // Fused pooling exchanges columns between neighbouring threads.
             Self::Deep if width > 1 => 2,
             _ => self.thread()[1],
         }
     }
 
-    /// Numbers that lie together in shared memory.
-    fn together(self) -> usize {
+    /// Elements stored together in shared memory.
+    fn elements_per_vector(self) -> usize {
         match self {
-            Self::First => 1,
+            Self::SingleChannel => 1,
             Self::Flat | Self::Deep => 4,
         }
     }
 }
 
-/// As `Tiling` in conv.cuh.
+/// Tile sizes and shared-memory layout: the struct `Tiling` in conv.cuh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tiling {
     pub images: usize,
@@ -79,9 +81,9 @@ pub(super) struct Tiling {
     pub across: usize,
     pub pitch: usize,
     pub plane: usize,
-    /// The kernel's channels with their padding.
+    /// Output channels including padding.
     pub padded_out: usize,
-    /// Terms of the kernel that are in shared memory at once, in fours.
+    /// Terms of the kernel per piece in shared memory, in groups of four.
     piece: usize,
     kind: Kind,
     /// Columns of the kernel.
@@ -89,14 +91,13 @@ pub(super) struct Tiling {
     channels: usize,
 }
 
-/// Bytes of the kernel that are enough to have in shared memory at once.
+/// Bytes of kernel weights per piece in shared memory; larger pieces gain nothing.
 const PIECE: usize = 12 << 10;
-/// Terms that are summed up by themselves, in fours.
+/// Length of a K block, in groups of four terms.
 const TERMS: usize = 32 / 4;
 
 impl Tiling {
-    /// The cut that keeps most threads busy with numbers that are wanted, or `None` if there is no tiled
-    /// kernel for this.
+    /// Returns the tiling with the best score, or `None` if no tiled kernel supports the shape.
     pub fn new(shape: &Shape) -> Option<Self> {
         let kind = Kind::of(shape)?;
         let [height, width, out] = shape.output;
@@ -124,7 +125,7 @@ impl Tiling {
                         size: shape.size[1],
                         channels: shape.channels,
                     };
-                    tiling.lay_out(shape);
+                    tiling.set_layout(shape);
                     if !tiling.fits() {
                         continue;
                     }
@@ -133,7 +134,7 @@ impl Tiling {
                             images: tiling.images + 1,
                             ..tiling
                         };
-                        more.lay_out(shape);
+                        more.set_layout(shape);
                         if !more.fits() {
                             break;
                         }
@@ -149,8 +150,8 @@ impl Tiling {
         best.map(|(_, tiling)| tiling)
     }
 
-    /// Rows and columns of the image that the tile is computed from.
-    fn read(&self, shape: &Shape) -> [usize; 2] {
+    /// Input rows and columns that a tile reads.
+    fn input_size(&self, shape: &Shape) -> [usize; 2] {
         let extent = |tile: usize, axis: usize| {
             let kernel = (shape.size[axis] - 1).saturating_mul(shape.dilation[axis]);
             ((tile - 1).saturating_mul(shape.strides[axis]))
@@ -160,19 +161,19 @@ impl Tiling {
         [extent(self.rows, 0), extent(self.columns, 1)]
     }
 
-    fn lay_out(&mut self, shape: &Shape) {
-        let [rows, columns] = self.read(shape);
+    fn set_layout(&mut self, shape: &Shape) {
+        let [rows, columns] = self.input_size(shape);
         match self.kind {
-            Kind::First => {
-                // Rows of fours, which a thread reads two of.
+            Kind::SingleChannel => {
+                // Rows in groups of four, of which a thread reads two.
                 self.pitch = self.columns + (self.size - 1).next_multiple_of(4);
                 self.plane = rows.saturating_mul(self.pitch);
             }
             Kind::Flat | Kind::Deep => {
-                // Odd, so that threads whose pixels begin four rows apart read from different banks.
+                // An odd pitch: threads whose pixels are four rows apart read from different banks.
                 self.pitch = columns | 1;
                 let all = rows.saturating_mul(self.pitch).saturating_mul(self.images);
-                // Channels that are stored together fall into different banks.
+                // Offsets the planes so that channels stored together fall into different banks.
                 let apart = (8 / (self.channels / 4)).max(1);
                 self.plane = all.saturating_add((8 + apart - all % 8) % 8);
             }
@@ -183,26 +184,26 @@ impl Tiling {
         self.threads() <= THREADS && self.shared() <= SHARED
     }
 
-    /// Threads that compute; a block has so many, rounded up to whole warps.
-    fn working(&self) -> usize {
+    /// Threads that compute; a block rounds them up to whole warps.
+    fn computing_threads(&self) -> usize {
         let [rows, columns, _] = self.kind.thread();
-        let places = self.rows / rows * (self.columns / columns);
-        self.images * places * self.groups
+        let in_place = self.rows / rows * (self.columns / columns);
+        self.images * in_place * self.groups
     }
 
     pub fn threads(&self) -> usize {
-        self.working().next_multiple_of(32)
+        self.computing_threads().next_multiple_of(32)
     }
 
-    /// Numbers for the kernel that are in shared memory at once.
+    /// Elements of kernel weights in shared memory.
     fn weights(&self) -> usize {
         let out = self.groups * self.kind.thread()[2];
         match self.kind {
-            Kind::First => self.size * self.size * out,
-            // And where a pixel's numbers lie that they meet.
+            Kind::SingleChannel => self.size * self.size * out,
+            // Includes the offset table of a kernel row's terms.
             Kind::Flat | Kind::Deep => {
-                let places = self.size.saturating_mul(self.channels) / 4;
-                self.piece.saturating_mul(4 * out).saturating_add(places)
+                let in_place = self.size.saturating_mul(self.channels) / 4;
+                self.piece.saturating_mul(4 * out).saturating_add(in_place)
             }
         }
     }
@@ -210,7 +211,7 @@ impl Tiling {
     /// Bytes of dynamic shared memory.
     pub fn shared(&self) -> usize {
         let image = match self.kind {
-            Kind::First => self.images.saturating_mul(self.plane),
+            Kind::SingleChannel => self.images.saturating_mul(self.plane),
             Kind::Flat | Kind::Deep => self.channels.saturating_mul(self.plane),
         };
         image.saturating_add(self.weights()).saturating_mul(4)
@@ -221,17 +222,17 @@ impl Tiling {
         items.div_ceil(self.images) * self.down * self.across * parts
     }
 
-    /// Whether the maximum of 2 x 2 neighbours can be taken at once.
+    /// Returns true if 2 x 2 max pooling can be fused.
     pub fn pools(&self) -> bool {
         self.kind != Kind::Flat && self.columns.is_multiple_of(2)
     }
 
-    /// The part of the arithmetic that is wanted, less for blocks of few threads, for what is brought
-    /// to shared memory for each product and for threads that read from the same banks of it.
+    /// Estimates the efficiency: the useful fraction of the arithmetic, reduced for small blocks,
+    /// for loads into shared memory per product, and for bank conflicts.
     fn score(&self, shape: &Shape) -> f64 {
-        /// Products of a thread that bringing numbers which lie together to shared memory costs about
-        /// as much as: the instructions of the loops that do it, and for each number, at 128 products
-        /// and 32 bytes in a period, its way there.
+        /// Cost of a load into shared memory, in products of one thread: `BRING` per instruction
+        /// sequence, and `NUMBER` per element for the transfer, at 128 products and 32 bytes per
+        /// period.
         const BRING: f64 = 40.0;
         const NUMBER: f64 = 16.0;
         let [height, width, out] = shape.output;
@@ -241,18 +242,18 @@ impl Tiling {
         let done = blocks * of_block as f64;
         let terms = (self.size * shape.size[0] * self.channels) as f64;
         let products = of_block as f64 * terms;
-        let [rows, columns] = self.read(shape);
+        let [rows, columns] = self.input_size(shape);
         let image = (self.images * rows * columns * self.channels) as f64;
         let kernel = terms * (self.groups * self.kind.thread()[2]) as f64;
-        let each = BRING / self.kind.together() as f64 + NUMBER;
+        let each = BRING / self.kind.elements_per_vector() as f64 + NUMBER;
         let bring = products / (products + each * (image + kernel));
         let busy = (self.threads() as f64 / 128.0).min(1.0).sqrt();
-        wanted / done * bring * busy * self.reading(shape)
+        wanted / done * bring * busy * self.shared_read_rate(shape)
     }
 
-    /// The speed at which a multiprocessor can multiply beside reading from shared memory.
-    fn reading(&self, shape: &Shape) -> f64 {
-        if self.kind == Kind::First {
+    /// Estimates the fraction of peak arithmetic that shared-memory reads permit.
+    fn shared_read_rate(&self, shape: &Shape) -> f64 {
+        if self.kind == Kind::SingleChannel {
             return 1.0;
         }
         // Eight threads at a time read 16 bytes each from 32 banks of 4 bytes.
@@ -271,21 +272,21 @@ impl Tiling {
             reads.into_iter().max().unwrap_or(1)
         };
         let turns: usize = (0..4).map(|i| turns(i * AT_ONCE)).sum();
-        // For four channels of four pixels the turns of a warp's four parts, and one for each four
-        // weights, beside 128 multiply-adds, of which four begin in a period.
+        // Four channels of four pixels take the conflict turns of a warp's four quarters, plus one
+        // read per four weights, against 128 multiply-adds, of which four start per period.
         let (reads, products) = (4 * turns + 8, 128 / 4);
         (products as f64 / reads as f64).min(1.0)
     }
 
     pub fn kernel(&self) -> &'static str {
         match (self.kind, self.size) {
-            (Kind::First, 5) => "conv_5_of_1",
-            (Kind::First, _) => "conv_3_of_1",
-            _ => "conv_tiled",
+            (Kind::SingleChannel, 5) => names::CONV_5_OF_1,
+            (Kind::SingleChannel, _) => names::CONV_3_OF_1,
+            (Kind::Flat | Kind::Deep, _) => names::CONV_TILED,
         }
     }
 
-    pub fn words(&self) -> Vec<u32> {
+    pub fn to_kernel_args(self) -> Vec<u32> {
         let numbers = [
             self.images,
             self.rows,
@@ -302,14 +303,14 @@ impl Tiling {
     }
 }
 
-/// Fours of terms of a row of the kernel that are brought to shared memory together, for so many
-/// channels of the result.
+/// Returns the terms of a kernel row per piece in shared memory, in groups of four, for tiles of
+/// `out` output channels.
 fn piece(shape: &Shape, out: usize) -> usize {
     let all = (shape.channels / 4).saturating_mul(shape.size[1]);
     let enough = PIECE / (4 * out * size_of::<f32>()) / TERMS * TERMS;
     match shape.dilation[1] {
         1 => enough.max(TERMS).min(all),
-        // Where each column's terms are apart, none may be cut.
+        // With dilation each column's terms are separate runs, which a piece must not split.
         _ => all,
     }
 }
@@ -328,8 +329,8 @@ mod tests {
         }
     }
 
-    /// Kernel, input channels and output of the convolutions of the 2020 windows' networks, of the
-    /// features' and of the built-in model's.
+    /// Convolutions of the 2020 models, the feature models and the built-in model: kernel, input
+    /// channels and output.
     #[test]
     fn tiles_of_the_models_keep_most_threads_busy() {
         for (size, channels, output, least) in [
@@ -359,7 +360,7 @@ mod tests {
         assert_eq!(Tiling::new(&shape([4, 4], 3, [10, 10, 8])), None);
         assert!(Tiling::new(&shape([3, 3], 1, [1, 1, 1])).is_some());
         assert!(Tiling::new(&shape([5, 5], 4, [1000, 1000, 500])).is_some());
-        // More than shared memory holds of a single pixel.
+        // One pixel exceeds the shared memory.
         assert_eq!(Tiling::new(&shape([5, 5], 4096, [9, 9, 8])), None);
         let strided = Shape {
             strides: [usize::MAX, 1],

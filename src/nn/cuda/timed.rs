@@ -1,4 +1,4 @@
-//! A driver that tells how long each kernel takes.
+//! A driver that measures the time of each kernel.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,13 +8,13 @@ use std::time::Duration;
 use super::driver::{Buffer, DeviceError, Driver, Event, Launch, Stream};
 use super::work::Work;
 
-/// Gives everything to one stream of another driver, so that kernels run one at a time, and has an
-/// event recorded before and behind each. The device's clock tells the times; where it does not
-/// wait for the host, some microsecond of each is the events' own.
+/// Wraps a driver and serialises all work on one stream, with an event before and after each
+/// kernel. Times are those of the device's clock. Unless the device waits for the host, the events
+/// add about a microsecond per kernel.
 pub struct Timed {
     inner: Arc<dyn Driver>,
     launches: Mutex<Vec<Recorded>>,
-    /// Bytes of the buffers by their addresses.
+    /// Size in bytes of each buffer, by address.
     buffers: Mutex<BTreeMap<u64, u64>>,
 }
 
@@ -25,16 +25,16 @@ struct Recorded {
     to: Event,
 }
 
-/// A launch that was timed.
+/// A timed launch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Timing {
-    /// The kernel's name.
+    /// Name of the kernel.
     pub kernel: String,
-    /// What it had to do.
+    /// Minimum work of the launch.
     pub work: Work,
-    /// How long that took.
+    /// Duration of the launch.
     pub time: Duration,
-    /// From the beginning of the first launch that was taken with it to the end of this one.
+    /// Time from the start of the first launch of the same batch of results to the end of this one.
     pub until: Duration,
 }
 
@@ -44,13 +44,13 @@ impl fmt::Debug for Timed {
     }
 }
 
-/// What a panic in another thread leaves is still whole.
+/// Ignores poisoning: the guarded state is valid after a panic in another thread.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Timed {
-    /// Times the kernels on `inner`.
+    /// Wraps `inner`.
     pub fn new(inner: Arc<dyn Driver>) -> Self {
         Self {
             inner,
@@ -59,10 +59,10 @@ impl Timed {
         }
     }
 
-    /// The kernels that were launched since this was last asked, in their order; waits for them.
+    /// Returns the launches since the last call, in order; waits for them.
     ///
     /// # Errors
-    /// If one of them, or the device, failed.
+    /// If a launch or the device failed.
     pub fn take(&self) -> Result<Vec<Timing>, DeviceError> {
         let launches = std::mem::take(&mut *lock(&self.launches));
         let between = |from: &Event, to: &Event| {
@@ -80,7 +80,7 @@ impl Timed {
         launches.iter().map(timing).collect()
     }
 
-    /// Bytes from an address to the end of its buffer; 0 if it lies in none.
+    /// Bytes from an address to the end of its buffer; 0 outside all buffers.
     fn behind(&self, address: u64) -> u64 {
         let buffers = lock(&self.buffers);
         let before = buffers.range(..=address).next_back();
@@ -101,7 +101,7 @@ impl Driver for Timed {
         let buffer = self.inner.allocate(bytes)?;
         let (start, bytes) = (buffer.range(0, 0)?, bytes as u64);
         let mut buffers = lock(&self.buffers);
-        // Whatever was there before was given up.
+        // Older buffers in this range have been freed.
         buffers.retain(|&other, length| other + *length <= start || other >= start + bytes);
         buffers.insert(start, bytes);
         Ok(buffer)
@@ -130,8 +130,8 @@ impl Driver for Timed {
     unsafe fn launch(&self, _: Stream, launch: &Launch) -> Result<(), DeviceError> {
         let work = Work::of(launch, |address| self.behind(address));
         let from = self.inner.record(Stream::A)?;
-        // SAFETY: the caller's promise is the inner driver's; what waits for the stream that it names
-        // waits for this one.
+        // SAFETY: guaranteed by the caller. All streams map to one, so waiting for the named stream
+        // waits for this launch.
         unsafe { self.inner.launch(Stream::A, launch) }?;
         let to = self.inner.record(Stream::A)?;
         lock(&self.launches).push(Recorded {
@@ -147,7 +147,7 @@ impl Driver for Timed {
         self.inner.synchronise(Stream::A)
     }
 
-    /// There is but one stream.
+    /// Does nothing: there is only one stream.
     fn wait(&self, _: Stream, _: Stream) -> Result<(), DeviceError> {
         Ok(())
     }

@@ -1,24 +1,25 @@
-//! What a launch computes, reads and writes at least, told from its arguments.
+//! Minimum arithmetic and memory traffic of a launch, derived from its arguments.
 
 use super::driver::{Arg, Launch};
+use super::sources::names;
 
-/// What a kernel has to do, however it does it.
+/// Minimum work of a launch, independent of its implementation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Work {
-    /// Operations in `f32`, a multiply-add counting two and a function such as `tanh` one, as
-    /// [`cost::flops`](crate::nn::cost::flops) counts: those on the zeros around an image too.
-    /// `None` where they are not known.
+    /// `f32` operations, a multiply-add counting two and a function such as `tanh` one.
+    /// [`cost::flops`](crate::nn::cost::flops) uses the same rules; products with zero padding are
+    /// included. `None` if unknown.
     pub flops: Option<u64>,
-    /// Bytes of the inputs, weights and outputs, each number that is used counted once, however often
-    /// the kernel reads it.
+    /// Bytes of the inputs, weights and outputs; each element in use counts once.
     pub bytes: u64,
-    /// Whether `bytes` are those numbers. If not, they are all bytes of the buffers that the kernel
-    /// is given, from where its arguments point on: it may use fewer.
+    /// True if `bytes` is exact. Otherwise it is an upper bound: all bytes from the kernel's
+    /// pointer arguments to the ends of their buffers.
     pub exact: bool,
 }
 
 impl Work {
-    /// Of a launch; `behind` tells how many bytes lie in a buffer from an address on.
+    /// Returns the work of a launch; `behind` returns the bytes from an address to the end of its
+    /// buffer.
     pub fn of(launch: &Launch, behind: impl Fn(u64) -> u64) -> Self {
         match counted(launch) {
             Some((flops, numbers)) => Self {
@@ -35,7 +36,8 @@ impl Work {
     }
 }
 
-/// The addresses in an argument: a struct's pointers come first, and no size is as large.
+/// Returns the addresses in an argument. A struct's pointers come first; its other members are
+/// smaller than any address.
 fn pointers(arg: &Arg) -> Vec<u64> {
     match arg {
         Arg::Pointer(address) => vec![*address],
@@ -44,56 +46,64 @@ fn pointers(arg: &Arg) -> Vec<u64> {
     }
 }
 
-/// Operations, and numbers of 32 bits, of the kernels whose arguments tell them.
+/// Returns operations and 32-bit elements of the kernels whose arguments determine them.
 fn counted(launch: &Launch) -> Option<(u64, u64)> {
     let args = &*launch.args;
     let at = |i: usize| number(args.get(i)?);
-    let sizes = |i: usize| words(args.get(i)?);
-    // Of most kernels, the numbers that come out.
+    let sizes = |i: usize| u32_members(args.get(i)?);
+    // The last argument of most kernels is the number of output elements.
     let last = number(args.last()?);
     Some(match launch.kernel {
-        "conv" | "conv_tiled" | "conv_5_of_1" | "conv_3_of_1" => convolution(args.first()?)?,
-        "dense_wide" | "dense_narrow" => dense(args.first()?)?,
-        "recurrent" | "lstm_64" | "lstm_32" | "gru_48" => recurrent(args.first()?)?,
-        "activate" => (last?, 2 * last?),
-        "scale_shift" => (2 * last?, 2 * last? + 2 * at(4)?),
-        "prelu" => (2 * last?, 2 * last? + at(3)?),
-        "spatial_multiply" => (last?, 2 * last? + last?.checked_div(at(3)?)?),
-        "channel_multiply" => {
+        names::CONV | names::CONV_TILED | names::CONV_5_OF_1 | names::CONV_3_OF_1 => {
+            convolution(args.first()?)?
+        }
+        names::DENSE_WIDE | names::DENSE_NARROW => dense(args.first()?)?,
+        names::RECURRENT | names::LSTM_64 | names::LSTM_32 | names::GRU_48 => {
+            recurrent(args.first()?)?
+        }
+        names::ACTIVATE => (last?, 2 * last?),
+        names::SCALE_SHIFT => (2 * last?, 2 * last? + 2 * at(4)?),
+        names::PRELU => (2 * last?, 2 * last? + at(3)?),
+        names::SPATIAL_MULTIPLY => (last?, 2 * last? + last?.checked_div(at(3)?)?),
+        names::CHANNEL_MULTIPLY => {
             let factors = last?.checked_div(at(3)?)? * at(4)?;
             (last?, 2 * last? + factors)
         }
-        "reverse" | "permute" | "place" => (0, 2 * last?),
-        "repeat" => (0, last? + last?.checked_div(at(2)?)?),
-        "softmax_rows" | "softmax_axis" => {
+        names::REVERSE | names::PERMUTE | names::PLACE => (0, 2 * last?),
+        names::REPEAT => (0, last? + last?.checked_div(at(2)?)?),
+        names::SOFTMAX_ROWS | names::SOFTMAX_AXIS => {
             let all = at(2)? * last?;
             (3 * all, 2 * all)
         }
-        "sum_axis" => {
+        names::SUM_AXIS => {
             let all = at(2)? * last?;
             (all, all + last?)
         }
-        "global_pool" => {
+        names::GLOBAL_POOL => {
             let all = at(3)? * last?;
             (all, all + last?)
         }
-        "merge" => {
+        names::MERGE => {
             let [_, item, a, b, ..] = sizes(3)?;
             (last?, last?.checked_div(item)? * (item + a + b))
         }
-        "pool" => {
+        names::POOL => {
             let [height, width, channels, down, across, rows, columns, ..] = sizes(2)?;
             let items = last?.checked_div(down * across * channels)?;
             let input = items * height * width * channels;
             (last? * rows * columns, last? + input)
         }
-        "upsample" | "zero_pad" => {
+        names::UPSAMPLE | names::ZERO_PAD => {
             let [height, width, channels, down, across, ..] = sizes(2)?;
             let items = last?.checked_div(down * across * channels)?;
-            let each = if launch.kernel == "upsample" { 6 } else { 0 };
+            let each = if launch.kernel == names::UPSAMPLE {
+                6
+            } else {
+                0
+            };
             (each * last?, last? + items * height * width * channels)
         }
-        "upsample_multiply" => {
+        names::UPSAMPLE_MULTIPLY => {
             let [height, width, channels, down, across, ..] = sizes(3)?;
             let maps = at(7)?;
             let pixels = last?.checked_div(maps.div_ceil(4))?;
@@ -101,14 +111,14 @@ fn counted(launch: &Launch) -> Option<(u64, u64)> {
             let input = items * height * width * channels;
             (6 * pixels + pixels * maps, input + 2 * pixels * maps)
         }
-        "attention_pool" => {
+        names::ATTENTION_POOL => {
             let [n, width, _, _, scores, weights, ..] = sizes(4)?;
             let items = u64::from(launch.grid[0]).checked_div(width.div_ceil(32))?;
             let given_out = match args.get(2)? {
                 Arg::Pointer(0) => 0,
                 _ => n * weights,
             };
-            // A softmax, a product and a sum of each number.
+            // Softmax, product and sum of each element.
             let numbers = scores + n * width + given_out + width;
             (items * 5 * n * width, items * numbers)
         }
@@ -123,8 +133,8 @@ fn number(arg: &Arg) -> Option<u64> {
     }
 }
 
-/// A struct of 32-bit numbers, with zeros behind them.
-fn words(arg: &Arg) -> Option<[u64; 8]> {
+/// Members of a struct of 32-bit integers, padded with zeros.
+fn u32_members(arg: &Arg) -> Option<[u64; 8]> {
     let Arg::Words(all) = arg else { return None };
     let mut words = all
         .iter()
@@ -133,7 +143,8 @@ fn words(arg: &Arg) -> Option<[u64; 8]> {
     Some(std::array::from_fn(|_| words.next().unwrap_or(0)))
 }
 
-/// The 32-bit members of a struct behind its pointers, and whether each of those is null.
+/// Returns, for each pointer of a struct, whether it is null, followed by the struct's 32-bit
+/// members.
 fn members(arg: &Arg, pointers: usize) -> Option<(Vec<bool>, Vec<u64>)> {
     let Arg::Struct(all) = arg else { return None };
     let (first, rest) = all.split_at_checked(pointers)?;
@@ -142,7 +153,7 @@ fn members(arg: &Arg, pointers: usize) -> Option<(Vec<bool>, Vec<u64>)> {
     Some((nulls, rest.iter().flat_map(halves).collect()))
 }
 
-/// `Arguments` in conv.cuh.
+/// Work of the convolution kernels (struct `Arguments` in conv.cuh).
 fn convolution(arg: &Arg) -> Option<(u64, u64)> {
     let (nulls, words) = members(arg, 7)?;
     let [
@@ -174,7 +185,7 @@ fn convolution(arg: &Arg) -> Option<(u64, u64)> {
     Some((flops, input + factors + weights + written))
 }
 
-/// `Arguments` in dense.cu.
+/// Work of the dense kernels (struct `Arguments` in dense.cu).
 fn dense(arg: &Arg) -> Option<(u64, u64)> {
     let (nulls, words) = members(arg, 4)?;
     let &[rectify, rows, inputs, units] = words.get(..4)? else {
@@ -187,7 +198,8 @@ fn dense(arg: &Arg) -> Option<(u64, u64)> {
     ))
 }
 
-/// `Arguments` in recurrent.cu. The products with the inputs are another kernel's.
+/// Work of the recurrent kernels (struct `Arguments` in recurrent.cu), without the input products,
+/// which are a separate kernel.
 fn recurrent(arg: &Arg) -> Option<(u64, u64)> {
     let (nulls, words) = members(arg, 5)?;
     let &[cell, items, time, units, sequences, ..] = &*words else {

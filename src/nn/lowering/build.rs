@@ -1,56 +1,56 @@
-//! From a graph to its steps.
+//! Lowering of a graph's nodes to steps.
 
 use std::collections::HashMap;
 
 use super::{
-    Backend, Dropout, Graph, GraphError, NO_SLOT, Op, Parts, PlannedInput, PlannedOutput, Step,
-    Value,
+    Backend, BackendLayer, Dropout, Graph, GraphError, LoweredGraph, NO_SLOT, Op, PlannedInput,
+    PlannedOutput, Step, Value,
 };
 use crate::nn::graph::Node;
 use crate::nn::layer::{Activation, Layer};
 
-/// Where a node stands.
-pub(in crate::nn) struct Site {
-    /// Shapes of what it reads and gives, without the dimensions that count as batch.
+/// Shapes and planned values around the node being lowered.
+pub(in crate::nn) struct NodeContext {
+    /// Input shapes, without the dimensions that count as batch.
     pub items: Vec<Vec<usize>>,
     pub output: Vec<usize>,
-    /// The product of those dimensions.
+    /// Product of the dimensions that count as batch.
     pub outer: usize,
-    /// The planned values that its step reads.
+    /// Planned values that the step reads.
     pub inputs: Vec<usize>,
     /// See [`Step::second`].
     pub second: Option<usize>,
 }
 
-/// A plan in the making.
-pub(in crate::nn) struct Draft<W> {
-    parts: Parts<W>,
-    /// The step that computes a planned value.
-    made_by: HashMap<usize, usize>,
-    /// The values that repeat others for every draw.
-    spread: HashMap<usize, usize>,
+/// A lowered graph under construction.
+pub(in crate::nn) struct PlanBuilder<W> {
+    lowered: LoweredGraph<W>,
+    /// The step that computes each planned value.
+    producers: HashMap<usize, usize>,
+    /// The broadcast copy of each draw-invariant value.
+    broadcast: HashMap<usize, usize>,
 }
 
-/// The steps of a graph for inputs of the given shapes, with a slot for each value.
+/// Lowers a graph for inputs of the given shapes and assigns a slot to each value.
 pub(in crate::nn) fn lower<B: Backend>(
     backend: &mut B,
     graph: &Graph,
     input_shapes: &[Vec<usize>],
     keeps_all: bool,
-) -> Result<Parts<B::Own>, GraphError> {
+) -> Result<LoweredGraph<B::BackendOp>, GraphError> {
     let values: Vec<Value> = graph
         .infer_shapes(input_shapes)?
         .into_iter()
         .map(|shape| Value {
             elements: shape.iter().product(),
             shape,
-            drawn: false,
+            per_draw: false,
             slot: NO_SLOT,
         })
         .collect();
     let inputs = graph.inputs.iter().enumerate();
-    let mut draft = Draft {
-        parts: Parts {
+    let mut builder = PlanBuilder {
+        lowered: LoweredGraph {
             inputs: inputs
                 .map(|(value, input)| PlannedInput {
                     name: input.name.clone(),
@@ -66,137 +66,139 @@ pub(in crate::nn) fn lower<B: Backend>(
             graph_values: values.len(),
             values,
         },
-        made_by: HashMap::new(),
-        spread: HashMap::new(),
+        producers: HashMap::new(),
+        broadcast: HashMap::new(),
     };
-    // For each value of the graph, the planned value that holds it (layers that change nothing hold
-    // none of their own).
-    let mut held_by: Vec<usize> = (0..graph.inputs.len()).collect();
+    // The planned value that stores each value of the graph: an identity layer stores none of its
+    // own.
+    let mut stored_in: Vec<usize> = (0..graph.inputs.len()).collect();
     for (number, node) in graph.nodes.iter().enumerate() {
-        let held = draft.add(backend, node, graph.output_of(number).0, &held_by);
-        held_by.push(held);
+        let stored = builder.add(backend, node, graph.output_of(number).0, &stored_in);
+        stored_in.push(stored);
     }
-    let stochastic = draft.parts.dropouts > 0;
+    let stochastic = builder.lowered.dropouts > 0;
     for output in &graph.outputs {
-        let held = held_by[output.value.0];
-        let value = match stochastic && !draft.parts.values[held].drawn {
-            true => draft.spread(held),
-            false => held,
+        let stored = stored_in[output.value.0];
+        let value = match stochastic && !builder.lowered.values[stored].per_draw {
+            true => builder.broadcast_draws(stored),
+            false => stored,
         };
-        draft.parts.outputs.push(PlannedOutput {
+        builder.lowered.outputs.push(PlannedOutput {
             name: output.name.clone(),
-            shape: draft.parts.values[output.value.0].shape.clone(),
+            shape: builder.lowered.values[output.value.0].shape.clone(),
             value,
         });
     }
-    let mut parts = draft.parts;
+    let mut lowered = builder.lowered;
     if !keeps_all {
-        parts.fuse::<B>();
+        lowered.fuse::<B>();
     }
-    parts.assign_slots(&held_by);
-    Ok(parts)
+    lowered.assign_slots(&stored_in);
+    Ok(lowered)
 }
 
-impl<W> Draft<W> {
-    /// A value that only the plan knows.
-    pub fn value(&mut self, elements: usize, drawn: bool) -> usize {
-        self.parts.values.push(Value {
+impl<W> PlanBuilder<W> {
+    /// Adds an intermediate value.
+    pub fn value(&mut self, elements: usize, per_draw: bool) -> usize {
+        self.lowered.values.push(Value {
             shape: vec![elements],
             elements,
-            drawn,
+            per_draw,
             slot: NO_SLOT,
         });
-        self.parts.values.len() - 1
+        self.lowered.values.len() - 1
     }
 
     pub fn push(&mut self, step: Step<W>) {
-        self.made_by.insert(step.output, self.parts.steps.len());
-        self.parts.steps.push(step);
+        self.producers.insert(step.output, self.lowered.steps.len());
+        self.lowered.steps.push(step);
     }
 
-    pub fn is_drawn(&self, value: usize) -> bool {
-        self.parts.values[value].drawn
+    pub fn is_per_draw(&self, value: usize) -> bool {
+        self.lowered.values[value].per_draw
     }
 
-    /// The step that computes a value of the plan.
-    pub fn maker(&self, value: usize) -> Option<&Step<W>> {
-        Some(&self.parts.steps[*self.made_by.get(&value)?])
+    /// Returns the step that computes a planned value.
+    pub fn producer(&self, value: usize) -> Option<&Step<W>> {
+        Some(&self.lowered.steps[*self.producers.get(&value)?])
     }
 
-    /// The value that repeats `held` for every draw.
-    fn spread(&mut self, held: usize) -> usize {
-        if let Some(&value) = self.spread.get(&held) {
+    /// Returns the value that repeats `stored` for every draw.
+    fn broadcast_draws(&mut self, stored: usize) -> usize {
+        if let Some(&value) = self.broadcast.get(&stored) {
             return value;
         }
-        let value = self.value(self.parts.values[held].elements, true);
+        let value = self.value(self.lowered.values[stored].elements, true);
         self.push(Step {
-            op: Op::Spread,
-            inputs: vec![held],
+            op: Op::BroadcastDraws,
+            inputs: vec![stored],
             output: value,
             second: None,
             outer: 1,
         });
-        self.spread.insert(held, value);
+        self.broadcast.insert(stored, value);
         value
     }
 
-    /// Adds the step that computes value `output`; the value that holds it.
-    fn add<B: Backend<Own = W>>(
+    /// Adds the step that computes value `output`; returns the planned value that stores it.
+    fn add<B: Backend<BackendOp = W>>(
         &mut self,
         backend: &mut B,
         node: &Node,
         output: usize,
-        held_by: &[usize],
+        stored_in: &[usize],
     ) -> usize {
-        let values = &self.parts.values;
+        let values = &self.lowered.values;
         let item = |value: usize| values[value].shape[node.outer..].to_vec();
-        let mut site = Site {
+        let mut context = NodeContext {
             items: node.inputs.iter().map(|v| item(v.0)).collect(),
             output: item(output),
             outer: values[node.inputs[0].0].shape[..node.outer]
                 .iter()
                 .product(),
-            inputs: node.inputs.iter().map(|v| held_by[v.0]).collect(),
+            inputs: node.inputs.iter().map(|v| stored_in[v.0]).collect(),
             second: None,
         };
-        if changes_nothing(&node.layer) {
-            return site.inputs[0];
-        }
-        let op = match self.plain(node, &site) {
-            Some(op) => op,
-            None => Op::Own(backend.own(&node.layer, &mut site, self)),
+        let op = match self.classify(node, &context) {
+            Lowering::Identity => return context.inputs[0],
+            Lowering::Common(op) => op,
+            Lowering::Backend(layer) => Op::Backend(backend.lower_layer(layer, &mut context, self)),
         };
-        let drawn = site.inputs.iter().any(|&v| self.is_drawn(v));
-        let mixes_draws = match &op {
+        let per_draw = context.inputs.iter().any(|&v| self.is_per_draw(v));
+        let accepts_draw_invariant = match &op {
             Op::Dropout(_) => true,
-            Op::Own(own) => B::mixes_draws(own),
+            Op::Backend(op) => B::accepts_draw_invariant(op),
             _ => false,
         };
-        if drawn && !mixes_draws {
-            for input in &mut site.inputs {
-                if !self.is_drawn(*input) {
-                    *input = self.spread(*input);
+        if per_draw && !accepts_draw_invariant {
+            for input in &mut context.inputs {
+                if !self.is_per_draw(*input) {
+                    *input = self.broadcast_draws(*input);
                 }
             }
         }
-        self.parts.values[output].drawn = drawn || matches!(op, Op::Dropout(_));
+        self.lowered.values[output].per_draw = per_draw || matches!(op, Op::Dropout(_));
         self.push(Step {
             op,
-            inputs: site.inputs,
+            inputs: context.inputs,
             output,
-            second: site.second,
-            outer: site.outer,
+            second: context.second,
+            outer: context.outer,
         });
         output
     }
 
-    /// The computation of a validated node, unless the backend prepares it.
-    fn plain(&mut self, node: &Node, site: &Site) -> Option<Op<W>> {
-        let x = &*site.items[0];
+    /// Classifies a validated node: identity, op common to all back ends, or op of the back end.
+    fn classify<'n>(&mut self, node: &'n Node, context: &NodeContext) -> Lowering<'n, W> {
+        let x = &*context.items[0];
         let elements: usize = x.iter().product();
         let last = x.last().copied().unwrap_or(1);
         let after = |axis: usize| x[axis + 1..].iter().product();
-        Some(match &node.layer {
+        Lowering::Common(match &node.layer {
+            Layer::Flatten | Layer::Reshape { .. } | Layer::Activation(Activation::Linear) => {
+                return Lowering::Identity;
+            }
+            Layer::Dropout(d) if !d.forced || d.rate == 0.0 => return Lowering::Identity,
             Layer::GlobalPool { kind, .. } => Op::GlobalPool {
                 kind: *kind,
                 pixels: elements / last,
@@ -204,7 +206,7 @@ impl<W> Draft<W> {
             },
             Layer::ZeroPad { top, left, .. } => Op::ZeroPad {
                 image: [x[0], x[1], x[2]],
-                output: [site.output[0], site.output[1]],
+                output: [context.output[0], context.output[1]],
                 top: *top,
                 left: *left,
             },
@@ -223,13 +225,13 @@ impl<W> Draft<W> {
             Layer::Concat { axis } => {
                 let width = |s: &[usize]| s[*axis..].iter().product();
                 Op::Concat {
-                    widths: site.items.iter().map(|s| width(s)).collect(),
-                    total: width(&site.output),
+                    widths: context.items.iter().map(|s| width(s)).collect(),
+                    total: width(&context.output),
                 }
             }
             Layer::Dropout(d) => {
-                let number = self.parts.dropouts as u32;
-                self.parts.dropouts += 1;
+                let number = self.lowered.dropouts as u32;
+                self.lowered.dropouts += 1;
                 let (pixels, channels) = match d.per_channel {
                     true => (elements / last, last),
                     false => (1, elements),
@@ -238,7 +240,7 @@ impl<W> Draft<W> {
                     name: node.name.clone(),
                     number,
                     rate: d.rate,
-                    units: site.outer * channels,
+                    units: context.outer * channels,
                     pixels,
                     channels,
                 })
@@ -260,25 +262,111 @@ impl<W> Draft<W> {
                 item: elements,
                 channels: last,
             },
-            Layer::Flatten | Layer::Reshape { .. } => unreachable!("changes nothing"),
-            Layer::Conv(_)
-            | Layer::Dense { .. }
-            | Layer::Lstm(_)
-            | Layer::Gru { .. }
-            | Layer::Pool(_)
-            | Layer::Upsample { .. }
-            | Layer::BatchNorm(_)
-            | Layer::Merge { .. }
-            | Layer::PRelu { .. } => return None,
+            Layer::Conv(conv) => return Lowering::Backend(BackendLayer::Conv(conv)),
+            Layer::Dense {
+                kernel,
+                bias,
+                activation,
+            } => {
+                return Lowering::Backend(BackendLayer::Dense {
+                    kernel: *kernel,
+                    bias: *bias,
+                    activation: *activation,
+                });
+            }
+            Layer::Lstm(recurrent) => return Lowering::Backend(BackendLayer::Lstm(recurrent)),
+            Layer::Gru {
+                recurrent,
+                reset_after,
+            } => {
+                return Lowering::Backend(BackendLayer::Gru {
+                    recurrent,
+                    reset_after: *reset_after,
+                });
+            }
+            Layer::Pool(pool) => return Lowering::Backend(BackendLayer::Pool(pool)),
+            Layer::Upsample {
+                factor,
+                interpolation,
+            } => {
+                return Lowering::Backend(BackendLayer::Upsample {
+                    factor: *factor,
+                    interpolation: *interpolation,
+                });
+            }
+            Layer::BatchNorm(norm) => return Lowering::Backend(BackendLayer::BatchNorm(norm)),
+            Layer::Merge { op } => return Lowering::Backend(BackendLayer::Merge(*op)),
+            Layer::PRelu { alpha } => {
+                return Lowering::Backend(BackendLayer::PRelu { alpha: *alpha });
+            }
         })
     }
 }
 
-/// Whether a layer gives its input's numbers as they are, in another shape at most.
-fn changes_nothing(layer: &Layer) -> bool {
-    match layer {
-        Layer::Flatten | Layer::Reshape { .. } | Layer::Activation(Activation::Linear) => true,
-        Layer::Dropout(d) => !d.forced || d.rate == 0.0,
-        _ => false,
+/// Result of classifying a node.
+enum Lowering<'n, W> {
+    /// The output has the input's elements, at most in another shape; there is no step.
+    Identity,
+    /// An op that all back ends share.
+    Common(Op<W>),
+    /// A layer whose op the back end prepares.
+    Backend(BackendLayer<'n>),
+}
+
+impl<W> LoweredGraph<W> {
+    /// Assigns a slot to every value; slots of dead values are reused.
+    ///
+    /// `stored_in` maps each value of the graph to the planned value that stores it.
+    fn assign_slots(&mut self, stored_in: &[usize]) {
+        let mut last_use = vec![None; self.values.len()];
+        for (i, step) in self.steps.iter().enumerate() {
+            for &value in &step.inputs {
+                last_use[value] = Some(i);
+            }
+            // A result without readers is dead immediately.
+            for value in [step.output].into_iter().chain(step.second) {
+                last_use[value].get_or_insert(i);
+            }
+        }
+        for output in &self.outputs {
+            last_use[output.value] = None;
+        }
+        let mut free: Vec<usize> = Vec::new();
+        let mut used = 0;
+        let mut slot = |free: &mut Vec<usize>| {
+            free.pop().unwrap_or_else(|| {
+                used += 1;
+                used - 1
+            })
+        };
+        for input in &self.inputs {
+            self.values[input.value].slot = slot(&mut free);
+        }
+        for (i, step) in self.steps.iter().enumerate() {
+            let mut touched = vec![step.output];
+            touched.extend(step.second);
+            for &value in &touched {
+                self.values[value].slot = slot(&mut free);
+            }
+            if self.keeps_all {
+                continue;
+            }
+            touched.extend(&step.inputs);
+            touched.sort_unstable();
+            touched.dedup();
+            for value in touched {
+                if last_use[value] == Some(i) {
+                    free.push(self.values[value].slot);
+                }
+            }
+        }
+        self.slots = used;
+        if self.keeps_all {
+            // A value stored in another one is read through it.
+            for (value, &stored) in stored_in.iter().enumerate() {
+                self.values[value].slot = self.values[stored].slot;
+                self.values[value].per_draw = self.values[stored].per_draw;
+            }
+        }
     }
 }

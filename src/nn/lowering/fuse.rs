@@ -1,28 +1,28 @@
-//! Steps that can be left out or done together with another.
+//! Dead-step removal and fusion of steps.
 
-use super::{Backend, Op, Parts, Step};
+use super::{Backend, LoweredGraph, Op, Step};
 
-/// How many steps read a value, and which at last.
+/// Consumers of a value.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::nn) struct Readers {
     pub steps: usize,
     pub last: usize,
-    /// Whether it is a result of the plan.
+    /// True if the value is an output of the plan.
     pub output: bool,
 }
 
 impl Readers {
-    /// The step that alone reads the value.
+    /// Returns the only step that reads the value, if there is exactly one reader.
     pub fn only(self) -> Option<usize> {
         (self.steps == 1 && !self.output).then_some(self.last)
     }
 }
 
-impl<W> Parts<W> {
-    /// Leaves out what nobody reads, and does together what the backend can.
-    pub(super) fn fuse<B: Backend<Own = W>>(&mut self) {
-        self.drop_unread();
-        B::combine(self);
+impl<W> LoweredGraph<W> {
+    /// Removes dead steps and fuses what the back end supports.
+    pub(super) fn fuse<B: Backend<BackendOp = W>>(&mut self) {
+        self.remove_dead_steps();
+        B::fuse_patterns(self);
         let readers = self.readers();
         let mut steps: Vec<Option<Step<W>>> = std::mem::take(&mut self.steps)
             .into_iter()
@@ -36,7 +36,7 @@ impl<W> Parts<W> {
                 && let Some(next) = &steps[last]
                 && next.outer == step.outer
                 && next.inputs.len() == 1
-                && B::absorb(&mut step.op, &next.op)
+                && B::fuse(&mut step.op, &next.op)
             {
                 step.output = next.output;
                 steps[last] = None;
@@ -46,7 +46,7 @@ impl<W> Parts<W> {
         self.steps = steps.into_iter().flatten().collect();
     }
 
-    pub fn drop_unread(&mut self) {
+    pub fn remove_dead_steps(&mut self) {
         let mut read = vec![false; self.values.len()];
         for output in &self.outputs {
             read[output.value] = true;
@@ -54,7 +54,7 @@ impl<W> Parts<W> {
         let mut kept: Vec<Step<W>> = Vec::with_capacity(self.steps.len());
         for step in std::mem::take(&mut self.steps).into_iter().rev() {
             let is_read = read[step.output] || step.second.is_some_and(|v| read[v]);
-            // A dropout is also what asks for its mask.
+            // A dropout is kept: it defines the mask that the caller must supply.
             if is_read || matches!(step.op, Op::Dropout(_)) {
                 for &input in &step.inputs {
                     read[input] = true;

@@ -1,16 +1,16 @@
-//! One array in NumPy's `.npy` format (NEP 1, versions 1.0 to 3.0).
+//! Parser of NumPy's `.npy` format (NEP 1, versions 1.0 to 3.0).
 
 use std::io::{self, Read};
 
 use super::{Array, MAX_NUMBERS};
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
-/// The longest header that is read; that of a plain array has some hundred bytes.
+/// Maximum length of a header; a plain array's header has about a hundred bytes.
 const MAX_HEADER: usize = 1 << 14;
-/// NumPy's own limit on dimensions.
+/// NumPy's limit on the number of dimensions.
 const MAX_DIMENSIONS: usize = 32;
 
-/// Reads an array to the end.
+/// Reads an array and checks that nothing follows it.
 pub fn read(reader: &mut impl Read) -> Result<Array, String> {
     let text = header_text(reader)?;
     let header = Header::parse(&text)
@@ -87,7 +87,7 @@ struct Header {
 }
 
 impl Header {
-    /// Reads `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }`, the entries in any
+    /// Parses `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }` with entries in any
     /// order.
     fn parse(text: &str) -> Option<Self> {
         let mut rest = text.trim().strip_prefix('{')?.strip_suffix('}')?.trim();
@@ -130,13 +130,13 @@ impl Header {
     }
 }
 
-/// A string without escapes, and what follows it.
+/// Splits `text` into a quoted string without escapes and the remainder.
 fn quoted(text: &str) -> Option<(&str, &str)> {
     let quote = text.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
     text[1..].split_once(quote)
 }
 
-/// `3, 4` or `3,` or nothing. Python 2 wrote long integers as `3L`.
+/// Parses `3, 4`, `3,` or nothing. Python 2 wrote long integers as `3L`.
 fn dimensions(tuple: &str) -> Option<Vec<usize>> {
     let tuple = tuple.trim();
     if tuple.is_empty() {
@@ -149,16 +149,16 @@ fn dimensions(tuple: &str) -> Option<Vec<usize>> {
         .collect()
 }
 
-/// How a number is stored.
+/// Storage format of an element.
 #[derive(Clone, Copy)]
 struct Number {
     size: usize,
     big_endian: bool,
-    /// From the bytes in little-endian order.
+    /// Converts the bytes in little-endian order.
     value: fn(&[u8]) -> f32,
 }
 
-/// The first `N` bytes; every [`Number`] is given as many as its size.
+/// Returns the first `N` bytes; `bytes` holds at least that many.
 fn first<const N: usize>(bytes: &[u8]) -> [u8; N] {
     std::array::from_fn(|i| bytes[i])
 }
@@ -190,8 +190,8 @@ impl Number {
     }
 }
 
-/// Reads `count` numbers, after which nothing may follow. Memory grows with what is read, not
-/// with what is announced.
+/// Reads `count` elements and checks that nothing follows them. Memory grows with the bytes read,
+/// not with the announced size.
 fn numbers(reader: &mut impl Read, kind: Number, count: usize) -> Result<Vec<f32>, String> {
     const CHUNK: usize = 1 << 13;
     let mut buffer = vec![0; CHUNK * kind.size];
@@ -212,7 +212,7 @@ fn numbers(reader: &mut impl Read, kind: Number, count: usize) -> Result<Vec<f32
     }
 }
 
-/// Numbers whose first index varies fastest, with the last one varying fastest.
+/// Reorders elements from Fortran order (first index fastest) to C order (last index fastest).
 fn row_major(shape: &[usize], data: &[f32]) -> Vec<f32> {
     let mut index = vec![0; shape.len()];
     let mut at = 0;

@@ -20,7 +20,7 @@ fn read(bytes: Vec<u8>, name: &str) -> Result<Array, NpzError> {
     NpzFile::from_bytes(bytes, "x.npz")?.read(name)
 }
 
-/// A stored archive of one array with the given header and body.
+/// Builds a stored archive of one array with the given header and body.
 fn handmade(header: &str, body: &[u8]) -> Vec<u8> {
     let mut npy = b"\x93NUMPY\x01\x00".to_vec();
     npy.extend((header.len() as u16).to_le_bytes());
@@ -108,7 +108,7 @@ fn what_is_written_is_read_back_and_twice_the_same() {
         ),
         ("b".to_owned(), Array::default()),
     ];
-    // A shape without dimensions holds one number.
+    // A shape without dimensions has one element.
     assert!(write(&path, &arrays).is_err());
     assert!(!path.exists());
     write(&path, &arrays[..1]).unwrap();

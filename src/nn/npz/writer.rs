@@ -1,4 +1,4 @@
-//! Arrays to disk, one after the other.
+//! Writes arrays to disk, one after the other.
 
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,16 @@ use ndarray_npy::{NpzWriter, WritableElement};
 use super::NpzError;
 use crate::atomic_file::AtomicFile;
 
-/// Writes an `.npz` file, which appears in [`Writer::finish`]; without that, an older file stays as
-/// it was.
+/// Writer of an `.npz` file, which [`Writer::finish`] moves into place. Until then an older file
+/// stays as it was.
 pub struct Writer {
     path: PathBuf,
     npz: NpzWriter<BufWriter<AtomicFile>>,
 }
 
 impl Writer {
+    /// Creates a temporary file beside `path`.
+    ///
     /// # Errors
     /// Names the file that cannot be created.
     pub fn create(path: &Path) -> Result<Self, NpzError> {
@@ -30,7 +32,7 @@ impl Writer {
     /// Adds an array of floats, integers or bytes in row-major order.
     ///
     /// # Errors
-    /// Names the file: it cannot be written, or the shape does not fit the data.
+    /// Names the file that cannot be written, or the array whose shape does not fit its data.
     pub fn add<T: WritableElement>(
         &mut self,
         name: &str,
@@ -43,7 +45,7 @@ impl Writer {
         added.map_err(|e| problem(&e))
     }
 
-    /// Completes the file.
+    /// Completes the file and moves it into place.
     ///
     /// # Errors
     /// Names the file that cannot be written.

@@ -9,14 +9,14 @@ use flate2::read::DeflateDecoder;
 /// One file of an archive.
 #[derive(Debug)]
 pub struct Entry {
-    /// Without the ending `.npy`.
+    /// Name, without the ending `.npy`.
     pub name: String,
-    /// Checksum of what it holds.
+    /// CRC-32 of the uncompressed data.
     pub crc: u32,
     method: u16,
     flags: u16,
     compressed: u32,
-    /// Where its local header starts.
+    /// Offset of the local header.
     header: u32,
 }
 
@@ -30,7 +30,7 @@ const LOCAL_LENGTH: usize = 30;
 const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
 const ENCRYPTED: u16 = 1;
-/// Stands for a size that is given elsewhere, because it does not fit.
+/// Marks a size that is stored elsewhere because it does not fit.
 const ELSEWHERE: u32 = u32::MAX;
 
 fn u16_at(bytes: &[u8], at: usize) -> u16 {
@@ -41,9 +41,9 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from(u16_at(bytes, at)) | u32::from(u16_at(bytes, at + 2)) << 16
 }
 
-/// The archive's directory.
+/// Parses the archive's directory.
 pub fn list(bytes: &[u8]) -> Result<Vec<Entry>, String> {
-    // The end record comes last, with a comment of at most 65,535 bytes behind it.
+    // The end record comes last, followed by a comment of at most 65,535 bytes.
     let last = bytes
         .len()
         .checked_sub(END_LENGTH)
@@ -93,7 +93,7 @@ pub fn list(bytes: &[u8]) -> Result<Vec<Entry>, String> {
 }
 
 impl Entry {
-    /// A reader of what the entry holds, which computes its checksum on the way.
+    /// Returns a reader of the entry's data, which computes the checksum.
     pub fn open<'a>(&self, bytes: &'a [u8]) -> Result<CrcReader<Box<dyn Read + 'a>>, String> {
         if self.flags & ENCRYPTED != 0 {
             return Err("it is encrypted".into());

@@ -1,11 +1,11 @@
-//! Activation functions.
+//! Activation functions of the oracle.
 
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 
 use super::super::layer::Activation;
 
-/// Applies the function to every number of `x`, which has the given shape; see [`Activation`]
-/// for the formulas.
+/// Applies the function to every element of `x`, which has the given shape. [`Activation`] states
+/// the formulas.
 pub(super) fn apply(activation: Activation, x: &mut [f64], shape: &[usize]) {
     if activation == Activation::Softmax {
         x.chunks_mut(shape[shape.len() - 1]).for_each(softmax);
@@ -56,7 +56,7 @@ fn scalar(activation: Activation, x: f64) -> f64 {
         Activation::Sigmoid => sigmoid(x),
         Activation::HardSigmoid => (0.2 * x + 0.5).clamp(0.0, 1.0),
         Activation::Tanh => x.tanh(),
-        // Over a single number.
+        // Softmax of a single element.
         Activation::Softmax => 1.0,
         Activation::Softplus => softplus(x),
         Activation::Softsign => x / (1.0 + x.abs()),
@@ -82,12 +82,12 @@ fn softplus(x: f64) -> f64 {
 
 /// `1 - erf(x)`, within 1e-13 of its magnitude.
 ///
-/// Near 0 from the series `erf(x) = 2/sqrt(pi) exp(-x^2) sum of 2^n x^(2n+1) / (2n+1)!!`, whose
-/// terms all have one sign (DLMF 7.6.2); further out from the continued fraction
-/// `sqrt(pi) exp(x^2) erfc(x) = 1/(x + (1/2)/(x + (2/2)/(x + (3/2)/(x + ...))))` (DLMF 7.9.1).
+/// Near 0 it is the series `erf(x) = 2/sqrt(pi) exp(-x^2) sum of 2^n x^(2n+1) / (2n+1)!!`, whose
+/// terms all have one sign (DLMF 7.6.2). Further out it is the continued fraction `sqrt(pi)
+/// exp(x^2) erfc(x) = 1/(x + (1/2)/(x + (2/2)/(x + (3/2)/(x + ...))))` (DLMF 7.9.1).
 pub(super) fn erfc(x: f64) -> f64 {
     const SERIES_TO: f64 = 2.0;
-    // At the boundary the terms and the convergents have settled to 1e-17 well before.
+    // Both expansions converge to 1e-17 before this many terms at the boundary.
     const TERMS: i32 = 60;
     const DEPTH: i32 = 120;
     if x.is_nan() {

@@ -1,4 +1,4 @@
-//! LSTM and GRU.
+//! LSTM and GRU of the oracle; the equations are those of the CPU kernels.
 
 use super::super::graph::Graph;
 use super::super::layer::{Activation, Recurrent};
@@ -10,7 +10,7 @@ fn activated(activation: Activation, mut x: Vec<f64>) -> Vec<f64> {
     x
 }
 
-/// The columns of gate number `gate` in a matrix of `gates * units` columns.
+/// Returns the columns of gate number `gate` in a matrix of `gates * units` columns.
 fn gate(matrix: &[f64], gate: usize, gates: usize, units: usize) -> Vec<f64> {
     let rows = matrix.chunks(gates * units);
     rows.flat_map(|row| &row[gate * units..][..units])
@@ -18,7 +18,7 @@ fn gate(matrix: &[f64], gate: usize, gates: usize, units: usize) -> Vec<f64> {
         .collect()
 }
 
-/// One gate's weights.
+/// Weights of one gate.
 struct Gate {
     kernel: Vec<f64>,
     recurrent: Vec<f64>,
@@ -80,8 +80,7 @@ fn zip(a: &[f64], b: &[f64], f: impl Fn(f64, f64) -> f64) -> Vec<f64> {
     a.iter().zip(b).map(|(&a, &b)| f(a, b)).collect()
 }
 
-/// Feeds the time steps to `step`, which updates the state `h`, and collects what the layer
-/// returns.
+/// Calls `step` for each time step, which updates the state `h`, and collects the layer's output.
 fn run(
     r: &Recurrent,
     units: usize,
@@ -101,8 +100,8 @@ fn run(
     if r.return_sequences { y } else { h }
 }
 
-/// With the gates `i, f, o = recurrent_activation(x W + h U + b)`:
-/// `c' = f * c + i * activation(x Wc + h Uc + bc)`, `h' = o * activation(c')`
+/// With the gates `i, f, o = recurrent_activation(x W + h U + b)`: `c' = f * c + i * activation(x
+/// Wc + h Uc + bc)`, `h' = o * activation(c')`
 pub(super) fn lstm(graph: &Graph, r: &Recurrent, x: Item) -> Vec<f64> {
     let gates = Gate::all(graph, r, 4);
     let [input, forget, cell, output] = &gates[..] else {
@@ -122,8 +121,8 @@ pub(super) fn lstm(graph: &Graph, r: &Recurrent, x: Item) -> Vec<f64> {
 }
 
 /// With the gates `z, r = recurrent_activation(x W + h U + b)` and the candidate `g`, which is
-/// `activation(x Wg + bg + (r * h) Ug)` or, if `reset_after`,
-/// `activation(x Wg + bg + r * (h Ug + bg'))`: `h' = z * h + (1 - z) * g`
+/// `activation(x Wg + bg + (r * h) Ug)` or, if `reset_after`, `activation(x Wg + bg + r * (h Ug +
+/// bg'))`: `h' = z * h + (1 - z) * g`
 pub(super) fn gru(graph: &Graph, r: &Recurrent, reset_after: bool, x: Item) -> Vec<f64> {
     let gates = Gate::all(graph, r, 3);
     let [update, reset, candidate] = &gates[..] else {
@@ -134,11 +133,11 @@ pub(super) fn gru(graph: &Graph, r: &Recurrent, reset_after: bool, x: Item) -> V
         let open = |gate: &Gate| activated(r.recurrent_activation, gate.sum(x, h));
         let (z, reset) = (open(update), open(reset));
         let times = |a: f64, b: f64| a * b;
-        let remembered = match reset_after {
+        let recurrent = match reset_after {
             true => zip(&reset, &candidate.state(h), times),
             false => candidate.state(&zip(&reset, h, times)),
         };
-        let g = zip(&candidate.input(x), &remembered, |a, b| a + b);
+        let g = zip(&candidate.input(x), &recurrent, |a, b| a + b);
         let g = activated(r.activation, g);
         let kept = zip(&z, h, times);
         let added = zip(&z, &g, |z, g| (1.0 - z) * g);

@@ -1,5 +1,5 @@
-//! Convolution, pooling, resizing and padding over `[height, width, channels]`; a sequence
-//! `[time, channels]` counts as `[time, 1, channels]`.
+//! Convolution, pooling, resizing and padding over `[height, width, channels]`; a sequence `[time,
+//! channels]` counts as `[time, 1, channels]`.
 
 use super::super::graph::Weight;
 use super::super::layer::{Conv, Interpolation, Padding, Pool, PoolKind};
@@ -13,7 +13,7 @@ fn grid(shape: &[usize]) -> [usize; 3] {
     }
 }
 
-/// Windows along one dimension: which samples window `o` reads.
+/// Windows along one dimension.
 struct Windows {
     size: usize,
     stride: usize,
@@ -50,7 +50,7 @@ impl Windows {
         }
     }
 
-    /// The taps of window `o` that fall on samples: (tap, sample).
+    /// Iterates over the taps of window `o` that fall on samples, as (tap, sample).
     fn taps(&self, o: usize) -> impl Iterator<Item = (usize, usize)> {
         (0..self.size).filter_map(move |k| {
             let sample = (o * self.stride + k * self.dilation).checked_sub(self.before)?;
@@ -103,8 +103,7 @@ pub(super) fn conv(
     y
 }
 
-/// The maximum, or the mean, of the samples under each window; padding is neither a candidate
-/// nor counted.
+/// Maximum or mean of the samples under each window; padding is excluded from both.
 pub(super) fn pool(pool: &Pool, x: Item, out: &[usize]) -> Vec<f64> {
     let [height, width, channels] = grid(x.shape);
     let [out_height, out_width, _] = grid(out);
@@ -130,7 +129,7 @@ pub(super) fn pool(pool: &Pool, x: Item, out: &[usize]) -> Vec<f64> {
     y
 }
 
-/// The maximum or the mean over all positions, per channel.
+/// Maximum or mean over all positions, per channel.
 pub(super) fn global_pool(kind: PoolKind, x: Item) -> Vec<f64> {
     let [_, _, channels] = grid(x.shape);
     (0..channels)
@@ -162,7 +161,7 @@ pub(super) fn upsample(
 ) -> Vec<f64> {
     let [height, width, channels] = grid(x.shape);
     let [out_height, out_width, _] = grid(out);
-    // The two neighbours and the weight of the second.
+    // Two neighbouring samples and the weight of the second.
     let source = |i: usize, factor: usize, samples: usize| -> (usize, usize, f64) {
         let position = match interpolation {
             Interpolation::Nearest => return (i / factor, i / factor, 0.0),

@@ -1,4 +1,4 @@
-//! Small cases worked out by hand (or, where stated, by another implementation).
+//! Hand-computed cases, and a few from other implementations where stated.
 
 mod activation;
 mod recurrent;
@@ -8,9 +8,9 @@ use super::*;
 use crate::nn::layer::*;
 use crate::nn::{Input, Output};
 
-/// The arithmetic is a handful of `f64` operations on numbers near 1.
+/// Tolerance of a few `f64` operations on values near 1.
 const EXACT: f64 = 1e-12;
-/// Options such as slopes are stored as `f32`, which moves 0.1 by 1.5e-9.
+/// Tolerance of options such as slopes, stored as `f32`: 0.1 moves by 1.5e-9.
 const OPTION: f64 = 1e-7;
 
 fn weight(shape: &[usize], data: &[f32]) -> Weight {
@@ -244,7 +244,7 @@ fn values_are_joined_and_broadcast() {
         &[2, 2],
         &[5.5, 11.0, 6.5, 12.0],
     );
-    // A column stretched over columns, a row over rows.
+    // Broadcasts a column along columns and a row along rows.
     join(
         merge(MergeOp::Multiply),
         &[&[2, 1], &[1, 2]],
@@ -317,7 +317,7 @@ fn masks_drop_units_or_channels() {
     let mut channels = graph(dropout(true, true), &[&[2, 2]], vec![]);
     let y = run_all(&channels, &x, &masks("layer", &[0, 1])).unwrap();
     assert_eq!(y.data, [0.0, 4.0, 0.0, 8.0]);
-    // Treated like two rows, each has its own decision per channel.
+    // Two rows by `outer`, each with its own decision per channel.
     channels.nodes[0].outer = 1;
     let y = run_all(&channels, &x, &masks("layer", &[0, 1, 1, 0])).unwrap();
     assert_eq!(y.data, [0.0, 4.0, 6.0, 0.0]);

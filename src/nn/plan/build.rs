@@ -1,52 +1,59 @@
-//! From the layers to the kernels' packed weights and sizes.
+//! Preparation of CPU ops: packed weights and kernel parameters.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Op, Own, Step};
-use crate::nn::cpu::conv::{ConvPlan, Finish};
+use super::{CpuOp, Op, Step};
+use crate::nn::cpu::channel_scaled::{ChannelScaledConv, ChannelScaledWeights};
+use crate::nn::cpu::conv::{ConvEpilogue, ConvPlan};
 use crate::nn::cpu::elementwise::Broadcast;
 use crate::nn::cpu::gemm::{Epilogue, Packed};
 use crate::nn::cpu::layout::UpsamplePlan;
 use crate::nn::cpu::pool::PoolPlan;
 use crate::nn::cpu::recurrent::{Cell, RecurrentPlan};
-use crate::nn::cpu::scaled::{ScaledConv, ScaledWeights};
 use crate::nn::graph::{Graph, WeightId};
-use crate::nn::layer::{Activation, Conv, Layer, Recurrent};
-use crate::nn::lowering::{Backend, Draft, Site, folded, stretched};
+use crate::nn::layer::{Activation, Conv, Recurrent};
+use crate::nn::lowering::{
+    Backend, BackendLayer, NodeContext, PlanBuilder, broadcast_weight, fold_batch_norm,
+};
 
-/// Packs the weights of a graph; what is packed alike is packed once.
-pub(super) struct Builder<'a> {
+/// Packs the weights of a graph; nodes that share a weight share its packed copy.
+pub(super) struct CpuLowering<'a> {
     graph: &'a Graph,
     packed: HashMap<(WeightId, Option<WeightId>), Arc<Packed>>,
-    scaled: HashMap<(WeightId, Option<WeightId>), Arc<ScaledWeights>>,
+    scaled: HashMap<(WeightId, Option<WeightId>), Arc<ChannelScaledWeights>>,
 }
 
-impl Backend for Builder<'_> {
-    type Own = Own;
+impl Backend for CpuLowering<'_> {
+    type BackendOp = CpuOp;
 
-    fn own(&mut self, layer: &Layer, site: &mut Site, draft: &mut Draft<Own>) -> Own {
-        if let Layer::Conv(conv) = layer
-            && let Some(scaled) = self.scaled_conv(conv, site, draft)
+    fn lower_layer(
+        &mut self,
+        layer: BackendLayer,
+        node: &mut NodeContext,
+        builder: &mut PlanBuilder<CpuOp>,
+    ) -> CpuOp {
+        if let BackendLayer::Conv(conv) = layer
+            && let Some(scaled) = self.scaled_conv(conv, node, builder)
         {
-            return Own::ScaledConv(scaled);
+            return CpuOp::ChannelScaledConv(scaled);
         }
-        self.prepare(layer, &site.items, &site.output)
+        self.prepare(layer, &node.items, &node.output)
     }
 
-    fn mixes_draws(own: &Own) -> bool {
-        matches!(own, Own::ScaledConv(_))
+    fn accepts_draw_invariant(op: &CpuOp) -> bool {
+        matches!(op, CpuOp::ChannelScaledConv(_))
     }
 
-    fn absorb(op: &mut Op, next: &Op) -> bool {
+    fn fuse(op: &mut Op, next: &Op) -> bool {
         match op {
-            Op::Own(own) => own.absorb(next),
+            Op::Backend(op) => op.fuse(next),
             _ => false,
         }
     }
 }
 
-impl<'a> Builder<'a> {
+impl<'a> CpuLowering<'a> {
     pub fn new(graph: &'a Graph) -> Self {
         Self {
             graph,
@@ -55,16 +62,16 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The convolution of the product of maps and a factor per channel, as one computation of what
-    /// the product reads.
+    /// Merges a `ChannelMultiply` and the convolution that reads it into one op on the inputs of
+    /// the former, if its attributes allow it.
     fn scaled_conv(
         &mut self,
         conv: &Conv,
-        site: &mut Site,
-        draft: &Draft<Own>,
-    ) -> Option<ScaledConv> {
-        let x = &*site.items[0];
-        let product = draft.maker(site.inputs[0])?;
+        node: &mut NodeContext,
+        builder: &PlanBuilder<CpuOp>,
+    ) -> Option<ChannelScaledConv> {
+        let x = &*node.items[0];
+        let product = builder.producer(node.inputs[0])?;
         let (&Op::ChannelMultiply { item, channels }, 1) = (&product.op, product.outer) else {
             return None;
         };
@@ -73,42 +80,42 @@ impl<'a> Builder<'a> {
             Activation::Linear => false,
             _ => return None,
         };
-        if site.outer != 1 || item != x.iter().product::<usize>() || Some(&channels) != x.last() {
+        if node.outer != 1 || item != x.iter().product::<usize>() || Some(&channels) != x.last() {
             return None;
         }
-        site.inputs.clone_from(&product.inputs);
-        // Maps that are the same in all draws need no copy for each.
+        node.inputs.clone_from(&product.inputs);
+        // Draw-invariant maps are not broadcast.
         if let Some(Step {
-            op: Op::Spread,
+            op: Op::BroadcastDraws,
             inputs,
             ..
-        }) = draft.maker(site.inputs[0])
+        }) = builder.producer(node.inputs[0])
         {
-            site.inputs[0] = inputs[0];
+            node.inputs[0] = inputs[0];
         }
         let weights = &self.graph.weights;
         let kernel = &weights[conv.kernel.0];
         let pack = || {
             let bias = conv.bias.map(|b| &*weights[b.0].data);
-            Arc::new(ScaledWeights::new(&kernel.data, &kernel.shape, bias))
+            Arc::new(ChannelScaledWeights::new(&kernel.data, &kernel.shape, bias))
         };
         let key = (conv.kernel, conv.bias);
         let packed = self.scaled.entry(key).or_insert_with(pack).clone();
-        let mut scaled = ScaledConv::new(conv, &kernel.shape, x, packed);
+        let mut scaled = ChannelScaledConv::new(conv, &kernel.shape, x, packed);
         if relu {
             scaled.fuse_relu();
         }
         Some(scaled)
     }
 
-    fn prepare(&mut self, layer: &Layer, items: &[Vec<usize>], output: &[usize]) -> Own {
+    fn prepare(&mut self, layer: BackendLayer, items: &[Vec<usize>], output: &[usize]) -> CpuOp {
         let x = &*items[0];
         match layer {
-            Layer::Conv(conv) => Own::Conv {
+            BackendLayer::Conv(conv) => CpuOp::Conv {
                 plan: ConvPlan::new(conv, &self.graph.weights[conv.kernel.0].shape, x),
                 packed: self.pack(conv.kernel, conv.bias),
-                finish: Finish {
-                    epilogue: Epilogue {
+                epilogue: ConvEpilogue {
+                    pointwise: Epilogue {
                         relu: conv.activation == Activation::Relu,
                         ..Epilogue::default()
                     },
@@ -120,43 +127,35 @@ impl<'a> Builder<'a> {
                 },
                 channels: output[output.len() - 1],
             },
-            Layer::Dense {
+            BackendLayer::Dense {
                 kernel,
                 bias,
                 activation,
-            } => Own::Dense {
-                packed: self.pack(*kernel, *bias),
-                activation: *activation,
+            } => CpuOp::Dense {
+                packed: self.pack(kernel, bias),
+                activation,
             },
-            Layer::Pool(pool) => Own::Pool(PoolPlan::new(pool, x)),
-            Layer::Upsample {
+            BackendLayer::Pool(pool) => CpuOp::Pool(PoolPlan::new(pool, x)),
+            BackendLayer::Upsample {
                 factor,
                 interpolation,
-            } => Own::Upsample(UpsamplePlan::new(
-                [x[0], x[1], x[2]],
-                *factor,
-                *interpolation,
-            )),
-            Layer::BatchNorm(b) => {
-                let (scale, shift) = folded(self.graph, b);
-                Own::ScaleShift { scale, shift }
+            } => CpuOp::Upsample(UpsamplePlan::new([x[0], x[1], x[2]], factor, interpolation)),
+            BackendLayer::BatchNorm(b) => {
+                let (scale, shift) = fold_batch_norm(self.graph, b);
+                CpuOp::ScaleShift { scale, shift }
             }
-            Layer::Lstm(r) => self.recurrent(r, Cell::Lstm, x),
-            Layer::Gru {
+            BackendLayer::Lstm(r) => self.recurrent(r, Cell::Lstm, x),
+            BackendLayer::Gru {
                 recurrent,
                 reset_after,
-            } => {
-                let reset_after = *reset_after;
-                self.recurrent(recurrent, Cell::Gru { reset_after }, x)
-            }
-            Layer::Merge { op } => Own::Merge {
-                op: *op,
+            } => self.recurrent(recurrent, Cell::Gru { reset_after }, x),
+            BackendLayer::Merge(op) => CpuOp::Merge {
+                op,
                 inputs: items.iter().map(|s| Broadcast::new(s, output)).collect(),
             },
-            Layer::PRelu { alpha } => Own::PRelu {
-                alpha: stretched(self.graph, *alpha, x),
+            BackendLayer::PRelu { alpha } => CpuOp::PRelu {
+                alpha: broadcast_weight(self.graph, alpha, x),
             },
-            other => unreachable!("{} needs no preparation", other.class()),
         }
     }
 
@@ -174,7 +173,7 @@ impl<'a> Builder<'a> {
             .clone()
     }
 
-    fn recurrent(&self, r: &Recurrent, cell: Cell, x: &[usize]) -> Own {
+    fn recurrent(&self, r: &Recurrent, cell: Cell, x: &[usize]) -> CpuOp {
         let weights = &self.graph.weights;
         let kernel = &weights[r.kernel.0];
         let recurrent = &weights[r.recurrent_kernel.0].data;
@@ -199,7 +198,7 @@ impl<'a> Builder<'a> {
                 Some(Packed::new(&columns(2 * units, width), units, None)),
             ),
         };
-        Own::Recurrent(Box::new(RecurrentPlan {
+        CpuOp::Recurrent(Box::new(RecurrentPlan {
             cell,
             time: x[0],
             units,

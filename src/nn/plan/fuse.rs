@@ -1,28 +1,28 @@
-//! What follows a convolution is done together with it. The results are the same bits.
+//! Fusion of ReLU, scale and pooling into convolutions. The results keep their bits.
 
-use super::{Op, Own};
-use crate::nn::cpu::conv::Finish;
+use super::{CpuOp, Op};
+use crate::nn::cpu::conv::ConvEpilogue;
 use crate::nn::cpu::gemm::Affine;
 use crate::nn::layer::Activation;
 
-impl Own {
-    /// Becomes itself followed by `next`, if that can be done at once.
-    pub(super) fn absorb(&mut self, next: &Op) -> bool {
+impl CpuOp {
+    /// Tries to fuse `next`; returns whether it did.
+    pub(super) fn fuse(&mut self, next: &Op) -> bool {
         match self {
             Self::Conv {
                 plan,
-                finish,
+                epilogue,
                 activation: Activation::Linear,
                 channels,
                 ..
-            } => finish.absorb(next, plan.size_out(), *channels),
-            Self::ScaledConv(conv) => match next {
+            } => epilogue.fuse(next, plan.size_out(), *channels),
+            Self::ChannelScaledConv(conv) => match next {
                 Op::Activation {
                     function: Activation::Relu,
                     ..
                 } => conv.fuse_relu(),
-                Op::Own(Self::ScaleShift { scale, shift }) => conv.fuse_affine(scale, shift),
-                Op::Own(Self::Pool(pool)) => conv.fuse_pool(pool),
+                Op::Backend(Self::ScaleShift { scale, shift }) => conv.fuse_affine(scale, shift),
+                Op::Backend(Self::Pool(pool)) => conv.fuse_pool(pool),
                 _ => false,
             },
             _ => false,
@@ -30,13 +30,13 @@ impl Own {
     }
 }
 
-impl Finish {
-    /// The same for what follows a convolution whose result has these rows and columns.
-    fn absorb(&mut self, next: &Op, [rows, columns]: [usize; 2], channels: usize) -> bool {
+impl ConvEpilogue {
+    /// Tries to fuse `next` into the epilogue of a convolution with `rows` x `columns` outputs.
+    fn fuse(&mut self, next: &Op, [rows, columns]: [usize; 2], channels: usize) -> bool {
         if self.pool.is_some() {
             return false;
         }
-        let epilogue = &mut self.epilogue;
+        let epilogue = &mut self.pointwise;
         match next {
             Op::Activation {
                 function: Activation::Relu,
@@ -45,13 +45,13 @@ impl Finish {
                 None => epilogue.relu = true,
                 Some(_) => epilogue.relu_last = true,
             },
-            Op::Own(Own::ScaleShift { scale, shift })
+            Op::Backend(CpuOp::ScaleShift { scale, shift })
                 if epilogue.affine.is_none() && scale.len() == channels =>
             {
                 epilogue.affine = Some(Affine::new(scale, shift));
             }
-            Op::Own(Own::Pool(pool)) if pool.input() == [rows, columns, channels] => {
-                match pool.plain_max() {
+            Op::Backend(CpuOp::Pool(pool)) if pool.input() == [rows, columns, channels] => {
+                match pool.non_overlapping_max() {
                     Some(size) => self.pool = Some(size),
                     None => return false,
                 }

@@ -1,13 +1,14 @@
-//! Whether what a run is given fits its plan, on any device.
+//! Checks of a run's inputs and masks, common to the CPU and CUDA sessions.
 
 use super::RunError;
 use crate::nn::dropout::DropoutMode;
 
-/// Inputs with their names and numbers per row, of which each of `inputs` `holds` so many for so
-/// many rows of so many.
+/// Checks that every input holds `batch * elements_per_row` elements. `planned` lists the names and
+/// elements per row of the plan's inputs; `holds(input, batch, elements)` is the number of elements
+/// that an input holds.
 ///
 /// # Errors
-/// When there are more or fewer of them, or one is not `batch` rows.
+/// When the number of inputs is wrong, or one is not `batch` rows.
 pub(in crate::nn) fn check_inputs<'a, I>(
     planned: impl ExactSizeIterator<Item = (&'a str, usize)>,
     inputs: &[I],
@@ -34,10 +35,10 @@ pub(in crate::nn) fn check_inputs<'a, I>(
     Ok(())
 }
 
-/// Forced dropouts with their names and units.
+/// Checks that every forced dropout has a mask of `batch` rows; `dropouts` lists names and units.
 ///
 /// # Errors
-/// When masks are given, and one is missing or has not one decision per row and unit.
+/// When masks are given and one is missing or does not have one decision per row and unit.
 pub(in crate::nn) fn check_masks<'a>(
     dropouts: impl Iterator<Item = (&'a str, usize)>,
     batch: usize,

@@ -1,22 +1,22 @@
-//! One step of a plan on its buffers.
+//! Execution of one step of a plan.
 
-use crate::nn::cpu::gemm::{Start, matmul};
+use crate::nn::cpu::gemm::{Init, matmul};
 use crate::nn::cpu::{elementwise, layout, math, pool};
 use crate::nn::dropout::{DropoutMode, draw_factors};
 use crate::nn::layer::{Activation, MergeOp};
 use crate::nn::lowering::Dropout;
-use crate::nn::plan::{Op, Own};
+use crate::nn::plan::{CpuOp, Op};
 use crate::simd::Isa;
 
-/// What a computation needs to know besides its data.
-pub(super) struct Call {
+/// Sizes common to every op of a step.
+pub(super) struct OpContext {
     pub isa: Isa,
     pub items: usize,
     pub draws: usize,
     pub elements: usize,
 }
 
-impl Call {
+impl OpContext {
     pub fn compute<'a>(
         &self,
         op: &Op,
@@ -28,7 +28,7 @@ impl Call {
         let isa = self.isa;
         let x = input(0);
         match op {
-            Op::Own(own) => self.own(own, inputs, input, output, scratch),
+            Op::Backend(op) => self.backend_op(op, inputs, input, output, scratch),
             Op::GlobalPool {
                 kind,
                 pixels,
@@ -65,14 +65,14 @@ impl Call {
             Op::ChannelMultiply { item, channels } => {
                 elementwise::channel_multiply(*item, *channels, x, input(1), output);
             }
-            Op::Spread => layout::repeat(self.draws, self.elements, x, output),
+            Op::BroadcastDraws => layout::repeat(self.draws, self.elements, x, output),
             Op::Dropout(_) => unreachable!("computed by drop_units"),
         }
     }
 
-    fn own<'a>(
+    fn backend_op<'a>(
         &self,
-        own: &Own,
+        op: &CpuOp,
         inputs: usize,
         input: impl Fn(usize) -> &'a [f32],
         output: &mut [f32],
@@ -80,33 +80,33 @@ impl Call {
     ) {
         let isa = self.isa;
         let x = input(0);
-        match own {
-            Own::Conv {
+        match op {
+            CpuOp::Conv {
                 plan,
                 packed,
-                finish,
+                epilogue,
                 activation,
                 channels,
             } => {
-                plan.run(isa, x, packed, finish, output, scratch);
+                plan.run(isa, x, packed, epilogue, output, scratch);
                 math::activate(isa, *activation, *channels, output);
             }
-            Own::ScaledConv(conv) => conv.run(isa, x, input(1), output, scratch),
-            Own::Dense { packed, activation } => {
+            CpuOp::ChannelScaledConv(conv) => conv.run(isa, x, input(1), output, scratch),
+            CpuOp::Dense { packed, activation } => {
                 let relu = *activation == Activation::Relu;
-                let rows = x.len() / packed.terms;
-                matmul(isa, x, rows, packed, Start::Bias, output, relu);
+                let rows = x.len() / packed.k;
+                matmul(isa, x, rows, packed, Init::Bias, output, relu);
                 if !relu {
-                    math::activate(isa, *activation, packed.channels, output);
+                    math::activate(isa, *activation, packed.n, output);
                 }
             }
-            Own::Pool(plan) => plan.run(isa, x, output),
-            Own::Upsample(plan) => plan.run(x, output),
-            Own::ScaleShift { scale, shift } => {
+            CpuOp::Pool(plan) => plan.run(isa, x, output),
+            CpuOp::Upsample(plan) => plan.run(x, output),
+            CpuOp::ScaleShift { scale, shift } => {
                 elementwise::scale_shift(isa, scale, shift, x, output);
             }
-            Own::Recurrent(plan) => plan.run(isa, self.items, x, output, scratch),
-            Own::Merge { op, inputs: how } => {
+            CpuOp::Recurrent(plan) => plan.run(isa, self.items, x, output, scratch),
+            CpuOp::Merge { op, inputs: how } => {
                 how[0].zip(x, output, |o, x| *o = x);
                 for (i, how) in how.iter().enumerate().skip(1) {
                     elementwise::merge(*op, how, input(i), output);
@@ -116,12 +116,47 @@ impl Call {
                     output.iter_mut().for_each(|o| *o /= n);
                 }
             }
-            Own::PRelu { alpha } => elementwise::prelu(alpha, x, output),
+            CpuOp::PRelu { alpha } => elementwise::prelu(alpha, x, output),
         }
     }
 }
 
-/// Softmax over the middle dimension of `[.., n, after]`.
+/// Returns the scratch elements that `op` needs for `items` items.
+pub(super) fn scratch_len(op: &Op, items: usize) -> usize {
+    match op {
+        Op::Backend(op) => match op {
+            CpuOp::Conv {
+                plan,
+                epilogue,
+                channels,
+                ..
+            } => plan.scratch(*channels, epilogue),
+            CpuOp::ChannelScaledConv(conv) => conv.scratch(),
+            CpuOp::Recurrent(plan) => plan.scratch(items),
+            CpuOp::Dense { .. }
+            | CpuOp::Pool(_)
+            | CpuOp::Upsample(_)
+            | CpuOp::ScaleShift { .. }
+            | CpuOp::Merge { .. }
+            | CpuOp::PRelu { .. } => 0,
+        },
+        Op::Dropout(dropout) => dropout.units,
+        Op::Softmax { n, .. } => *n,
+        Op::GlobalPool { .. }
+        | Op::ZeroPad { .. }
+        | Op::Reverse { .. }
+        | Op::Permute { .. }
+        | Op::Repeat { .. }
+        | Op::Concat { .. }
+        | Op::Activation { .. }
+        | Op::SumAxis { .. }
+        | Op::SpatialMultiply { .. }
+        | Op::ChannelMultiply { .. }
+        | Op::BroadcastDraws => 0,
+    }
+}
+
+/// Computes softmax over the middle dimension of `[.., n, after]`.
 fn softmax_axis(n: usize, after: usize, values: &mut [f32], scratch: &mut [f32]) {
     for block in values.chunks_exact_mut(n * after) {
         for lane in 0..after {
@@ -136,7 +171,7 @@ fn softmax_axis(n: usize, after: usize, values: &mut [f32], scratch: &mut [f32])
     }
 }
 
-/// Multiplies each row by its draw's (or mask's) factors; with dropout off it only copies.
+/// Multiplies each row by the factors of its draw or mask; copies the rows if dropout is off.
 pub(super) fn drop_units(
     dropout: &Dropout,
     mode: &DropoutMode,
@@ -154,7 +189,7 @@ pub(super) fn drop_units(
         channels,
     } = dropout;
     let row = units * pixels;
-    // An input that is the same in all draws has a row for several of the output's.
+    // A draw-invariant input has one row for several rows of the output.
     let copies = output.len() / input.len().max(1);
     for (r, y) in output.chunks_exact_mut(row).enumerate() {
         let x = &input[r / copies * row..][..row];

@@ -1,40 +1,40 @@
-//! The output shape of one layer for the shapes of its inputs.
+//! Shape rules: the output shape of each layer.
 
 use super::{Problem, open_shape};
 use crate::nn::graph::{Graph, MAX_ELEMENTS, Weight, WeightId};
 use crate::nn::layer::{Conv, Layer, MergeOp, Padding, Pool, Recurrent};
 
-/// The output's shape, or what does not fit.
+/// Returns the output shape of `layer`, or the reason that its inputs or weights do not fit.
 pub(super) fn item_shape(
     graph: &Graph,
     layer: &Layer,
     inputs: &[&[usize]],
 ) -> Result<Vec<usize>, Problem> {
     let weight = |id: WeightId| &graph.weights[id.0];
-    if let Layer::Concat { axis } = layer {
-        return concat(*axis, inputs);
-    }
-    if let Layer::Merge { op } = layer {
-        return merge(*op, inputs);
-    }
-    if let Layer::SpatialMultiply | Layer::ChannelMultiply = layer {
-        return attention(layer, inputs);
-    }
-    let &[x] = inputs else {
-        return Err(format!("it takes one input, not {}", inputs.len()));
+    // The input of a layer with exactly one.
+    let single = || match *inputs {
+        [x] => Ok(x),
+        _ => Err(format!("it takes one input, not {}", inputs.len())),
     };
     match layer {
-        Layer::Conv(conv) => conv_shape(conv, weight(conv.kernel), conv.bias.map(weight), x),
-        Layer::Pool(pool) => pool_shape(pool, x),
+        Layer::Conv(conv) => {
+            conv_shape(conv, weight(conv.kernel), conv.bias.map(weight), single()?)
+        }
+        Layer::Pool(pool) => pool_shape(pool, single()?),
         Layer::GlobalPool { keep_dims, .. } => {
+            let x = single()?;
             let (_, channels) = spatial(x)?;
             let mut shape = vec![1; if *keep_dims { x.len() - 1 } else { 0 }];
             shape.push(channels);
             Ok(shape)
         }
         Layer::Upsample { factor, .. } => {
-            let [h, w, c] = image(x)?;
-            Ok(vec![times(h, factor[0])?, times(w, factor[1])?, c])
+            let [h, w, c] = image(single()?)?;
+            Ok(vec![
+                scaled_length(h, factor[0])?,
+                scaled_length(w, factor[1])?,
+                c,
+            ])
         }
         Layer::ZeroPad {
             top,
@@ -42,7 +42,7 @@ pub(super) fn item_shape(
             left,
             right,
         } => {
-            let [h, w, c] = image(x)?;
+            let [h, w, c] = image(single()?)?;
             let h = h.checked_add(*top).and_then(|h| h.checked_add(*bottom));
             let w = w.checked_add(*left).and_then(|w| w.checked_add(*right));
             match (h, w) {
@@ -51,6 +51,7 @@ pub(super) fn item_shape(
             }
         }
         Layer::BatchNorm(b) => {
+            let x = single()?;
             let channels = last(x)?;
             if !(b.epsilon.is_finite() && b.epsilon >= 0.0) {
                 return Err(format!("epsilon is {}", b.epsilon));
@@ -68,6 +69,7 @@ pub(super) fn item_shape(
             }
         }
         Layer::Dense { kernel, bias, .. } => {
+            let x = single()?;
             let inputs = last(x)?;
             let units = weight(*kernel).shape.last().copied().unwrap_or(0);
             expect("kernel", weight(*kernel), &[inputs, units])?;
@@ -76,18 +78,15 @@ pub(super) fn item_shape(
             }
             Ok([&x[..x.len() - 1], &[units]].concat())
         }
-        Layer::Lstm(r) => recurrent(graph, r, 4, false, x),
+        Layer::Lstm(r) => recurrent(graph, r, 4, false, single()?),
         Layer::Gru {
             recurrent: r,
             reset_after,
-        } => recurrent(graph, r, 3, *reset_after, x),
-        Layer::Reverse => {
-            last(x)?;
-            Ok(x.to_vec())
-        }
-        Layer::Flatten => Ok(vec![x.iter().product()]),
-        Layer::Reshape { shape } => reshape(shape, x),
+        } => recurrent(graph, r, 3, *reset_after, single()?),
+        Layer::Flatten => Ok(vec![single()?.iter().product()]),
+        Layer::Reshape { shape } => reshape(shape, single()?),
         Layer::Permute { order } => {
+            let x = single()?;
             let mut seen = vec![false; x.len()];
             let valid = order.len() == x.len()
                 && order
@@ -100,26 +99,30 @@ pub(super) fn item_shape(
             }
             Ok(order.iter().map(|&d| x[d]).collect())
         }
-        Layer::RepeatVector { count } => match x {
+        Layer::RepeatVector { count } => match single()? {
             [channels] => Ok(vec![*count, *channels]),
-            _ => Err(format!("it takes a vector, not {x:?}")),
+            x => Err(format!("it takes a vector, not {x:?}")),
         },
         Layer::Dropout(d) => {
+            let x = single()?;
             if !(0.0..1.0).contains(&d.rate) {
                 return Err(format!("rate {} is not in [0, 1)", d.rate));
             }
             last(x)?;
             Ok(x.to_vec())
         }
-        Layer::Activation(_) => {
+        Layer::Reverse | Layer::Activation(_) => {
+            let x = single()?;
             last(x)?;
             Ok(x.to_vec())
         }
         Layer::Softmax { axis } => {
+            let x = single()?;
             axis_of(*axis, x)?;
             Ok(x.to_vec())
         }
         Layer::PRelu { alpha } => {
+            let x = single()?;
             let alpha = weight(*alpha);
             match broadcast(x, &alpha.shape) {
                 Some(shape) if shape == x => Ok(shape),
@@ -130,6 +133,7 @@ pub(super) fn item_shape(
             }
         }
         Layer::SumAxis { axis } => {
+            let x = single()?;
             axis_of(*axis, x)?;
             if x.len() < 2 {
                 return Err(format!("nothing of {x:?} would be left"));
@@ -138,10 +142,10 @@ pub(super) fn item_shape(
             shape.remove(*axis);
             Ok(shape)
         }
-        Layer::Concat { .. }
-        | Layer::Merge { .. }
-        | Layer::SpatialMultiply
-        | Layer::ChannelMultiply => unreachable!("handled above"),
+        Layer::Concat { axis } => concat(*axis, inputs),
+        Layer::Merge { op } => merge(*op, inputs),
+        Layer::SpatialMultiply => attention(inputs, |[h, w, _]| vec![h, w, 1]),
+        Layer::ChannelMultiply => attention(inputs, |[_, _, c]| vec![c]),
     }
 }
 
@@ -157,7 +161,7 @@ fn axis_of(axis: usize, x: &[usize]) -> Result<usize, Problem> {
         .ok_or_else(|| format!("axis {axis} is not one of {x:?}"))
 }
 
-fn times(n: usize, factor: usize) -> Result<usize, Problem> {
+fn scaled_length(n: usize, factor: usize) -> Result<usize, Problem> {
     n.checked_mul(factor)
         .filter(|&n| n > 0)
         .ok_or_else(|| format!("the factor {factor} does not fit length {n}"))
@@ -168,7 +172,7 @@ fn image(x: &[usize]) -> Result<[usize; 3], Problem> {
         .map_err(|_| format!("it takes [height, width, channels], not {x:?}"))
 }
 
-/// Height, width (1 for a sequence) and channels.
+/// Returns height, width (1 for a sequence) and channels.
 pub(in crate::nn) fn spatial(x: &[usize]) -> Result<([usize; 2], usize), Problem> {
     match *x {
         [time, channels] => Ok(([time, 1], channels)),
@@ -189,13 +193,13 @@ fn expect(part: &str, weight: &Weight, shape: &[usize]) -> Result<(), Problem> {
     ))
 }
 
-/// The samples that a window of `size` with `dilation` spans.
+/// Returns the number of samples that a window of `size` with `dilation` spans.
 pub(in crate::nn) fn extent(size: usize, dilation: usize) -> usize {
     (size - 1) * dilation + 1
 }
 
-/// Output length of a window over `n` samples and the padding before the first sample, or `None`
-/// if nothing comes out. `extent` and `stride` are positive.
+/// Returns the output length of a window over `n` samples and the padding before the first sample,
+/// or `None` if there is no output. `extent` and `stride` are positive.
 pub(in crate::nn) fn window(
     n: usize,
     extent: usize,
@@ -259,7 +263,7 @@ fn with_spatial(x: &[usize], out: [usize; 2], channels: usize) -> Vec<usize> {
     }
 }
 
-/// Kernel height, width (1 for a sequence), input and output channels.
+/// Returns kernel height, width (1 for a sequence), input channels and output channels.
 pub(in crate::nn) fn conv_kernel(shape: &[usize]) -> Option<[usize; 4]> {
     match *shape {
         [length, cin, cout] => Some([length, 1, cin, cout]),
@@ -385,7 +389,7 @@ fn concat(axis: usize, inputs: &[&[usize]]) -> Result<Vec<usize>, Problem> {
     Ok(shape)
 }
 
-/// Shapes aligned at their last dimension; length 1 stretches.
+/// Returns the broadcast shape; dimensions are aligned at the last one, and length 1 is stretched.
 pub(in crate::nn) fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     let rank = a.len().max(b.len());
     let dim = |s: &[usize], i: usize| (i + s.len()).checked_sub(rank).map_or(1, |i| s[i]);
@@ -410,18 +414,18 @@ fn merge(op: MergeOp, inputs: &[&[usize]]) -> Result<Vec<usize>, Problem> {
     Ok(shape)
 }
 
-fn attention(layer: &Layer, inputs: &[&[usize]]) -> Result<Vec<usize>, Problem> {
+/// Shape of maps times attention weights, whose shape must be `wanted(maps)`.
+fn attention(
+    inputs: &[&[usize]],
+    wanted: impl Fn([usize; 3]) -> Vec<usize>,
+) -> Result<Vec<usize>, Problem> {
     let &[maps, weights] = inputs else {
         return Err(format!(
             "it takes maps and attention, not {} inputs",
             inputs.len()
         ));
     };
-    let [h, w, c] = image(maps)?;
-    let wanted = match layer {
-        Layer::SpatialMultiply => vec![h, w, 1],
-        _ => vec![c],
-    };
+    let wanted = wanted(image(maps)?);
     match *weights == *wanted {
         true => Ok(maps.to_vec()),
         false => Err(format!(

@@ -1,93 +1,93 @@
-//! The computation of chains over windows.
+//! Execution of chains over overlapping windows.
 
 use std::ops::Range;
 
-use super::{Chain, Stage};
+use super::{Chain, LocalOp, Pooling, Stage};
 use crate::nn::cpu::conv::Band;
 use crate::nn::cpu::{elementwise, math, pool};
 use crate::nn::layer::Activation;
-use crate::nn::lowering::Parts;
-use crate::nn::plan::{Op, Own};
+use crate::nn::lowering::LoweredGraph;
+use crate::nn::plan::CpuOp;
 use crate::simd::Isa;
 
-/// Buffers for the sheet and for what is each window's own.
+/// Buffers for shared rows and for each window's own rows.
 #[derive(Debug, Default)]
 pub(in super::super) struct Buffers {
-    /// Rows that windows share, of one stage and of the next.
-    sheet: [Vec<f32>; 2],
-    /// Each window's own first and last rows, of one stage and of the next.
+    /// Rows shared by the windows: input and output of a stage.
+    frames: [Vec<f32>; 2],
+    /// First and last rows of each window: input and output of a stage.
     tops: [Vec<f32>; 2],
     bottoms: [Vec<f32>; 2],
     /// Consecutive rows of one window.
     band: Vec<f32>,
-    /// A whole window, of one stage and of the next.
+    /// A whole window: input and output of a stage.
     window: [Vec<f32>; 2],
     scratch: Vec<f32>,
 }
 
 impl Buffers {
-    /// Numbers that the buffers have room for.
+    /// Elements that the buffers have room for.
     pub fn capacity(&self) -> usize {
-        let pairs = [&self.sheet, &self.tops, &self.bottoms, &self.window];
+        let pairs = [&self.frames, &self.tops, &self.bottoms, &self.window];
         let pairs = pairs.into_iter().flatten();
         let buffers = pairs.chain([&self.band, &self.scratch]);
         buffers.map(Vec::capacity).sum()
     }
 
-    /// Makes buffers that change places as large as each other, so that the next run needs no more.
-    fn even_out(&mut self) {
+    /// Gives swapped buffers equal capacity, so that the next run allocates nothing.
+    fn equalise_capacities(&mut self) {
         let [a, b] = &mut self.window;
-        alike([a, b, &mut self.band]);
-        for pair in [&mut self.sheet, &mut self.tops, &mut self.bottoms] {
-            alike(pair.each_mut());
+        equalise_capacity([a, b, &mut self.band]);
+        for pair in [&mut self.frames, &mut self.tops, &mut self.bottoms] {
+            equalise_capacity(pair.each_mut());
         }
     }
 }
 
-fn alike<const N: usize>(buffers: [&mut Vec<f32>; N]) {
+fn equalise_capacity<const N: usize>(buffers: [&mut Vec<f32>; N]) {
     let most = buffers.iter().map(|b| b.capacity()).max().unwrap_or(0);
     for buffer in buffers {
         buffer.reserve_exact(most - buffer.len());
     }
 }
 
-/// Rows that windows share after some stage; windows' own rows are in the buffers.
-struct Shared<'a> {
-    /// Row 0 of the first window would be row 0.
+/// The shared rows after some stage. The rows of single windows are in the buffers.
+struct SharedRows<'a> {
+    /// Range of shared rows, counted from the first row of the first window.
     rows: Range<usize>,
-    /// Which rows of each window are among them.
+    /// Range of each window's rows that are shared.
     inside: Range<usize>,
-    /// Rows of a window, numbers in a row.
+    /// Rows of a window and elements per row.
     shape: [usize; 2],
-    /// Rows of the sheet per row.
+    /// Frames per row.
     step: usize,
     starts: &'a [usize],
-    /// The shared rows before any stage; later ones are in the buffers.
-    sheet: Option<&'a [f32]>,
+    /// The input frames before the first stage; later rows are in the buffers.
+    frames: Option<&'a [f32]>,
 }
 
-/// What a chain is run on.
-pub(in super::super) struct Run<'a> {
+/// A chain with the data that it runs on.
+pub(in super::super) struct ChainRun<'a> {
     pub isa: Isa,
-    pub plan: &'a Parts<Own>,
+    pub plan: &'a LoweredGraph<CpuOp>,
     pub chain: &'a Chain,
-    pub sheet: &'a [f32],
+    pub frames: &'a [f32],
     pub buffers: &'a mut Buffers,
 }
 
-impl Run<'_> {
-    /// Computes the chain's result for each of the windows that begin at these rows of the sheet.
+impl ChainRun<'_> {
+    /// Computes the chain's result for the windows that begin at these frames.
     pub fn compute(&mut self, starts: &[usize], output: &mut [f32]) {
         let [rows, row] = self.chain.shape();
         let mut output = output.chunks_exact_mut(rows * row);
         let mut first = 0;
         while first < starts.len() {
-            let count = neighbours(self.chain, &starts[first..]);
+            let count = overlapping_windows(self.chain, &starts[first..]);
             let starts = &starts[first..first + count];
             match starts {
                 &[start] => {
                     let from = start * self.chain.row;
-                    let window = &self.sheet[from..][..self.chain.rows * self.chain.row];
+                    let window = &self.frames[from..][..self.chain.rows * self.chain.row];
                     let out = output.next().expect("one per window");
                     self.whole(0, Some(window), out);
                 }
@@ -95,16 +95,17 @@ impl Run<'_> {
             }
             first += count;
         }
-        self.buffers.even_out();
+        self.buffers.equalise_capacities();
     }
 
-    /// The stages from `from` on for a whole window, which is in the buffer if it is not given.
+    /// Runs the stages from `from` on for a whole window; without `window` the input is in the
+    /// buffer.
     fn whole(&mut self, from: usize, mut window: Option<&[f32]>, output: &mut [f32]) {
         let stages = &self.chain.stages[from..];
         for (i, stage) in stages.iter().enumerate() {
             let [mut input, mut result] = std::mem::take(&mut self.buffers.window);
             let numbers = stage.outer[0] * stage.outer[1];
-            let [top, bottom] = stage.around;
+            let [top, bottom] = stage.pad_rows;
             let band = Band {
                 rows: window.take().unwrap_or(&input),
                 top,
@@ -128,13 +129,13 @@ impl Run<'_> {
         let chain = self.chain;
         let distance = starts[starts.len() - 1] - starts[0];
         let from = starts[0] * chain.row;
-        let mut state = Shared {
+        let mut state = SharedRows {
             rows: 0..distance + chain.rows,
             inside: 0..chain.rows,
             shape: [chain.rows, chain.row],
             step: 1,
             starts,
-            sheet: Some(&self.sheet[from..][..(distance + chain.rows) * chain.row]),
+            frames: Some(&self.frames[from..][..(distance + chain.rows) * chain.row]),
         };
         let mut done = 0;
         let mut pooled = true;
@@ -174,17 +175,17 @@ impl Run<'_> {
         }
     }
 
-    /// One more stage of the sheet and of each window's own rows.
-    fn advance(&mut self, stage: &Stage, now: &Shared, next: &Shared, pooled: bool) {
+    /// Runs one more stage on the shared rows and on each window's own rows.
+    fn advance(&mut self, stage: &Stage, now: &SharedRows, next: &SharedRows, pooled: bool) {
         let per = if pooled { stage.pool } else { 1 };
         let width = next.shape[1];
         let rows_in = |rows: usize| rows * per + stage.span - 1;
 
-        // The sheet: from the first row that the next stage's first one reads.
-        let [sheet, mut result] = std::mem::take(&mut self.buffers.sheet);
+        // The input starts at the first row that the first output row reads.
+        let [frames, mut result] = std::mem::take(&mut self.buffers.frames);
         result.resize(next.rows.len() * width, 0.0);
-        let skipped = next.rows.start * per - stage.around[0] - now.rows.start;
-        let shared = now.sheet.unwrap_or(&sheet);
+        let skipped = next.rows.start * per - stage.pad_rows[0] - now.rows.start;
+        let shared = now.frames.unwrap_or(&frames);
         let rows = &shared[skipped * now.shape[1]..][..rows_in(next.rows.len()) * now.shape[1]];
         self.rows(
             stage,
@@ -196,14 +197,14 @@ impl Run<'_> {
             pooled,
             &mut result,
         );
-        self.buffers.sheet = [sheet, result];
+        self.buffers.frames = [frames, result];
 
         let own = [next.inside.start, next.shape[0] - next.inside.end];
         let mut tops = std::mem::take(&mut self.buffers.tops[1]);
         let mut bottoms = std::mem::take(&mut self.buffers.bottoms[1]);
         tops.resize(now.starts.len() * own[0] * width, 0.0);
         bottoms.resize(now.starts.len() * own[1] * width, 0.0);
-        let [top, bottom] = stage.around;
+        let [top, bottom] = stage.pad_rows;
         for i in 0..now.starts.len() {
             let mut band = std::mem::take(&mut self.buffers.band);
             if own[0] > 0 {
@@ -231,70 +232,62 @@ impl Run<'_> {
         }
         self.buffers.tops[1] = tops;
         self.buffers.bottoms[1] = bottoms;
-        self.buffers.sheet.swap(0, 1);
+        self.buffers.frames.swap(0, 1);
         self.buffers.tops.swap(0, 1);
         self.buffers.bottoms.swap(0, 1);
     }
 
-    /// The rows that a stage makes of a band.
+    /// Computes the output rows of a stage for a band.
     fn rows(&mut self, stage: &Stage, band: Band, pooled: bool, output: &mut [f32]) {
         let isa = self.isa;
-        match &self.plan.steps[stage.step].op {
-            Op::Own(Own::Conv {
+        let op = &self.plan.steps[stage.step].op;
+        match LocalOp::of(op).expect("a stage is local in time") {
+            LocalOp::Conv {
                 plan,
                 packed,
-                finish,
+                epilogue,
                 activation,
                 channels,
-            }) => {
-                let finish = match &stage.unpooled {
+            } => {
+                let epilogue = match &stage.unpooled {
                     Some(unpooled) if !pooled => unpooled,
-                    _ => finish,
+                    _ => epilogue,
                 };
                 let scratch = &mut self.buffers.scratch;
-                let needed = plan.scratch(*channels, finish);
+                let needed = plan.scratch(channels, epilogue);
                 if scratch.len() < needed {
                     scratch.resize(needed, 0.0);
                 }
-                plan.run_rows(isa, band, packed, finish, output, &mut scratch[..needed]);
-                if *activation != Activation::Linear {
-                    math::activate(isa, *activation, *channels, output);
+                plan.run_rows(isa, band, packed, epilogue, output, &mut scratch[..needed]);
+                if activation != Activation::Linear {
+                    math::activate(isa, activation, channels, output);
                 }
             }
-            Op::Own(Own::ScaleShift { scale, shift }) => {
+            LocalOp::ScaleShift { scale, shift } => {
                 elementwise::scale_shift(isa, scale, shift, band.rows, output);
             }
-            Op::Activation { function, last } => {
+            LocalOp::Activation { function, last } => {
                 output.copy_from_slice(band.rows);
-                math::activate(isa, *function, *last, output);
+                math::activate(isa, function, last, output);
             }
-            Op::Own(Own::Pool(_)) => self.pool(stage, band.rows, output),
-            _ => unreachable!("no stage of a chain"),
+            LocalOp::MaxPool { .. } => self.pool(stage, band.rows, output),
         }
     }
 
-    /// Only the pooling of a stage.
+    /// Runs only the pooling of a stage.
     fn pool(&self, stage: &Stage, input: &[f32], output: &mut [f32]) {
-        let (size, channels, width) = match &self.plan.steps[stage.step].op {
-            Op::Own(Own::Conv {
-                plan,
-                finish,
-                channels,
-                ..
-            }) => (finish.pool.unwrap_or([1; 2]), *channels, plan.size_out()[1]),
-            Op::Own(Own::Pool(pool)) => {
-                let [_, width, channels] = pool.input();
-                let size = pool.plain_max().expect("a plain maximum");
-                (size, channels, width)
-            }
-            _ => unreachable!("no stage that pools"),
-        };
+        let Pooling {
+            size,
+            width,
+            channels,
+        } = stage.pooling;
         pool::max_pool_rows(self.isa, size, width, channels, input, output);
     }
 }
 
-/// How many windows from the first on overlap enough and lie on the same grid.
-pub(super) fn neighbours(chain: &Chain, starts: &[usize]) -> usize {
+/// Returns the number of windows from the first on that overlap enough and lie on the same pooling
+/// grid.
+pub(super) fn overlapping_windows(chain: &Chain, starts: &[usize]) -> usize {
     let pools = chain.stages.iter().map(|s| s.pool);
     let grid: usize = match chain.stages.iter().rposition(|s| s.pool > 1) {
         Some(last) => pools.take(last).product(),
@@ -309,12 +302,12 @@ pub(super) fn neighbours(chain: &Chain, starts: &[usize]) -> usize {
     1 + starts.windows(2).take_while(follows).count()
 }
 
-impl<'a> Shared<'a> {
-    /// What is shared after one more stage, if anything.
+impl<'a> SharedRows<'a> {
+    /// Returns the rows shared after one more stage, or `None` if there are none.
     fn after(&self, stage: &Stage, pooled: bool) -> Option<Self> {
         let per = if pooled { stage.pool } else { 1 };
         let shape = if pooled { stage.outer } else { stage.inner };
-        let above = stage.around[0];
+        let above = stage.pad_rows[0];
         let below = stage.span - 1 - above.min(stage.span - 1);
         let within = |rows: &Range<usize>| -> Range<usize> {
             let end = rows.end.saturating_sub(below) / per;
@@ -328,11 +321,11 @@ impl<'a> Shared<'a> {
             shape,
             step: self.step * per,
             starts: self.starts,
-            sheet: None,
+            frames: None,
         })
     }
 
-    /// Copies rows of window `i` from the sheet and its own.
+    /// Copies rows of window `i`, from its own and the shared ones.
     fn copy(&self, buffers: &Buffers, i: usize, rows: Range<usize>, to: &mut Vec<f32>) {
         let width = self.shape[1];
         let own = [self.inside.start, self.shape[0] - self.inside.end];
@@ -352,7 +345,7 @@ impl<'a> Shared<'a> {
         let at = |row: usize| place + row - self.rows.start;
         let (from, end) = (rows.start.max(inside.start), rows.end.min(inside.end));
         if from < end {
-            let shared = self.sheet.unwrap_or(&buffers.sheet[0]);
+            let shared = self.frames.unwrap_or(&buffers.frames[0]);
             part(shared, at(from)..at(end));
         }
         let (from, bottom) = (rows.start.max(inside.end), i * own[1]);

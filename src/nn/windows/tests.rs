@@ -1,11 +1,11 @@
-//! That windows share at all; that they get the right numbers is tested on random networks.
+//! Chain detection and grouping of windows. Their results are tested on random networks.
 
-use super::run::neighbours;
+use super::run::overlapping_windows;
 use crate::nn::graph::{Graph, Input, Node, Output, ValueId, Weight, WeightId};
 use crate::nn::layer::{Activation, Conv, Layer, Padding, Pool, PoolKind};
 use crate::nn::plan::Plan;
 
-/// Three times a convolution over five rows and a pooling by two, then one number per row.
+/// Three convolutions over five rows, each followed by pooling by two.
 fn plan(shape: &[usize], output_too: bool) -> Plan {
     let kernel = |input| Weight {
         name: "kernel".into(),
@@ -71,8 +71,8 @@ fn a_chain_ends_where_something_else_reads() {
 fn windows_on_one_grid_share() {
     let plan = plan(&[200, 3, 1], false);
     let chain = &plan.windows.chains[0];
-    let count = |starts: &[usize]| neighbours(chain, starts);
-    // The last pooling is each window's own, so that a multiple of four is enough.
+    let count = |starts: &[usize]| overlapping_windows(chain, starts);
+    // The last pooling runs per window, so a multiple of four is enough.
     assert_eq!(count(&[0, 100, 200, 300, 387]), 4);
     assert_eq!(count(&[387, 400]), 1);
     assert_eq!(count(&[3, 103, 203]), 3);

@@ -1,14 +1,14 @@
-//! The vector registers of 64-bit ARM.
+//! Vectors for 64-bit ARM (NEON).
 
 use std::arch::aarch64::*;
 use std::array::from_fn;
 
 use super::{DOUBLES, HALF, LANES, Lanes};
 
-// SAFETY of every block below: this module is compiled only where the target guarantees the
+// SAFETY of every block below: this module is compiled only for targets that guarantee the
 // instructions. Loads and stores may be unaligned and lie within the arrays.
 
-/// Four registers of four.
+/// Four registers of four lanes.
 #[derive(Clone, Copy)]
 pub(in super::super) struct Neon([float32x4_t; 4]);
 
@@ -22,7 +22,7 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
-    fn spread(x: f32) -> Self {
+    fn splat(x: f32) -> Self {
         // SAFETY: see above.
         Self([unsafe { vdupq_n_f32(x) }; 4])
     }
@@ -62,14 +62,14 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
-    fn times(self, x: Self) -> Self {
+    fn mul(self, x: Self) -> Self {
         // SAFETY: see above.
         Self(from_fn(|i| unsafe { vmulq_f32(self.0[i], x.0[i]) }))
     }
 
     #[inline(always)]
-    fn larger(self, other: Self) -> Self {
-        // SAFETY: see above. A comparison with NaN is false, so that the other operand is chosen.
+    fn max(self, other: Self) -> Self {
+        // SAFETY: see above. A comparison with NaN is false and selects `other`.
         Self(from_fn(|i| unsafe {
             let (a, b) = (self.0[i], other.0[i]);
             vbslq_f32(vcgtq_f32(a, b), a, b)
@@ -84,7 +84,7 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
-    fn twice(channels: &[f32; HALF]) -> Self {
+    fn broadcast_half(channels: &[f32; HALF]) -> Self {
         // SAFETY: see above.
         let [a, b] = [0, 4].map(|i| unsafe { vld1q_f32(channels.as_ptr().add(i)) });
         Self([a, b, a, b])

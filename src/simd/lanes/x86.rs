@@ -1,15 +1,15 @@
-//! The vector registers of x86-64.
+//! Vectors for x86-64 (AVX2 and AVX-512).
 
 use std::arch::x86_64::*;
 
 use super::super::doubles;
 use super::{HALF, LANES, Lanes};
 
-// SAFETY of every block below: these types are named only by `Isa::dispatch`, in functions
-// compiled for the instruction set, after the processor said that it has it. Loads and stores
-// are unaligned and lie within the arrays.
+// SAFETY of every block below: `Isa::dispatch` alone names these types, in functions compiled for
+// the instruction set, after the CPU feature was detected. Loads and stores are unaligned and lie
+// within the arrays.
 
-/// Two registers of eight.
+/// Two registers of eight lanes.
 #[derive(Clone, Copy)]
 pub(in super::super) struct Avx2(__m256, __m256);
 
@@ -23,7 +23,7 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn spread(x: f32) -> Self {
+    fn splat(x: f32) -> Self {
         // SAFETY: see above.
         unsafe {
             let x = _mm256_set1_ps(x);
@@ -85,14 +85,14 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn times(self, x: Self) -> Self {
+    fn mul(self, x: Self) -> Self {
         // SAFETY: see above.
         unsafe { Self(_mm256_mul_ps(self.0, x.0), _mm256_mul_ps(self.1, x.1)) }
     }
 
     #[inline(always)]
-    fn larger(self, other: Self) -> Self {
-        // SAFETY: see above. The second operand is what comes out for NaN.
+    fn max(self, other: Self) -> Self {
+        // SAFETY: see above. For NaN the instruction returns its second operand.
         unsafe {
             Self(
                 _mm256_max_ps(self.0, other.0),
@@ -108,7 +108,7 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn twice(channels: &[f32; HALF]) -> Self {
+    fn broadcast_half(channels: &[f32; HALF]) -> Self {
         // SAFETY: see above.
         let channels = unsafe { _mm256_loadu_ps(channels.as_ptr()) };
         Self(channels, channels)
@@ -125,7 +125,7 @@ impl Lanes for Avx2 {
     }
 }
 
-/// One register of sixteen.
+/// One register of sixteen lanes.
 #[derive(Clone, Copy)]
 pub(in super::super) struct Avx512(__m512);
 
@@ -139,7 +139,7 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn spread(x: f32) -> Self {
+    fn splat(x: f32) -> Self {
         // SAFETY: see above.
         unsafe { Self(_mm512_set1_ps(x)) }
     }
@@ -175,18 +175,18 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn times(self, x: Self) -> Self {
+    fn mul(self, x: Self) -> Self {
         // SAFETY: see above.
         unsafe { Self(_mm512_mul_ps(self.0, x.0)) }
     }
 
     #[inline(always)]
-    fn larger(self, other: Self) -> Self {
-        // SAFETY: see above. The second operand is what comes out for NaN.
+    fn max(self, other: Self) -> Self {
+        // SAFETY: see above. For NaN the instruction returns its second operand.
         unsafe { Self(_mm512_max_ps(self.0, other.0)) }
     }
 
-    /// The pixels' lanes take turns: so a pair is read at once.
+    /// Interleaves the two pixels: one 64-bit broadcast loads the pair.
     #[inline(always)]
     fn pair(pixels: &[f32; 2]) -> Self {
         // SAFETY: see above.
@@ -197,7 +197,7 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn twice(channels: &[f32; HALF]) -> Self {
+    fn broadcast_half(channels: &[f32; HALF]) -> Self {
         // SAFETY: see above.
         unsafe {
             let channels = _mm512_castps256_ps512(_mm256_loadu_ps(channels.as_ptr()));

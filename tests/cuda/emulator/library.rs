@@ -1,4 +1,4 @@
-//! A source compiled as C++ and loaded.
+//! Kernel sources compiled as C++ shared libraries.
 
 use std::collections::HashMap;
 use std::ffi::{c_char, c_int, c_uint, c_void};
@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::failed;
 
-/// What every library gives.
+/// Signature of `maeum_launch`, which every library exports.
 pub type Run = unsafe extern "C" fn(
     kernel: *const c_char,
     grid: *const c_uint,
@@ -48,7 +48,7 @@ fn kernels_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels")
 }
 
-/// The C++ file: the source and a table of its kernels.
+/// Returns the C++ file: the source and a table of its kernels.
 fn source(file: &str, text: &str) -> String {
     let mut whole = String::from("#include \"shim.h\"\n#include \"maeum.cuh\"\n");
     writeln!(whole, "#line 1 \"{file}\"\n{text}").unwrap();
@@ -86,8 +86,8 @@ int maeum_sizes(const char *name, unsigned *sizes, unsigned room) {
     whole
 }
 
-/// The compiled source, loaded once. Nothing but its entries is visible: what two sources call alike
-/// must not become one.
+/// Returns the compiled source, loaded once. Only its entry points are exported, so that equal
+/// names in two sources stay separate.
 pub fn library(file: &str, text: &str) -> Result<Arc<Library>, DeviceError> {
     static LOADED: Mutex<Option<HashMap<String, Arc<Library>>>> = Mutex::new(None);
     let mut loaded = LOADED.lock().unwrap_or_else(|e| e.into_inner());
@@ -97,20 +97,20 @@ pub fn library(file: &str, text: &str) -> Result<Arc<Library>, DeviceError> {
         return Ok(library.clone());
     }
     let built = built(file, text)?;
-    // SAFETY: what is loaded was compiled from the text above and runs nothing when loaded.
+    // SAFETY: the library was compiled from the text above and runs nothing when loaded.
     let library = unsafe { Library::new(&built) }.map_err(|e| failed(file, e.to_string()))?;
     let library = Arc::new(library);
     loaded.insert(key, library.clone());
     Ok(library)
 }
 
-/// Where the compiled source is.
+/// Returns the path of the compiled source.
 pub fn built(file: &str, text: &str) -> Result<PathBuf, DeviceError> {
     let dir = kernels_dir();
     let read = |name: &str| {
         std::fs::read_to_string(dir.join(name)).map_err(|e| failed(name, e.to_string()))
     };
-    // Compiled for this machine's processor.
+    // Compiled for this machine's CPU.
     let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let processor = processor.lines().find(|l| l.starts_with("flags"));
     let made_of = [
@@ -121,8 +121,8 @@ pub fn built(file: &str, text: &str) -> Result<PathBuf, DeviceError> {
     shared_object(file, &source(file, text), &dir, &made_of)
 }
 
-/// A C++ text as a shared object, compiled unless there is one of the same text and of what else it is
-/// `made_of`.
+/// Compiles a C++ text to a shared object, unless one with the same text and the same `made_of`
+/// exists.
 pub fn shared_object(
     name: &str,
     text: &str,
@@ -142,7 +142,7 @@ pub fn shared_object(
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("emulator");
     std::fs::create_dir_all(&cache).map_err(|e| failed(name, e.to_string()))?;
     let built = cache.join(format!("{name}-{hash}.so"));
-    // Two tests may want the same at the same time.
+    // Serialises concurrent compilations by tests of this process.
     static COMPILING: Mutex<()> = Mutex::new(());
     let _alone = COMPILING.lock().unwrap_or_else(|e| e.into_inner());
     if !built.exists() {
@@ -158,7 +158,7 @@ fn compile(
     include: &Path,
     built: &Path,
 ) -> Result<(), DeviceError> {
-    // As may two processes; the last to rename wins.
+    // Another process may compile the same text; the last rename wins.
     let own = built.with_extension(format!("{}.tmp", std::process::id()));
     let text = own.with_extension("cpp");
     std::fs::write(&text, whole).map_err(|e| failed(file, e.to_string()))?;

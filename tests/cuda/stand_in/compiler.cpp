@@ -1,5 +1,5 @@
-// A stand-in for libnvrtc: what it "compiles" names the source, which the stand-in driver has as a
-// library already.
+// A stand-in for libnvrtc. Its "machine code" names the source, which the stand-in driver has as a
+// compiled library.
 
 #include <algorithm>
 #include <cstring>

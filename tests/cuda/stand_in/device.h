@@ -1,4 +1,4 @@
-// The device of the stand-in driver (driver.cpp): its memory, its streams, what executes.
+// Device of the stand-in driver (driver.cpp): memory, streams and execution.
 #pragma once
 
 #include <algorithm>
@@ -19,7 +19,7 @@
 
 namespace {
 
-// Of cuda.h's CUresult.
+// Values of CUresult in cuda.h.
 enum Result {
     SUCCESS = 0,
     INVALID_VALUE = 1,
@@ -54,7 +54,7 @@ const char *text_of(int result) {
     }
 }
 
-// What the API forbids without an error code for it ends the process.
+// Ends the process for violations of the API that have no error code.
 [[noreturn]] void forbidden(const char *what, ...) {
     va_list args;
     va_start(args, what);
@@ -72,7 +72,7 @@ struct Stream;
 // One recording of an event.
 struct Mark {
     std::weak_ptr<Stream> stream;
-    // How much the stream had been given.
+    // Number of items queued on the stream before it.
     uint64_t place = 0;
     bool reached = false;
     Clock::time_point time;
@@ -80,7 +80,7 @@ struct Mark {
 
 struct Work {
     enum Kind { ToDevice, ToHost, Marked, Wait, Launch } kind;
-    // Copies: `data` if the driver has taken a copy, as it does of memory that is not page-locked.
+    // Copies; `data` holds the driver's copy of memory that is not page-locked.
     uint64_t device = 0;
     char *host = nullptr;
     size_t bytes = 0;
@@ -119,7 +119,7 @@ struct Function {
     std::vector<unsigned> sizes;
 };
 
-// As in tests/cuda/emulator.rs: numbers that show.
+// Guard words with recognisable values, like in tests/cuda/emulator.rs.
 const uint64_t FENCE = 0xfffffffffffffff1ull;
 const size_t FENCES = 32, ALIGNMENT = 256;
 const size_t LARGEST_SHARED = 48 << 10;
@@ -134,7 +134,7 @@ struct Driver {
     std::mutex mutex;
     bool initialised = false;
     int retained = 0;
-    // Set by a kernel that failed; such a context is of no use any more.
+    // Set by a kernel that failed; the context is then unusable.
     int broken = SUCCESS;
     std::map<void *, std::shared_ptr<Stream>> streams;
     std::map<void *, std::unique_ptr<Event>> events;
@@ -143,7 +143,7 @@ struct Driver {
     std::map<uint64_t, Allocation> allocations;
     std::map<char *, std::unique_ptr<char[]>> locked;
     std::map<char *, size_t> locked_bytes;
-    // Given up; kept until nothing that was given before can use it.
+    // Freed memory, kept until no earlier work can use it.
     std::vector<Allocation> quarantine;
     std::map<std::string, long> calls;
     uint64_t launches = 0;
@@ -162,7 +162,7 @@ size_t memory_size() {
     return bytes ? strtoull(bytes, nullptr, 10) : size_t(1) << 30;
 }
 
-// Counts the call; whether this one is to fail.
+// Counts the call; returns true if this one must fail.
 bool fails(Driver &d, const char *name) {
     const long count = ++d.calls[name];
     const char *wanted = getenv("MAEUM_STAND_IN_FAILS");
@@ -173,7 +173,7 @@ bool fails(Driver &d, const char *name) {
            strncmp(wanted, name, colon - wanted) == 0 && count == atol(colon + 1);
 }
 
-// Begins a call: under the lock, and failing if it is to.
+// Begins a call: takes the lock, and fails if requested.
 #define BEGIN(name)                                                                                \
     Driver &d = driver();                                                                          \
     std::lock_guard<std::mutex> guard(d.mutex);                                                    \
@@ -182,7 +182,7 @@ bool fails(Driver &d, const char *name) {
     if (!d.initialised)                                                                            \
         return NOT_INITIALIZED
 
-// And of what needs a context.
+// Begins a call that needs a context.
 #define BEGIN_IN_CONTEXT(name)                                                                     \
     BEGIN(name);                                                                                   \
     if (current != &context || d.retained == 0)                                                    \
@@ -215,7 +215,7 @@ bool fences_hold(const Allocation &allocation) {
 
 int execute(Driver &d, Work &work);
 
-// Does the first `place` of all that a stream was ever given.
+// Executes the first `place` items ever queued on a stream.
 int catch_up(Driver &d, Stream &stream, uint64_t place) {
     while (stream.begun < place && !stream.work.empty()) {
         Work work = std::move(stream.work.front());

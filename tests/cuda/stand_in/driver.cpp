@@ -1,15 +1,15 @@
-// A stand-in for libcuda, to run src/nn/cuda/gpu.rs where there is no GPU: the calls that it makes,
-// with the rules that NVIDIA's driver API has for them. Its device executes the kernels as
-// tests/cuda/emulator.rs does, from the libraries that it has built.
+// A stand-in for libcuda, to run src/nn/cuda/gpu.rs without a GPU: the calls that it makes, with
+// the rules of NVIDIA's driver API. The device executes kernels like tests/cuda/emulator.rs, from
+// the libraries built there.
 //
-// It does everything as late as the rules allow: what a stream is given waits until somebody waits
-// for it, and copies from page-locked memory and to the host read and write only then. So whoever
-// overwrites memory before its copy is done, or reads without having waited, gets wrong numbers. A
-// context that is not the calling thread's, a handle that is not alive, and a range that is not in
-// one allocation are errors; what is still alive when the context goes, ends the process.
+// Work is executed as late as the rules allow: queued work waits for a synchronisation, and copies
+// from page-locked memory and to the host take place only then. A caller that overwrites memory
+// before its copy is done, or reads without waiting, gets wrong values. A context that is not
+// current, a handle that is not alive and a range outside one allocation are errors. Objects still
+// alive when the context is destroyed end the process.
 //
-// MAEUM_STAND_IN names the folder with a library for each source. MAEUM_STAND_IN_FAILS=name:n lets the nth
-// call of a function fail, MAEUM_STAND_IN_MEMORY=n gives the device n bytes.
+// MAEUM_STAND_IN names the folder with a library for each source. MAEUM_STAND_IN_FAILS=name:n makes
+// the nth call of a function fail. MAEUM_STAND_IN_MEMORY=n sets the device memory to n bytes.
 
 #include "code.h"
 #include "device.h"
@@ -50,7 +50,7 @@ API int cuDeviceGetName(char *name, int room, int device) {
 
 API int cuDeviceGetAttribute(int *value, int attribute, int device) {
     BEGIN("cuDeviceGetAttribute");
-    // Of cuda.h's CUdevice_attribute: those of an H200.
+    // Values of CUdevice_attribute in cuda.h, those of an H200.
     const std::map<int, int> known{{13, 1980000}, {16, 132}, {36, 3201000}, {37, 6144}, {75, 9}, {76, 0}};
     auto found = known.find(attribute);
     if (found == known.end())
@@ -130,7 +130,7 @@ API int cuStreamWaitEvent(void *handle, void *event_handle, unsigned flags) {
     Event *event = find_event(d, event_handle);
     if (!stream || !event || flags != 0)
         return INVALID_HANDLE;
-    // One that was never recorded is over.
+    // An event that was never recorded is complete.
     if (event->mark) {
         Work work(Work::Wait);
         work.mark = event->mark;
@@ -205,7 +205,7 @@ API int cuMemAlloc_v2(uint64_t *address, size_t bytes) {
     start = (start + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     allocation.bytes = bytes;
     allocation.fence = reinterpret_cast<uint64_t *>(start + padded);
-    // What is read before it is written is NaN.
+    // Filled with NaN, so that a read before the first write shows.
     memset(reinterpret_cast<void *>(start), 0xff, padded);
     std::fill_n(allocation.fence, FENCES, FENCE);
     d.allocations[start] = std::move(allocation);
@@ -332,7 +332,7 @@ API int cuModuleUnload(void *handle) {
                           work.function->name.c_str());
     for (auto f = d.functions.begin(); f != d.functions.end();)
         f = f->second->module == found->second.get() ? d.functions.erase(f) : std::next(f);
-    // The library stays: its threads' memory would go with it.
+    // The library stays loaded: unloading would free its thread-local memory.
     d.modules.erase(found);
     return SUCCESS;
 }
@@ -370,7 +370,7 @@ API int cuLaunchKernel(void *handle, unsigned gx, unsigned gy, unsigned gz, unsi
     std::copy_n(grid, 3, work.grid);
     std::copy_n(block, 3, work.block);
     work.shared = shared;
-    // The driver takes the arguments' values at once.
+    // The driver copies the arguments during the call.
     for (size_t i = 0; i < work.function->sizes.size(); i++) {
         const unsigned bytes = work.function->sizes[i];
         std::vector<uint64_t> value((bytes + 7) / 8);

@@ -1,40 +1,41 @@
-//! The arithmetic of [`Product`].
+//! Micro-kernel of [`Gemm`].
 
 use super::super::packed::{Block, load, store};
-use super::{BLOCK, MANY, Part, Product, Start, Taps};
+use super::{Gemm, Init, K_BLOCK, KernelRow, RowBand, TWO_BLOCK_MR};
 use crate::simd::Kernel;
 use crate::simd::lanes::{LANES, Lanes};
 
-/// `count` tiles of a part from its place `first` on, each `SUMS` outputs at each of `N` places.
-/// Those of a place are channel blocks from block `block` on of one pixel, or if `PAIRED` of a pixel
-/// and the one below; then places lie in every second row. Each size is a function of its own: in
-/// one that holds all of them, the compiler runs out of registers.
-pub(super) struct Tiles<'a, 'b, const N: usize, const SUMS: usize, const PAIRED: bool> {
-    pub of: &'a mut Product<'b>,
+/// Computes `count` tiles of a band from position `first` on. A tile is MR x NR: `MR` positions by
+/// `ACCS` accumulators of [`LANES`] outputs. The accumulators of a position are channel blocks
+/// `block`, `block + 1` of one pixel, or if `PAIRED` block `block` of a pixel and of the one below;
+/// positions then lie in every second row. Each size is a function of its own: in a function that
+/// holds all of them the compiler runs out of registers.
+pub(super) struct Tiles<'a, 'b, const MR: usize, const ACCS: usize, const PAIRED: bool> {
+    pub gemm: &'a mut Gemm<'b>,
     pub block: usize,
-    pub part: &'a Part,
+    pub band: &'a RowBand,
     pub first: usize,
     pub count: usize,
 }
 
-impl<const N: usize, const SUMS: usize, const PAIRED: bool> Kernel
-    for Tiles<'_, '_, N, SUMS, PAIRED>
+impl<const MR: usize, const ACCS: usize, const PAIRED: bool> Kernel
+    for Tiles<'_, '_, MR, ACCS, PAIRED>
 {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(self) {
-        if N <= PIXELS && (SUMS == 1 || (PIXELS >= MANY && N <= 8)) {
+    fn run<V: Lanes, const MAX_MR: usize>(self) {
+        if MR <= MAX_MR && (ACCS == 1 || (MAX_MR >= TWO_BLOCK_MR && MR <= 8)) {
             self.compute::<V>();
         }
     }
 }
 
-impl<const N: usize, const SUMS: usize, const PAIRED: bool> Tiles<'_, '_, N, SUMS, PAIRED> {
-    /// Rows from a place to the one below.
-    const HIGH: usize = if PAIRED { 2 } else { 1 };
+impl<const MR: usize, const ACCS: usize, const PAIRED: bool> Tiles<'_, '_, MR, ACCS, PAIRED> {
+    /// Rows from a position to the one below.
+    const ROW_STEP: usize = if PAIRED { 2 } else { 1 };
 
-    /// The channel block of sum `s`.
+    /// Returns the channel block of accumulator `s`.
     #[inline(always)]
     fn block_of(&self, s: usize) -> usize {
         if PAIRED { self.block } else { self.block + s }
@@ -42,7 +43,7 @@ impl<const N: usize, const SUMS: usize, const PAIRED: bool> Tiles<'_, '_, N, SUM
 
     #[inline(always)]
     fn compute<V: Lanes>(self) {
-        let Product {
+        let Gemm {
             pitch,
             columns,
             step,
@@ -50,134 +51,138 @@ impl<const N: usize, const SUMS: usize, const PAIRED: bool> Tiles<'_, '_, N, SUM
             row_stride,
             kernel_rows,
             row_dilation,
-            taps,
+            kernel_row,
             packed,
             output_pitch,
             ..
-        } = *self.of;
-        let (block, part) = (self.block, self.part);
-        let channels = packed.channels;
-        let span = taps.span();
-        let kernel_row = packed.terms / kernel_rows;
-        let rows_in = self.of.input.len() / pitch;
-        // What all tiles read lies in the input or is one of the zeros.
-        assert!(self.of.first + (columns - 1) * step + span <= pitch);
-        assert!(part.reads.end < kernel_rows + Self::HIGH);
-        if part.mixed {
-            assert!(span <= self.of.zeros.len());
-        } else if !part.reads.is_empty() {
-            let above = part.rows.start * row_stride + part.reads.start * row_dilation;
+        } = *self.gemm;
+        let (block, band) = (self.block, self.band);
+        let channels = packed.n;
+        let span = kernel_row.span();
+        let row_terms = packed.k / kernel_rows;
+        let rows_in = self.gemm.input.len() / pitch;
+        // Bounds of all reads: they lie in the input or in the zeros.
+        assert!(self.gemm.first + (columns - 1) * step + span <= pitch);
+        assert!(band.reads.end < kernel_rows + Self::ROW_STEP);
+        if band.needs_padding {
+            assert!(span <= self.gemm.zeros.len());
+        } else if !band.reads.is_empty() {
+            let above = band.rows.start * row_stride + band.reads.start * row_dilation;
             let below =
-                (part.rows.end - Self::HIGH) * row_stride + (part.reads.end - 1) * row_dilation;
+                (band.rows.end - Self::ROW_STEP) * row_stride + (band.reads.end - 1) * row_dilation;
             assert!(above >= top && below < top + rows_in);
         }
-        let weights_end = (self.block_of(SUMS - 1) + 1) * packed.terms;
+        let weights_end = (self.block_of(ACCS - 1) + 1) * packed.k;
         assert!(weights_end <= packed.weights.len() && packed.bias.len() * LANES >= channels);
-        assert!(taps.columns.end * taps.run <= kernel_row && taps.terms.end <= taps.run);
-        // And what they write in the output.
         assert!(
-            part.rows.end <= self.of.rows
-                && (part.rows.end - 1) * output_pitch + columns * channels <= self.of.output.len()
-                && self.first + self.count * N <= part.rows.len() / Self::HIGH * columns
+            kernel_row.columns.end * kernel_row.run <= row_terms
+                && kernel_row.terms.end <= kernel_row.run
         );
-        let lanes: [usize; SUMS] =
+        // Bounds of all writes.
+        assert!(
+            band.rows.end <= self.gemm.rows
+                && (band.rows.end - 1) * output_pitch + columns * channels
+                    <= self.gemm.output.len()
+                && self.first + self.count * MR <= band.rows.len() / Self::ROW_STEP * columns
+        );
+        let lanes: [usize; ACCS] =
             std::array::from_fn(|s| LANES.min(channels - self.block_of(s) * LANES));
-        // How far behind its place's channels a sum is stored.
-        let behind: [usize; SUMS] = std::array::from_fn(|s| match PAIRED {
+        // Offset of each accumulator's output from that of its position.
+        let behind: [usize; ACCS] = std::array::from_fn(|s| match PAIRED {
             true => s * output_pitch + block * LANES,
             false => (block + s) * LANES,
         });
-        let weights: [*const Block; SUMS] =
-            std::array::from_fn(|s| packed.weights[self.block_of(s) * packed.terms..].as_ptr());
-        // From place to place and from a row's last one to the next row's first.
+        let weights: [*const Block; ACCS] =
+            std::array::from_fn(|s| packed.weights[self.block_of(s) * packed.k..].as_ptr());
+        // Steps from one position to the next, and from the last one of a row to the next row.
         let steps = [
             step,
-            (Self::HIGH * row_stride * pitch).wrapping_sub((columns - 1) * step),
+            (Self::ROW_STEP * row_stride * pitch).wrapping_sub((columns - 1) * step),
         ];
         let target_steps = [
             channels,
-            (Self::HIGH * output_pitch).wrapping_sub((columns - 1) * channels),
+            (Self::ROW_STEP * output_pitch).wrapping_sub((columns - 1) * channels),
         ];
         let mut x = self.first % columns;
-        let mut y = part.rows.start + self.first / columns * Self::HIGH;
+        let mut y = band.rows.start + self.first / columns * Self::ROW_STEP;
         let mut at = (y * row_stride)
             .wrapping_sub(top)
             .wrapping_mul(pitch)
-            .wrapping_add(self.of.first + x * step);
+            .wrapping_add(self.gemm.first + x * step);
         let mut target = y * output_pitch + x * channels;
-        let input = self.of.input.as_ptr();
-        let output = self.of.output.as_mut_ptr();
+        let input = self.gemm.input.as_ptr();
+        let output = self.gemm.output.as_mut_ptr();
         for _ in 0..self.count {
-            let mut lines = [std::ptr::null(); N];
-            let mut rows = [0; N];
-            let mut targets = [0; N];
-            for p in 0..N {
+            let mut lines = [std::ptr::null(); MR];
+            let mut rows = [0; MR];
+            let mut targets = [0; MR];
+            for p in 0..MR {
                 lines[p] = input.wrapping_add(at);
                 rows[p] = y * row_stride;
                 targets[p] = target;
                 let ends = usize::from(x + 1 == columns);
                 at = at.wrapping_add(steps[ends]);
                 target = target.wrapping_add(target_steps[ends]);
-                y += ends * Self::HIGH;
+                y += ends * Self::ROW_STEP;
                 x = (x + 1) * (1 - ends);
             }
-            let mut sums = [[V::zero(); N]; SUMS];
-            for s in 0..SUMS {
-                sums[s] = [V::load(&packed.bias[self.block_of(s)]); N];
+            let mut sums = [[V::zero(); MR]; ACCS];
+            for s in 0..ACCS {
+                sums[s] = [V::load(&packed.bias[self.block_of(s)]); MR];
             }
-            if self.of.start == Start::Output {
-                for s in 0..SUMS {
-                    for p in 0..N {
-                        sums[s][p] = load(&self.of.output[targets[p] + behind[s]..][..lanes[s]]);
+            if self.gemm.init == Init::Accumulate {
+                for s in 0..ACCS {
+                    for p in 0..MR {
+                        sums[s][p] = load(&self.gemm.output[targets[p] + behind[s]..][..lanes[s]]);
                     }
                 }
             }
-            for row in part.reads.clone() {
+            for row in band.reads.clone() {
                 let shift = row * row_dilation * pitch;
-                let mut of_row = lines;
-                if part.mixed {
+                let mut row_lines = lines;
+                if band.needs_padding {
                     let mut any = false;
-                    for p in 0..N {
+                    for p in 0..MR {
                         let row = rows[p] + row * row_dilation;
                         if row >= top && row < top + rows_in {
                             any = true;
                         } else {
-                            of_row[p] = self.of.zeros.as_ptr().wrapping_sub(shift);
+                            row_lines[p] = self.gemm.zeros.as_ptr().wrapping_sub(shift);
                         }
                     }
                     if !any {
                         continue;
                     }
                 }
-                // SAFETY: every row is one of the input, in which `span` numbers from the pixel's
-                // first on lie, as asserted above, or `span` zeros; and the weights of the rows of
-                // the kernel lie one behind the other.
+                // SAFETY: every row is one of the input, in which `span` elements from the pixel's
+                // first on are in bounds by the assertions above, or `span` zeros. The weights of
+                // the kernel rows are contiguous.
                 unsafe {
                     if !PAIRED {
-                        let weights = weights.map(|w| w.add(row * kernel_row));
-                        add_row(taps, &of_row, shift, weights, &mut sums);
+                        let weights = weights.map(|w| w.add(row * row_terms));
+                        add_row(kernel_row, &row_lines, shift, weights, &mut sums);
                         continue;
                     }
-                    // The row that is the upper pixel's is the one before to the lower one.
+                    // The lower pixel reads this input row with the preceding kernel row.
                     let [upper, lower] = [row, row.wrapping_sub(1)]
-                        .map(|ky| weights[0].wrapping_add(ky.wrapping_mul(kernel_row)));
+                        .map(|ky| weights[0].wrapping_add(ky.wrapping_mul(row_terms)));
                     if row == 0 {
                         let sums = std::array::from_mut(&mut sums[0]);
-                        add_row(taps, &of_row, shift, [upper], sums);
+                        add_row(kernel_row, &row_lines, shift, [upper], sums);
                     } else if row == kernel_rows {
-                        let sums = std::array::from_mut(&mut sums[SUMS - 1]);
-                        add_row(taps, &of_row, shift, [lower], sums);
+                        let sums = std::array::from_mut(&mut sums[ACCS - 1]);
+                        add_row(kernel_row, &row_lines, shift, [lower], sums);
                     } else {
                         let weights = std::array::from_fn(|s| if s == 0 { upper } else { lower });
-                        add_row(taps, &of_row, shift, weights, &mut sums);
+                        add_row(kernel_row, &row_lines, shift, weights, &mut sums);
                     }
                 }
             }
-            self.of
+            self.gemm
                 .epilogue
                 .apply(&mut sums, std::array::from_fn(|s| self.block_of(s)));
-            for s in 0..SUMS {
-                for p in 0..N {
+            for s in 0..ACCS {
+                for p in 0..MR {
                     // SAFETY: a pixel's channels lie within the output, as asserted above.
                     unsafe {
                         let to = output.add(targets[p] + behind[s]);
@@ -193,46 +198,49 @@ impl<const N: usize, const SUMS: usize, const PAIRED: bool> Tiles<'_, '_, N, SUM
     }
 }
 
-/// Adds the terms of one row of the kernel.
+/// Adds the products of one kernel row.
 ///
 /// # Safety
-/// As many numbers as the taps span must lie `shift` numbers behind each of `lines`, and a row's
-/// weights behind each of `weights`.
+/// The elements that the kernel row spans must lie `shift` elements behind each pointer of `lines`,
+/// and a kernel row's weights behind each pointer of `weights`.
 #[inline(always)]
-unsafe fn add_row<V: Lanes, const N: usize, const SUMS: usize>(
-    taps: &Taps,
-    lines: &[*const f32; N],
+unsafe fn add_row<V: Lanes, const MR: usize, const ACCS: usize>(
+    kernel_row: &KernelRow,
+    lines: &[*const f32; MR],
     shift: usize,
-    weights: [*const Block; SUMS],
-    sums: &mut [[V; N]; SUMS],
+    weights: [*const Block; ACCS],
+    sums: &mut [[V; MR]; ACCS],
 ) {
-    for column in taps.columns.clone() {
-        let mut at = shift + (column - taps.columns.start) * taps.column_step;
-        let mut from = taps.terms.start;
-        while from < taps.terms.end {
-            let to = ((from / BLOCK + 1) * BLOCK).min(taps.terms.end);
-            // Counted from the lines' beginnings, so that nothing is computed per line.
-            let weights =
-                weights.map(|w| w.wrapping_add(column * taps.run + from).wrapping_sub(at));
-            let mut partial = [[V::zero(); N]; SUMS];
+    for column in kernel_row.columns.clone() {
+        let mut at = shift + (column - kernel_row.columns.start) * kernel_row.column_step;
+        let mut from = kernel_row.terms.start;
+        while from < kernel_row.terms.end {
+            let to = ((from / K_BLOCK + 1) * K_BLOCK).min(kernel_row.terms.end);
+            // Offset by `at`, so that one index serves inputs and weights.
+            let weights = weights.map(|w| {
+                w.wrapping_add(column * kernel_row.run + from)
+                    .wrapping_sub(at)
+            });
+            let mut partial = [[V::zero(); MR]; ACCS];
             macro_rules! add_term {
                 ($t:expr) => {
-                    // SAFETY: the weights are `to - from` long, and so are the lines' parts.
+                    // SAFETY: `to - from` weights and inputs are in bounds, guaranteed by the
+                    // caller.
                     unsafe {
-                        let mut w = [V::zero(); SUMS];
-                        for s in 0..SUMS {
+                        let mut w = [V::zero(); ACCS];
+                        for s in 0..ACCS {
                             w[s] = V::load(&*weights[s].wrapping_add($t).cast());
                         }
-                        for p in 0..N {
+                        for p in 0..MR {
                             let x = *lines[p].wrapping_add($t);
-                            for s in 0..SUMS {
+                            for s in 0..ACCS {
                                 partial[s][p] = w[s].mul_add(x, partial[s][p]);
                             }
                         }
                     }
                 };
             }
-            // Fewer jumps, so that the processor can foresee the last one.
+            // Unrolled: fewer branches let the CPU predict the loop exit.
             const STEP: usize = 4;
             let end = at + (to - from);
             let whole = at + (to - from) / STEP * STEP;
@@ -247,8 +255,8 @@ unsafe fn add_row<V: Lanes, const N: usize, const SUMS: usize>(
                 add_term!(at);
                 at += 1;
             }
-            for s in 0..SUMS {
-                for p in 0..N {
+            for s in 0..ACCS {
+                for p in 0..MR {
                     sums[s][p] = sums[s][p].add(partial[s][p]);
                 }
             }

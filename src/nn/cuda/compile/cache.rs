@@ -1,4 +1,4 @@
-//! What was compiled before, in the user's folder for what can be made again.
+//! Cache of compiled kernels in the user's cache folder.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,15 +8,15 @@ use sha2::{Digest, Sha256};
 use super::{OPTIONS, PTX, architecture_for, compile, whole};
 use crate::nn::cuda::driver::DeviceError;
 
-/// Bytes of the checksum behind the code: the driver, which is not told how long an image is, must
-/// not be given half of one.
+/// Length of the checksum after the code. The driver takes an image without its length, so a
+/// truncated one must be detected before.
 const SUM: usize = 32;
 
-/// What a device of this compute capability can load of a source, from the cache or compiled now.
-/// `fresh` asks for the latter.
+/// Returns an image that a device of this compute capability can load, from the cache or newly
+/// compiled; `fresh` skips the cache.
 ///
 /// # Errors
-/// If it is not in the cache, and there is no compiler or it refuses the source.
+/// If it is not cached and the compiler is missing or rejects the source.
 pub(crate) fn image(
     file: &str,
     source: &str,
@@ -43,12 +43,12 @@ pub(crate) fn image(
         return Ok(code);
     }
     let compiled = compile(file, source, &architecture)?;
-    // Without a cache everything works, only later.
+    // A failed write only costs a recompilation later.
     let _ = cache.write(&architecture, &compiled.code);
     Ok(compiled.code)
 }
 
-/// The user's folder for what can be made again.
+/// Returns the cache folder.
 fn folder() -> Option<PathBuf> {
     let absolute = |name: &str| {
         std::env::var_os(name)
@@ -59,11 +59,11 @@ fn folder() -> Option<PathBuf> {
     Some(base.join("maeum").join("cuda"))
 }
 
-/// The files of one source.
+/// Cached images of one source.
 struct Cache<'a> {
     folder: Option<PathBuf>,
     file: &'a str,
-    /// Of the text and the compiler's options.
+    /// Hash of the text and the compiler's options.
     hash: String,
 }
 
@@ -84,7 +84,7 @@ impl<'a> Cache<'a> {
         Some(self.folder.as_ref()?.join(name))
     }
 
-    /// What was written for the architecture, if it is whole.
+    /// Returns the image for the architecture, if its checksum is correct.
     fn read(&self, architecture: &str) -> Option<Vec<u8>> {
         let mut bytes = std::fs::read(self.path(architecture)?).ok()?;
         let sum = bytes.split_off(bytes.len().checked_sub(SUM)?);
@@ -98,7 +98,7 @@ impl<'a> Cache<'a> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        // Whole or not at all, whoever else writes it, in this process too.
+        // Written under a unique name and renamed: atomic against other threads and processes.
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let own = path.with_extension(format!("{}.{count}.tmp", std::process::id()));

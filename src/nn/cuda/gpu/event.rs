@@ -1,4 +1,4 @@
-//! Moments in what a stream does, by the device's clock.
+//! Events recorded in a stream, on the device's clock.
 
 use std::sync::Arc;
 
@@ -7,24 +7,24 @@ use cudarc::driver::{result, sys};
 use super::{Context, failed};
 use crate::nn::cuda::driver::DeviceError;
 
-/// A recorded event; it is given up when dropped.
-pub(super) struct Moment {
+/// A recorded event, destroyed when dropped.
+pub(super) struct RecordedEvent {
     event: sys::CUevent,
     context: Arc<Context>,
 }
 
 // SAFETY: the driver's handles may be used from every thread whose current context is theirs, and
-// every use here makes it so first.
-unsafe impl Send for Moment {}
-// SAFETY: as above.
-unsafe impl Sync for Moment {}
+// every use here sets it first.
+unsafe impl Send for RecordedEvent {}
+// SAFETY: see above.
+unsafe impl Sync for RecordedEvent {}
 
-/// `cuEventElapsedTime`. The function of this name in cudarc calls a later version of it, which drivers
-/// before CUDA 12.8 do not have; newer drivers have both.
+/// Signature of `cuEventElapsedTime`. cudarc's function of this name calls a later version, which
+/// drivers before CUDA 12.8 lack; newer drivers have both.
 type Elapsed = unsafe extern "C" fn(*mut f32, sys::CUevent, sys::CUevent) -> sys::CUresult;
 
-impl Moment {
-    /// Behind everything that the stream, which is of this context, was given so far.
+impl RecordedEvent {
+    /// Records an event after the work queued so far on a stream of this context.
     pub fn record(context: &Arc<Context>, stream: sys::CUstream) -> Result<Self, DeviceError> {
         context.enter()?;
         let flags = sys::CUevent_flags::CU_EVENT_DEFAULT;
@@ -33,7 +33,7 @@ impl Moment {
             event,
             context: Arc::clone(context),
         };
-        // SAFETY: both are of this context and living.
+        // SAFETY: the event and the stream belong to this context and are alive.
         unsafe { result::event::record(event, stream) }.map_err(failed("cuEventRecord"))?;
         Ok(moment)
     }
@@ -42,17 +42,17 @@ impl Moment {
         Arc::ptr_eq(&self.context, context)
     }
 
-    /// From this one to another of the same context; waits for both.
+    /// Returns the milliseconds to a later event of the same context; waits for both.
     pub fn milliseconds_to(&self, later: &Self) -> Result<f64, DeviceError> {
         self.context.enter()?;
         for event in [self.event, later.event] {
-            // SAFETY: the event lives as long as what holds it.
+            // SAFETY: the event lives as long as its owner.
             unsafe { result::event::synchronize(event) }.map_err(failed("cuEventSynchronize"))?;
         }
         let what = "cuEventElapsedTime";
         let mut milliseconds = 0.0f32;
-        // SAFETY: the library is the driver's, which was loaded before there was a context; the symbol
-        // has had this type since CUDA 2. Both events were recorded with timing.
+        // SAFETY: the driver library was loaded before any context existed; the symbol has had this
+        // signature since CUDA 2. Both events were recorded with timing.
         unsafe {
             let library = sys::culib();
             let elapsed =
@@ -70,10 +70,11 @@ impl Moment {
     }
 }
 
-impl Drop for Moment {
+impl Drop for RecordedEvent {
     fn drop(&mut self) {
         if self.context.enter().is_ok() {
-            // SAFETY: made in `record`, destroyed once; one that is not over yet goes when it is.
+            // SAFETY: made in `record`, destroyed once; the driver defers the destruction of a
+            // pending event.
             let _ = unsafe { result::event::destroy(self.event) };
         }
     }

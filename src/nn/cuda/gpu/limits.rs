@@ -1,22 +1,22 @@
-//! What a device is made of, as its driver tells it.
+//! Hardware properties of a device.
 
 use cudarc::driver::{result, sys};
 
 use super::failed;
 use crate::nn::cuda::driver::DeviceError;
 
-/// What a device is made of, from which follows what it can do at most.
+/// Hardware properties of a device, which bound its performance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The compute capability's two numbers.
+    /// Compute capability: major and minor number.
     pub capability: [u32; 2],
-    /// Multiprocessors.
+    /// Number of multiprocessors.
     pub multiprocessors: u32,
-    /// Highest clock of the multiprocessors, in kHz.
+    /// Maximum clock of the multiprocessors, in kHz.
     pub clock: u32,
-    /// Highest clock of the memory, in kHz; it transfers twice in each period.
+    /// Maximum memory clock, in kHz; there are two transfers per period.
     pub memory_clock: u32,
-    /// Width of the way to the memory, in bits.
+    /// Width of the memory bus, in bits.
     pub memory_width: u32,
 }
 
@@ -24,7 +24,7 @@ impl Limits {
     pub(super) fn of(device: sys::CUdevice) -> Result<Self, DeviceError> {
         use sys::CUdevice_attribute_enum as A;
         let attribute = |which| {
-            // SAFETY: the device is one that the driver gave.
+            // SAFETY: the device comes from the driver.
             let value = unsafe { result::device::get_attribute(device, which) };
             let value = value.map_err(failed("cuDeviceGetAttribute"))?;
             Ok::<_, DeviceError>(u32::try_from(value).unwrap_or(0))
@@ -41,15 +41,15 @@ impl Limits {
         })
     }
 
-    /// Such as `sm_90`.
+    /// Architecture name, such as `sm_90`.
     pub fn architecture(&self) -> String {
         let [major, minor] = self.capability;
         format!("sm_{major}{minor}")
     }
 
-    /// Operations in `f32` a second without tensor cores, a multiply-add counting two, if every
-    /// multiprocessor begins as many in each period as the CUDA C++ Programming Guide's table of
-    /// arithmetic instructions says (64 multiply-adds for capability 7.0 to 8.0, 128 for later ones and 6.1).
+    /// Peak `f32` operations per second without tensor cores; a multiply-add counts two.
+    /// Multiply-adds per period and multiprocessor are those of the CUDA C++ Programming Guide's
+    /// table of arithmetic instructions: 64 for capability 7.0 to 8.0, 128 for later ones and 6.1.
     pub fn flops(&self) -> f64 {
         let lanes = match self.capability {
             [6, 0] | [7, _] | [8, 0] => 64.0,
@@ -58,7 +58,7 @@ impl Limits {
         2.0 * lanes * f64::from(self.multiprocessors) * f64::from(self.clock) * 1e3
     }
 
-    /// Bytes a second from and to the memory.
+    /// Peak memory bandwidth in bytes per second.
     pub fn bandwidth(&self) -> f64 {
         2.0 * f64::from(self.memory_clock) * 1e3 * f64::from(self.memory_width) / 8.0
     }
@@ -68,7 +68,7 @@ impl Limits {
 mod tests {
     use super::*;
 
-    /// An H200's numbers, against NVIDIA's data sheet: 66.9 Tflop/s and 4.8 TB/s.
+    /// Properties of an H200 against NVIDIA's data sheet: 66.9 Tflop/s and 4.8 TB/s.
     #[test]
     fn limits_of_a_known_card() {
         let limits = Limits {

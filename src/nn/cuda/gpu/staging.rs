@@ -1,5 +1,5 @@
-//! Page-locked memory through which data goes to the device and comes back: copies from and to it run
-//! beside everything else, at the speed of the way between the two memories.
+//! Page-locked staging memory for copies between host and device. Such copies run asynchronously
+//! and at full bus bandwidth.
 
 use std::ffi::c_void;
 
@@ -8,32 +8,32 @@ use cudarc::driver::{result, sys};
 use super::failed;
 use crate::nn::cuda::driver::DeviceError;
 
-/// Bytes of a chunk, and chunks of a stream: while one is copied the next is filled, or the last one
-/// emptied.
+/// Size of a chunk in bytes and number of chunks per stream: while one is copied, the next is
+/// filled or the previous one is read.
 const CHUNK: usize = 8 << 20;
 const CHUNKS: usize = 4;
 const CHUNKS_BACK: usize = 2;
-/// Copies begin at multiples of so many bytes of a chunk: a line of the host's cache.
+/// Alignment of copies within a chunk: a cache line of the host.
 const ALIGNMENT: usize = 64;
 
-/// For what goes to the device; the caller's data is free at once.
+/// Staging memory for uploads; the caller's data is free after the call.
 #[derive(Default)]
-pub(super) struct Staging {
+pub(super) struct UploadStaging {
     chunks: Vec<Chunk>,
-    /// The one that is being filled, and how far.
+    /// Index of the chunk being filled, and its filled bytes.
     current: usize,
     filled: usize,
 }
 
 struct Chunk {
     memory: *mut c_void,
-    /// Behind the last copy from it.
+    /// Recorded after the last copy from the chunk.
     copied: sys::CUevent,
 }
 
-impl Staging {
-    /// Gives copies of `data` to the stream, which is always the same. The context is the calling
-    /// thread's, `address` has room for the data.
+impl UploadStaging {
+    /// Queues copies of `data` on the stream, which is the same in every call. The context is
+    /// current, and `address` has room for the data.
     pub fn upload(
         &mut self,
         stream: sys::CUstream,
@@ -45,8 +45,8 @@ impl Staging {
             let (part, rest) = data.split_at(data.len().min(CHUNK - from));
             self.filled = (from + part.len()).next_multiple_of(ALIGNMENT);
             let chunk = &self.chunks[number];
-            // SAFETY: `CHUNK` bytes are there, of which nothing reads those from `from` on; the copy reads
-            // them until the event that is recorded behind it.
+            // SAFETY: the chunk has `CHUNK` bytes, and no pending copy reads those from `from` on.
+            // The new copy reads them until the event recorded after it.
             unsafe {
                 let memory = chunk.memory.cast::<u8>().add(from);
                 std::ptr::copy_nonoverlapping(part.as_ptr(), memory, part.len());
@@ -61,8 +61,8 @@ impl Staging {
         Ok(())
     }
 
-    /// A chunk's number and the first byte of it that nothing reads, nor any behind it. Several small
-    /// uploads share a chunk, so that they do not wait for each other.
+    /// Returns a chunk's index and the offset from which it is free. Small uploads share a chunk so
+    /// that they do not wait for each other.
     fn room(&mut self) -> Result<(usize, usize), DeviceError> {
         if self.chunks.is_empty() {
             self.chunks.push(Chunk::new()?);
@@ -71,7 +71,7 @@ impl Staging {
             if self.chunks.len() <= next {
                 self.chunks.push(Chunk::new()?);
             }
-            // SAFETY: the event is the chunk's; over at once if it was never recorded.
+            // SAFETY: the event belongs to the chunk; it is complete if it was never recorded.
             unsafe { result::event::synchronize(self.chunks[next].copied) }
                 .map_err(failed("cuEventSynchronize"))?;
             (self.current, self.filled) = (next, 0);
@@ -79,22 +79,22 @@ impl Staging {
         Ok((self.current, self.filled))
     }
 
-    /// Gives the memory back; the context is the calling thread's.
+    /// Frees the memory; the context is current.
     ///
     /// # Safety
-    /// No copy is under way.
+    /// No copy is in progress.
     pub unsafe fn free(&mut self) {
         self.chunks.clear();
     }
 }
 
-/// For what comes from the device.
+/// Staging memory for downloads.
 #[derive(Default)]
-pub(super) struct Landing(Vec<Chunk>);
+pub(super) struct DownloadStaging(Vec<Chunk>);
 
-impl Landing {
-    /// Takes `data` from `address`, where so much is, behind everything that the stream, which is always
-    /// the same, was given, and waits for it. The context is the calling thread's.
+impl DownloadStaging {
+    /// Copies `address` to `data` after the work queued on the stream, which is the same in every
+    /// call, and waits. The context is current, and `address` has that much data.
     pub fn download(
         &mut self,
         stream: sys::CUstream,
@@ -108,8 +108,8 @@ impl Landing {
                 self.0.push(Chunk::new()?);
             }
             let chunk = &self.0[number];
-            // SAFETY: `CHUNK` bytes are there; what was copied to them before has been taken, as they were
-            // waited for in the round before the last.
+            // SAFETY: the chunk has `CHUNK` bytes, whose previous contents were read out two rounds
+            // ago.
             unsafe {
                 let memory = std::slice::from_raw_parts_mut(chunk.memory.cast::<u8>(), part.len());
                 result::memcpy_dtoh_async(memory, address, stream)
@@ -127,20 +127,20 @@ impl Landing {
         }
     }
 
-    /// Gives the memory back; the context is the calling thread's.
+    /// Frees the memory; the context is current.
     ///
     /// # Safety
-    /// No copy is under way.
+    /// No copy is in progress.
     pub unsafe fn free(&mut self) {
         self.0.clear();
     }
 }
 
 impl Chunk {
-    /// Waits for the last copy to it and takes its beginning.
+    /// Waits for the last copy to the chunk and reads its beginning.
     fn take(&self, data: &mut [u8]) -> Result<(), DeviceError> {
-        // SAFETY: the event is the chunk's; at most `CHUNK` bytes were copied to it before that, and
-        // nothing writes them until the next copy is asked for.
+        // SAFETY: the event belongs to the chunk. At most `CHUNK` bytes were copied before it, and
+        // nothing writes them until the next copy is queued.
         unsafe {
             result::event::synchronize(self.copied).map_err(failed("cuEventSynchronize"))?;
             std::ptr::copy_nonoverlapping(self.memory.cast(), data.as_mut_ptr(), data.len());
@@ -155,7 +155,7 @@ impl Chunk {
         match unsafe { result::malloc_host(CHUNK, 0) } {
             Ok(memory) => Ok(Self { memory, copied }),
             Err(e) => {
-                // SAFETY: made above, and used for nothing.
+                // SAFETY: made above and never used.
                 let _ = unsafe { result::event::destroy(copied) };
                 Err(failed("cuMemHostAlloc")(e))
             }
@@ -165,8 +165,8 @@ impl Chunk {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        // SAFETY: made in `new`; chunks are dropped by the two `free` alone, and by their caller's word
-        // nothing uses them.
+        // SAFETY: made in `new`. Only the two `free` drop chunks, and their callers guarantee that
+        // no copy is in progress.
         unsafe {
             let _ = result::free_host(self.memory);
             let _ = result::event::destroy(self.copied);

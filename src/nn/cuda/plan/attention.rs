@@ -1,72 +1,72 @@
-//! What attention is applied by, as one step: softmax over the rows of a sequence, the product with
-//! the sequence, and the sum or mean over the rows; or upsampling to the pixels of maps, and the
-//! product with the maps.
+//! Fusion of attention into one step. Pattern 1: softmax over the rows of a sequence, product with
+//! the sequence, sum or mean over the rows. Pattern 2: upsampling to the pixels of maps, product
+//! with the maps.
 
 use super::Step;
-use crate::nn::cuda::ops::{After, AttentionPool, Op, Own, Scores};
+use crate::nn::cuda::ops::{AttentionPool, CudaOp, Op, PostOp, Scores};
 use crate::nn::layer::{Activation, MergeOp, PoolKind};
-use crate::nn::lowering::{Parts, Readers};
+use crate::nn::lowering::{LoweredGraph, Readers};
 
-/// Makes one step of each pooling of a sequence. Others may read the weights as a result of the
-/// plan, but nobody else what lies within.
-pub(super) fn pool(parts: &mut Parts<Own>) {
-    let makers = makers(parts);
-    let readers = parts.readers();
-    for last in 0..parts.steps.len() {
-        let search = Search {
-            parts,
+/// Fuses attention pooling. The attention weights may be an output of the plan; the other
+/// intermediate values must have no other reader.
+pub(super) fn pool(lowered: &mut LoweredGraph<CudaOp>) {
+    let producers = producers(lowered);
+    let readers = lowered.readers();
+    for last in 0..lowered.steps.len() {
+        let search = Matcher {
+            lowered,
             readers: &readers,
-            makers: &makers,
-            outer: parts.steps[last].outer,
+            producers: &producers,
+            outer: lowered.steps[last].outer,
         };
         let Some(found) = search.pool(last) else {
             continue;
         };
-        let Found {
+        let PoolMatch {
             pool,
-            scores: Softmax { mut of, by_dense },
+            scores: Softmax { mut of, dense },
             sequence,
             weights,
         } = found;
-        if let Some(dense) = by_dense
-            && let Op::Own(Own::Dense(dense)) = &mut parts.steps[dense].op
+        if let Some(dense) = dense
+            && let Op::Backend(CudaOp::Dense(dense)) = &mut lowered.steps[dense].op
         {
-            dense.after = None;
+            dense.post_op = None;
         }
         let mut second = None;
         if readers[weights].output {
-            // What made the weights makes another value; mostly nobody reads it.
-            let other = parts.values.len();
-            parts.values.push(parts.values[weights].clone());
-            parts.steps[makers[weights].expect("it was found by it")].output = other;
+            // The softmax step gets a new output, which usually has no reader.
+            let other = lowered.values.len();
+            lowered.values.push(lowered.values[weights].clone());
+            lowered.steps[producers[weights].expect("it was found by it")].output = other;
             second = Some(weights);
             if of == weights {
                 of = other;
             }
         }
-        let step = &mut parts.steps[last];
-        step.op = Op::Own(Own::AttentionPool(pool));
+        let step = &mut lowered.steps[last];
+        step.op = Op::Backend(CudaOp::AttentionPool(pool));
         step.inputs = vec![of, sequence];
         step.second = second;
     }
-    parts.drop_unread();
+    lowered.remove_dead_steps();
 }
 
-/// Makes one step of each upsampling whose result only multiplies maps.
-pub(super) fn multiply(parts: &mut Parts<Own>) {
-    let makers = makers(parts);
-    let readers = parts.readers();
-    for number in 0..parts.steps.len() {
-        let step = &parts.steps[number];
+/// Fuses upsampling into the `SpatialMultiply` that is its only reader.
+pub(super) fn multiply(lowered: &mut LoweredGraph<CudaOp>) {
+    let producers = producers(lowered);
+    let readers = lowered.readers();
+    for number in 0..lowered.steps.len() {
+        let step = &lowered.steps[number];
         let (Op::SpatialMultiply { channels }, &[maps, attention]) = (&step.op, &*step.inputs)
         else {
             continue;
         };
-        let (Some(maker), Some(_)) = (makers[attention], readers[attention].only()) else {
+        let (Some(producer), Some(_)) = (producers[attention], readers[attention].only()) else {
             continue;
         };
-        let small = &parts.steps[maker];
-        if let &Op::Own(Own::Upsample {
+        let small = &lowered.steps[producer];
+        if let &Op::Backend(CudaOp::Upsample {
             image,
             factor,
             interpolation,
@@ -75,72 +75,71 @@ pub(super) fn multiply(parts: &mut Parts<Own>) {
             && image.input[2] == 1
             && small.outer == step.outer
         {
-            let op = Op::Own(Own::Upsample {
+            let op = Op::Backend(CudaOp::Upsample {
                 image,
                 factor,
                 interpolation,
                 maps: Some(*channels),
             });
             let inputs = vec![small.inputs[0], maps];
-            let step = &mut parts.steps[number];
+            let step = &mut lowered.steps[number];
             (step.op, step.inputs) = (op, inputs);
         }
     }
-    parts.drop_unread();
+    lowered.remove_dead_steps();
 }
 
-/// For each value the step that makes it.
-fn makers(parts: &Parts<Own>) -> Vec<Option<usize>> {
-    let mut makers = vec![None; parts.values.len()];
-    for (i, step) in parts.steps.iter().enumerate() {
-        makers[step.output] = Some(i);
+/// Returns the step that computes each value.
+fn producers(lowered: &LoweredGraph<CudaOp>) -> Vec<Option<usize>> {
+    let mut producers = vec![None; lowered.values.len()];
+    for (i, step) in lowered.steps.iter().enumerate() {
+        producers[step.output] = Some(i);
     }
-    makers
+    producers
 }
 
-struct Found {
+struct PoolMatch {
     pool: AttentionPool,
     scores: Softmax,
     sequence: usize,
     weights: usize,
 }
 
-/// A value whose softmax is wanted.
+/// A value over which a softmax is taken.
 struct Softmax {
     of: usize,
-    /// The step of the dense layer that has it for its activation, and gives its result in this
-    /// value's place.
-    by_dense: Option<usize>,
+    /// The dense layer's step, if the softmax is its activation; `of` is then the layer's output.
+    dense: Option<usize>,
 }
 
-struct Search<'a> {
-    parts: &'a Parts<Own>,
+struct Matcher<'a> {
+    lowered: &'a LoweredGraph<CudaOp>,
     readers: &'a [Readers],
-    makers: &'a [Option<usize>],
+    producers: &'a [Option<usize>],
     outer: usize,
 }
 
-impl Search<'_> {
-    /// The step that makes a value.
-    fn maker(&self, value: usize) -> Option<&Step> {
-        let step = &self.parts.steps[self.makers[value]?];
+impl Matcher<'_> {
+    /// Returns the step that computes `value`.
+    fn producer(&self, value: usize) -> Option<&Step> {
+        let step = &self.lowered.steps[self.producers[value]?];
         (step.outer == self.outer).then_some(step)
     }
 
-    /// The same if one step alone reads the value.
+    /// Returns the step that computes `value`, if the value has exactly one reader.
     fn inner(&self, value: usize) -> Option<&Step> {
         self.readers[value].only()?;
-        self.maker(value)
+        self.producer(value)
     }
 
-    /// Numbers of a value that belong to one sequence.
+    /// Elements of a value per sequence.
     fn item(&self, value: usize) -> usize {
-        self.parts.values[value].elements / self.outer
+        self.lowered.values[value].elements / self.outer
     }
 
-    /// The chain that ends with this step.
-    fn pool(&self, last: usize) -> Option<Found> {
-        let step = &self.parts.steps[last];
+    /// Matches the pattern that ends with step `last`.
+    fn pool(&self, last: usize) -> Option<PoolMatch> {
+        let step = &self.lowered.steps[last];
         let (n, width, mean) = match step.op {
             Op::SumAxis { n, after } => (n, after, false),
             Op::GlobalPool {
@@ -151,7 +150,7 @@ impl Search<'_> {
             _ => return None,
         };
         let product = self.inner(step.inputs[0])?;
-        let Op::Own(Own::Merge {
+        let Op::Backend(CudaOp::Merge {
             op: MergeOp::Multiply,
             joins,
         }) = &product.op
@@ -177,11 +176,11 @@ impl Search<'_> {
             let (scores, how) = if full {
                 self.scores(weights, n, width)?
             } else if by_row(w) {
-                (self.softmax(self.maker(weights)?, n, 1)?, Scores::OfRows)
+                (self.softmax(self.producer(weights)?, n, 1)?, Scores::OfRows)
             } else {
                 return None;
             };
-            Some(Found {
+            Some(PoolMatch {
                 pool: AttentionPool {
                     n,
                     width,
@@ -196,9 +195,9 @@ impl Search<'_> {
         })
     }
 
-    /// What weights `[n, width]` are the softmax of.
+    /// Returns the scores of the attention weights `[n, width]`, and their layout.
     fn scores(&self, weights: usize, n: usize, width: usize) -> Option<(Softmax, Scores)> {
-        let step = self.maker(weights)?;
+        let step = self.producer(weights)?;
         let Op::Permute { shape, order } = &step.op else {
             let scores = self.softmax(step, n, width)?;
             return Some((scores, Scores::AsSequence));
@@ -216,11 +215,11 @@ impl Search<'_> {
         }
     }
 
-    /// What a step is the softmax of, over the middle dimension of `[.., n, after]`.
+    /// Returns the input of a step that is a softmax over the middle dimension of `[.., n, after]`.
     fn softmax(&self, step: &Step, n: usize, after: usize) -> Option<Softmax> {
         let given = Softmax {
             of: step.inputs[0],
-            by_dense: None,
+            dense: None,
         };
         match &step.op {
             Op::Softmax {
@@ -231,10 +230,12 @@ impl Search<'_> {
                 function: Activation::Softmax,
                 last,
             } if (*last, 1) == (n, after) => Some(given),
-            Op::Own(Own::Dense(dense)) if dense.after == Some(After::Softmax(n)) && after == 1 => {
+            Op::Backend(CudaOp::Dense(dense))
+                if dense.post_op == Some(PostOp::Softmax(n)) && after == 1 =>
+            {
                 Some(Softmax {
                     of: step.output,
-                    by_dense: self.makers[step.output],
+                    dense: self.producers[step.output],
                 })
             }
             _ => None,

@@ -1,105 +1,112 @@
-//! From the layers to the kernels' sizes, and their weights as one run of numbers.
+//! Preparation of CUDA ops: kernel arguments, and weights gathered in one array of constants.
 
 use std::collections::HashMap;
 
 use super::Constant;
-use crate::nn::cuda::ops::{After, Broadcast, Dense, Image, Op, Own, Pool};
+use crate::nn::cuda::ops::{Broadcast, CudaOp, Dense, Image, Op, Pool, PostOp};
 use crate::nn::graph::{Graph, WeightId};
-use crate::nn::layer::{self, Activation, Layer, PoolKind};
-use crate::nn::lowering::{Backend, Draft, Parts, Site, folded, stretched};
+use crate::nn::layer::{self, Activation, PoolKind};
+use crate::nn::lowering::{
+    Backend, BackendLayer, LoweredGraph, NodeContext, PlanBuilder, broadcast_weight,
+    fold_batch_norm,
+};
 use crate::nn::shape::{spatial, window};
 
 mod weighted;
 
-/// Constants begin at multiples of so many numbers, as the vector loads of the kernels need.
+/// Alignment of constants in elements, required by the kernels' vector loads.
 const ALIGNMENT: usize = 64;
 
-/// Gathers the constants of a plan.
-pub(super) struct Builder<'a> {
+/// Collects the constants of a plan.
+pub(super) struct CudaLowering<'a> {
     pub graph: &'a Graph,
     constants: Vec<f32>,
-    /// Weights that are already among the constants, by how they are laid out there.
+    /// Offsets of weights already collected, by layout.
     pub known: HashMap<(WeightId, Form), Constant>,
 }
 
-/// How a weight is laid out.
+/// Layout of a weight in the constants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Form {
-    /// As in the graph, the first so many numbers.
+    /// Layout of the graph, first N elements.
     Plain(usize),
-    /// `[terms, padded out]`
+    /// `[k, n]` with N padded.
     PaddedRows(usize),
-    /// Zeros up to so many numbers.
+    /// Padded with zeros to this length.
     Padded(usize),
 }
 
-impl Backend for Builder<'_> {
-    type Own = Own;
+impl Backend for CudaLowering<'_> {
+    type BackendOp = CudaOp;
 
-    fn own(&mut self, layer: &Layer, site: &mut Site, draft: &mut Draft<Own>) -> Own {
-        let x = &*site.items[0];
-        let output = &*site.output;
+    fn lower_layer(
+        &mut self,
+        layer: BackendLayer,
+        node: &mut NodeContext,
+        builder: &mut PlanBuilder<CudaOp>,
+    ) -> CudaOp {
+        let x = &*node.items[0];
+        let output = &*node.output;
         match layer {
-            Layer::Conv(conv) => self.conv(conv, x, output),
-            Layer::Dense {
+            BackendLayer::Conv(conv) => self.conv(conv, x, output),
+            BackendLayer::Dense {
                 kernel,
                 bias,
                 activation,
-            } => Own::Dense(self.dense(*kernel, *bias, *activation)),
-            Layer::Lstm(r) => self.recurrent(r, None, site, draft),
-            Layer::Gru {
+            } => CudaOp::Dense(self.dense(kernel, bias, activation)),
+            BackendLayer::Lstm(r) => self.recurrent(r, None, node, builder),
+            BackendLayer::Gru {
                 recurrent,
                 reset_after,
-            } => self.recurrent(recurrent, Some(*reset_after), site, draft),
-            Layer::Pool(layer) => pool(layer, x),
-            Layer::Upsample {
+            } => self.recurrent(recurrent, Some(reset_after), node, builder),
+            BackendLayer::Pool(layer) => pool(layer, x),
+            BackendLayer::Upsample {
                 factor,
                 interpolation,
-            } => Own::Upsample {
+            } => CudaOp::Upsample {
                 image: image(x, output),
-                factor: *factor,
-                interpolation: *interpolation,
+                factor,
+                interpolation,
                 maps: None,
             },
-            Layer::BatchNorm(b) => {
-                let (scale, shift) = folded(self.graph, b);
-                Own::ScaleShift {
+            BackendLayer::BatchNorm(b) => {
+                let (scale, shift) = fold_batch_norm(self.graph, b);
+                CudaOp::ScaleShift {
                     channels: scale.len(),
                     scale: self.constant(scale),
                     shift: self.constant(shift),
                 }
             }
-            Layer::Merge { op } => Own::Merge {
-                op: *op,
-                joins: (1..site.items.len())
+            BackendLayer::Merge(op) => CudaOp::Merge {
+                op,
+                joins: (1..node.items.len())
                     .map(|i| match i {
-                        1 => broadcast(x, &site.items[1], output),
-                        _ => broadcast(output, &site.items[i], output),
+                        1 => broadcast(x, &node.items[1], output),
+                        _ => broadcast(output, &node.items[i], output),
                     })
                     .collect(),
             },
-            Layer::PRelu { alpha } => {
-                let alpha = stretched(self.graph, *alpha, x);
-                Own::PRelu {
+            BackendLayer::PRelu { alpha } => {
+                let alpha = broadcast_weight(self.graph, alpha, x);
+                CudaOp::PRelu {
                     item: alpha.len(),
                     alpha: self.constant(alpha),
                 }
             }
-            other => unreachable!("{} needs no preparation", other.class()),
         }
     }
 
-    fn combine(parts: &mut Parts<Own>) {
-        super::attention::pool(parts);
-        super::attention::multiply(parts);
+    fn fuse_patterns(lowered: &mut LoweredGraph<CudaOp>) {
+        super::attention::pool(lowered);
+        super::attention::multiply(lowered);
     }
 
-    fn absorb(op: &mut Op, next: &Op) -> bool {
-        super::fuse::absorb(op, next)
+    fn fuse(op: &mut Op, next: &Op) -> bool {
+        super::fuse::fuse(op, next)
     }
 }
 
-impl<'a> Builder<'a> {
+impl<'a> CudaLowering<'a> {
     pub fn new(graph: &'a Graph) -> Self {
         Self {
             graph,
@@ -108,15 +115,15 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// All constants.
+    /// Returns all constants.
     pub fn finish(mut self) -> Vec<f32> {
-        // The tiled kernels read, but do not use, numbers behind the last channel.
+        // The tiled kernels load, but ignore, elements past the last channel.
         self.constants
             .resize(self.constants.len() + 2 * ALIGNMENT, 0.0);
         self.constants
     }
 
-    /// Adds numbers to the constants.
+    /// Appends elements to the constants.
     pub fn constant(&mut self, numbers: impl IntoIterator<Item = f32>) -> Constant {
         let start = self.constants.len().next_multiple_of(ALIGNMENT);
         self.constants.resize(start, 0.0);
@@ -124,7 +131,7 @@ impl<'a> Builder<'a> {
         Constant(start)
     }
 
-    /// A weight as it is, its first `count` numbers.
+    /// Adds the first `count` elements of a weight in its own layout.
     pub fn plain(&mut self, id: WeightId, count: usize) -> Constant {
         let form = Form::Plain(count);
         if let Some(&known) = self.known.get(&(id, form)) {
@@ -144,35 +151,35 @@ impl<'a> Builder<'a> {
     ) -> Dense {
         let weight = &self.graph.weights[kernel.0];
         let (units, count) = (weight.shape[weight.shape.len() - 1], weight.data.len());
-        let (relu, after) = apart(activation, units);
+        let (relu, post_op) = split_activation(activation, units);
         Dense {
             inputs: count / units,
             units,
             kernel: self.plain(kernel, count),
             bias: bias.map(|b| self.plain(b, units)),
             relu,
-            after,
+            post_op,
         }
     }
 }
 
-/// Whether the function is ReLU; any other is done after the step, over rows of `last` numbers.
-fn apart(activation: Activation, last: usize) -> (bool, Option<After>) {
+/// Splits an activation into a fused ReLU and an in-place operation over rows of `last` elements.
+fn split_activation(activation: Activation, last: usize) -> (bool, Option<PostOp>) {
     match activation {
         Activation::Relu => (true, None),
         Activation::Linear => (false, None),
-        Activation::Softmax => (false, Some(After::Softmax(last))),
-        other => (false, Some(After::Activation(other))),
+        Activation::Softmax => (false, Some(PostOp::Softmax(last))),
+        other => (false, Some(PostOp::Activation(other))),
     }
 }
 
-fn pool(pool: &layer::Pool, x: &[usize]) -> Own {
+fn pool(pool: &layer::Pool, x: &[usize]) -> CudaOp {
     let ([height, width], channels) = spatial(x).expect("validated input");
     let along = |axis: usize, n| {
         window(n, pool.size[axis], pool.strides[axis], pool.padding).expect("validated shape")
     };
     let (rows, columns) = (along(0, height), along(1, width));
-    Own::Pool(Pool {
+    CudaOp::Pool(Pool {
         mean: pool.kind == PoolKind::Average,
         image: Image {
             input: [height, width, channels],
@@ -191,7 +198,7 @@ fn image(x: &[usize], output: &[usize]) -> Image {
     }
 }
 
-/// How far neighbours of `part` are apart along each dimension of `full`, 0 where it is stretched.
+/// Strides of `part` along each dimension of `full`, 0 along stretched dimensions.
 fn strides(part: &[usize], full: &[usize]) -> Vec<usize> {
     let missing = full.len() - part.len();
     let mut strides = vec![0; full.len()];

@@ -1,17 +1,17 @@
-//! What stands before and behind a convolution or a dense layer is done together with it.
+//! Fusion of ops into convolutions and dense layers.
 
-use crate::nn::cuda::ops::{After, Conv, Dense, Op, Own};
+use crate::nn::cuda::ops::{Conv, CudaOp, Dense, Op, PostOp};
 use crate::nn::layer::Activation;
 
-/// Makes `op` do `next` as well, if that can be done at once.
-pub(super) fn absorb(op: &mut Op, next: &Op) -> bool {
+/// Tries to fuse `next` into `op`; returns whether it did.
+pub(super) fn fuse(op: &mut Op, next: &Op) -> bool {
     match (&mut *op, next) {
-        (Op::Own(Own::Conv(conv)), _) => conv.absorb(next),
-        (Op::Own(Own::Dense(dense)), _) => dense.absorb(next),
-        (&mut Op::ChannelMultiply { item, channels }, Op::Own(Own::Conv(conv)))
+        (Op::Backend(CudaOp::Conv(conv)), _) => conv.fuse(next),
+        (Op::Backend(CudaOp::Dense(dense)), _) => dense.fuse(next),
+        (&mut Op::ChannelMultiply { item, channels }, Op::Backend(CudaOp::Conv(conv)))
             if item == conv.input.iter().product::<usize>() && channels == conv.input[2] =>
         {
-            *op = Op::Own(Own::Conv(Box::new(Conv {
+            *op = Op::Backend(CudaOp::Conv(Box::new(Conv {
                 scaled: true,
                 ..(**conv).clone()
             })));
@@ -22,8 +22,8 @@ pub(super) fn absorb(op: &mut Op, next: &Op) -> bool {
 }
 
 impl Dense {
-    fn absorb(&mut self, next: &Op) -> bool {
-        if self.after.is_some() {
+    fn fuse(&mut self, next: &Op) -> bool {
+        if self.post_op.is_some() {
             return false;
         }
         match *next {
@@ -38,7 +38,7 @@ impl Dense {
             | Op::Softmax { n, after: 1 }
                 if self.units == n && !self.relu =>
             {
-                self.after = Some(After::Softmax(n));
+                self.post_op = Some(PostOp::Softmax(n));
             }
             _ => return false,
         }
@@ -47,8 +47,8 @@ impl Dense {
 }
 
 impl Conv {
-    fn absorb(&mut self, next: &Op) -> bool {
-        if self.pool || self.after.is_some() {
+    fn fuse(&mut self, next: &Op) -> bool {
+        if self.pool || self.post_op.is_some() {
             return false;
         }
         match next {
@@ -59,17 +59,17 @@ impl Conv {
                 None => self.relu = true,
                 Some(_) => self.relu_last = true,
             },
-            &Op::Own(Own::ScaleShift {
+            &Op::Backend(CudaOp::ScaleShift {
                 scale,
                 shift,
                 channels,
             }) if self.affine.is_none() && channels == self.output[2] => {
                 self.affine = Some((scale, shift));
             }
-            Op::Own(Own::Pool(pool))
+            Op::Backend(CudaOp::Pool(pool))
                 if self.tiling.is_some_and(|t| t.pools())
                     && pool.image.input == self.output
-                    && pool.is_plain_max() =>
+                    && pool.is_non_overlapping_max() =>
             {
                 self.pool = true;
             }

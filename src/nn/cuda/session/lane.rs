@@ -1,48 +1,51 @@
-//! The buffers of one stream, and what goes there and away without being computed.
+//! Buffers of one stream: slots, values used in place, and the transfers to and from them.
 
-use super::launch::word;
-use super::{CudaRunError, Part, Places, Source, grow, held};
+use super::launch::size_arg;
+use super::{CudaRunError, Part, Source};
 use crate::nn::cuda::driver::{Arg, Buffer, DeviceError, Driver, Launch, Stream, bytes};
 use crate::nn::cuda::plan::CudaPlan;
+use crate::nn::cuda::sources::names;
 
-/// Threads of a block.
+/// Threads per block.
 const THREADS: usize = 256;
 
-/// The buffers of one stream.
+/// Buffers of one stream.
 #[derive(Debug)]
 pub(super) struct Lane {
     pub stream: Stream,
     pub slots: Vec<Option<Buffer>>,
-    /// The factors of each dropout with given masks, by its number.
+    /// Factors of each dropout whose masks are given, by dropout number.
     pub masks: Vec<Option<Buffer>>,
-    /// For each input, where its rows begin, if they are gathered.
+    /// Row offsets of each gathered input.
     pub starts: Vec<Option<Buffer>>,
 }
 
 impl Lane {
-    /// Where a value lies.
-    pub(super) fn place(
+    /// Address of a value.
+    pub(super) fn address(
         &self,
         plan: &CudaPlan,
-        places: &Places,
+        in_place: &InPlaceBuffers,
         value: usize,
     ) -> Result<Arg, DeviceError> {
-        match places.of(value) {
+        match in_place.of(value) {
             Some(address) => Ok(Arg::Pointer(address)),
-            None => Ok(Arg::from(held(&self.slots[plan.parts.values[value].slot]))),
+            None => Ok(Arg::from(held(
+                &self.slots[plan.lowered.values[value].slot],
+            ))),
         }
     }
 
-    /// Copies `count` numbers.
+    /// Copies `count` elements.
     fn copy(&self, plan: &CudaPlan, x: Arg, y: Arg, count: usize) -> Result<(), DeviceError> {
-        let args = vec![x, y, word(1), word(count.max(1)), word(count)];
+        let args = vec![x, y, size_arg(1), size_arg(count.max(1)), size_arg(count)];
         let blocks = count.div_ceil(THREADS);
-        // SAFETY: the kernel's arguments; both places have room for so many numbers.
+        // SAFETY: the arguments match the kernel; both ranges have `count` elements.
         unsafe {
             launch(
                 &*plan.driver,
                 self.stream,
-                "repeat",
+                names::REPEAT,
                 blocks,
                 THREADS,
                 0,
@@ -51,17 +54,17 @@ impl Lane {
         }
     }
 
-    /// Brings the part's rows of an input to its slot, if they are not read where they are.
-    pub(super) fn bring(
+    /// Uploads or copies the part's rows of an input to its slot, unless they are read in place.
+    pub(super) fn load_input(
         &mut self,
         plan: &CudaPlan,
         number: usize,
         input: &Source,
-        places: &Places,
+        in_place: &InPlaceBuffers,
         part: Part,
     ) -> Result<(), CudaRunError> {
-        let planned = &plan.parts.inputs[number];
-        if places.of(planned.value).is_some() {
+        let planned = &plan.lowered.inputs[number];
+        if in_place.of(planned.value).is_some() {
             return Ok(());
         }
         let driver = &*plan.driver;
@@ -70,7 +73,7 @@ impl Lane {
             let bytes = part.rows * size_of::<u64>();
             grow(driver, &mut self.starts[number], bytes / size_of::<f32>())?;
         }
-        let slot = held(&self.slots[plan.parts.values[planned.value].slot]);
+        let slot = held(&self.slots[plan.lowered.values[planned.value].slot]);
         match input {
             Source::Host(data) => {
                 driver.upload(self.stream, bytes(&data[first..][..count]), slot, 0)?;
@@ -86,35 +89,50 @@ impl Lane {
                 let to = held(&self.starts[number]);
                 driver.upload(self.stream, bytes(starts), to, 0)?;
                 let from = Arg::Pointer(numbers.address(0, 0)?);
-                let args = vec![from, Arg::from(to), Arg::from(slot), word(planned.elements)];
-                // SAFETY: the kernel's arguments; the check of the inputs has found that all rows lie
-                // among the numbers.
-                unsafe { launch(driver, self.stream, "gather", part.rows, THREADS, 0, args) }?;
+                let args = vec![
+                    from,
+                    Arg::from(to),
+                    Arg::from(slot),
+                    size_arg(planned.elements),
+                ];
+                // SAFETY: the arguments match the kernel; the check of the inputs ensured that all
+                // rows lie within the buffer.
+                unsafe {
+                    launch(
+                        driver,
+                        self.stream,
+                        names::GATHER,
+                        part.rows,
+                        THREADS,
+                        0,
+                        args,
+                    )
+                }?;
             }
         }
         Ok(())
     }
 
-    /// Copies those outputs to where they are kept that were not computed there.
-    pub(super) fn keep(
+    /// Copies those outputs into `kept` that were not computed there.
+    pub(super) fn store_outputs(
         &self,
         plan: &CudaPlan,
-        places: &Places,
+        in_place: &InPlaceBuffers,
         rows: usize,
     ) -> Result<(), CudaRunError> {
-        for &(value, to) in places.copied() {
-            let from = self.place(plan, places, value)?;
-            let count = rows * plan.parts.values[value].elements;
+        for &(value, to) in in_place.copied() {
+            let from = self.address(plan, in_place, value)?;
+            let count = rows * plan.lowered.values[value].elements;
             self.copy(plan, from, Arg::Pointer(to), count)?;
         }
         Ok(())
     }
 }
 
-/// Gives a kernel to a stream, unless there is nothing to do.
+/// Queues a kernel on a stream; does nothing for zero blocks.
 ///
 /// # Safety
-/// As [`Driver::launch`](Driver::launch). A buffer that is given up waits for the stream.
+/// See [`Driver::launch`](Driver::launch). Freeing a buffer waits for the stream.
 pub(super) unsafe fn launch(
     driver: &dyn Driver,
     stream: Stream,
@@ -134,6 +152,96 @@ pub(super) unsafe fn launch(
         shared: shared as u32,
         args,
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { driver.launch(stream, &launch) }
+}
+
+/// Alignment in bytes required by the kernels' vector loads.
+const ALIGNMENT: u64 = 16;
+
+/// Addresses of a part's inputs and outputs that are used in place, and outputs that need a copy.
+#[derive(Debug, Default)]
+pub(super) struct InPlaceBuffers {
+    placed: Vec<(usize, u64)>,
+    copied: Vec<(usize, u64)>,
+}
+
+impl InPlaceBuffers {
+    /// Assigns addresses; `kept` holds the buffers of outputs that stay on the device.
+    ///
+    /// # Errors
+    /// If a buffer is too small.
+    pub fn new(
+        plan: &CudaPlan,
+        inputs: &[Source],
+        kept: &[Option<Buffer>],
+        part: Part,
+        draws: usize,
+    ) -> Result<Self, DeviceError> {
+        let lowered = &plan.lowered;
+        let mut in_place = Self::default();
+        for (input, planned) in inputs.iter().zip(&lowered.inputs) {
+            let Source::Device(rows) = input else {
+                continue;
+            };
+            let (first, count) = (part.start * planned.elements, part.rows * planned.elements);
+            let address = rows.address(first, count)?;
+            // A plan that keeps all values reads some through the slots of others.
+            if address.is_multiple_of(ALIGNMENT) && !lowered.keeps_all {
+                in_place.placed.push((planned.value, address));
+            }
+        }
+        for (output, kept) in lowered.outputs.iter().zip(kept) {
+            let elements = draws * lowered.values[output.value].elements;
+            let (first, count) = (part.start * elements, part.rows * elements);
+            let bytes = |numbers: usize| numbers * size_of::<f32>();
+            let address = held(kept).range(bytes(first), bytes(count))?;
+            let is_input = lowered.inputs.iter().any(|i| i.value == output.value);
+            let elsewhere = is_input || in_place.of(output.value).is_some() || lowered.keeps_all;
+            match address.is_multiple_of(ALIGNMENT) && !elsewhere {
+                true => in_place.placed.push((output.value, address)),
+                false => in_place.copied.push((output.value, address)),
+            }
+        }
+        Ok(in_place)
+    }
+
+    /// Returns the address of a value outside its slot.
+    pub fn of(&self, value: usize) -> Option<u64> {
+        let found = self.placed.iter().find(|(placed, _)| *placed == value);
+        found.map(|(_, address)| *address)
+    }
+
+    /// Outputs to copy, with their target addresses.
+    pub fn copied(&self) -> &[(usize, u64)] {
+        &self.copied
+    }
+}
+
+/// Returns the buffer of a slot, which `CudaSession::queue` has allocated.
+pub(super) fn held(slot: &Option<Buffer>) -> &Buffer {
+    slot.as_ref().expect("a slot of a part that was begun")
+}
+
+/// Ensures room for this number of elements; growing discards the contents.
+pub(super) fn grow(
+    driver: &dyn Driver,
+    slot: &mut Option<Buffer>,
+    numbers: usize,
+) -> Result<(), DeviceError> {
+    let bytes = numbers * size_of::<f32>();
+    if slot.as_ref().is_none_or(|b| b.bytes() < bytes) {
+        *slot = None;
+        *slot = Some(driver.allocate(bytes)?);
+    }
+    Ok(())
+}
+
+/// Decisions of each dropout per batch row.
+pub(super) fn mask_sizes(plan: &CudaPlan) -> Vec<usize> {
+    let mut sizes = vec![0; plan.lowered.dropouts];
+    for d in plan.lowered.dropouts() {
+        sizes[d.number as usize] = d.units;
+    }
+    sizes
 }

@@ -1,28 +1,31 @@
-//! One step of a plan as launches of kernels.
+//! Kernel launches of one step of a plan.
 
 use super::lane::launch;
-use super::{CudaRunError, Lane, Mode, Places, held};
+use super::{CudaRunError, InPlaceBuffers, Lane, Mode, held};
 use crate::nn::cuda::driver::{Arg, DeviceError};
-use crate::nn::cuda::ops::{After, Conv, Dense, Op, Own, Recurrent, activation_words, eight};
+use crate::nn::cuda::ops::{
+    Conv, CudaOp, Dense, Op, PostOp, Recurrent, activation_args, padded_dims,
+};
 use crate::nn::cuda::plan::{Constant, CudaPlan, Step};
+use crate::nn::cuda::sources::names;
 use crate::nn::cuda::tile::SHARED;
 use crate::nn::dropout::DropoutMode;
 use crate::nn::layer::{Activation, Interpolation, MergeOp, PoolKind};
 use crate::nn::lowering::Dropout;
 
-/// Threads of a block of the kernels that compute a number each.
+/// Threads per block of kernels with one element per thread.
 const THREADS: usize = 256;
 
-/// One step's buffers and sizes.
+/// Buffers and sizes of one step.
 struct Call<'a> {
     lane: &'a Lane,
-    places: &'a Places,
+    in_place: &'a InPlaceBuffers,
     plan: &'a CudaPlan,
     step: &'a Step,
     mode: Mode<'a>,
     /// Rows of the output times the step's outer dimensions.
     items: usize,
-    /// Numbers of the output.
+    /// Elements of the output.
     count: usize,
 }
 
@@ -31,15 +34,15 @@ impl Lane {
         &self,
         plan: &CudaPlan,
         step: &Step,
-        places: &Places,
+        in_place: &InPlaceBuffers,
         rows: usize,
         mode: Mode,
     ) -> Result<(), CudaRunError> {
-        let value = &plan.parts.values[step.output];
-        let rows = rows * if value.drawn { mode.draws } else { 1 };
+        let value = &plan.lowered.values[step.output];
+        let rows = rows * if value.per_draw { mode.draws } else { 1 };
         let call = Call {
             lane: self,
-            places,
+            in_place,
             plan,
             step,
             mode,
@@ -53,7 +56,7 @@ impl Lane {
 
 impl Call<'_> {
     fn slot(&self, value: usize) -> Result<Arg, DeviceError> {
-        self.lane.place(self.plan, self.places, value)
+        self.lane.address(self.plan, self.in_place, value)
     }
 
     fn input(&self, number: usize) -> Result<Arg, DeviceError> {
@@ -82,8 +85,8 @@ impl Call<'_> {
         args: Vec<Arg>,
     ) -> Result<(), DeviceError> {
         let driver = &*self.plan.driver;
-        // SAFETY: the arguments are those of the kernels in the order of their sources, and the sizes are
-        // those that the graph's shapes were checked for and the buffers were made for.
+        // SAFETY: the arguments match the kernels' parameters in order. Sizes follow from the
+        // validated shapes for which the buffers were allocated.
         unsafe {
             launch(
                 driver,
@@ -97,9 +100,9 @@ impl Call<'_> {
         }
     }
 
-    /// A kernel with a thread for each of `count` numbers, which is its last argument.
+    /// Launches a kernel with one thread per element; its last argument is `count`.
     fn each(&self, kernel: &str, count: usize, mut args: Vec<Arg>) -> Result<(), DeviceError> {
-        args.push(word(count));
+        args.push(size_arg(count));
         self.launch(kernel, count.div_ceil(THREADS), THREADS, 0, args)
     }
 
@@ -107,16 +110,16 @@ impl Call<'_> {
         let count = self.count;
         let (x, y) = (self.input(0)?, self.output()?);
         match &self.step.op {
-            Op::Own(own) => self.own(own),
+            Op::Backend(op) => self.backend_op(op),
             Op::Dropout(d) => self.dropout(d),
             Op::GlobalPool {
                 kind,
                 pixels,
                 channels,
             } => {
-                let mean = flag(*kind == PoolKind::Average);
-                let args = vec![x, y, mean, word(*pixels), word(*channels)];
-                self.each("global_pool", count, args)
+                let mean = flag_arg(*kind == PoolKind::Average);
+                let args = vec![x, y, mean, size_arg(*pixels), size_arg(*channels)];
+                self.each(names::GLOBAL_POOL, count, args)
             }
             Op::ZeroPad {
                 image,
@@ -125,36 +128,48 @@ impl Call<'_> {
                 left,
             } => {
                 let sizes = image.iter().chain(output).map(|&n| n as u32).collect();
-                let args = vec![x, y, Arg::Words(sizes), word(*top), word(*left)];
-                self.each("zero_pad", count, args)
+                let args = vec![x, y, Arg::Words(sizes), size_arg(*top), size_arg(*left)];
+                self.each(names::ZERO_PAD, count, args)
             }
-            Op::Reverse { rows, width } => {
-                self.each("reverse", count, vec![x, y, word(*rows), word(*width)])
-            }
+            Op::Reverse { rows, width } => self.each(
+                names::REVERSE,
+                count,
+                vec![x, y, size_arg(*rows), size_arg(*width)],
+            ),
             Op::Permute { shape, order } => {
                 let along = |&d: &usize| shape[d + 1..].iter().product();
                 let strides: Vec<usize> = order.iter().map(along).collect();
                 let permuted: Vec<usize> = order.iter().map(|&d| shape[d]).collect();
                 let words = [shape.len(), shape.iter().product()].into_iter();
-                let words = words.chain(eight(&permuted)).chain(eight(&strides));
+                let words = words
+                    .chain(padded_dims(&permuted))
+                    .chain(padded_dims(&strides));
                 let words = words.map(|n| n as u32).collect();
-                self.each("permute", count, vec![x, y, Arg::Words(words)])
+                self.each(names::PERMUTE, count, vec![x, y, Arg::Words(words)])
             }
-            Op::Repeat { count: n, width } => {
-                self.each("repeat", count, vec![x, y, word(*n), word(*width)])
-            }
-            Op::Spread => {
-                let width = self.plan.parts.values[self.step.output].elements;
-                let args = vec![x, y, word(self.mode.draws), word(width)];
-                self.each("repeat", count, args)
+            Op::Repeat { count: n, width } => self.each(
+                names::REPEAT,
+                count,
+                vec![x, y, size_arg(*n), size_arg(*width)],
+            ),
+            Op::BroadcastDraws => {
+                let width = self.plan.lowered.values[self.step.output].elements;
+                let args = vec![x, y, size_arg(self.mode.draws), size_arg(width)];
+                self.each(names::REPEAT, count, args)
             }
             Op::Concat { widths, total } => {
                 let mut at = 0;
                 for (i, &width) in widths.iter().enumerate() {
                     let part = count / total * width;
                     let x = self.input(i)?;
-                    let args = vec![x, y.clone(), word(width), word(*total), word(at)];
-                    self.each("place", part, args)?;
+                    let args = vec![
+                        x,
+                        y.clone(),
+                        size_arg(width),
+                        size_arg(*total),
+                        size_arg(at),
+                    ];
+                    self.each(names::PLACE, part, args)?;
                     at += width;
                 }
                 Ok(())
@@ -165,43 +180,45 @@ impl Call<'_> {
             }
             | Op::Softmax { n, after: 1 } => self.softmax_rows(x, *n),
             Op::Softmax { n, after } => self.each(
-                "softmax_axis",
+                names::SOFTMAX_AXIS,
                 count / n,
-                vec![x, y, word(*n), word(*after)],
+                vec![x, y, size_arg(*n), size_arg(*after)],
             ),
             Op::Activation { function, .. } => self.activate(x, *function),
-            Op::SumAxis { n, after } => {
-                self.each("sum_axis", count, vec![x, y, word(*n), word(*after)])
-            }
+            Op::SumAxis { n, after } => self.each(
+                names::SUM_AXIS,
+                count,
+                vec![x, y, size_arg(*n), size_arg(*after)],
+            ),
             Op::SpatialMultiply { channels } => {
-                let args = vec![x, self.input(1)?, y, word(*channels)];
-                self.each("spatial_multiply", count, args)
+                let args = vec![x, self.input(1)?, y, size_arg(*channels)];
+                self.each(names::SPATIAL_MULTIPLY, count, args)
             }
             Op::ChannelMultiply { item, channels } => {
-                let args = vec![x, self.input(1)?, y, word(*item), word(*channels)];
-                self.each("channel_multiply", count, args)
+                let args = vec![x, self.input(1)?, y, size_arg(*item), size_arg(*channels)];
+                self.each(names::CHANNEL_MULTIPLY, count, args)
             }
         }
     }
 
-    fn own(&self, own: &Own) -> Result<(), DeviceError> {
+    fn backend_op(&self, op: &CudaOp) -> Result<(), DeviceError> {
         let count = self.count;
         let (x, y) = (self.input(0)?, self.output()?);
-        match own {
-            Own::Conv(conv) => {
+        match op {
+            CudaOp::Conv(conv) => {
                 self.conv(conv)?;
-                self.after(conv.after)
+                self.run_post_op(conv.post_op)
             }
-            Own::Dense(dense) => {
+            CudaOp::Dense(dense) => {
                 self.dense(dense)?;
-                self.after(dense.after)
+                self.run_post_op(dense.post_op)
             }
-            Own::Recurrent(r) => self.recurrent(r),
-            Own::Pool(pool) => {
-                let args = vec![x, y, Arg::Words(pool.words()), flag(pool.mean)];
-                self.each("pool", count, args)
+            CudaOp::Recurrent(r) => self.recurrent(r),
+            CudaOp::Pool(pool) => {
+                let args = vec![x, y, Arg::Words(pool.to_kernel_args()), flag_arg(pool.mean)];
+                self.each(names::POOL, count, args)
             }
-            Own::Upsample {
+            CudaOp::Upsample {
                 image,
                 factor,
                 interpolation,
@@ -212,28 +229,33 @@ impl Call<'_> {
                     Interpolation::BilinearLegacy => 1,
                     Interpolation::BilinearHalfPixel => 2,
                 };
-                let [rows, columns] = factor.map(word);
-                let sizes = [Arg::Words(image.words()), rows, columns, how.into()];
+                let [rows, columns] = factor.map(size_arg);
+                let sizes = [
+                    Arg::Words(image.to_kernel_args()),
+                    rows,
+                    columns,
+                    how.into(),
+                ];
                 let Some(channels) = *maps else {
                     let args = [x, y].into_iter().chain(sizes).collect();
-                    return self.each("upsample", count, args);
+                    return self.each(names::UPSAMPLE, count, args);
                 };
                 let args = [x, self.input(1)?, y].into_iter().chain(sizes);
-                let args = args.chain([word(channels)]).collect();
-                // A thread computes so many channels, as in layout.cu.
+                let args = args.chain([size_arg(channels)]).collect();
+                // Each thread computes four channels (layout.cu).
                 let groups = count / channels * channels.div_ceil(4);
-                self.each("upsample_multiply", groups, args)
+                self.each(names::UPSAMPLE_MULTIPLY, groups, args)
             }
-            Own::ScaleShift {
+            CudaOp::ScaleShift {
                 scale,
                 shift,
                 channels,
             } => {
                 let (scale, shift) = (self.constant(*scale)?, self.constant(*shift)?);
-                let args = vec![x, scale, shift, y, word(*channels)];
-                self.each("scale_shift", count, args)
+                let args = vec![x, scale, shift, y, size_arg(*channels)];
+                self.each(names::SCALE_SHIFT, count, args)
             }
-            Own::Merge { op, joins } => {
+            CudaOp::Merge { op, joins } => {
                 let number = match op {
                     MergeOp::Add | MergeOp::Average => 0u32,
                     MergeOp::Subtract => 1,
@@ -248,48 +270,60 @@ impl Call<'_> {
                         MergeOp::Average if i + 1 == joins.len() => (joins.len() + 1) as f32,
                         _ => 1.0,
                     };
-                    let how = Arg::Words(how.words());
+                    let how = Arg::Words(how.to_kernel_args());
                     let args = vec![a, b, y.clone(), how, number.into(), divisor.into()];
-                    self.each("merge", count, args)?;
+                    self.each(names::MERGE, count, args)?;
                 }
                 Ok(())
             }
-            Own::PRelu { alpha, item } => {
+            CudaOp::PRelu { alpha, item } => {
                 let alpha = self.constant(*alpha)?;
-                self.each("prelu", count, vec![x, alpha, y, word(*item)])
+                self.each(names::PRELU, count, vec![x, alpha, y, size_arg(*item)])
             }
-            Own::AttentionPool(pool) => {
+            CudaOp::AttentionPool(pool) => {
                 let weights = match self.step.second {
                     Some(value) => self.slot(value)?,
                     None => Arg::Pointer(0),
                 };
-                let args = vec![x, self.input(1)?, weights, y, Arg::Words(pool.words())];
-                self.launch("attention_pool", pool.blocks(self.items), THREADS, 0, args)
+                let args = vec![
+                    x,
+                    self.input(1)?,
+                    weights,
+                    y,
+                    Arg::Words(pool.to_kernel_args()),
+                ];
+                self.launch(
+                    names::ATTENTION_POOL,
+                    pool.blocks(self.items),
+                    THREADS,
+                    0,
+                    args,
+                )
             }
         }
     }
 
-    /// A function of the output in its place.
-    fn after(&self, after: Option<After>) -> Result<(), DeviceError> {
-        match after {
-            Some(After::Softmax(n)) => self.softmax_rows(self.output()?, n),
-            Some(After::Activation(function)) => self.activate(self.output()?, function),
+    /// Applies an operation to the output in place.
+    fn run_post_op(&self, post_op: Option<PostOp>) -> Result<(), DeviceError> {
+        match post_op {
+            Some(PostOp::Softmax(n)) => self.softmax_rows(self.output()?, n),
+            Some(PostOp::Activation(function)) => self.activate(self.output()?, function),
             None => Ok(()),
         }
     }
 
-    /// From `x` to the output; `x` may be the output.
+    /// Applies `function` from `x` to the output; `x` may be the output.
     fn activate(&self, x: Arg, function: Activation) -> Result<(), DeviceError> {
         let args = vec![x, self.output()?, function_arg(function)];
-        self.each("activate", self.count, args)
+        self.each(names::ACTIVATE, self.count, args)
     }
 
-    /// From `x` to the output; `x` may be the output.
+    /// Applies softmax to rows of `n` elements, from `x` to the output; `x` may be the output.
     fn softmax_rows(&self, x: Arg, n: usize) -> Result<(), DeviceError> {
         let rows = self.count / n;
         let blocks = rows.div_ceil(THREADS / 32);
-        let args = vec![x, self.output()?, word(n), word(rows)];
-        self.launch("softmax_rows", blocks, THREADS, 0, args)
+        let args = vec![x, self.output()?, size_arg(n), size_arg(rows)];
+        self.launch(names::SOFTMAX_ROWS, blocks, THREADS, 0, args)
     }
 
     fn conv(&self, conv: &Conv) -> Result<(), DeviceError> {
@@ -298,7 +332,7 @@ impl Call<'_> {
             false => Arg::Pointer(0),
         };
         let (scale, shift) = conv.affine.unzip();
-        // `Arguments` in conv.cuh.
+        // Struct `Arguments` in conv.cuh.
         let given = Arg::structure(&[
             self.input(0)?,
             factors,
@@ -307,14 +341,14 @@ impl Call<'_> {
             self.optional(scale)?,
             self.optional(shift)?,
             self.output()?,
-            Arg::Words(conv.words(self.items as u32)),
-            Arg::Words(conv.finish()),
-            word(1),
+            Arg::Words(conv.to_kernel_args(self.items as u32)),
+            Arg::Words(conv.epilogue_args()),
+            size_arg(1),
         ]);
         let Some(tiling) = conv.tiling else {
-            return self.each("conv", self.count, vec![given]);
+            return self.each(names::CONV, self.count, vec![given]);
         };
-        let args = vec![given, Arg::Words(tiling.words())];
+        let args = vec![given, Arg::Words(tiling.to_kernel_args())];
         let blocks = tiling.blocks(self.items);
         self.launch(
             tiling.kernel(),
@@ -327,42 +361,42 @@ impl Call<'_> {
 
     fn dense(&self, dense: &Dense) -> Result<(), DeviceError> {
         let rows = self.count / dense.units;
-        // Rows and units of a block, and its threads, as in dense.cu.
+        // Rows and units per block, and its threads (dense.cu).
         let (kernel, [height, width], threads) = match dense.units {
-            ..=16 => ("dense_narrow", [64, 16], 128),
-            _ => ("dense_wide", [128, 64], 256),
+            ..=16 => (names::DENSE_NARROW, [64, 16], 128),
+            _ => (names::DENSE_WIDE, [128, 64], 256),
         };
-        // `Arguments` in dense.cu.
+        // Struct `Arguments` in dense.cu.
         let given = Arg::structure(&[
             self.input(0)?,
             self.constant(dense.kernel)?,
             self.optional(dense.bias)?,
             self.output()?,
-            flag(dense.relu),
-            word(rows),
-            word(dense.inputs),
-            word(dense.units),
+            flag_arg(dense.relu),
+            size_arg(rows),
+            size_arg(dense.inputs),
+            size_arg(dense.units),
         ]);
         let blocks = rows.div_ceil(height) * dense.units.div_ceil(width);
         self.launch(kernel, blocks, threads, 0, vec![given])
     }
 
     fn recurrent(&self, r: &Recurrent) -> Result<(), DeviceError> {
-        // Sequences of a block, as in recurrent.cu.
+        // Sequences per block (recurrent.cu).
         const GROUP: usize = 8;
         let state = r.group * r.state() * size_of::<f32>();
         let (memory, shared) = match self.step.second {
             Some(value) => (self.slot(value)?, 0),
             None => (Arg::Pointer(0), state),
         };
-        // `Arguments` in recurrent.cu.
+        // Struct `Arguments` in recurrent.cu.
         let given = Arg::structure(&[
             self.input(0)?,
             self.constant(r.kernel)?,
             self.optional(r.bias)?,
             self.output()?,
             memory,
-            Arg::Words(r.words(self.items as u32)),
+            Arg::Words(r.to_kernel_args(self.items as u32)),
         ]);
         if let Some(name) = r.kernel_in_registers() {
             let blocks = self.items.div_ceil(GROUP);
@@ -372,7 +406,7 @@ impl Call<'_> {
         let threads = (r.group * r.cell.gates() * r.units).next_multiple_of(32);
         let blocks = self.items.div_ceil(r.group);
         self.launch(
-            "recurrent",
+            names::RECURRENT,
             blocks,
             threads.min(THREADS),
             shared,
@@ -383,8 +417,8 @@ impl Call<'_> {
     fn dropout(&self, d: &Dropout) -> Result<(), DeviceError> {
         let (x, y) = (self.input(0)?, self.output()?);
         let row = d.units * d.pixels;
-        // An input that is the same in all draws has a row for several of the output's.
-        let copies = match self.plan.parts.values[self.step.inputs[0]].drawn {
+        // A draw-invariant input has one row for several rows of the output.
+        let copies = match self.plan.lowered.values[self.step.inputs[0]].per_draw {
             true => 1,
             false => self.mode.draws,
         };
@@ -392,7 +426,11 @@ impl Call<'_> {
         let units = Arg::Words(units.map(|n| n as u32).to_vec());
         let kept = 1.0 / (1.0 - d.rate);
         match self.mode.dropout {
-            DropoutMode::Off => self.each("repeat", self.count, vec![x, y, word(1), word(row)]),
+            DropoutMode::Off => self.each(
+                names::REPEAT,
+                self.count,
+                vec![x, y, size_arg(1), size_arg(row)],
+            ),
             DropoutMode::Draws { n, seed } => {
                 let words = vec![
                     *seed as u32,
@@ -403,20 +441,20 @@ impl Call<'_> {
                     d.rate.to_bits(),
                     kept.to_bits(),
                 ];
-                let args = vec![x, y, units, Arg::Words(words), word(copies)];
-                self.each("dropout", self.count, args)
+                let args = vec![x, y, units, Arg::Words(words), size_arg(copies)];
+                self.each(names::DROPOUT, self.count, args)
             }
             DropoutMode::Masks(_) => {
                 let factors = Arg::from(held(&self.lane.masks[d.number as usize]));
-                let args = vec![x, factors, y, units, word(copies)];
-                self.each("mask", self.count, args)
+                let args = vec![x, factors, y, units, size_arg(copies)];
+                self.each(names::MASK, self.count, args)
             }
         }
     }
 }
 
 impl Recurrent {
-    /// The kernel for this number of units that keeps the weights in registers, if there is one.
+    /// Returns the specialised kernel that keeps the weights in registers, if there is one.
     fn kernel_in_registers(&self) -> Option<&'static str> {
         use crate::nn::cuda::ops::Cell;
         let usual = self.activation == Activation::Tanh
@@ -425,23 +463,23 @@ impl Recurrent {
                 Activation::Sigmoid | Activation::HardSigmoid
             );
         match (self.cell, self.units) {
-            (Cell::Lstm, 64) if usual => Some("lstm_64"),
-            (Cell::Lstm, 32) if usual => Some("lstm_32"),
-            (Cell::GruResetAfter, 48) if usual => Some("gru_48"),
+            (Cell::Lstm, 64) if usual => Some(names::LSTM_64),
+            (Cell::Lstm, 32) if usual => Some(names::LSTM_32),
+            (Cell::GruResetAfter, 48) if usual => Some(names::GRU_48),
             _ => None,
         }
     }
 }
 
-/// A size, which the checks of a run keep below 2^31.
-pub(super) fn word(n: usize) -> Arg {
+/// Converts a size to an argument. The checks of a run keep sizes below 2^31.
+pub(super) fn size_arg(n: usize) -> Arg {
     Arg::U32(n as u32)
 }
 
-fn flag(on: bool) -> Arg {
+fn flag_arg(on: bool) -> Arg {
     Arg::U32(u32::from(on))
 }
 
 fn function_arg(function: Activation) -> Arg {
-    Arg::Words(activation_words(function).to_vec())
+    Arg::Words(activation_args(function).to_vec())
 }

@@ -1,20 +1,21 @@
-//! Where a run's inputs come from.
+//! Inputs of a run on a device.
 
 use crate::nn::cuda::driver::{Buffer, DeviceError, Stream};
 
-/// Rows of `f32` on the device, one behind the other.
+/// Contiguous rows of `f32` on the device.
 #[derive(Debug, Clone, Copy)]
 pub struct Rows<'a> {
-    /// Where they lie.
+    /// The buffer that holds the rows.
     pub buffer: &'a Buffer,
-    /// The byte that the first one begins at.
+    /// Byte offset of the first row.
     pub offset: usize,
-    /// What computes them: other streams have to wait for it, as a session does.
+    /// Stream that computes the rows. Work on other streams waits for it; sessions do so
+    /// themselves.
     pub ready: Stream,
 }
 
 impl<'a> Rows<'a> {
-    /// From a buffer's first byte on.
+    /// Rows from the first byte of a buffer.
     pub fn of(buffer: &'a Buffer, ready: Stream) -> Self {
         Self {
             buffer,
@@ -23,15 +24,15 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Numbers that there is room for.
-    pub(super) fn numbers(&self) -> usize {
+    /// Elements from the offset to the end of the buffer.
+    pub(super) fn elements(&self) -> usize {
         self.buffer.bytes().saturating_sub(self.offset) / size_of::<f32>()
     }
 
-    /// Where `count` numbers lie that begin behind `first` others.
+    /// Returns the address of `count` elements from element `first` on.
     ///
     /// # Errors
-    /// If there are no such.
+    /// If they exceed the buffer.
     pub(in crate::nn::cuda) fn address(
         &self,
         first: usize,
@@ -46,24 +47,24 @@ impl<'a> Rows<'a> {
 /// An input of a run.
 #[derive(Debug, Clone, Copy)]
 pub enum Source<'a> {
-    /// Rows on the host, one behind the other.
+    /// Contiguous rows on the host.
     Host(&'a [f32]),
-    /// Rows on the device. They are read where they are.
+    /// Contiguous rows on the device, read in place.
     Device(Rows<'a>),
-    /// Rows that lie anywhere on the device, and may overlap: windows of a longer sequence. They are
-    /// gathered there part by part.
+    /// Rows at arbitrary, possibly overlapping positions on the device: windows of a longer
+    /// sequence. They are gathered part by part.
     Gathered {
-        /// All numbers that they are made of.
+        /// Buffer that contains the rows.
         numbers: Rows<'a>,
-        /// How many that are.
+        /// Elements in the buffer.
         count: usize,
-        /// The number that each row begins with.
+        /// Index of each row's first element.
         starts: &'a [u64],
     },
 }
 
 impl Source<'_> {
-    /// The stream that has to be waited for.
+    /// The stream that computes the input.
     pub(super) fn ready(&self) -> Option<Stream> {
         match self {
             Self::Host(_) => None,
@@ -71,13 +72,13 @@ impl Source<'_> {
         }
     }
 
-    /// How many numbers the input holds for `batch` rows of `elements`: as many as are asked for if
-    /// there are at least so many on the device.
+    /// Returns the number of elements that the input holds for `batch` rows of `elements`. A larger
+    /// device buffer counts as exactly sufficient.
     pub(super) fn holds(&self, batch: usize, elements: usize) -> usize {
         let wanted = batch.saturating_mul(elements);
         match self {
             Self::Host(data) => data.len(),
-            Self::Device(rows) => rows.numbers().min(wanted),
+            Self::Device(rows) => rows.elements().min(wanted),
             Self::Gathered {
                 numbers,
                 count,
@@ -89,7 +90,7 @@ impl Source<'_> {
                         .and_then(|s| s.checked_add(elements));
                     end.is_some_and(|end| end <= *count)
                 };
-                match *count <= numbers.numbers() && starts.iter().all(inside) {
+                match *count <= numbers.elements() && starts.iter().all(inside) {
                     true => starts.len().saturating_mul(elements),
                     false => 0,
                 }

@@ -125,7 +125,7 @@ fn parametric_slopes_are_broadcast() {
     );
 }
 
-/// Known values of erfc (as Python's `math.erfc` gives them).
+/// Values of Python's `math.erfc`.
 #[test]
 fn the_error_function_is_accurate_everywhere() {
     let known = [

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Per gate: kernel, recurrent kernel and bias of one unit with one input.
+/// Builds per-gate kernel, recurrent kernel and bias for one unit with one input.
 fn recurrent(gates: usize, kernel: &[f32], bias: &[&[f32]]) -> Vec<Weight> {
     let bias_shape: &[usize] = match bias.len() {
         1 => &[gates],
@@ -67,7 +67,7 @@ fn gru_resets_before_or_after_the_recurrent_product() {
         &[2, 1],
         &[1.0, 1.36],
     );
-    // The recurrent biases: that of the candidate is inside the reset. Step 1: z = 0.5,
+    // The recurrent bias of the candidate is inside the reset. Step 1: z = 0.5,
     // r = 0.5 - 0.5 + 0.1 = 0.1, g = 2 + 0.1 * (0 + 10) = 3, h = 1.5.
     // Step 2: z = 0.8, r = 0.4, g = 2 + 0.4 * (1.5 + 10) = 6.6, h = 1.2 + 0.2 * 6.6 = 2.52.
     check_within(
@@ -88,7 +88,7 @@ fn gates_of_several_units_lie_side_by_side() {
         weight(&[1, 6], &[0.0, 0.0, 0.0, 0.0, 1.0, 10.0]),
         weight(
             &[2, 6],
-            // The candidate of unit 0 hears unit 1, and the other way round.
+            // The candidate of unit 0 depends on unit 1 and vice versa.
             &[
                 0.0, 0.0, 0.0, 0.0, 0.0, 2.0, //
                 0.0, 0.0, 0.0, 0.0, 3.0, 0.0,

@@ -71,7 +71,7 @@ fn convolution_places_its_padding_like_keras() {
 
 #[test]
 fn convolution_sums_over_both_dimensions_and_all_channels() {
-    // 2x2 kernel, two channels in, two out: out channel 1 takes in channel 1 ten times.
+    // 2x2 kernel, two channels in, two out: output channel 1 sums input channel 1, tenfold.
     #[rustfmt::skip]
     let kernel = weight(&[2, 2, 2, 2], &[
         1.0, 0.0, 0.0, 10.0,   2.0, 0.0, 0.0, 20.0,
@@ -168,7 +168,7 @@ fn upsampling_follows_each_convention() {
         interpolation,
     };
     let x = [0.0, 10.0, 20.0, 10.0];
-    // 4 to 20: row 5k is source row k, fifths lie between, the last row repeats.
+    // 4 to 20 rows: row 5k is source row k, fifths lie between, the last row repeats.
     #[rustfmt::skip]
     let legacy = [
         0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0, 16.0, 18.0,
@@ -182,7 +182,7 @@ fn upsampling_follows_each_convention() {
         &[20, 1, 1],
         &legacy,
     );
-    // The centre of each five is a source row.
+    // Source rows are at the centre of each five.
     #[rustfmt::skip]
     let half_pixel = [
         0.0, 0.0, 0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0,
@@ -205,7 +205,7 @@ fn upsampling_follows_each_convention() {
         &[20, 1, 1],
         &nearest,
     );
-    // Both dimensions, two channels, where bilinear is the product of both lines.
+    // Two dimensions: bilinear is the product of both axes.
     check(
         Layer::Upsample {
             factor: [2, 2],
@@ -223,7 +223,7 @@ fn upsampling_follows_each_convention() {
 
 #[test]
 fn half_pixel_upsampling_matches_tensorflow() {
-    // tf.image.resize([0, 1, 4], method="bilinear") of TensorFlow 2.15 to 6 rows.
+    // `tf.image.resize([0, 1, 4], method="bilinear")` of TensorFlow 2.15 to 6 rows.
     check(
         Layer::Upsample {
             factor: [2, 1],

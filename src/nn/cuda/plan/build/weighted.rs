@@ -1,20 +1,20 @@
-//! Layers whose weights are laid out for their kernels: convolutions and recurrent layers.
+//! Convolutions and recurrent layers, whose weights have kernel-specific layouts.
 
-use super::{Builder, Form, apart};
-use crate::nn::cuda::ops::{self, Cell, Dense, Op, Own};
+use super::{CudaLowering, Form, split_activation};
+use crate::nn::cuda::ops::{self, Cell, CudaOp, Dense, Op};
 use crate::nn::cuda::plan::{Constant, Step};
 use crate::nn::cuda::tile::{SHARED, Shape, Tiling};
 use crate::nn::graph::WeightId;
 use crate::nn::layer::{Conv, Recurrent};
-use crate::nn::lowering::{Draft, Site};
+use crate::nn::lowering::{NodeContext, PlanBuilder};
 use crate::nn::shape::{conv_kernel, extent, spatial, window};
 
-impl Builder<'_> {
-    pub fn conv(&mut self, conv: &Conv, x: &[usize], output: &[usize]) -> Own {
+impl CudaLowering<'_> {
+    pub fn conv(&mut self, conv: &Conv, x: &[usize], output: &[usize]) -> CudaOp {
         let shape = &self.graph.weights[conv.kernel.0].shape;
         let [rows, columns, channels, out] = conv_kernel(shape).expect("validated kernel");
         if [rows, columns] == [1, 1] && conv.strides == [1, 1] {
-            return Own::Dense(self.dense(conv.kernel, conv.bias, conv.activation));
+            return CudaOp::Dense(self.dense(conv.kernel, conv.bias, conv.activation));
         }
         let ([height, width], _) = spatial(x).expect("validated input");
         let ([out_height, out_width], _) = spatial(output).expect("validated output");
@@ -32,8 +32,8 @@ impl Builder<'_> {
             dilation: conv.dilation,
         });
         let padded = tiling.map_or(out, |t| t.padded_out);
-        let (relu, after) = apart(conv.activation, out);
-        Own::Conv(Box::new(ops::Conv {
+        let (relu, post_op) = split_activation(conv.activation, out);
+        CudaOp::Conv(Box::new(ops::Conv {
             input: [height, width, channels],
             output: [out_height, out_width, out],
             size: [rows, columns],
@@ -51,11 +51,11 @@ impl Builder<'_> {
             relu_last: false,
             pool: false,
             scaled: false,
-            after,
+            post_op,
         }))
     }
 
-    /// `[terms, out]` as `[terms, padded]`.
+    /// Pads `[k, out]` to `[k, padded]`.
     fn padded_kernel(&mut self, id: WeightId, terms: usize, padded: usize) -> Constant {
         let form = Form::PaddedRows(padded);
         if let Some(&known) = self.known.get(&(id, form)) {
@@ -72,7 +72,7 @@ impl Builder<'_> {
         constant
     }
 
-    /// A bias followed by zeros, or only zeros.
+    /// Pads a bias with zeros; without a bias all elements are zero.
     fn padded(&mut self, id: Option<WeightId>, length: usize) -> Constant {
         let form = Form::Padded(length);
         if let Some(&known) = id.and_then(|id| self.known.get(&(id, form))) {
@@ -87,15 +87,15 @@ impl Builder<'_> {
         constant
     }
 
-    /// The recurrent part of a layer. The products with its inputs become a step before it; where
-    /// its state does not fit into a block's shared memory, it is a value that the step writes.
+    /// Plans the recurrent part of a layer. The products with its inputs become a preceding step.
+    /// State that exceeds a block's shared memory becomes a second output of the step.
     pub fn recurrent(
         &mut self,
         r: &Recurrent,
         reset_after: Option<bool>,
-        site: &mut Site,
-        draft: &mut Draft<Own>,
-    ) -> Own {
+        node: &mut NodeContext,
+        builder: &mut PlanBuilder<CudaOp>,
+    ) -> CudaOp {
         let kernel = &self.graph.weights[r.kernel.0];
         let (width, count) = (kernel.shape[1], kernel.data.len());
         let recurrent = &self.graph.weights[r.recurrent_kernel.0];
@@ -105,20 +105,20 @@ impl Builder<'_> {
             Some(true) => Cell::GruResetAfter,
             Some(false) => Cell::GruResetBefore,
         };
-        let (time, outer) = (site.items[0][0], site.outer);
-        let drawn = draft.is_drawn(site.inputs[0]);
-        let projected = draft.value(outer * time * width, drawn);
+        let (time, outer) = (node.items[0][0], node.outer);
+        let per_draw = builder.is_per_draw(node.inputs[0]);
+        let projected = builder.value(outer * time * width, per_draw);
         let product = Dense {
-            inputs: site.items[0][1],
+            inputs: node.items[0][1],
             units: width,
             kernel: self.plain(r.kernel, count),
             bias: r.bias.map(|b| self.plain(b, width)),
             relu: false,
-            after: None,
+            post_op: None,
         };
-        draft.push(Step {
-            op: Op::Own(Own::Dense(product)),
-            inputs: std::mem::replace(&mut site.inputs, vec![projected]),
+        builder.push(Step {
+            op: Op::Backend(CudaOp::Dense(product)),
+            inputs: std::mem::replace(&mut node.inputs, vec![projected]),
             output: projected,
             second: None,
             outer,
@@ -143,8 +143,8 @@ impl Builder<'_> {
         let room = SHARED / size_of::<f32>() / planned.state();
         planned.group = room.clamp(1, 4);
         if room == 0 {
-            site.second = Some(draft.value(outer * planned.state(), drawn));
+            node.second = Some(builder.value(outer * planned.state(), per_draw));
         }
-        Own::Recurrent(planned)
+        CudaOp::Recurrent(planned)
     }
 }

@@ -1,18 +1,18 @@
-//! The arithmetic of [`First`].
+//! Kernels of [`SingleChannelConv`].
 
 use std::ops::Range;
 
-use super::super::gemm::MANY;
+use super::super::gemm::TWO_BLOCK_MR;
 use super::super::packed::Block;
-use super::{FEW, First};
+use super::{NARROW_KERNEL, SingleChannelConv};
 use crate::simd::Kernel;
 use crate::simd::lanes::{HALF, LANES, Lanes};
 
-/// Rows `rows`, whose lines are filled, of the pairs of columns `pairs`: two and `PAIRS` at a time. If `WHOLE`, each pixel
-/// has a vector with channel block `block`; if not, each pair of pixels has one with the channels
-/// of half block `block`. `VECTORS` is how many a row of a tile has.
+/// Computes the column pairs `pairs` of rows `rows`, whose lines are filled, in tiles of two rows
+/// by `PAIRS` pairs. If `WHOLE`, a vector holds channel block `block` of one pixel; else half block
+/// `block` of two pixels. A row of a tile has `VECTORS` vectors.
 pub(super) struct Strip<'r, 'a, const WHOLE: bool, const PAIRS: usize, const VECTORS: usize> {
-    pub of: &'r mut First<'a>,
+    pub conv: &'r mut SingleChannelConv<'a>,
     pub block: usize,
     pub rows: Range<usize>,
     pub pairs: Range<usize>,
@@ -24,11 +24,11 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize> Kernel
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(mut self) {
-        if PIXELS >= MANY || (!WHOLE && PAIRS <= 3) {
-            match self.of.kernel[1] {
-                FEW if PIXELS < MANY => self.tiles::<V, FEW, true>(),
-                FEW => self.tiles::<V, FEW, false>(),
+    fn run<V: Lanes, const MAX_MR: usize>(mut self) {
+        if MAX_MR >= TWO_BLOCK_MR || (!WHOLE && PAIRS <= 3) {
+            match self.conv.kernel[1] {
+                NARROW_KERNEL if MAX_MR < TWO_BLOCK_MR => self.tiles::<V, NARROW_KERNEL, true>(),
+                NARROW_KERNEL => self.tiles::<V, NARROW_KERNEL, false>(),
                 5 => self.tiles::<V, 5, false>(),
                 _ => self.tiles::<V, 0, false>(),
             }
@@ -36,44 +36,44 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize> Kernel
     }
 }
 
-/// What is the same for all tiles of a strip.
-struct Shared<V> {
+/// Values common to all tiles of a strip.
+struct StripConstants<V> {
     bias: V,
-    /// With the lanes as they are when it is applied.
+    /// Scale and shift, in the lane order in which they are applied.
     affine: Option<[V; 2]>,
-    /// Whether sums are pooled before what becomes of them is computed, which is then less.
+    /// True if sums are pooled before the remaining epilogue, which then runs on fewer elements.
     pooled_first: bool,
 }
 
 impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
     Strip<'_, '_, WHOLE, PAIRS, VECTORS>
 {
-    /// Columns from a vector to the next.
+    /// Columns per vector.
     const STEP: usize = if WHOLE { 1 } else { 2 };
-    /// Channels of a vector's pixel.
+    /// Channels per pixel of a vector.
     const CHANNELS: usize = if WHOLE { LANES } else { HALF };
 
-    /// The channels of the strip from blocks of lanes.
+    /// Loads the strip's channels from blocks of lanes.
     #[inline(always)]
     fn load<V: Lanes>(&self, blocks: &[[f32; LANES]]) -> V {
         if WHOLE {
             return V::load(&blocks[self.block]);
         }
-        V::twice(&blocks[self.block / 2].as_chunks().0[self.block % 2])
+        V::broadcast_half(&blocks[self.block / 2].as_chunks().0[self.block % 2])
     }
 
-    /// With kernels of `KW` columns, or of any number if that is 0; one vector after the other if
-    /// `BY_VECTOR`.
+    /// Runs all tiles with kernels of `KW` columns (0: any number). If `BY_VECTOR`, one vector is
+    /// summed after the other.
     #[inline(always)]
     fn tiles<V: Lanes, const KW: usize, const BY_VECTOR: bool>(&mut self) {
-        let kernel = self.of.kernel;
+        let kernel = self.conv.kernel;
         let kw = if KW > 0 { KW } else { kernel[1] };
-        let size = First::line(kernel, self.of.width);
+        let size = SingleChannelConv::line(kernel, self.conv.width);
         let lines = self.rows.len().next_multiple_of(2) + kernel[0] - 1;
-        assert!(2 * self.pairs.end + kw - 1 <= size && lines * size <= self.of.lines.len());
-        let pooled_first = self.of.pooled && self.of.epilogue.keeps_order();
-        // A closure would be compiled without the instruction set.
-        let affine = match self.of.epilogue.affine() {
+        assert!(2 * self.pairs.end + kw - 1 <= size && lines * size <= self.conv.lines.len());
+        let pooled_first = self.conv.pooled && self.conv.epilogue.commutes_with_max();
+        // A closure would be compiled without the instruction set's features.
+        let affine = match self.conv.epilogue.affine() {
             Some([scale, shift]) => {
                 let [scale, shift]: [V; 2] = [self.load(scale), self.load(shift)];
                 match pooled_first && !WHOLE {
@@ -83,25 +83,25 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
             }
             None => None,
         };
-        let shared = Shared {
-            bias: self.load(&self.of.packed.bias),
+        let constants = StripConstants {
+            bias: self.load(&self.conv.packed.bias),
             affine,
             pooled_first,
         };
         let weights = match WHOLE {
-            true => &self.of.packed.weights[self.block * kernel[0] * kw..],
-            false => &self.of.packed.weights[self.block / 2 * kernel[0] * kw..],
+            true => &self.conv.packed.weights[self.block * kernel[0] * kw..],
+            false => &self.conv.packed.weights[self.block / 2 * kernel[0] * kw..],
         };
         for y in self.rows.clone().step_by(2) {
             for pair in self.pairs.clone().step_by(PAIRS) {
-                let mut sums = [[shared.bias; VECTORS]; 2];
+                let mut sums = [[constants.bias; VECTORS]; 2];
                 for ky in 0..kernel[0] {
                     let weights = &weights[ky * kw..][..kw];
-                    // SAFETY: by the assertion above all columns that are read, up to `kw - 1`
-                    // behind the last pair, lie within a line, and all lines within `lines`.
+                    // SAFETY: by the assertion above all columns that are read, up to `kw - 1` past
+                    // the last pair, lie within a line, and all lines within `lines`.
                     unsafe {
                         let line = (y - self.rows.start + ky) * size + 2 * pair;
-                        let above = self.of.lines.as_ptr().add(line);
+                        let above = self.conv.lines.as_ptr().add(line);
                         self.add_row::<V, KW, BY_VECTOR>(
                             [above, above.add(size)],
                             weights,
@@ -109,7 +109,7 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
                         );
                     }
                 }
-                self.put(y, pair, sums, &shared);
+                self.put(y, pair, sums, &constants);
             }
         }
     }
@@ -118,14 +118,14 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
     fn weight<V: Lanes>(&self, lanes: &[f32; LANES]) -> V {
         match WHOLE {
             true => V::load(lanes),
-            false => V::twice(&lanes.as_chunks().0[self.block % 2]),
+            false => V::broadcast_half(&lanes.as_chunks().0[self.block % 2]),
         }
     }
 
-    /// Adds the block of one row of the kernel.
+    /// Adds the products of one kernel row.
     ///
     /// # Safety
-    /// The columns that the tile reads must lie behind each of `lines`.
+    /// The columns that the tile reads must lie behind each pointer of `lines`.
     #[inline(always)]
     unsafe fn add_row<V: Lanes, const KW: usize, const BY_VECTOR: bool>(
         &self,
@@ -136,18 +136,19 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
         let mut partial = [[V::zero(); VECTORS]; 2];
         macro_rules! add {
             ($row:expr, $vector:expr, $tap:expr, $weight:expr, $column:expr) => {
-                // SAFETY: the caller's.
+                // SAFETY: guaranteed by the caller.
                 let x: V = unsafe {
                     let at = lines[$row].add($column);
                     match WHOLE {
-                        true => V::spread(*at),
+                        true => V::splat(*at),
                         false => V::pair(&*at.cast()),
                     }
                 };
                 let sum = &mut partial[$row][$vector];
-                // Their sum with what is no -0 is the same as if 0 was added to the first product.
+                // Starting from the product is bit-identical to adding it to 0, because the total
+                // that it joins is never -0.
                 *sum = match $tap {
-                    0 => $weight.times(x),
+                    0 => $weight.mul(x),
                     _ => $weight.mul_add_lanes(x, *sum),
                 };
             };
@@ -165,7 +166,7 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
             return;
         }
         if KW > 0 {
-            // By columns, so that what neighbours share is read once.
+            // Column by column, so that an input shared by neighbours is read once.
             let weights: [V; KW] = std::array::from_fn(|tap| self.weight(&weights[tap]));
             macro_rules! columns {
                 ($($column:literal)*) => {$(
@@ -198,29 +199,29 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
         }
     }
 
-    /// Stores what becomes of the sums of the tile from pair `pair` on.
+    /// Applies the epilogue to the tile that starts at pair `pair`, and stores it.
     #[inline(always)]
     fn put<V: Lanes>(
         &mut self,
         y: usize,
         pair: usize,
         mut sums: [[V; VECTORS]; 2],
-        shared: &Shared<V>,
+        constants: &StripConstants<V>,
     ) {
-        if !shared.pooled_first {
+        if !constants.pooled_first {
             for row in &mut sums {
-                self.finish(row, shared);
+                self.apply_epilogue(row, constants);
             }
         }
-        match self.of.pooled {
-            true => self.put_pooled(y, pair, &sums, shared),
+        match self.conv.pooled {
+            true => self.put_pooled(y, pair, &sums, constants),
             false => self.put_rows(y, pair, &sums),
         }
     }
 
-    /// What becomes of these sums.
+    /// Applies the pointwise epilogue.
     #[inline(always)]
-    fn finish<V: Lanes>(&self, sums: &mut [V], shared: &Shared<V>) {
+    fn apply_epilogue<V: Lanes>(&self, sums: &mut [V], constants: &StripConstants<V>) {
         macro_rules! each {
             ($sum:ident => $result:expr) => {
                 for i in 0..sums.len() {
@@ -229,11 +230,11 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
                 }
             };
         }
-        let epilogue = self.of.epilogue;
+        let epilogue = self.conv.epilogue;
         if epilogue.relu {
             each!(sum => sum.relu());
         }
-        if let Some([scale, shift]) = shared.affine {
+        if let Some([scale, shift]) = constants.affine {
             each!(sum => sum.mul_add_lanes(scale, shift));
         }
         if epilogue.relu_last {
@@ -241,20 +242,20 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
         }
     }
 
-    /// Stores the largest of each two columns of the two rows.
+    /// Stores the maximum of each 2 x 2 pixels.
     #[inline(always)]
     fn put_pooled<V: Lanes>(
         &mut self,
         y: usize,
         pair: usize,
         [above, below]: &[[V; VECTORS]; 2],
-        shared: &Shared<V>,
+        constants: &StripConstants<V>,
     ) {
-        let (channels, width) = (self.of.packed.channels, self.of.width / 2);
-        let y = (y - self.of.rows.start) / 2;
-        assert!(pair + PAIRS <= width && (y + 1) * width * channels <= self.of.output.len());
+        let (channels, width) = (self.conv.packed.n, self.conv.width / 2);
+        let y = (y - self.conv.rows.start) / 2;
+        assert!(pair + PAIRS <= width && (y + 1) * width * channels <= self.conv.output.len());
         let first = y * width + pair;
-        // Each has a pixel, or if not `WHOLE` two.
+        // Vectors after pooling; each has one pixel if `WHOLE`, else two.
         let count = if WHOLE { PAIRS } else { PAIRS.div_ceil(2) };
         let mut most = [V::zero(); PAIRS];
         for i in 0..count {
@@ -264,8 +265,8 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
                 false => largest(above[a].split(above[b]), below[a].split(below[b])),
             };
         }
-        if shared.pooled_first {
-            self.finish(&mut most[..count], shared);
+        if constants.pooled_first {
+            self.apply_epilogue(&mut most[..count], constants);
         }
         for i in 0..count {
             let pixels = match WHOLE {
@@ -279,13 +280,13 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
 
     #[inline(always)]
     fn put_rows<V: Lanes>(&mut self, y: usize, pair: usize, sums: &[[V; VECTORS]; 2]) {
-        let (channels, width) = (self.of.packed.channels, self.of.width);
+        let (channels, width) = (self.conv.packed.n, self.conv.width);
         for row in 0..2 {
-            if y + row == self.of.rows.end {
+            if y + row == self.conv.rows.end {
                 return;
             }
-            let y = y - self.of.rows.start;
-            assert!((y + row + 1) * width * channels <= self.of.output.len());
+            let y = y - self.conv.rows.start;
+            assert!((y + row + 1) * width * channels <= self.conv.output.len());
             for vector in 0..VECTORS {
                 let x = 2 * pair + Self::STEP * vector;
                 if x < width {
@@ -302,14 +303,14 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
         }
     }
 
-    /// Stores the strip's channels of a pixel, or if it is not `WHOLE` of two pixels: the second
-    /// half of the lanes is that of the second one, and left out if that is the first.
+    /// Stores the strip's channels of one pixel if `WHOLE`, else of two pixels, one per half of the
+    /// lanes. Equal pixel indices mean that the second half is dropped.
     ///
     /// # Safety
     /// The pixels must lie within the output.
     #[inline(always)]
     unsafe fn put_pixels<V: Lanes>(&mut self, lanes: V, pixels: [usize; 2]) {
-        let channels = self.of.packed.channels;
+        let channels = self.conv.packed.n;
         let from = self.block * Self::CHANNELS;
         let count = Self::CHANNELS.min(channels - from);
         let mut all = [0.0; LANES];
@@ -320,7 +321,11 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
             }
             // SAFETY: `from + count` is at most the number of a pixel's channels.
             unsafe {
-                let to = self.of.output.as_mut_ptr().add(pixels[i] * channels + from);
+                let to = self
+                    .conv
+                    .output
+                    .as_mut_ptr()
+                    .add(pixels[i] * channels + from);
                 if WHOLE && count == LANES {
                     *to.cast() = all;
                 } else if !WHOLE && count == HALF {
@@ -334,11 +339,11 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize>
     }
 }
 
-/// The largest of two pixels above and two below, as [`max_pool_rows`](super::pool::max_pool_rows)
-/// takes it: of equal ones the first, no NaN.
+/// Returns the maximum of 2 x 2 pixels with the semantics of
+/// [`max_pool_rows`](super::pool::max_pool_rows): the first of equal elements, never NaN.
 #[inline(always)]
 fn largest<V: Lanes>(above: [V; 2], below: [V; 2]) -> V {
-    let lowest = V::spread(f32::NEG_INFINITY);
-    let most = above[1].larger(above[0].larger(lowest));
-    below[1].larger(below[0].larger(lowest)).larger(most)
+    let lowest = V::splat(f32::NEG_INFINITY);
+    let most = above[1].max(above[0].max(lowest));
+    below[1].max(below[0].max(lowest)).max(most)
 }

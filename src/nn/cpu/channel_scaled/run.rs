@@ -1,55 +1,59 @@
-//! The arithmetic of [`ScaledConv`].
+//! Kernels of [`ChannelScaledConv`].
 
-use super::super::gemm::{MANY, Pixels};
+use super::super::gemm::{MaxMr, TWO_BLOCK_MR};
 use super::super::packed::{Block, store};
-use super::{AT_ONCE, ScaledConv, TILE};
+use super::{ChannelScaledConv, SINGLE_TILE, TILE};
 use crate::simd::lanes::{LANES, Lanes};
 use crate::simd::{Isa, Kernel};
 
-/// One map with its scales.
-pub(super) struct Run<'a> {
-    pub plan: &'a ScaledConv,
+/// One map with its scale vectors.
+pub(super) struct MapRun<'a> {
+    pub plan: &'a ChannelScaledConv,
     pub source: &'a [f32],
     pub scales: &'a [f32],
-    /// `[input channel][pixel of the tile]`; results before pooling if there are no parts.
-    pub parts: &'a mut [[f32; LANES]],
+    /// Partials `[input channel][pixel of the tile]`, or results before pooling for a single scale
+    /// vector.
+    pub partials: &'a mut [[f32; LANES]],
     pub output: &'a mut [f32],
 }
 
-impl Run<'_> {
+impl MapRun<'_> {
     pub fn compute(mut self, isa: Isa) {
         let blocks = self.plan.weights.bias.len();
-        let many = isa.dispatch(Pixels) >= MANY;
+        let two_blocks = isa.dispatch(MaxMr) >= TWO_BLOCK_MR;
         if self.scales.len() > self.plan.input[2] {
             for block in 0..blocks {
-                self.all_rows(isa, if many { 6 } else { 1 }, block);
+                self.all_scales(isa, if two_blocks { 6 } else { 1 }, block);
             }
             return;
         }
         let run = &mut self;
         let mut block = 0;
         while block < blocks {
-            match many {
+            match two_blocks {
                 true if block + 1 < blocks => {
-                    isa.dispatch(AtOnce::<{ AT_ONCE[0] }, { AT_ONCE[1] }> { run, block });
+                    isa.dispatch(SingleScale::<{ SINGLE_TILE[0] }, { SINGLE_TILE[1] }> {
+                        run,
+                        block,
+                    });
                     block += 1;
                 }
-                true => isa.dispatch(AtOnce::<{ AT_ONCE[0] }, 1> { run, block }),
-                false => isa.dispatch(AtOnce::<TILE, 1> { run, block }),
+                true => isa.dispatch(SingleScale::<{ SINGLE_TILE[0] }, 1> { run, block }),
+                false => isa.dispatch(SingleScale::<TILE, 1> { run, block }),
             }
             block += 1;
         }
     }
 
-    /// Every row of scales for a channel block, at most `most` at once.
-    fn all_rows(&mut self, isa: Isa, most: usize, block: usize) {
+    /// Computes a channel block for every scale vector, at most `most` at a time.
+    fn all_scales(&mut self, isa: Isa, most: usize, block: usize) {
         let windows = self.plan.windows().iter().product();
         let rows = self.scales.len() / self.plan.input[2];
         let groups = rows.div_ceil(most);
         for window in (0..windows).step_by(TILE / self.plan.each()) {
             let origins = self.plan.origins(window);
             let run = &mut *self;
-            isa.dispatch(Parts {
+            isa.dispatch(Partials {
                 run,
                 block,
                 origins,
@@ -61,7 +65,7 @@ impl Run<'_> {
                 macro_rules! of_size {
                     ($($n:literal)*) => {
                         match end - first {
-                            $($n => isa.dispatch(Apply::<$n> { run, block, window, first }),)*
+                            $($n => isa.dispatch(ApplyScales::<$n> { run, block, window, first }),)*
                             _ => unreachable!("no group has more than six rows"),
                         }
                     };
@@ -72,12 +76,12 @@ impl Run<'_> {
         }
     }
 
-    /// Pools the results of the pixels of the windows from `window` on, as many as there are, and
-    /// stores them in a row's output.
+    /// Pools the results of the windows from `window` on and stores them in the output of one scale
+    /// vector.
     #[inline(always)]
     fn put<V: Lanes>(
         output: &mut [f32],
-        plan: &ScaledConv,
+        plan: &ChannelScaledConv,
         results: &[[f32; LANES]],
         block: usize,
         window: usize,
@@ -89,53 +93,53 @@ impl Run<'_> {
         for (pixels, output) in results.chunks_exact(each).zip(outputs) {
             let mut most = V::load(&pixels[0]);
             if plan.pool.is_some() {
-                most = most.larger(V::spread(f32::NEG_INFINITY));
+                most = most.max(V::splat(f32::NEG_INFINITY));
             }
             for pixel in &pixels[1..] {
-                most = V::load(pixel).larger(most);
+                most = V::load(pixel).max(most);
             }
             store(most, &mut output[block * LANES..][..lanes]);
         }
     }
 }
 
-/// The only row of scales: `BLOCKS` channel blocks from `block` on, `N` pixels at a time.
-struct AtOnce<'r, 'a, const N: usize, const BLOCKS: usize> {
-    run: &'r mut Run<'a>,
+/// Single scale vector: `BLOCKS` channel blocks from `block` on, `N` pixels at a time.
+struct SingleScale<'r, 'a, const N: usize, const BLOCKS: usize> {
+    run: &'r mut MapRun<'a>,
     block: usize,
 }
 
-impl<const N: usize, const BLOCKS: usize> Kernel for AtOnce<'_, '_, N, BLOCKS> {
+impl<const N: usize, const BLOCKS: usize> Kernel for SingleScale<'_, '_, N, BLOCKS> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(self) {
-        if N > TILE && PIXELS < MANY {
+    fn run<V: Lanes, const MAX_MR: usize>(self) {
+        if N > TILE && MAX_MR < TWO_BLOCK_MR {
             return;
         }
-        let Run {
+        let MapRun {
             plan,
             source,
             scales,
-            parts,
+            partials,
             output,
         } = self.run;
         let windows: usize = plan.windows().iter().product();
         for window in (0..windows).step_by(N / plan.each()) {
             let origins: [usize; N] = plan.origins(window);
-            sum_at_once::<V, N, BLOCKS>(plan, source, scales, parts, self.block, &origins);
+            sum_single_scale::<V, N, BLOCKS>(plan, source, scales, partials, self.block, &origins);
             for b in 0..BLOCKS {
-                let results = &parts[b * N..][..N];
-                Run::put::<V>(output, plan, results, self.block + b, window);
+                let results = &partials[b * N..][..N];
+                MapRun::put::<V>(output, plan, results, self.block + b, window);
             }
         }
     }
 }
 
-/// The results before pooling of `N` pixels of each of `BLOCKS` blocks.
+/// Computes the results, before pooling, of `N` pixels and `BLOCKS` channel blocks.
 #[inline(always)]
-fn sum_at_once<V: Lanes, const N: usize, const BLOCKS: usize>(
-    plan: &ScaledConv,
+fn sum_single_scale<V: Lanes, const N: usize, const BLOCKS: usize>(
+    plan: &ChannelScaledConv,
     source: &[f32],
     scales: &[f32],
     results: &mut [[f32; LANES]],
@@ -150,37 +154,38 @@ fn sum_at_once<V: Lanes, const N: usize, const BLOCKS: usize>(
     let mut sums: [[V; N]; BLOCKS] =
         std::array::from_fn(|b| [V::load(&plan.weights.bias[block + b]); N]);
     for (c, &scale) in scales.iter().enumerate().take(channels) {
-        let mut parts = [[V::zero(); N]; BLOCKS];
+        let mut partials = [[V::zero(); N]; BLOCKS];
         for (t, &tap) in taps.iter().enumerate() {
-            // SAFETY: a block has `size` weights, and the lines are as long as said there.
+            // SAFETY: a block has `size` weights, and every tap of every channel lies behind each
+            // line.
             unsafe {
                 let w: [V; BLOCKS] =
                     std::array::from_fn(|b| V::load(weights[b].get_unchecked(c * taps.len() + t)));
                 for i in 0..N {
                     let x = *lines[i].add(tap + c);
                     for b in 0..BLOCKS {
-                        parts[b][i] = w[b].mul_add(x, parts[b][i]);
+                        partials[b][i] = w[b].mul_add(x, partials[b][i]);
                     }
                 }
             }
         }
         for b in 0..BLOCKS {
             for i in 0..N {
-                sums[b][i] = parts[b][i].mul_add(scale, sums[b][i]);
+                sums[b][i] = partials[b][i].mul_add(scale, sums[b][i]);
             }
         }
     }
     for b in 0..BLOCKS {
         for i in 0..N {
-            results[b * N + i] = plan.finish(sums[b][i], block + b);
+            results[b * N + i] = plan.apply_epilogue(sums[b][i], block + b);
         }
     }
 }
 
-/// Where the pixels' inputs begin: behind each, every tap of every channel can be read.
+/// Returns the addresses of the pixels' inputs; every tap of every channel is readable behind them.
 #[inline(always)]
 fn lines<const N: usize>(
-    plan: &ScaledConv,
+    plan: &ChannelScaledConv,
     source: &[f32],
     origins: &[usize; N],
 ) -> [*const f32; N] {
@@ -188,27 +193,27 @@ fn lines<const N: usize>(
     std::array::from_fn(|i| source[origins[i]..][..reach].as_ptr())
 }
 
-/// What each input channel alone gives at each pixel of a tile.
-struct Parts<'r, 'a> {
-    run: &'r mut Run<'a>,
+/// Computes the partials of a tile: each input channel's convolution at each pixel.
+struct Partials<'r, 'a> {
+    run: &'r mut MapRun<'a>,
     block: usize,
     origins: [usize; TILE],
 }
 
-impl Kernel for Parts<'_, '_> {
+impl Kernel for Partials<'_, '_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(self) {
-        match PIXELS >= MANY {
+    fn run<V: Lanes, const MAX_MR: usize>(self) {
+        match MAX_MR >= TWO_BLOCK_MR {
             true => self.fill::<V, 2>(),
             false => self.fill::<V, 1>(),
         }
     }
 }
 
-impl Parts<'_, '_> {
-    /// `CHANNELS` channels at a time.
+impl Partials<'_, '_> {
+    /// Fills the partials, `CHANNELS` channels at a time.
     #[inline(always)]
     fn fill<V: Lanes, const CHANNELS: usize>(self) {
         let plan = self.run.plan;
@@ -216,14 +221,14 @@ impl Parts<'_, '_> {
         let size = channels * taps.len();
         let weights = &plan.weights.weights[self.block * size..][..size];
         let lines = lines(plan, self.run.source, &self.origins);
-        let parts = &mut self.run.parts[..channels * TILE];
+        let partials = &mut self.run.partials[..channels * TILE];
         for first in (0..channels).step_by(CHANNELS) {
-            // Behind the last channel it is repeated.
+            // Past the end the last channel is repeated.
             let of: [usize; CHANNELS] = std::array::from_fn(|k| (first + k).min(channels - 1));
             let mut sums = [[V::zero(); TILE]; CHANNELS];
             for (t, &tap) in taps.iter().enumerate() {
                 for k in 0..CHANNELS {
-                    // SAFETY: as in `sum_at_once`.
+                    // SAFETY: see `sum_single_scale`.
                     unsafe {
                         let w = V::load(weights.get_unchecked(of[k] * taps.len() + t));
                         for i in 0..TILE {
@@ -235,37 +240,37 @@ impl Parts<'_, '_> {
             }
             for k in 0..CHANNELS {
                 for i in 0..TILE {
-                    sums[k][i].store(&mut parts[of[k] * TILE + i]);
+                    sums[k][i].store(&mut partials[of[k] * TILE + i]);
                 }
             }
         }
     }
 }
 
-/// The results of a tile's parts for `N` rows of scales from `first` on.
-struct Apply<'r, 'a, const N: usize> {
-    run: &'r mut Run<'a>,
+/// Applies `N` scale vectors from `first` on to the partials of a tile.
+struct ApplyScales<'r, 'a, const N: usize> {
+    run: &'r mut MapRun<'a>,
     block: usize,
     window: usize,
     first: usize,
 }
 
-impl<const N: usize> Kernel for Apply<'_, '_, N> {
+impl<const N: usize> Kernel for ApplyScales<'_, '_, N> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(self) {
-        if N > 1 && PIXELS < MANY {
+    fn run<V: Lanes, const MAX_MR: usize>(self) {
+        if N > 1 && MAX_MR < TWO_BLOCK_MR {
             return;
         }
-        let Run { plan, scales, .. } = *self.run;
+        let MapRun { plan, scales, .. } = *self.run;
         let inputs = plan.input[2];
         let scales = &scales[self.first * inputs..][..N * inputs];
-        let parts = self.run.parts[..inputs * TILE].as_chunks::<TILE>().0;
+        let partials = self.run.partials[..inputs * TILE].as_chunks::<TILE>().0;
         let mut sums = [[V::load(&plan.weights.bias[self.block]); N]; TILE];
-        for (c, parts) in parts.iter().enumerate() {
+        for (c, partials) in partials.iter().enumerate() {
             for i in 0..TILE {
-                let part = V::load(&parts[i]);
+                let part = V::load(&partials[i]);
                 for n in 0..N {
                     // SAFETY: `n < N` and `c < inputs`.
                     let scale = unsafe { *scales.get_unchecked(n * inputs + c) };
@@ -276,13 +281,13 @@ impl<const N: usize> Kernel for Apply<'_, '_, N> {
         let mut results = [[[0.0; LANES]; TILE]; N];
         for n in 0..N {
             for i in 0..TILE {
-                results[n][i] = plan.finish(sums[i][n], self.block);
+                results[n][i] = plan.apply_epilogue(sums[i][n], self.block);
             }
         }
         let row = self.run.output.len() / (self.run.scales.len() / inputs);
         for n in 0..N {
             let output = &mut self.run.output[(self.first + n) * row..][..row];
-            Run::put::<V>(output, plan, &results[n], self.block, self.window);
+            MapRun::put::<V>(output, plan, &results[n], self.block, self.window);
         }
     }
 }

@@ -1,90 +1,90 @@
-//! Convolution of images with one channel, such as a network's first layer: the inputs of one
-//! kernel row are too few to be a run, so that neighbouring pixels are computed together.
+//! Convolution of single-channel images, such as a network's first layer. The inputs of one kernel
+//! row are too short for vectors, so neighbouring pixels share a vector.
 
 use std::ops::Range;
 
 use strip::Strip;
 
-use super::gemm::{BLOCK, Epilogue, MANY, Packed, Pixels};
+use super::gemm::{Epilogue, K_BLOCK, MaxMr, Packed, TWO_BLOCK_MR};
 use crate::simd::lanes::{HALF, LANES, Lanes};
 use crate::simd::{Isa, Kernel};
 
 mod strip;
 
-/// Columns of the kernels whose rows' sums end so soon that with few registers one is computed after
-/// the other.
-const FEW: usize = 3;
+/// Kernel width up to which narrow instruction sets sum one vector after the other: the sums are
+/// short.
+const NARROW_KERNEL: usize = 3;
 
-/// Rows of the output whose lines are filled at a time: an even number, and few enough for the
-/// first-level cache.
-const ROWS: usize = 32;
+/// Output rows per filling of the line buffer: even, and small enough for the L1 cache.
+const ROW_TILE: usize = 32;
 
 /// Rows `rows` of the output before pooling and its first `width` columns, with strides and
-/// dilations of 1. The sums are those of [`Product`](super::gemm::Product): one block per row of
-/// the kernel.
-pub(super) struct First<'a> {
-    /// Rows of `pitch` numbers.
+/// dilations of 1. The order of summation is that of [`Gemm`](super::gemm::Gemm): one K block per
+/// kernel row.
+pub(super) struct SingleChannelConv<'a> {
+    /// Rows of `pitch` elements.
     pub input: &'a [f32],
     pub pitch: usize,
-    /// Rows of zeros above and columns of zeros to the left of the input.
+    /// Rows of zero padding above and columns of zero padding to the left.
     pub top: usize,
     pub left: usize,
     pub kernel: [usize; 2],
     pub rows: Range<usize>,
     pub width: usize,
-    /// For the input's rows with zeros around them.
+    /// Line buffer: input rows with their zero padding.
     pub lines: &'a mut [f32],
     pub packed: &'a Packed,
     pub epilogue: &'a Epilogue,
-    /// Whether the largest of two columns of two rows is wanted; then there are whole pairs of both.
+    /// True to max-pool 2 x 2; rows and columns are then even in number.
     pub pooled: bool,
-    /// `[rows, width, channels]`, or of half as many rows and columns.
+    /// `[rows, width, channels]`, or half as many rows and columns if pooled.
     pub output: &'a mut [f32],
 }
 
-impl First<'_> {
-    /// Whether the sum of each row of the kernel is one block and the lines stay small.
-    pub fn takes(kernel: [usize; 2], width: usize) -> bool {
-        kernel[0].max(kernel[1]) <= BLOCK && width <= 4096
+impl SingleChannelConv<'_> {
+    /// Returns true if each kernel row fits one K block and the line buffer stays small.
+    pub fn supports(kernel: [usize; 2], width: usize) -> bool {
+        kernel[0].max(kernel[1]) <= K_BLOCK && width <= 4096
     }
 
-    /// Numbers that `lines` needs.
+    /// Returns the elements of the line buffer.
     pub fn lines(kernel: [usize; 2], width: usize) -> usize {
         Self::held(kernel) * Self::line(kernel, width)
     }
 
-    /// Lines that [`ROWS`] rows of the output read.
+    /// Returns the lines read by [`ROW_TILE`] output rows.
     fn held([kh, _]: [usize; 2]) -> usize {
-        ROWS + kh - 1
+        ROW_TILE + kh - 1
     }
 
-    /// Numbers of a line, which serves a whole number of pairs of columns.
+    /// Returns the elements of a line, which covers an even number of columns.
     fn line([_, kw]: [usize; 2], width: usize) -> usize {
         width.next_multiple_of(2) + kw - 1
     }
 
     pub fn compute(mut self, isa: Isa) {
-        // A whole block of one pixel's channels, or half a block of each of two pixels.
-        let many = isa.dispatch(Pixels) >= MANY;
-        let whole = many && self.packed.channels > HALF;
-        let (blocks, most) = match (whole, many) {
-            (true, _) => (self.packed.channels.div_ceil(LANES), 3),
-            (false, true) => (self.packed.channels.div_ceil(HALF), 6),
-            (false, false) if self.kernel[1] == FEW => (self.packed.channels.div_ceil(HALF), 2),
-            (false, false) => (self.packed.channels.div_ceil(HALF), 3),
+        // One vector holds a block of one pixel's channels, or half a block of two pixels'
+        // channels.
+        let two_blocks = isa.dispatch(MaxMr) >= TWO_BLOCK_MR;
+        let whole = two_blocks && self.packed.n > HALF;
+        let (blocks, most) = match (whole, two_blocks) {
+            (true, _) => (self.packed.n.div_ceil(LANES), 3),
+            (false, true) => (self.packed.n.div_ceil(HALF), 6),
+            (false, false) if self.kernel[1] == NARROW_KERNEL => (self.packed.n.div_ceil(HALF), 2),
+            (false, false) => (self.packed.n.div_ceil(HALF), 3),
         };
         let pairs = self.width.div_ceil(2);
         let tiles = pairs.div_ceil(most).max(1);
-        // Tiles of nearly equal size: at first the larger ones.
+        // Tiles of nearly equal size, the larger ones first.
         let large = pairs % tiles;
         let parts = [
             (pairs.div_ceil(tiles), large),
             (pairs / tiles, tiles - large),
         ];
-        for from in self.rows.clone().step_by(ROWS) {
-            let rows = from..self.rows.end.min(from + ROWS);
+        for from in self.rows.clone().step_by(ROW_TILE) {
+            let rows = from..self.rows.end.min(from + ROW_TILE);
             isa.dispatch(Fill {
-                of: &mut self,
+                conv: &mut self,
                 from,
                 count: rows.len().next_multiple_of(2),
             });
@@ -92,7 +92,7 @@ impl First<'_> {
                 let mut from = 0;
                 for (size, tiles) in parts {
                     let to = from + size * tiles;
-                    let of = &mut self;
+                    let conv = &mut self;
                     let (rows, pairs) = (rows.clone(), from..to);
                     macro_rules! of_size {
                         ($($whole:literal $pairs:literal $vectors:literal,)*) => {
@@ -100,7 +100,7 @@ impl First<'_> {
                                 _ if tiles == 0 => {}
                                 $(($whole, $pairs) => {
                                     isa.dispatch(Strip::<$whole, $pairs, $vectors> {
-                                        of, block, rows, pairs,
+                                        conv, block, rows, pairs,
                                     });
                                 })*
                                 _ => unreachable!("no tile is larger"),
@@ -118,9 +118,9 @@ impl First<'_> {
     }
 }
 
-/// Fills the lines with what `count` rows of the output from row `from` on read.
+/// Fills the line buffer with the inputs of `count` output rows from row `from` on.
 struct Fill<'r, 'a> {
-    of: &'r mut First<'a>,
+    conv: &'r mut SingleChannelConv<'a>,
     from: usize,
     count: usize,
 }
@@ -129,8 +129,8 @@ impl Kernel for Fill<'_, '_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes, const PIXELS: usize>(self) {
-        let First {
+    fn run<V: Lanes, const MAX_MR: usize>(self) {
+        let SingleChannelConv {
             input,
             pitch,
             top,
@@ -138,9 +138,9 @@ impl Kernel for Fill<'_, '_> {
             kernel,
             width,
             ..
-        } = *self.of;
-        let size = First::line(kernel, width);
-        let lines = self.of.lines.chunks_exact_mut(size);
+        } = *self.conv;
+        let size = SingleChannelConv::line(kernel, width);
+        let lines = self.conv.lines.chunks_exact_mut(size);
         for (line, row) in lines.take(self.count + kernel[0] - 1).zip(self.from..) {
             let source = match row.checked_sub(top).map(|row| row * pitch) {
                 Some(at) if at < input.len() => &input[at..][..pitch.min(size - left)],
@@ -148,7 +148,7 @@ impl Kernel for Fill<'_, '_> {
             };
             line[..left].fill(0.0);
             line[left + source.len()..].fill(0.0);
-            // Rows are too short for a call of the library's.
+            // Copied in short chunks: the rows are too short for a call of `memcpy`.
             let (from, from_last) = source.as_chunks::<HALF>();
             let (to, to_last) = line[left..][..source.len()].as_chunks_mut::<HALF>();
             for (to, from) in to.iter_mut().zip(from) {
@@ -165,7 +165,7 @@ impl Kernel for Fill<'_, '_> {
 mod tests {
     use super::*;
     use crate::nn::WeightId;
-    use crate::nn::cpu::conv::{ConvPlan, Finish};
+    use crate::nn::cpu::conv::{ConvEpilogue, ConvPlan};
     use crate::nn::cpu::gemm::Affine;
     use crate::nn::cpu::pool::max_pool_rows;
     use crate::nn::layer::{Activation, Conv, Padding};
@@ -174,7 +174,7 @@ mod tests {
         ((i * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0
     }
 
-    /// Where scales are positive and a ReLU comes first, sums are pooled before the rest is done.
+    /// With positive scales and a preceding ReLU, the kernel pools before the remaining epilogue.
     #[test]
     fn pooling_first_gives_the_bits_of_pooling_last() {
         let (height, width) = (12, 10);
@@ -218,11 +218,14 @@ mod tests {
                     };
                     let run = |isa, pool| {
                         let epilogue = epilogue.clone();
-                        let finish = Finish { epilogue, pool };
+                        let epilogue = ConvEpilogue {
+                            pointwise: epilogue,
+                            pool,
+                        };
                         let shrink = if pool.is_some() { 4 } else { 1 };
-                        let mut scratch = vec![0.0; plan.scratch(channels, &finish)];
+                        let mut scratch = vec![0.0; plan.scratch(channels, &epilogue)];
                         let mut out = vec![7.0; height * width * channels / shrink];
-                        plan.run(isa, &image, &packed, &finish, &mut out, &mut scratch);
+                        plan.run(isa, &image, &packed, &epilogue, &mut out, &mut scratch);
                         out
                     };
                     for isa in Isa::available() {

@@ -1,13 +1,13 @@
-//! Convolution of maps whose channels are scaled first, for many scales of the same maps.
+//! Convolution of channel-scaled maps, for several scale vectors on the same maps.
 //!
-//! A convolution is linear in each channel's scale: `bias + sum over c of scale[c] * part[c]`, where
-//! `part[c]` is what channel `c` alone gives. The parts are computed once for a few neighbouring
-//! pixels, while they stay in the first-level cache, and used for every row of scales. One row of
-//! scales is computed in the same way, so that it does not matter how many there are.
+//! A convolution is linear in each channel's scale: `bias + sum over c of scale[c] * partial[c]`,
+//! where `partial[c]` is the convolution of channel `c` alone. The partials of a few neighbouring
+//! pixels are computed once, stay in the L1 cache, and serve every scale vector. A single scale
+//! vector uses the same order of summation, so the results do not depend on their number.
 
 use std::sync::Arc;
 
-use run::Run;
+use run::MapRun;
 
 use super::packed::Block;
 use super::pool::PoolPlan;
@@ -18,23 +18,23 @@ use crate::simd::lanes::{LANES, Lanes};
 
 mod run;
 
-/// Pixels whose parts are held at once.
+/// Pixels per tile of partials.
 const TILE: usize = 4;
 
-/// Of as many pixels of as many channel blocks no part is held if there is only one row of scales.
-const AT_ONCE: [usize; 2] = [8, 2];
+/// Pixels and channel blocks per tile for a single scale vector, whose partials stay in registers.
+const SINGLE_TILE: [usize; 2] = [8, 2];
 
-/// A kernel packed as `[output channel block][input channel][tap][lane]`, its bias as
-/// `[output channel block][lane]`; the lanes past the last channel hold zeros.
+/// A kernel packed as `[output channel block][input channel][tap][lane]` with its bias as `[output
+/// channel block][lane]`. Lanes past the last channel hold zeros.
 #[derive(Debug)]
-pub(crate) struct ScaledWeights {
+pub(crate) struct ChannelScaledWeights {
     channels: usize,
     weights: Vec<Block>,
     bias: Vec<[f32; LANES]>,
 }
 
-impl ScaledWeights {
-    /// For a kernel `[.., input channels, output channels]`.
+impl ChannelScaledWeights {
+    /// Packs a kernel `[.., input channels, output channels]`.
     pub fn new(kernel: &[f32], shape: &[usize], bias: Option<&[f32]>) -> Self {
         let [height, width, inputs, channels] = conv_kernel(shape).expect("validated kernel");
         let taps = height * width;
@@ -58,7 +58,7 @@ impl ScaledWeights {
     }
 }
 
-/// One number per channel in blocks of lanes, zeros at the end.
+/// Packs one element per channel into blocks of lanes, padded with zeros.
 fn blocks_of(channels: &[f32]) -> Vec<[f32; LANES]> {
     let block = |part: &[f32]| {
         let mut lanes = [0.0; LANES];
@@ -68,33 +68,33 @@ fn blocks_of(channels: &[f32]) -> Vec<[f32; LANES]> {
     channels.chunks(LANES).map(block).collect()
 }
 
-/// Such a convolution with everything that does not depend on the data, and what follows it.
+/// A channel-scaled convolution with its epilogue and everything that does not depend on the data.
 #[derive(Debug, Clone)]
-pub(crate) struct ScaledConv {
+pub(crate) struct ChannelScaledConv {
     input: [usize; 3],
     /// Rows and columns of the zero-padded copy.
     padded: [usize; 2],
     before: [usize; 2],
     strides: [usize; 2],
-    /// Where each tap's first channel is in the padded copy, from its pixel's first.
+    /// Offset of each tap's first channel in the padded copy, relative to its pixel.
     taps: Vec<usize>,
     /// Rows and columns before pooling.
     output: [usize; 2],
-    weights: Arc<ScaledWeights>,
+    weights: Arc<ChannelScaledWeights>,
     relu: bool,
-    /// Scale and shift after that, in blocks.
+    /// Scale and shift applied after the ReLU, in blocks of lanes.
     affine: Option<[Vec<[f32; LANES]>; 2]>,
-    /// Rows and columns of which the largest is taken at last; they do not overlap.
+    /// Size of non-overlapping max-pooling windows, applied last.
     pool: Option<[usize; 2]>,
 }
 
-impl ScaledConv {
-    /// For a validated layer, its kernel's shape and its input's (one- or two-dimensional).
+impl ChannelScaledConv {
+    /// Plans a validated layer; `kernel` and `input` are its shapes (one- or two-dimensional).
     pub fn new(
         conv: &Conv,
         kernel: &[usize],
         input: &[usize],
-        weights: Arc<ScaledWeights>,
+        weights: Arc<ChannelScaledWeights>,
     ) -> Self {
         let [kh, kw, channels, _] = conv_kernel(kernel).expect("validated kernel");
         let (height, width) = match *input {
@@ -134,14 +134,14 @@ impl ScaledConv {
         plan
     }
 
-    /// Also takes the larger of each result and 0, if nothing else follows yet.
+    /// Tries to fuse a ReLU, which must be the first operation of the epilogue.
     pub fn fuse_relu(&mut self) -> bool {
         let fits = !self.relu && self.affine.is_none() && self.pool.is_none();
         self.relu |= fits;
         fits
     }
 
-    /// Also scales and shifts each channel, if nothing but the larger of it and 0 follows yet.
+    /// Tries to fuse a scale and a shift per channel, which only a ReLU may precede.
     pub fn fuse_affine(&mut self, scale: &[f32], shift: &[f32]) -> bool {
         let fits =
             self.affine.is_none() && self.pool.is_none() && scale.len() == self.weights.channels;
@@ -151,9 +151,9 @@ impl ScaledConv {
         fits
     }
 
-    /// Also pools, if it is pooling that this can do.
+    /// Tries to fuse max pooling without overlap or padding.
     pub fn fuse_pool(&mut self, pool: &PoolPlan) -> bool {
-        let size = pool.plain_max().filter(|s| s[0] * s[1] <= TILE);
+        let size = pool.non_overlapping_max().filter(|s| s[0] * s[1] <= TILE);
         let [rows, columns] = self.output;
         let fits = self.pool.is_none()
             && size.is_some()
@@ -164,14 +164,14 @@ impl ScaledConv {
         fits
     }
 
-    /// Numbers of scratch needed.
+    /// Returns the scratch elements needed.
     pub fn scratch(&self) -> usize {
-        let parts = (TILE * self.input[2]).max(AT_ONCE[0] * AT_ONCE[1]);
-        self.padded[0] * self.padded[1] * self.input[2] + parts * LANES
+        let partials = (TILE * self.input[2]).max(SINGLE_TILE[0] * SINGLE_TILE[1]);
+        self.padded[0] * self.padded[1] * self.input[2] + partials * LANES
     }
 
-    /// Convolves each of the maps with each of the rows of `scales` that belong to it: as many
-    /// for each, one after the other.
+    /// Convolves each map with each of its scale vectors: `scales` holds the same number of vectors
+    /// for every map, one map after the other.
     pub fn run(
         &self,
         isa: Isa,
@@ -183,7 +183,7 @@ impl ScaledConv {
         let [height, width, channels] = self.input;
         let rows = maps.len() / (height * width * channels);
         let line = self.padded[1] * channels;
-        let (source, parts) = scratch.split_at_mut(self.padded[0] * line);
+        let (source, partials) = scratch.split_at_mut(self.padded[0] * line);
         source.fill(0.0);
         let each = scales.len() / rows;
         let outputs = output.chunks_exact_mut(output.len() / rows);
@@ -193,30 +193,30 @@ impl ScaledConv {
                 let at = (y + self.before[0]) * line + self.before[1] * channels;
                 source[at..at + row.len()].copy_from_slice(row);
             }
-            Run {
+            MapRun {
                 plan: self,
                 source,
                 scales,
-                parts: parts.as_chunks_mut().0,
+                partials: partials.as_chunks_mut().0,
                 output,
             }
             .compute(isa);
         }
     }
 
-    /// Rows and columns after pooling.
+    /// Returns rows and columns after pooling.
     fn windows(&self) -> [usize; 2] {
         let [high, wide] = self.pool.unwrap_or([1, 1]);
         [self.output[0] / high, self.output[1] / wide]
     }
 
-    /// Pixels that are pooled into one.
+    /// Returns the pixels per pooling window.
     fn each(&self) -> usize {
         self.pool.map_or(1, |[high, wide]| high * wide)
     }
 
-    /// Where in the padded copy the inputs of `N` pixels begin: those of the windows from `first`
-    /// on; behind the last one's pixels it is repeated.
+    /// Returns the offsets in the padded copy of the inputs of `N` pixels, those of the windows
+    /// from `first` on. Past the end the last window is repeated.
     fn origins<const N: usize>(&self, first: usize) -> [usize; N] {
         let [_, wide] = self.pool.unwrap_or([1, 1]);
         let ([rows, columns], each) = (self.windows(), self.each());
@@ -228,9 +228,9 @@ impl ScaledConv {
         })
     }
 
-    /// What becomes of a sum before pooling.
+    /// Applies the epilogue, without pooling, to an accumulator.
     #[inline(always)]
-    fn finish<V: Lanes>(&self, sum: V, block: usize) -> [f32; LANES] {
+    fn apply_epilogue<V: Lanes>(&self, sum: V, block: usize) -> [f32; LANES] {
         let sum = if self.relu { sum.relu() } else { sum };
         let sum = match &self.affine {
             Some([scale, shift]) => {

@@ -1,19 +1,19 @@
-// Convolutions of images with one channel; what they take is in conv.cuh.
+// Convolutions of single-channel images (arguments in conv.cuh).
 
-// Pixels and channels that a thread of `first` computes in registers.
+// Pixels and channels per thread of `single_channel`, kept in registers.
 #define THREAD_ROWS 2
 #define THREAD_COLUMNS 4
 #define THREAD_CHANNELS 4
 
-// A convolution of an image with one channel, such as a network's first layer, with stride 1 and a
-// kernel of `K` x `K`: a thread reads a row of its window once for all columns of the kernel.
-template <int K> static __device__ void first(const Arguments &given, const Tiling &tile) {
+// Convolution of a single-channel image, such as a network's first layer, with stride 1 and a `K` x
+// `K` kernel. A thread reads a row of its window once for all kernel columns.
+template <int K> static __device__ void single_channel(const Arguments &given, const Tiling &tile) {
     const float *__restrict__ x = given.x, *__restrict__ factors = given.factors;
     const float *__restrict__ kernel = given.kernel, *__restrict__ bias = given.bias;
     const float *__restrict__ scale = given.scale, *__restrict__ shift = given.shift;
     float *__restrict__ y = given.y;
     const Convolution &g = given.g;
-    const Finish &finish = given.finish;
+    const Epilogue &epilogue = given.epilogue;
     const unsigned copies = given.copies, padded_out = tile.padded_out;
     float *xs = reinterpret_cast<float *>(shared_memory());
     const unsigned rows_in = tile.tile_rows + K - 1, columns_in = tile.tile_columns + K - 1;
@@ -73,7 +73,7 @@ template <int K> static __device__ void first(const Arguments &given, const Tili
     const float *image = xs + (size_t)own_image * tile.plane + own_row * tile.pitch + own_column;
     const float *w = ws + group * THREAD_CHANNELS;
     float window[THREAD_ROWS][8];
-    // The last row of one tap is the first of the next.
+    // The bottom input row of one kernel row is the top one of the next.
 #pragma unroll
     for (int r = 0; r < THREAD_ROWS + K - 1; r++) {
         const float4 *row = reinterpret_cast<const float4 *>(image + r * tile.pitch);
@@ -118,16 +118,16 @@ template <int K> static __device__ void first(const Arguments &given, const Tili
     }
 #pragma unroll
     for (int o = 0; o < THREAD_CHANNELS; o++) {
-        const float own_scale = finish.affine ? scale[channel + o] : 1.0f;
-        const float own_shift = finish.affine ? shift[channel + o] : 0.0f;
+        const float own_scale = epilogue.affine ? scale[channel + o] : 1.0f;
+        const float own_shift = epilogue.affine ? shift[channel + o] : 0.0f;
 #pragma unroll
         for (int a = 0; a < THREAD_ROWS; a++)
 #pragma unroll
             for (int b = 0; b < THREAD_COLUMNS; b++)
-                sums[a][b][o] = finished(finish, sums[a][b][o], own_scale, own_shift);
+                sums[a][b][o] = apply_epilogue(epilogue, sums[a][b][o], own_scale, own_shift);
     }
     const unsigned row = tile_row + own_row, column = tile_column + own_column;
-    if (finish.pool) {
+    if (epilogue.pool) {
         const unsigned height = g.out_height / 2, width = g.out_width / 2;
 #pragma unroll
         for (int b = 0; b < THREAD_COLUMNS; b += 2) {
@@ -158,9 +158,9 @@ template <int K> static __device__ void first(const Arguments &given, const Tili
 }
 
 extern "C" __global__ void __launch_bounds__(256, 2) conv_5_of_1(Arguments given, Tiling tile) {
-    first<5>(given, tile);
+    single_channel<5>(given, tile);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 2) conv_3_of_1(Arguments given, Tiling tile) {
-    first<3>(given, tile);
+    single_channel<3>(given, tile);
 }
