@@ -1,20 +1,20 @@
-//! File formats: recognition by the first bytes, and everyday names.
+//! Container recognition from the first bytes.
 
 use super::decode::Fault;
 use super::decode_wav;
 use super::frames::{self, Codec};
 use super::{mp4_edit, tags};
 
-/// A kind of file that can be read.
+/// A readable kind of file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileFormat {
-    /// Everyday name.
+    /// Common name.
     pub name: &'static str,
-    /// Endings of such files' names, in small letters, without the dot.
+    /// File name extensions, in lower case, without the dot.
     pub endings: &'static [&'static str],
 }
 
-/// Every kind of file that can be read: the one place where they are listed.
+/// Every readable kind of file; the only list of them in the library.
 pub const FORMATS: [FileFormat; 8] = [
     FileFormat {
         name: "WAV",
@@ -50,14 +50,14 @@ pub const FORMATS: [FileFormat; 8] = [
     },
 ];
 
-/// Endings of all [`FORMATS`].
+/// Returns the file name extensions of all [`FORMATS`].
 pub fn endings() -> impl Iterator<Item = &'static str> {
     FORMATS
         .iter()
         .flat_map(|format| format.endings.iter().copied())
 }
 
-/// Names of all [`FORMATS`], for people.
+/// Returns the names of all [`FORMATS`], separated by commas.
 pub fn names() -> String {
     let names: Vec<&str> = FORMATS.iter().map(|format| format.name).collect();
     names.join(", ")
@@ -76,7 +76,7 @@ pub(super) enum Container {
 }
 
 impl Container {
-    /// Name in answers.
+    /// Name that [`Recording::format`](super::Recording::format) begins with.
     pub fn name(self) -> &'static str {
         match self {
             Self::Wav => "wav",
@@ -91,13 +91,13 @@ impl Container {
     }
 }
 
-/// Zeros that may lie in front of a stream of frames.
+/// Longest run of zeros accepted in front of a frame stream.
 const ZEROS: usize = 4096;
 
-/// The kind of a recording and where it begins, behind the tags that may stand in front of it.
+/// Returns the container of a recording and its offset after any leading tags.
 ///
 /// # Errors
-/// When it is none that can be read. One that is known is called by its name.
+/// If the format cannot be read; a recognised but unsupported format is named.
 pub(super) fn recognise(bytes: &[u8]) -> Result<(Container, usize), Fault> {
     let start = tags::skip(bytes)?;
     let sound = &bytes[start..];
@@ -111,8 +111,8 @@ pub(super) fn recognise(bytes: &[u8]) -> Result<(Container, usize), Fault> {
         return Err(Fault::Unsupported(name.into()));
     }
     let zeros = sound.iter().take(ZEROS).take_while(|b| **b == 0).count();
-    // Two bytes of sound in anything would be found and played. Only behind a tag may something
-    // stand in front of the first frame: a tag marks a recording.
+    // Two sync bytes occur by chance in any data, so a stream must begin with a frame. Only a
+    // leading tag, which marks the file as a recording, allows other bytes before the first frame.
     let is_frame = |pair: &[u8]| pair[0] == 0xFF && pair[1] & 0xE0 == 0xE0 && pair[1] & 0x18 != 8;
     let may_begin = start > 0 || sound.get(zeros..zeros + 2).is_some_and(is_frame);
     if may_begin {
@@ -129,12 +129,12 @@ pub(super) fn recognise(bytes: &[u8]) -> Result<(Container, usize), Fault> {
     Err(Fault::NotAudio)
 }
 
-/// Returns whether `bytes` begin with the mark of a container.
+/// Returns whether `bytes` begin with the magic number of a container.
 pub(super) fn is_marked(bytes: &[u8]) -> bool {
     decode_wav::is_whole_riff(bytes) || by_mark(bytes).is_some()
 }
 
-/// Recognises a container by its mark.
+/// Recognises a container by its magic number.
 fn by_mark(bytes: &[u8]) -> Option<Container> {
     let kind = |at: usize| bytes.get(at..at + 4);
     Some(match kind(0)? {
@@ -147,7 +147,7 @@ fn by_mark(bytes: &[u8]) -> Option<Container> {
     })
 }
 
-/// Everyday name of a known format that cannot be read.
+/// Returns the common name of a known format that cannot be read.
 fn known_by_name(bytes: &[u8]) -> Option<&'static str> {
     const MARKS: [(&[u8], &str); 17] = [
         (b"#!AMR", "an AMR file"),
@@ -172,7 +172,7 @@ fn known_by_name(bytes: &[u8]) -> Option<&'static str> {
     mark.map(|(_, name)| *name)
 }
 
-/// Everyday name of an unsupported encoding in a known container.
+/// Describes an unsupported encoding in a known container.
 pub(super) fn unusual(bytes: &[u8]) -> String {
     let start = &bytes[..bytes.len().min(1 << 16)];
     let has = |mark: &[u8]| start.windows(mark.len()).any(|window| window == mark);

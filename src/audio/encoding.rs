@@ -1,23 +1,23 @@
-//! From the sample encodings of files to 16-bit integers, and from channels to mono.
+//! Conversion of file sample encodings to 16-bit integers, and of channels to mono.
 
 use super::decode::{Defect, Fault, Recording};
 
-/// The most frames a recording may have (4.6 hours at 16 kHz, 1.5 hours at 48 kHz; 1 GiB as
-/// mono float32). Compressed silence would otherwise grow without bound.
+/// Maximum number of frames in a recording: 4.6 hours at 16 kHz, 1.5 hours at 48 kHz, 1 GiB as mono
+/// float32. It bounds the output of highly compressed silence.
 pub const MAX_FRAMES: usize = 1 << 28;
 
-/// A float sample (full scale 1.0) as a 16-bit integer: rounded to nearest, ties to even, clipped.
-/// Only for finite samples.
+/// Converts a finite float sample (full scale 1.0) to 16 bits: rounded to nearest, ties to even,
+/// clipped.
 #[inline]
 pub fn from_float(x: f64) -> i16 {
-    // The sum has no digits below one, and rounds ties to even.
+    // Adding the bias leaves no fractional bits, so the addition itself rounds ties to even.
     ((x * 32768.0).clamp(-32768.0, 32767.0) + WHOLE - WHOLE) as i16
 }
 
-/// 1.5 * 2^52: numbers from 2^52 to 2^53 are whole.
+/// 1.5 * 2^52: floats between 2^52 and 2^53 have no fractional bits.
 const WHOLE: f64 = 6_755_399_441_055_744.0;
 
-/// A G.711 A-law code as a 16-bit sample.
+/// Decodes a G.711 A-law code to a 16-bit sample.
 pub fn from_a_law(code: u8) -> i16 {
     // G.711 inverts every other bit for transmission.
     let code = code ^ 0x55;
@@ -33,7 +33,7 @@ pub fn from_a_law(code: u8) -> i16 {
     }
 }
 
-/// A G.711 mu-law code as a 16-bit sample.
+/// Decodes a G.711 mu-law code to a 16-bit sample.
 pub fn from_mu_law(code: u8) -> i16 {
     const BIAS: i16 = 132;
     let code = !code;
@@ -45,10 +45,11 @@ pub fn from_mu_law(code: u8) -> i16 {
     }
 }
 
-/// Collects interleaved 16-bit samples into a mono float32 signal.
+/// Mixes interleaved 16-bit samples into a mono float32 signal.
 ///
-/// Each sample is divided by 32768; a frame is the mean over its channels, or one of them. The sum of
-/// the integers is exact in float32, so this equals averaging float32 samples in any order.
+/// Each sample is divided by 32768. A frame becomes the mean over its channels, or the selected
+/// channel. The integer sum is exact in float32, so the result equals the float32 mean in any order
+/// of summation.
 pub struct Mixer {
     channels: usize,
     /// Selected channel, counted from 0.
@@ -60,7 +61,7 @@ pub struct Mixer {
     mono: Vec<f32>,
     clipped: u64,
     limit: usize,
-    /// Sums of squares: of the samples of several channels, and of their sums.
+    /// Sums of squares over several channels: of the samples, and of the frame sums.
     power: (u64, u64),
 }
 
@@ -68,16 +69,17 @@ fn square(x: i32) -> u64 {
     u64::from(x.unsigned_abs()).pow(2)
 }
 
-/// A mix of channels that is quieter than this times what independent channels would give has
-/// cancelled: 10 dB.
+/// Power of a mix relative to that of independent channels, below which the channels count as
+/// cancelling: -10 dB.
 const CANCELLED: f64 = 0.1;
 
 impl Mixer {
-    /// A mixer for `channels` (1 to 64), or for one of them, counted from 1. It takes at most `limit`
-    /// frames and has room for `frames`; the caller has bounded it.
+    /// Creates a mixer for `channels` (1 to 64), or for one `channel` of them, counted from 1. It
+    /// accepts at most `limit` frames and reserves memory for `frames`, which the caller has
+    /// bounded.
     ///
     /// # Errors
-    /// When there is no such channel.
+    /// If the selected channel does not exist.
     pub fn new(
         channels: u32,
         channel: Option<u32>,
@@ -105,7 +107,7 @@ impl Mixer {
         })
     }
 
-    /// Takes the next sample of the next channel.
+    /// Takes the next interleaved sample.
     #[inline]
     pub fn push(&mut self, sample: i16) -> Result<(), Fault> {
         if self.channels == 1 {
@@ -135,7 +137,7 @@ impl Mixer {
         Ok(())
     }
 
-    /// Takes the next sample as a float; refuses what is not a number.
+    /// Takes the next interleaved sample as a float; a non-finite one is an error.
     #[inline]
     pub fn push_float(&mut self, sample: f64) -> Result<(), Fault> {
         if !sample.is_finite() {

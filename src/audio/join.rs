@@ -1,11 +1,11 @@
-//! The recordings of one file, put together.
+//! Concatenation of the recordings in one file.
 
 use super::container;
 use super::decode::{Defect, Fault, Options, Recording};
 use super::parts::MOST;
 use super::tags;
 
-/// Recordings of a file, as far as they have been decoded.
+/// Concatenated recordings of a file, decoded so far.
 #[derive(Debug)]
 pub struct Join {
     options: Options,
@@ -16,7 +16,7 @@ pub struct Join {
 }
 
 impl Join {
-    /// Creates an empty one.
+    /// Creates an empty joiner.
     pub fn new(options: Options) -> Self {
         Self {
             options,
@@ -27,7 +27,8 @@ impl Join {
         }
     }
 
-    /// Options for the next recording; the limit of samples applies to the sum of all.
+    /// Returns the options for the next recording. The sample limit applies to the sum of all
+    /// recordings.
     pub fn options(&self) -> Options {
         let mut options = self.options;
         if let Some(joined) = &self.joined {
@@ -37,10 +38,10 @@ impl Join {
         options
     }
 
-    /// Adds the next recording; tells whether others may follow.
+    /// Decodes and appends the next recording; returns whether to continue with another.
     ///
     /// # Errors
-    /// When all together are too long.
+    /// If the recordings together are too long.
     pub fn add(
         &mut self,
         decode: impl FnOnce() -> Result<Recording, Fault>,
@@ -74,7 +75,7 @@ impl Join {
                     frames: self.options.limit.frames(joined.sample_rate),
                 });
             }
-            // Nothing to hear is nothing lost.
+            // A recording without samples is skipped: no audio is lost.
             Err(Fault::NoSamples) => {}
             Err(fault) => {
                 self.left_out = after(format!("a recording follows that cannot be read: {fault}"));
@@ -84,10 +85,10 @@ impl Join {
         Ok(true)
     }
 
-    /// All of them; `rest` is what lies behind them in the file.
+    /// Returns the concatenated recording. `rest` are the bytes after the last one.
     ///
     /// # Errors
-    /// When none could be decoded: what was wrong with the first.
+    /// If no recording could be decoded: the fault of the first.
     pub fn finish(self, rest: &[u8]) -> Result<Recording, Fault> {
         let Some(mut joined) = self.joined else {
             return Err(self.failed.unwrap_or(Fault::NoSamples));

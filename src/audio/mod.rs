@@ -1,7 +1,7 @@
 //! Recordings: decoding, resampling and voice activity detection.
 //!
-//! [`decode`] reads a file into mono samples, [`resample`] converts their rate and [`vad`] decides
-//! frame by frame between speech and other sound. The front ends build on these.
+//! [`decode`] reads a file into mono samples, [`resample`] converts their rate and [`vad`]
+//! classifies each frame as speech or non-speech. The front ends build on these.
 
 pub mod container;
 pub mod decode;

@@ -1,10 +1,10 @@
-//! The sums of the exact resampler, in the reference's order of rounding.
+//! Inner sums of the bit-exact resampler, in resampy's order of rounding.
 //!
-//! An output sample is a chain of dependent roundings, so only independent chains keep the processor
-//! busy. Where the two rates have a ratio of small whole numbers `p : q`, output samples `p` apart
-//! lie `q` input samples apart and meet the same rows of the table, at distances that differ by
-//! rounding alone: these are computed side by side, one in each lane of the registers, and the
-//! table is read once for all of them.
+//! An output sample is a chain of dependent roundings, so only independent chains keep the
+//! processor busy. If the two rates have a ratio of small integers `p : q`, output samples `p`
+//! apart lie `q` input samples apart. They use the same rows of the filter table, at offsets that
+//! differ only by rounding. These samples are computed together, one per SIMD lane, and share one
+//! read of the table.
 
 use super::filter::Filter;
 use crate::parallelism::Parallelism;
@@ -12,26 +12,28 @@ use crate::simd::doubles::{DOUBLES, Doubles};
 use crate::simd::lanes::Lanes;
 use crate::simd::{Isa, Kernel};
 
-/// Output samples that are computed side by side where each has rows of its own.
+/// Number of output samples computed together if each uses different table rows.
 const CHAINS: usize = 8;
 
-/// Inputs per lane, besides the filter's length, that are laid out at a time. Bounds that memory,
-/// whatever the rates and however long the recording.
+/// Number of inputs per lane that are transposed at a time, in addition to the filter's length. It
+/// bounds the memory for every rate and duration.
 const STRETCH: usize = 1024;
-/// Fewest output samples in a lane: laying out the inputs costs as much as a few output samples.
+/// Minimum output samples per lane: transposing the inputs costs as much as a few output samples.
 const SHORTEST_LANE: usize = 64;
-/// With fewer lanes in use than this, the blocks cost more than single chains.
+/// Minimum number of lanes in use; with fewer, separate chains are faster.
 const WORTHWHILE: usize = 3;
-/// Most output samples in a lane: with more, a lane's time could drift from another's by an input.
+/// Maximum output samples per lane: beyond it, two lanes' times could drift apart by an input
+/// sample.
 const LONGEST_LANE: usize = 1 << 16;
-/// Lanes that several threads share by. Enough to fill the registers of every instruction set.
+/// Granularity, in lanes, of the division between threads. It fills the registers of every
+/// instruction set.
 const PART: usize = 4 * DOUBLES;
-/// Inputs laid out beyond what the first lane's time asks for, on either side: the other lanes'
-/// times are rounded differently.
+/// Extra inputs on either side of the range of the first lane, because the times of the other lanes
+/// round differently.
 const SLACK: usize = 2;
 
-/// Computes `out` from `x`, which is not empty where `out` is not. `steps` are the whole numbers
-/// `(p, q)`, without a common factor, that [`Filter::ratio`] is the quotient of.
+/// Computes `out` from `x`, which must not be empty unless `out` is. `steps` are the coprime
+/// integers `(p, q)` whose quotient is [`Filter::ratio`].
 pub(super) fn run(
     isa: Isa,
     filter: &Filter,
@@ -43,7 +45,7 @@ pub(super) fn run(
     let (p, q) = steps;
     let repeats = SHORTEST_LANE.div_ceil(p);
     let (outputs, inputs) = (p * repeats, q * repeats);
-    // Inside, all taps of the table meet a sample.
+    // Interior samples, for which every tap of the table meets an input.
     let (row, end) = (filter.row, x.len());
     let mut time = 0.0f64;
     let mut at = 0;
@@ -80,9 +82,9 @@ pub(super) fn run(
     chains(filter, x, time, tail);
 }
 
-/// Computes `out`, whose first sample lies at `time`, a few samples side by side.
+/// Computes `out`, whose first sample lies at `time`, with [`CHAINS`] samples in parallel.
 pub(super) fn chains(filter: &Filter, x: &[f32], mut time: f64, out: &mut [f32]) {
-    // -0.0 is the one number that changes nothing when it is added.
+    // -0.0 is the only addend that leaves every float unchanged.
     let mut products = vec![[-0.0f64; CHAINS]; 2 * filter.row];
     for block in out.chunks_mut(CHAINS) {
         let (mut left_taps, mut right_taps) = (0, 0);
@@ -113,15 +115,15 @@ pub(super) fn chains(filter: &Filter, x: &[f32], mut time: f64, out: &mut [f32])
     }
 }
 
-/// The output samples that have all their taps.
+/// Output samples for which every tap meets an input.
 struct Inner<'a> {
     filter: &'a Filter,
     x: &'a [f32],
     out: &'a mut [f32],
-    /// Output samples per lane, and the input samples from one lane to the next.
+    /// Output samples per lane, and the number of input samples between lanes.
     outputs: usize,
     inputs: usize,
-    /// Where every `outputs`-th output sample lies.
+    /// Input position of every `outputs`-th output sample.
     times: &'a [f64],
 }
 
@@ -134,7 +136,7 @@ impl Kernel for Inner<'_> {
         while lane < self.times.len() {
             let left = (self.times.len() - lane).div_ceil(DOUBLES);
             let most = <V::Doubles as Doubles>::BLOCKS;
-            // No more blocks than the last lanes fill.
+            // Use no more blocks than the remaining lanes fill.
             lane += match left.min(most) {
                 4.. => self.lanes::<V::Doubles, 4>(lane),
                 2.. => self.lanes::<V::Doubles, 2>(lane),
@@ -144,14 +146,14 @@ impl Kernel for Inner<'_> {
     }
 }
 
-/// Output samples per lane for which inputs are laid out at a time, of `outputs`.
+/// Returns the number of the `outputs` samples per lane whose inputs are transposed at a time.
 fn stretch(filter: &Filter, outputs: usize) -> usize {
     outputs
         .min((STRETCH as f64 / filter.increment) as usize)
         .max(1)
 }
 
-/// Inputs laid out for them.
+/// Returns the number of inputs per lane that `stretch` output samples need.
 fn layout_rows(filter: &Filter, stretch: usize) -> usize {
     (stretch as f64 * filter.increment) as usize + 2 * (filter.row + SLACK)
 }
@@ -159,18 +161,18 @@ fn layout_rows(filter: &Filter, stretch: usize) -> usize {
 /// `N` blocks of lanes.
 type Blocks<const N: usize> = [[f64; DOUBLES]; N];
 
-/// What output samples side by side share if they can be computed together.
+/// Table alignment of an output sample. Lanes with equal alignment are computed together.
 #[derive(Clone, Copy, PartialEq)]
 struct Place {
-    /// First input after the sample, counted from the lane's first.
+    /// First input after the sample, relative to the lane's first.
     input: f64,
-    /// Entries of the table at which the wings start.
+    /// Table entries at which the left and the right wing start.
     left: f64,
     right: f64,
 }
 
 impl Inner<'_> {
-    /// Computes all, in parts of full registers if several threads do it.
+    /// Computes all samples; several threads divide them in groups of full registers.
     fn run_on(self, isa: Isa, parallelism: Parallelism) {
         let parts = self.times.len() / PART;
         if parallelism == Parallelism::No || parts < 2 {
@@ -191,11 +193,11 @@ impl Inner<'_> {
         );
     }
 
-    /// Computes the next lanes from `first` on; returns how many.
+    /// Computes the lanes from `first` on; returns their number.
     #[inline(always)]
     fn lanes<D: Doubles, const N: usize>(&mut self, first: usize) -> usize {
         let count = (N * DOUBLES).min(self.times.len() - first);
-        // Lanes without work repeat the first one's.
+        // Unused lanes repeat the first lane.
         let source = |lane: usize| if lane < count { lane } else { 0 };
         let mut times: Blocks<N> = std::array::from_fn(|n| {
             std::array::from_fn(|i| self.times[first + source(n * DOUBLES + i)])
@@ -228,8 +230,8 @@ impl Inner<'_> {
         count
     }
 
-    /// Fills one lane of the layout, whose first entry is the input [`Self::margin`] before
-    /// `start`; zeros where there is none.
+    /// Fills one lane of the transposed inputs. The first entry is the input [`Self::margin`]
+    /// before `start`; inputs outside the signal are zero.
     #[inline(always)]
     fn lay_out<T>(&self, start: usize, lane: impl Fn(&mut T) -> &mut f64, layout: &mut [T]) {
         let before = self.margin().saturating_sub(start);
@@ -246,12 +248,12 @@ impl Inner<'_> {
         behind.iter_mut().for_each(|row| *lane(row) = 0.0);
     }
 
-    /// Inputs laid out before a lane's first.
+    /// Returns the number of inputs transposed before a lane's first.
     fn margin(&self) -> usize {
         self.filter.row + SLACK - 1
     }
 
-    /// Computes one output sample per lane, hands them to `store`, and steps the times on.
+    /// Computes one output sample per lane, passes it to `store`, and advances the times.
     #[inline(always)]
     fn sample<D: Doubles, const N: usize>(
         &mut self,
@@ -318,7 +320,7 @@ impl Inner<'_> {
         right_eta: &Blocks<N>,
         layout: &[Blocks<N>],
     ) -> Blocks<N> {
-        // A lane's time is at most one input before its first or after its last.
+        // The time of a lane is at most one input outside the range of the lane.
         let after = (place.input + 1.0) as usize + self.margin();
         let (before, after) = layout.split_at(after.min(layout.len()));
         let mut sums = [D::splat(0.0); N];
@@ -334,7 +336,7 @@ impl Inner<'_> {
     }
 }
 
-/// Adds the products of a wing's taps and `inputs`, tap by tap.
+/// Adds the products of a wing's taps and `inputs`, in tap order.
 #[inline(always)]
 fn add_wing<'a, D: Doubles, const N: usize>(
     sums: &mut [D; N],
