@@ -8,130 +8,20 @@
 //! integers keep their top 16 bits; floats are scaled by 32768, rounded to nearest (ties to even)
 //! and clipped.
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use thiserror::Error;
-
 use super::container::{self, Container};
-use super::encoding::{MAX_FRAMES, Mixer};
+use super::encoding::Mixer;
 use super::{decode_media, decode_wav};
 
-/// Lowest accepted sample rate, in Hz.
-pub const MIN_SAMPLE_RATE: u32 = 1_000;
-/// Highest accepted sample rate, in Hz.
-pub const MAX_SAMPLE_RATE: u32 = 768_000;
-/// Highest accepted number of channels.
-pub const MAX_CHANNELS: u32 = 64;
-/// Size of the largest file that is read, in bytes.
-pub const MAX_BYTES: u64 = 2 << 30;
-
-/// Longest audio that is decoded; a longer recording is refused. The default is the most that the
-/// front ends can analyse.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limit {
-    /// Longest duration, in seconds.
-    pub seconds: u32,
-    /// Maximum number of samples per channel, at any rate. It bounds the memory.
-    pub frames: usize,
-}
-
-impl Default for Limit {
-    fn default() -> Self {
-        Self {
-            seconds: u32::MAX,
-            frames: MAX_FRAMES,
-        }
-    }
-}
-
-impl Limit {
-    /// Returns the maximum number of samples per channel at a rate in Hz.
-    pub fn frames(self, sample_rate: u32) -> usize {
-        let frames = u64::from(self.seconds) * u64::from(sample_rate);
-        self.frames
-            .min(usize::try_from(frames).unwrap_or(usize::MAX))
-    }
-}
-
-/// Decoding options.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Options {
-    /// Longest accepted recording.
-    pub limit: Limit,
-    /// Selected channel, counted from 1; `None` for the mean of all channels.
-    pub channel: Option<u32>,
-}
-
-/// Parses a channel selection: a number from 1, or `mix` for the mean of all channels.
-///
-/// # Errors
-/// A message that lists the accepted values.
-pub fn channel(choice: &str) -> Result<Option<u32>, String> {
-    if choice == "mix" {
-        return Ok(None);
-    }
-    let number = choice
-        .parse()
-        .ok()
-        .filter(|n| (1..=MAX_CHANNELS).contains(n));
-    number.map(Some).ok_or_else(|| {
-        format!("{choice:?} is no channel; give a number from 1 to {MAX_CHANNELS}, or mix")
-    })
-}
-
-/// Defect of a file that was decoded nevertheless; it may affect the result.
-#[derive(Debug, Clone, PartialEq, Error)]
-#[non_exhaustive]
-pub enum Defect {
-    /// Two fields of the header contradict each other.
-    #[error("the header contradicts itself: {what}")]
-    Header {
-        /// The fields, and the value that was used.
-        what: String,
-    },
-    /// The file holds more audio than was decoded.
-    #[error("part of the file was left out: {what}")]
-    LeftOut {
-        /// Place and reason.
-        what: String,
-    },
-    /// The channels are in opposite phase, so that their mean loses the common signal.
-    #[error(
-        "the channels cancel each other (their mix is {decibels:.0} dB quieter than they are); \
-         choose one of them"
-    )]
-    ChannelsCancel {
-        /// Level of the channels above that of the mix, in dB.
-        decibels: f64,
-    },
-}
-
-/// A decoded recording, mixed to mono.
-#[derive(Clone, PartialEq)]
-pub struct Recording {
-    /// Mono samples, 16-bit integers divided by 32768: the mean of the channels, or the selected
-    /// one. Never empty, all finite, between -1 and 1.
-    pub samples: Vec<f32>,
-    /// Frames per second, between [`MIN_SAMPLE_RATE`] and [`MAX_SAMPLE_RATE`].
-    pub sample_rate: u32,
-    /// Number of channels in the file, 1 to [`MAX_CHANNELS`].
-    pub channels: u32,
-    /// Selected channel, counted from 1; `None` for the mean of all channels.
-    pub channel: Option<u32>,
-    /// Container and encoding, such as `wav pcm 24 bit` or `flac`.
-    pub format: String,
-    /// Number of samples at the largest or smallest 16-bit value, over the selected channels.
-    pub clipped: u64,
-    /// Set if the file holds less audio than its header states: it was cut short.
-    pub truncated: bool,
-    /// Number of packets of a compressed file that could not be decoded and were left out.
-    pub damaged_packets: usize,
-    /// Other defects of the file.
-    pub defects: Vec<Defect>,
-}
+pub(crate) use super::error::check_spec;
+pub use super::error::{DecodeError, Fault};
+pub use super::recording::{
+    Defect, Limit, MAX_BYTES, MAX_CHANNELS, MAX_FRAMES, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Options,
+    Recording, channel,
+};
 
 impl Recording {
     /// Builds the recording that a 16-bit mono WAV file with these samples decodes to. `bytes` are
@@ -151,133 +41,6 @@ impl Recording {
         }
         Ok(mixer.recording(sample_rate, "wav pcm 16 bit".into()))
     }
-
-    /// Duration in seconds.
-    pub fn seconds(&self) -> f64 {
-        self.samples.len() as f64 / f64::from(self.sample_rate)
-    }
-
-    /// Returns the fraction of samples at full scale, 0 to 1.
-    pub fn clipped_fraction(&self) -> f64 {
-        let heard = self.channel.map_or(self.channels, |_| 1);
-        let samples = self.samples.len() as f64 * f64::from(heard);
-        // The count includes an encoder's padding, which is cut off after counting.
-        (self.clipped as f64 / samples).min(1.0)
-    }
-}
-
-impl fmt::Debug for Recording {
-    /// Formats every field except the samples, which appear as their number.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recording")
-            .field("frames", &self.samples.len())
-            .field("sample_rate", &self.sample_rate)
-            .field("channels", &self.channels)
-            .field("format", &self.format)
-            .field("clipped", &self.clipped)
-            .field("truncated", &self.truncated)
-            .field("damaged_packets", &self.damaged_packets)
-            .field("channel", &self.channel)
-            .field("defects", &self.defects)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A recording that could not be decoded, and the reason.
-#[derive(Debug, Error)]
-#[error("{name}: {fault}")]
-pub struct DecodeError {
-    /// Path of the file, or the name that the caller gave to the bytes.
-    pub name: String,
-    /// The reason.
-    pub fault: Fault,
-}
-
-/// Reason that a recording could not be decoded, with advice for the user.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum Fault {
-    /// No file at this path.
-    #[error("no such file; check the path")]
-    Missing,
-    /// The path is a folder.
-    #[error("this is a folder; name a recording in it")]
-    Folder,
-    /// The operating system cannot read the file.
-    #[error("cannot be read: {0}")]
-    Unreadable(#[source] io::Error),
-    /// The file has no bytes.
-    #[error("the file is empty (0 bytes); copy or export it again")]
-    Empty,
-    /// The file is larger than [`MAX_BYTES`].
-    #[error("larger than {} MiB; cut it into shorter recordings", limit >> 20)]
-    TooLarge {
-        /// Maximum number of bytes that are read.
-        limit: u64,
-    },
-    /// The recording has more frames than can be analysed.
-    #[error("longer than {frames} samples per channel; cut it into shorter recordings")]
-    TooLong {
-        /// Maximum number of frames that are decoded.
-        frames: usize,
-    },
-    /// The format is not recognised.
-    #[error(
-        "not a recording in a known format; {} can be read",
-        container::names()
-    )]
-    NotAudio,
-    /// The file ends before its audio begins.
-    #[error("cut short inside its header ({0}); copy or export it again")]
-    HeaderTruncated(String),
-    /// A header field has an invalid value.
-    #[error("damaged header: {0}; export it again as 16-bit WAV")]
-    BadHeader(String),
-    /// The container is known, but its encoding is not supported.
-    #[error("{0} cannot be read; convert it first: ffmpeg -i RECORDING -ar 16000 RECORDING.wav")]
-    Unsupported(String),
-    /// The path is a device, a socket or another special file.
-    #[error("neither a file nor a pipe; name a recording")]
-    NotAFile,
-    /// The file has a header but no audio.
-    #[error("no audio samples in it; record or export it again")]
-    NoSamples,
-    /// The header states a sample rate of 0.
-    #[error("its header says a sample rate of 0 Hz; export it again with the right rate")]
-    ZeroSampleRate,
-    /// The header states a sample rate outside the accepted range.
-    #[error(
-        "its header says a sample rate of {0} Hz, outside {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}; \
-         export it again with the right rate"
-    )]
-    SampleRate(u32),
-    /// The header states no channels.
-    #[error("its header says 0 channels; export it again as mono")]
-    ZeroChannels,
-    /// The file has more than [`MAX_CHANNELS`] channels.
-    #[error("{0} channels, at most {MAX_CHANNELS} are accepted; export it as mono")]
-    TooManyChannels(u32),
-    /// The selected channel does not exist.
-    #[error("it has no channel {channel}, only 1 to {channels}; choose one of these")]
-    NoSuchChannel {
-        /// Selected channel.
-        channel: u32,
-        /// Number of channels in the file.
-        channels: u32,
-    },
-    /// A float sample is NaN or infinite.
-    #[error(
-        "sample {frame} of channel {channel} is not a finite number; export it again as 16-bit WAV"
-    )]
-    NonFinite {
-        /// Frame index, from 0.
-        frame: usize,
-        /// Channel number, from 1.
-        channel: usize,
-    },
-    /// The compressed audio cannot be decoded.
-    #[error("damaged audio: {0}; copy or export it again")]
-    Damaged(String),
 }
 
 /// Decodes the recording at `path`.
@@ -418,19 +181,6 @@ fn decode_bytes(bytes: &[u8], options: Options) -> Result<Recording, Fault> {
     match container {
         Container::Wav => decode_wav::decode(&bytes[start..], options),
         _ => decode_media::decode(container, &bytes[start..], options),
-    }
-}
-
-/// Checks that the sample rate and the channel count are in the accepted ranges.
-pub(crate) fn check_spec(sample_rate: u32, channels: u32) -> Result<(), Fault> {
-    match (sample_rate, channels) {
-        (0, _) => Err(Fault::ZeroSampleRate),
-        (_, 0) => Err(Fault::ZeroChannels),
-        (rate, _) if !(MIN_SAMPLE_RATE..=MAX_SAMPLE_RATE).contains(&rate) => {
-            Err(Fault::SampleRate(rate))
-        }
-        (_, n) if n > MAX_CHANNELS => Err(Fault::TooManyChannels(n)),
-        _ => Ok(()),
     }
 }
 

@@ -19,18 +19,19 @@ use symphonia::default::formats::{
 };
 
 use super::container::{self, Container};
-use super::decode::{Defect, Fault, Options, Recording, check_spec};
 use super::encoding::Mixer;
+use super::error::{Fault, check_spec};
 use super::frames::Codec;
-use super::join::Join;
+use super::join::Joiner;
 use super::mp4_edit;
 use super::opus::Opus;
 use super::parts::{self, Part};
+use super::recording::{Defect, Options, Recording};
 
 /// Decodes bytes that begin with a recording in `container`, as found by [`container::recognise`].
 pub fn decode(container: Container, bytes: &[u8], options: Options) -> Result<Recording, Fault> {
     let (parts, rest) = parts::split(container, bytes)?;
-    let mut join = Join::new(options);
+    let mut join = Joiner::new(options);
     for part in parts {
         let within = join.options();
         if !join.add(|| decode_part(container, part, within))? {
@@ -112,13 +113,13 @@ fn decode_track(
     let stream = MediaSourceStream::new(Box::new(rope), Default::default());
     let mut reader = open(container, stream).map_err(|e| match e {
         Error::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => ends_early(),
-        Error::Unsupported(_) => Fault::Unsupported(container::unusual(bytes)),
+        Error::Unsupported(_) => Fault::Unsupported(container::describe_unsupported(bytes)),
         _ => Fault::Damaged("its header makes no sense".into()),
     })?;
     let track = audio_track(reader.as_ref())
         .ok_or_else(|| {
-            Fault::Unsupported(match mp4_edit::sound_kind(bytes) {
-                Some(_) => container::unusual(bytes),
+            Fault::Unsupported(match mp4_edit::audio_sample_entry(bytes) {
+                Some(_) => container::describe_unsupported(bytes),
                 None => "a file without an audio track".into(),
             })
         })?
@@ -163,9 +164,9 @@ fn decode_track(
     let mut recording = mixer.recording(sample_rate, name);
     if container == Container::Mp4 {
         let samples = &mut recording.samples;
-        let heard = mp4_edit::heard(bytes, track.id, samples.len(), sample_rate);
-        samples.truncate(heard.end);
-        samples.drain(..heard.start);
+        let playable = mp4_edit::playable_range(bytes, track.id, samples.len(), sample_rate);
+        samples.truncate(playable.end);
+        samples.drain(..playable.start);
     }
     if is_half {
         let what = "its upper frequencies, which are stored in another way (HE-AAC)".into();
@@ -196,7 +197,7 @@ impl Decoder {
     /// Creates the decoder of a track in the file `bytes`.
     fn new(track: &Track, bytes: &[u8]) -> Result<Self, Fault> {
         let Some(CodecParameters::Audio(params)) = &track.codec_params else {
-            return Err(Fault::Unsupported(container::unusual(bytes)));
+            return Err(Fault::Unsupported(container::describe_unsupported(bytes)));
         };
         // Checked before the decoder is created, because it allocates buffers for all channels.
         if let (Some(rate), Some(channels)) = (params.sample_rate, &params.channels) {
@@ -210,7 +211,7 @@ impl Decoder {
             .make_audio_decoder(params, &AudioDecoderOptions::default())
             .map(Self::Symphonia)
             .map_err(|e| match e {
-                Error::Unsupported(_) => Fault::Unsupported(container::unusual(bytes)),
+                Error::Unsupported(_) => Fault::Unsupported(container::describe_unsupported(bytes)),
                 _ => Fault::Damaged("its description of the sound makes no sense".into()),
             })
     }

@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
-use super::container::Container;
-use super::decode::{Defect, Fault, Options, Recording};
+use super::container::{self, Container};
 use super::encoding::{Mixer, from_a_law, from_mu_law};
-use super::join::Join;
+use super::error::Fault;
+use super::join::Joiner;
+use super::recording::{Defect, Options, Recording};
 use super::wav_header::{self, Format, Layout};
 use super::{decode_media, frames, tags};
 
@@ -33,23 +34,9 @@ impl Storage {
     }
 }
 
-/// Returns whether `bytes` begin like a RIFF file, or are the truncated start of one.
-pub fn is_riff(bytes: &[u8]) -> bool {
-    let magic = &bytes[..bytes.len().min(4)];
-    [b"RIFF", b"RF64", b"BW64"]
-        .iter()
-        .any(|m| m.starts_with(magic))
-        && bytes.get(8..12).is_none_or(|form| form == b"WAVE")
-}
-
-/// Returns whether `bytes` begin with the complete 12-byte header of a RIFF file.
-pub fn is_whole_riff(bytes: &[u8]) -> bool {
-    bytes.len() >= 12 && is_riff(bytes)
-}
-
 /// Decodes a file that [`container::is_riff`] accepts, and the WAV files concatenated to it.
 pub fn decode(bytes: &[u8], options: Options) -> Result<Recording, Fault> {
-    let mut join = Join::new(options);
+    let mut join = Joiner::new(options);
     let mut rest = bytes;
     loop {
         let layout = match wav_header::parse(rest) {
@@ -63,11 +50,11 @@ pub fn decode(bytes: &[u8], options: Options) -> Result<Recording, Fault> {
         let within = join.options();
         let more = join.add(|| decode_one(rest, &layout, within))?;
         let end = layout.end;
-        if !more || !is_whole_riff(&rest[end..]) {
+        if !more || !container::is_whole_riff(&rest[end..]) {
             let mut recording = join.finish(&rest[end..])?;
-            let behind = tags::behind(&rest[end..]);
+            let behind = tags::strip_leading(&rest[end..]);
             if more && recording.defects.iter().all(|defect| !is_left_out(defect)) {
-                recording.defects.extend(left_over(behind, &layout));
+                recording.defects.extend(trailing_bytes(behind, &layout));
             }
             return Ok(recording);
         }
@@ -80,7 +67,7 @@ fn is_left_out(defect: &Defect) -> bool {
 }
 
 /// Reports bytes after the stated data length that are neither chunks nor tags; they may be audio.
-fn left_over(behind: &[u8], layout: &Layout) -> Option<Defect> {
+fn trailing_bytes(behind: &[u8], layout: &Layout) -> Option<Defect> {
     /// Size in bytes of the smallest remainder that is reported; shorter ones are padding.
     const NOTABLE: usize = 256;
     let frame = layout.format.frame().max(1) as f64;

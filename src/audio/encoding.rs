@@ -1,21 +1,18 @@
 //! Conversion of file sample encodings to 16-bit integers, and of channels to mono.
 
-use super::decode::{Defect, Fault, Recording};
-
-/// Maximum number of frames in a recording: 4.6 hours at 16 kHz, 1.5 hours at 48 kHz, 1 GiB as mono
-/// float32. It bounds the output of highly compressed silence.
-pub const MAX_FRAMES: usize = 1 << 28;
+use super::error::Fault;
+use super::recording::{Defect, MAX_FRAMES, Recording};
 
 /// Converts a finite float sample (full scale 1.0) to 16 bits: rounded to nearest, ties to even,
 /// clipped.
 #[inline]
 pub fn from_float(x: f64) -> i16 {
     // Adding the bias leaves no fractional bits, so the addition itself rounds ties to even.
-    ((x * 32768.0).clamp(-32768.0, 32767.0) + WHOLE - WHOLE) as i16
+    ((x * 32768.0).clamp(-32768.0, 32767.0) + ROUNDING_BIAS - ROUNDING_BIAS) as i16
 }
 
 /// 1.5 * 2^52: floats between 2^52 and 2^53 have no fractional bits.
-const WHOLE: f64 = 6_755_399_441_055_744.0;
+const ROUNDING_BIAS: f64 = 6_755_399_441_055_744.0;
 
 /// Decodes a G.711 A-law code to a 16-bit sample.
 pub fn from_a_law(code: u8) -> i16 {
@@ -53,11 +50,11 @@ pub fn from_mu_law(code: u8) -> i16 {
 pub struct Mixer {
     channels: usize,
     /// Selected channel, counted from 0.
-    only: Option<usize>,
+    selected: Option<usize>,
     filled: usize,
     sum: i32,
     /// Number of channels in a frame's sum.
-    summed: f32,
+    channels_in_sum: f32,
     mono: Vec<f32>,
     clipped: u64,
     limit: usize,
@@ -71,7 +68,7 @@ fn square(x: i32) -> u64 {
 
 /// Power of a mix relative to that of independent channels, below which the channels count as
 /// cancelling: -10 dB.
-const CANCELLED: f64 = 0.1;
+const CANCELLATION: f64 = 0.1;
 
 impl Mixer {
     /// Creates a mixer for `channels` (1 to 64), or for one `channel` of them, counted from 1. It
@@ -93,13 +90,13 @@ impl Mixer {
         }
         let limit = limit.min(MAX_FRAMES);
         let mono = Vec::with_capacity(frames.min(limit));
-        let summed = if channel.is_some() { 1 } else { channels };
+        let channels_in_sum = if channel.is_some() { 1 } else { channels };
         Ok(Self {
             channels: channels as usize,
-            only: channel.map(|channel| channel as usize - 1),
+            selected: channel.map(|channel| channel as usize - 1),
             filled: 0,
             sum: 0,
-            summed: summed as f32,
+            channels_in_sum: channels_in_sum as f32,
             mono,
             clipped: 0,
             limit,
@@ -114,14 +111,14 @@ impl Mixer {
             self.clipped += u64::from(sample == i16::MAX || sample == i16::MIN);
             return self.frame(f32::from(sample) / 32768.0);
         }
-        if self.only.is_none_or(|only| only == self.filled) {
+        if self.selected.is_none_or(|selected| selected == self.filled) {
             self.clipped += u64::from(sample == i16::MAX || sample == i16::MIN);
             self.sum += i32::from(sample);
         }
         self.power.0 = self.power.0.saturating_add(square(sample.into()));
         self.filled += 1;
         if self.filled == self.channels {
-            self.frame(self.sum as f32 / 32768.0 / self.summed)?;
+            self.frame(self.sum as f32 / 32768.0 / self.channels_in_sum)?;
             self.power.1 = self.power.1.saturating_add(square(self.sum));
             (self.sum, self.filled) = (0, 0);
         }
@@ -166,7 +163,7 @@ impl Mixer {
             samples: self.mono,
             sample_rate,
             channels: self.channels as u32,
-            channel: self.only.map(|only| only as u32 + 1),
+            channel: self.selected.map(|selected| selected as u32 + 1),
             format,
             clipped: self.clipped,
             truncated: false,
@@ -180,13 +177,13 @@ impl Mixer {
 
     /// Level in dB of the channels over that of their mix, if they cancel each other.
     fn cancelled(&self) -> Option<f64> {
-        if self.only.is_some() || self.channels < 2 || self.power.0 == 0 {
+        if self.selected.is_some() || self.channels < 2 || self.power.0 == 0 {
             return None;
         }
         // Independent channels give equal sums.
         let share = self.power.1 as f64 / self.power.0 as f64;
         let decibels = -10.0 * (share.max(1e-9) / self.channels as f64).log10();
-        (share < CANCELLED).then_some(decibels)
+        (share < CANCELLATION).then_some(decibels)
     }
 }
 

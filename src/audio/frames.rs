@@ -7,7 +7,7 @@
 //! Sources: ISO/IEC 11172-3 and 13818-3 (MPEG audio), ISO/IEC 14496-3, 1.A.3 (ADTS), and Gabriel
 //! Bouvigne's "MP3 Info Tag", revision 1 (Xing, Info and LAME fields).
 
-use super::parts::MOST;
+use super::recording::MAX_RECORDINGS;
 use super::rope::Rope;
 use super::tags;
 
@@ -43,9 +43,9 @@ pub enum Codec {
 }
 
 /// Search range for the first frame, in bytes.
-const REACH: usize = 1 << 20;
+const SEARCH_RANGE: usize = 1 << 20;
 /// Number of consecutive frames that confirm a stream.
-const CERTAIN: usize = 3;
+const CONFIRMING_FRAMES: usize = 3;
 
 impl Codec {
     /// Parses the header of the frame at the start of `bytes`.
@@ -58,7 +58,7 @@ impl Codec {
 
     /// Returns whether `bytes` begin with `count` consecutive frames, or with fewer that reach the
     /// end.
-    fn follow(self, bytes: &[u8], count: usize) -> bool {
+    fn starts_run(self, bytes: &[u8], count: usize) -> bool {
         let Some(first) = self.frame(bytes) else {
             return false;
         };
@@ -76,14 +76,15 @@ impl Codec {
 /// Finds the first frame of a stream in `bytes`.
 pub fn find(bytes: &[u8]) -> Option<(Codec, usize)> {
     let sync = |(at, pair): (usize, &[u8])| (pair[0] == 0xFF && pair[1] >= 0xE0).then_some(at);
-    let window = &bytes[..bytes.len().min(REACH)];
+    let window = &bytes[..bytes.len().min(SEARCH_RANGE)];
     window
         .windows(2)
         .enumerate()
         .filter_map(sync)
         .find_map(|at| {
             let codecs = [Codec::Aac, Codec::Mp3].into_iter();
-            let mut found = codecs.filter(|codec| codec.follow(&bytes[at..], CERTAIN));
+            let mut found =
+                codecs.filter(|codec| codec.starts_run(&bytes[at..], CONFIRMING_FRAMES));
             found.next().map(|codec| (codec, at))
         })
 }
@@ -91,41 +92,41 @@ pub fn find(bytes: &[u8]) -> Option<(Codec, usize)> {
 /// Splits a stream that begins with a frame into its recordings. Returns them and the offset of
 /// their end.
 pub fn runs(codec: Codec, bytes: &[u8]) -> (Vec<Run<'_>>, usize) {
-    let mut walk = Walk {
+    let mut finder = RunFinder {
         codec,
         bytes,
         runs: Vec::new(),
-        run: Open::default(),
+        run: OpenRun::default(),
     };
-    let end = walk.all();
-    (walk.runs, end)
+    let end = finder.find_all();
+    (finder.runs, end)
 }
 
 /// A recording whose end has not been found yet.
 #[derive(Debug, Default)]
-struct Open {
+struct OpenRun {
     /// Byte ranges of complete frames.
     pieces: Vec<(usize, usize)>,
     /// Number of frames, excluding the info frame.
     frames: usize,
     /// Length of the info frame, and the number of frames that it states.
-    announced: Option<(usize, usize)>,
+    info: Option<(usize, usize)>,
     /// Offset of the first frame beyond the stated number, and whether it is independent of earlier
     /// frames.
-    beyond: Option<(usize, bool)>,
+    surplus: Option<(usize, bool)>,
     gaps: usize,
 }
 
-struct Walk<'a> {
+struct RunFinder<'a> {
     codec: Codec,
     bytes: &'a [u8],
     runs: Vec<Run<'a>>,
-    run: Open,
+    run: OpenRun,
 }
 
-impl Walk<'_> {
+impl RunFinder<'_> {
     /// Walks to the last frame and returns its end.
-    fn all(&mut self) -> usize {
+    fn find_all(&mut self) -> usize {
         let Self { codec, bytes, .. } = *self;
         let (mut at, mut end) = (0, 0);
         let mut kind = None;
@@ -148,24 +149,25 @@ impl Walk<'_> {
                 // isolated false sync.
                 Some(frame)
                     if frame.length <= rest.len()
-                        && (fits(frame) || codec.follow(rest, CERTAIN)) =>
+                        && (fits(frame) || codec.starts_run(rest, CONFIRMING_FRAMES)) =>
                 {
-                    let announced = announced(&rest[..frame.length], frame);
-                    if !fits(frame) || announced.is_some() && self.run.frames > 0 {
+                    let info = info_frame(&rest[..frame.length], frame);
+                    if !fits(frame) || info.is_some() && self.run.frames > 0 {
                         self.close(false);
-                        if self.runs.len() >= MOST {
+                        if self.runs.len() >= MAX_RECORDINGS {
                             return end;
                         }
                     }
                     kind = Some(frame.kind);
-                    self.add(at, frame, announced);
+                    self.add(at, frame, info);
                     at += frame.length;
                     end = at;
                 }
                 _ => {
                     let after = |at: usize| {
                         let again = |rest: &[u8]| {
-                            codec.frame(rest).is_some_and(fits) && codec.follow(rest, CERTAIN)
+                            codec.frame(rest).is_some_and(fits)
+                                && codec.starts_run(rest, CONFIRMING_FRAMES)
                         };
                         let sync = |pair: &[u8]| pair[0] == 0xFF && pair[1] >= 0xE0;
                         let later = bytes.get(at + 1..)?.windows(2).enumerate();
@@ -188,21 +190,18 @@ impl Walk<'_> {
         }
     }
 
-    fn add(&mut self, at: usize, frame: Frame, announced: Option<Option<usize>>) {
+    fn add(&mut self, at: usize, frame: Frame, info: Option<Option<usize>>) {
         let run = &mut self.run;
         let end = at + frame.length;
         match run.pieces.last_mut() {
             Some((_, last)) if *last == at => *last = end,
             _ => run.pieces.push((at, end)),
         }
-        match announced {
-            Some(frames) => run.announced = Some((frame.length, frames.unwrap_or(usize::MAX))),
+        match info {
+            Some(frames) => run.info = Some((frame.length, frames.unwrap_or(usize::MAX))),
             None => {
-                if run
-                    .announced
-                    .is_some_and(|(_, frames)| frames == run.frames)
-                {
-                    run.beyond = Some((at, stands_alone(&self.bytes[at..end], frame)));
+                if run.info.is_some_and(|(_, frames)| frames == run.frames) {
+                    run.surplus = Some((at, is_independent(&self.bytes[at..end], frame)));
                 }
                 run.frames += 1;
             }
@@ -215,23 +214,23 @@ impl Walk<'_> {
         let Some(first) = run.pieces.first().copied() else {
             return;
         };
-        let mut beyond = Vec::new();
+        let mut surplus = Vec::new();
         let mut pieces = run.pieces;
-        if let (Some((length, announced)), Some((place, alone))) = (run.announced, run.beyond)
+        if let (Some((length, stated)), Some((place, independent))) = (run.info, run.surplus)
             // Encoders disagree on whether the info frame itself counts, so one more frame is
             // normal.
-            && run.frames > announced.saturating_add(1)
+            && run.frames > stated.saturating_add(1)
         {
-            if alone && announced > 0 {
+            if independent && stated > 0 {
                 // The surplus frames belong to another recording.
-                beyond = split_off(&mut pieces, place);
+                surplus = split_off(&mut pieces, place);
             } else {
                 // The stated number is wrong; dropping the info frame keeps it from limiting the
                 // decoder.
                 pieces = split_off(&mut pieces, first.0 + length);
             }
         }
-        let cut_first = cut && beyond.is_empty();
+        let cut_first = cut && surplus.is_empty();
         let mut gaps = run.gaps;
         let mut push = |pieces: Vec<(usize, usize)>, cut: bool| {
             let mut rope = Rope::default();
@@ -247,7 +246,7 @@ impl Walk<'_> {
             }
         };
         push(pieces, cut_first);
-        push(beyond, cut);
+        push(surplus, cut);
     }
 }
 
@@ -265,7 +264,7 @@ fn split_off(pieces: &mut Vec<(usize, usize)>, place: usize) -> Vec<(usize, usiz
 }
 
 /// Returns whether an MP3 frame uses no bit-reservoir data of earlier frames.
-fn stands_alone(bytes: &[u8], frame: Frame) -> bool {
+fn is_independent(bytes: &[u8], frame: Frame) -> bool {
     let Some((at, _)) = frame.side else {
         return true;
     };
@@ -277,7 +276,7 @@ fn stands_alone(bytes: &[u8], frame: Frame) -> bool {
 }
 
 /// Returns `Some` for an info frame (Xing, Info or VBRI), with the frame count if it states one.
-fn announced(bytes: &[u8], frame: Frame) -> Option<Option<usize>> {
+fn info_frame(bytes: &[u8], frame: Frame) -> Option<Option<usize>> {
     let (side, length) = frame.side?;
     let word = |at: usize| Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?) as usize);
     let is_silent = |to: usize| {
@@ -377,7 +376,7 @@ pub fn is_other_layer(bytes: &[u8]) -> bool {
         })
     };
     let mut at = 0;
-    (0..CERTAIN).all(|_| match length(bytes.get(at..).unwrap_or_default()) {
+    (0..CONFIRMING_FRAMES).all(|_| match length(bytes.get(at..).unwrap_or_default()) {
         Some(length) => {
             at += length;
             true

@@ -1,13 +1,13 @@
 //! Concatenation of the recordings in one file.
 
 use super::container;
-use super::decode::{Defect, Fault, Options, Recording};
-use super::parts::MOST;
+use super::error::Fault;
+use super::recording::{Defect, MAX_RECORDINGS, Options, Recording};
 use super::tags;
 
 /// Concatenated recordings of a file, decoded so far.
 #[derive(Debug)]
-pub struct Join {
+pub struct Joiner {
     options: Options,
     joined: Option<Recording>,
     count: usize,
@@ -15,7 +15,7 @@ pub struct Join {
     left_out: Option<String>,
 }
 
-impl Join {
+impl Joiner {
     /// Creates an empty joiner.
     pub fn new(options: Options) -> Self {
         Self {
@@ -53,12 +53,14 @@ impl Join {
                 Err(fault @ Fault::TooLong { .. }) => return Err(fault),
                 Err(fault) => self.failed = self.failed.take().or(Some(fault)),
             }
-            return Ok(self.count < MOST);
+            return Ok(self.count < MAX_RECORDINGS);
         };
         let place = joined.seconds();
         let after = |what: String| Some(format!("after {place:.2} s {what}"));
-        if self.count > MOST {
-            self.left_out = after(format!("the file holds more than {MOST} recordings"));
+        if self.count > MAX_RECORDINGS {
+            self.left_out = after(format!(
+                "the file holds more than {MAX_RECORDINGS} recordings"
+            ));
             return Ok(false);
         }
         match decode() {
@@ -100,8 +102,8 @@ impl Join {
                 "before it lies a recording that cannot be read: {fault}"
             ));
         }
-        if left_out.is_none() && container::recognise(tags::behind(rest)).is_ok() {
-            let kind = if self.count < MOST {
+        if left_out.is_none() && container::recognise(tags::strip_leading(rest)).is_ok() {
+            let kind = if self.count < MAX_RECORDINGS {
                 "another kind"
             } else {
                 "the same kind"

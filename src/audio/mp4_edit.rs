@@ -13,7 +13,7 @@ pub fn has_index(bytes: &[u8]) -> bool {
 
 /// Returns the frames to keep of the `frames` decoded frames (at `rate` Hz) of a track. Without an
 /// edit list, or with one that does more than trim both ends, that is the whole track.
-pub fn heard(bytes: &[u8], track_id: u32, frames: usize, rate: u32) -> Range<usize> {
+pub fn playable_range(bytes: &[u8], track_id: u32, frames: usize, rate: u32) -> Range<usize> {
     let edit = || -> Option<Range<usize>> {
         let movie = find(bytes, &[b"moov"])?;
         let movie_scale = time_scale(find(movie, &[b"mvhd"])?)?;
@@ -39,7 +39,7 @@ pub fn heard(bytes: &[u8], track_id: u32, frames: usize, rate: u32) -> Range<usi
 }
 
 /// Returns the four-character sample entry code of the first audio track.
-pub fn sound_kind(bytes: &[u8]) -> Option<[u8; 4]> {
+pub fn audio_sample_entry(bytes: &[u8]) -> Option<[u8; 4]> {
     let movie = find(bytes, &[b"moov"])?;
     let mut tracks = boxes(movie).filter(|(id, _)| id == b"trak");
     tracks.find_map(|(_, track)| {

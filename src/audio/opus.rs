@@ -4,7 +4,7 @@
 
 use ropus::{Channels, DecodeMode};
 
-use super::decode::Fault;
+use super::error::Fault;
 
 /// Decoder state of an Opus stream.
 pub struct Opus {

@@ -15,13 +15,11 @@
 //! "Audio Interchange File Format 1.3" (AIFF) and its draft of 1991 (AIFF-C).
 
 use super::container::Container;
-use super::decode::Fault;
+use super::error::Fault;
 use super::frames;
+use super::recording::MAX_RECORDINGS;
 use super::rope::Rope;
 use super::{container, tags};
-
-/// Maximum number of recordings per file that are decoded; each costs a decoder and a list entry.
-pub const MOST: usize = 10_000;
 
 /// One recording of a file.
 #[derive(Debug)]
@@ -106,7 +104,7 @@ fn ogg(bytes: &[u8]) -> (Vec<(usize, usize)>, usize) {
                 if begins && begun {
                     links.push((start, at));
                     start = at;
-                    if links.len() == MOST {
+                    if links.len() == MAX_RECORDINGS {
                         return (links, at);
                     }
                 }
@@ -159,7 +157,7 @@ fn mp4(bytes: &[u8]) -> (Vec<(usize, usize)>, usize) {
         if &header[4..] == b"ftyp" && at > 0 {
             files.push((start, at));
             start = at;
-            if files.len() == MOST {
+            if files.len() == MAX_RECORDINGS {
                 return (files, at);
             }
         }
@@ -197,7 +195,7 @@ fn matroska(bytes: &[u8]) -> (Vec<(usize, usize)>, usize) {
         let next = start + MARK.len() + by;
         files.push((start, next));
         start = next;
-        if files.len() == MOST {
+        if files.len() == MAX_RECORDINGS {
             return (files, start);
         }
     }
@@ -247,7 +245,7 @@ fn flac(bytes: &[u8]) -> Result<(Vec<Part<'_>>, &[u8]), Fault> {
         }
         let length = find(&stream[at..], b"fLaC", is_start).map_or(stream.len(), |by| at + by);
         // The last frame ends where its stream ends.
-        let sound = tags::before(&stream[at..length]);
+        let sound = tags::strip_trailing(&stream[at..length]);
         let mut header = stream[..8 + DESCRIPTION].to_vec();
         header[4] = 0x80; // the last-block flag
         let mut rope = Rope::of(&[]);
@@ -260,7 +258,7 @@ fn flac(bytes: &[u8]) -> Result<(Vec<Part<'_>>, &[u8]), Fault> {
             gaps: 0,
         });
         start += length;
-        if start == bytes.len() || parts.len() == MOST {
+        if start == bytes.len() || parts.len() == MAX_RECORDINGS {
             return Ok((parts, &bytes[start..]));
         }
     }
@@ -286,7 +284,7 @@ fn aiff(bytes: &[u8]) -> Result<(Vec<Part<'_>>, &[u8]), Fault> {
                 && matches!(bytes.get(at + 8..at + 12), Some(b"AIFF" | b"AIFC"))
         };
         while let Some(length) = word(at + 4)
-            && !container::is_marked(&bytes[at..])
+            && !container::has_magic(&bytes[at..])
         {
             let available = bytes.len() - at - 8;
             let body = &bytes[at + 8..at + 8 + length.min(available)];
@@ -339,7 +337,7 @@ fn aiff(bytes: &[u8]) -> Result<(Vec<Part<'_>>, &[u8]), Fault> {
             }
             None => {}
         }
-        if !is_form(at) || parts.len() == MOST {
+        if !is_form(at) || parts.len() == MAX_RECORDINGS {
             return Ok((parts, bytes.get(at..).unwrap_or_default()));
         }
         start = at;

@@ -57,8 +57,9 @@ impl Resampling {
     ) -> Vec<f32> {
         match self {
             Self::Exact => {
-                let intermediate = converted(x, rate, INTERMEDIATE_RATE, parallelism);
-                converted(intermediate, INTERMEDIATE_RATE, TARGET_RATE, parallelism).into_owned()
+                let intermediate = resample_if_needed(x, rate, INTERMEDIATE_RATE, parallelism);
+                resample_if_needed(intermediate, INTERMEDIATE_RATE, TARGET_RATE, parallelism)
+                    .into_owned()
             }
             Self::Fast => resample_directly(&x, rate, TARGET_RATE),
         }
@@ -66,7 +67,7 @@ impl Resampling {
 
     /// Converts a mono signal to [`TARGET_RATE`] in one step with either method. A signal at this
     /// rate is returned unchanged.
-    pub(crate) fn straight(
+    pub(crate) fn convert_in_one_step(
         self,
         x: Cow<'_, [f32]>,
         rate: u32,
@@ -76,13 +77,13 @@ impl Resampling {
             Self::Fast if rate != TARGET_RATE => {
                 Cow::Owned(resample_directly(&x, rate, TARGET_RATE))
             }
-            _ => converted(x, rate, TARGET_RATE, parallelism),
+            _ => resample_if_needed(x, rate, TARGET_RATE, parallelism),
         }
     }
 
     /// Returns the number of samples that [`Self::convert_in_one_step`] outputs for `n`.
     #[cfg(feature = "cuda")]
-    pub(crate) fn straight_len(self, n: usize, rate: u32) -> usize {
+    pub(crate) fn one_step_len(self, n: usize, rate: u32) -> usize {
         match self {
             _ if rate == TARGET_RATE => n,
             Self::Exact => resampled_len(n, rate, TARGET_RATE),
@@ -109,7 +110,7 @@ pub fn to_target_rate(x: &[f32], rate: u32) -> Vec<f32> {
 }
 
 /// Resamples like [`resample`], but does not copy a signal that already has the rate.
-pub(crate) fn converted(
+pub(crate) fn resample_if_needed(
     x: Cow<'_, [f32]>,
     from: u32,
     to: u32,
@@ -134,7 +135,7 @@ pub fn resampled_len(n: usize, from: u32, to: u32) -> usize {
 /// `128 * max(1, from / to)` taps per output sample); memory is the output and two small tables.
 pub fn resample(x: &[f32], from: u32, to: u32) -> Vec<f32> {
     assert!(from > 0 && to > 0, "sample rates must be above zero");
-    converted(Cow::Borrowed(x), from, to, Parallelism::No).into_owned()
+    resample_if_needed(Cow::Borrowed(x), from, to, Parallelism::No).into_owned()
 }
 
 /// Resamples a mono signal from rate `from` to rate `to` (both in Hz and above zero) in one step,

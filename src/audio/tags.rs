@@ -3,7 +3,7 @@
 //! Sources: the informal standards "ID3 tag version 2.4.0", "ID3v1", "Lyrics3 v2.00" and "APE Tags
 //! Specification".
 
-use super::decode::Fault;
+use super::error::Fault;
 
 /// Size of an ID3v1 tag, in bytes.
 const ID3V1: usize = 128;
@@ -14,7 +14,7 @@ const APE: usize = 32;
 ///
 /// # Errors
 /// If the file ends inside a tag.
-pub fn skip(bytes: &[u8]) -> Result<usize, Fault> {
+pub fn leading_length(bytes: &[u8]) -> Result<usize, Fault> {
     let mut at = 0;
     while let Some(length) = length(&bytes[at..]) {
         if length > bytes.len() - at {
@@ -72,7 +72,7 @@ fn id3v1(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Strips leading tags and zeros.
-pub fn behind(mut bytes: &[u8]) -> &[u8] {
+pub fn strip_leading(mut bytes: &[u8]) -> &[u8] {
     loop {
         let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
         bytes = &bytes[zeros..];
@@ -84,7 +84,7 @@ pub fn behind(mut bytes: &[u8]) -> &[u8] {
 }
 
 /// Strips trailing tags and long runs of zeros.
-pub fn before(mut bytes: &[u8]) -> &[u8] {
+pub fn strip_trailing(mut bytes: &[u8]) -> &[u8] {
     /// Shortest run of zeros that is treated as padding; no audio frame ends with as long a run.
     const PADDING: usize = 512;
     loop {
@@ -140,23 +140,23 @@ mod tests {
         let footed = id3(0x10, [0, 0, 0, 3], 13);
         let wrong = id3(0, [0, 0, 0, 0x90], 0x90);
         let all = [&plain[..], &footed, &wrong, b"sound"].concat();
-        assert_eq!(skip(&all).unwrap(), all.len() - 5);
-        assert_eq!(skip(b"sound").unwrap(), 0);
-        assert!(skip(&plain[..100]).is_err());
+        assert_eq!(leading_length(&all).unwrap(), all.len() - 5);
+        assert_eq!(leading_length(b"sound").unwrap(), 0);
+        assert!(leading_length(&plain[..100]).is_err());
         let mut ape = b"APETAGEX".to_vec();
         ape.extend([0xD0, 7, 0, 0, 40, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xA0]);
         ape.resize(32 + 40, 0);
         let mut old = b"TAG".to_vec();
         old.resize(128, b' ');
         let lyrics = b"LYRICSBEGININD00002xx000020LYRICS200";
-        let behind_all = [&ape[..], lyrics, &old, b"\0\0rest"].concat();
-        assert_eq!(behind(&behind_all), b"rest");
-        assert_eq!(behind(b"TAG, you are it"), b"TAG, you are it");
+        let after_tags = [&ape[..], lyrics, &old, b"\0\0rest"].concat();
+        assert_eq!(strip_leading(&after_tags), b"rest");
+        assert_eq!(strip_leading(b"TAG, you are it"), b"TAG, you are it");
         let mut footer = b"APETAGEX".to_vec();
         footer.extend([0xD0, 7, 0, 0, 52, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
         footer.resize(32, 0);
         let tail = [&b"sound"[..], &[9; 20], &footer, &old, &[0; 600]].concat();
-        assert_eq!(before(&tail), b"sound");
-        assert_eq!(before(b"sound\0\0"), b"sound\0\0");
+        assert_eq!(strip_trailing(&tail), b"sound");
+        assert_eq!(strip_trailing(b"sound\0\0"), b"sound\0\0");
     }
 }

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::container;
-use super::decode::{Fault, check_spec};
+use super::error::{Fault, check_spec};
 use super::parts::find;
 
 /// Format tags (Microsoft's `mmreg.h`).
@@ -169,7 +169,7 @@ pub fn parse(bytes: &[u8]) -> Result<Layout, Fault> {
             at = next_chunk(bytes, start + length);
             continue;
         }
-        if !data.is_empty() && (!is_chunk_id(bytes, at) || container::is_marked(&bytes[at..])) {
+        if !data.is_empty() && (!is_chunk_id(bytes, at) || container::has_magic(&bytes[at..])) {
             break;
         }
         if size as usize > available {

@@ -64,7 +64,7 @@ pub fn signal(
     parallelism: Parallelism,
 ) -> Cow<'_, [f32]> {
     let rate = recording.sample_rate;
-    resampling.straight(samples(recording), rate, parallelism)
+    resampling.convert_in_one_step(samples(recording), rate, parallelism)
 }
 
 impl Pipeline {

@@ -1,4 +1,4 @@
-//! Inner sums of the bit-exact resampler, in resampy's order of rounding.
+//! InteriorOutputs sums of the bit-exact resampler, in resampy's order of rounding.
 //!
 //! An output sample is a chain of dependent roundings, so only independent chains keep the
 //! processor busy. If the two rates have a ratio of small integers `p : q`, output samples `p`
@@ -17,20 +17,20 @@ const CHAINS: usize = 8;
 
 /// Number of inputs per lane that are transposed at a time, in addition to the filter's length. It
 /// bounds the memory for every rate and duration.
-const STRETCH: usize = 1024;
+const INPUTS_AT_A_TIME: usize = 1024;
 /// Minimum output samples per lane: transposing the inputs costs as much as a few output samples.
-const SHORTEST_LANE: usize = 64;
+const MIN_LANE_OUTPUTS: usize = 64;
 /// Minimum number of lanes in use; with fewer, separate chains are faster.
-const WORTHWHILE: usize = 3;
+const MIN_LANES: usize = 3;
 /// Maximum output samples per lane: beyond it, two lanes' times could drift apart by an input
 /// sample.
-const LONGEST_LANE: usize = 1 << 16;
+const MAX_LANE_OUTPUTS: usize = 1 << 16;
 /// Granularity, in lanes, of the division between threads. It fills the registers of every
 /// instruction set.
-const PART: usize = 4 * DOUBLES;
+const LANES_PER_TASK: usize = 4 * DOUBLES;
 /// Extra inputs on either side of the range of the first lane, because the times of the other lanes
 /// round differently.
-const SLACK: usize = 2;
+const EXTRA_INPUTS: usize = 2;
 
 /// Computes `out` from `x`, which must not be empty unless `out` is. `steps` are the coprime
 /// integers `(p, q)` whose quotient is [`Filter::ratio`].
@@ -43,7 +43,7 @@ pub(super) fn run(
     parallelism: Parallelism,
 ) {
     let (p, q) = steps;
-    let repeats = SHORTEST_LANE.div_ceil(p);
+    let repeats = MIN_LANE_OUTPUTS.div_ceil(p);
     let (outputs, inputs) = (p * repeats, q * repeats);
     // Interior samples, for which every tap of the table meets an input.
     let (row, end) = (filter.row, x.len());
@@ -65,11 +65,11 @@ pub(super) fn run(
     let (head, rest) = out.split_at_mut(start);
     let (inner, tail) = rest.split_at_mut(at - start);
     chains(filter, x, 0.0, head);
-    if times.len() < WORTHWHILE || outputs > LONGEST_LANE {
+    if times.len() < MIN_LANES || outputs > MAX_LANE_OUTPUTS {
         let first = times.first().copied().unwrap_or(time);
         chains(filter, x, first, inner);
     } else {
-        let inner = Inner {
+        let inner = InteriorOutputs {
             filter,
             x,
             out: inner,
@@ -116,7 +116,7 @@ pub(super) fn chains(filter: &Filter, x: &[f32], mut time: f64, out: &mut [f32])
 }
 
 /// Output samples for which every tap meets an input.
-struct Inner<'a> {
+struct InteriorOutputs<'a> {
     filter: &'a Filter,
     x: &'a [f32],
     out: &'a mut [f32],
@@ -127,7 +127,7 @@ struct Inner<'a> {
     times: &'a [f64],
 }
 
-impl Kernel for Inner<'_> {
+impl Kernel for InteriorOutputs<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -149,13 +149,13 @@ impl Kernel for Inner<'_> {
 /// Returns the number of the `outputs` samples per lane whose inputs are transposed at a time.
 fn stretch(filter: &Filter, outputs: usize) -> usize {
     outputs
-        .min((STRETCH as f64 / filter.increment) as usize)
+        .min((INPUTS_AT_A_TIME as f64 / filter.increment) as usize)
         .max(1)
 }
 
 /// Returns the number of inputs per lane that `stretch` output samples need.
-fn layout_rows(filter: &Filter, stretch: usize) -> usize {
-    (stretch as f64 * filter.increment) as usize + 2 * (filter.row + SLACK)
+fn input_rows(filter: &Filter, stretch: usize) -> usize {
+    (stretch as f64 * filter.increment) as usize + 2 * (filter.row + EXTRA_INPUTS)
 }
 
 /// `N` blocks of lanes.
@@ -163,7 +163,7 @@ type Blocks<const N: usize> = [[f64; DOUBLES]; N];
 
 /// Table alignment of an output sample. Lanes with equal alignment are computed together.
 #[derive(Clone, Copy, PartialEq)]
-struct Place {
+struct TapAlignment {
     /// First input after the sample, relative to the lane's first.
     input: f64,
     /// Table entries at which the left and the right wing start.
@@ -171,18 +171,18 @@ struct Place {
     right: f64,
 }
 
-impl Inner<'_> {
+impl InteriorOutputs<'_> {
     /// Computes all samples; several threads divide them in groups of full registers.
     fn run_on(self, isa: Isa, parallelism: Parallelism) {
-        let parts = self.times.len() / PART;
+        let parts = self.times.len() / LANES_PER_TASK;
         if parallelism == Parallelism::No || parts < 2 {
             return isa.dispatch(self);
         }
-        let lanes = parts / 2 * PART;
+        let lanes = parts / 2 * LANES_PER_TASK;
         let (times, later) = self.times.split_at(lanes);
         let (out, behind) = self.out.split_at_mut(lanes * self.outputs);
-        let first = Inner { times, out, ..self };
-        let second = Inner {
+        let first = InteriorOutputs { times, out, ..self };
+        let second = InteriorOutputs {
             times: later,
             out: behind,
             ..self
@@ -204,7 +204,7 @@ impl Inner<'_> {
         });
         let outputs = self.outputs;
         let stretch = stretch(self.filter, outputs);
-        let mut layout = vec![[[0.0; DOUBLES]; N]; layout_rows(self.filter, stretch)];
+        let mut inputs_by_lane = vec![[[0.0; DOUBLES]; N]; input_rows(self.filter, stretch)];
         for from in (0..outputs).step_by(stretch) {
             let base = times[0][0] as usize;
             let bases: Blocks<N> = std::array::from_fn(|n| {
@@ -212,14 +212,14 @@ impl Inner<'_> {
             });
             for lane in 0..N * DOUBLES {
                 let start = base + source(lane) * self.inputs;
-                self.lay_out(
+                self.transpose(
                     start,
                     |row| &mut row[lane / DOUBLES][lane % DOUBLES],
-                    &mut layout,
+                    &mut inputs_by_lane,
                 );
             }
             for j in from..outputs.min(from + stretch) {
-                self.sample::<D, N>(&mut times, &bases, &layout, |out, lane, y| {
+                self.sample::<D, N>(&mut times, &bases, &inputs_by_lane, |out, lane, y| {
                     let at = (first + lane) * outputs + j;
                     if lane < count && at < out.len() {
                         out[at] = y as f32;
@@ -233,13 +233,18 @@ impl Inner<'_> {
     /// Fills one lane of the transposed inputs. The first entry is the input [`Self::margin`]
     /// before `start`; inputs outside the signal are zero.
     #[inline(always)]
-    fn lay_out<T>(&self, start: usize, lane: impl Fn(&mut T) -> &mut f64, layout: &mut [T]) {
+    fn transpose<T>(
+        &self,
+        start: usize,
+        lane: impl Fn(&mut T) -> &mut f64,
+        inputs_by_lane: &mut [T],
+    ) {
         let before = self.margin().saturating_sub(start);
         let x = self
             .x
             .get(start.saturating_sub(self.margin())..)
             .unwrap_or(&[]);
-        let (outside, inside) = layout.split_at_mut(before.min(layout.len()));
+        let (outside, inside) = inputs_by_lane.split_at_mut(before.min(inputs_by_lane.len()));
         outside.iter_mut().for_each(|row| *lane(row) = 0.0);
         let (inside, behind) = inside.split_at_mut(x.len().min(inside.len()));
         for (row, x) in inside.iter_mut().zip(x) {
@@ -250,7 +255,7 @@ impl Inner<'_> {
 
     /// Returns the number of inputs transposed before a lane's first.
     fn margin(&self) -> usize {
-        self.filter.row + SLACK - 1
+        self.filter.row + EXTRA_INPUTS - 1
     }
 
     /// Computes one output sample per lane, passes it to `store`, and advances the times.
@@ -259,7 +264,7 @@ impl Inner<'_> {
         &mut self,
         times: &mut Blocks<N>,
         bases: &Blocks<N>,
-        layout: &[Blocks<N>],
+        inputs_by_lane: &[Blocks<N>],
         mut store: impl FnMut(&mut [f32], usize, f64),
     ) {
         let filter = self.filter;
@@ -283,7 +288,7 @@ impl Inner<'_> {
                 times[n][i] = time + filter.increment;
             }
         }
-        let place = |lane: usize| Place {
+        let alignment_of = |lane: usize| TapAlignment {
             input: input[lane / DOUBLES][lane % DOUBLES],
             left: left[lane / DOUBLES][lane % DOUBLES],
             right: right[lane / DOUBLES][lane % DOUBLES],
@@ -298,13 +303,13 @@ impl Inner<'_> {
         }
         let mut todo: u64 = (1 << (N * DOUBLES)) - 1;
         while todo != 0 {
-            let here = place(todo.trailing_zeros() as usize);
+            let here = alignment_of(todo.trailing_zeros() as usize);
             let mut alike = todo;
             if different != 0 {
-                let same = (0..N * DOUBLES).filter(|lane| place(*lane) == here);
+                let same = (0..N * DOUBLES).filter(|lane| alignment_of(*lane) == here);
                 alike &= same.fold(0, |lanes, lane| lanes | 1 << lane);
             }
-            let sums = self.sums::<D, N>(here, &left_eta, &right_eta, layout);
+            let sums = self.sums::<D, N>(here, &left_eta, &right_eta, inputs_by_lane);
             for lane in (0..N * DOUBLES).filter(|lane| alike >> lane & 1 == 1) {
                 store(self.out, lane, sums[lane / DOUBLES][lane % DOUBLES]);
             }
@@ -315,18 +320,18 @@ impl Inner<'_> {
     #[inline(always)]
     fn sums<D: Doubles, const N: usize>(
         &self,
-        place: Place,
+        alignment: TapAlignment,
         left_eta: &Blocks<N>,
         right_eta: &Blocks<N>,
-        layout: &[Blocks<N>],
+        inputs_by_lane: &[Blocks<N>],
     ) -> Blocks<N> {
         // The time of a lane is at most one input outside the range of the lane.
-        let after = (place.input + 1.0) as usize + self.margin();
-        let (before, after) = layout.split_at(after.min(layout.len()));
+        let after = (alignment.input + 1.0) as usize + self.margin();
+        let (before, after) = inputs_by_lane.split_at(after.min(inputs_by_lane.len()));
         let mut sums = [D::splat(0.0); N];
-        let taps = self.filter.taps(place.left as usize);
+        let taps = self.filter.taps(alignment.left as usize);
         add_wing(&mut sums, left_eta, taps, before.iter().rev());
-        let taps = self.filter.taps(place.right as usize);
+        let taps = self.filter.taps(alignment.right as usize);
         add_wing(&mut sums, right_eta, taps, after);
         let mut out = [[0.0; DOUBLES]; N];
         for (out, sum) in out.iter_mut().zip(sums) {
@@ -366,11 +371,12 @@ mod tests {
             1_000u32, 8_000, 16_000, 44_100, 44_101, 96_000, 767_999, 768_000,
         ] {
             let filter = Filter::of(16_000.0 / f64::from(rate));
-            for outputs in [64, 441, LONGEST_LANE] {
+            for outputs in [64, 441, MAX_LANE_OUTPUTS] {
                 let stretch = stretch(&filter, outputs);
-                let rows = layout_rows(&filter, stretch);
+                let rows = input_rows(&filter, stretch);
                 assert!((1..=outputs).contains(&stretch), "{rate} Hz: {stretch}");
-                let bound = STRETCH.max(rate.div_ceil(16_000) as usize) + 2 * (filter.row + SLACK);
+                let bound = INPUTS_AT_A_TIME.max(rate.div_ceil(16_000) as usize)
+                    + 2 * (filter.row + EXTRA_INPUTS);
                 assert!(rows <= bound, "{rate} Hz: {rows} of {bound}");
             }
         }

@@ -16,7 +16,7 @@ pub(super) const ROLLOFF: f64 = 0.9475937167399596;
 
 /// Number of filters cached for later recordings: two conversions for each of two common rates. A
 /// filter takes half a megabyte.
-const KEPT: usize = 4;
+const CACHED_FILTERS: usize = 4;
 
 /// Returns the right half of the filter: `rolloff * sinc * kaiser` at `0..=LAST`.
 fn half_filter() -> &'static [f64] {
@@ -25,8 +25,8 @@ fn half_filter() -> &'static [f64] {
         let norm = bessel_i0([BETA])[0];
         let mut table = vec![0.0; LAST + 1];
         let mut first = 0;
-        for part in table.chunks_mut(SIDE_BY_SIDE) {
-            let window = bessel_i0::<SIDE_BY_SIDE>(std::array::from_fn(|i| {
+        for part in table.chunks_mut(VALUES_AT_ONCE) {
+            let window = bessel_i0::<VALUES_AT_ONCE>(std::array::from_fn(|i| {
                 let edge = (first + i).min(LAST) as f64 / LAST as f64;
                 BETA * (1.0 - edge * edge).sqrt()
             }));
@@ -45,7 +45,7 @@ fn half_filter() -> &'static [f64] {
 }
 
 /// Number of window values computed together.
-const SIDE_BY_SIDE: usize = 8;
+const VALUES_AT_ONCE: usize = 8;
 
 /// Modified Bessel function of the first kind, order 0, by its power series (Abramowitz & Stegun
 /// 9.6.12).
@@ -89,9 +89,9 @@ pub(super) struct Wing<'f> {
 }
 
 /// Filter cache, least recently used first.
-struct Kept(Mutex<Vec<Arc<Filter>>>);
+struct FilterCache(Mutex<Vec<Arc<Filter>>>);
 
-impl Kept {
+impl FilterCache {
     const fn new() -> Self {
         Self(Mutex::new(Vec::new()))
     }
@@ -102,7 +102,7 @@ impl Kept {
             Some(at) => filters.remove(at),
             None => Arc::new(Filter::new(ratio)),
         };
-        if filters.len() == KEPT {
+        if filters.len() == CACHED_FILTERS {
             filters.remove(0);
         }
         filters.push(Arc::clone(&filter));
@@ -113,7 +113,7 @@ impl Kept {
 impl Filter {
     /// Returns the filter for a ratio, from the cache if possible.
     pub(crate) fn of(ratio: f64) -> Arc<Self> {
-        static FILTERS: Kept = Kept::new();
+        static FILTERS: FilterCache = FilterCache::new();
         FILTERS.filter(ratio)
     }
 
@@ -192,18 +192,18 @@ mod tests {
 
     #[test]
     fn a_filter_is_built_once_and_few_are_kept() {
-        let filters = Kept::new();
+        let filters = FilterCache::new();
         let first = filters.filter(0.25);
-        for k in 1..KEPT {
+        for k in 1..CACHED_FILTERS {
             filters.filter(1.0 + k as f64);
         }
         assert!(Arc::ptr_eq(&first, &filters.filter(0.25)));
-        for k in 0..KEPT {
+        for k in 0..CACHED_FILTERS {
             filters.filter(0.3 + k as f64);
         }
         let again = filters.filter(0.25);
         assert!(!Arc::ptr_eq(&first, &again));
-        assert_eq!(filters.0.lock().unwrap().len(), KEPT);
+        assert_eq!(filters.0.lock().unwrap().len(), CACHED_FILTERS);
         assert_eq!(first.taps, again.taps);
     }
 }

@@ -23,7 +23,7 @@ const MAX_WEIGHTS: usize = 1 << 18;
 /// bounds the table for extreme rates.
 const MAX_STRETCH: f64 = 512.0;
 /// Number of tables cached for later recordings.
-const KEPT: usize = 2;
+const CACHED_TABLES: usize = 2;
 /// Number of terms of the Bessel function's power series; the first omitted term is below 1e-15 of
 /// the sum.
 const WINDOW_TERMS: usize = 32;
@@ -58,7 +58,7 @@ impl Polyphase {
             Some(at) => tables.remove(at),
             None => Arc::new(Self::new(from, to)),
         };
-        if tables.len() == KEPT {
+        if tables.len() == CACHED_TABLES {
             tables.remove(0);
         }
         tables.push(Arc::clone(&table));
@@ -76,11 +76,11 @@ impl Polyphase {
         let window = Window::new();
         let mut weights = Vec::with_capacity((rows as usize + 1) * blocks);
         let mut row = vec![0.0; blocks * LANES];
-        for place in 0..=rows {
+        for phase in 0..=rows {
             fill(
                 &window,
                 stretch,
-                place as f64 / rows as f64,
+                phase as f64 / rows as f64,
                 before,
                 &mut row,
             );
@@ -121,8 +121,8 @@ impl Polyphase {
 
 /// Writes the weights for an output at `phase` (0 to 1) after an input, which has the weight
 /// `before - 1`.
-fn fill(window: &Window, stretch: f64, place: f64, before: usize, row: &mut [f64]) {
-    let crossings = |i: usize| (place + (before - 1) as f64 - i as f64) / stretch;
+fn fill(window: &Window, stretch: f64, phase: f64, before: usize, row: &mut [f64]) {
+    let crossings = |i: usize| (phase + (before - 1) as f64 - i as f64) / stretch;
     // The sines of a row follow by rotation; their error stays near 1e-16 times the row length.
     let (mut sin, mut cos) = (PI * ROLLOFF * crossings(0)).sin_cos();
     let (step_sin, step_cos) = (PI * ROLLOFF / stretch).sin_cos();
@@ -190,7 +190,7 @@ impl Kernel for Convert<'_> {
         let width = table.blocks * LANES;
         let mut edge = vec![0.0; width];
         // The output lies `phase / outputs` after input `n`.
-        let (mut n, mut place) = (0usize, 0u64);
+        let (mut n, mut phase) = (0usize, 0u64);
         let (whole, part) = (
             (table.inputs / table.outputs) as usize,
             table.inputs % table.outputs,
@@ -209,18 +209,18 @@ impl Kernel for Convert<'_> {
             };
             let (inputs, _) = inputs.as_chunks::<LANES>();
             *out = if table.rows == table.outputs {
-                dot::<V>(table.row(place as usize), inputs)
+                dot::<V>(table.row(phase as usize), inputs)
             } else {
-                let row = place as f64 / table.outputs as f64 * table.rows as f64;
+                let row = phase as f64 / table.outputs as f64 * table.rows as f64;
                 let index = row as usize;
                 let low = dot::<V>(table.row(index), inputs);
                 let high = dot::<V>(table.row(index + 1), inputs);
                 (row - index as f64) as f32 * (high - low) + low
             };
             n += whole;
-            place += part;
-            if place >= table.outputs {
-                place -= table.outputs;
+            phase += part;
+            if phase >= table.outputs {
+                phase -= table.outputs;
                 n += 1;
             }
         }

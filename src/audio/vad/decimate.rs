@@ -12,19 +12,19 @@ use super::{MAX_NARROWBAND, SampleRate};
 /// Decimator for one of the accepted rates, with its filter state.
 #[derive(Debug, Clone)]
 pub(super) enum Decimator {
-    Keep,
-    By2(Halver),
-    By4([Halver; 2]),
-    By6(Sixth),
+    Unchanged,
+    By2(HalfBand),
+    By4([HalfBand; 2]),
+    By6(Decimate48k),
 }
 
 impl Decimator {
     pub(super) fn new(rate: SampleRate) -> Self {
         match rate {
-            SampleRate::Khz8 => Self::Keep,
-            SampleRate::Khz16 => Self::By2(Halver::default()),
+            SampleRate::Khz8 => Self::Unchanged,
+            SampleRate::Khz16 => Self::By2(HalfBand::default()),
             SampleRate::Khz32 => Self::By4(Default::default()),
-            SampleRate::Khz48 => Self::By6(Sixth::default()),
+            SampleRate::Khz48 => Self::By6(Decimate48k::default()),
         }
     }
 
@@ -35,31 +35,31 @@ impl Decimator {
         buffer: &'a mut [i16; MAX_NARROWBAND],
     ) -> &'a [i16] {
         match self {
-            Self::Keep => frame,
-            Self::By2(halver) => {
+            Self::Unchanged => frame,
+            Self::By2(half_band) => {
                 let out = &mut buffer[..frame.len() / 2];
-                halver.halve(frame, out);
+                half_band.decimate_by_2(frame, out);
                 out
             }
             Self::By4([first, second]) => {
                 let mut middle = [0; 2 * MAX_NARROWBAND];
                 let middle = &mut middle[..frame.len() / 2];
                 let out = &mut buffer[..frame.len() / 4];
-                first.halve(frame, middle);
-                second.halve(middle, out);
+                first.decimate_by_2(frame, middle);
+                second.decimate_by_2(middle, out);
                 out
             }
-            Self::By6(sixth) => {
+            Self::By6(chain) => {
                 let out = &mut buffer[..frame.len() / 6];
                 // The C code reads the first 10 ms again for every 10 ms of output (its input
                 // pointer never advances), and the decisions depend on it.
-                let (heard, _) = frame
+                let (first_block, _) = frame
                     .as_chunks::<TEN_MS_48K>()
                     .0
                     .split_first()
                     .expect("the frame length was checked");
                 for block in out.as_chunks_mut::<TEN_MS_8K>().0 {
-                    sixth.decimate(heard, block);
+                    chain.decimate(first_block, block);
                 }
                 out
             }
@@ -70,17 +70,17 @@ impl Decimator {
 /// Half-band decimator: even and odd samples each pass an all-pass section, and the results are
 /// added.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Halver {
+pub(super) struct HalfBand {
     even: i32,
     odd: i32,
 }
 
-impl Halver {
+impl HalfBand {
     /// All-pass coefficients, 0.64 and 0.17 in Q13.
     const EVEN: i32 = 5243;
     const ODD: i32 = 1392;
 
-    fn halve(&mut self, input: &[i16], output: &mut [i16]) {
+    fn decimate_by_2(&mut self, input: &[i16], output: &mut [i16]) {
         for (&[even, odd], out) in input.as_chunks().0.iter().zip(output) {
             let upper = Self::section(&mut self.even, Self::EVEN, even.into());
             let lower = Self::section(&mut self.odd, Self::ODD, odd.into());
@@ -137,7 +137,7 @@ const HISTORY: usize = 8;
 
 /// Decimator from 48 to 8 kHz, in blocks of 10 ms.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Sixth {
+pub(super) struct Decimate48k {
     to_24k_even: Branch,
     to_24k_odd: Branch,
     low_pass: LowPass,
@@ -146,7 +146,7 @@ pub(super) struct Sixth {
     to_8k_odd: Branch,
 }
 
-impl Sixth {
+impl Decimate48k {
     fn decimate(&mut self, input: &[i16; TEN_MS_48K], output: &mut [i16; TEN_MS_8K]) {
         let mut at_24k = [0; HISTORY + TEN_MS_24K];
         let (history, fresh) = at_24k.split_at_mut(HISTORY);

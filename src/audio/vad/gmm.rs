@@ -17,7 +17,7 @@ const NOISE_RATE: i32 = 655;
 const SPEECH_RATE: i32 = 6554;
 const BACKGROUND_RATE: i32 = 154;
 /// Probability 1, Q14.
-const CERTAIN: i16 = 1 << 14;
+const PROBABILITY_ONE: i16 = 1 << 14;
 /// Number of consecutive voiced frames above which the longer hangover applies.
 const LONG_SPEECH: u8 = 6;
 
@@ -138,7 +138,7 @@ pub(super) struct Detector {
     mode: Mode,
     bands: [Band; BANDS],
     /// Number of frames classified so far, saturated at 3 because later values make no difference.
-    heard: u8,
+    classified: u8,
     /// Number of consecutive voiced frames, up to [`LONG_SPEECH`].
     voiced_run: u8,
     /// Remaining frames of the hangover.
@@ -150,7 +150,7 @@ impl Detector {
         Self {
             mode,
             bands: std::array::from_fn(|band| Band::new(&TUNING[band])),
-            heard: 0,
+            classified: 0,
             voiced_run: 0,
             hangover: 0,
         }
@@ -159,7 +159,7 @@ impl Detector {
     /// Returns whether the next frame counts as speech.
     pub(super) fn decide(&mut self, features: &Features, duration: Duration) -> bool {
         let thresholds = Thresholds::of(self.mode, duration);
-        let voiced = features.loud && self.judge(&features.bands, &thresholds);
+        let voiced = features.loud && self.classify(&features.bands, &thresholds);
         if voiced {
             if self.voiced_run < LONG_SPEECH {
                 self.voiced_run += 1;
@@ -176,11 +176,11 @@ impl Detector {
     }
 
     /// Applies the likelihood ratio test and then adapts the models to the frame.
-    fn judge(&mut self, features: &[i16; BANDS], thresholds: &Thresholds) -> bool {
+    fn classify(&mut self, features: &[i16; BANDS], thresholds: &Thresholds) -> bool {
         let mut sum = 0;
         let mut voiced = false;
-        let evidence: [_; BANDS] = std::array::from_fn(|i| {
-            let (noise, speech) = self.bands[i].weigh(features[i]);
+        let likelihoods: [_; BANDS] = std::array::from_fn(|i| {
+            let (noise, speech) = self.bands[i].likelihood(features[i]);
             // log2 of the ratio, to whole bits.
             let ratio = noise.total.leading_zeros() as i32 - speech.total.leading_zeros() as i32;
             sum += ratio * TUNING[i].weight;
@@ -191,17 +191,17 @@ impl Detector {
 
         // The limit for single speech means in a band is that of the band below.
         let mut speech_limit = 12800;
-        for (i, (noise, speech)) in evidence.iter().enumerate() {
+        for (i, (noise, speech)) in likelihoods.iter().enumerate() {
             let band = &mut self.bands[i];
-            let background = band.minimum.update(features[i], self.heard);
-            band.learn_noise(features[i], (!voiced).then_some(noise), background, i);
+            let background = band.minimum.update(features[i], self.classified);
+            band.adapt_noise(features[i], (!voiced).then_some(noise), background, i);
             if voiced {
-                band.learn_speech(features[i], speech, speech_limit + 640);
+                band.adapt_speech(features[i], speech, speech_limit + 640);
             }
             band.separate(&TUNING[i]);
             speech_limit = TUNING[i].max_speech;
         }
-        self.heard = (self.heard + 1).min(3);
+        self.classified = (self.classified + 1).min(3);
         voiced
     }
 }
@@ -224,20 +224,20 @@ impl Band {
     }
 
     /// Returns the likelihoods of a log energy under the noise and the speech model.
-    fn weigh(&self, feature: i16) -> (Evidence, Evidence) {
+    fn likelihood(&self, feature: i16) -> (Likelihood, Likelihood) {
         (
             // If neither Gaussian explains the value, it counts as noise of the first.
-            self.noise.weigh(feature, [CERTAIN, 0]),
-            self.speech.weigh(feature, [0, 0]),
+            self.noise.likelihood(feature, [PROBABILITY_ONE, 0]),
+            self.speech.likelihood(feature, [0, 0]),
         )
     }
 
     /// Moves the noise means towards the background level. If the frame was classified as noise
-    /// (`likelihood` is given), adapts the model to it. `band` counts from the lowest.
-    fn learn_noise(
+    /// (`likelihoods` is given), adapts the model to it. `band` counts from the lowest.
+    fn adapt_noise(
         &mut self,
         feature: i16,
-        evidence: Option<&Evidence>,
+        likelihoods: Option<&Likelihood>,
         background: i16,
         band: usize,
     ) {
@@ -248,32 +248,32 @@ impl Band {
 
         for (k, gaussian) in self.noise.0.iter_mut().enumerate() {
             let before = gaussian.mean;
-            let step = evidence.map_or(0, |evidence| evidence.step(k, NOISE_RATE, 22));
+            let step = likelihoods.map_or(0, |likelihoods| likelihoods.step(k, NOISE_RATE, 22));
             let [min, max] = [k + 5, 72 + k - band].map(|limit| (limit << 7) as i16);
             gaussian.mean = before
                 .wrapping_add(step)
                 .wrapping_add(correction)
                 .clamp(min, max);
-            if let Some(evidence) = evidence {
+            if let Some(likelihoods) = likelihoods {
                 let residual = feature.wrapping_sub(before >> 3);
-                let share = (evidence.shares[k] + 2) >> 2;
-                gaussian.widen(evidence.growth(k, residual, share) >> 14, 1, 6);
+                let share = (likelihoods.responsibilities[k] + 2) >> 2;
+                gaussian.widen(likelihoods.growth(k, residual, share) >> 14, 1, 6);
             }
         }
     }
 
     /// Adapts the speech model to a frame that was classified as speech.
-    fn learn_speech(&mut self, feature: i16, evidence: &Evidence, max_mean: i16) {
+    fn adapt_speech(&mut self, feature: i16, likelihoods: &Likelihood, max_mean: i16) {
         for (k, gaussian) in self.speech.0.iter_mut().enumerate() {
             let before = gaussian.mean;
             // Q8, halved with rounding.
-            let step = i32::from(evidence.step(k, SPEECH_RATE, 21));
+            let step = i32::from(likelihoods.step(k, SPEECH_RATE, 21));
             gaussian.mean = before
                 .wrapping_add(((step + 1) >> 1) as i16)
                 .clamp(MIN_SPEECH_MEAN[k], max_mean);
             let residual = feature.wrapping_sub(before.wrapping_add(4) >> 3);
-            let share = evidence.shares[k] >> 2;
-            gaussian.widen(evidence.growth(k, residual, share) >> 4, 10, 8);
+            let share = likelihoods.responsibilities[k] >> 2;
+            gaussian.widen(likelihoods.growth(k, residual, share) >> 4, 10, 8);
         }
     }
 
@@ -324,43 +324,43 @@ impl Mixture {
         }
     }
 
-    /// Evaluates the mixture at a log energy. `unexplained` are the responsibilities if the density
-    /// is zero.
-    fn weigh(&self, feature: i16, unexplained: [i16; 2]) -> Evidence {
+    /// Evaluates the mixture at a log energy. `default_responsibilities` apply if the density is zero.
+    fn likelihood(&self, feature: i16, default_responsibilities: [i16; 2]) -> Likelihood {
         let [first, second] = self.0.each_ref().map(|gaussian| {
             let (density, slope) = gaussian.density(feature);
             (i32::from(gaussian.weight) * density, slope)
         });
         let total = first.0 + second.0;
-        let shares = match total >> 12 {
-            0 => unexplained,
+        let responsibilities = match total >> 12 {
+            0 => default_responsibilities,
             whole => {
                 let share = (((first.0 >> 12) << 14) / whole) as i16;
-                [share, CERTAIN - share]
+                [share, PROBABILITY_ONE - share]
             }
         };
-        Evidence {
+        Likelihood {
             total,
-            shares,
+            responsibilities,
             slopes: [first.1, second.1],
         }
     }
 }
 
 /// Likelihood of a log energy under a mixture.
-struct Evidence {
+struct Likelihood {
     /// Probability density, Q27; never negative.
     total: i32,
     /// Responsibility of each Gaussian: its fraction of the density, Q14.
-    shares: [i16; 2],
+    responsibilities: [i16; 2],
     /// (x - mean) / deviation^2 of each Gaussian, Q11.
     slopes: [i16; 2],
 }
 
-impl Evidence {
+impl Likelihood {
     /// Returns the step of Gaussian `k`'s mean: share * slope * `rate`, without the lowest `bits`.
     fn step(&self, k: usize, rate: i32, bits: u32) -> i16 {
-        let gradient = ((i32::from(self.shares[k]) * i32::from(self.slopes[k])) >> 11) as i16;
+        let gradient =
+            ((i32::from(self.responsibilities[k]) * i32::from(self.slopes[k])) >> 11) as i16;
         ((i32::from(gradient) * rate) >> bits) as i16
     }
 

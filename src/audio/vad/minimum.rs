@@ -33,11 +33,11 @@ impl Default for Minimum {
 impl Minimum {
     /// Adds the next log energy and returns the background level. `frame` is the number of frames
     /// classified before this one.
-    pub(super) fn update(&mut self, feature: i16, heard: u8) -> i16 {
+    pub(super) fn update(&mut self, feature: i16, frame: u8) -> i16 {
         self.age();
         self.insert(feature);
 
-        let typical = match heard {
+        let typical = match frame {
             0 => return self.level,
             1 | 2 => self.values[0],
             _ => self.values[2],

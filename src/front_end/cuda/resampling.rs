@@ -63,7 +63,7 @@ pub(in crate::front_end) fn total(starts: &[u64]) -> usize {
 pub(in crate::front_end) enum Route {
     /// [`Resampling::to_target_rate`]
     ByReference,
-    /// [`Resampling::straight`]
+    /// [`Resampling::convert_in_one_step`]
     Straight,
 }
 
@@ -92,7 +92,7 @@ impl Resampler {
         let (samples, rate) = (recording.samples.len(), recording.sample_rate);
         match self.route {
             Route::ByReference => self.resampling.target_len(samples, rate),
-            Route::Straight => self.resampling.straight_len(samples, rate),
+            Route::Straight => self.resampling.one_step_len(samples, rate),
         }
     }
 
