@@ -18,9 +18,10 @@ use super::{decode_media, decode_wav};
 
 pub(crate) use super::error::check_spec;
 pub use super::error::{DecodeError, Fault};
+pub(crate) use super::recording::MAX_FRAMES;
 pub use super::recording::{
-    Defect, Limit, MAX_BYTES, MAX_CHANNELS, MAX_FRAMES, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Options,
-    Recording, channel,
+    Defect, Limit, MAX_BYTES, MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Options, Recording,
+    channel,
 };
 
 impl Recording {

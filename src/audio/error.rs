@@ -33,7 +33,7 @@ pub enum Fault {
     /// The file has no bytes.
     #[error("the file is empty (0 bytes); copy or export it again")]
     Empty,
-    /// The file is larger than [`MAX_BYTES`](super::decode::MAX_BYTES).
+    /// The file is larger than [`MAX_BYTES`](super::recording::MAX_BYTES).
     #[error("larger than {} MiB; cut it into shorter recordings", limit >> 20)]
     TooLarge {
         /// Maximum number of bytes that are read.

@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_constant_stays_one_and_equal_rates_change_nothing() {
+    fn a_constant_stays_constant_and_equal_rates_change_nothing() {
         let x = vec![0.5; 4000];
         assert_eq!(resample(&x, 16_000, 16_000), x);
         let y = resample(&x, 16_000, 22_050);
@@ -298,7 +298,7 @@ mod tests {
         }
 
         #[test]
-        fn side_by_side_gives_the_bits_of_single_chains(
+        fn parallel_lanes_are_bit_identical_to_single_chains(
             seed in any::<u64>(),
             n in 0usize..60_000,
             quiet in prop::sample::select(vec![0, 0, 0, -20, -43]),

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tags_are_as_long_as_they_say() {
+    fn tags_have_their_stated_length() {
         let id3 = |flags: u8, size: [u8; 4], body: usize| {
             let mut tag = b"ID3\x04\0".to_vec();
             tag.push(flags);

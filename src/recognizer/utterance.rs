@@ -282,7 +282,7 @@ impl SegmentInputs {
             None => (&self.windows, &self.utterance.stats),
         };
         NetworkInputs {
-            frames: windows.sheet(),
+            frames: windows.frames(),
             starts: windows.starts(),
             whole: match self.reads_both {
                 true => vec![&self.utterance.stats, stats],

@@ -366,7 +366,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_layout_is_bounded_by_the_filter() {
+    fn transposed_inputs_are_bounded_by_the_filter() {
         for rate in [
             1_000u32, 8_000, 16_000, 44_100, 44_101, 96_000, 767_999, 768_000,
         ] {

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_is_built_once_and_few_are_kept() {
+    fn filters_are_cached_within_bounds() {
         let filters = FilterCache::new();
         let first = filters.filter(0.25);
         for k in 1..CACHED_FILTERS {

@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pass_band_is_flat_and_what_would_alias_is_gone() {
+    fn the_pass_band_is_flat_and_aliases_are_removed() {
         for from in [22_050, 44_100, 44_101, 48_000, 96_000] {
             for hz in [50.0, 1000.0, 4000.0, 7000.0] {
                 let error = amplitude(&convert(&sine(hz, from, from as usize / 2), from, 16_000));
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_stays_nothing() {
+    fn empty_and_silent_signals_stay_so() {
         assert!(convert(&[], 44_100, 16_000).is_empty());
         assert_eq!(convert(&[0.0; 100], 8_000, 16_000), [0.0; 200]);
     }
