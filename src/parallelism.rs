@@ -1,6 +1,6 @@
 //! Choice between one and several threads for the work on one recording.
 
-/// Whether parts of the work on one recording run concurrently.
+/// Scheduling of independent parts of the work on one recording.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Parallelism {
     /// Sequential, on the calling thread.

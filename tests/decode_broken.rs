@@ -1,4 +1,4 @@
-//! Recordings with wrong headers, and damaged ones: each decodes or fails with a clear error, in
+//! Recordings with wrong headers, and damaged files: each decodes or fails with a clear error, in
 //! bounded memory.
 
 mod wav;

@@ -415,8 +415,8 @@ proptest! {
         let bytes = std::fs::read(golden().join(file)).unwrap();
         let mut content = keras::hdf5::pure::read(bytes).unwrap();
         let mut config: serde_json::Value = serde_json::from_str(&content.config).unwrap();
-        // About as many positions as the text has values; a position beyond the end changes
-        // nothing.
+        // The number of positions approximates the number of values in the text; a position beyond
+        // the end changes nothing.
         let places = content.config.matches([',', '[', '{']).count();
         for (at, new) in changes {
             change(&mut config, &mut at.index(places), &new);

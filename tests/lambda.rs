@@ -175,7 +175,7 @@ fn python_3_5_code_is_compared_by_instruction() {
     folded.bytecode[13] = 3;
     assert_eq!(recognise(&folded.bytes()), Ok(Function::SumAxis(-1)));
 
-    // The same names and constants with one more instruction: BINARY_ADD, UNARY_NEGATIVE.
+    // Equal names and constants, but one more instruction: BINARY_ADD, UNARY_NEGATIVE.
     for more in [vec![100, 2, 0, 23, 83], vec![11, 83]] {
         let mut other = Python35::sum();
         other.bytecode.pop();

@@ -63,7 +63,7 @@ thread_local! {
 }
 
 /// Suppresses the report of decoder panics that become errors; other panics are reported unchanged.
-/// It replaces the panic hook of the process, so a program calls it once at its start.
+/// The function replaces the panic hook of the process, so a program calls it once at its start.
 pub fn silence_caught_panics() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {

@@ -52,9 +52,11 @@ pub fn decode(bytes: &[u8], options: Options) -> Result<Recording, Fault> {
         let end = layout.end;
         if !more || !container::is_whole_riff(&rest[end..]) {
             let mut recording = join.finish(&rest[end..])?;
-            let behind = tags::strip_leading(&rest[end..]);
+            let trailing = tags::strip_leading(&rest[end..]);
             if more && recording.defects.iter().all(|defect| !is_left_out(defect)) {
-                recording.defects.extend(trailing_bytes(behind, &layout));
+                recording
+                    .defects
+                    .extend(report_trailing_bytes(trailing, &layout));
             }
             return Ok(recording);
         }
@@ -67,16 +69,16 @@ fn is_left_out(defect: &Defect) -> bool {
 }
 
 /// Reports bytes after the stated data length that are neither chunks nor tags; they may be audio.
-fn trailing_bytes(behind: &[u8], layout: &Layout) -> Option<Defect> {
-    /// Size in bytes of the smallest remainder that is reported; shorter ones are padding.
+fn report_trailing_bytes(trailing: &[u8], layout: &Layout) -> Option<Defect> {
+    /// Size in bytes of the smallest remainder that is reported; a shorter remainder is padding.
     const NOTABLE: usize = 256;
     let frame = layout.format.frame().max(1) as f64;
-    let seconds = behind.len() as f64 / frame / f64::from(layout.format.sample_rate);
-    (behind.len() >= NOTABLE).then(|| Defect::LeftOut {
+    let seconds = trailing.len() as f64 / frame / f64::from(layout.format.sample_rate);
+    (trailing.len() >= NOTABLE).then(|| Defect::LeftOut {
         what: format!(
             "behind the length that its header gives lie {} bytes of another kind (as sound, \
              {seconds:.2} s)",
-            behind.len()
+            trailing.len()
         ),
     })
 }
@@ -85,7 +87,7 @@ fn trailing_bytes(behind: &[u8], layout: &Layout) -> Option<Defect> {
 fn decode_one(bytes: &[u8], layout: &Layout, options: Options) -> Result<Recording, Fault> {
     match layout.format.tag {
         wav_header::IMA_ADPCM | wav_header::MS_ADPCM => {
-            let wav = rebuilt(bytes, layout);
+            let wav = with_minimal_header(bytes, layout);
             let mut recording = decode_media::decode(Container::Wav, &wav, options)?;
             // Encoders pad the last block; the `fact` chunk may state the true length.
             let block = usize::from(layout.format.block_align) * 2;
@@ -250,7 +252,7 @@ fn is_low_24<'a>(data: impl Iterator<Item = &'a [u8]> + Clone, extensible: bool)
 }
 
 /// Returns the recording as a WAV file with a minimal, consistent header.
-fn rebuilt(bytes: &[u8], layout: &Layout) -> Vec<u8> {
+fn with_minimal_header(bytes: &[u8], layout: &Layout) -> Vec<u8> {
     let format = &bytes[layout.format_bytes.clone()];
     let data = data(bytes, layout);
     match layout.fact_frames {

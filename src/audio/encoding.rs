@@ -146,17 +146,17 @@ impl Mixer {
         self.push(from_float(sample))
     }
 
-    /// Number of channels.
+    /// Returns the number of channels.
     pub fn channels(&self) -> u32 {
         self.channels as u32
     }
 
-    /// Complete frames so far.
+    /// Returns the number of complete frames so far.
     pub fn frames(&self) -> usize {
         self.mono.len()
     }
 
-    /// The mono signal as a recording; an incomplete frame is dropped.
+    /// Returns the mono signal as a recording; an incomplete frame is dropped.
     pub fn recording(self, sample_rate: u32, format: String) -> Recording {
         let cancelled = self.cancelled();
         Recording {
@@ -175,12 +175,12 @@ impl Mixer {
         }
     }
 
-    /// Level in dB of the channels over that of their mix, if they cancel each other.
+    /// Returns the level of the channels above that of their mix, in dB, if they cancel each other.
     fn cancelled(&self) -> Option<f64> {
         if self.selected.is_some() || self.channels < 2 || self.power.0 == 0 {
             return None;
         }
-        // Independent channels give equal sums.
+        // For independent channels the two sums are equal.
         let share = self.power.1 as f64 / self.power.0 as f64;
         let decibels = -10.0 * (share.max(1e-9) / self.channels as f64).log10();
         (share < CANCELLATION).then_some(decibels)

@@ -1,7 +1,7 @@
 //! Boundaries of the recordings in a stream of MP3 or AAC frames.
 //!
 //! Such a file is a sequence of frames, each of which states its own length. Walking over the frame
-//! headers finds four things that a decoder does not report: tags between frames, a second
+//! headers reveals four conditions that a decoder does not report: tags between frames, a second
 //! recording after the first, more audio than the info frame states, and an incomplete last frame.
 //!
 //! Sources: ISO/IEC 11172-3 and 13818-3 (MPEG audio), ISO/IEC 14496-3, 1.A.3 (ADTS), and Gabriel

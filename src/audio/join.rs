@@ -124,8 +124,8 @@ fn append(joined: &mut Recording, next: Recording) {
     joined.damaged_packets += next.damaged_packets;
     for defect in next.defects {
         let kind = std::mem::discriminant(&defect);
-        let known = joined.defects.iter().map(std::mem::discriminant);
-        if !{ known }.any(|known| known == kind) {
+        let seen = joined.defects.iter().map(std::mem::discriminant);
+        if !{ seen }.any(|seen| seen == kind) {
             joined.defects.push(defect);
         }
     }

@@ -54,7 +54,7 @@ impl Opus {
         })
     }
 
-    /// Number of channels.
+    /// Returns the number of channels.
     pub fn channels(&self) -> u32 {
         self.channels as u32
     }

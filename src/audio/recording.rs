@@ -126,7 +126,7 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Duration in seconds.
+    /// Returns the duration in seconds.
     pub fn seconds(&self) -> f64 {
         self.samples.len() as f64 / f64::from(self.sample_rate)
     }
@@ -141,7 +141,7 @@ impl Recording {
 }
 
 impl fmt::Debug for Recording {
-    /// Formats every field except the samples, which appear as their number.
+    /// Formats every field except the samples, which appear as a count.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Recording")
             .field("frames", &self.samples.len())

@@ -179,7 +179,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// A tap is rounded to float32 (relative 6e-8) when it is added to a sum that stays below 2.
-    /// With at most 5,000 taps, the errors accumulate like a random walk: sqrt(5000) = 71.
+    /// The errors of at most 5,000 taps accumulate like a random walk: sqrt(5000) = 71.
     const TOLERANCE: f64 = 2.0 * 6e-8 * 71.0;
 
     /// Filter value between table entries, computed from its definition.

@@ -111,7 +111,7 @@ fn list(problems: &[ConvertError]) -> String {
     list
 }
 
-/// A [`ConvertError`] whose file is still to be named.
+/// A [`ConvertError`] without the name of its file.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Fault {
     Format(String),
@@ -130,7 +130,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// All of `faults`, each once; `None` if there are none.
+    /// Combines `faults` without duplicates; `None` if there are none.
     pub fn all(faults: Vec<Self>) -> Option<Self> {
         let mut seen = HashSet::new();
         let mut once = faults;

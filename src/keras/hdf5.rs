@@ -24,7 +24,7 @@ pub trait H5Reader {
     /// Returns whether a group exists.
     fn has_group(&self, group: &str) -> bool;
 
-    /// Returns the shape of a dataset of real numbers.
+    /// Returns the shape of a floating-point dataset.
     ///
     /// # Errors
     /// If the dataset is missing or damaged, or has another type.

@@ -44,7 +44,7 @@ pub fn recognise(marshalled: &[u8]) -> Result<Function, String> {
     })
 }
 
-/// Returns whether a code object has the fields of Python 2: four numbers before the bytecode,
+/// Returns whether a code object has the fields of Python 2: four integers before the bytecode,
 /// fewer than in Python 3.
 fn is_python_2(marshalled: &[u8]) -> bool {
     const BYTECODE_AT: usize = 1 + 4 * 4;

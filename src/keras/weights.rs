@@ -6,7 +6,7 @@
 //! `_legacy_weights` in tensorflow/keras). All weights of a non-trainable layer or model are
 //! non-trainable.
 //!
-//! The same rule is applied here. Variable names serve only to detect a violation of the order,
+//! This module applies the same rule. Variable names serve only to detect a violation of the order,
 //! because they need not match the layers' names.
 
 use super::config::{Kind, Model, Spec};

@@ -40,7 +40,7 @@ pub fn naive_transform(band: &[f64], k: usize, shift: f64, wave: fn(f64) -> f64)
     2.0 * sum / t
 }
 
-/// Signals of many kinds, including damaged ones.
+/// Signals of many kinds, including damaged recordings.
 pub fn signals() -> impl Strategy<Value = Vec<f64>> {
     let length = FRAME_SAMPLES..50_000;
     let noise = (length.clone(), any::<u64>(), -30.0..8.0_f64).prop_map(|(n, seed, level)| {

@@ -389,7 +389,7 @@ fn a_normalization_is_refused_as_a_layer_whatever_its_weights_are() {
         ],
     );
     assert!(!error.to_string().contains("64 bits"), "{error}");
-    // For a supported layer, such a weight is the fault.
+    // Such a weight is the fault of a supported layer.
     let layers = vec![("d", vec![weight("d/kernel:0", &[8, 2]), count])];
     let error = refused(content(&chain(&[("d", "Dense", dense(2))]), layers));
     assert_says(

@@ -301,19 +301,19 @@ impl InteriorOutputs<'_> {
                 different |= right[n][i].to_bits() ^ right[0][0].to_bits();
             }
         }
-        let mut todo: u64 = (1 << (N * DOUBLES)) - 1;
-        while todo != 0 {
-            let here = alignment_of(todo.trailing_zeros() as usize);
-            let mut alike = todo;
+        let mut pending: u64 = (1 << (N * DOUBLES)) - 1;
+        while pending != 0 {
+            let alignment = alignment_of(pending.trailing_zeros() as usize);
+            let mut aligned = pending;
             if different != 0 {
-                let same = (0..N * DOUBLES).filter(|lane| alignment_of(*lane) == here);
-                alike &= same.fold(0, |lanes, lane| lanes | 1 << lane);
+                let same = (0..N * DOUBLES).filter(|lane| alignment_of(*lane) == alignment);
+                aligned &= same.fold(0, |lanes, lane| lanes | 1 << lane);
             }
-            let sums = self.sums::<D, N>(here, &left_eta, &right_eta, inputs_by_lane);
-            for lane in (0..N * DOUBLES).filter(|lane| alike >> lane & 1 == 1) {
+            let sums = self.sums::<D, N>(alignment, &left_eta, &right_eta, inputs_by_lane);
+            for lane in (0..N * DOUBLES).filter(|lane| aligned >> lane & 1 == 1) {
                 store(self.out, lane, sums[lane / DOUBLES][lane % DOUBLES]);
             }
-            todo &= !alike;
+            pending &= !aligned;
         }
     }
 

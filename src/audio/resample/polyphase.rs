@@ -53,8 +53,8 @@ impl Polyphase {
     pub(crate) fn of(from: u32, to: u32) -> Arc<Self> {
         static TABLES: Mutex<Vec<Arc<Polyphase>>> = Mutex::new(Vec::new());
         let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = |table: &Arc<Self>| (table.from, table.to) == (from, to);
-        let table = match tables.iter().position(known) {
+        let matches = |table: &Arc<Self>| (table.from, table.to) == (from, to);
+        let table = match tables.iter().position(matches) {
             Some(at) => tables.remove(at),
             None => Arc::new(Self::new(from, to)),
         };

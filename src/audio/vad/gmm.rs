@@ -324,7 +324,8 @@ impl Mixture {
         }
     }
 
-    /// Evaluates the mixture at a log energy. `default_responsibilities` apply if the density is zero.
+    /// Evaluates the mixture at a log energy. `default_responsibilities` apply if the density is
+    /// zero.
     fn likelihood(&self, feature: i16, default_responsibilities: [i16; 2]) -> Likelihood {
         let [first, second] = self.0.each_ref().map(|gaussian| {
             let (density, slope) = gaussian.density(feature);

@@ -145,7 +145,7 @@ enum Duration {
 
 /// Voice activity detector for one stream of frames.
 ///
-/// Its state (filters, noise and speech models, hangover) spans the stream, so frames must arrive
+/// The state (filters, noise and speech models, hangover) spans the stream, so frames must arrive
 /// in order. Another stream needs a new detector or a [`reset`](Self::reset).
 #[derive(Debug, Clone)]
 pub struct Vad {

@@ -1,11 +1,11 @@
 //! CUDA front end of the system of 2020: decoded recordings to network inputs that stay on the
 //! device.
 //!
-//! It runs the stages of [`crate::audio`] and [`crate::front_end::legacy2020`] for a batch of
-//! recordings of any lengths. Resampling, clean-up, spectrograms and features run on the device
-//! (`kernels/resample.cu`, `clean.cu`, `mel.cu`, `features.cu`). VoicedSignal activity detection is
-//! sequential within a recording, so the cleaned signals are downloaded once and CPU threads
-//! process them.
+//! The front end runs the stages of [`crate::audio`] and [`crate::front_end::legacy2020`] for a
+//! batch of recordings of any lengths. Resampling, clean-up, spectrograms and features run on the
+//! device (`kernels/resample.cu`, `clean.cu`, `mel.cu`, `features.cu`). VoicedSignal activity
+//! detection is sequential within a recording, so the cleaned signals are downloaded once and CPU
+//! threads process them.
 //!
 //! Every sum has the CPU's order. Results equal the CPU's except for the logarithm, the root and
 //! the Fourier transform, whose device implementations differ.
@@ -39,7 +39,8 @@ pub struct FeatureLocation {
     pub row: usize,
     /// Rows in [`Inputs::windows`].
     pub windows: Range<usize>,
-    /// First frame of each window, as [`Windows::starts`](crate::front_end::legacy2020::Windows::starts).
+    /// First frame of each window, as
+    /// [`Windows::starts`](crate::front_end::legacy2020::Windows::starts).
     pub window_starts: Vec<usize>,
     /// Number of frames (10 ms) of the kept part.
     pub frames: usize,
@@ -150,7 +151,7 @@ impl CudaFrontEnd {
     /// in order. One second at 44.1 kHz takes about 0.6 MB of device memory and 0.2 MB of host
     /// memory.
     ///
-    /// It calls [`Self::detect_voice`], [`Self::compute_features`] and
+    /// The method combines [`Self::detect_voice`], [`Self::compute_features`] and
     /// [`Self::recording_features`].
     ///
     /// # Errors

@@ -43,7 +43,7 @@ pub(crate) fn detector() -> impl VoiceDetector {
 #[derive(Clone, PartialEq)]
 pub struct Prepared {
     /// Kept part at [`Prepared::sample_rate`], denoised and pre-emphasised, at its original level.
-    /// At least [`ANALYSIS_FRAME`] samples, all finite.
+    /// The signal has at least [`ANALYSIS_FRAME`] samples, all finite.
     pub signal: Vec<f64>,
     /// Sample rate, 16,000 Hz.
     pub sample_rate: u32,
@@ -123,7 +123,7 @@ impl Prepared {
 }
 
 impl fmt::Debug for Prepared {
-    /// Formats every field except the signal and the decisions, which appear as their numbers.
+    /// Formats every field except the signal and the decisions, which appear as counts.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Prepared")
             .field("samples", &self.signal.len())

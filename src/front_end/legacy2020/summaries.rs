@@ -3,7 +3,7 @@
 //! The transforms need only 40 coefficients, so they are summed directly, in time linear in the
 //! number of frames. Frames `n` and `T-1-n` have the same cosine (and sine) up to a sign that
 //! depends only on the coefficient's parity. Their sum therefore serves the even coefficients and
-//! their difference the odd ones, which halves the work.
+//! their difference the odd coefficients, which halves the work.
 
 use std::f64::consts::PI;
 

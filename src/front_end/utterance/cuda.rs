@@ -84,9 +84,9 @@ impl CudaFrontEnd {
     /// Analyses up to [`MOST_RECORDINGS`](crate::front_end::cuda::MOST_RECORDINGS) recordings; the
     /// results are in their order.
     ///
-    /// It waits for the frame values. Recording-wide steps run on the current rayon pool, for one
-    /// recording while the frames of the next are downloaded. One second at 44.1 kHz takes about
-    /// 0.3 MB of device memory and 0.05 MB of host memory.
+    /// The method waits for the frame values. Recording-wide steps run on the current rayon pool,
+    /// for one recording while the frames of the next are downloaded. One second at 44.1 kHz takes
+    /// about 0.3 MB of device memory and 0.05 MB of host memory.
     ///
     /// # Errors
     /// If the device fails or runs out of memory. An error of a single recording is its result.
@@ -271,12 +271,13 @@ fn frame_starts(batch: &Batch) -> Vec<u64> {
     starts((0..batch.len()).map(|i| 1 + (batch.range(i).len() / HOP) as u64))
 }
 
-/// Returns the grid whose blocks analyse `together` frames at a time, for each recording.
-fn block_grid(frames: &[u64], together: usize) -> [usize; 2] {
-    let groups_per_block = total(frames) / (together * SATURATING_BLOCKS);
+/// Returns the grid whose blocks analyse `frames_at_a_time` frames, for each recording.
+fn block_grid(frames: &[u64], frames_at_a_time: usize) -> [usize; 2] {
+    let groups_per_block = total(frames) / (frames_at_a_time * SATURATING_BLOCKS);
     let longest = frames.windows(2).map(|pair| pair[1] - pair[0]).max();
     let groups = (longest.unwrap_or(1) as usize).div_ceil(
-        together * groups_per_block.clamp(*GROUPS_PER_BLOCK.start(), *GROUPS_PER_BLOCK.end()),
+        frames_at_a_time
+            * groups_per_block.clamp(*GROUPS_PER_BLOCK.start(), *GROUPS_PER_BLOCK.end()),
     );
     [groups.min(MAX_BLOCKS), frames.len() - 1]
 }

@@ -36,14 +36,14 @@ pub(super) fn percentiles<const N: usize>(values: &[f64], percents: [f64; N]) ->
         return [0.0; N];
     }
     let last = values.len() - 1;
-    let places = percents.map(|percent| last as f64 * (percent / 100.0));
-    let below = places.map(|at| (at as usize).min(last));
+    let positions = percents.map(|percent| last as f64 * (percent / 100.0));
+    let below = positions.map(|at| (at as usize).min(last));
     let mut ordered = values.to_vec();
-    let mut wanted: Vec<usize> = below.iter().flat_map(|&i| [i, (i + 1).min(last)]).collect();
-    wanted.sort_unstable();
+    let mut indices: Vec<usize> = below.iter().flat_map(|&i| [i, (i + 1).min(last)]).collect();
+    indices.sort_unstable();
     // Each selection moves one value to its sorted position and the smaller values before it.
     let mut done = 0;
-    for i in wanted {
+    for i in indices {
         if i >= done {
             ordered[done..].select_nth_unstable_by(i - done, f64::total_cmp);
             done = i + 1;
@@ -51,13 +51,13 @@ pub(super) fn percentiles<const N: usize>(values: &[f64], percents: [f64; N]) ->
     }
     std::array::from_fn(|i| {
         let (below, above) = (below[i], (below[i] + 1).min(last));
-        let part = places[i] - below as f64;
+        let fraction = positions[i] - below as f64;
         let step = ordered[above] - ordered[below];
         // Like numpy, interpolates from the nearer side, which makes the ends exact.
-        if part < 0.5 {
-            ordered[below] + step * part
+        if fraction < 0.5 {
+            ordered[below] + step * fraction
         } else {
-            ordered[above] - step * (1.0 - part)
+            ordered[above] - step * (1.0 - fraction)
         }
     })
 }

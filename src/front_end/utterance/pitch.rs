@@ -258,7 +258,7 @@ pub(super) fn track_pitch(frames: &[PitchFrame]) -> Pitch {
 
 /// Returns the largest peak within [`LOUDNESS_RADIUS`] frames of each frame.
 fn loudest_around(frames: &[PitchFrame]) -> Vec<f64> {
-    // Indices of frames whose peak exceeds all later ones so far, loudest first (sliding-window
+    // Indices of frames whose peak exceeds all later peaks so far, loudest first (sliding-window
     // maximum).
     let mut largest: VecDeque<usize> = VecDeque::new();
     let mut added = 0;

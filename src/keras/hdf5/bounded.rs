@@ -16,8 +16,8 @@ const READS: u64 = 1 << 30;
 const READS_PER_BYTE: u64 = 1024;
 /// Fixed cost of a read, in bytes, in addition to the bytes that it returns.
 const COST_PER_READ: u64 = 256;
-/// Maximum depth of a version 2 B-tree. Each level has several times as many records as the level
-/// above, so even the largest files need fewer levels.
+/// Maximum depth of a version 2 B-tree. The number of records multiplies from level to level, so
+/// even the largest files need fewer levels.
 const MAX_TREE_DEPTH: u16 = 16;
 
 /// Bytes of a file, and the remaining read budget.

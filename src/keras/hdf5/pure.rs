@@ -78,7 +78,8 @@ fn damaged(problem: &str) -> String {
     format!("its HDF5 structure cannot be read, it is damaged or incomplete: {problem}")
 }
 
-/// Formats an error: the library's description, or only the message if it comes from [`BudgetedFile`].
+/// Formats an error: the library's description, or only the message if it comes from
+/// [`BudgetedFile`].
 fn describe(error: &Error) -> String {
     match error {
         Error::Format(FormatError::Source(problem)) => problem.clone(),

@@ -38,7 +38,7 @@ pub enum Object {
 pub struct Code {
     /// Field order with which the bytes were parsed.
     pub layout: Layout,
-    /// Number of positional arguments, including positional-only ones.
+    /// Number of positional arguments, including positional-only arguments.
     pub arguments: u32,
     /// Number of keyword-only arguments.
     pub keyword_only: u32,
@@ -79,7 +79,7 @@ impl Layout {
     pub const ALL: [Self; 3] = [Self::Py35, Self::Py38, Self::Py311];
 }
 
-/// Maximum nesting depth of values, including referenced ones; the code of a lambda has four
+/// Maximum nesting depth of values, including referenced values; the code of a lambda has four
 /// levels.
 const MAX_DEPTH: usize = 24;
 /// Maximum number of values. Values copied out of a shared tuple count again.
@@ -174,7 +174,7 @@ impl Reader<'_> {
         self.height = 0;
         const REFERRED_TO: u8 = 0x80;
         let tag = self.byte()?;
-        // CPython numbers a container before its contents.
+        // CPython assigns a container its reference index before its contents.
         let slot = (tag & REFERRED_TO != 0).then(|| {
             self.refs.push(None);
             self.refs.len() - 1

@@ -28,7 +28,7 @@ fn recurrent_options(o: &mut Options) -> RecurrentOptions {
     ] {
         o.off(key);
     }
-    // These options change the implementation, not the result.
+    // The ignored options change the implementation, not the result.
     o.ignore(&[
         "unroll",
         "implementation",
