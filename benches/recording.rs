@@ -15,7 +15,7 @@ use maeum::audio::resample::{INTERMEDIATE_RATE, TARGET_RATE, resample, to_target
 use maeum::audio::vad::{Mode, SampleRate, Vad};
 use maeum::front_end::Mel;
 use maeum::front_end::legacy2020::trim::{FRAME, detector_input, frames};
-use maeum::front_end::legacy2020::{FeatureExtractor, histogram, moments, transforms, windows};
+use maeum::front_end::legacy2020::{FeatureExtractor, summaries, windows};
 use maeum::front_end::legacy2020::{Prepared, clean, prepare};
 use maeum::front_end::utterance::UtteranceExtractor;
 use maeum::nn::DropoutMode;
@@ -149,19 +149,19 @@ mod features {
     #[divan::bench]
     fn cosine_and_sine_transform(bencher: Bencher) {
         let log = MEL.log();
-        bencher.bench(|| transforms::dct_dst(black_box(&log)));
+        bencher.bench(|| summaries::dct_dst(black_box(&log)));
     }
 
     #[divan::bench]
     fn histograms(bencher: Bencher) {
         let log = MEL.log();
-        bencher.bench(|| histogram::histogram(black_box(&log)));
+        bencher.bench(|| summaries::histogram(black_box(&log)));
     }
 
     #[divan::bench]
     fn central_moments(bencher: Bencher) {
         let log = MEL.log();
-        bencher.bench(|| moments::moments(black_box(&log)));
+        bencher.bench(|| summaries::moments(black_box(&log)));
     }
 
     #[divan::bench]

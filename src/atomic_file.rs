@@ -1,8 +1,8 @@
 //! Files that appear under their name only when they are complete.
 //!
-//! The bytes go to a neighbour with a random name, which takes the place of the file in
-//! [`AtomicFile::finish`]. Without that the neighbour is removed; [`remove_unfinished`] removes all
-//! neighbours when a signal ends the program.
+//! The bytes are written to a sibling file with a random name, which replaces the target in
+//! [`AtomicFile::finish`]. Dropping the file without that removes the sibling;
+//! [`remove_unfinished`] removes all siblings when a signal ends the program.
 
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata, OpenOptions};
@@ -11,44 +11,44 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Neighbours that are being written.
+/// Siblings that are being written.
 static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
-/// Random names that are tried before giving up.
+/// Maximum number of random names that are tried.
 const ATTEMPTS: u32 = 16;
 
 fn unfinished() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A file that replaces another, or appears, when it is complete. Links are followed; devices and
-/// named pipes are written to directly.
+/// File that replaces another, or appears, when it is complete. Symbolic links are followed;
+/// devices and named pipes are written to directly.
 #[derive(Debug)]
 pub struct AtomicFile {
     file: File,
-    /// The neighbour; `None` for a device, and after [`AtomicFile::finish`].
+    /// Path of the sibling; `None` for a device, and after [`AtomicFile::finish`].
     partial: Option<PathBuf>,
     path: PathBuf,
 }
 
 impl AtomicFile {
-    /// Begins the file `path`. A new file gets the rights that the process gives new files, one
-    /// that replaces another the same rights as that.
+    /// Begins the file `path`. A new file gets the default permissions of the process; one that
+    /// replaces another gets the permissions of that file.
     ///
     /// # Errors
-    /// When `path` is a folder, or its folder takes no file.
+    /// If `path` is a folder, or no file can be created in its folder.
     pub fn create(path: &Path) -> io::Result<Self> {
         Self::create_with(path, None)
     }
 
-    /// Begins a file that nobody but its owner may read, also where it replaces another.
+    /// Begins a file that only its owner can read, even if it replaces another.
     ///
     /// # Errors
-    /// As [`AtomicFile::create`].
+    /// The errors of [`AtomicFile::create`].
     pub fn create_private(path: &Path) -> io::Result<Self> {
         Self::create_with(path, Some(0o600))
     }
 
-    /// `mode` is that of a replaced file if it is not given.
+    /// Begins a file; `mode` defaults to that of the replaced file.
     fn create_with(path: &Path, mode: Option<u32>) -> io::Result<Self> {
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let replaced = std::fs::metadata(&path).ok();
@@ -62,7 +62,8 @@ impl AtomicFile {
                 path,
             });
         }
-        // Held meanwhile: a signal finds either no neighbour or one that is listed.
+        // The lock is held during creation, so a signal finds either no sibling or a registered
+        // one.
         let mut listed = unfinished();
         let (name, file) =
             create_unique(|name| open_new(&path.with_file_name(name), &replaced, mode))?;
@@ -75,10 +76,10 @@ impl AtomicFile {
         })
     }
 
-    /// Gives the complete file its name.
+    /// Renames the complete file to its final name.
     ///
     /// # Errors
-    /// When it cannot get it; an older file of that name is as it was.
+    /// If renaming fails; an older file of that name is then unchanged.
     pub fn finish(mut self) -> io::Result<()> {
         let mut listed = unfinished();
         if let Some(partial) = &self.partial {
@@ -93,7 +94,7 @@ impl AtomicFile {
 impl Drop for AtomicFile {
     fn drop(&mut self) {
         if let Some(partial) = &self.partial {
-            // A file that does not let itself be removed has to stay.
+            // Nothing can be done if the removal fails.
             let _ = std::fs::remove_file(partial);
             unfinished().remove(partial);
         }
@@ -116,18 +117,18 @@ impl Seek for AtomicFile {
     }
 }
 
-/// Writes the whole file `path`, or leaves what was there as it was.
+/// Writes the complete file `path`, or leaves the previous contents unchanged.
 ///
 /// # Errors
-/// As [`AtomicFile::create`], and when the bytes cannot be written.
+/// The errors of [`AtomicFile::create`], or if the bytes cannot be written.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = AtomicFile::create(path)?;
     file.write_all(bytes)?;
     file.finish()
 }
 
-/// Removes the neighbours of all files that are not finished. None is begun or finished while the
-/// returned guard lives, so that a process can end meanwhile.
+/// Removes the siblings of all unfinished files. No file is begun or finished while the returned
+/// guard lives, so that the process can end in the meantime.
 pub fn remove_unfinished() -> impl Sized {
     let mut listed = unfinished();
     for partial in std::mem::take(&mut *listed) {
@@ -136,19 +137,19 @@ pub fn remove_unfinished() -> impl Sized {
     listed
 }
 
-/// Creates a file under a random name that `create` finds free.
+/// Creates a file under an unused random name.
 ///
 /// # Errors
-/// The error of `create`, unless it is that the name is taken.
+/// The error of `create`, unless the name is taken.
 pub(crate) fn create_unique<F>(
     mut create: impl FnMut(&str) -> io::Result<F>,
 ) -> io::Result<(String, F)> {
     let mut attempt = 0;
     loop {
-        // The keys are random. The process number alone would repeat: in a container each process
-        // may have the same.
+        // The hasher's keys are random. The process number alone would repeat: processes in
+        // different containers may share it.
         let random = RandomState::new().hash_one((std::process::id(), attempt));
-        // Not made of the file's own name, which may be as long as names can be.
+        // The file's own name may already have the maximum length, so it is not included.
         let name = format!(".maeum-{random:016x}.partial");
         attempt += 1;
         match create(&name) {
@@ -159,23 +160,23 @@ pub(crate) fn create_unique<F>(
     }
 }
 
-/// Creates the neighbour of a file that it is to replace.
+/// Creates the sibling of the file to be replaced.
 #[cfg(unix)]
 fn open_new(partial: &Path, replaced: &Option<Metadata>, mode: Option<u32>) -> io::Result<File> {
     use std::fs::Permissions;
     use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
-    // Without the bits for set-user-id and set-group-id.
+    // The mask drops the set-user-id and set-group-id bits.
     let of_replaced = || replaced.as_ref().map(|r| r.permissions().mode() & 0o777);
     let mode = mode.or_else(of_replaced);
     if let Some(mode) = mode {
-        // From the beginning, so that nobody else can open it meanwhile.
+        // The mode is set at creation, so that no other user can open the file in the meantime.
         options.mode(mode);
     }
     let file = options.open(partial)?;
     if let Some(mode) = mode {
-        // Some file systems have no rights to set.
+        // Some file systems do not support permissions.
         let _ = file.set_permissions(Permissions::from_mode(mode));
     }
     Ok(file)
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_as_long_as_names_can_be_is_written() {
+    fn a_name_of_maximum_length_is_written() {
         let dir = tempfile::tempdir().unwrap();
         let name = "n".repeat(255);
         write(&dir.path().join(&name), b"x").unwrap();
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn taken_names_are_passed_over() {
+    fn names_in_use_are_skipped() {
         let mut asked = Vec::new();
         let found = create_unique(|name| {
             asked.push(name.to_owned());
@@ -242,7 +243,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn rights_and_links_stay() {
+    fn permissions_and_links_are_kept() {
         use std::os::unix::fs::{PermissionsExt, symlink};
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out");

@@ -175,7 +175,7 @@ impl Recording {
             decode::check_spec(sample_rate, channels)?;
             let samples = samples.into_iter();
             let frames = samples.size_hint().0 / channels as usize;
-            let mut mixer = encoding::Mixer::new(channels, None, frames, encoding::MAX_FRAMES)?;
+            let mut mixer = encoding::Mixer::new(channels, None, frames, decode::MAX_FRAMES)?;
             for sample in samples {
                 mixer.push_float(f64::from(sample))?;
             }
@@ -450,9 +450,9 @@ impl Stream<'_> {
     /// # Errors
     /// The stream is longer than a recording may be.
     pub fn push(&mut self, samples: &[f32]) -> Result<(), Error> {
-        if self.samples.len() + samples.len() > encoding::MAX_FRAMES {
+        if self.samples.len() + samples.len() > decode::MAX_FRAMES {
             let fault = Fault::TooLong {
-                frames: encoding::MAX_FRAMES,
+                frames: decode::MAX_FRAMES,
             };
             return Err(Error::new(ErrorKind::UnusableAudio, fault));
         }

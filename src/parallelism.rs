@@ -1,17 +1,17 @@
-//! Work on one recording by several threads.
+//! Choice between one and several threads for the work on one recording.
 
-/// Whether parts of the work on one recording are done side by side.
+/// Scheduling of independent parts of the work on one recording.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Parallelism {
-    /// One after the other, on the thread that asks.
+    /// Sequential, on the calling thread.
     #[default]
     No,
-    /// On the threads of its rayon pool.
+    /// Concurrent, on the threads of the current rayon pool.
     Yes,
 }
 
 impl Parallelism {
-    /// Does both.
+    /// Runs both closures and returns their results.
     pub fn join<A: Send, B: Send>(
         self,
         a: impl FnOnce() -> A + Send,

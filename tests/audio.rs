@@ -1,4 +1,4 @@
-//! The front end against the captures of the reference system, stage by stage.
+//! The front end of 2020 against captures of that system, stage by stage.
 
 mod common;
 
@@ -8,17 +8,17 @@ use common::{Golden, SAMPLE, all_recordings, recording, reference_dir};
 use maeum::audio::decode::decode_path;
 use maeum::audio::resample::{INTERMEDIATE_RATE, TARGET_RATE, resample};
 use maeum::front_end::AudioError;
-use maeum::front_end::legacy2020::clean::{largest_sample, lift_zeros, pre_emphasis, wiener};
+use maeum::front_end::legacy2020::clean::{largest_sample, pre_emphasis, replace_zeros, wiener};
 use maeum::front_end::legacy2020::prepare;
 use maeum::front_end::legacy2020::trim::{FRAME, trim};
 use webrtc_vad::{SampleRate, Vad, VadMode};
 
-/// The recordings whose signals were captured, not only their decisions and features.
+/// Recordings whose intermediate signals were captured, in addition to decisions and features.
 const WITH_SIGNALS: [&str; 4] = ["de_8k", "en_short", "ko_stereo44", SAMPLE];
 
-/// For signals at the recording's own level, which stay below 1: the order of float64 summation is
-/// not known, and scipy's formula run again today differs from the captures by as much (9.7e-15).
-/// Signals divided by their peak are multiplied by it again before they are compared.
+/// Tolerance for signals at the recording's own level, which stay below 1. The captured order of
+/// float64 summation is unknown, and scipy's formula, run again, differs from the captures by
+/// 9.7e-15. Signals divided by their peak are multiplied by it before the comparison.
 const SIGNAL_TOLERANCE: f64 = 1e-14;
 
 fn largest_difference(a: &[f64], b: &[f64]) -> f64 {
@@ -29,7 +29,7 @@ fn largest_difference(a: &[f64], b: &[f64]) -> f64 {
         .fold(0.0, f64::max)
 }
 
-/// The signal that decisions are made on, stage by stage as the library does it.
+/// Computes the signal for the voice decisions, stage by stage like the library.
 fn normalised(y16000: &[f32]) -> (Vec<f64>, f64) {
     let mut signal = wiener(y16000);
     pre_emphasis(&mut signal);
@@ -42,7 +42,7 @@ fn resampled(path: &std::path::Path) -> (Vec<f32>, Vec<f32>) {
     let decoded = decode_path(path).unwrap();
     let y22050 = resample(&decoded.samples, decoded.sample_rate, INTERMEDIATE_RATE);
     let mut y16000 = resample(&y22050, INTERMEDIATE_RATE, TARGET_RATE);
-    lift_zeros(&mut y16000);
+    replace_zeros(&mut y16000);
     (y22050, y16000)
 }
 
@@ -78,7 +78,7 @@ fn resampled_signals_are_bit_identical() {
 }
 
 #[test]
-fn every_recording_has_the_reference_length_at_16_khz() {
+fn every_recording_has_the_captured_length_at_16_khz() {
     let Some(dir) = reference_dir() else { return };
     for name in all_recordings() {
         let (_, y16000) = resampled(&recording(&dir, name));
@@ -102,7 +102,7 @@ fn wiener_agrees() {
     }
 }
 
-/// Where `part` lies in `whole`, and how far they are apart there.
+/// Returns the range of `part` in `whole`, and their largest difference there.
 fn locate(part: &[f64], whole: &[f64]) -> (Range<usize>, f64) {
     let (start, difference) = (0..=whole.len() - part.len())
         .map(|s| {
@@ -118,7 +118,7 @@ fn locate(part: &[f64], whole: &[f64]) -> (Range<usize>, f64) {
 }
 
 #[test]
-fn trimming_agrees_given_the_reference_decisions() {
+fn trimming_agrees_given_the_captured_decisions() {
     let Some(dir) = reference_dir() else { return };
     for name in WITH_SIGNALS {
         let mut golden = Golden::open(&dir, name);
@@ -134,7 +134,7 @@ fn trimming_agrees_given_the_reference_decisions() {
 }
 
 #[test]
-fn whether_anything_is_trimmed_and_how_much_agrees_for_every_recording() {
+fn trimming_agrees_for_every_recording() {
     let Some(dir) = reference_dir() else { return };
     for name in all_recordings() {
         let mut golden = Golden::open(&dir, name);
@@ -146,7 +146,7 @@ fn whether_anything_is_trimmed_and_how_much_agrees_for_every_recording() {
             golden.get::<bool>("vad_found").1[0],
             "{name}"
         );
-        // One mel frame per 160 samples of what was kept.
+        // One mel frame per 160 samples of the kept part.
         let kept = range.map_or(signal.len(), |r| r.len());
         let mel_frames = golden.get::<f64>("mel").0[1];
         assert_eq!(1 + kept / 160, mel_frames, "{name}");
@@ -154,7 +154,7 @@ fn whether_anything_is_trimmed_and_how_much_agrees_for_every_recording() {
 }
 
 #[test]
-fn the_whole_front_end_agrees_with_the_original_detector_in_it() {
+fn the_front_end_agrees_with_webrtc_as_detector() {
     let Some(dir) = reference_dir() else { return };
     for name in all_recordings() {
         let mut golden = Golden::open(&dir, name);
@@ -177,7 +177,7 @@ fn the_whole_front_end_agrees_with_the_original_detector_in_it() {
             "{name}"
         );
         assert_eq!(prepared.signal.len(), prepared.kept.len(), "{name}");
-        // Resampling rounds up, so the last sample may reach beyond the recording's end.
+        // Resampling rounds up, so the last sample may extend beyond the recording's end.
         let end = (prepared.original_seconds * 16_000.0).min(expected.len() as f64);
         let voiced = expected.iter().enumerate().filter(|(_, voiced)| **voiced);
         let voiced = voiced

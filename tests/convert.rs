@@ -1,4 +1,4 @@
-//! The tool `convert`, through its command line, on genuine Keras files.
+//! The tool `convert`, run from its command line on real Keras files.
 #![cfg(feature = "convert")]
 
 mod common;
@@ -19,7 +19,7 @@ use self::support::{
 };
 
 #[test]
-fn five_files_become_one_bundle_that_computes_what_keras_does() {
+fn five_files_become_one_bundle_with_the_outputs_of_keras() {
     let place = Place::new();
     let bundle = place.at("five.safetensors");
     let said = good([text(&golden("five")), "-o", &bundle]);
@@ -88,7 +88,7 @@ fn roles_come_from_names_in_any_case_or_from_flags() {
     good(&flags);
     assert!(shown(&output).contains("from 3.h5"), "{}", shown(&output));
 
-    // A flag goes before what a folder holds.
+    // A file given by flag takes precedence over one found in the folder.
     good([&*folder, "--age", text(&files[1]), "-o", &output]);
     let text = shown(&output);
     assert!(text.contains("from Model_Age_crop.h5") && text.contains("from MODEL_GENDER_CROP.H5"));
@@ -203,7 +203,7 @@ fn any_single_file_converts_and_runs() {
 }
 
 #[test]
-fn draws_get_a_dimension_of_their_own_and_repeat_with_their_seed() {
+fn draws_have_their_own_dimension_and_repeat_with_the_seed() {
     let place = Place::new();
     let bundle = place.five();
     let numbers = open(golden("five/golden.npz"));
@@ -227,7 +227,7 @@ fn draws_get_a_dimension_of_their_own_and_repeat_with_their_seed() {
     let fewer = run("fewer.npz", &["--dropout", "2", "--seed", "7"]);
     assert_eq!(fewer.data[7..21], [rows[1], rows[5]].concat());
 
-    // A network without forced dropout gives the same for every draw, and says so.
+    // A network without forced dropout yields the same output for every draw, and reports that.
     let input = place.npz("in.npz", &arrays(&numbers, "Model_Emotion_Merge.in."));
     let out = place.at("merge.npz");
     let outcome = convert([
@@ -263,7 +263,7 @@ fn draws_get_a_dimension_of_their_own_and_repeat_with_their_seed() {
 }
 
 #[test]
-fn numbers_of_any_type_and_layout_are_taken() {
+fn arrays_of_any_type_and_layout_are_accepted() {
     use ndarray::{ArrayD, IxDyn, ShapeBuilder};
     let place = Place::new();
     let h5 = golden("five/Model_Age_crop.h5");
@@ -302,7 +302,7 @@ fn numbers_of_any_type_and_layout_are_taken() {
 }
 
 #[test]
-fn the_original_files_convert_and_compute_what_they_did() {
+fn the_models_of_2020_convert_and_compute_the_captured_outputs() {
     let Some(dir) = common::reference_dir() else {
         return;
     };
@@ -334,7 +334,8 @@ fn the_original_files_convert_and_compute_what_they_did() {
             let wanted = read(&format!("{key}.output_layer"));
             assert_close(&run(role, &crops), &wanted, &format!("{name} {role}"));
         }
-        // What was merged: the windows' mean and the five outputs of the features.
+        // Inputs of the merge network: the mean over the windows, and the five outputs of the
+        // feature network.
         let merged = read("merge_det.concatenate_1");
         let inputs: Vec<(String, Array)> = (0..6)
             .map(|i| {

@@ -1,4 +1,4 @@
-//! Recordings in every format give the samples that were put in.
+//! Decoding of every format, compared with the original samples.
 
 mod wav;
 
@@ -174,7 +174,7 @@ fn hound_reads_the_same() {
 }
 
 #[test]
-fn every_format_opens_and_sounds_the_same() {
+fn every_format_decodes_to_the_same_signal() {
     let original = decode_path(fixture("sweep.wav")).unwrap();
     for (name, format, tolerance) in FORMATS {
         let recording = decode_path(fixture(name)).unwrap();

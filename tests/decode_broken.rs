@@ -1,4 +1,5 @@
-//! Recordings with headers that lie, and broken ones: an answer or a clear error, in little memory.
+//! Recordings with wrong headers, and damaged files: each decodes or fails with a clear error, in
+//! bounded memory.
 
 mod wav;
 
@@ -11,7 +12,8 @@ use maeum::audio::{Fault, Recording, silence_caught_panics};
 use proptest::prelude::*;
 use wav::{FORMATS, Wav, as_integers, chunk, fixture, pattern, widened};
 
-/// Counts what each thread holds, to show that no header's word decides over memory.
+/// Allocator that counts the live bytes of each thread, to show that no header field decides the
+/// memory usage.
 struct Counting;
 
 thread_local! {
@@ -20,7 +22,7 @@ thread_local! {
 }
 
 fn count(bytes: isize) {
-    // During a thread's end there is nothing left to count with.
+    // The thread-local counter no longer exists while a thread ends.
     let _ = HELD.try_with(|held| {
         held.set(held.get() + bytes);
         let _ = PEAK.try_with(|peak| peak.set(peak.get().max(held.get())));
@@ -45,13 +47,13 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The most memory a few kilobytes of broken file may take: decoders keep tables and buffers of a
-/// few megabytes; a length believed blindly would be gigabytes.
+/// Maximum memory for a damaged file of a few kilobytes. Decoders keep tables and buffers of a few
+/// megabytes; trusting a length field would take gigabytes.
 const MEMORY: isize = 64 << 20;
 
-/// Result and peak memory of a decoding.
+/// Returns the result and the peak memory of a decoding.
 fn measured(bytes: &[u8]) -> (Result<Recording, Fault>, isize) {
-    // A reported panic may hold a backtrace, which takes more memory than any decoder.
+    // A panic report may contain a backtrace, which takes more memory than any decoder.
     static QUIET: Once = Once::new();
     QUIET.call_once(silence_caught_panics);
     let before = HELD.get();
@@ -61,7 +63,7 @@ fn measured(bytes: &[u8]) -> (Result<Recording, Fault>, isize) {
 }
 
 #[test]
-fn headers_that_lie_are_corrected() {
+fn wrong_header_fields_are_corrected() {
     let pattern = pattern();
     let good = Wav::pcm16(&pattern);
     let text = chunk(b"LIST", b"INFOISFT\x04\0\0\0abcd");
@@ -162,7 +164,7 @@ fn headers_that_lie_are_corrected() {
 }
 
 #[test]
-fn what_is_wrong_is_named() {
+fn faults_are_named() {
     let good = Wav::pcm16(&pattern());
     let float = |v: f32| {
         Wav::new(
@@ -376,7 +378,7 @@ fn paths_and_readers() {
 }
 
 #[test]
-fn a_compressed_recording_cut_short_says_so() {
+fn a_truncated_compressed_recording_is_reported() {
     for name in [
         "sweep.flac",
         "sweep.aiff",
@@ -395,7 +397,7 @@ fn a_compressed_recording_cut_short_says_so() {
 }
 
 #[test]
-fn damage_in_other_formats_is_named_too() {
+fn damage_in_other_formats_is_reported() {
     let alac = std::fs::read(fixture("sweep_alac.m4a")).unwrap();
     let (result, _) = measured(&alac[..alac.len() * 9 / 10]);
     let fault = result.unwrap_err();
@@ -433,7 +435,7 @@ fn damage_in_other_formats_is_named_too() {
     assert!(memory < MEMORY, "{memory} bytes");
 }
 
-/// A WAV of Microsoft's ADPCM whose step size grows past 32 bits: four-bit codes of the largest step.
+/// WAV file in Microsoft ADPCM whose step size exceeds 32 bits: four-bit codes of the largest step.
 fn runaway_adpcm() -> Vec<u8> {
     let block = [&[0u8, 0xFF, 0x7F, 0, 0, 0, 0][..], &[0x88; 249]].concat();
     let mut format = Wav::new(2, 4, vec![]).with(|w| w.align = 256).format();
@@ -451,18 +453,18 @@ fn runaway_adpcm() -> Vec<u8> {
 #[test]
 fn a_decoder_that_panics_gives_an_error() {
     let (result, _) = measured(&runaway_adpcm());
-    // Only a build with checks notices that the integers overflow.
+    // Only a build with overflow checks panics on the integer overflow.
     match result {
         Err(Fault::Damaged(what)) => assert!(what.contains("gave up"), "{what}"),
         Ok(_) if !cfg!(debug_assertions) => {}
         other => panic!("{other:?}"),
     }
-    // The next recording is not affected.
+    // The next recording is unaffected.
     assert!(decode_path(fixture("sweep_ms.wav")).is_ok());
 }
 
 #[test]
-fn what_cannot_be_read_is_called_by_its_name() {
+fn unsupported_formats_are_named() {
     for (bytes, name) in [
         (&b"#!AMR\n123456789"[..], "AMR"),
         (b"\x30\x26\xB2\x75\x8E\x66\xCF\x11xxxxxxxxxx", "WMA"),
@@ -477,7 +479,7 @@ fn what_cannot_be_read_is_called_by_its_name() {
             "{message}"
         );
     }
-    // An M4A whose sound is said to be AMR.
+    // An M4A whose sample entry states AMR.
     let mut mp4 = std::fs::read(fixture("sweep.m4a")).unwrap();
     let entry = mp4.windows(4).position(|id| id == b"mp4a").unwrap();
     mp4[entry..entry + 4].copy_from_slice(b"samr");
@@ -486,13 +488,13 @@ fn what_cannot_be_read_is_called_by_its_name() {
         message.contains("AMR") && message.contains("ffmpeg -i"),
         "{message}"
     );
-    // Layer II: 32 kbit/s at 16 kHz are 144 bytes a frame.
+    // Layer II: 32 kbit/s at 16 kHz are 144 bytes per frame.
     let frame = [&[0xFF, 0xF5, 0x48, 0xC0][..], &[0; 140]].concat();
     let message = decode(&frame.repeat(5), "a.mp2").unwrap_err().to_string();
     assert!(message.contains("MP2"), "{message}");
 }
 
-/// A fixture with some bytes replaced, and cut or not.
+/// Fixtures with some bytes replaced, possibly truncated.
 fn broken() -> impl Strategy<Value = (&'static str, Vec<u8>)> {
     let names = FORMATS
         .map(|(name, ..)| name)
@@ -511,13 +513,13 @@ fn broken() -> impl Strategy<Value = (&'static str, Vec<u8>)> {
     (prop::sample::select(names), edits, 0.1..1.3f64).prop_map(|(name, edits, keep)| {
         let mut bytes = std::fs::read(fixture(name)).unwrap();
         for (at, value, early, wide) in edits {
-            // Headers are where lengths are, so half of the damage goes there.
+            // Length fields are in headers, so half of the damage goes there.
             let reach = if early {
                 bytes.len().min(128)
             } else {
                 bytes.len()
             };
-            // Lengths are words: the worst ones have all bytes large.
+            // The worst length fields have large values in all of their bytes.
             let at = at.index(reach);
             let end = (at + if wide { 4 } else { 1 }).min(bytes.len());
             bytes[at..end].fill(value);
@@ -532,7 +534,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn broken_files_give_an_answer_in_little_memory((name, bytes) in broken()) {
+    fn damaged_files_are_decoded_in_bounded_memory((name, bytes) in broken()) {
         let (result, memory) = measured(&bytes);
         prop_assert!(memory < MEMORY, "{name}: {memory} bytes");
         if let Ok(recording) = result {
@@ -543,7 +545,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_behind_a_wav_header_give_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes_after_a_wav_header_give_a_result(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let (_, memory) = measured(&[b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0", &bytes[..]].concat());
         prop_assert!(memory < MEMORY, "{memory} bytes");
     }

@@ -1,5 +1,5 @@
-//! Files that hold more than one recording's frames: tags in front, between and behind, recordings
-//! one behind the other, and headers that announce less than there is.
+//! Files with more than one recording's frames: leading, interleaved and trailing tags,
+//! concatenated recordings, and headers that state less audio than the file holds.
 
 mod wav;
 
@@ -15,7 +15,7 @@ fn good(bytes: &[u8], what: &str) -> Recording {
     decode(bytes, what).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// Message of the only defect of a recording.
+/// Returns the message of the only defect of a recording.
 fn defect(recording: &Recording) -> String {
     match &recording.defects[..] {
         [one] => one.to_string(),
@@ -23,7 +23,7 @@ fn defect(recording: &Recording) -> String {
     }
 }
 
-/// An ID3v2.3 tag of these frames, with padding behind them.
+/// Builds an ID3v2.3 tag of these frames, followed by padding.
 fn id3(frames: &[u8], padding: usize) -> Vec<u8> {
     let size = frames.len() + padding;
     let mut tag = b"ID3\x03\0\0".to_vec();
@@ -37,14 +37,14 @@ fn frame(id: &[u8; 4], body: &[u8]) -> Vec<u8> {
     [&id[..], &(body.len() as u32).to_be_bytes(), &[0, 0], body].concat()
 }
 
-/// A tag of the old kind, 128 bytes at the end.
+/// Builds an ID3v1 tag, 128 bytes at the end of a file.
 fn id3v1() -> Vec<u8> {
     let mut tag = b"TAGinterview".to_vec();
     tag.resize(128, 0);
     tag
 }
 
-/// A file without the ID3v2 tag that it begins with.
+/// Reads a fixture without its leading ID3v2 tag.
 fn bare(name: &str) -> Vec<u8> {
     let bytes = read(name);
     match bytes.strip_prefix(b"ID3\x04\0\0") {
@@ -54,7 +54,7 @@ fn bare(name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn what_stands_in_a_tag_is_not_played() {
+fn tag_contents_are_not_decoded() {
     let attached = Wav::pcm16(&pattern()).bytes();
     let tags: Vec<(&str, Vec<u8>)> = vec![
         ("title", id3(&frame(b"TIT2", b"\0interview"), 0)),
@@ -114,7 +114,7 @@ fn what_stands_in_a_tag_is_not_played() {
 }
 
 #[test]
-fn tags_behind_the_sound_are_no_reason_to_warn() {
+fn trailing_tags_cause_no_warning() {
     // Header and footer around 40 bytes.
     let bound = |flags: u8| {
         let mut bound = b"APETAGEX".to_vec();
@@ -140,7 +140,7 @@ fn tags_behind_the_sound_are_no_reason_to_warn() {
             vec![0; 2000],
             list.clone(),
         ] {
-            // A FLAC's last frame has no other end than that of the file.
+            // A FLAC file's last frame ends only at the end of the file.
             if name == "sweep.flac" && tail == list {
                 continue;
             }
@@ -156,7 +156,7 @@ fn tags_behind_the_sound_are_no_reason_to_warn() {
 }
 
 #[test]
-fn recordings_behind_one_another_are_all_decoded() {
+fn concatenated_recordings_are_all_decoded() {
     for name in [
         "sweep.wav",
         "sweep.mp3",
@@ -186,11 +186,11 @@ fn recordings_behind_one_another_are_all_decoded() {
             "{name}"
         );
     }
-    // AAC frames say nothing about where one recording ends.
+    // AAC frames do not mark the end of a recording.
     let one = read("sweep.aac");
     let two = good(&one.repeat(2), "sweep.aac");
     assert_eq!(two.samples.len(), good(&one, "sweep.aac").samples.len() * 2);
-    // Without the frame that announces a length, an MP3 goes on with the next.
+    // Without an info frame, an MP3 continues with the frames of the next.
     let mp3 = bare("sweep.mp3");
     let announcing = 72_000 * 64 / 16_000;
     let joined = good(&[&mp3[..], &mp3[announcing..]].concat(), "joined");
@@ -201,7 +201,7 @@ fn recordings_behind_one_another_are_all_decoded() {
 }
 
 #[test]
-fn what_cannot_be_joined_is_left_out_with_a_word() {
+fn recordings_that_cannot_be_joined_are_reported() {
     let slow = Wav::pcm16(&pattern()).with(|w| w.rate = 8_000).bytes();
     let fast = Wav::pcm16(&pattern()).bytes();
     let stereo = Wav::pcm16(&pattern()).with(|w| (w.channels, w.align) = (2, 4));
@@ -213,7 +213,7 @@ fn what_cannot_be_joined_is_left_out_with_a_word() {
         said.contains("8000 Hz") && said.contains("after 0.06 s"),
         "{said}"
     );
-    // Another number of channels is the same after mixing.
+    // The number of channels may differ, because mixing makes every recording mono.
     let two = good(&[&fast[..], &stereo.bytes()].concat(), "channels");
     assert_eq!(two.samples.len(), pattern().len() + pattern().len() / 2);
     for (a, b) in [
@@ -234,7 +234,7 @@ fn what_cannot_be_joined_is_left_out_with_a_word() {
 }
 
 #[test]
-fn an_mp3_is_as_long_as_its_frames() {
+fn an_mp3_has_the_length_of_its_frames() {
     let wanted = good(&bare("sweep.mp3"), "mp3");
     let at = bare("sweep.mp3")
         .windows(4)
@@ -256,7 +256,7 @@ fn an_mp3_is_as_long_as_its_frames() {
 }
 
 #[test]
-fn sound_in_several_chunks_is_one_recording() {
+fn several_data_chunks_are_one_recording() {
     let samples = pattern();
     let bytes =
         |samples: &[i16]| -> Vec<u8> { samples.iter().flat_map(|s| s.to_le_bytes()).collect() };
@@ -287,7 +287,7 @@ fn sound_in_several_chunks_is_one_recording() {
 }
 
 #[test]
-fn a_length_that_is_too_small_is_noticed() {
+fn a_data_length_that_is_too_small_is_reported() {
     let good_wav = Wav::pcm16(&pattern());
     let frames = good_wav
         .clone()
@@ -302,7 +302,7 @@ fn a_length_that_is_too_small_is_noticed() {
 }
 
 #[test]
-fn channels_and_bits_decide_over_the_size_of_a_frame() {
+fn channels_and_bits_override_the_frame_size() {
     let samples = pattern();
     let mono = Wav::pcm16(&samples);
     for align in [1, 3, 4, 16] {
@@ -328,14 +328,14 @@ fn channels_and_bits_decide_over_the_size_of_a_frame() {
     let bytes = Wav::new(1, 8, vec![0, 127, 255, 3]);
     let got = good(&bytes.clone().with(|w| w.align = 2).bytes(), "bytes");
     assert_eq!(got.samples, good(&bytes.bytes(), "bytes").samples);
-    // G.711 has codes of 8 bits whatever the header says.
+    // G.711 has 8-bit codes, whatever the header states.
     let law = Wav::new(6, 8, vec![1, 2, 3, 4]);
     let got = good(&law.clone().with(|w| w.bits = 16).bytes(), "a-law");
     assert_eq!(got.samples, good(&law.bytes(), "a-law").samples);
 }
 
 #[test]
-fn chapters_in_chapters_take_no_stack() {
+fn nested_chapters_take_no_stack() {
     let nested = |levels: usize| {
         let mut frames = vec![];
         for _ in 0..levels {
@@ -365,7 +365,7 @@ fn chapters_in_chapters_take_no_stack() {
 }
 
 #[test]
-fn channels_that_cancel_are_noticed_and_can_be_chosen() {
+fn cancelling_channels_are_reported_and_selectable() {
     let voice = pattern();
     let both = |other: &dyn Fn(i16, usize) -> i16| {
         let frames = voice.iter().enumerate();
@@ -435,7 +435,7 @@ fn thousands_of_recordings_take_little_time_and_memory() {
 }
 
 #[test]
-fn he_aac_that_only_the_container_names_is_noticed() {
+fn he_aac_signalled_by_the_container_is_reported() {
     let mut mp4 = read("sweep.m4a");
     let wanted = good(&mp4, "m4a");
     let rate = mp4.windows(4).position(|id| id == b"mp4a").unwrap() + 28;
@@ -457,8 +457,8 @@ fn opus_opens_in_ogg_and_webm() {
         assert_eq!(recording.format, format);
         assert_eq!((recording.sample_rate, recording.channels), (48_000, 1));
         assert_eq!((recording.truncated, recording.damaged_packets), (false, 0));
-        // A sweep below 8 kHz: every third sample is the sound at 16 kHz, shifted by a sample
-        // or two where voice was coded.
+        // The sweep is below 8 kHz, so every third sample is the signal at 16 kHz, shifted by a
+        // sample or two if a codec delayed it.
         let error = |shift: usize| {
             let third = recording.samples[shift..].iter().step_by(3);
             let pairs = original.samples[1..].iter().zip(third);
@@ -474,7 +474,8 @@ fn opus_opens_in_ogg_and_webm() {
         decode_path(fixture("sweep.opus")).unwrap().samples.len(),
         12_000
     );
-    // The header's gain, in 1/256 dB, and its number of channels; the page's checksum is not theirs.
+    // Changes the gain (in 1/256 dB) and the number of channels in the header; the page's checksum
+    // does not match them.
     let at = ogg.windows(8).position(|w| w == b"OpusHead").unwrap();
     let with = |index: usize, value: u8| {
         let mut ogg = ogg.clone();
@@ -491,7 +492,8 @@ fn opus_opens_in_ogg_and_webm() {
     assert!((ratio - 10f32.powf(0.3)).abs() < 0.01, "{ratio}");
 }
 
-/// The checksum of an Ogg page (RFC 3533): polynomial 0x04C11DB7, most significant bit first.
+/// Computes the checksum of an Ogg page (RFC 3533): polynomial 0x04C11DB7, most significant bit
+/// first.
 fn checksum(page: &[u8]) -> u32 {
     page.iter().fold(0, |sum: u32, byte| {
         (0..8).fold(sum ^ u32::from(*byte) << 24, |sum, _| {

@@ -1,5 +1,5 @@
-//! Feature stages against what the reference captured, each from the golden of the stage before
-//! it, and against naive transcriptions of the definitions on random input.
+//! Feature stages of 2020: each against the captures, starting from the captured result of the
+//! previous stage, and against naive transcriptions of the definitions on random input.
 
 mod common;
 #[path = "features/naive.rs"]
@@ -10,43 +10,45 @@ use std::path::Path;
 use common::Golden;
 use maeum::front_end::legacy2020::{
     COEFFICIENTS, FeatureExtractor, Features, HISTOGRAM_BIN_WIDTH, HISTOGRAM_BINS, MAX_FRAMES,
-    MOMENTS, WINDOW_FRAMES, Windows, extract, from_mel, histogram, moments, transforms, windows,
+    MOMENTS, WINDOW_FRAMES, Windows, extract, from_mel, summaries, windows,
 };
 use maeum::front_end::{FeatureError, HOP, LogMel, Mel, N_MELS, SAMPLE_RATE};
 use naive::{naive_transform, random, signals, starts_by_the_text};
 use proptest::prelude::*;
 
-/// Mel power against the golden, relative to each element: the contract. A Fourier transform that
-/// adds in another order can round a bin to the neighbouring single-precision value, which
-/// changes its power by 2.4e-7.
+/// Contract for the mel power, relative to each golden value. A Fourier transform with another
+/// order of summation can round a bin to the adjacent single-precision value, which changes its
+/// power by 2.4e-7.
 const MEL_RELATIVE: f64 = 1e-6;
-/// Below this a power is measured against this instead of itself: the reference squares in single
-/// precision, which has fewer digits under its smallest normal number.
+/// Minimum divisor of the relative error: the system of 2020 squares in single precision, which has
+/// fewer digits below its smallest normal number.
 const MEL_FLOOR: f64 = f32::MIN_POSITIVE as f64;
-/// Mel power where every bin rounds as in the reference, relative: what double-precision sums of
-/// up to 30 weighted bins leave.
+/// Relative error of a mel power if every bin rounds like the capture: the effect of
+/// double-precision sums of up to 30 weighted bins.
 const MEL_EXACT: f64 = 1e-12;
-/// Share of the values that must be within [`MEL_EXACT`]. Rounding in another order or precision
-/// than the reference leaves next to none there, unlike a rare bin at a rounding boundary.
+/// Fraction of the values that must be within [`MEL_EXACT`]. A different order or precision of
+/// rounding would leave almost none there, unlike a rare bin at a rounding boundary.
 const MEL_EXACT_SHARE: f64 = 0.99;
-/// Transforms and moments against the golden from the golden mel, relative to the golden value or
-/// to 1 if that is larger: the contract.
+/// Contract for transforms and moments from the golden mel spectrogram, relative to the golden
+/// value or to 1 if that is larger.
 const SUMMARY: f64 = 1e-9;
-/// Transforms against the direct sum with angles computed in floating point: its angles, up to
-/// 40 * pi * 313 / 626 radians, carry about 1e-14 each.
+/// Tolerance of the transforms against the direct sum, whose floating-point angles, up to 40 * pi *
+/// 313 / 626 radians, err by about 1e-14 each.
 const NAIVE_TRANSFORM: f64 = 1e-11;
-/// Sum of a histogram's densities times the bin width, which is 1 up to the rounding of 40 terms.
+/// Tolerance of a histogram's integral, the sum of densities times the bin width: the rounding of
+/// 40 terms around 1.
 const UNIT_SUM: f64 = 1e-12;
-/// A value this close to a bin edge may fall on either side where it is not the golden's own mel.
+/// Distance to a bin edge within which a value may fall on either side, unless it comes from the
+/// golden mel spectrogram.
 const EDGE: f64 = 1e-6;
-/// Moments from our own mel: an odd moment near 0 passes its error on as a third to seventh root,
-/// so they cannot be asked for the mel's 1e-6.
+/// Tolerance of moments computed from the signal. An odd moment near 0 transmits its error as a
+/// third to seventh root, so the mel tolerance of 1e-6 cannot hold.
 const MOMENTS_FROM_SIGNAL: f64 = 1e-4;
-/// Transforms from our own mel: the logarithm moves by no more than the mel does, relatively, and
-/// the transform at most doubles the mean of that.
+/// Tolerance of transforms computed from the signal. The relative error of the logarithm is at most
+/// that of the mel power, and the transform at most doubles its mean.
 const TRANSFORM_FROM_SIGNAL: f64 = 2.0 * MEL_RELATIVE;
 
-/// The recordings of which the signal stages were captured, and not only the features.
+/// Recordings whose signal stages were captured, in addition to the features.
 const WITH_SIGNAL: [&str; 4] = ["de_8k", "en_short", "ko_stereo44", "test_dis"];
 
 fn golden_mel(golden: &mut Golden) -> Mel {
@@ -55,7 +57,7 @@ fn golden_mel(golden: &mut Golden) -> Mel {
     Mel::from_bands(shape[1], data).unwrap()
 }
 
-/// The signal that enters the features: the trimmed one at its original level.
+/// Input signal of the features: the trimmed signal at its original level.
 fn golden_signal(golden: &mut Golden) -> Vec<f64> {
     let (_, wiener) = golden.get::<f64>("wiener");
     let emphasised = wiener.windows(2).map(|w| w[1] - 0.97 * w[0]);
@@ -64,7 +66,7 @@ fn golden_signal(golden: &mut Golden) -> Vec<f64> {
     trimmed.iter().map(|x| x * peak).collect()
 }
 
-/// Largest difference, relative to the expected value or to `floor` if that is larger.
+/// Returns the largest difference, relative to the expected value or to `floor` if that is larger.
 fn worst(actual: &[f64], expected: &[f64], floor: f64) -> f64 {
     assert_eq!(actual.len(), expected.len());
     assert!(actual.iter().chain(expected).all(|v| v.is_finite()));
@@ -89,7 +91,7 @@ fn for_each(names: impl IntoIterator<Item = &'static str>, check: impl Fn(&str, 
 }
 
 #[test]
-fn mel_is_the_references() {
+fn mel_matches_the_captures() {
     let extractor = FeatureExtractor::new();
     for_each(WITH_SIGNAL, |name, golden| {
         let expected = golden_mel(golden);
@@ -139,9 +141,9 @@ fn normalised_mel_and_windows_are_bit_identical() {
 }
 
 #[test]
-fn transforms_are_the_references() {
+fn transforms_match_the_captures() {
     for_each(common::all_recordings(), |name, golden| {
-        let (dct, dst) = transforms::dct_dst(&golden_mel(golden).log());
+        let (dct, dst) = summaries::dct_dst(&golden_mel(golden).log());
         for (key, values) in [("dct", dct), ("dst", dst)] {
             let (shape, expected) = golden.get::<f64>(key);
             assert_eq!(shape, [N_MELS, COEFFICIENTS]);
@@ -155,7 +157,7 @@ fn transforms_are_the_references() {
 #[test]
 fn histograms_are_identical() {
     for_each(common::all_recordings(), |name, golden| {
-        let histogram = histogram::histogram(&golden_mel(golden).log());
+        let histogram = summaries::histogram(&golden_mel(golden).log());
         let (shape, expected) = golden.get::<f64>("hist");
         assert_eq!(shape, [N_MELS, HISTOGRAM_BINS]);
         assert_eq!(histogram.density, expected, "{name}");
@@ -164,9 +166,9 @@ fn histograms_are_identical() {
 }
 
 #[test]
-fn moments_are_the_references() {
+fn moments_match_the_captures() {
     for_each(common::all_recordings(), |name, golden| {
-        let values = moments::moments(&golden_mel(golden).log());
+        let values = summaries::moments(&golden_mel(golden).log());
         let (shape, expected) = golden.get::<f64>("moments");
         assert_eq!(shape, [N_MELS, MOMENTS]);
         let off = worst(&values, &expected, 1.0);
@@ -175,9 +177,9 @@ fn moments_are_the_references() {
     });
 }
 
-/// The whole way from the signal, so that the stages are also connected as they should be.
+/// All stages from the signal, which also tests their connections.
 #[test]
-fn features_of_a_signal_are_the_references() {
+fn features_of_a_signal_match_the_captures() {
     for_each(WITH_SIGNAL, |name, golden| {
         let features = extract(&golden_signal(golden)).unwrap();
         let mel = golden_mel(golden);
@@ -214,11 +216,11 @@ fn features_of_a_signal_are_the_references() {
     });
 }
 
-/// The densities are equal except in bands where a value lies at a bin edge.
+/// Asserts equal densities, except in bands with a value at a bin edge.
 fn assert_histogram(name: &str, features: &Features, log: &LogMel, expected: &[f64]) {
     let at_edge = |v: &f64| {
         let edge = (v / HISTOGRAM_BIN_WIDTH).round() * HISTOGRAM_BIN_WIDTH;
-        // No value is under 0, so the lowest edge cannot be crossed.
+        // No value is negative, so the lowest edge cannot be crossed.
         edge > 0.0 && (v - edge).abs() <= EDGE
     };
     let rows = features
@@ -273,7 +275,7 @@ fn bad_signals_are_named_errors() {
     );
     let silence = extract(&[0.0; 16_000]);
     assert_eq!(silence, Err(FeatureError::Constant { value: 0.0 }));
-    // Its power is below the smallest single-precision number.
+    // The power of this signal is below the smallest single-precision number.
     assert_eq!(extract(&[1e-30; 16_000]), silence);
     for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         let mut signal = vec![0.1; 1000];
@@ -312,9 +314,9 @@ fn bad_spectrograms_are_named_errors() {
     }
 }
 
-/// A band at one level has no shape, one above the histogram's range no histogram.
+/// A constant band has no moments, and a band above the histogram's range no densities.
 #[test]
-fn flat_and_loud_bands_have_zeros_where_the_reference_has_nan() {
+fn flat_and_loud_bands_have_zeros_instead_of_nan() {
     let frames = 50;
     let mut data: Vec<f64> = (0..N_MELS * frames)
         .map(|i| (i % 17) as f64 * 1e-6)
@@ -346,7 +348,7 @@ fn flat_and_loud_bands_have_zeros_where_the_reference_has_nan() {
 }
 
 #[test]
-fn histogram_bins_hold_their_lower_edge_and_the_last_one_also_its_upper() {
+fn histogram_bins_include_their_lower_edge_and_the_last_its_upper() {
     // Band 0 stays at exact zeros: the lower edge of the first bin.
     let frames = 2;
     let mut data = vec![0.0; N_MELS * frames];
@@ -358,9 +360,9 @@ fn histogram_bins_hold_their_lower_edge_and_the_last_one_also_its_upper() {
     data[3 * frames..4 * frames].fill(power(5.0));
     data[4 * frames..5 * frames].fill(power(10.0));
     let log = Mel::from_bands(frames, data).unwrap().log();
-    // Values this large come back from the logarithm exactly.
+    // The logarithm is exact for values this large.
     assert_eq!(log.data()[3 * frames..5 * frames], [5.0, 5.0, 10.0, 10.0]);
-    let histogram = histogram::histogram(&log);
+    let histogram = summaries::histogram(&log);
     let bins = |band: usize| {
         let row = &histogram.density[band * HISTOGRAM_BINS..][..HISTOGRAM_BINS];
         row.iter()
@@ -378,7 +380,7 @@ fn histogram_bins_hold_their_lower_edge_and_the_last_one_also_its_upper() {
 }
 
 #[test]
-fn windows_start_where_the_text_says() {
+fn window_starts_follow_the_definition() {
     for t in 1..3000 {
         let starts: Vec<i64> = windows::window_starts(t)
             .iter()
@@ -446,7 +448,7 @@ proptest! {
     }
 
     #[test]
-    fn absurd_samples_do_not_panic(n in 0_usize..2000, seed: u64, level in -320.0..308.0_f64) {
+    fn extreme_samples_do_not_panic(n in 0_usize..2000, seed: u64, level in -320.0..308.0_f64) {
         let scale = 10_f64.powf(level);
         let signal: Vec<f64> = random(seed).take(n).map(|x| x * scale).collect();
         if let Ok(features) = extract(&signal) {
@@ -459,9 +461,9 @@ proptest! {
     fn transforms_are_the_sums_that_define_them(frames in 1_usize..320, seed: u64) {
         let data = random(seed).take(N_MELS * frames).map(f64::abs).collect();
         let log = Mel::from_bands(frames, data).unwrap().log();
-        let (dct, dst) = transforms::dct_dst(&log);
-        prop_assert_eq!(&transforms::dct(&log), &dct);
-        prop_assert_eq!(&transforms::dst(&log), &dst);
+        let (dct, dst) = summaries::dct_dst(&log);
+        prop_assert_eq!(&summaries::dct(&log), &dct);
+        prop_assert_eq!(&summaries::dst(&log), &dst);
         for (band, values) in log.bands().enumerate() {
             for k in 0..COEFFICIENTS {
                 let at = band * COEFFICIENTS + k;
@@ -479,10 +481,10 @@ proptest! {
 
     #[test]
     fn moments_follow_their_definition(frames in 2_usize..600, seed: u64) {
-        // Squares make the bands skewed, so that no moment is near 0 and loses its digits.
+        // Squaring makes the bands skewed, so that no moment is near 0, where it would lose digits.
         let data = random(seed).take(N_MELS * frames).map(|x| x * x * 1e-6).collect();
         let log = Mel::from_bands(frames, data).unwrap().log();
-        let ours = moments::moments(&log);
+        let ours = summaries::moments(&log);
         for (row, band) in ours.chunks(MOMENTS).zip(log.bands()) {
             let n = frames as f64;
             let mean = band.iter().sum::<f64>() / n;
@@ -490,7 +492,7 @@ proptest! {
             prop_assert!((row[0] - mean).abs() <= SUMMARY);
             prop_assert!((row[1] - central(2).sqrt()).abs() <= SUMMARY);
             for order in 3..=8_i32 {
-                // Compared as powers: a root would blow up the rounding of a moment near 0.
+                // Compared as powers, because a root would amplify the rounding of a moment near 0.
                 let scaled = row[order as usize - 1].abs().powi(order);
                 let expected = central(order).abs() / central(2).powf(f64::from(order) / 2.0);
                 prop_assert!((scaled - expected).abs() <= SUMMARY * expected.max(1.0), "moment {order}");

@@ -1,4 +1,4 @@
-//! Keras files become graphs: the reference models, genuine small models, and damaged files.
+//! Conversion of Keras files to graphs: the models of 2020, real small models, and damaged files.
 
 mod common;
 #[path = "keras/hostile.rs"]
@@ -18,7 +18,7 @@ fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
-fn reference(name: &str) -> Option<KerasModel> {
+fn legacy2020_model(name: &str) -> Option<KerasModel> {
     let path = common::reference_dir()?.join("models").join(name);
     Some(keras::load(&path).unwrap_or_else(|e| panic!("{e}")))
 }
@@ -35,7 +35,7 @@ fn names(graph: &Graph) -> Vec<&str> {
     graph.nodes.iter().map(|n| n.name.as_str()).collect()
 }
 
-/// The shape of every value by name, inputs included.
+/// Returns the shape of every value by name, including inputs.
 fn shapes(graph: &Graph) -> HashMap<&str, Vec<usize>> {
     let inputs = graph.fixed_input_shapes().expect("fixed inputs");
     let shapes = graph.infer_shapes(&inputs).unwrap();
@@ -63,7 +63,7 @@ fn the_window_models_are_converted() {
         ("Model_Age_crop.h5", 1),
         ("Model_Gender_crop.h5", 2),
     ] {
-        let Some(KerasModel { graph, provenance }) = reference(file) else {
+        let Some(KerasModel { graph, provenance }) = legacy2020_model(file) else {
             return;
         };
         assert_eq!(provenance.file, file);
@@ -111,7 +111,7 @@ fn the_window_models_are_converted() {
 
 #[test]
 fn the_feature_model_shares_its_body_between_two_passes() {
-    let Some(KerasModel { graph, .. }) = reference("Model_Emotion_Features.h5") else {
+    let Some(KerasModel { graph, .. }) = legacy2020_model("Model_Emotion_Features.h5") else {
         return;
     };
     let forced: Vec<&str> = graph
@@ -148,7 +148,7 @@ fn the_feature_model_shares_its_body_between_two_passes() {
             interpolation: Interpolation::BilinearLegacy
         }
     ));
-    // The second pass reads the maps scaled by the attention made from the first pass.
+    // The second pass reads the feature maps scaled by the attention from the first pass.
     let reads = |a: &str, b: &str| {
         let inputs = &node(&graph, a).inputs;
         inputs
@@ -175,7 +175,7 @@ fn the_feature_model_shares_its_body_between_two_passes() {
         ]
         .map(seven)
     );
-    // Every weight is read, and each once in the list although most are used in two passes.
+    // Every weight is used, and listed once although most are used in two passes.
     let used: HashSet<_> = graph
         .nodes
         .iter()
@@ -190,7 +190,7 @@ fn the_feature_model_shares_its_body_between_two_passes() {
 
 #[test]
 fn the_merge_model_is_converted_although_its_variables_have_other_names() {
-    let Some(KerasModel { graph, .. }) = reference("Model_Emotion_Merge.h5") else {
+    let Some(KerasModel { graph, .. }) = legacy2020_model("Model_Emotion_Merge.h5") else {
         return;
     };
     assert_eq!(
@@ -205,14 +205,14 @@ fn the_merge_model_is_converted_although_its_variables_have_other_names() {
     );
 }
 
-/// The models that Keras 2.15 wrote for the tests, as tests/golden/index.json lists them.
+/// Returns the models that Keras 2.15 wrote for the tests, listed in tests/golden/index.json.
 fn index() -> Vec<serde_json::Value> {
     let text = std::fs::read_to_string(golden().join("index.json")).unwrap();
     let index: serde_json::Value = serde_json::from_str(&text).unwrap();
     index["models"].as_array().unwrap().clone()
 }
 
-/// The shapes of the arrays of an .npz.
+/// Returns the shapes of the arrays in an .npz file.
 fn array_shapes(path: &Path) -> HashMap<String, Vec<usize>> {
     let mut npz = ndarray_npy::NpzReader::new(std::fs::File::open(path).unwrap()).unwrap();
     let names = npz.names().unwrap();
@@ -229,7 +229,7 @@ fn array_shapes(path: &Path) -> HashMap<String, Vec<usize>> {
 }
 
 #[test]
-fn genuine_models_have_the_shapes_that_keras_computed() {
+fn real_models_have_the_shapes_that_keras_computed() {
     let mut converted = 0;
     for entry in index() {
         let name = entry["name"].as_str().unwrap();
@@ -286,7 +286,7 @@ fn the_five_small_models_are_converted() {
 }
 
 #[test]
-fn genuine_models_that_cannot_run_are_refused_by_name() {
+fn unsupported_models_are_refused_by_name() {
     let mut refused = 0;
     for entry in index() {
         let Some(reason) = entry.get("refused").and_then(|r| r.as_str()) else {
@@ -318,7 +318,7 @@ fn genuine_models_that_cannot_run_are_refused_by_name() {
 }
 
 #[test]
-fn files_of_other_kinds_are_refused_with_advice() {
+fn other_kinds_of_files_are_refused_with_advice() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.h5");
     let load = |bytes: &[u8]| {
@@ -337,7 +337,7 @@ fn files_of_other_kinds_are_refused_with_advice() {
     assert!(missing.to_string().contains("missing.h5"), "{missing}");
 }
 
-/// A small model with two kinds of layers, written by Keras.
+/// Small model with two kinds of layers, written by Keras.
 fn sample() -> Vec<u8> {
     std::fs::read(golden().join("conv2d_same.h5")).unwrap()
 }
@@ -368,7 +368,7 @@ proptest! {
     }
 }
 
-/// Changes one value somewhere inside `value`, chosen by `at`.
+/// Changes one value within `value`, selected by `at`.
 fn change(value: &mut serde_json::Value, at: &mut usize, new: &serde_json::Value) -> bool {
     if *at == 0 {
         *value = new.clone();
@@ -415,7 +415,8 @@ proptest! {
         let bytes = std::fs::read(golden().join(file)).unwrap();
         let mut content = keras::hdf5::pure::read(bytes).unwrap();
         let mut config: serde_json::Value = serde_json::from_str(&content.config).unwrap();
-        // As many places as the text has values, roughly; a place beyond the end changes nothing.
+        // The number of positions approximates the number of values in the text; a position beyond
+        // the end changes nothing.
         let places = content.config.matches([',', '[', '{']).count();
         for (at, new) in changes {
             change(&mut config, &mut at.index(places), &new);
@@ -427,7 +428,7 @@ proptest! {
     }
 }
 
-/// Both HDF5 libraries must read every file alike, to the bit.
+/// Both HDF5 libraries must return bit-identical content.
 #[cfg(feature = "libhdf5")]
 #[test]
 fn both_hdf5_libraries_read_the_same() {
@@ -459,7 +460,7 @@ fn both_hdf5_libraries_read_the_same() {
         };
         let (mut pure, mut lib) = (pure, lib);
         assert_eq!(bits(&mut pure), bits(&mut lib), "{name}");
-        // Each library says in its own words what is wrong.
+        // The two libraries describe a problem differently.
         for model in [&mut pure, &mut lib] {
             let weights = model.layers.iter_mut().flat_map(|(_, w)| w);
             for problem in weights.filter_map(|w| w.problem.as_mut()) {

@@ -1,4 +1,4 @@
-//! Python code in Lambda layers: recognised or refused, never run.
+//! Recognition and refusal of Python code in Lambda layers.
 #![cfg(feature = "convert")]
 
 mod common;
@@ -28,7 +28,7 @@ struct Compiled {
     bytes: Vec<u8>,
 }
 
-/// What Python 3.6 to 3.13 compiled.
+/// Returns the code objects that Python 3.6 to 3.13 compiled.
 fn compiled() -> &'static [Compiled] {
     static ALL: std::sync::LazyLock<Vec<Compiled>> = std::sync::LazyLock::new(parse);
     &ALL
@@ -96,7 +96,7 @@ fn a_refusal_shows_what_was_found() {
     }
 }
 
-/// Writes code as Python 3.5 does, which no longer runs anywhere.
+/// Builder for code objects of Python 3.5, which is no longer available.
 struct Python35 {
     arguments: i32,
     bytecode: Vec<u8>,
@@ -127,7 +127,7 @@ fn tuple(items: Vec<Vec<u8>>) -> Vec<u8> {
 }
 
 impl Python35 {
-    /// `lambda x: K.sum(x, axis=1)`
+    /// Builds `lambda x: K.sum(x, axis=1)`.
     fn sum() -> Self {
         Self {
             arguments: 1,
@@ -145,7 +145,8 @@ impl Python35 {
     fn bytes(&self) -> Vec<u8> {
         let words = |names: &[&str]| tuple(names.iter().map(|n| word(n)).collect());
         let mut out = vec![b'c' | 0x80];
-        // Arguments, keyword-only ones, locals, stack, flags (optimised, new locals, no free).
+        // Number of arguments, of keyword-only arguments and of locals, stack size, flags
+        // (optimised, new locals, no free variables).
         for n in [self.arguments, 0, 1, 4, 0x43] {
             out.extend(n.to_le_bytes());
         }
@@ -164,17 +165,17 @@ impl Python35 {
 }
 
 #[test]
-fn python_3_5_code_is_understood_instruction_by_instruction() {
+fn python_3_5_code_is_compared_by_instruction() {
     let sum = Python35::sum();
     assert_eq!(recognise(&sum.bytes()), Ok(Function::SumAxis(1)));
 
-    // Folding -1 leaves the 1 among the constants.
+    // Constant folding of -1 leaves the 1 among the constants.
     let mut folded = Python35::sum();
     folded.constants.push(int(-1));
     folded.bytecode[13] = 3;
     assert_eq!(recognise(&folded.bytes()), Ok(Function::SumAxis(-1)));
 
-    // Same names and constants, but one instruction more: BINARY_ADD, UNARY_NEGATIVE.
+    // Equal names and constants, but one more instruction: BINARY_ADD, UNARY_NEGATIVE.
     for more in [vec![100, 2, 0, 23, 83], vec![11, 83]] {
         let mut other = Python35::sum();
         other.bytecode.pop();
@@ -203,7 +204,7 @@ fn malformed_data_is_an_error() {
         recognise(&good[..end]).unwrap_err();
     }
     recognise(&[&good[..], b"N"].concat()).unwrap_err();
-    // Not code; a list within a list and so on; a reference to itself; 2 GB announced.
+    // Not code; a list within a list, and so on; a self-reference; 2 GB announced.
     recognise(b"N").unwrap_err();
     recognise(&[b')', 1].repeat(1 << 20)).unwrap_err();
     recognise(b"\xa9\x01r\x00\x00\x00\x00").unwrap_err();
@@ -212,11 +213,11 @@ fn malformed_data_is_an_error() {
     recognise(b"s\xff\xff\xff\xff").unwrap_err();
 }
 
-/// A value shared many times over must not be shown many times over.
+/// A value that is shared many times is not repeated in the message.
 #[test]
 fn a_message_stays_short_whatever_is_in_the_code() {
     let mut code = Python35::sum();
-    // Ten tuples, each of which holds the one before a hundred times.
+    // Ten tuples, each of which contains the previous one a hundred times.
     let mut bomb = vec![b'N' | 0x80];
     for level in 0..10u32 {
         let reference = [&b"r"[..], &(level + 1).to_le_bytes()].concat();
@@ -232,7 +233,7 @@ fn a_message_stays_short_whatever_is_in_the_code() {
 }
 
 #[test]
-fn the_originals_lambdas_are_recognised() {
+fn the_lambdas_of_2020_are_recognised() {
     let Some(dir) = common::reference_dir() else {
         return;
     };
@@ -290,7 +291,7 @@ proptest! {
     }
 }
 
-/// A tuple of `items`, which may be referred to.
+/// Builds a tuple of `items` that can be referenced.
 fn shared_tuple(items: &[u8], count: u32) -> Vec<u8> {
     let mut bytes = vec![b'(' | 0x80];
     bytes.extend(count.to_le_bytes());
@@ -304,7 +305,7 @@ fn reference(index: u32) -> Vec<u8> {
 
 #[test]
 fn values_that_are_deep_only_through_references_are_refused() {
-    // Each tuple holds the one before; none is read deeper than two levels.
+    // Each tuple contains the previous one; none is parsed deeper than two levels.
     const TUPLES: u32 = 20_000;
     let mut bytes = vec![b'('];
     bytes.extend(TUPLES.to_le_bytes());
@@ -319,7 +320,7 @@ fn values_that_are_deep_only_through_references_are_refused() {
 }
 
 #[test]
-fn what_many_functions_share_is_not_copied_without_bound() {
+fn shared_data_of_many_functions_is_copied_within_bounds() {
     const NAMES: u32 = 30_000;
     const FUNCTIONS: u32 = 4_000;
     let mut bytes = vec![b'('];
@@ -344,7 +345,7 @@ fn what_many_functions_share_is_not_copied_without_bound() {
         message.contains("Py35: it is nested too deeply or too large"),
         "{message}"
     );
-    // One such function is none too many.
+    // A single function of this kind is accepted.
     let mut few = vec![b'(', 5, 0, 0, 0];
     few.extend(&bytes[5..bytes.len() - (FUNCTIONS as usize - 1) * function.len()]);
     let message = recognise(&few).unwrap_err();

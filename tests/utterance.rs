@@ -1,5 +1,5 @@
 //! The front end of the default networks against the numpy program that defines it
-//! (`tools/train/features.py`), on signals made by `tools/train/utterance_golden.py`.
+//! (`tools/train/features.py`), on signals from `tools/train/utterance_golden.py`.
 
 use std::f64::consts::TAU;
 use std::path::{Path, PathBuf};
@@ -14,16 +14,17 @@ use ndarray::ArrayD;
 use ndarray_npy::{NpzReader, ReadableElement};
 use proptest::prelude::*;
 
-/// Frame values against numpy's. Rounding to single precision alone moves values of up to 4 by
-/// 2.4e-7, and the goldens are rounded too.
+/// Tolerance of frame values against numpy. Rounding to single precision alone changes values of up
+/// to 4 by 2.4e-7, and the goldens are rounded too.
 const FRAMES: f64 = 1e-6;
-/// Descriptors against numpy's, relative to the descriptor or to 1 if that is larger: rounding to
-/// single precision is 6e-8 of that.
+/// Tolerance of descriptors against numpy, relative to the descriptor or to 1 if that is larger;
+/// rounding to single precision is 6e-8 of it.
 const DESCRIPTORS: f64 = 1e-7;
-/// Pitch against numpy's, in Hz: sums in another order move the vertex of a peak by about 1e-12.
+/// Tolerance of the pitch against numpy, in Hz: another order of summation moves the vertex of a
+/// peak by about 1e-12.
 const PITCH: f64 = 1e-9;
-/// Frame values and descriptors (relative as above) after a gain by a power of two: the floors
-/// under energies are 1e-10 or less of these signals' energies.
+/// Tolerance of frame values and descriptors (relative as above) after a gain by a power of two:
+/// the energy floors are at most 1e-10 of these signals' energies.
 const GAIN: f64 = 1e-5;
 
 static EXTRACTOR: LazyLock<UtteranceExtractor> = LazyLock::new(UtteranceExtractor::new);
@@ -59,8 +60,8 @@ fn goldens() -> Vec<(String, Golden)> {
     files.into_iter().map(open).collect()
 }
 
-/// The largest difference in units of the wanted value or of 1; infinite if anything is not a
-/// number.
+/// Returns the largest difference relative to the wanted value or to 1; infinite if any value is
+/// NaN.
 fn relative(got: impl IntoIterator<Item = f64>, wanted: impl IntoIterator<Item = f64>) -> f64 {
     let difference = |(g, w): (f64, f64)| (g - w).abs() / w.abs().max(1.0);
     let worst = |worst: f64, d: f64| {
@@ -78,7 +79,7 @@ fn wide(values: &[f32]) -> impl Iterator<Item = f64> {
 }
 
 #[test]
-fn goldens_are_met() {
+fn results_match_the_goldens() {
     for (name, mut golden) in goldens() {
         let utterance = EXTRACTOR.analyse(&golden.signal()).unwrap();
         let active: Vec<bool> = golden.get::<u8>("active").iter().map(|a| *a == 1).collect();
@@ -122,7 +123,7 @@ fn goldens_are_met() {
 }
 
 #[test]
-fn segments_are_those_of_the_definition() {
+fn segments_match_the_definition() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/utterance/segments");
     for name in ["in_noise", "long", "noise"] {
         let file = std::fs::File::open(dir.join(format!("{name}.npz"))).unwrap();
@@ -148,7 +149,7 @@ fn segments_are_those_of_the_definition() {
 }
 
 #[test]
-fn groups_are_those_of_the_definition() {
+fn groups_match_the_definition() {
     for (name, mut golden) in goldens() {
         let groups = String::from_utf8(golden.get::<u8>("groups")).unwrap();
         let ours: Vec<String> = STAT_GROUPS
@@ -160,7 +161,7 @@ fn groups_are_those_of_the_definition() {
 }
 
 #[test]
-fn windows_hold_the_frames_of_the_definition() {
+fn windows_match_the_definition() {
     for (name, mut golden) in goldens() {
         let utterance = EXTRACTOR.analyse(&golden.signal()).unwrap();
         let windows = utterance.windows();
@@ -179,7 +180,7 @@ fn windows_hold_the_frames_of_the_definition() {
         assert_eq!(windows.starts(), starts, "{name}");
         assert_eq!(windows.iter().len(), starts.len(), "{name}");
         for (i, places) in places.chunks(WINDOW_FRAMES).enumerate() {
-            // Repeated frames are not in ascending order any more.
+            // Repeated frames are no longer in ascending order.
             let real = 1 + places.windows(2).take_while(|w| w[1] > w[0]).count();
             assert_eq!(windows.real_frames(i), real, "{name}");
         }
@@ -213,7 +214,7 @@ fn unusable_signals_are_errors() {
 }
 
 #[test]
-fn the_largest_numbers_are_as_good_as_small_ones() {
+fn the_largest_samples_are_analysed_like_small_ones() {
     for (name, mut golden) in goldens() {
         let signal = golden.signal();
         let normal = EXTRACTOR.analyse(&signal).unwrap();
@@ -250,7 +251,8 @@ fn assert_sound(signal: &[f64], u: &Utterance) {
     );
     assert!(u.active.contains(&true));
     assert!(u.frames.iter().chain(&u.stats).all(|v| v.is_finite()));
-    // A parabola's vertex lies at most half a lag (1/16 ms) beyond the shortest or longest one.
+    // The vertex of a parabola lies at most half a lag (1/16 ms) beyond the shortest or longest
+    // lag.
     assert!(u.f0.iter().all(|f| *f == 0.0 || (64.0..=645.0).contains(f)));
     let windows = u.windows();
     assert!(!windows.starts().is_empty());
@@ -260,7 +262,7 @@ fn assert_sound(signal: &[f64], u: &Utterance) {
     );
 }
 
-/// Anything from a click to speech-like sound: noise, a tone with harmonics and silence in turn.
+/// Sounds from a click to speech-like: noise, a tone with harmonics, and silence, in turn.
 fn any_signal() -> impl Strategy<Value = Vec<f64>> {
     let piece = (0_usize..3, 1_usize..4000, 60.0_f64..700.0, 0.001_f64..1.0);
     (prop::collection::vec(piece, 1..6), any::<u64>()).prop_map(|(pieces, seed)| {

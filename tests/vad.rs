@@ -1,9 +1,9 @@
-//! The voice detector makes the decisions of WebRTC's C code: frame by frame against the C code
-//! itself (crate `webrtc-vad`), and on the reference recordings against the captured decisions.
+//! The voice detector against WebRTC's C code (crate `webrtc-vad`), frame by frame, and against
+//! captured decisions on recordings.
 
 mod common;
-#[path = "vad/reference.rs"]
-mod reference;
+#[path = "vad/legacy2020.rs"]
+mod legacy2020;
 
 use std::f64::consts::TAU;
 
@@ -11,7 +11,7 @@ use maeum::audio::vad::{Mode, SampleRate, Vad, VadError};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
-fn oracle(rate: SampleRate, mode: Mode) -> webrtc_vad::Vad {
+fn upstream(rate: SampleRate, mode: Mode) -> webrtc_vad::Vad {
     let rate = webrtc_vad::SampleRate::try_from(rate.hz() as i32).unwrap();
     let mode = match mode {
         Mode::Quality => webrtc_vad::VadMode::Quality,
@@ -22,17 +22,17 @@ fn oracle(rate: SampleRate, mode: Mode) -> webrtc_vad::Vad {
     webrtc_vad::Vad::new_with_rate_and_mode(rate, mode)
 }
 
-/// Decisions seen, to know that a signal exercised both outcomes.
+/// Counts of both decisions, to ensure that a signal exercises both.
 #[derive(Default)]
 struct Seen {
     voiced: usize,
     frames: usize,
 }
 
-/// Feeds both detectors frames of the given lengths in turn, and requires the same decision on each.
+/// Runs both detectors on frames of the given lengths in turn, and requires equal decisions.
 fn compare(name: &str, rate: SampleRate, mode: Mode, lengths: &[usize], signal: &[i16]) -> Seen {
     let mut ours = Vad::new(rate, mode);
-    let mut theirs = oracle(rate, mode);
+    let mut theirs = upstream(rate, mode);
     let mut seen = Seen::default();
     let mut rest = signal;
     for &length in lengths.iter().cycle() {
@@ -55,7 +55,7 @@ fn compare(name: &str, rate: SampleRate, mode: Mode, lengths: &[usize], signal: 
     seen
 }
 
-/// [`compare`] in all modes, with frames of 10, 20 and 30 ms and the three in turn.
+/// Runs [`compare`] in all modes, with frames of 10, 20 and 30 ms, and with the three in turn.
 fn compare_all(name: &str, rate: SampleRate, signal: &[i16]) -> Seen {
     let lengths = rate.frame_lengths();
     let mut total = Seen::default();
@@ -85,18 +85,18 @@ impl Noise {
         z ^ (z >> 31)
     }
 
-    /// Uniform in [-1, 1).
+    /// Returns a uniform value in [-1, 1).
     fn sample(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
     }
 }
 
-/// Scaled to 16 bits; what is too loud is clipped.
+/// Scales to 16 bits, with clipping.
 fn quantize(x: f64) -> i16 {
     (x * 32768.0) as i16
 }
 
-/// `seconds` of `f(time in seconds)`, quantized.
+/// Samples `f(time in seconds)` for `seconds`, quantised.
 fn synthesize(rate: SampleRate, seconds: f64, mut f: impl FnMut(f64) -> f64) -> Vec<i16> {
     let hz = f64::from(rate.hz());
     (0..(seconds * hz) as usize)
@@ -175,7 +175,7 @@ fn chirps_agree() {
     }
 }
 
-/// Bursts like syllables over background noise that changes: what makes both models adapt.
+/// Syllable-like bursts over changing background noise, which make both models adapt.
 #[test]
 fn bursts_over_changing_noise_agree() {
     let seen = at_all_rates("bursts", |rate| {
@@ -192,7 +192,7 @@ fn bursts_over_changing_noise_agree() {
     assert!(seen.voiced * 5 > seen.frames && seen.voiced * 5 < seen.frames * 4);
 }
 
-/// Nothing drifts apart in the long run.
+/// The detectors stay equal over minutes.
 #[test]
 fn minutes_of_quiet_and_noise_agree() {
     let rate = SampleRate::Khz8;
@@ -227,7 +227,7 @@ fn sound() -> impl Strategy<Value = Sound> {
     ]
 }
 
-/// Stretches of up to a second, each a sound at a gain from -100 to +12 dB.
+/// Sections of up to a second, each a sound at a gain from -100 to +12 dB.
 fn stretches() -> impl Strategy<Value = Vec<(Sound, f64, f64)>> {
     let gain = (-5.0..0.6_f64).prop_map(|exponent| 10_f64.powf(exponent));
     prop::collection::vec((sound(), gain, 0.05..1.0), 5..16)
@@ -254,7 +254,7 @@ fn render(stretches: &[(Sound, f64, f64)], rate: SampleRate, seed: u64) -> Vec<i
             }
         }));
     }
-    // Enough for one frame of each length, whatever came before.
+    // Padding ensures at least one frame of each length.
     signal.resize(signal.len() + rate.hz() as usize / 10, 0);
     signal
 }
@@ -318,7 +318,7 @@ fn other_frame_lengths_are_errors_and_leave_the_state() {
 }
 
 #[test]
-fn reset_forgets_the_stream() {
+fn reset_restores_the_initial_state() {
     for rate in SampleRate::ALL {
         let length = rate.frame_lengths()[0];
         let mut noise = Noise(5);
@@ -353,26 +353,26 @@ fn rates_and_modes_by_number() {
     assert_eq!(Mode::try_from(4), Err(VadError::Mode(4)));
 }
 
-/// Speech (the first channel), taken as if it had each of the four rates.
+/// Speech (the first channel), interpreted at each of the four rates.
 #[test]
 fn recordings_agree() {
     let Some(dir) = common::reference_dir() else {
         return;
     };
     for name in common::all_recordings() {
-        let (interleaved, channels, _) = reference::read_wav(&common::recording(&dir, name));
+        let (interleaved, channels, _) = legacy2020::read_wav(&common::recording(&dir, name));
         let signal: Vec<i16> = interleaved.into_iter().step_by(channels).collect();
         let seen = at_all_rates(name, |_| signal.clone());
         assert!(seen.voiced > 0, "{name}");
     }
 }
 
-/// How far the noise filter's output (at most 1) may be from the captured one: `f64` sums taken in
-/// another order.
+/// Tolerance of the noise filter's output (at most 1) against the capture: another order of `f64`
+/// summation.
 const FILTERED_TOLERANCE: f64 = 1e-12;
 
 #[test]
-fn reference_decisions_are_reproduced() {
+fn captured_decisions_are_reproduced() {
     let Some(dir) = common::reference_dir() else {
         return;
     };
@@ -381,7 +381,7 @@ fn reference_decisions_are_reproduced() {
     for name in common::all_recordings() {
         let mut golden = common::Golden::open(&dir, name);
         let (_, expected) = golden.get::<u8>("vad");
-        let mut filtered = reference::filtered(&common::recording(&dir, name));
+        let mut filtered = legacy2020::filtered(&common::recording(&dir, name));
         if golden.has("wiener") {
             let (_, captured) = golden.get::<f64>("wiener");
             assert_eq!(filtered.len(), captured.len(), "{name}");
@@ -395,10 +395,10 @@ fn reference_decisions_are_reproduced() {
         }
         assert_eq!(filtered.len(), expected.len(), "{name}");
 
-        let mut input = reference::detector_input(&filtered);
+        let mut input = legacy2020::detector_input(&filtered);
         input.resize((filtered.len() / FRAME + 1) * FRAME, 0);
         let mut vad = Vad::new(SampleRate::Khz16, Mode::Aggressive);
-        let mut theirs = oracle(SampleRate::Khz16, Mode::Aggressive);
+        let mut theirs = upstream(SampleRate::Khz16, Mode::Aggressive);
         for (i, frame) in input.chunks_exact(FRAME).enumerate() {
             let decision = vad.is_speech(frame).unwrap();
             assert_eq!(
@@ -418,6 +418,6 @@ fn reference_decisions_are_reproduced() {
             voiced += usize::from(decision);
         }
     }
-    println!("{frames} frames of reference recordings, {voiced} voiced: all as captured");
+    println!("{frames} frames of captured recordings, {voiced} voiced: all as captured");
     assert!(voiced > 0 && voiced < frames);
 }

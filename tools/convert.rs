@@ -24,7 +24,7 @@ mod arguments;
 #[path = "../src/bin/shared/signals.rs"]
 mod signals;
 
-/// Anything that ends the program: the message and the exit code.
+/// Error that ends the program: message and exit code.
 struct Failure(String, u8);
 
 impl<E: std::error::Error> From<E> for Failure {
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
     match outcome.and_then(|text| print(&text)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(message, code)) => {
-            // A message may have several lines; none of them may steer the terminal.
+            // Each line is escaped separately, so that none can control the terminal.
             let lines: Vec<String> = message.lines().map(printable).collect();
             complain(&format!("error: {}", lines.join("\n")));
             ExitCode::from(code)
@@ -73,12 +73,12 @@ fn print(text: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// To standard error; a reader that is gone does not matter.
+/// Writes to standard error; a closed pipe is ignored.
 fn complain(message: &str) {
     let _ = writeln!(io::stderr(), "{message}");
 }
 
-/// Ends the program as clap does.
+/// Ends the program with an error in clap's format.
 fn usage(kind: ErrorKind, message: &str) -> ! {
     Arguments::command().error(kind, message).exit()
 }
@@ -97,7 +97,7 @@ fn one_input(arguments: &Arguments) -> &Path {
     }
 }
 
-/// Fails if writing `output` would destroy `input`.
+/// Checks that writing `output` does not destroy `input`.
 fn keep_input(input: &Path, output: &Path) -> Result<(), Failure> {
     match (input.canonicalize(), output.canonicalize()) {
         (Ok(input), Ok(existing)) if input == existing => Err(Failure(
@@ -111,7 +111,7 @@ fn keep_input(input: &Path, output: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Says how a file gets a role where that may be wanted.
+/// Adds advice about the role flags to an error that they can resolve.
 fn with_flags(error: AssembleError) -> Failure {
     let hint = match error {
         AssembleError::NoRole(_) | AssembleError::Incomplete { .. } => {
@@ -214,7 +214,7 @@ fn convert(a: &Arguments) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// What a file holds: a bundle's model, or the network of a Keras file.
+/// Content of a file: the model of a bundle, or the network of a Keras file.
 enum Content {
     Bundle(Box<Model>),
     Keras(Box<Network>),
@@ -222,7 +222,7 @@ enum Content {
 
 fn open(path: &Path) -> Result<Content, Failure> {
     let extension = path.extension().map(|e| e.to_ascii_lowercase());
-    // Folders too: what networks they may hold is known there.
+    // A folder is passed to the Keras reader too, which describes the networks in it.
     let named_h5 =
         path.is_dir() || extension.is_some_and(|e| e == "h5" || e == "hdf5" || e == "keras");
     let mut start = [0; 4];
@@ -321,7 +321,7 @@ fn run_file(a: &Arguments, input: &Path, output: &Path) -> Result<String, Failur
     Ok(text)
 }
 
-/// The network of a role; without one, the only network that there is.
+/// Returns the network of a role; without a role, the only network.
 fn pick<'a>(
     path: &Path,
     networks: &'a [impl std::borrow::Borrow<Network>],

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::audio::decode::{self, FileKind, Options, file_kind};
-use crate::audio::{DecodeError, Fault, Recording, container};
+use crate::audio::{DecodeError, Fault, Recording, file_formats};
 pub use crate::formats::STANDARD_INPUT;
 use crate::formats::{Code, NoAnswer};
 
@@ -33,10 +33,10 @@ enum Source {
 /// Why an argument gives no recording.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
-    /// No name in the folder or below ends as those of [`container::FORMATS`] do.
+    /// No name in the folder or below ends as those of [`file_formats::FORMATS`] do.
     #[error(
         "{folder}: no recordings in this folder; looked for names ending in {}",
-        container::endings().collect::<Vec<_>>().join(", ")
+        file_formats::endings().collect::<Vec<_>>().join(", ")
     )]
     EmptyFolder {
         /// Its path, as it was given.
@@ -228,7 +228,7 @@ impl fmt::Display for PassedOver {
 }
 
 /// The recordings behind the arguments, in their order. A folder stands for the files in it and
-/// below whose names end as those of [`container::FORMATS`] do, sorted by path; names that begin with
+/// below whose names end as those of [`file_formats::FORMATS`] do, sorted by path; names that begin with
 /// a dot are left out. What cannot be listed becomes an input that fails when it is read.
 pub fn collect(arguments: &[PathBuf]) -> Found {
     let mut found = Found::default();
@@ -339,7 +339,7 @@ fn ending(path: &Path) -> Option<String> {
 }
 
 fn is_recording(path: &Path) -> bool {
-    ending(path).is_some_and(|ending| container::endings().any(|known| known == ending))
+    ending(path).is_some_and(|ending| file_formats::endings().any(|known| known == ending))
 }
 
 #[cfg(test)]

@@ -1,67 +1,8 @@
-//! File formats: recognition by the first bytes, and everyday names.
+//! Container recognition from the first bytes.
 
-use super::decode::Fault;
-use super::decode_wav;
+use super::error::Fault;
 use super::frames::{self, Codec};
 use super::{mp4_edit, tags};
-
-/// A kind of file that can be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileFormat {
-    /// Everyday name.
-    pub name: &'static str,
-    /// Endings of such files' names, in small letters, without the dot.
-    pub endings: &'static [&'static str],
-}
-
-/// Every kind of file that can be read: the one place where they are listed.
-pub const FORMATS: [FileFormat; 8] = [
-    FileFormat {
-        name: "WAV",
-        endings: &["wav", "wave"],
-    },
-    FileFormat {
-        name: "FLAC",
-        endings: &["flac"],
-    },
-    FileFormat {
-        name: "MP3",
-        endings: &["mp3"],
-    },
-    FileFormat {
-        name: "AAC",
-        endings: &["aac"],
-    },
-    FileFormat {
-        name: "Ogg (Vorbis, Opus, FLAC)",
-        endings: &["ogg", "oga", "opus"],
-    },
-    FileFormat {
-        name: "AIFF",
-        endings: &["aif", "aiff", "aifc"],
-    },
-    FileFormat {
-        name: "M4A and MP4",
-        endings: &["m4a", "m4b", "mp4", "m4v", "mov", "3gp"],
-    },
-    FileFormat {
-        name: "WebM and Matroska",
-        endings: &["webm", "weba", "mka", "mkv"],
-    },
-];
-
-/// Endings of all [`FORMATS`].
-pub fn endings() -> impl Iterator<Item = &'static str> {
-    FORMATS
-        .iter()
-        .flat_map(|format| format.endings.iter().copied())
-}
-
-/// Names of all [`FORMATS`], for people.
-pub fn names() -> String {
-    let names: Vec<&str> = FORMATS.iter().map(|format| format.name).collect();
-    names.join(", ")
-}
 
 /// Container or stream format of a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +17,7 @@ pub(super) enum Container {
 }
 
 impl Container {
-    /// Name in answers.
+    /// Name that [`Recording::format`](super::Recording::format) begins with.
     pub fn name(self) -> &'static str {
         match self {
             Self::Wav => "wav",
@@ -91,28 +32,32 @@ impl Container {
     }
 }
 
-/// Zeros that may lie in front of a stream of frames.
-const ZEROS: usize = 4096;
+/// Longest run of zeros accepted in front of a frame stream.
+const MAX_LEADING_ZEROS: usize = 4096;
 
-/// The kind of a recording and where it begins, behind the tags that may stand in front of it.
+/// Returns the container of a recording and its offset after any leading tags.
 ///
 /// # Errors
-/// When it is none that can be read. One that is known is called by its name.
+/// If the format cannot be read; a recognised but unsupported format is named.
 pub(super) fn recognise(bytes: &[u8]) -> Result<(Container, usize), Fault> {
-    let start = tags::skip(bytes)?;
+    let start = tags::leading_length(bytes)?;
     let sound = &bytes[start..];
-    if decode_wav::is_riff(sound) && !sound.is_empty() {
+    if is_riff(sound) && !sound.is_empty() {
         return Ok((Container::Wav, start));
     }
-    if let Some(container) = by_mark(sound) {
+    if let Some(container) = by_magic(sound) {
         return Ok((container, start));
     }
-    if let Some(name) = known_by_name(sound) {
+    if let Some(name) = unsupported_format_name(sound) {
         return Err(Fault::Unsupported(name.into()));
     }
-    let zeros = sound.iter().take(ZEROS).take_while(|b| **b == 0).count();
-    // Two bytes of sound in anything would be found and played. Only behind a tag may something
-    // stand in front of the first frame: a tag marks a recording.
+    let zeros = sound
+        .iter()
+        .take(MAX_LEADING_ZEROS)
+        .take_while(|b| **b == 0)
+        .count();
+    // Two sync bytes occur by chance in any data, so a stream must begin with a frame. Only a
+    // leading tag, which marks the file as a recording, allows other bytes before the first frame.
     let is_frame = |pair: &[u8]| pair[0] == 0xFF && pair[1] & 0xE0 == 0xE0 && pair[1] & 0x18 != 8;
     let may_begin = start > 0 || sound.get(zeros..zeros + 2).is_some_and(is_frame);
     if may_begin {
@@ -129,13 +74,27 @@ pub(super) fn recognise(bytes: &[u8]) -> Result<(Container, usize), Fault> {
     Err(Fault::NotAudio)
 }
 
-/// Returns whether `bytes` begin with the mark of a container.
-pub(super) fn is_marked(bytes: &[u8]) -> bool {
-    decode_wav::is_whole_riff(bytes) || by_mark(bytes).is_some()
+/// Returns whether `bytes` begin with the magic number of a container.
+pub(super) fn has_magic(bytes: &[u8]) -> bool {
+    is_whole_riff(bytes) || by_magic(bytes).is_some()
 }
 
-/// Recognises a container by its mark.
-fn by_mark(bytes: &[u8]) -> Option<Container> {
+/// Returns whether `bytes` begin like a RIFF file, or are the truncated start of one.
+pub fn is_riff(bytes: &[u8]) -> bool {
+    let magic = &bytes[..bytes.len().min(4)];
+    [b"RIFF", b"RF64", b"BW64"]
+        .iter()
+        .any(|m| m.starts_with(magic))
+        && bytes.get(8..12).is_none_or(|form| form == b"WAVE")
+}
+
+/// Returns whether `bytes` begin with the complete 12-byte header of a RIFF file.
+pub fn is_whole_riff(bytes: &[u8]) -> bool {
+    bytes.len() >= 12 && is_riff(bytes)
+}
+
+/// Recognises a container by its magic number.
+fn by_magic(bytes: &[u8]) -> Option<Container> {
     let kind = |at: usize| bytes.get(at..at + 4);
     Some(match kind(0)? {
         b"FORM" if matches!(kind(8)?, b"AIFF" | b"AIFC") => Container::Aiff,
@@ -147,9 +106,9 @@ fn by_mark(bytes: &[u8]) -> Option<Container> {
     })
 }
 
-/// Everyday name of a known format that cannot be read.
-fn known_by_name(bytes: &[u8]) -> Option<&'static str> {
-    const MARKS: [(&[u8], &str); 17] = [
+/// Returns the common name of a known format that cannot be read.
+fn unsupported_format_name(bytes: &[u8]) -> Option<&'static str> {
+    const MAGICS: [(&[u8], &str); 17] = [
         (b"#!AMR", "an AMR file"),
         (b"\x30\x26\xB2\x75\x8E\x66\xCF\x11", "a WMA file"),
         (b"caff", "a CAF file"),
@@ -168,15 +127,15 @@ fn known_by_name(bytes: &[u8]) -> Option<&'static str> {
         (b"FLV\x01", "an FLV file"),
         (b"\x0B\x77", "a Dolby Digital (AC-3) file"),
     ];
-    let mark = MARKS.iter().find(|(mark, _)| bytes.starts_with(mark));
+    let mark = MAGICS.iter().find(|(mark, _)| bytes.starts_with(mark));
     mark.map(|(_, name)| *name)
 }
 
-/// Everyday name of an unsupported encoding in a known container.
-pub(super) fn unusual(bytes: &[u8]) -> String {
+/// Describes an unsupported encoding in a known container.
+pub(super) fn describe_unsupported(bytes: &[u8]) -> String {
     let start = &bytes[..bytes.len().min(1 << 16)];
     let has = |mark: &[u8]| start.windows(mark.len()).any(|window| window == mark);
-    let entry = mp4_edit::sound_kind(bytes);
+    let entry = mp4_edit::audio_sample_entry(bytes);
     let name = match entry.as_ref() {
         Some(b"samr" | b"sawb" | b"sawp") => "AMR in an MP4 or 3GP file",
         Some(b"ac-3" | b"ec-3") => "Dolby Digital (AC-3) in an MP4 file",

@@ -1,4 +1,5 @@
-//! Everything but plain WAV: symphonia takes files apart and decodes them, ropus decodes Opus.
+//! Decoding of every format except plain WAV: symphonia demultiplexes and decodes, ropus decodes
+//! Opus.
 
 use std::cell::Cell;
 use std::io::ErrorKind;
@@ -18,18 +19,19 @@ use symphonia::default::formats::{
 };
 
 use super::container::{self, Container};
-use super::decode::{Defect, Fault, Options, Recording, check_spec};
 use super::encoding::Mixer;
+use super::error::{Fault, check_spec};
 use super::frames::Codec;
-use super::join::Join;
+use super::join::Joiner;
 use super::mp4_edit;
 use super::opus::Opus;
 use super::parts::{self, Part};
+use super::recording::{Defect, Options, Recording};
 
-/// Decodes what [`container::recognise`] has found to be of this kind, from its first byte on.
+/// Decodes bytes that begin with a recording in `container`, as found by [`container::recognise`].
 pub fn decode(container: Container, bytes: &[u8], options: Options) -> Result<Recording, Fault> {
     let (parts, rest) = parts::split(container, bytes)?;
-    let mut join = Join::new(options);
+    let mut join = Joiner::new(options);
     for part in parts {
         let within = join.options();
         if !join.add(|| decode_part(container, part, within))? {
@@ -46,9 +48,9 @@ fn decode_part(container: Container, part: Part<'_>, options: Options) -> Result
             "its index, the `moov` box, is missing".into(),
         ));
     }
-    // The last net: decoders of other people panic on some damaged files (integers that overflow,
-    // indices past the end), and such a file must not take a batch or a server down with it. What
-    // they have built is dropped, so no half-changed state is seen again.
+    // Third-party decoders panic on some damaged files (integer overflow, index out of bounds).
+    // Such a file must not end a batch or a server. The unwound state is dropped, so no
+    // half-updated value stays reachable.
     DECODING.set(true);
     let result = catch_unwind(AssertUnwindSafe(|| decode_track(container, part, options)));
     DECODING.set(false);
@@ -56,12 +58,12 @@ fn decode_part(container: Container, part: Part<'_>, options: Options) -> Result
 }
 
 thread_local! {
-    /// Whether a panic of this thread will be caught and become an error.
+    /// Set while a panic of this thread will be caught and returned as an error.
     static DECODING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Keeps quiet about panics of decoders that become errors; all others are reported as before.
-/// Changes the process' panic hook, so it is for programs to call, once, at their start.
+/// Suppresses the report of decoder panics that become errors; other panics are reported unchanged.
+/// The function replaces the panic hook of the process, so a program calls it once at its start.
 pub fn silence_caught_panics() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -71,7 +73,8 @@ pub fn silence_caught_panics() {
     }));
 }
 
-/// Opens a file as what it is. A probe would search it for anything that resembles a recording.
+/// Opens a file with the reader of its container. A probe would search the bytes for anything that
+/// resembles a recording.
 fn open<'s>(
     container: Container,
     stream: MediaSourceStream<'s>,
@@ -110,13 +113,13 @@ fn decode_track(
     let stream = MediaSourceStream::new(Box::new(rope), Default::default());
     let mut reader = open(container, stream).map_err(|e| match e {
         Error::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => ends_early(),
-        Error::Unsupported(_) => Fault::Unsupported(container::unusual(bytes)),
+        Error::Unsupported(_) => Fault::Unsupported(container::describe_unsupported(bytes)),
         _ => Fault::Damaged("its header makes no sense".into()),
     })?;
     let track = audio_track(reader.as_ref())
         .ok_or_else(|| {
-            Fault::Unsupported(match mp4_edit::sound_kind(bytes) {
-                Some(_) => container::unusual(bytes),
+            Fault::Unsupported(match mp4_edit::audio_sample_entry(bytes) {
+                Some(_) => container::describe_unsupported(bytes),
                 None => "a file without an audio track".into(),
             })
         })?
@@ -126,7 +129,7 @@ fn decode_track(
         Decoder::Opus(_) => format!("{} opus", container.name()),
         Decoder::Symphonia(_) => container.name().into(),
     };
-    // The reader only estimates the length of a stream of AAC frames.
+    // For AAC frames, the reader only estimates the length.
     let promised = (container != Container::Frames(Codec::Aac))
         .then_some(track.num_frames)
         .flatten();
@@ -145,7 +148,8 @@ fn decode_track(
             Fault::NoSamples
         });
     };
-    // HE-AAC that only its container names: the decoder renders the lower half of the band.
+    // A container that states twice the decoded rate signals HE-AAC. The decoder renders only the
+    // lower half of the band.
     let stated_rate = match &track.codec_params {
         Some(CodecParameters::Audio(params)) => params.sample_rate,
         _ => None,
@@ -155,14 +159,14 @@ fn decode_track(
         && promised.is_some_and(|n| (mixer.frames() as u64) < n)
         && output.damaged == 0
         && !matches!(decoder, Decoder::Opus(_));
-    // A reader may also run into the end behind the last frame, looking for another.
+    // A reader may also reach the end of the file while it searches for a frame after the last.
     let is_complete = promised.is_some_and(|n| mixer.frames() as u64 >= n);
     let mut recording = mixer.recording(sample_rate, name);
     if container == Container::Mp4 {
         let samples = &mut recording.samples;
-        let heard = mp4_edit::heard(bytes, track.id, samples.len(), sample_rate);
-        samples.truncate(heard.end);
-        samples.drain(..heard.start);
+        let playable = mp4_edit::playable_range(bytes, track.id, samples.len(), sample_rate);
+        samples.truncate(playable.end);
+        samples.drain(..playable.start);
     }
     if is_half {
         let what = "its upper frequencies, which are stored in another way (HE-AAC)".into();
@@ -173,7 +177,7 @@ fn decode_track(
     Ok(recording)
 }
 
-/// Default audio track, or the first one.
+/// Returns the default audio track, or else the first one.
 fn audio_track(reader: &dyn FormatReader) -> Option<&Track> {
     let first = || {
         let is_audio =
@@ -190,12 +194,12 @@ enum Decoder {
 }
 
 impl Decoder {
-    /// Creates the decoder of a track of the file `bytes`.
+    /// Creates the decoder of a track in the file `bytes`.
     fn new(track: &Track, bytes: &[u8]) -> Result<Self, Fault> {
         let Some(CodecParameters::Audio(params)) = &track.codec_params else {
-            return Err(Fault::Unsupported(container::unusual(bytes)));
+            return Err(Fault::Unsupported(container::describe_unsupported(bytes)));
         };
-        // Before the decoder is made: it allocates buffers for all channels.
+        // Checked before the decoder is created, because it allocates buffers for all channels.
         if let (Some(rate), Some(channels)) = (params.sample_rate, &params.channels) {
             check_spec(rate, channels.count() as u32)?;
         }
@@ -207,7 +211,7 @@ impl Decoder {
             .make_audio_decoder(params, &AudioDecoderOptions::default())
             .map(Self::Symphonia)
             .map_err(|e| match e {
-                Error::Unsupported(_) => Fault::Unsupported(container::unusual(bytes)),
+                Error::Unsupported(_) => Fault::Unsupported(container::describe_unsupported(bytes)),
                 _ => Fault::Damaged("its description of the sound makes no sense".into()),
             })
     }
@@ -217,14 +221,14 @@ impl Decoder {
 #[derive(Default)]
 struct Output {
     options: Options,
-    /// Sample rate and the samples.
+    /// Sample rate, and the samples.
     mixer: Option<(u32, Mixer)>,
     damaged: usize,
     integers: Vec<i32>,
     floats: Vec<f64>,
 }
 
-/// Decodes all packets of a track; tells whether the file ended early.
+/// Decodes all packets of a track; returns whether the file ended early.
 fn read_packets(
     reader: &mut dyn FormatReader,
     track: &Track,
@@ -256,7 +260,8 @@ fn read_packets(
 }
 
 impl Output {
-    /// The mixer for this kind of sound, which must stay the same.
+    /// Returns the mixer, created on first use. Rate and channel count must not change within a
+    /// track.
     fn mixer(&mut self, rate: u32, channels: u32) -> Result<&mut Mixer, Fault> {
         if self.mixer.is_none() {
             check_spec(rate, channels)?;
@@ -291,7 +296,7 @@ impl Output {
                 decoded.copy_to_vec_interleaved(&mut floats);
                 floats.iter().try_for_each(|&x| mixer.push_float(x))?;
             }
-            // Integers of every width arrive at the top of 32 bits.
+            // Symphonia scales integers of every width to 32 bits.
             _ => {
                 decoded.copy_to_vec_interleaved(&mut integers);
                 integers

@@ -1,20 +1,21 @@
-//! WAV samples of every common encoding.
+//! WAV decoder for every common sample encoding.
 
 use std::borrow::Cow;
 
-use super::container::Container;
-use super::decode::{Defect, Fault, Options, Recording};
+use super::container::{self, Container};
 use super::encoding::{Mixer, from_a_law, from_mu_law};
-use super::join::Join;
+use super::error::Fault;
+use super::join::Joiner;
+use super::recording::{Defect, Options, Recording};
 use super::wav_header::{self, Format, Layout};
 use super::{decode_media, frames, tags};
 
-/// How the samples of a frame are stored.
+/// Storage format of a sample.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Storage {
-    /// Integers in containers of this many bytes, at the top; one byte means unsigned.
+    /// Integer aligned to the top of a container with this number of bytes; one byte is unsigned.
     Integer(usize),
-    /// 24-bit integers at the bottom of 4-byte containers.
+    /// 24-bit integer aligned to the bottom of a 4-byte container.
     LowInteger24,
     Float32,
     Float64,
@@ -33,28 +34,14 @@ impl Storage {
     }
 }
 
-/// Whether the bytes begin like a RIFF file, or like the start of one that was cut short.
-pub fn is_riff(bytes: &[u8]) -> bool {
-    let magic = &bytes[..bytes.len().min(4)];
-    [b"RIFF", b"RF64", b"BW64"]
-        .iter()
-        .any(|m| m.starts_with(magic))
-        && bytes.get(8..12).is_none_or(|form| form == b"WAVE")
-}
-
-/// Returns whether `bytes` begin with the complete first twelve bytes of a RIFF file.
-pub fn is_whole_riff(bytes: &[u8]) -> bool {
-    bytes.len() >= 12 && is_riff(bytes)
-}
-
-/// Decodes a file that [`is_riff`] accepts, and those behind it.
+/// Decodes a file that [`container::is_riff`] accepts, and the WAV files concatenated to it.
 pub fn decode(bytes: &[u8], options: Options) -> Result<Recording, Fault> {
-    let mut join = Join::new(options);
+    let mut join = Joiner::new(options);
     let mut rest = bytes;
     loop {
         let layout = match wav_header::parse(rest) {
             Ok(layout) => layout,
-            // Chunks of one that cannot be read have no known end.
+            // A file with an unreadable header has no known end, so nothing after it is searched.
             Err(fault) => {
                 join.add(|| Err(fault))?;
                 return join.finish(&[]);
@@ -63,11 +50,13 @@ pub fn decode(bytes: &[u8], options: Options) -> Result<Recording, Fault> {
         let within = join.options();
         let more = join.add(|| decode_one(rest, &layout, within))?;
         let end = layout.end;
-        if !more || !is_whole_riff(&rest[end..]) {
+        if !more || !container::is_whole_riff(&rest[end..]) {
             let mut recording = join.finish(&rest[end..])?;
-            let behind = tags::behind(&rest[end..]);
+            let trailing = tags::strip_leading(&rest[end..]);
             if more && recording.defects.iter().all(|defect| !is_left_out(defect)) {
-                recording.defects.extend(left_over(behind, &layout));
+                recording
+                    .defects
+                    .extend(report_trailing_bytes(trailing, &layout));
             }
             return Ok(recording);
         }
@@ -79,28 +68,28 @@ fn is_left_out(defect: &Defect) -> bool {
     matches!(defect, Defect::LeftOut { .. })
 }
 
-/// Bytes behind the stated length that are neither chunks nor tags: more sound, perhaps.
-fn left_over(behind: &[u8], layout: &Layout) -> Option<Defect> {
-    /// Smallest remainder that is reported: shorter ones are padding.
+/// Reports bytes after the stated data length that are neither chunks nor tags; they may be audio.
+fn report_trailing_bytes(trailing: &[u8], layout: &Layout) -> Option<Defect> {
+    /// Size in bytes of the smallest remainder that is reported; a shorter remainder is padding.
     const NOTABLE: usize = 256;
     let frame = layout.format.frame().max(1) as f64;
-    let seconds = behind.len() as f64 / frame / f64::from(layout.format.sample_rate);
-    (behind.len() >= NOTABLE).then(|| Defect::LeftOut {
+    let seconds = trailing.len() as f64 / frame / f64::from(layout.format.sample_rate);
+    (trailing.len() >= NOTABLE).then(|| Defect::LeftOut {
         what: format!(
             "behind the length that its header gives lie {} bytes of another kind (as sound, \
              {seconds:.2} s)",
-            behind.len()
+            trailing.len()
         ),
     })
 }
 
-/// The samples of one file.
+/// Decodes the samples of one WAV file.
 fn decode_one(bytes: &[u8], layout: &Layout, options: Options) -> Result<Recording, Fault> {
     match layout.format.tag {
         wav_header::IMA_ADPCM | wav_header::MS_ADPCM => {
-            let wav = rebuilt(bytes, layout);
+            let wav = with_minimal_header(bytes, layout);
             let mut recording = decode_media::decode(Container::Wav, &wav, options)?;
-            // The last block is filled up; the header may say where the recording ends in it.
+            // Encoders pad the last block; the `fact` chunk may state the true length.
             let block = usize::from(layout.format.block_align) * 2;
             let stated = layout.fact_frames.map_or(0, |n| n as usize);
             if (1..recording.samples.len()).contains(&stated)
@@ -119,7 +108,8 @@ fn decode_one(bytes: &[u8], layout: &Layout, options: Options) -> Result<Recordi
             };
             let frames = Container::Frames(codec);
             let mut recording = decode_media::decode(frames, &mp3[start..], options)?;
-            // A last frame in part is how some programs fill the chunk up.
+            // Some programs pad the chunk with part of a frame, so an incomplete last frame is no
+            // truncation.
             recording.truncated = layout.truncated;
             recording.format = "wav mp3".into();
             Ok(recording)
@@ -128,7 +118,7 @@ fn decode_one(bytes: &[u8], layout: &Layout, options: Options) -> Result<Recordi
     }
 }
 
-/// The body of the data chunk, or of several.
+/// Returns the body of the data chunk; several chunks are concatenated.
 fn data<'a>(bytes: &'a [u8], layout: &Layout) -> Cow<'a, [u8]> {
     match &layout.data[..] {
         [one] => Cow::Borrowed(&bytes[one.clone()]),
@@ -190,7 +180,7 @@ fn contradiction(format: &Format) -> Option<String> {
     })
 }
 
-/// All samples, of whole containers.
+/// Passes all samples of `data`, a whole number of them, to `mixer`.
 fn read(data: &[u8], storage: Storage, mixer: &mut Mixer) -> Result<(), Fault> {
     match storage {
         Storage::Integer(1) => each(data, |[x]| mixer.push(i16::from_le_bytes([0, x ^ 0x80]))),
@@ -208,7 +198,7 @@ fn read(data: &[u8], storage: Storage, mixer: &mut Mixer) -> Result<(), Fault> {
     }
 }
 
-/// Every sample of `N` bytes, until one is refused.
+/// Calls `take` for each sample of `N` bytes, until it returns an error.
 fn each<const N: usize>(
     data: &[u8],
     take: impl FnMut([u8; N]) -> Result<(), Fault>,
@@ -244,13 +234,15 @@ fn storage<'a>(
     }
 }
 
-/// Whether 24-bit samples lie at the bottom of their 4-byte containers.
+/// Returns whether 24-bit samples are aligned to the bottom of their 4-byte containers.
 ///
-/// The standard puts them at the top with zeros below; ALSA's `S24_LE`, hound and others put them
-/// at the bottom, the top byte being the sign or always zero. If it is always zero, samples at
-/// the top would never go below zero, which no recording does. If it is always the sign, samples
-/// at the top would all be quieter than -48 dB: an extensible header is then believed unless a
-/// bottom byte is not zero, which cannot be for samples at the top.
+/// The standard aligns them to the top, with zeros below. ALSA's `S24_LE`, hound and others align
+/// them to the bottom; their top byte is the sign extension or always zero.
+///
+/// If the top byte is always zero, top-aligned samples would never be negative, which no recording
+/// is. If it is always the sign, top-aligned samples would all be below -48 dB. In that case an
+/// extensible header is trusted unless a bottom byte is non-zero, which is impossible for
+/// top-aligned samples.
 fn is_low_24<'a>(data: impl Iterator<Item = &'a [u8]> + Clone, extensible: bool) -> bool {
     let samples = || data.clone().flat_map(|part| part.chunks_exact(4));
     let never_negative = samples().all(|s| s[3] == 0);
@@ -259,8 +251,8 @@ fn is_low_24<'a>(data: impl Iterator<Item = &'a [u8]> + Clone, extensible: bool)
     never_negative || sign_above && (low_bits || !extensible)
 }
 
-/// The same recording behind a header without surprises.
-fn rebuilt(bytes: &[u8], layout: &Layout) -> Vec<u8> {
+/// Returns the recording as a WAV file with a minimal, consistent header.
+fn with_minimal_header(bytes: &[u8], layout: &Layout) -> Vec<u8> {
     let format = &bytes[layout.format_bytes.clone()];
     let data = data(bytes, layout);
     match layout.fact_frames {
@@ -273,7 +265,7 @@ fn rebuilt(bytes: &[u8], layout: &Layout) -> Vec<u8> {
     }
 }
 
-/// A WAVE file of the given chunks.
+/// Builds a WAVE file from chunks.
 fn riff(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
     let size = chunks
         .iter()

@@ -1,23 +1,20 @@
-//! From the sample encodings of files to 16-bit integers, and from channels to mono.
+//! Conversion of file sample encodings to 16-bit integers, and of channels to mono.
 
-use super::decode::{Defect, Fault, Recording};
+use super::error::Fault;
+use super::recording::{Defect, MAX_FRAMES, Recording};
 
-/// The most frames a recording may have (4.6 hours at 16 kHz, 1.5 hours at 48 kHz; 1 GiB as
-/// mono float32). Compressed silence would otherwise grow without bound.
-pub const MAX_FRAMES: usize = 1 << 28;
-
-/// A float sample (full scale 1.0) as a 16-bit integer: rounded to nearest, ties to even, clipped.
-/// Only for finite samples.
+/// Converts a finite float sample (full scale 1.0) to 16 bits: rounded to nearest, ties to even,
+/// clipped.
 #[inline]
 pub fn from_float(x: f64) -> i16 {
-    // The sum has no digits below one, and rounds ties to even.
-    ((x * 32768.0).clamp(-32768.0, 32767.0) + WHOLE - WHOLE) as i16
+    // Adding the bias leaves no fractional bits, so the addition itself rounds ties to even.
+    ((x * 32768.0).clamp(-32768.0, 32767.0) + ROUNDING_BIAS - ROUNDING_BIAS) as i16
 }
 
-/// 1.5 * 2^52: numbers from 2^52 to 2^53 are whole.
-const WHOLE: f64 = 6_755_399_441_055_744.0;
+/// 1.5 * 2^52: floats between 2^52 and 2^53 have no fractional bits.
+const ROUNDING_BIAS: f64 = 6_755_399_441_055_744.0;
 
-/// A G.711 A-law code as a 16-bit sample.
+/// Decodes a G.711 A-law code to a 16-bit sample.
 pub fn from_a_law(code: u8) -> i16 {
     // G.711 inverts every other bit for transmission.
     let code = code ^ 0x55;
@@ -33,7 +30,7 @@ pub fn from_a_law(code: u8) -> i16 {
     }
 }
 
-/// A G.711 mu-law code as a 16-bit sample.
+/// Decodes a G.711 mu-law code to a 16-bit sample.
 pub fn from_mu_law(code: u8) -> i16 {
     const BIAS: i16 = 132;
     let code = !code;
@@ -45,22 +42,23 @@ pub fn from_mu_law(code: u8) -> i16 {
     }
 }
 
-/// Collects interleaved 16-bit samples into a mono float32 signal.
+/// Mixes interleaved 16-bit samples into a mono float32 signal.
 ///
-/// Each sample is divided by 32768; a frame is the mean over its channels, or one of them. The sum of
-/// the integers is exact in float32, so this equals averaging float32 samples in any order.
+/// Each sample is divided by 32768. A frame becomes the mean over its channels, or the selected
+/// channel. The integer sum is exact in float32, so the result equals the float32 mean in any order
+/// of summation.
 pub struct Mixer {
     channels: usize,
     /// Selected channel, counted from 0.
-    only: Option<usize>,
+    selected: Option<usize>,
     filled: usize,
     sum: i32,
     /// Number of channels in a frame's sum.
-    summed: f32,
+    channels_in_sum: f32,
     mono: Vec<f32>,
     clipped: u64,
     limit: usize,
-    /// Sums of squares: of the samples of several channels, and of their sums.
+    /// Sums of squares over several channels: of the samples, and of the frame sums.
     power: (u64, u64),
 }
 
@@ -68,16 +66,17 @@ fn square(x: i32) -> u64 {
     u64::from(x.unsigned_abs()).pow(2)
 }
 
-/// A mix of channels that is quieter than this times what independent channels would give has
-/// cancelled: 10 dB.
-const CANCELLED: f64 = 0.1;
+/// Power of a mix relative to that of independent channels, below which the channels count as
+/// cancelling: -10 dB.
+const CANCELLATION: f64 = 0.1;
 
 impl Mixer {
-    /// A mixer for `channels` (1 to 64), or for one of them, counted from 1. It takes at most `limit`
-    /// frames and has room for `frames`; the caller has bounded it.
+    /// Creates a mixer for `channels` (1 to 64), or for one `channel` of them, counted from 1. It
+    /// accepts at most `limit` frames and reserves memory for `frames`, which the caller has
+    /// bounded.
     ///
     /// # Errors
-    /// When there is no such channel.
+    /// If the selected channel does not exist.
     pub fn new(
         channels: u32,
         channel: Option<u32>,
@@ -91,13 +90,13 @@ impl Mixer {
         }
         let limit = limit.min(MAX_FRAMES);
         let mono = Vec::with_capacity(frames.min(limit));
-        let summed = if channel.is_some() { 1 } else { channels };
+        let channels_in_sum = if channel.is_some() { 1 } else { channels };
         Ok(Self {
             channels: channels as usize,
-            only: channel.map(|channel| channel as usize - 1),
+            selected: channel.map(|channel| channel as usize - 1),
             filled: 0,
             sum: 0,
-            summed: summed as f32,
+            channels_in_sum: channels_in_sum as f32,
             mono,
             clipped: 0,
             limit,
@@ -105,21 +104,21 @@ impl Mixer {
         })
     }
 
-    /// Takes the next sample of the next channel.
+    /// Takes the next interleaved sample.
     #[inline]
     pub fn push(&mut self, sample: i16) -> Result<(), Fault> {
         if self.channels == 1 {
             self.clipped += u64::from(sample == i16::MAX || sample == i16::MIN);
             return self.frame(f32::from(sample) / 32768.0);
         }
-        if self.only.is_none_or(|only| only == self.filled) {
+        if self.selected.is_none_or(|selected| selected == self.filled) {
             self.clipped += u64::from(sample == i16::MAX || sample == i16::MIN);
             self.sum += i32::from(sample);
         }
         self.power.0 = self.power.0.saturating_add(square(sample.into()));
         self.filled += 1;
         if self.filled == self.channels {
-            self.frame(self.sum as f32 / 32768.0 / self.summed)?;
+            self.frame(self.sum as f32 / 32768.0 / self.channels_in_sum)?;
             self.power.1 = self.power.1.saturating_add(square(self.sum));
             (self.sum, self.filled) = (0, 0);
         }
@@ -135,7 +134,7 @@ impl Mixer {
         Ok(())
     }
 
-    /// Takes the next sample as a float; refuses what is not a number.
+    /// Takes the next interleaved sample as a float; a non-finite one is an error.
     #[inline]
     pub fn push_float(&mut self, sample: f64) -> Result<(), Fault> {
         if !sample.is_finite() {
@@ -147,24 +146,24 @@ impl Mixer {
         self.push(from_float(sample))
     }
 
-    /// Number of channels.
+    /// Returns the number of channels.
     pub fn channels(&self) -> u32 {
         self.channels as u32
     }
 
-    /// Complete frames so far.
+    /// Returns the number of complete frames so far.
     pub fn frames(&self) -> usize {
         self.mono.len()
     }
 
-    /// The mono signal as a recording; an incomplete frame is dropped.
+    /// Returns the mono signal as a recording; an incomplete frame is dropped.
     pub fn recording(self, sample_rate: u32, format: String) -> Recording {
         let cancelled = self.cancelled();
         Recording {
             samples: self.mono,
             sample_rate,
             channels: self.channels as u32,
-            channel: self.only.map(|only| only as u32 + 1),
+            channel: self.selected.map(|selected| selected as u32 + 1),
             format,
             clipped: self.clipped,
             truncated: false,
@@ -176,15 +175,15 @@ impl Mixer {
         }
     }
 
-    /// Level in dB of the channels over that of their mix, if they cancel each other.
+    /// Returns the level of the channels above that of their mix, in dB, if they cancel each other.
     fn cancelled(&self) -> Option<f64> {
-        if self.only.is_some() || self.channels < 2 || self.power.0 == 0 {
+        if self.selected.is_some() || self.channels < 2 || self.power.0 == 0 {
             return None;
         }
-        // Independent channels give equal sums.
+        // For independent channels the two sums are equal.
         let share = self.power.1 as f64 / self.power.0 as f64;
         let decibels = -10.0 * (share.max(1e-9) / self.channels as f64).log10();
-        (share < CANCELLED).then_some(decibels)
+        (share < CANCELLATION).then_some(decibels)
     }
 }
 

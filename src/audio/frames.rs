@@ -1,54 +1,54 @@
-//! Streams of MP3 and AAC frames: bounds of the recordings in them.
+//! Boundaries of the recordings in a stream of MP3 or AAC frames.
 //!
-//! Such a file is frame after frame, and each says how long it is. Walking over them shows what a
-//! decoder does not tell: tags between the frames, a second recording behind the first, more audio
-//! than the first frame announces, and a last frame that is cut.
+//! Such a file is a sequence of frames, each of which states its own length. Walking over the frame
+//! headers reveals four conditions that a decoder does not report: tags between frames, a second
+//! recording after the first, more audio than the info frame states, and an incomplete last frame.
 //!
 //! Sources: ISO/IEC 11172-3 and 13818-3 (MPEG audio), ISO/IEC 14496-3, 1.A.3 (ADTS), and Gabriel
 //! Bouvigne's "MP3 Info Tag", revision 1 (Xing, Info and LAME fields).
 
-use super::parts::MOST;
+use super::recording::MAX_RECORDINGS;
 use super::rope::Rope;
 use super::tags;
 
 /// One recording in a stream.
 #[derive(Debug)]
 pub struct Run<'a> {
-    /// Frames, without anything between them.
+    /// Frame bytes, without the data between frames.
     pub rope: Rope<'a>,
-    /// The last frame is not all there.
+    /// Set if the last frame is incomplete.
     pub cut: bool,
-    /// Places where something else than a tag lies between two frames.
+    /// Number of places where bytes other than a tag lie between two frames.
     pub gaps: usize,
 }
 
 /// Fields of a frame header.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Frame {
-    /// Bytes, with the header.
+    /// Length in bytes, including the header.
     length: usize,
-    /// All that stays the same in a recording: version, layer, rate, channels.
+    /// Header fields that are constant within a recording: version, layer, rate, channels.
     kind: [u32; 4],
-    /// Offset and length of an MP3's side information; `None` for AAC.
+    /// Offset and length of an MP3 frame's side information; `None` for AAC.
     side: Option<(usize, usize)>,
 }
 
-/// Encoding of a stream.
+/// Encoding of a frame stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Codec {
     /// MPEG audio, layer III.
     Mp3,
-    /// AAC in ADTS.
+    /// AAC in ADTS frames.
     Aac,
 }
 
 /// Search range for the first frame, in bytes.
-const REACH: usize = 1 << 20;
-/// Frames in a row that show that a stream has been found.
-const CERTAIN: usize = 3;
+const SEARCH_RANGE: usize = 1 << 20;
+/// Number of consecutive frames that confirm a stream.
+const CONFIRMING_FRAMES: usize = 3;
 
 impl Codec {
-    /// The frame at the start of `bytes`.
+    /// Parses the header of the frame at the start of `bytes`.
     fn frame(self, bytes: &[u8]) -> Option<Frame> {
         match self {
             Self::Mp3 => mp3_frame(bytes),
@@ -56,8 +56,9 @@ impl Codec {
         }
     }
 
-    /// Returns whether `bytes` begin with `count` consecutive frames, or end after fewer.
-    fn follow(self, bytes: &[u8], count: usize) -> bool {
+    /// Returns whether `bytes` begin with `count` consecutive frames, or with fewer that reach the
+    /// end.
+    fn starts_run(self, bytes: &[u8], count: usize) -> bool {
         let Some(first) = self.frame(bytes) else {
             return false;
         };
@@ -75,54 +76,57 @@ impl Codec {
 /// Finds the first frame of a stream in `bytes`.
 pub fn find(bytes: &[u8]) -> Option<(Codec, usize)> {
     let sync = |(at, pair): (usize, &[u8])| (pair[0] == 0xFF && pair[1] >= 0xE0).then_some(at);
-    let window = &bytes[..bytes.len().min(REACH)];
+    let window = &bytes[..bytes.len().min(SEARCH_RANGE)];
     window
         .windows(2)
         .enumerate()
         .filter_map(sync)
         .find_map(|at| {
             let codecs = [Codec::Aac, Codec::Mp3].into_iter();
-            let mut found = codecs.filter(|codec| codec.follow(&bytes[at..], CERTAIN));
+            let mut found =
+                codecs.filter(|codec| codec.starts_run(&bytes[at..], CONFIRMING_FRAMES));
             found.next().map(|codec| (codec, at))
         })
 }
 
-/// The recordings in a stream that begins with a frame, and how many bytes they end after.
+/// Splits a stream that begins with a frame into its recordings. Returns them and the offset of
+/// their end.
 pub fn runs(codec: Codec, bytes: &[u8]) -> (Vec<Run<'_>>, usize) {
-    let mut walk = Walk {
+    let mut finder = RunFinder {
         codec,
         bytes,
         runs: Vec::new(),
-        run: Open::default(),
+        run: OpenRun::default(),
     };
-    let end = walk.all();
-    (walk.runs, end)
+    let end = finder.find_all();
+    (finder.runs, end)
 }
 
-/// A recording whose end has not been found.
+/// A recording whose end has not been found yet.
 #[derive(Debug, Default)]
-struct Open {
-    /// Ranges of whole frames.
+struct OpenRun {
+    /// Byte ranges of complete frames.
     pieces: Vec<(usize, usize)>,
-    /// Frames, without the one that announces them.
+    /// Number of frames, excluding the info frame.
     frames: usize,
-    /// Length of the announcing frame and the number of frames that it states.
-    announced: Option<(usize, usize)>,
-    /// The place of the first frame beyond that number, and whether it needs none before it.
-    beyond: Option<(usize, bool)>,
+    /// Length of the info frame, and the number of frames that it states.
+    info: Option<(usize, usize)>,
+    /// Offset of the first frame beyond the stated number, and whether it is independent of earlier
+    /// frames.
+    surplus: Option<(usize, bool)>,
     gaps: usize,
 }
 
-struct Walk<'a> {
+struct RunFinder<'a> {
     codec: Codec,
     bytes: &'a [u8],
     runs: Vec<Run<'a>>,
-    run: Open,
+    run: OpenRun,
 }
 
-impl Walk<'_> {
+impl RunFinder<'_> {
     /// Walks to the last frame and returns its end.
-    fn all(&mut self) -> usize {
+    fn find_all(&mut self) -> usize {
         let Self { codec, bytes, .. } = *self;
         let (mut at, mut end) = (0, 0);
         let mut kind = None;
@@ -141,27 +145,29 @@ impl Walk<'_> {
                     self.close(true);
                     return bytes.len();
                 }
-                // Another kind of frame starts another recording, if it is not alone.
+                // Two different frame kinds in a row separate recordings, unless the second is an
+                // isolated false sync.
                 Some(frame)
                     if frame.length <= rest.len()
-                        && (fits(frame) || codec.follow(rest, CERTAIN)) =>
+                        && (fits(frame) || codec.starts_run(rest, CONFIRMING_FRAMES)) =>
                 {
-                    let announced = announced(&rest[..frame.length], frame);
-                    if !fits(frame) || announced.is_some() && self.run.frames > 0 {
+                    let info = info_frame(&rest[..frame.length], frame);
+                    if !fits(frame) || info.is_some() && self.run.frames > 0 {
                         self.close(false);
-                        if self.runs.len() >= MOST {
+                        if self.runs.len() >= MAX_RECORDINGS {
                             return end;
                         }
                     }
                     kind = Some(frame.kind);
-                    self.add(at, frame, announced);
+                    self.add(at, frame, info);
                     at += frame.length;
                     end = at;
                 }
                 _ => {
                     let after = |at: usize| {
                         let again = |rest: &[u8]| {
-                            codec.frame(rest).is_some_and(fits) && codec.follow(rest, CERTAIN)
+                            codec.frame(rest).is_some_and(fits)
+                                && codec.starts_run(rest, CONFIRMING_FRAMES)
                         };
                         let sync = |pair: &[u8]| pair[0] == 0xFF && pair[1] >= 0xE0;
                         let later = bytes.get(at + 1..)?.windows(2).enumerate();
@@ -184,55 +190,55 @@ impl Walk<'_> {
         }
     }
 
-    fn add(&mut self, at: usize, frame: Frame, announced: Option<Option<usize>>) {
+    fn add(&mut self, at: usize, frame: Frame, info: Option<Option<usize>>) {
         let run = &mut self.run;
         let end = at + frame.length;
         match run.pieces.last_mut() {
             Some((_, last)) if *last == at => *last = end,
             _ => run.pieces.push((at, end)),
         }
-        match announced {
-            Some(frames) => run.announced = Some((frame.length, frames.unwrap_or(usize::MAX))),
+        match info {
+            Some(frames) => run.info = Some((frame.length, frames.unwrap_or(usize::MAX))),
             None => {
-                if run
-                    .announced
-                    .is_some_and(|(_, frames)| frames == run.frames)
-                {
-                    run.beyond = Some((at, stands_alone(&self.bytes[at..end], frame)));
+                if run.info.is_some_and(|(_, frames)| frames == run.frames) {
+                    run.surplus = Some((at, is_independent(&self.bytes[at..end], frame)));
                 }
                 run.frames += 1;
             }
         }
     }
 
-    /// Ends the recording in progress.
+    /// Closes the current recording.
     fn close(&mut self, cut: bool) {
         let run = std::mem::take(&mut self.run);
         let Some(first) = run.pieces.first().copied() else {
             return;
         };
-        let mut beyond = Vec::new();
+        let mut surplus = Vec::new();
         let mut pieces = run.pieces;
-        if let (Some((length, announced)), Some((place, alone))) = (run.announced, run.beyond)
-            // One more is a matter of how programs count.
-            && run.frames > announced.saturating_add(1)
+        if let (Some((length, stated)), Some((place, independent))) = (run.info, run.surplus)
+            // Encoders disagree on whether the info frame itself counts, so one more frame is
+            // normal.
+            && run.frames > stated.saturating_add(1)
         {
-            if alone && announced > 0 {
-                // Another recording begins there.
-                beyond = split_off(&mut pieces, place);
+            if independent && stated > 0 {
+                // The surplus frames belong to another recording.
+                surplus = split_off(&mut pieces, place);
             } else {
-                // The announcement is wrong, so it must not limit what is decoded.
+                // The stated number is wrong; dropping the info frame keeps it from limiting the
+                // decoder.
                 pieces = split_off(&mut pieces, first.0 + length);
             }
         }
-        let cut_first = cut && beyond.is_empty();
+        let cut_first = cut && surplus.is_empty();
         let mut gaps = run.gaps;
         let mut push = |pieces: Vec<(usize, usize)>, cut: bool| {
             let mut rope = Rope::default();
             for (start, end) in pieces {
                 rope.push(&self.bytes[start..end]);
             }
-            // Lengths are estimated where the size is known, and cut what lies behind the estimate.
+            // Symphonia estimates the duration of a stream of known size and drops the frames
+            // beyond that estimate.
             let rope = rope.forward_only();
             if rope.len() > 0 {
                 let gaps = std::mem::take(&mut gaps);
@@ -240,11 +246,11 @@ impl Walk<'_> {
             }
         };
         push(pieces, cut_first);
-        push(beyond, cut);
+        push(surplus, cut);
     }
 }
 
-/// Takes the part from `place` on out of `pieces`.
+/// Removes the ranges from offset `place` on out of `pieces` and returns them.
 fn split_off(pieces: &mut Vec<(usize, usize)>, place: usize) -> Vec<(usize, usize)> {
     let at = pieces.partition_point(|(_, end)| *end <= place);
     let mut rest = pieces.split_off(at);
@@ -257,8 +263,8 @@ fn split_off(pieces: &mut Vec<(usize, usize)>, place: usize) -> Vec<(usize, usiz
     rest
 }
 
-/// Returns whether an MP3 frame needs no data of earlier frames.
-fn stands_alone(bytes: &[u8], frame: Frame) -> bool {
+/// Returns whether an MP3 frame uses no bit-reservoir data of earlier frames.
+fn is_independent(bytes: &[u8], frame: Frame) -> bool {
     let Some((at, _)) = frame.side else {
         return true;
     };
@@ -269,8 +275,8 @@ fn stands_alone(bytes: &[u8], frame: Frame) -> bool {
     }
 }
 
-/// Returns `Some` for an announcing frame, with its number of frames if it states one.
-fn announced(bytes: &[u8], frame: Frame) -> Option<Option<usize>> {
+/// Returns `Some` for an info frame (Xing, Info or VBRI), with the frame count if it states one.
+fn info_frame(bytes: &[u8], frame: Frame) -> Option<Option<usize>> {
     let (side, length) = frame.side?;
     let word = |at: usize| Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?) as usize);
     let is_silent = |to: usize| {
@@ -278,7 +284,7 @@ fn announced(bytes: &[u8], frame: Frame) -> Option<Option<usize>> {
             .get(side..to)
             .is_some_and(|all| all.iter().all(|b| *b == 0))
     };
-    // Behind the side information, not counting a checksum.
+    // The Xing header follows the side information at an offset that ignores the checksum.
     let xing = 4 + length;
     let mark = bytes.get(xing..xing + 4);
     if (mark == Some(b"Xing") || mark == Some(b"Info")) && is_silent(xing) {
@@ -292,7 +298,7 @@ fn announced(bytes: &[u8], frame: Frame) -> Option<Option<usize>> {
     None
 }
 
-/// Kilobits per second of layer III, by the header's index: MPEG 1, and MPEG 2 and 2.5.
+/// Bit rates of layer III in kbit/s, by header index: MPEG 1, then MPEG 2 and 2.5.
 const BIT_RATES: [[usize; 14]; 2] = [
     [
         32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320,
@@ -370,7 +376,7 @@ pub fn is_other_layer(bytes: &[u8]) -> bool {
         })
     };
     let mut at = 0;
-    (0..CERTAIN).all(|_| match length(bytes.get(at..).unwrap_or_default()) {
+    (0..CONFIRMING_FRAMES).all(|_| match length(bytes.get(at..).unwrap_or_default()) {
         Some(length) => {
             at += length;
             true

@@ -1,13 +1,13 @@
-//! The recordings of one file, put together.
+//! Concatenation of the recordings in one file.
 
 use super::container;
-use super::decode::{Defect, Fault, Options, Recording};
-use super::parts::MOST;
+use super::error::Fault;
+use super::recording::{Defect, MAX_RECORDINGS, Options, Recording};
 use super::tags;
 
-/// Recordings of a file, as far as they have been decoded.
+/// Concatenated recordings of a file, decoded so far.
 #[derive(Debug)]
-pub struct Join {
+pub struct Joiner {
     options: Options,
     joined: Option<Recording>,
     count: usize,
@@ -15,8 +15,8 @@ pub struct Join {
     left_out: Option<String>,
 }
 
-impl Join {
-    /// Creates an empty one.
+impl Joiner {
+    /// Creates an empty joiner.
     pub fn new(options: Options) -> Self {
         Self {
             options,
@@ -27,7 +27,8 @@ impl Join {
         }
     }
 
-    /// Options for the next recording; the limit of samples applies to the sum of all.
+    /// Returns the options for the next recording. The sample limit applies to the sum of all
+    /// recordings.
     pub fn options(&self) -> Options {
         let mut options = self.options;
         if let Some(joined) = &self.joined {
@@ -37,10 +38,10 @@ impl Join {
         options
     }
 
-    /// Adds the next recording; tells whether others may follow.
+    /// Decodes and appends the next recording; returns whether to continue with another.
     ///
     /// # Errors
-    /// When all together are too long.
+    /// If the recordings together are too long.
     pub fn add(
         &mut self,
         decode: impl FnOnce() -> Result<Recording, Fault>,
@@ -52,12 +53,14 @@ impl Join {
                 Err(fault @ Fault::TooLong { .. }) => return Err(fault),
                 Err(fault) => self.failed = self.failed.take().or(Some(fault)),
             }
-            return Ok(self.count < MOST);
+            return Ok(self.count < MAX_RECORDINGS);
         };
         let place = joined.seconds();
         let after = |what: String| Some(format!("after {place:.2} s {what}"));
-        if self.count > MOST {
-            self.left_out = after(format!("the file holds more than {MOST} recordings"));
+        if self.count > MAX_RECORDINGS {
+            self.left_out = after(format!(
+                "the file holds more than {MAX_RECORDINGS} recordings"
+            ));
             return Ok(false);
         }
         match decode() {
@@ -74,7 +77,7 @@ impl Join {
                     frames: self.options.limit.frames(joined.sample_rate),
                 });
             }
-            // Nothing to hear is nothing lost.
+            // A recording without samples is skipped: no audio is lost.
             Err(Fault::NoSamples) => {}
             Err(fault) => {
                 self.left_out = after(format!("a recording follows that cannot be read: {fault}"));
@@ -84,10 +87,10 @@ impl Join {
         Ok(true)
     }
 
-    /// All of them; `rest` is what lies behind them in the file.
+    /// Returns the concatenated recording. `rest` are the bytes after the last one.
     ///
     /// # Errors
-    /// When none could be decoded: what was wrong with the first.
+    /// If no recording could be decoded: the fault of the first.
     pub fn finish(self, rest: &[u8]) -> Result<Recording, Fault> {
         let Some(mut joined) = self.joined else {
             return Err(self.failed.unwrap_or(Fault::NoSamples));
@@ -99,8 +102,8 @@ impl Join {
                 "before it lies a recording that cannot be read: {fault}"
             ));
         }
-        if left_out.is_none() && container::recognise(tags::behind(rest)).is_ok() {
-            let kind = if self.count < MOST {
+        if left_out.is_none() && container::recognise(tags::strip_leading(rest)).is_ok() {
+            let kind = if self.count < MAX_RECORDINGS {
                 "another kind"
             } else {
                 "the same kind"
@@ -121,8 +124,8 @@ fn append(joined: &mut Recording, next: Recording) {
     joined.damaged_packets += next.damaged_packets;
     for defect in next.defects {
         let kind = std::mem::discriminant(&defect);
-        let known = joined.defects.iter().map(std::mem::discriminant);
-        if !{ known }.any(|known| known == kind) {
+        let seen = joined.defects.iter().map(std::mem::discriminant);
+        if !{ seen }.any(|seen| seen == kind) {
             joined.defects.push(defect);
         }
     }

@@ -1,20 +1,19 @@
-//! The part of an M4A track that is meant to be heard.
+//! MP4 boxes: the edit list and the sample entry of an audio track.
 //!
-//! AAC encoders put a thousand or two silent frames in front and fill up the last packet; the
-//! track's edit list (ISO/IEC 14496-12, 8.6.6) says what to leave out, and symphonia 0.6 does not
-//! read it.
+//! AAC encoders prepend one to two thousand silent frames and pad the last packet. The track's edit
+//! list (ISO/IEC 14496-12, 8.6.6) states the range to play, and symphonia 0.6 does not read it.
 
 use std::ops::Range;
 
-/// Whether the file has its index, which many programs write last: without it, nothing can be
-/// found in it.
+/// Returns whether the file has a `moov` box, its index. Many programs write it last; without it no
+/// sample can be located.
 pub fn has_index(bytes: &[u8]) -> bool {
     find(bytes, &[b"moov"]).is_some()
 }
 
-/// The frames to keep out of `frames`, at `rate` Hz, of the track with this identifier. All of
-/// them where there is no edit list, or one that does more than cut both ends.
-pub fn heard(bytes: &[u8], track_id: u32, frames: usize, rate: u32) -> Range<usize> {
+/// Returns the frames to keep of the `frames` decoded frames (at `rate` Hz) of a track. Without an
+/// edit list, or with one that does more than trim both ends, that is the whole track.
+pub fn playable_range(bytes: &[u8], track_id: u32, frames: usize, rate: u32) -> Range<usize> {
     let edit = || -> Option<Range<usize>> {
         let movie = find(bytes, &[b"moov"])?;
         let movie_scale = time_scale(find(movie, &[b"mvhd"])?)?;
@@ -39,8 +38,8 @@ pub fn heard(bytes: &[u8], track_id: u32, frames: usize, rate: u32) -> Range<usi
     edit().unwrap_or(0..frames)
 }
 
-/// The kind of encoding of the first track with sound, four letters.
-pub fn sound_kind(bytes: &[u8]) -> Option<[u8; 4]> {
+/// Returns the four-character sample entry code of the first audio track.
+pub fn audio_sample_entry(bytes: &[u8]) -> Option<[u8; 4]> {
     let movie = find(bytes, &[b"moov"])?;
     let mut tracks = boxes(movie).filter(|(id, _)| id == b"trak");
     tracks.find_map(|(_, track)| {
@@ -53,8 +52,8 @@ pub fn sound_kind(bytes: &[u8]) -> Option<[u8; 4]> {
     })
 }
 
-/// Duration (in the movie's time scale) and start (in the track's) of the only edit that plays
-/// something; `None` where there are several.
+/// Returns the duration (movie time scale) and start (track time scale) of the only playing edit;
+/// `None` if there are several.
 fn single_edit(list: &[u8]) -> Option<(u64, u64)> {
     let wide = *list.first()? == 1;
     let size = if wide { 20 } else { 12 };
@@ -71,7 +70,7 @@ fn single_edit(list: &[u8]) -> Option<(u64, u64)> {
         } else {
             (word(entry, 0)?, word(entry, 4)?)
         };
-        // A start of -1 is a pause.
+        // A start of -1 is an empty edit, a pause.
         let pause = if wide { u64::MAX } else { u64::from(u32::MAX) };
         (start != pause).then_some((duration, start))
     });
@@ -79,13 +78,13 @@ fn single_edit(list: &[u8]) -> Option<(u64, u64)> {
     playing.next().is_none().then_some(edit)
 }
 
-/// The time scale in an `mvhd` or `mdhd` box: units per second, above zero.
+/// Returns the positive time scale, in units per second, of an `mvhd` or `mdhd` box.
 fn time_scale(header: &[u8]) -> Option<u64> {
     let at = if *header.first()? == 1 { 20 } else { 12 };
     word(header, at).filter(|scale| *scale > 0)
 }
 
-/// The first box at this path.
+/// Returns the body of the first box at a path.
 fn find<'a>(bytes: &'a [u8], path: &[&[u8; 4]]) -> Option<&'a [u8]> {
     path.iter().try_fold(bytes, |inner, id| {
         boxes(inner)
@@ -94,7 +93,7 @@ fn find<'a>(bytes: &'a [u8], path: &[&[u8; 4]]) -> Option<&'a [u8]> {
     })
 }
 
-/// The boxes in `bytes`, with their contents, until one does not fit.
+/// Iterates over the boxes in `bytes` as identifier and body, up to the first that does not fit.
 fn boxes(mut bytes: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
     std::iter::from_fn(move || {
         let id = bytes.get(4..8)?.try_into().ok()?;

@@ -1,30 +1,30 @@
-//! Opus packets to 16-bit samples.
+//! Opus decoder that outputs 16-bit samples.
 //!
-//! Sources: RFC 6716 (Opus), RFC 7845 (its header in Ogg, which Matroska and MP4 keep too).
+//! Sources: RFC 6716 (Opus), RFC 7845 (identification header in Ogg, which Matroska and MP4 share).
 
 use ropus::{Channels, DecodeMode};
 
-use super::decode::Fault;
+use super::error::Fault;
 
-/// A stream of Opus packets in progress.
+/// Decoder state of an Opus stream.
 pub struct Opus {
     decoder: ropus::Decoder,
     channels: usize,
-    /// Samples per channel that are still to be left out at the beginning.
+    /// Samples per channel that remain to be skipped at the start of the stream.
     skip: usize,
     samples: Vec<i16>,
 }
 
 impl Opus {
-    /// Samples per second, whatever the rate was before encoding.
+    /// Output sample rate in Hz, independent of the rate before encoding.
     pub const RATE: u32 = 48_000;
     /// Samples per channel of the longest packet, 120 ms.
     const LONGEST: usize = 5_760;
 
-    /// Creates the decoder of a stream with this identification header.
+    /// Creates the decoder for a stream with this identification header.
     ///
     /// # Errors
-    /// When the header is invalid or states more than two channels.
+    /// If the header is invalid or states more than two channels.
     pub fn new(header: &[u8]) -> Result<Self, Fault> {
         let wrong = || Fault::Damaged("its Opus header makes no sense".into());
         if !header.starts_with(b"OpusHead") || header.len() < 19 {
@@ -54,15 +54,15 @@ impl Opus {
         })
     }
 
-    /// Number of channels.
+    /// Returns the number of channels.
     pub fn channels(&self) -> u32 {
         self.channels as u32
     }
 
-    /// The samples of a packet, interleaved, without the last `trim` of each channel; `None` if it
-    /// cannot be decoded.
+    /// Decodes a packet to interleaved samples, without the last `trim` of each channel; `None` if
+    /// it cannot be decoded.
     pub fn decode(&mut self, packet: &[u8], trim: u64) -> Option<&[i16]> {
-        // An empty packet stands for a lost one, which is then made up.
+        // The decoder would conceal an empty packet like a lost one.
         if packet.is_empty() {
             return None;
         }

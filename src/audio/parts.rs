@@ -1,40 +1,36 @@
-//! The recordings in a file, of which there may be several, one behind the other.
+//! Splitting of a file into its concatenated recordings.
 //!
-//! `cat a.ogg b.ogg` makes such files; so do recorders that are stopped and started, radio streams
-//! and dictation devices. Decoders stop at the end of the first recording or stumble there, so each
-//! is given to a decoder of its own.
+//! `cat a.ogg b.ogg` makes such files, and so do recorders that are stopped and restarted, radio
+//! streams and dictation devices. Many decoders stop or fail at the end of the first recording, so
+//! each recording gets a decoder of its own.
 //!
-//! A decoder gets the description of the sound and the sound. Words, pictures and chapters, which
-//! nothing here reads, are left out where a file has a place for them that can be left out: a parser
-//! that never sees them cannot fail on them. An AIFF's chapters are the reason: their parser in
-//! symphonia 0.6 calls itself for every chapter in a chapter, without a limit. The parsers that do see
-//! such data have limits of their own in it: 16 boxes in a box for MP4, as many elements as their kinds
-//! allow in Matroska, no nesting in Vorbis comments; and all of them read in small steps, so that no
-//! length is believed before its bytes are there.
+//! The decoder receives only the stream description and the audio. Text, pictures and chapters are
+//! removed wherever the format allows it, because a parser cannot fail on data that it never
+//! receives. AIFF chapters require this: symphonia 0.6 recurses into nested chapters without a
+//! limit. The parsers that do receive such data are bounded: 16 nested boxes in MP4, a depth fixed
+//! by the element kinds in Matroska, no nesting in Vorbis comments. All of them read in small
+//! steps, so no stated length is allocated before its bytes are present.
 //!
 //! Sources: RFC 3533 (Ogg), RFC 9639 (FLAC), ISO/IEC 14496-12 (MP4), RFC 9559 (Matroska), Apple's
 //! "Audio Interchange File Format 1.3" (AIFF) and its draft of 1991 (AIFF-C).
 
 use super::container::Container;
-use super::decode::Fault;
+use super::error::Fault;
 use super::frames;
+use super::recording::MAX_RECORDINGS;
 use super::rope::Rope;
 use super::{container, tags};
-
-/// Largest number of recordings in a file that are decoded: each takes a decoder of its own, and a
-/// place in a list.
-pub const MOST: usize = 10_000;
 
 /// One recording of a file.
 #[derive(Debug)]
 pub struct Part<'a> {
-    /// Input of the decoder.
+    /// Decoder input.
     pub rope: Rope<'a>,
-    /// Bytes of the file that hold it.
+    /// Bytes of the file that hold the recording.
     pub bytes: &'a [u8],
     /// Set if the recording is shorter than its header states.
     pub cut: bool,
-    /// Places where something was left out that is no audio.
+    /// Number of places where non-audio bytes were skipped.
     pub gaps: usize,
 }
 
@@ -49,10 +45,10 @@ impl<'a> Part<'a> {
     }
 }
 
-/// The recordings in `bytes`, which begin with the first, and what lies behind them.
+/// Splits `bytes`, which begin with a recording; returns the recordings and the bytes after them.
 ///
 /// # Errors
-/// When the file ends before its audio begins, or is damaged there.
+/// If the file ends before its audio begins, or is damaged there.
 pub fn split<'a>(
     container: Container,
     bytes: &'a [u8],
@@ -89,11 +85,11 @@ pub fn split<'a>(
     })
 }
 
-/// Sentinel end of a file that ends too early.
+/// Sentinel end offset of a file that ends too early.
 const CUT: usize = usize::MAX;
 
-/// The links of a chained stream. A page that begins a stream, behind one that goes on with one,
-/// begins the next.
+/// Returns the links of a chained Ogg stream. A link starts at a beginning-of-stream page that
+/// follows a page without that flag.
 fn ogg(bytes: &[u8]) -> (Vec<(usize, usize)>, usize) {
     let mut links = Vec::new();
     let (mut start, mut at) = (0, 0);
@@ -108,14 +104,14 @@ fn ogg(bytes: &[u8]) -> (Vec<(usize, usize)>, usize) {
                 if begins && begun {
                     links.push((start, at));
                     start = at;
-                    if links.len() == MOST {
+                    if links.len() == MAX_RECORDINGS {
                         return (links, at);
                     }
                 }
                 begun = !begins;
                 at += length;
             }
-            // Damage, or the end: what lies between pages, a reader skips.
+            // A reader skips damaged bytes between pages; none are left at the end.
             None => match find(&bytes[at..], b"OggS", |page| ogg_page(page).is_some()) {
                 Some(by) if by > 0 => at += by,
                 _ => {
@@ -127,7 +123,7 @@ fn ogg(bytes: &[u8]) -> (Vec<(usize, usize)>, usize) {
     }
 }
 
-/// Parses a page header: whether the page begins a stream, and its length.
+/// Parses a page header: the beginning-of-stream flag, and the page length.
 fn ogg_page(bytes: &[u8]) -> Option<(bool, usize)> {
     let header: &[u8; 27] = bytes.first_chunk()?;
     if !header.starts_with(b"OggS\0") {
@@ -141,7 +137,7 @@ fn ogg_page(bytes: &[u8]) -> Option<(bool, usize)> {
     Some((header[5] & 2 != 0, 27 + segments + body))
 }
 
-/// Files of boxes: each begins with its type.
+/// Splits concatenated MP4 files at their `ftyp` boxes.
 fn mp4(bytes: &[u8]) -> (Vec<(usize, usize)>, usize) {
     let mut files = Vec::new();
     let (mut start, mut at) = (0, 0);
@@ -161,7 +157,7 @@ fn mp4(bytes: &[u8]) -> (Vec<(usize, usize)>, usize) {
         if &header[4..] == b"ftyp" && at > 0 {
             files.push((start, at));
             start = at;
-            if files.len() == MOST {
+            if files.len() == MAX_RECORDINGS {
                 return (files, at);
             }
         }
@@ -170,7 +166,7 @@ fn mp4(bytes: &[u8]) -> (Vec<(usize, usize)>, usize) {
             .all(|c| (b' '..=b'~').contains(c) || *c == 0xA9);
         match usize::try_from(size) {
             Ok(size) if size >= 8 && printable && size <= bytes.len() - at => at += size,
-            // A box that is cut belongs to the file.
+            // An incomplete box still belongs to the file.
             Ok(size) if size >= 8 && printable => {
                 files.push((start, bytes.len()));
                 return (files, CUT);
@@ -185,7 +181,7 @@ fn mp4(bytes: &[u8]) -> (Vec<(usize, usize)>, usize) {
     (files, at)
 }
 
-/// Files of elements: each begins with a header that names its kind.
+/// Splits concatenated Matroska files at their EBML headers.
 fn matroska(bytes: &[u8]) -> (Vec<(usize, usize)>, usize) {
     const MARK: &[u8] = &[0x1A, 0x45, 0xDF, 0xA3];
     let is_header = |bytes: &[u8]| {
@@ -199,7 +195,7 @@ fn matroska(bytes: &[u8]) -> (Vec<(usize, usize)>, usize) {
         let next = start + MARK.len() + by;
         files.push((start, next));
         start = next;
-        if files.len() == MOST {
+        if files.len() == MAX_RECORDINGS {
             return (files, start);
         }
     }
@@ -207,10 +203,11 @@ fn matroska(bytes: &[u8]) -> (Vec<(usize, usize)>, usize) {
     (files, bytes.len())
 }
 
-/// Streams that begin with a mark and the description of the sound.
+/// Splits concatenated FLAC streams at their `fLaC` markers.
 fn flac(bytes: &[u8]) -> Result<(Vec<Part<'_>>, &[u8]), Fault> {
     const DESCRIPTION: usize = 34;
-    // A stream's mark with the header of its description: eight bytes that no sound has by chance.
+    // The marker with the STREAMINFO block header: eight bytes that do not occur in audio by
+    // chance.
     let is_start = |bytes: &[u8]| {
         bytes.get(4).is_some_and(|kind| kind & 0x7F == 0)
             && bytes.get(5..8) == Some(&[0, 0, DESCRIPTION as u8])
@@ -233,7 +230,7 @@ fn flac(bytes: &[u8]) -> Result<(Vec<Part<'_>>, &[u8]), Fault> {
                 "its description of the sound makes no sense".into(),
             ));
         }
-        // Skip metadata up to the first frame.
+        // Skips metadata blocks up to the first frame.
         let mut at = 4;
         let mut is_last = false;
         while !is_last {
@@ -247,10 +244,10 @@ fn flac(bytes: &[u8]) -> Result<(Vec<Part<'_>>, &[u8]), Fault> {
             return Err(cut());
         }
         let length = find(&stream[at..], b"fLaC", is_start).map_or(stream.len(), |by| at + by);
-        // The end of the last frame is that of its stream.
-        let sound = tags::before(&stream[at..length]);
+        // The last frame ends where its stream ends.
+        let sound = tags::strip_trailing(&stream[at..length]);
         let mut header = stream[..8 + DESCRIPTION].to_vec();
-        header[4] = 0x80; // the last block
+        header[4] = 0x80; // the last-block flag
         let mut rope = Rope::of(&[]);
         rope.push(header);
         rope.push(sound);
@@ -261,13 +258,13 @@ fn flac(bytes: &[u8]) -> Result<(Vec<Part<'_>>, &[u8]), Fault> {
             gaps: 0,
         });
         start += length;
-        if start == bytes.len() || parts.len() == MOST {
+        if start == bytes.len() || parts.len() == MAX_RECORDINGS {
             return Ok((parts, &bytes[start..]));
         }
     }
 }
 
-/// Files of chunks, of which the description and the samples are kept.
+/// Splits concatenated AIFF files; each part keeps only the description and the sample chunks.
 fn aiff(bytes: &[u8]) -> Result<(Vec<Part<'_>>, &[u8]), Fault> {
     let word = |at: usize| {
         let word = bytes.get(at..at + 4)?.first_chunk()?;
@@ -287,7 +284,7 @@ fn aiff(bytes: &[u8]) -> Result<(Vec<Part<'_>>, &[u8]), Fault> {
                 && matches!(bytes.get(at + 8..at + 12), Some(b"AIFF" | b"AIFC"))
         };
         while let Some(length) = word(at + 4)
-            && !container::is_marked(&bytes[at..])
+            && !container::has_magic(&bytes[at..])
         {
             let available = bytes.len() - at - 8;
             let body = &bytes[at + 8..at + 8 + length.min(available)];
@@ -295,7 +292,7 @@ fn aiff(bytes: &[u8]) -> Result<(Vec<Part<'_>>, &[u8]), Fault> {
                 b"COMM" if description.is_none() => description = Some(body),
                 b"FVER" => version = body,
                 b"SSND" if body.len() >= 8 => {
-                    // An offset for files in blocks, which are rare.
+                    // The offset is for block-aligned files, which are rare.
                     let offset = word(at + 8).unwrap_or(0);
                     if sound.is_empty() {
                         first = &body[..8];
@@ -309,7 +306,7 @@ fn aiff(bytes: &[u8]) -> Result<(Vec<Part<'_>>, &[u8]), Fault> {
             at = (at + 8)
                 .saturating_add(length.next_multiple_of(2))
                 .min(bytes.len());
-            // Some programs leave the byte out that makes lengths even.
+            // Some programs omit the padding byte after a chunk of odd length.
             if length % 2 == 1 && !is_form(at) && is_form(at.saturating_sub(1)) {
                 at -= 1;
             }
@@ -340,7 +337,7 @@ fn aiff(bytes: &[u8]) -> Result<(Vec<Part<'_>>, &[u8]), Fault> {
             }
             None => {}
         }
-        if !is_form(at) || parts.len() == MOST {
+        if !is_form(at) || parts.len() == MAX_RECORDINGS {
             return Ok((parts, bytes.get(at..).unwrap_or_default()));
         }
         start = at;
@@ -355,7 +352,7 @@ fn aiff_rope<'a>(
     samples: usize,
     sound: &[&'a [u8]],
 ) -> Rope<'a> {
-    // A file of 4 GiB is never read, so every length fits.
+    // Files are limited to 2 GiB, so every length fits 32 bits.
     let length = |n: usize| (n as u32).to_be_bytes();
     let mut header = b"FORM\0\0\0\0".to_vec();
     header.extend(form);
@@ -385,7 +382,7 @@ fn aiff_rope<'a>(
     rope
 }
 
-/// Finds the first `mark` in `bytes` whose surroundings `is_it` accepts.
+/// Finds the first `mark` in `bytes` at which `is_it` accepts the remaining bytes.
 pub fn find(bytes: &[u8], mark: &[u8], is_it: impl Fn(&[u8]) -> bool) -> Option<usize> {
     let mut from = 0;
     loop {

@@ -1,9 +1,9 @@
 //! Sample rate conversion by windowed sinc interpolation.
 //!
 //! Method: J. O. Smith, "Digital Audio Resampling" (band-limited interpolation with a tabulated
-//! filter), with the filter and the arithmetic of resampy 0.2.1's `kaiser_best`: every output
-//! sample is a float32 accumulator that each tap is added to in float64 and rounded again. That
-//! order of rounding is kept here, so the results are the same to the last bit.
+//! filter), with the filter and the arithmetic of resampy 0.2.1's `kaiser_best`. Each output sample
+//! is a float32 accumulator; every tap is added in float64 and the sum is rounded to float32. The
+//! same order of rounding is kept here, so the results match resampy to the last bit.
 
 mod exact;
 mod filter;
@@ -17,24 +17,24 @@ use std::borrow::Cow;
 use crate::parallelism::Parallelism;
 use crate::simd::Isa;
 
-/// The rate that everything after the front end works at, in Hz.
+/// Sample rate after the front end's conversion, in Hz.
 pub const TARGET_RATE: u32 = 16_000;
-/// The rate that every recording passes through on its way, in Hz (the reference loads at it).
+/// Intermediate sample rate in Hz: the system of 2020 loads every recording at this rate.
 pub const INTERMEDIATE_RATE: u32 = 22_050;
 
-/// How a recording gets to [`TARGET_RATE`].
+/// Method of conversion to [`TARGET_RATE`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resampling {
-    /// With the reference's filter and roundings ([`resample`]), to the last bit.
+    /// Bit-exact with resampy, in the two steps of the system of 2020 ([`resample`]).
     #[default]
     Exact,
-    /// Several times as fast: [`resample_directly`].
+    /// Several times faster, in one step ([`resample_directly`]).
     Fast,
 }
 
 impl Resampling {
-    /// Its name in bundles and on the command line.
+    /// Returns the name in bundles and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Exact => "exact",
@@ -42,13 +42,13 @@ impl Resampling {
         }
     }
 
-    /// Brings a mono signal to [`TARGET_RATE`]: exactly in the reference's two steps
-    /// ([`to_target_rate`]), or fast in one.
+    /// Converts a mono signal to [`TARGET_RATE`]: in two bit-exact steps ([`to_target_rate`]), or
+    /// in one fast step.
     pub fn to_target_rate(self, x: &[f32], rate: u32) -> Vec<f32> {
         self.convert(Cow::Borrowed(x), rate, Parallelism::No)
     }
 
-    /// [`Self::to_target_rate`], dropping what is given as early as can be.
+    /// Does the same as [`Self::to_target_rate`], but frees an owned `x` after the first step.
     pub(crate) fn convert(
         self,
         x: Cow<'_, [f32]>,
@@ -57,16 +57,17 @@ impl Resampling {
     ) -> Vec<f32> {
         match self {
             Self::Exact => {
-                let intermediate = converted(x, rate, INTERMEDIATE_RATE, parallelism);
-                converted(intermediate, INTERMEDIATE_RATE, TARGET_RATE, parallelism).into_owned()
+                let intermediate = resample_if_needed(x, rate, INTERMEDIATE_RATE, parallelism);
+                resample_if_needed(intermediate, INTERMEDIATE_RATE, TARGET_RATE, parallelism)
+                    .into_owned()
             }
             Self::Fast => resample_directly(&x, rate, TARGET_RATE),
         }
     }
 
-    /// Brings a mono signal to [`TARGET_RATE`] in one step either way, and leaves one that has this
-    /// rate as it is.
-    pub(crate) fn straight(
+    /// Converts a mono signal to [`TARGET_RATE`] in one step with either method. A signal at this
+    /// rate is returned unchanged.
+    pub(crate) fn convert_in_one_step(
         self,
         x: Cow<'_, [f32]>,
         rate: u32,
@@ -76,13 +77,13 @@ impl Resampling {
             Self::Fast if rate != TARGET_RATE => {
                 Cow::Owned(resample_directly(&x, rate, TARGET_RATE))
             }
-            _ => converted(x, rate, TARGET_RATE, parallelism),
+            _ => resample_if_needed(x, rate, TARGET_RATE, parallelism),
         }
     }
 
-    /// Number of samples that [`Self::straight`] returns for `n`.
+    /// Returns the number of samples that [`Self::convert_in_one_step`] outputs for `n`.
     #[cfg(feature = "cuda")]
-    pub(crate) fn straight_len(self, n: usize, rate: u32) -> usize {
+    pub(crate) fn one_step_len(self, n: usize, rate: u32) -> usize {
         match self {
             _ if rate == TARGET_RATE => n,
             Self::Exact => resampled_len(n, rate, TARGET_RATE),
@@ -90,7 +91,7 @@ impl Resampling {
         }
     }
 
-    /// Number of samples that [`Self::to_target_rate`] returns for `n`.
+    /// Returns the number of samples that [`Self::to_target_rate`] outputs for `n`.
     pub fn target_len(self, n: usize, rate: u32) -> usize {
         match self {
             Self::Exact => {
@@ -102,14 +103,14 @@ impl Resampling {
     }
 }
 
-/// Brings a mono signal to [`TARGET_RATE`] the way the reference does: to [`INTERMEDIATE_RATE`]
-/// first, then down, a step whose rates are equal being skipped.
+/// Converts a mono signal to [`TARGET_RATE`] like the system of 2020: first to
+/// [`INTERMEDIATE_RATE`], then down. A step between equal rates is skipped.
 pub fn to_target_rate(x: &[f32], rate: u32) -> Vec<f32> {
     Resampling::Exact.to_target_rate(x, rate)
 }
 
-/// [`resample`], without a copy of a signal that has its rate.
-pub(crate) fn converted(
+/// Resamples like [`resample`], but does not copy a signal that already has the rate.
+pub(crate) fn resample_if_needed(
     x: Cow<'_, [f32]>,
     from: u32,
     to: u32,
@@ -121,7 +122,8 @@ pub(crate) fn converted(
     }
 }
 
-/// Number of samples [`resample`] returns for `n`: `ceil(n * to / from)`, in float64.
+/// Returns the number of samples that [`resample`] outputs for `n`: `ceil(n * to / from)`, in
+/// float64.
 pub fn resampled_len(n: usize, from: u32, to: u32) -> usize {
     (n as f64 * ratio(from, to)).ceil() as usize
 }
@@ -129,20 +131,20 @@ pub fn resampled_len(n: usize, from: u32, to: u32) -> usize {
 /// Resamples a mono signal from rate `from` to rate `to` (both in Hz and above zero).
 ///
 /// `floor(n * to / from)` samples are computed and zeros are appended up to [`resampled_len`].
-/// Equal rates give the signal back. Time is linear in the longer of the two signals (in taps:
-/// about `128 * max(1, from / to)` per output sample); memory is the output and two small tables.
+/// Equal rates return the signal unchanged. Time is linear in the longer of the two signals (about
+/// `128 * max(1, from / to)` taps per output sample); memory is the output and two small tables.
 pub fn resample(x: &[f32], from: u32, to: u32) -> Vec<f32> {
     assert!(from > 0 && to > 0, "sample rates must be above zero");
-    converted(Cow::Borrowed(x), from, to, Parallelism::No).into_owned()
+    resample_if_needed(Cow::Borrowed(x), from, to, Parallelism::No).into_owned()
 }
 
 /// Resamples a mono signal from rate `from` to rate `to` (both in Hz and above zero) in one step,
-/// with the same filter as [`resample`] but without its tables' errors and roundings.
+/// with the filter of [`resample`] but without its table interpolation and float32 rounding errors.
 ///
-/// Returns `ceil(n * to / from)` samples within 1e-6 of what the filter gives for a signal between
-/// -1 and 1. What lies above the cut-off (0.9476 of the lower rate's half) is filtered out of a
-/// signal at equal rates too. Time is linear in the longer of the two signals, memory is the output
-/// and a table of at most 1 MiB.
+/// Returns `ceil(n * to / from)` samples, each within 1e-6 of the ideal filter output for a signal
+/// between -1 and 1. Frequencies above the cut-off (0.9476 of the lower Nyquist frequency) are
+/// removed even at equal rates. Time is linear in the longer of the two signals; memory is the
+/// output and a table of at most 1 MiB.
 pub fn resample_directly(x: &[f32], from: u32, to: u32) -> Vec<f32> {
     assert!(from > 0 && to > 0, "sample rates must be above zero");
     Polyphase::of(from, to).run(Isa::best(), x)
@@ -159,7 +161,7 @@ fn resample_on(isa: Isa, x: &[f32], from: u32, to: u32, parallelism: Parallelism
     out
 }
 
-/// Greatest common divisor (Euclid).
+/// Returns the greatest common divisor (Euclid's algorithm).
 pub(crate) fn gcd(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
@@ -176,11 +178,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A tap is rounded to float32 (relative 6e-8) as it is added to a sum that stays below 2, and
-    /// at most 5,000 taps take part; their errors add up like a random walk.
+    /// A tap is rounded to float32 (relative 6e-8) when it is added to a sum that stays below 2.
+    /// The errors of at most 5,000 taps accumulate like a random walk: sqrt(5000) = 71.
     const TOLERANCE: f64 = 2.0 * 6e-8 * 71.0;
 
-    /// The filter's value between entries of the table, straight from the definition.
+    /// Filter value between table entries, computed from its definition.
     fn h(index: f64, gain: f64) -> f64 {
         let entry = |i: usize| {
             let crossings = ROLLOFF * i as f64 / 512.0;
@@ -198,7 +200,7 @@ mod tests {
         entry(i) + (index - i as f64) * (next - entry(i))
     }
 
-    /// Rates of files, in both steps of the way.
+    /// Common rate pairs of both conversion steps.
     const RATES: [(u32, u32); 9] = [
         (16_000, 22_050),
         (22_050, 16_000),
@@ -211,7 +213,7 @@ mod tests {
         (48_000, 16_000),
     ];
 
-    /// Noise of a given level with silence in it.
+    /// Noise at a given level, interrupted by silence.
     fn noise(n: usize, seed: u64, level: f32) -> Vec<f32> {
         let mut state = seed | 1;
         (0..n)
@@ -225,7 +227,7 @@ mod tests {
             .collect()
     }
 
-    /// Each sample by itself, as it is defined.
+    /// Computes each sample separately, in the order of rounding that defines the result.
     fn by_chains(x: &[f32], from: u32, to: u32) -> Vec<f32> {
         let ratio = ratio(from, to);
         let mut out = vec![0.0; resampled_len(x.len(), from, to)];
@@ -250,7 +252,7 @@ mod tests {
                     1.0 - (time - n)
                 };
                 let (mut index, mut at) = (frac * gain * 512.0, start);
-                // The table ends at entry 32768; a tap is used if a whole step still fits.
+                // The table ends at entry 32768; a tap is used if a complete step still fits.
                 let taps = ((32769.0 - index.floor()) / step).floor() as usize;
                 for _ in 0..taps {
                     if at < 0.0 || at >= x.len() as f64 {
@@ -269,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_constant_stays_one_and_equal_rates_change_nothing() {
+    fn a_constant_stays_constant_and_equal_rates_change_nothing() {
         let x = vec![0.5; 4000];
         assert_eq!(resample(&x, 16_000, 16_000), x);
         let y = resample(&x, 16_000, 22_050);
@@ -296,7 +298,7 @@ mod tests {
         }
 
         #[test]
-        fn side_by_side_gives_the_bits_of_single_chains(
+        fn parallel_lanes_are_bit_identical_to_single_chains(
             seed in any::<u64>(),
             n in 0usize..60_000,
             quiet in prop::sample::select(vec![0, 0, 0, -20, -43]),

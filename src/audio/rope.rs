@@ -1,22 +1,22 @@
-//! A file put together from pieces of another, without copying them.
+//! Seekable reader over pieces of byte slices, without copying them.
 
 use std::borrow::Cow;
 use std::io::{self, Read, Seek, SeekFrom};
 
 use symphonia::core::io::MediaSource;
 
-/// Pieces that are read one after the other.
+/// Byte slices that read as one file.
 #[derive(Debug, Clone, Default)]
 pub struct Rope<'a> {
     pieces: Vec<Cow<'a, [u8]>>,
-    /// End of each piece.
+    /// End offset of each piece.
     ends: Vec<u64>,
     at: u64,
     seekable: bool,
 }
 
 impl<'a> Rope<'a> {
-    /// One piece.
+    /// Creates a seekable rope of one piece.
     pub fn of(piece: &'a [u8]) -> Self {
         let mut rope = Self {
             seekable: true,
@@ -26,7 +26,7 @@ impl<'a> Rope<'a> {
         rope
     }
 
-    /// Adds a piece at the end.
+    /// Appends a piece; an empty one is ignored.
     pub fn push(&mut self, piece: impl Into<Cow<'a, [u8]>>) {
         let piece = piece.into();
         if !piece.is_empty() {
@@ -35,7 +35,7 @@ impl<'a> Rope<'a> {
         }
     }
 
-    /// Makes the rope readable from front to back only, so that no length is estimated from its size.
+    /// Marks the rope as not seekable, so that no reader estimates a duration from its size.
     pub fn forward_only(self) -> Self {
         Self {
             seekable: false,
@@ -43,7 +43,7 @@ impl<'a> Rope<'a> {
         }
     }
 
-    /// Bytes of all pieces.
+    /// Returns the total number of bytes.
     pub fn len(&self) -> u64 {
         self.ends.last().copied().unwrap_or(0)
     }

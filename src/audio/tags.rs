@@ -1,20 +1,20 @@
-//! Words and pictures that programs put in front of, behind and between the audio of a file.
+//! Metadata tags before, between and after the audio of a file.
 //!
 //! Sources: the informal standards "ID3 tag version 2.4.0", "ID3v1", "Lyrics3 v2.00" and "APE Tags
 //! Specification".
 
-use super::decode::Fault;
+use super::error::Fault;
 
-/// Bytes of an ID3v1 tag.
+/// Size of an ID3v1 tag, in bytes.
 const ID3V1: usize = 128;
-/// Bytes of an APE tag's header, and of its footer.
+/// Size of an APE tag's header, and of its footer, in bytes.
 const APE: usize = 32;
 
-/// Returns the offset of the first byte behind all leading tags.
+/// Returns the offset of the first byte after all leading tags.
 ///
 /// # Errors
-/// When the file ends inside a tag.
-pub fn skip(bytes: &[u8]) -> Result<usize, Fault> {
+/// If the file ends inside a tag.
+pub fn leading_length(bytes: &[u8]) -> Result<usize, Fault> {
     let mut at = 0;
     while let Some(length) = length(&bytes[at..]) {
         if length > bytes.len() - at {
@@ -28,19 +28,20 @@ pub fn skip(bytes: &[u8]) -> Result<usize, Fault> {
     Ok(at)
 }
 
-/// Length of the tag that `bytes` begin with, as it states it; `None` where there is none.
+/// Returns the stated length of the tag at the start of `bytes`; `None` if there is no tag.
 pub fn length(bytes: &[u8]) -> Option<usize> {
     id3v2(bytes).or_else(|| ape(bytes)).or_else(|| id3v1(bytes))
 }
 
 fn id3v2(bytes: &[u8]) -> Option<usize> {
     let header: &[u8; 10] = bytes.first_chunk()?;
-    // A version of 0xFF is no version, which tells a tag from three letters.
+    // The version bytes of a real tag are never 0xFF; the three letters alone could be audio.
     if !header.starts_with(b"ID3") || header[3] == 0xFF || header[4] == 0xFF {
         return None;
     }
     let size: [u8; 4] = [header[6], header[7], header[8], header[9]];
-    // Seven bits in each byte. Programs that use all eight write a plain number.
+    // The standard stores seven bits per byte. Some programs write a plain 32-bit integer,
+    // recognisable by a byte above 0x7F.
     let body = if size.iter().all(|byte| byte & 0x80 == 0) {
         size.iter()
             .fold(0, |sum, byte| sum << 7 | usize::from(*byte))
@@ -61,7 +62,8 @@ fn ape(bytes: &[u8]) -> Option<usize> {
     };
     let (size, flags) = (word(12) as usize, word(20));
     let is_header = flags & 1 << 29 != 0;
-    // The size counts items and footer, so a footer that stands alone is only itself.
+    // The stated size counts items and footer but not the header. A footer without a header has no
+    // items behind it.
     Some(if is_header { APE + size } else { APE })
 }
 
@@ -70,7 +72,7 @@ fn id3v1(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Strips leading tags and zeros.
-pub fn behind(mut bytes: &[u8]) -> &[u8] {
+pub fn strip_leading(mut bytes: &[u8]) -> &[u8] {
     loop {
         let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
         bytes = &bytes[zeros..];
@@ -82,8 +84,8 @@ pub fn behind(mut bytes: &[u8]) -> &[u8] {
 }
 
 /// Strips trailing tags and long runs of zeros.
-pub fn before(mut bytes: &[u8]) -> &[u8] {
-    /// Zeros that no frame of sound ends with.
+pub fn strip_trailing(mut bytes: &[u8]) -> &[u8] {
+    /// Shortest run of zeros that is treated as padding; no audio frame ends with as long a run.
     const PADDING: usize = 512;
     loop {
         let zeros = bytes.iter().rev().take_while(|byte| **byte == 0).count();
@@ -107,7 +109,7 @@ pub fn before(mut bytes: &[u8]) -> &[u8] {
     }
 }
 
-/// Length of a Lyrics3 block, whose end only is marked.
+/// Returns the length of a Lyrics3 block. Only its end marker delimits it.
 fn lyrics(bytes: &[u8]) -> Option<usize> {
     if !bytes.starts_with(b"LYRICSBEGIN") {
         return None;
@@ -126,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tags_are_as_long_as_they_say() {
+    fn tags_have_their_stated_length() {
         let id3 = |flags: u8, size: [u8; 4], body: usize| {
             let mut tag = b"ID3\x04\0".to_vec();
             tag.push(flags);
@@ -138,23 +140,23 @@ mod tests {
         let footed = id3(0x10, [0, 0, 0, 3], 13);
         let wrong = id3(0, [0, 0, 0, 0x90], 0x90);
         let all = [&plain[..], &footed, &wrong, b"sound"].concat();
-        assert_eq!(skip(&all).unwrap(), all.len() - 5);
-        assert_eq!(skip(b"sound").unwrap(), 0);
-        assert!(skip(&plain[..100]).is_err());
+        assert_eq!(leading_length(&all).unwrap(), all.len() - 5);
+        assert_eq!(leading_length(b"sound").unwrap(), 0);
+        assert!(leading_length(&plain[..100]).is_err());
         let mut ape = b"APETAGEX".to_vec();
         ape.extend([0xD0, 7, 0, 0, 40, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xA0]);
         ape.resize(32 + 40, 0);
         let mut old = b"TAG".to_vec();
         old.resize(128, b' ');
         let lyrics = b"LYRICSBEGININD00002xx000020LYRICS200";
-        let behind_all = [&ape[..], lyrics, &old, b"\0\0rest"].concat();
-        assert_eq!(behind(&behind_all), b"rest");
-        assert_eq!(behind(b"TAG, you are it"), b"TAG, you are it");
+        let after_tags = [&ape[..], lyrics, &old, b"\0\0rest"].concat();
+        assert_eq!(strip_leading(&after_tags), b"rest");
+        assert_eq!(strip_leading(b"TAG, you are it"), b"TAG, you are it");
         let mut footer = b"APETAGEX".to_vec();
         footer.extend([0xD0, 7, 0, 0, 52, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
         footer.resize(32, 0);
         let tail = [&b"sound"[..], &[9; 20], &footer, &old, &[0; 600]].concat();
-        assert_eq!(before(&tail), b"sound");
-        assert_eq!(before(b"sound\0\0"), b"sound\0\0");
+        assert_eq!(strip_trailing(&tail), b"sound");
+        assert_eq!(strip_trailing(b"sound\0\0"), b"sound\0\0");
     }
 }

@@ -1,4 +1,4 @@
-//! Finds the format and the samples in a RIFF/WAVE file, also when its header lies.
+//! RIFF/WAVE header parser that tolerates wrong length fields.
 //!
 //! Sources: Microsoft's "Multimedia Programming Interface and Data Specifications 1.0" (RIFF,
 //! WAVE), its `WAVEFORMATEXTENSIBLE` documentation, EBU Tech 3306 / ITU-R BS.2088 (RF64, BW64).
@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::container;
-use super::decode::{Fault, check_spec};
+use super::error::{Fault, check_spec};
 use super::parts::find;
 
 /// Format tags (Microsoft's `mmreg.h`).
@@ -19,7 +19,7 @@ pub const IMA_ADPCM: u16 = 0x0011;
 pub const MP3: u16 = 0x0055;
 const EXTENSIBLE: u16 = 0xFFFE;
 
-/// Everyday name of an unsupported encoding.
+/// Returns the common name of an unsupported encoding.
 pub fn encoding_name(tag: u16) -> Option<&'static str> {
     Some(match tag {
         0x0031 => "GSM 6.10",
@@ -40,8 +40,8 @@ pub fn encoding_name(tag: u16) -> Option<&'static str> {
     })
 }
 
-/// The last 14 bytes of the sub-format identifiers that carry a format tag in their first two:
-/// the ordinary one and that of ambisonic B-format, whose samples are the same.
+/// Last 14 bytes of the sub-format GUIDs whose first two bytes are a format tag: the standard GUID,
+/// and that of ambisonic B-format, which stores samples identically.
 const SUB_FORMATS: [[u8; 14]; 2] = [
     [0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xAA, 0, 0x38, 0x9B, 0x71],
     [
@@ -49,36 +49,37 @@ const SUB_FORMATS: [[u8; 14]; 2] = [
     ],
 ];
 
-/// Data lengths from here on, in a file that is shorter, are placeholders of programs that could
-/// not go back to write the real one (0xFFFFFFFF ffmpeg, 0x7FFFFFFF minus the header sox and
-/// arecord).
+/// Smallest data length that counts as a placeholder if the file is shorter. Programs that cannot
+/// seek back leave one: ffmpeg 0xFFFFFFFF, sox and arecord 0x7FFFFFFF minus the header size.
 const PLACEHOLDER: u32 = 0x7FFF_0000;
 
-/// The `fmt ` chunk.
+/// Contents of the `fmt ` chunk.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Format {
-    /// Format tag; an extensible header's own one is resolved.
+    /// Format tag; for an extensible header, the tag in its sub-format GUID.
     pub tag: u16,
-    /// Whether the header is an extensible one.
+    /// Set if the header is `WAVEFORMATEXTENSIBLE`.
     pub extensible: bool,
-    /// 1 to 64.
+    /// Number of channels, 1 to 64.
     pub channels: u32,
-    /// Hz, in the accepted range.
+    /// Sample rate in Hz, in the accepted range.
     pub sample_rate: u32,
-    /// Bytes per frame (or per block, where blocks are compressed), as stated.
+    /// Stated bytes per frame, or per block of a block-compressed encoding.
     pub block_align: u16,
-    /// Bits per sample, as stated.
+    /// Stated bits per sample.
     pub bits: u16,
-    /// How many of them count; an extensible header may say fewer.
+    /// Number of significant bits per sample; an extensible header may state fewer than `bits`.
     pub valid_bits: u16,
 }
 
 impl Format {
-    /// Bytes per sample: `channels` times `bits` decide. The stated size of a frame contradicts them
-    /// in files of phones, which write a constant there, and is only believed where it tells how
-    /// samples of 17 to 24 bits are stored: in three bytes or in four.
+    /// Returns the number of bytes per sample.
+    ///
+    /// The value follows from `bits`. `block_align` is ignored because phones write a constant
+    /// there. The one exception is a sample of 17 to 24 bits, for which it distinguishes containers
+    /// of three and four bytes.
     pub fn width(&self) -> usize {
-        // G.711 has codes of one byte, whatever the header calls their size.
+        // G.711 codes are one byte, whatever `bits` states.
         if matches!(self.tag, A_LAW | MU_LAW) {
             return 1;
         }
@@ -90,36 +91,38 @@ impl Format {
         }
     }
 
-    /// Bytes per frame of all channels, by [`Format::width`].
+    /// Returns the number of bytes per frame of all channels, from [`Format::width`].
     pub fn frame(&self) -> usize {
         self.width() * self.channels as usize
     }
 }
 
-/// Where things are in a WAV file; all ranges lie inside it.
+/// Positions of the parts of a WAV file. All ranges lie inside the file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layout {
-    /// What the samples are.
+    /// Sample format.
     pub format: Format,
-    /// The body of the `fmt ` chunk.
+    /// Body of the `fmt ` chunk.
     pub format_bytes: Range<usize>,
-    /// Frames according to the `fact` chunk, if there is one.
+    /// Number of frames that the `fact` chunk states, if there is one.
     pub fact_frames: Option<u32>,
-    /// The samples, in one piece or several.
+    /// Ranges of the samples, one per data chunk.
     pub data: Vec<Range<usize>>,
-    /// The header promises more samples than there are.
+    /// Set if the header states more samples than the file holds.
     pub truncated: bool,
-    /// The length that the header gives is that of a part: it counts frames and not bytes.
+    /// Set if the data length counts frames instead of bytes.
     pub counts_frames: bool,
     /// End of the last chunk.
     pub end: usize,
 }
 
-/// Walks over the chunks of `bytes`, which [`super::decode_wav::is_riff`] has accepted.
+/// Walks over the chunks of `bytes`, which [`container::is_riff`] has accepted.
 ///
-/// Nothing is taken from a header's word: chunk lengths are cut to what the file holds. Tolerated
-/// are data lengths of 0, placeholders and lengths past the end, and odd chunks with or without
-/// the padding byte that the standard asks for.
+/// Chunk lengths are clipped to the file. Data lengths of 0, placeholders and lengths past the end
+/// are tolerated, as are odd chunks with or without the padding byte of the standard.
+///
+/// # Errors
+/// If the header is incomplete or invalid, the sub-format is unknown, or there is no data chunk.
 pub fn parse(bytes: &[u8]) -> Result<Layout, Fault> {
     if bytes.len() < 12 {
         return Err(Fault::HeaderTruncated(format!(
@@ -143,7 +146,7 @@ pub fn parse(bytes: &[u8]) -> Result<Layout, Fault> {
         if &header[..4] == b"data" {
             let Some((mut length, cut)) = data_extent(bytes, start, size, long_data, is_list)
             else {
-                // Known once, so that many empty chunks take no walk each.
+                // Cached, so that a list of many empty chunks is scanned only once.
                 is_list = true;
                 at = next_chunk(bytes, start);
                 continue;
@@ -155,7 +158,8 @@ pub fn parse(bytes: &[u8]) -> Result<Layout, Fault> {
             {
                 (length, counts_frames) = (available, true);
             }
-            // A length that was never filled in, or is too large, also covers a file behind this one.
+            // An unfilled or excessive length also spans a second file behind this one; end at its
+            // header.
             if start + length == bytes.len() && size as usize != length {
                 let is_file = |bytes: &[u8]| bytes.get(8..16) == Some(b"WAVEfmt ");
                 length = find(&bytes[start..], b"RIFF", is_file).unwrap_or(length);
@@ -165,7 +169,7 @@ pub fn parse(bytes: &[u8]) -> Result<Layout, Fault> {
             at = next_chunk(bytes, start + length);
             continue;
         }
-        if !data.is_empty() && (!is_chunk_id(bytes, at) || container::is_marked(&bytes[at..])) {
+        if !data.is_empty() && (!is_chunk_id(bytes, at) || container::has_magic(&bytes[at..])) {
             break;
         }
         if size as usize > available {
@@ -202,7 +206,7 @@ pub fn parse(bytes: &[u8]) -> Result<Layout, Fault> {
         }
         None => return Err(Fault::BadHeader("there is no `fmt ` chunk".into())),
     };
-    // Only a chunk header's rest, or nothing: the audio never came.
+    // Nothing but an incomplete chunk header follows the format.
     if data.is_empty() {
         return Err(Fault::NoSamples);
     }
@@ -217,9 +221,9 @@ pub fn parse(bytes: &[u8]) -> Result<Layout, Fault> {
     })
 }
 
-/// Length of a data chunk whose body starts at `start`, and whether samples are missing. `None`
-/// for a chunk that is really empty; `is_list` is set if chunks are known to follow to the end of the
-/// file.
+/// Returns the length of a data chunk whose body starts at `start`, and whether samples are
+/// missing. `None` for a chunk that really is empty. `is_list` states that valid chunks are known
+/// to follow up to the end of the file.
 fn data_extent(
     bytes: &[u8],
     start: usize,
@@ -231,7 +235,8 @@ fn data_extent(
     let claimed = match (size, long) {
         (u32::MAX, Some(long)) if long != 0 => long,
         (0, _) => {
-            // A program that never came back to fill it in, unless other chunks follow.
+            // Unless other chunks follow, a length of 0 is a field that the program never filled
+            // in.
             let empty = available == 0 || is_list || is_chunk_list(bytes, start);
             return (!empty).then_some((available, false));
         }
@@ -244,7 +249,7 @@ fn data_extent(
     Some((available, !placeholder))
 }
 
-/// Whether chunks follow one another from `at` exactly to the end of the file.
+/// Returns whether consecutive chunks from `at` end exactly at the end of the file.
 fn is_chunk_list(bytes: &[u8], mut at: usize) -> bool {
     while at < bytes.len() {
         if !is_chunk_id(bytes, at) || bytes.len() - at < 8 {
@@ -258,8 +263,8 @@ fn is_chunk_list(bytes: &[u8], mut at: usize) -> bool {
     true
 }
 
-/// Where the chunk after one that ends at `end` begins. Odd chunks have a padding byte, but some
-/// programs leave it out.
+/// Returns the offset of the chunk after one that ends at `end`. Chunks of odd length have a
+/// padding byte, but some programs omit it.
 fn next_chunk(bytes: &[u8], end: usize) -> usize {
     if end % 2 == 1 && (is_chunk_id(bytes, end + 1) || !is_chunk_id(bytes, end)) {
         (end + 1).min(bytes.len())
@@ -268,7 +273,7 @@ fn next_chunk(bytes: &[u8], end: usize) -> usize {
     }
 }
 
-/// Whether four printable characters stand at `at`.
+/// Returns whether four printable ASCII characters stand at `at`.
 fn is_chunk_id(bytes: &[u8], at: usize) -> bool {
     bytes
         .get(at..at + 4)

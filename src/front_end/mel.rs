@@ -2,9 +2,9 @@
 //!
 //! Method: librosa 0.6.2 `feature.melspectrogram` (short-time Fourier transform with a periodic
 //! Hann window on the mirror-padded signal, Slaney's mel scale and area normalisation as in his
-//! Auditory Toolbox). librosa keeps the transform as complex64; its magnitude and its square are
-//! single precision too, and only the mel sums are double. These roundings are repeated here
-//! because they show at 1e-7 of the result.
+//! Auditory Toolbox). librosa stores the transform as complex64; its magnitude and square are
+//! single precision too, and only the mel sums are double. The same roundings are applied here
+//! because they change the result by 1e-7.
 
 use std::f64::consts::PI;
 use std::sync::Arc;
@@ -15,18 +15,18 @@ use super::{BINS, FRAME_SAMPLES, FeatureError, HOP, LOG_SCALE, N_MELS, PAD, SAMP
 
 /// Upper edge of the last mel band, in Hz.
 const TOP_HZ: f64 = SAMPLE_RATE as f64 / 2.0;
-/// Slaney's scale is linear up to here, in Hz, and logarithmic above.
+/// Top of the linear part of Slaney's scale, in Hz; above it the scale is logarithmic.
 const LINEAR_TOP_HZ: f64 = 1000.0;
 /// Hz per mel in the linear part.
 const LINEAR_HZ_PER_MEL: f64 = 200.0 / 3.0;
-/// In the logarithmic part this many mels multiply the frequency by [`LOG_RATIO`].
+/// Number of mels in the logarithmic part over which the frequency grows by [`LOG_RATIO`].
 const LOG_MELS: f64 = 27.0;
 /// See [`LOG_MELS`].
 const LOG_RATIO: f64 = 6.4;
 
 /// Power per mel band and frame: 40 bands from 0 to 8,000 Hz, one frame per 10 ms.
 ///
-/// Every value is finite, not negative and fits into single precision.
+/// Every value is finite, non-negative and within single precision.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mel {
     frames: usize,
@@ -34,14 +34,14 @@ pub struct Mel {
 }
 
 impl Mel {
-    /// Most frames that a spectrogram can have (about 2 years); keeps sizes from overflowing.
+    /// Maximum number of frames of a spectrogram (about 2 years); it prevents size overflow.
     pub const MAX_FRAMES: usize = u32::MAX as usize;
 
-    /// Takes `[N_MELS][frames]` powers that were computed elsewhere.
+    /// Creates a spectrogram from existing powers, `[N_MELS][frames]`.
     ///
     /// # Errors
-    /// [`FeatureError::Shape`] where the number of values is another, [`FeatureError::NotPower`]
-    /// for a value that is negative, not finite or beyond single precision.
+    /// [`FeatureError::Shape`] if the number of values differs, [`FeatureError::NotPower`] for a
+    /// value that is negative, not finite or beyond single precision.
     pub fn from_bands(frames: usize, data: Vec<f64>) -> Result<Self, FeatureError> {
         if frames == 0
             || frames > Self::MAX_FRAMES
@@ -62,28 +62,29 @@ impl Mel {
         }
     }
 
-    /// Number of frames, at least 1.
+    /// Returns the number of frames, at least 1.
     #[must_use]
     pub fn frames(&self) -> usize {
         self.frames
     }
 
-    /// All powers, `[N_MELS][frames]`.
+    /// Returns all powers, `[N_MELS][frames]`.
     #[must_use]
     pub fn data(&self) -> &[f64] {
         &self.data
     }
 
-    /// The logarithmic spectrogram `ln(1 + 1e6 * power)`.
+    /// Returns the logarithmic spectrogram `ln(1 + 1e6 * power)`.
     #[must_use]
     pub fn log(&self) -> LogMel {
         self.clone().into_log()
     }
 
-    /// [`Self::log`] in place.
+    /// Computes [`Self::log`] in place.
     pub(super) fn into_log(mut self) -> LogMel {
         for s in &mut self.data {
-            // Not `ln_1p`: the reference rounds the sum first, and then a quiet band is exactly 0.
+            // Not `ln_1p`: the system of 2020 rounds the sum first, which makes a quiet band
+            // exactly 0.
             *s = (1.0 + LOG_SCALE * *s).ln();
         }
         LogMel {
@@ -93,7 +94,7 @@ impl Mel {
     }
 }
 
-/// `ln(1 + 1e6 * power)` per mel band and frame; finite and not negative.
+/// `ln(1 + 1e6 * power)` per mel band and frame; finite and non-negative.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogMel {
     frames: usize,
@@ -101,31 +102,31 @@ pub struct LogMel {
 }
 
 impl LogMel {
-    /// Number of frames, at least 1.
+    /// Returns the number of frames, at least 1.
     #[must_use]
     pub fn frames(&self) -> usize {
         self.frames
     }
 
-    /// All values, `[N_MELS][frames]`.
+    /// Returns all values, `[N_MELS][frames]`.
     #[must_use]
     pub fn data(&self) -> &[f64] {
         &self.data
     }
 
-    /// The bands, each a slice over time, from low to high frequency.
+    /// Iterates over the bands from low to high frequency, each a slice over time.
     pub fn bands(&self) -> impl ExactSizeIterator<Item = &[f64]> {
         self.data.chunks_exact(self.frames)
     }
 }
 
-/// Whether `value` can be a mel power. The filters' weights sum to less than 1 per band, so what
-/// fits into single precision per bin fits per band.
+/// Returns whether `value` is a valid mel power. The filter weights of a band sum to less than 1,
+/// so if every bin fits single precision, so does the band.
 fn is_power(value: f64) -> bool {
     (0.0..=f64::from(f32::MAX)).contains(&value)
 }
 
-/// The mel filters with the Fourier transform and the analysis window before them.
+/// Mel filter bank with the preceding analysis window and Fourier transform.
 #[derive(Clone)]
 pub struct MelFilterbank {
     fft: Arc<dyn RealToComplex<f64>>,
@@ -133,7 +134,7 @@ pub struct MelFilterbank {
     filters: Vec<Filter>,
 }
 
-/// One triangular filter: weights of the bins from `first` on; all others are 0.
+/// Triangular filter: weights of the bins from `first` on; the weights of all other bins are 0.
 #[derive(Debug, Clone)]
 pub(crate) struct Filter {
     pub(crate) first: usize,
@@ -141,7 +142,7 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// Weighted sum of the [`BINS`] powers of a frame.
+    /// Returns the weighted sum of the [`BINS`] powers of a frame.
     pub(super) fn apply(&self, power: &[f64; BINS]) -> f64 {
         let bins = &power[self.first..self.first + self.weights.len()];
         bins.iter().zip(&self.weights).map(|(p, w)| p * w).sum()
@@ -173,18 +174,18 @@ impl MelFilterbank {
         }
     }
 
-    /// Power mel spectrogram of a 16 kHz signal: `1 + samples / HOP` frames.
+    /// Computes the power mel spectrogram of a 16 kHz signal: `1 + samples / HOP` frames.
     ///
     /// # Errors
-    /// [`FeatureError::TooShort`] under 400 samples, [`FeatureError::NotFinite`] for a NaN or
-    /// infinite sample, [`FeatureError::TooLoud`] where the power exceeds single precision.
+    /// [`FeatureError::TooShort`] for fewer than 400 samples, [`FeatureError::NotFinite`] for a NaN
+    /// or infinite sample, [`FeatureError::TooLoud`] if the power exceeds single precision.
     pub fn mel(&self, signal: &[f64]) -> Result<Mel, FeatureError> {
         if signal.len() < FRAME_SAMPLES {
             return Err(FeatureError::TooShort {
                 samples: signal.len(),
             });
         }
-        // All of them first, without a branch in between.
+        // One branch-free pass over all samples is faster than an early exit.
         if !signal.iter().fold(true, |all, x| all & x.is_finite())
             && let Some(index) = signal.iter().position(|x| !x.is_finite())
         {
@@ -227,7 +228,7 @@ impl MelFilterbank {
     }
 }
 
-/// Hann window whose next sample would be the first again.
+/// Returns a periodic Hann window: the sample after the last would equal the first.
 pub(crate) fn periodic_hann(samples: usize) -> Vec<f64> {
     let turn = 2.0 * PI / samples as f64;
     (0..samples)
@@ -235,8 +236,8 @@ pub(crate) fn periodic_hann(samples: usize) -> Vec<f64> {
         .collect()
 }
 
-/// Writes the windowed samples of `frame` into `out`, mirroring the signal at its ends (the end
-/// sample itself not repeated). The signal is at least [`FRAME_SAMPLES`] long.
+/// Writes the windowed samples of `frame` into `out`, mirroring the signal at its ends without
+/// repeating the end sample. The signal has at least [`FRAME_SAMPLES`] samples.
 fn fill_frame(signal: &[f64], frame: usize, hann: &[f64], out: &mut [f64]) {
     let n = signal.len();
     let padded_start = frame * HOP;
@@ -271,7 +272,7 @@ fn mel_to_hz(mel: f64) -> f64 {
     }
 }
 
-/// The 40 triangles: edges equally spaced in mel, each with area 1 over frequency in Hz.
+/// Returns the 40 triangular filters: edges equally spaced in mel, area 1 over frequency in Hz.
 pub(crate) fn filters() -> Vec<Filter> {
     let mel_step = hz_to_mel(TOP_HZ) / (N_MELS + 1) as f64;
     let edges: Vec<f64> = (0..N_MELS + 2)

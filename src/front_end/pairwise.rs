@@ -1,14 +1,14 @@
-//! numpy's pairwise summation, so that means and deviations are the reference's to the last bit.
+//! Pairwise summation in numpy's order, so that means and deviations match numpy to the last bit.
 //!
-//! Method: numpy `pairwise_sum_DOUBLE` (numpy/core/src/umath/loops.c.src, 1.16): up to 128 terms
-//! in eight running sums, longer stretches halved at a multiple of eight.
+//! Method: numpy `pairwise_sum_DOUBLE` (numpy/core/src/umath/loops.c.src, 1.16): up to 128 terms in
+//! eight interleaved sums; longer ranges are halved at a multiple of eight.
 
-/// Terms that are summed without being halved.
+/// Maximum number of terms that are summed without halving.
 const BLOCK: usize = 128;
-/// Running sums within a block.
+/// Number of interleaved sums within a block.
 const LANES: usize = 8;
 
-/// Sum of `term(x)` over `values`; error grows with the logarithm of their number.
+/// Returns the sum of `term(x)` over `values`. The error grows with the logarithm of their number.
 pub(super) fn sum<T: Copy>(values: &[T], term: impl Fn(T) -> f64 + Copy) -> f64 {
     let n = values.len();
     if n < LANES {
@@ -31,7 +31,7 @@ pub(super) fn sum<T: Copy>(values: &[T], term: impl Fn(T) -> f64 + Copy) -> f64 
     rest.iter().fold(all, |sum, &x| sum + term(x))
 }
 
-/// Mean and population deviation of `values`, in numpy's order of operations.
+/// Returns the mean and population deviation of `values`, in numpy's order of operations.
 pub(super) fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     let n = values.len() as f64;
     let mean = sum(values, |x| x) / n;
@@ -39,10 +39,9 @@ pub(super) fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     (mean, variance.sqrt())
 }
 
-/// The value that all of `values` have, if they have one in common.
+/// Returns the common value of `values` if all are equal.
 ///
-/// Rounding gives the deviation of equal values as a tiny number rather than 0, so whether there
-/// is any spread is asked of the values themselves.
+/// The deviation cannot show this: for equal values it may round to a tiny number instead of 0.
 pub(super) fn constant<T: Copy + PartialEq>(values: &[T]) -> Option<T> {
     let (&first, rest) = values.split_first()?;
     rest.iter().all(|&x| x == first).then_some(first)
@@ -52,8 +51,8 @@ pub(super) fn constant<T: Copy + PartialEq>(values: &[T]) -> Option<T> {
 mod tests {
     use super::*;
 
-    /// `numpy.sum` of the test's values over some lengths around the block sizes, as bits. From
-    /// 100 terms on, a plain running sum differs from each of them.
+    /// `numpy.sum` of the test's values for lengths around the block sizes, as bits. From 100 terms
+    /// on, a sequential sum differs from each.
     const NUMPY_SUMS: [(usize, u64); 8] = [
         (5, 0x400a_4444_4444_4445),
         (8, 0x4013_457c_57c5_7c58),
@@ -76,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_what_values_have_in_common() {
+    fn finds_the_common_value() {
         assert_eq!(constant::<f64>(&[]), None);
         assert_eq!(constant(&[0.1; 9]), Some(0.1));
         assert_eq!(constant(&[0.1, 0.1, 0.2]), None);

@@ -5,13 +5,13 @@ use serde_json::{Map, Value};
 use super::options::{Options, Problems, brief, missing, unsupported};
 use crate::nn::layer::Activation;
 
-/// Option `key` of a layer as an activation function; linear if it is missing.
+/// Reads option `key` of a layer as an activation function; linear if it is missing.
 pub fn option(o: &mut Options, key: &'static str) -> Activation {
     match o.value(key) {
         None => Activation::Linear,
         Some(value) => {
             let found = parse(value).map_err(|why| unsupported(key, value, &why));
-            o.or_note(found, Activation::Linear)
+            o.or_record(found, Activation::Linear)
         }
     }
 }
@@ -22,7 +22,7 @@ fn parse(value: &Value) -> Result<Activation, String> {
         Value::Object(object) => {
             let class = object.get("class_name").and_then(Value::as_str);
             match (class, object.get("config")) {
-                // Keras 2.13 and later wrap the name of a function like this.
+                // Keras 2.13 and later serialise a named function as an object.
                 (Some("function"), Some(Value::String(name))) => named(name),
                 (Some(class), Some(Value::Object(config))) => match layer(class, config) {
                     Some(found) => found.map_err(|Problems(all)| all.join("; ")),
@@ -48,7 +48,7 @@ fn named(name: &str) -> Result<Activation, String> {
             slope: 0.0,
             threshold: 0.0,
         },
-        // tf.nn.leaky_relu, whose slope is not that of Keras' layer.
+        // `tf.nn.leaky_relu`; its slope differs from that of Keras' LeakyReLU layer.
         "leaky_relu" => Activation::LeakyRelu { alpha: 0.2 },
         "elu" => Activation::Elu { alpha: 1.0 },
         "selu" => Activation::Selu,
@@ -66,7 +66,7 @@ fn named(name: &str) -> Result<Activation, String> {
     })
 }
 
-/// The layer classes that are activation functions, with their options. `None` for other classes.
+/// Reads a layer whose class is an activation function, with its options. `None` for other classes.
 pub fn layer(class: &str, config: &Map<String, Value>) -> Option<Result<Activation, Problems>> {
     let parse = match class {
         "LeakyReLU" => leaky_relu,
@@ -78,7 +78,7 @@ pub fn layer(class: &str, config: &Map<String, Value>) -> Option<Result<Activati
     };
     let mut o = Options::new(config);
     let activation = parse(&mut o);
-    Some(o.conclude(Ok(activation)))
+    Some(o.finish(Ok(activation)))
 }
 
 fn leaky_relu(o: &mut Options) -> Activation {
@@ -113,10 +113,10 @@ fn relu(o: &mut Options) -> Activation {
 
 fn slope(o: &mut Options, key: &'static str) -> f32 {
     let found = scalar(o, key).ok_or_else(|| missing(key));
-    o.or_note(found, 0.0)
+    o.or_record(found, 0.0)
 }
 
-/// A number, which some versions write as a numpy array of rank 0.
+/// Reads a number, which some Keras versions write as a numpy array of rank 0.
 fn scalar(o: &mut Options, key: &'static str) -> Option<f32> {
     match o.value(key) {
         Some(object @ Value::Object(array)) => {
@@ -124,7 +124,7 @@ fn scalar(o: &mut Options, key: &'static str) -> Option<f32> {
             let number = number
                 .filter(|x| x.is_finite())
                 .ok_or_else(|| format!("option {key:?} is {}; a number is needed", brief(object)));
-            Some(o.or_note(number, 0.0))
+            Some(o.or_record(number, 0.0))
         }
         _ => o.number(key),
     }

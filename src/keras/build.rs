@@ -1,4 +1,4 @@
-//! From nested models to one flat graph.
+//! Flattening of nested models into one graph.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,11 +9,10 @@ use super::weights::Assigned;
 use crate::nn::graph::{Graph, Input, MAX_NODES, Node, Output, ValueId, WeightId};
 use crate::nn::layer::Layer;
 
-/// Flattens `model` with the weights of its leaves. The faults of its layers join `faults`, and there
-/// is a graph only if those are none.
+/// Flattens `model` with the weights of its leaves.
 ///
 /// # Errors
-/// All faults.
+/// All of `faults`, and the faults found while flattening.
 pub fn graph(
     name: String,
     model: &Model,
@@ -21,7 +20,9 @@ pub fn graph(
     mut faults: Vec<Fault>,
 ) -> Result<Graph, Fault> {
     let Assigned {
-        of_leaf, weights, ..
+        leaf_weights,
+        weights,
+        ..
     } = assigned;
     let inputs: Vec<Input> = model
         .inputs
@@ -32,26 +33,26 @@ pub fn graph(
         })
         .collect();
     let mut builder = Builder {
-        leaf_weights: &of_leaf,
-        taken: inputs.iter().map(|i| i.name.clone()).collect(),
+        leaf_weights: &leaf_weights,
+        used_names: inputs.iter().map(|i| i.name.clone()).collect(),
         ranks: inputs.iter().map(|i| i.shape.len()).collect(),
         nodes: Vec::new(),
         calls: 0,
         faults: Vec::new(),
         is_full: false,
     };
-    let given: Vec<Value> = (0..inputs.len()).map(|i| Some(ValueId(i))).collect();
+    let operands: Vec<Value> = (0..inputs.len()).map(|i| Some(ValueId(i))).collect();
     let top = Context {
         prefix: String::new(),
         outer: 0,
         training: None,
     };
-    let values = builder.model(model, &given, &top);
+    let values = builder.model(model, &operands, &top);
     faults.append(&mut builder.faults);
     if let Some(fault) = Fault::all(faults) {
         return Err(fault);
     }
-    // A value is unknown only behind a fault.
+    // A value is unknown only because of a fault, and there were none.
     let outputs = model.outputs.iter().zip(values.into_iter().flatten());
     let graph = Graph {
         name,
@@ -69,36 +70,37 @@ pub fn graph(
     Ok(graph)
 }
 
-/// `None` where a fault keeps it from being known: what reads it is not looked at.
+/// Value in the graph; `None` if a fault prevents it from being computed. Its consumers are not
+/// checked.
 type Value = Option<ValueId>;
 
 struct Builder<'a> {
     leaf_weights: &'a [Option<Vec<WeightId>>],
-    taken: HashSet<String>,
-    /// Dimensions of each value, without the batch.
+    used_names: HashSet<String>,
+    /// Number of dimensions of each value, without the batch.
     ranks: Vec<usize>,
     nodes: Vec<Node>,
     calls: usize,
     faults: Vec<Fault>,
-    /// Whether the network has become too large: nothing more is looked at.
+    /// Set when the network has exceeded its size limit; flattening then stops.
     is_full: bool,
 }
 
-/// Where in the nesting a layer is used.
+/// Position of a layer in the nested models.
 struct Context {
-    /// What names of nodes begin with, `body_1/` inside the second use of `body`.
+    /// Prefix of node names, such as `body_1/` inside the second use of `body`.
     prefix: String,
-    /// TimeDistributed wrappers around.
+    /// Number of enclosing TimeDistributed wrappers.
     outer: usize,
-    /// `training` of the models around; a layer's own argument comes first.
+    /// Argument `training` of the enclosing models; a layer's own argument takes precedence.
     training: Option<bool>,
 }
 
 impl Builder<'_> {
-    /// The values of a model's outputs.
+    /// Lowers a model; returns the values of its outputs.
     fn model(&mut self, model: &Model, inputs: &[Value], context: &Context) -> Vec<Value> {
         let names = step_names(model);
-        // The outputs of each step, `None` if even their number is unknown.
+        // Outputs of each step; `None` if even their number is unknown.
         let mut values: Vec<Option<Vec<Value>>> = Vec::with_capacity(model.steps.len());
         // `Err` for an output that does not exist.
         let read = |values: &[Option<Vec<Value>>], source: &Source| match *source {
@@ -111,9 +113,9 @@ impl Builder<'_> {
         };
         for (step, name) in model.steps.iter().zip(names) {
             let spec = &model.layers[step.layer];
-            let given: Result<Vec<Value>, ()> =
+            let operands: Result<Vec<Value>, ()> =
                 step.inputs.iter().map(|s| read(&values, s)).collect();
-            let Ok(given) = given else {
+            let Ok(operands) = operands else {
                 self.faults
                     .push(spec.fault("it reads an output that its input does not have"));
                 values.push(None);
@@ -124,7 +126,7 @@ impl Builder<'_> {
                 outer: context.outer,
                 training: step.training.or(context.training),
             };
-            let made = match given.into_iter().collect::<Option<Vec<ValueId>>>() {
+            let made = match operands.into_iter().collect::<Option<Vec<ValueId>>>() {
                 Some(known) if !self.is_full => self.layer(spec, &known, inside),
                 _ => Ok(None),
             };
@@ -143,15 +145,15 @@ impl Builder<'_> {
         outputs.collect()
     }
 
-    /// One use of a layer; `context.prefix` is its own name here. `None` if a fault that is known
-    /// already keeps its outputs from being known.
+    /// Lowers one use of a layer, whose name here is `context.prefix`. `None` if its outputs are
+    /// unknown because of an earlier fault.
     fn layer(
         &mut self,
         spec: &Spec,
         inputs: &[ValueId],
         context: Context,
     ) -> Result<Option<Vec<Value>>, Fault> {
-        // Models inside models can multiply uses without adding a single node.
+        // Nested models can multiply uses without adding a node, so calls are limited too.
         self.calls += 1;
         if self.calls > MAX_NODES || self.nodes.len() >= MAX_NODES {
             self.is_full = true;
@@ -165,7 +167,7 @@ impl Builder<'_> {
             .collect::<Option<Vec<_>>>()
             .ok_or_else(|| spec.fault("its input has too few dimensions"))?;
         match &spec.kind {
-            Kind::Refused => Ok(None),
+            Kind::Unsupported => Ok(None),
             Kind::Leaf { id, leaf } => {
                 let Some(weights) = &self.leaf_weights[*id] else {
                     return Ok(None);
@@ -199,8 +201,8 @@ impl Builder<'_> {
                     prefix: format!("{}/", context.prefix),
                     ..context
                 };
-                let given: Vec<Value> = inputs.iter().copied().map(Some).collect();
-                Ok(Some(self.model(model, &given, &context)))
+                let operands: Vec<Value> = inputs.iter().copied().map(Some).collect();
+                Ok(Some(self.model(model, &operands, &context)))
             }
             Kind::TimeDistributed(inner) => {
                 if inputs.len() != 1 || ranks[0] < 1 {
@@ -253,7 +255,7 @@ impl Builder<'_> {
     ) -> ValueId {
         let mut n = 0;
         let base = name.clone();
-        while !self.taken.insert(name.clone()) {
+        while !self.used_names.insert(name.clone()) {
             n += 1;
             name = format!("{base}_{n}");
         }
@@ -268,7 +270,7 @@ impl Builder<'_> {
     }
 }
 
-/// Dimensions of a layer's output.
+/// Returns the number of dimensions of a layer's output.
 fn rank(layer: &Layer, inputs: &[usize]) -> usize {
     let first = inputs.first().copied().unwrap_or(0);
     match layer {
@@ -302,9 +304,9 @@ fn rank(layer: &Layer, inputs: &[usize]) -> usize {
     }
 }
 
-/// A name for each step: the layer's, then with `_1`, `_2`, ... that no other layer has.
+/// Returns a unique name for each step: the layer's name, with `_1`, `_2`, ... for repetitions.
 fn step_names(model: &Model) -> Vec<String> {
-    let mut taken: HashSet<String> = model.layers.iter().map(|l| l.name.clone()).collect();
+    let mut used_names: HashSet<String> = model.layers.iter().map(|l| l.name.clone()).collect();
     let mut again: Vec<&Step> = model.steps.iter().filter(|s| s.repetition > 0).collect();
     again.sort_by_key(|s| (s.layer, s.repetition));
     let mut names = HashMap::new();
@@ -312,7 +314,7 @@ fn step_names(model: &Model) -> Vec<String> {
         let base = &model.layers[step.layer].name;
         let mut n = step.repetition;
         let mut name = format!("{base}_{n}");
-        while !taken.insert(name.clone()) {
+        while !used_names.insert(name.clone()) {
             n += 1;
             name = format!("{base}_{n}");
         }

@@ -1,4 +1,4 @@
-//! The architecture in a file's JSON: models, wrappers and layers, and which reads which.
+//! Architecture in a file's JSON: models, wrappers, layers and their connections.
 
 mod functional;
 mod sequential;
@@ -11,19 +11,19 @@ use super::layers::{self, Bidirectional, Dialect, Leaf, MergeMode};
 use super::options::{Options, Problems, brief, missing};
 use crate::nn::graph::{MAX_ELEMENTS, MAX_NODES, MAX_RANK};
 
-/// How deeply models and wrappers may be nested.
+/// Maximum nesting depth of models and wrappers.
 const MAX_DEPTH: usize = 16;
 
-/// A model: layers, and their uses in the order of computation.
+/// A model: its layers, and their uses in topological order.
 pub struct Model {
-    /// The name in the configuration; older files have none for a Sequential.
+    /// Name in the configuration; a Sequential in older files has none.
     pub name: Option<String>,
     pub inputs: Vec<InputSpec>,
     pub layers: Vec<Spec>,
-    /// Every step reads only inputs and steps before it.
+    /// Uses of layers. A step reads only inputs and earlier steps.
     pub steps: Vec<Step>,
     pub outputs: Vec<(String, Source)>,
-    /// Whether the model knew its inputs before it was used in another.
+    /// Set if the model was built with inputs before its first use in another model.
     pub built_with_inputs: bool,
 }
 
@@ -36,24 +36,24 @@ pub struct InputSpec {
 pub struct Step {
     /// Index into [`Model::layers`].
     pub layer: usize,
-    /// 0 for its first use.
+    /// Index among the uses of the same layer, from 0.
     pub repetition: usize,
     pub inputs: Vec<Source>,
-    /// The call argument `training`, if given.
+    /// Call argument `training`, if present.
     pub training: Option<bool>,
 }
 
-/// Where a value comes from.
+/// Origin of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     Input(usize),
     Step { step: usize, tensor: usize },
 }
 
-/// A layer, a wrapper or a model inside a model.
+/// A layer, wrapper or nested model.
 pub struct Spec {
     pub name: String,
-    /// With the models around it, for messages and weights: `model_5/conv2d_5`.
+    /// Name with those of the enclosing models, for messages and weights: `model_5/conv2d_5`.
     pub path: String,
     pub class: String,
     pub trainable: bool,
@@ -70,31 +70,33 @@ pub enum Kind {
         sequences: bool,
     },
     Leaf {
-        /// Numbers the leaves of a file.
+        /// Index of the leaf within the file.
         id: usize,
         leaf: Leaf,
     },
-    /// A layer that is not understood; why is noted already.
-    Refused,
+    /// An unsupported layer, whose fault is already recorded.
+    Unsupported,
 }
 
 impl Spec {
-    /// A [`Fault`] of this layer.
+    /// Builds a [`Fault`] of this layer.
     pub fn fault(&self, problem: impl Into<String>) -> Fault {
         Fault::layer(&self.path, &self.class, problem)
     }
 }
 
-/// A model, the number of its leaves, and what is wrong with it.
+/// A parsed model, the number of its leaves, and the faults.
 pub struct Parsed {
-    /// `None` if its layers cannot be told or joined; why is among the faults.
+    /// `None` if the layers or their connections are invalid; the faults state the reason.
     pub model: Option<Model>,
     pub leaves: usize,
     pub faults: Vec<Fault>,
 }
 
+/// Parses the architecture of a file.
+///
 /// # Errors
-/// The text describes no model.
+/// If the text describes no model.
 pub fn parse(json: &str, dialect: Dialect) -> Result<Parsed, Fault> {
     let root: Value = serde_json::from_str(json)
         .map_err(|e| Fault::Format(format!("its model_config is no valid JSON: {e}")))?;
@@ -139,12 +141,12 @@ struct Parser {
 }
 
 impl Parser {
-    /// The value of `found`, or `None` and a note of the fault.
-    fn noted<T>(&mut self, found: Result<T, Fault>) -> Option<T> {
+    /// Returns the value of `found`; records the fault and returns `None` if there is none.
+    fn or_record_fault<T>(&mut self, found: Result<T, Fault>) -> Option<T> {
         found.map_err(|fault| self.faults.push(fault)).ok()
     }
 
-    /// A model of a class that is one; `None` if its layers cannot be told or joined.
+    /// Parses a model. `None` if its layers or their connections are invalid.
     fn model(&mut self, class: &str, config: &Value, path: &str, depth: usize) -> Option<Model> {
         match class {
             "Sequential" => self.sequential(config, path, depth),
@@ -152,8 +154,8 @@ impl Parser {
         }
     }
 
-    /// A layer, of kind [`Kind::Refused`] if it is not understood. `path` is that of the model
-    /// around it.
+    /// Parses a layer; an unsupported one becomes [`Kind::Unsupported`]. `path` is that of the
+    /// enclosing model.
     fn spec(&mut self, name: &str, class: &str, config: &Value, path: &str, depth: usize) -> Spec {
         let path = match path {
             "" => name.to_owned(),
@@ -177,7 +179,7 @@ impl Parser {
             path,
             class: class.into(),
             trainable,
-            kind: kind.unwrap_or(Kind::Refused),
+            kind: kind.unwrap_or(Kind::Unsupported),
         }
     }
 
@@ -208,7 +210,7 @@ impl Parser {
                     }
                 }),
             _ => {
-                // The class first: the configuration of an unknown one is of no interest.
+                // The class is checked first: the configuration of an unknown class is not parsed.
                 let empty = Map::new();
                 let map = config.as_object().unwrap_or(&empty);
                 layers::parse(class, map, self.dialect).map(|leaf| {
@@ -231,11 +233,11 @@ impl Parser {
     }
 }
 
-/// The layer inside a TimeDistributed: its class and configuration.
+/// Returns class and configuration of the layer inside a TimeDistributed.
 fn wrapped(config: &Value) -> Result<(&str, &Value), Problems> {
     let mut options = Options::new(object(config)?);
     let found = options.value("layer").unwrap_or(&Value::Null);
-    options.conclude(record(found).map_err(Problems::from))
+    options.finish(record(found).map_err(Problems::from))
 }
 
 fn object(config: &Value) -> Result<&Map<String, Value>, String> {
@@ -244,7 +246,7 @@ fn object(config: &Value) -> Result<&Map<String, Value>, String> {
         .ok_or_else(|| format!("its configuration is {}", brief(config)))
 }
 
-/// Class and configuration of a serialised layer.
+/// Returns class and configuration of a serialised layer.
 fn record(value: &Value) -> Result<(&str, &Value), String> {
     let class = value.get("class_name").and_then(Value::as_str);
     match (class, value.get("config")) {
@@ -256,7 +258,7 @@ fn record(value: &Value) -> Result<(&str, &Value), String> {
     }
 }
 
-/// Reads an InputLayer.
+/// Parses an InputLayer.
 fn input(name: &str, config: &Value, path: &str) -> Result<InputSpec, Fault> {
     let read = || -> Result<Vec<Option<usize>>, Problems> {
         let mut o = Options::new(object(config)?);
@@ -266,7 +268,7 @@ fn input(name: &str, config: &Value, path: &str) -> Result<InputSpec, Fault> {
         let shape = batch_shape(config)
             .ok_or_else(|| missing("batch_input_shape"))
             .and_then(input_shape);
-        o.conclude(shape.map_err(Problems::from))
+        o.finish(shape.map_err(Problems::from))
     };
     let full = match path {
         "" => name.to_owned(),
@@ -287,7 +289,7 @@ fn batch_shape(config: &Value) -> Option<&Value> {
         .find(|v| !v.is_null())
 }
 
-/// A shape without its first dimension, the batch.
+/// Parses a shape without its first dimension, the batch.
 fn input_shape(value: &Value) -> Result<Vec<Option<usize>>, String> {
     let dim = |v: &Value| match v {
         Value::Null => Some(None),

@@ -1,74 +1,74 @@
-//! Why a Keras file cannot be converted.
+//! Errors of the conversion of a Keras file.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
 use crate::nn::GraphError;
 
-/// The most problems that the message of [`ConvertError::Several`] shows; it says how many more
-/// there are.
-const SHOWN: usize = 100;
+/// Maximum number of problems in the message of [`ConvertError::Several`]; it then states how many
+/// are omitted.
+const MAX_SHOWN: usize = 100;
 
-/// Why a Keras file cannot be converted. Every variant names the file.
+/// Reason that a Keras file cannot be converted. Every variant names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum ConvertError {
-    /// The operating system does not give the file's bytes.
+    /// The file cannot be read.
     #[error("{file}: {source}")]
     Read {
-        /// Path of the file, as it was given to [`load`](super::load).
+        /// Path of the file, as passed to [`load`](super::load).
         file: String,
-        /// What the operating system says.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// Not an HDF5 file, a damaged one, or one that holds no model.
+    /// The file is not HDF5, is damaged, or holds no model.
     #[error("{file}: {problem}")]
     Format {
-        /// The file's path or name, as it was given.
+        /// Path or name of the file, as passed by the caller.
         file: String,
-        /// What is wrong and, where there is one, the way out.
+        /// Description, with advice if there is any.
         problem: String,
     },
-    /// The description of the network's layers and how they are joined.
+    /// The description of the layers or of their connections is invalid.
     #[error("{file}: model {model}: {problem}")]
     Model {
-        /// The file's path or name, as it was given.
+        /// Path or name of the file, as passed by the caller.
         file: String,
-        /// Its path among nested models, `(top)` for the outermost.
+        /// Path of the model among nested models, `(top)` for the outermost.
         model: String,
-        /// What is missing, contradictory or not supported.
+        /// The missing, contradictory or unsupported part.
         problem: String,
     },
-    /// One layer: its class, one of its options, or its weights.
+    /// A layer's class, option or weight is unsupported.
     #[error("{file}: layer {layer} ({class}): {problem}")]
     Layer {
-        /// The file's path or name, as it was given.
+        /// Path or name of the file, as passed by the caller.
         file: String,
-        /// Its path, `model_5/conv2d_5` for a layer of a nested model.
+        /// Path of the layer, `model_5/conv2d_5` for a layer of a nested model.
         layer: String,
-        /// Keras' name of the class.
+        /// Keras' class name.
         class: String,
-        /// The option, argument or weight that is not supported or does not fit.
+        /// The unsupported or inconsistent option, argument or weight.
         problem: String,
     },
-    /// The layers do not fit each other.
+    /// The shapes of the layers do not match.
     #[error("{file}: {source}")]
     Graph {
-        /// The file's path or name, as it was given.
+        /// Path or name of the file, as passed by the caller.
         file: String,
-        /// The node that does not fit, and why.
+        /// The failing node, and the reason.
         source: GraphError,
     },
-    /// Several problems, none of which follows from another.
+    /// Several independent problems.
     #[error("{file}: {} things stand in the way of its conversion:{}", .problems.len(), list(.problems))]
     Several {
-        /// The file's path or name, as it was given.
+        /// Path or name of the file, as passed by the caller.
         file: String,
-        /// All of them, at least two; each names the file as well.
+        /// The problems, at least two; each also names the file.
         problems: Vec<Self>,
     },
 }
 
-/// A line for each problem; layers with the same problem share one.
+/// Formats one line per problem; layers with the same problem share a line.
 fn list(problems: &[ConvertError]) -> String {
     let mut lines: Vec<(String, Vec<String>)> = Vec::new();
     let mut of_layers: HashMap<String, usize> = HashMap::new();
@@ -96,7 +96,7 @@ fn list(problems: &[ConvertError]) -> String {
         }
     }
     let mut list = String::new();
-    for (problem, layers) in lines.iter().take(SHOWN) {
+    for (problem, layers) in lines.iter().take(MAX_SHOWN) {
         let subject = match layers.len() {
             0 => String::new(),
             1 => format!("layer {}: ", layers[0]),
@@ -105,13 +105,13 @@ fn list(problems: &[ConvertError]) -> String {
         // Writing to a String cannot fail.
         let _ = write!(list, "\n  {subject}{problem}");
     }
-    if lines.len() > SHOWN {
-        let _ = write!(list, "\n  and {} more", lines.len() - SHOWN);
+    if lines.len() > MAX_SHOWN {
+        let _ = write!(list, "\n  and {} more", lines.len() - MAX_SHOWN);
     }
     list
 }
 
-/// A [`ConvertError`] whose file is still to be named.
+/// A [`ConvertError`] without the name of its file.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Fault {
     Format(String),
@@ -125,12 +125,12 @@ pub(super) enum Fault {
         problem: String,
     },
     Graph(GraphError),
-    /// At least two of the others.
+    /// Several faults, at least two.
     Several(Vec<Fault>),
 }
 
 impl Fault {
-    /// All of `faults`, each once; `None` if there are none.
+    /// Combines `faults` without duplicates; `None` if there are none.
     pub fn all(faults: Vec<Self>) -> Option<Self> {
         let mut seen = HashSet::new();
         let mut once = faults;

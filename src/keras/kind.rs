@@ -1,12 +1,11 @@
-//! Files and folders that hold a network, but not as a Keras `.h5` file, and the way from each to
-//! one.
+//! Recognition of files and folders that hold a network in another format, with advice for each.
 
 use std::path::Path;
 
-/// How much of a large file is searched at its beginning and at its end.
+/// Number of bytes that are searched at the beginning and at the end of a large file.
 const SEARCHED: usize = 1 << 20;
 
-/// The problem with a folder, if it is one in which TensorFlow or Keras store a single network.
+/// Describes the problem with a folder in which TensorFlow or Keras store a single network.
 pub fn folder(path: &Path) -> Option<&'static str> {
     let has = |name: &str| path.join(name).exists();
     if has("saved_model.pb") || has("saved_model.pbtxt") {
@@ -26,7 +25,7 @@ pub fn folder(path: &Path) -> Option<&'static str> {
     }
 }
 
-/// Fails with advice for files that are not HDF5; `name` is the file's name.
+/// Checks that the file is HDF5. Otherwise returns advice; `name` is the file's name.
 pub fn check(name: &str, bytes: &[u8]) -> Result<(), String> {
     if hdf5_pure::is_hdf5_bytes(bytes) {
         return Ok(());
@@ -66,7 +65,7 @@ pub fn check(name: &str, bytes: &[u8]) -> Result<(), String> {
     .into())
 }
 
-/// Advice for a zip archive.
+/// Returns advice for a zip archive.
 fn zip(bytes: &[u8]) -> &'static str {
     let start = &bytes[..bytes.len().min(SEARCHED)];
     let end = &bytes[bytes.len().saturating_sub(SEARCHED)..];

@@ -1,8 +1,8 @@
 //! Lambda layers: Python functions that a file carries as compiled code.
 //!
-//! The code is never run. It is parsed as data and recognised if it is one of three functions:
-//! a sum over an axis (`K.sum(x, axis=1)`, `tf.reduce_sum(x, 1)`), `Spatial_multiply(x)` and
-//! `Channel_multiply(x)`. Anything else is refused with a description of what was found.
+//! The code is never run. It is parsed as data and recognised if it is one of three functions: a
+//! sum over an axis (`K.sum(x, axis=1)`, `tf.reduce_sum(x, 1)`), `Spatial_multiply(x)` and
+//! `Channel_multiply(x)`. Any other code is refused with a description.
 
 pub mod bytecode;
 pub mod marshal;
@@ -15,22 +15,22 @@ use super::layers::Leaf;
 use super::options::{Options, brief, dimension, missing, unsupported};
 use crate::nn::layer::Layer;
 
-/// What a Lambda layer computes.
+/// Function of a Lambda layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Function {
-    /// The sum over an axis, counted as Keras does (0 is the batch, -1 the last).
+    /// Sum over an axis in Keras' numbering (0 is the batch, -1 the last).
     SumAxis(i64),
-    /// `x[0] * x[1]`, the attention `[height, width, 1]` being repeated for all channels.
+    /// `x[0] * x[1]`, with the attention `[height, width, 1]` broadcast over the channels.
     SpatialMultiply,
-    /// `x[0] * x[1]`, the attention `[channels]` being repeated for all places.
+    /// `x[0] * x[1]`, with the attention `[channels]` broadcast over the positions.
     ChannelMultiply,
 }
 
 /// Recognises a marshalled code object.
 ///
 /// # Errors
-/// It is no code object of Python 3.5 to 3.13, or computes something else; then its names,
-/// constants, argument count, source file and line are shown.
+/// If the bytes are not a code object of Python 3.5 to 3.13, or it computes something else. The
+/// message then shows its names, constants, argument count, source file and line.
 pub fn recognise(marshalled: &[u8]) -> Result<Function, String> {
     let code = marshal::code(marshalled).map_err(|problem| match is_python_2(marshalled) {
         true => "its function was compiled by Python 2, whose code is not read; build the network again in Keras 2 under Python 3, give it these weights (load_weights) and save it with model.save(\"name.h5\")".into(),
@@ -44,8 +44,8 @@ pub fn recognise(marshalled: &[u8]) -> Result<Function, String> {
     })
 }
 
-/// Whether a code object has the fields of Python 2: four numbers in front of the bytecode, where
-/// Python 3 has more.
+/// Returns whether a code object has the fields of Python 2: four integers before the bytecode,
+/// fewer than in Python 3.
 fn is_python_2(marshalled: &[u8]) -> bool {
     const BYTECODE_AT: usize = 1 + 4 * 4;
     marshalled.first() == Some(&b'c') && marshalled.get(BYTECODE_AT) == Some(&b's')
@@ -74,7 +74,8 @@ fn function(code: &Code) -> Option<Function> {
     }
 }
 
-/// Whether a dotted name is the sum of Keras' backend or of TensorFlow, as they are imported.
+/// Returns whether a dotted name is the sum of Keras' backend or of TensorFlow, under its usual
+/// import names.
 fn is_sum(path: &[&str]) -> bool {
     matches!(
         path,
@@ -106,12 +107,12 @@ fn describe(code: &Code) -> String {
     )
 }
 
-/// Reads a layer of class `Lambda`.
+/// Parses a layer of class `Lambda`.
 ///
 /// # Errors
-/// The function is not recognised, or comes with arguments, defaults or a closure.
+/// If the function is not recognised, or has arguments, defaults or a closure.
 pub fn layer(o: &mut Options) -> Result<Leaf, String> {
-    // What Keras stores about the output is only needed to build the function anew.
+    // Keras needs the stored output shape only to rebuild the function.
     o.ignore(&["output_shape", "output_shape_type", "output_shape_module"]);
     match o.text("function_type") {
         None | Some("lambda") => {}
@@ -151,11 +152,11 @@ pub fn layer(o: &mut Options) -> Result<Leaf, String> {
             Function::ChannelMultiply => Layer::ChannelMultiply,
         }))
     });
-    Ok(leaf.of_many())
+    Ok(leaf.with_input_list())
 }
 
-/// The code in base64, without defaults and closure: `[code, null, null]`, or since Keras 2.13
-/// `{"class_name": "__lambda__", "config": {"code": ...}}`.
+/// Returns the base64 code of a function without defaults and closure: `[code, null, null]`, or
+/// since Keras 2.13 `{"class_name": "__lambda__", "config": {"code": ...}}`.
 fn code_text(function: &Value) -> Result<&str, String> {
     let (code, defaults, closure) = match function {
         Value::Array(parts) => (parts.first(), parts.get(1), parts.get(2)),
@@ -183,7 +184,7 @@ fn code_text(function: &Value) -> Result<&str, String> {
         .ok_or_else(|| unsupported("function", function, "a Python code object is needed"))
 }
 
-/// The code behind its text: in base64, or as Keras 2.0 wrote it, each byte a character.
+/// Decodes the text of a code object: base64, or one character per byte as in Keras 2.0.
 fn code_bytes(text: &str) -> Result<Vec<u8>, String> {
     base64(text).or_else(|_| {
         let bytes = raw_unicode_escape(text);
@@ -195,9 +196,9 @@ fn code_bytes(text: &str) -> Result<Vec<u8>, String> {
     })
 }
 
-/// Encodes text as Python's codec of that name does. It undoes the decoding with which Keras 2.0
-/// made text of code: that takes each byte for a character, but `\u` and `\U` with the digits behind
-/// them for one.
+/// Encodes text like Python's codec of that name, which inverts Keras 2.0's conversion of code to
+/// text. That conversion maps each byte to a character, except that `\u` or `\U` with its digits
+/// becomes one character.
 fn raw_unicode_escape(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     for c in text.chars() {
@@ -219,7 +220,7 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// Decodes base64 (RFC 4648), line breaks allowed.
+/// Decodes base64 (RFC 4648); line breaks are allowed.
 fn base64(text: &str) -> Result<Vec<u8>, String> {
     const WRONG: &str = "its function is not valid base64";
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);

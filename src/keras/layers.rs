@@ -1,5 +1,4 @@
-//! Keras' layer classes: what each option means, which weights there are, and which
-//! [`Layer`] computes the same.
+//! Keras' layer classes: their options, their weights, and the equivalent [`Layer`].
 
 mod plain;
 mod recurrent;
@@ -17,29 +16,29 @@ use crate::nn::layer::{Activation, Layer, MergeOp, PoolKind};
 
 /// A layer that becomes at most one node.
 pub struct Leaf {
-    /// The weights, in the order of the class.
+    /// Weights, in the order of the class.
     pub slots: Vec<Slot>,
-    /// Whether it takes a list of inputs, rather than one.
-    many: bool,
+    /// Set if the layer takes a list of inputs.
+    takes_list: bool,
     lower: Box<Lower>,
 }
 
 type Lower = dyn Fn(&Call) -> Result<Option<Layer>, String> + Send + Sync;
 
-/// One weight that a layer needs.
+/// Weight of a layer.
 pub struct Slot {
-    /// The last part of the variable's name.
+    /// Last part of the variable's name.
     pub part: &'static str,
-    /// Whether training changes it; a layer's trainable weights are saved before the others.
+    /// Set if the weight is trainable; a layer's trainable weights are saved first.
     pub trainable: bool,
     pub shape: SlotShape,
 }
 
-/// What a layer's options say about the shape of a weight.
+/// Shape of a weight, from the options of its layer.
 pub enum SlotShape {
-    /// `None` is a dimension that depends on the input.
+    /// Dimensions; `None` for one that depends on the input.
     Dims(Vec<Option<usize>>),
-    /// The shape depends on the input.
+    /// Any shape; it depends on the input.
     Any,
 }
 
@@ -73,17 +72,17 @@ impl std::fmt::Display for SlotShape {
 
 /// One use of a layer.
 pub struct Call<'a> {
-    /// The number of dimensions of each input, without the batch (and without the time steps
-    /// of a TimeDistributed around it).
+    /// Number of dimensions of each input, without the batch and without the time steps of an
+    /// enclosing TimeDistributed.
     pub ranks: &'a [usize],
-    /// One per [`Leaf::slots`].
+    /// Weights, one per [`Leaf::slots`].
     pub weights: &'a [WeightId],
-    /// The call argument `training`.
+    /// Call argument `training`.
     pub training: Option<bool>,
 }
 
 impl Call<'_> {
-    /// Fails for a layer that would do something else in training.
+    /// Checks that a layer with a different training behaviour is not called with `training=True`.
     fn no_training(&self) -> Result<(), String> {
         match self.training {
             Some(true) => Err("it is called with training=True, which is supported for Dropout and SpatialDropout only".into()),
@@ -103,7 +102,7 @@ impl Call<'_> {
 }
 
 impl Leaf {
-    /// A layer without weights.
+    /// Creates a layer without weights.
     pub fn plain(
         lower: impl Fn(&Call) -> Result<Option<Layer>, String> + Send + Sync + 'static,
     ) -> Self {
@@ -116,26 +115,29 @@ impl Leaf {
     ) -> Self {
         Self {
             slots,
-            many: false,
+            takes_list: false,
             lower: Box::new(lower),
         }
     }
 
-    /// The same, for a layer that takes a list of inputs.
-    pub fn of_many(self) -> Self {
-        Self { many: true, ..self }
+    /// Marks the layer as taking a list of inputs.
+    pub fn with_input_list(self) -> Self {
+        Self {
+            takes_list: true,
+            ..self
+        }
     }
 
-    /// The node for one use; `None` if the layer does nothing.
+    /// Returns the graph layer for one use; `None` if the Keras layer does nothing.
     pub fn lower(&self, call: &Call) -> Result<Option<Layer>, String> {
-        if !self.many && call.ranks.len() != 1 {
+        if !self.takes_list && call.ranks.len() != 1 {
             return Err(format!("it takes one input, not {}", call.ranks.len()));
         }
         (self.lower)(call)
     }
 }
 
-/// A weight that training changes.
+/// Creates a trainable weight.
 fn slot(part: &'static str, dims: &[Option<usize>]) -> Slot {
     Slot {
         part,
@@ -144,22 +146,22 @@ fn slot(part: &'static str, dims: &[Option<usize>]) -> Slot {
     }
 }
 
-/// A bias, if option `use_bias` says so.
+/// Creates a bias weight if option `use_bias` is set.
 fn bias_slot(o: &mut Options, dims: &[Option<usize>]) -> Option<Slot> {
     o.bool("use_bias", true).then(|| slot("bias", dims))
 }
 
-/// What a layer's meaning depends on beside its own options.
+/// Properties of the Keras version that change the meaning of layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dialect {
-    /// Whether bilinear upsampling follows TensorFlow 1; `None` if the file does not tell.
+    /// Set if bilinear upsampling follows TensorFlow 1; `None` if the version is unknown.
     pub legacy_bilinear: Option<bool>,
 }
 
-/// Reads a layer that is no model and no wrapper.
+/// Parses a layer that is neither a model nor a wrapper.
 ///
 /// # Errors
-/// The class, options, or the values of options are not supported.
+/// If the class, an option or the value of an option is unsupported.
 pub fn parse(class: &str, config: &Map<String, Value>, dialect: Dialect) -> Result<Leaf, Problems> {
     if let Some(activation) = activation::layer(class, config) {
         let activation = activation?;
@@ -168,12 +170,12 @@ pub fn parse(class: &str, config: &Map<String, Value>, dialect: Dialect) -> Resu
         }));
     }
     let mut options = Options::new(config);
-    let leaf = known(class, &mut options, dialect).ok_or_else(|| refusal(class))?;
-    options.conclude(leaf.map_err(Problems::from))
+    let leaf = supported(class, &mut options, dialect).ok_or_else(|| unsupported_reason(class))?;
+    options.finish(leaf.map_err(Problems::from))
 }
 
-/// A layer of a class that is supported, `None` for other classes.
-fn known(class: &str, o: &mut Options, dialect: Dialect) -> Option<Result<Leaf, String>> {
+/// Parses a layer of a supported class; `None` for other classes.
+fn supported(class: &str, o: &mut Options, dialect: Dialect) -> Option<Result<Leaf, String>> {
     Some(Ok(match class {
         "Conv1D" | "Convolution1D" => spatial::conv::<1>(o),
         "Conv2D" | "Convolution2D" => spatial::conv::<2>(o),
@@ -221,8 +223,8 @@ fn known(class: &str, o: &mut Options, dialect: Dialect) -> Option<Result<Leaf, 
     }))
 }
 
-/// Why a class is not supported, and the way out where there is one.
-fn refusal(class: &str) -> &'static str {
+/// Returns the reason that a class is unsupported, with advice if there is any.
+fn unsupported_reason(class: &str) -> &'static str {
     match class {
         "CuDNNLSTM" | "CuDNNGRU" => {
             "its weights are laid out for cuDNN; build the model with the plain LSTM or GRU in Keras, load these weights into it and save that"

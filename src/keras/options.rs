@@ -1,10 +1,10 @@
-//! The options of one layer, read so that none can be overlooked.
+//! Options of one layer, with a check that none is overlooked.
 //!
-//! Every key of a layer's configuration is either asked for, known not to matter at inference, or
-//! an error: an option that this program does not know could change what the layer computes.
+//! Every key of a layer's configuration must be read, be irrelevant at inference, or it is an
+//! error: an unknown option could change the result of the layer.
 //!
-//! Problems are collected, so that all of them can be told at once: a method that finds one notes it
-//! and gives a value that serves until [`Options::finish`] fails.
+//! Problems are collected so that all are reported at once. A method that finds a problem records
+//! it and returns a placeholder; [`Options::finish`] fails later.
 
 use std::collections::HashSet;
 
@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 use crate::nn::graph::MAX_ELEMENTS;
 use crate::nn::layer::Padding;
 
-/// Keys of any layer that only matter for training or for Keras' own bookkeeping.
-const NEUTRAL: [&str; 9] = [
+/// Keys of any layer that are relevant only for training or for Keras' bookkeeping.
+const IRRELEVANT_KEYS: [&str; 9] = [
     "name",
     "trainable",
     "batch_input_shape",
@@ -25,11 +25,10 @@ const NEUTRAL: [&str; 9] = [
     "seed",
     "input_dtype",
 ];
-/// The same, by the end of the key.
-const NEUTRAL_SUFFIXES: [&str; 3] = ["_initializer", "_regularizer", "_constraint"];
+/// Suffixes of keys that are relevant only for training.
+const IRRELEVANT_SUFFIXES: [&str; 3] = ["_initializer", "_regularizer", "_constraint"];
 
-/// What is wrong with a layer, at least one thing, each described in words; the caller adds the
-/// layer.
+/// Problems of a layer, at least one, as text; the caller adds the layer.
 #[derive(Debug)]
 pub struct Problems(pub Vec<String>);
 
@@ -39,10 +38,10 @@ impl<T: Into<String>> From<T> for Problems {
     }
 }
 
-/// A layer's configuration and the problems found in it.
+/// Configuration of a layer, and the problems found in it.
 pub struct Options<'a> {
     map: &'a Map<String, Value>,
-    seen: HashSet<&'static str>,
+    read_keys: HashSet<&'static str>,
     problems: Vec<String>,
 }
 
@@ -50,29 +49,29 @@ impl<'a> Options<'a> {
     pub fn new(map: &'a Map<String, Value>) -> Self {
         Self {
             map,
-            seen: HashSet::new(),
+            read_keys: HashSet::new(),
             problems: Vec::new(),
         }
     }
 
-    /// Notes a problem.
+    /// Records a problem.
     pub fn problem(&mut self, problem: impl Into<String>) {
         self.problems.push(problem.into());
     }
 
-    /// The value of `found`, or else `stand_in` and a note.
-    pub fn or_note<T>(&mut self, found: Result<T, String>, stand_in: T) -> T {
+    /// Returns the value of `found`; otherwise records the problem and returns `placeholder`.
+    pub fn or_record<T>(&mut self, found: Result<T, String>, placeholder: T) -> T {
         found.unwrap_or_else(|problem| {
             self.problem(problem);
-            stand_in
+            placeholder
         })
     }
 
-    /// What was read, unless there are problems. Options that nobody asked for are one, but only if
-    /// reading came to its end.
-    pub fn conclude<T>(mut self, read: Result<T, Problems>) -> Result<T, Problems> {
+    /// Returns the result of parsing, unless there are problems. Unread options are a problem only
+    /// if parsing completed.
+    pub fn finish<T>(mut self, read: Result<T, Problems>) -> Result<T, Problems> {
         match read {
-            Ok(value) => self.finish().map(|()| value),
+            Ok(value) => self.check_complete().map(|()| value),
             Err(Problems(mut more)) => {
                 self.problems.append(&mut more);
                 Err(Problems(self.problems))
@@ -80,29 +79,29 @@ impl<'a> Options<'a> {
         }
     }
 
-    /// The value of an option, or `None` if it is missing or null.
+    /// Returns the value of an option; `None` if it is missing or null.
     pub fn value(&mut self, key: &'static str) -> Option<&'a Value> {
-        self.seen.insert(key);
+        self.read_keys.insert(key);
         self.map.get(key).filter(|v| !v.is_null())
     }
 
-    /// Options that do not matter at inference.
+    /// Marks options as irrelevant at inference.
     pub fn ignore(&mut self, keys: &[&'static str]) {
-        self.seen.extend(keys);
+        self.read_keys.extend(keys);
     }
 
-    /// Fails if there were problems, if an option is left that nobody asked for, or if numbers are
-    /// not 32 bits wide.
-    fn finish(&mut self) -> Result<(), Problems> {
+    /// Fails if there are recorded problems or unread options, or if the data type is not 32 bits
+    /// wide.
+    fn check_complete(&mut self) -> Result<(), Problems> {
         if let Some(dtype) = self.value("dtype")
             && let Err(problem) = float32(dtype)
         {
             self.problem(problem);
         }
         for (key, value) in self.map {
-            let known = self.seen.contains(key.as_str())
-                || NEUTRAL.contains(&key.as_str())
-                || NEUTRAL_SUFFIXES.iter().any(|s| key.ends_with(s));
+            let known = self.read_keys.contains(key.as_str())
+                || IRRELEVANT_KEYS.contains(&key.as_str())
+                || IRRELEVANT_SUFFIXES.iter().any(|s| key.ends_with(s));
             if !known && !value.is_null() {
                 let found = brief(value);
                 self.problem(format!("option {key:?} is not known (it is {found})"));
@@ -114,7 +113,7 @@ impl<'a> Options<'a> {
         }
     }
 
-    /// Notes an option that has another value than the one that is implemented.
+    /// Records a problem if an option has a value other than the implemented one.
     pub fn only(&mut self, key: &'static str, implemented: Value) {
         if let Some(value) = self.value(key)
             && *value != implemented
@@ -124,7 +123,7 @@ impl<'a> Options<'a> {
         }
     }
 
-    /// Notes an option that is switched on (or set at all).
+    /// Records a problem if an option is switched on, or set at all.
     pub fn off(&mut self, key: &'static str) {
         match self.value(key) {
             None | Some(Value::Bool(false)) => {}
@@ -151,10 +150,10 @@ impl<'a> Options<'a> {
         let found = value
             .as_bool()
             .ok_or_else(|| unsupported(key, value, "true or false is needed"));
-        self.or_note(found, default)
+        self.or_record(found, default)
     }
 
-    /// A finite number.
+    /// Reads a finite number.
     pub fn number(&mut self, key: &'static str) -> Option<f32> {
         let value = self.value(key)?;
         let found = value
@@ -162,16 +161,16 @@ impl<'a> Options<'a> {
             .map(|x| x as f32)
             .filter(|x| x.is_finite())
             .ok_or_else(|| unsupported(key, value, "a number is needed"));
-        Some(self.or_note(found, 0.0))
+        Some(self.or_record(found, 0.0))
     }
 
-    /// A number that must be given.
+    /// Reads a required number.
     pub fn needed_number(&mut self, key: &'static str) -> f32 {
         let found = self.number(key).ok_or_else(|| missing(key));
-        self.or_note(found, 0.0)
+        self.or_record(found, 0.0)
     }
 
-    /// A word; `None` as well if something else stands there.
+    /// Reads a string; `None` also for another type, which is recorded.
     pub fn text(&mut self, key: &'static str) -> Option<&'a str> {
         let value = self.value(key)?;
         if !value.is_string() {
@@ -180,7 +179,7 @@ impl<'a> Options<'a> {
         value.as_str()
     }
 
-    /// A positive size that must be given.
+    /// Reads a required positive size.
     pub fn size(&mut self, key: &'static str) -> usize {
         let found = match self.value(key) {
             None => Err(missing(key)),
@@ -188,10 +187,10 @@ impl<'a> Options<'a> {
                 size_of(value).ok_or_else(|| unsupported(key, value, "a positive size is needed"))
             }
         };
-        self.or_note(found, 1)
+        self.or_record(found, 1)
     }
 
-    /// One size per dimension: a list, or one number for all.
+    /// Reads one size per dimension: a list, or one number for all.
     pub fn sizes<const N: usize>(&mut self, key: &'static str) -> Option<[usize; N]> {
         let value = self.value(key)?;
         let sizes = match value {
@@ -204,19 +203,19 @@ impl<'a> Options<'a> {
         };
         let sizes =
             sizes.ok_or_else(|| unsupported(key, value, &format!("{N} positive sizes are needed")));
-        Some(self.or_note(sizes, [1; N]))
+        Some(self.or_record(sizes, [1; N]))
     }
 
-    /// One size per dimension that must be given.
+    /// Reads one required size per dimension.
     pub fn needed_sizes<const N: usize>(&mut self, key: &'static str) -> [usize; N] {
         let found = self.sizes(key).ok_or_else(|| missing(key));
-        self.or_note(found, [1; N])
+        self.or_record(found, [1; N])
     }
 
-    /// A list of whole numbers that must be given; one number is a list of one.
+    /// Reads a required list of integers; a single integer is a list of one.
     ///
     /// # Errors
-    /// It is missing or something else.
+    /// If the option is missing or has another type.
     pub fn integers(&mut self, key: &'static str) -> Result<Vec<i64>, String> {
         let value = self.value(key).ok_or_else(|| missing(key))?;
         match value {
@@ -226,8 +225,8 @@ impl<'a> Options<'a> {
         .ok_or_else(|| unsupported(key, value, "whole numbers are needed"))
     }
 
-    /// Option `axis`, one whole number or a list of one; the last axis if it is missing. `only` says
-    /// what is supported.
+    /// Reads option `axis`: an integer, or a list of one; the last axis if it is missing. `only`
+    /// describes the supported values.
     pub fn axis(&mut self, only: &str) -> i64 {
         const LAST: i64 = -1;
         if self.value("axis").is_none() {
@@ -237,7 +236,7 @@ impl<'a> Options<'a> {
             [axis] => Ok(axis),
             _ => Err(format!("option \"axis\" is {axes:?}; {only}")),
         });
-        self.or_note(found, LAST)
+        self.or_record(found, LAST)
     }
 
     pub fn padding(&mut self, causal: bool) -> Padding {
@@ -262,7 +261,7 @@ fn size_of(value: &Value) -> Option<usize> {
     (1..=MAX_ELEMENTS).contains(&n).then_some(n)
 }
 
-/// Fails unless a data type (its name, or a policy that has it) is `float32`.
+/// Checks that a data type (its name, or a policy with that name) is `float32`.
 pub fn float32(dtype: &Value) -> Result<(), String> {
     let name = match dtype {
         Value::Object(policy) => policy.get("config").and_then(|c| c.get("name")),
@@ -270,7 +269,7 @@ pub fn float32(dtype: &Value) -> Result<(), String> {
     };
     let why = match name.and_then(Value::as_str) {
         Some("float32") => return Ok(()),
-        // The weights of such a model are stored in 32 bits; only the computation is narrower.
+        // Such a model stores 32-bit weights; only the computation is narrower.
         Some("mixed_float16" | "mixed_bfloat16") => {
             "only \"float32\" is supported: build the network again with this policy left out (tf.keras.mixed_precision.set_global_policy(\"float32\")), load the weights of this file into it with load_weights, which have 32 bits already, and save it with model.save(\"name.h5\")"
         }
@@ -289,7 +288,7 @@ pub fn unsupported(key: &str, found: &Value, why: &str) -> String {
     format!("option {key:?} is {}; {why}", brief(found))
 }
 
-/// JSON, cut to what fits in a message.
+/// Formats JSON, truncated for a message.
 pub fn brief(value: &Value) -> String {
     let mut text = value.to_string();
     if let Some((end, _)) = text.char_indices().nth(120) {
@@ -299,8 +298,8 @@ pub fn brief(value: &Value) -> String {
     text
 }
 
-/// The dimension (counted without the batch) that Keras' `axis` means for a value of `rank`
-/// dimensions without the batch: Keras counts the batch, and from the end if negative.
+/// Converts Keras' `axis` to a dimension without the batch, for a value of `rank` dimensions
+/// without the batch. Keras counts the batch, and counts from the end if `axis` is negative.
 pub fn dimension(axis: i64, rank: usize) -> Result<usize, String> {
     let total = rank as i64 + 1;
     let counted = if axis < 0 {

@@ -1,47 +1,48 @@
-//! Which weight of a file belongs to which layer.
+//! Assignment of a file's weights to layers.
 //!
-//! A file keeps, for each layer of the outermost model, one flat list. Keras loads it by position:
-//! first the weights that training changes, in the order of the layers inside, then the others
-//! (`Layer.weights`, `Network.trainable_weights` in Keras 2.2; `_legacy_weights` in
-//! tensorflow/keras). A layer or model that is not trainable counts all its weights among the
-//! others. The same rule is followed here; the names of the variables are only used to notice
-//! when it does not hold, because they need not match the layers' names.
+//! A file stores one flat list for each layer of the outermost model, and Keras loads it by
+//! position. The trainable weights come first, in the order of the inner layers, followed by the
+//! non-trainable weights (`Layer.weights`, `Network.trainable_weights` in Keras 2.2;
+//! `_legacy_weights` in tensorflow/keras). All weights of a non-trainable layer or model are
+//! non-trainable.
+//!
+//! This module applies the same rule. Variable names serve only to detect a violation of the order,
+//! because they need not match the layers' names.
 
 use super::config::{Kind, Model, Spec};
 use super::error::Fault;
 use super::hdf5::H5Weight;
 use crate::nn::graph::{Weight, WeightId};
 
-/// A weight that a layer waits for.
+/// Position of a weight in the list: a slot of a leaf.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct WeightSlot<'a> {
     spec: &'a Spec,
     leaf: usize,
     slot: usize,
 }
 
-/// The weights of a model's leaves.
+/// Weights of a model's leaves.
 #[derive(Default)]
 pub struct Assigned {
-    /// For each leaf (by its number) the ids of its weights, one per slot; `None` where they are not
-    /// right.
-    pub of_leaf: Vec<Option<Vec<WeightId>>>,
+    /// Weight ids of each leaf, one per slot, by leaf index; `None` if the weights are invalid.
+    pub leaf_weights: Vec<Option<Vec<WeightId>>>,
     pub weights: Vec<Weight>,
     pub faults: Vec<Fault>,
 }
 
-/// Finds the weights of all layers that are understood.
+/// Assigns the weights of all supported layers.
 pub fn assign(model: &Model, leaves: usize, layers: Vec<(String, Vec<H5Weight>)>) -> Assigned {
     let mut assigned = Assigned {
-        of_leaf: vec![None; leaves],
+        leaf_weights: vec![None; leaves],
         ..Assigned::default()
     };
     let mut groups: std::collections::HashMap<String, Vec<H5Weight>> = layers.into_iter().collect();
     for spec in &model.layers {
         let group = groups.remove(&spec.name).unwrap_or_default();
-        // How many weights belong to a layer that is not understood is not known.
-        if is_whole(spec) {
-            let found = of_layer(spec, group, &mut assigned);
+        // An unsupported layer has an unknown number of weights.
+        if is_supported(spec) {
+            let found = assign_layer(spec, group, &mut assigned);
             assigned.faults.extend(found.err().into_iter().flatten());
         }
     }
@@ -54,54 +55,60 @@ pub fn assign(model: &Model, leaves: usize, layers: Vec<(String, Vec<H5Weight>)>
     assigned
 }
 
-/// Whether a layer and all inside it are understood.
-fn is_whole(spec: &Spec) -> bool {
+/// Returns whether a layer and all layers inside it are supported.
+fn is_supported(spec: &Spec) -> bool {
     match &spec.kind {
-        Kind::Refused => false,
+        Kind::Unsupported => false,
         Kind::Leaf { .. } => true,
-        Kind::Model(model) => model.layers.iter().all(is_whole),
-        Kind::TimeDistributed(inner) => is_whole(inner),
+        Kind::Model(model) => model.layers.iter().all(is_supported),
+        Kind::TimeDistributed(inner) => is_supported(inner),
         Kind::Bidirectional {
             forward, backward, ..
-        } => is_whole(forward) && is_whole(backward),
+        } => is_supported(forward) && is_supported(backward),
     }
 }
 
 /// Assigns the weights of a layer of the outermost model.
-fn of_layer(spec: &Spec, group: Vec<H5Weight>, assigned: &mut Assigned) -> Result<(), Vec<Fault>> {
-    let (mut places, mut others) = (Vec::new(), Vec::new());
-    collect(spec, &mut places, &mut others);
-    places.append(&mut others);
-    if places.len() != group.len() {
+fn assign_layer(
+    spec: &Spec,
+    group: Vec<H5Weight>,
+    assigned: &mut Assigned,
+) -> Result<(), Vec<Fault>> {
+    let (mut slots, mut non_trainable) = (Vec::new(), Vec::new());
+    collect(spec, &mut slots, &mut non_trainable);
+    slots.append(&mut non_trainable);
+    if slots.len() != group.len() {
         return Err(vec![spec.fault(format!(
             "it needs {} weights, the file has {} for it{}",
-            places.len(),
+            slots.len(),
             group.len(),
             listing(&group)
         ))]);
     }
     let mut prefixes = std::collections::HashMap::new();
-    let faults: Vec<Fault> = places
+    let faults: Vec<Fault> = slots
         .iter()
         .zip(&group)
-        .filter_map(|(place, weight)| {
-            check(place, weight, prefixes.entry(place.leaf).or_default()).err()
+        .filter_map(|(target, weight)| {
+            check(target, weight, prefixes.entry(target.leaf).or_default()).err()
         })
         .collect();
     if !faults.is_empty() {
         return Err(faults);
     }
-    leaves(spec, &mut |leaf| assigned.of_leaf[leaf] = Some(Vec::new()));
+    leaves(spec, &mut |leaf| {
+        assigned.leaf_weights[leaf] = Some(Vec::new())
+    });
     let first = assigned.weights.len();
-    for (i, place) in places.iter().enumerate() {
-        let ids = assigned.of_leaf[place.leaf].get_or_insert_default();
-        if ids.len() <= place.slot {
-            ids.resize(place.slot + 1, WeightId(usize::MAX));
+    for (i, target) in slots.iter().enumerate() {
+        let ids = assigned.leaf_weights[target.leaf].get_or_insert_default();
+        if ids.len() <= target.slot {
+            ids.resize(target.slot + 1, WeightId(usize::MAX));
         }
-        ids[place.slot] = WeightId(first + i);
+        ids[target.slot] = WeightId(first + i);
     }
-    let weights = places.iter().zip(group).map(|(place, weight)| Weight {
-        name: format!("{}/{}", place.spec.path, part(place)),
+    let weights = slots.iter().zip(group).map(|(target, weight)| Weight {
+        name: format!("{}/{}", target.spec.path, part(target)),
         shape: weight.shape,
         data: weight.data,
     });
@@ -109,10 +116,10 @@ fn of_layer(spec: &Spec, group: Vec<H5Weight>, assigned: &mut Assigned) -> Resul
     Ok(())
 }
 
-/// Calls `each` with the number of every leaf of a layer.
+/// Calls `each` with the index of every leaf of a layer.
 fn leaves(spec: &Spec, each: &mut dyn FnMut(usize)) {
     match &spec.kind {
-        Kind::Refused => {}
+        Kind::Unsupported => {}
         Kind::Leaf { id, .. } => each(*id),
         Kind::Model(model) => {
             for layer in &model.layers {
@@ -129,14 +136,22 @@ fn leaves(spec: &Spec, each: &mut dyn FnMut(usize)) {
     }
 }
 
-/// Appends the weights of a layer in Keras' order: those that training changes, and the others.
-fn collect<'a>(spec: &'a Spec, trainable: &mut Vec<Place<'a>>, others: &mut Vec<Place<'a>>) {
-    let (mut mine, mut rest) = (Vec::new(), Vec::new());
+/// Appends the weights of a layer in Keras' order: trainable, then non-trainable.
+fn collect<'a>(
+    spec: &'a Spec,
+    trainable: &mut Vec<WeightSlot<'a>>,
+    non_trainable: &mut Vec<WeightSlot<'a>>,
+) {
+    let (mut own_trainable, mut own_non_trainable) = (Vec::new(), Vec::new());
     match &spec.kind {
         Kind::Leaf { id, leaf } => {
             for (slot, s) in leaf.slots.iter().enumerate() {
-                let list = if s.trainable { &mut mine } else { &mut rest };
-                list.push(Place {
+                let list = if s.trainable {
+                    &mut own_trainable
+                } else {
+                    &mut own_non_trainable
+                };
+                list.push(WeightSlot {
                     spec,
                     leaf: *id,
                     slot,
@@ -145,64 +160,64 @@ fn collect<'a>(spec: &'a Spec, trainable: &mut Vec<Place<'a>>, others: &mut Vec<
         }
         Kind::Model(model) => {
             for layer in &model.layers {
-                collect(layer, &mut mine, &mut rest);
+                collect(layer, &mut own_trainable, &mut own_non_trainable);
             }
         }
-        Kind::TimeDistributed(inner) => collect(inner, &mut mine, &mut rest),
-        Kind::Refused => {}
+        Kind::TimeDistributed(inner) => collect(inner, &mut own_trainable, &mut own_non_trainable),
+        Kind::Unsupported => {}
         Kind::Bidirectional {
             forward, backward, ..
         } => {
-            collect(forward, &mut mine, &mut rest);
-            collect(backward, &mut mine, &mut rest);
+            collect(forward, &mut own_trainable, &mut own_non_trainable);
+            collect(backward, &mut own_trainable, &mut own_non_trainable);
         }
     }
     if spec.trainable {
-        trainable.append(&mut mine);
+        trainable.append(&mut own_trainable);
     } else {
-        others.append(&mut mine);
+        non_trainable.append(&mut own_trainable);
     }
-    others.append(&mut rest);
+    non_trainable.append(&mut own_non_trainable);
 }
 
-fn part(place: &Place) -> &'static str {
-    match &place.spec.kind {
-        Kind::Leaf { leaf, .. } => leaf.slots[place.slot].part,
+fn part(target: &WeightSlot) -> &'static str {
+    match &target.spec.kind {
+        Kind::Leaf { leaf, .. } => leaf.slots[target.slot].part,
         _ => "weight",
     }
 }
 
-/// Fails if the shape or the name of a weight contradicts its place, or if it is not finite. `prefix` is what the names of
-/// the layer's weights begin with, as soon as one is known.
-fn check(place: &Place, weight: &H5Weight, prefix: &mut Option<String>) -> Result<(), Fault> {
-    let Kind::Leaf { leaf, .. } = &place.spec.kind else {
+/// Checks the shape and name of a weight against its slot, and that its values are finite. `prefix`
+/// is the name prefix of the layer's weights, once it is known.
+fn check(target: &WeightSlot, weight: &H5Weight, prefix: &mut Option<String>) -> Result<(), Fault> {
+    let Kind::Leaf { leaf, .. } = &target.spec.kind else {
         return Ok(());
     };
-    let slot = &leaf.slots[place.slot];
+    let slot = &leaf.slots[target.slot];
     if let Some(problem) = &weight.problem {
-        return Err(place.spec.fault(format!("its {}: {problem}", slot.part)));
+        return Err(target.spec.fault(format!("its {}: {problem}", slot.part)));
     }
     if !slot.shape.fits(&weight.shape) {
-        return Err(place.spec.fault(format!(
+        return Err(target.spec.fault(format!(
             "its {} should have shape {}, but {:?} has {:?}",
             slot.part, slot.shape, weight.name, weight.shape
         )));
     }
     if let Some(x) = weight.data.iter().find(|x| !x.is_finite()) {
-        return Err(place.spec.fault(format!(
+        return Err(target.spec.fault(format!(
             "its {} ({:?}) contains {x}; the training failed or the file is damaged",
             slot.part, weight.name
         )));
     }
     let (scope, variable) = weight.name.rsplit_once('/').unwrap_or(("", &weight.name));
     let variable = variable.split(':').next().unwrap_or(variable);
-    // TensorFlow makes a name unique with a number at its end.
+    // TensorFlow appends a number to make a name unique.
     let plain = variable.trim_end_matches(|c: char| c.is_ascii_digit());
     let named = variable == slot.part || plain.strip_suffix('_') == Some(slot.part);
     let same_scope = prefix.get_or_insert_with(|| scope.into()) == scope;
     match named && same_scope {
         true => Ok(()),
-        false => Err(place.spec.fault(format!(
+        false => Err(target.spec.fault(format!(
             "in its place for {} the file has {:?}; the order of the weights is not understood",
             slot.part, weight.name
         ))),

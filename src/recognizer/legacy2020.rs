@@ -85,7 +85,7 @@ impl Pipeline {
         let prepared = prepare(recording, self.resampling, parallelism);
         let mut prepared = prepared.map_err(RecognizeError::audio(name))?;
         let mel = self.extractor.mel(&std::mem::take(&mut prepared.signal));
-        let features = mel.and_then(legacy2020::of_mel);
+        let features = mel.and_then(legacy2020::from_owned_mel);
         let features = features.map_err(RecognizeError::features(name))?;
         Ok(Features {
             branches: features.branch_inputs(),
@@ -167,7 +167,7 @@ impl Pipeline {
 impl Known {
     /// What a device's front end has found out about a recording.
     pub fn of_device(
-        heard: crate::front_end::legacy2020::cuda::Heard,
+        heard: crate::front_end::legacy2020::cuda::RecordingFeatures,
         recording: &RecordingInfo,
     ) -> Self {
         Self {
@@ -181,8 +181,8 @@ impl Known {
                 peak: heard.peak,
                 original_seconds: recording.seconds,
             },
-            frames: heard.place.frames,
-            starts: heard.place.window_starts,
+            frames: heard.location.frames,
+            starts: heard.location.window_starts,
         }
     }
 }
@@ -196,7 +196,7 @@ impl Features {
     /// The networks' inputs.
     pub fn network_inputs(&self) -> NetworkInputs<'_> {
         NetworkInputs {
-            frames: self.windows.sheet(),
+            frames: self.windows.frames(),
             starts: self.windows.starts(),
             whole: self.branches.iter().map(|b| &*b.data).collect(),
             descriptors: &[],

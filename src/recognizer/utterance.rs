@@ -64,7 +64,7 @@ pub fn signal(
     parallelism: Parallelism,
 ) -> Cow<'_, [f32]> {
     let rate = recording.sample_rate;
-    resampling.straight(samples(recording), rate, parallelism)
+    resampling.convert_in_one_step(samples(recording), rate, parallelism)
 }
 
 impl Pipeline {
@@ -282,7 +282,7 @@ impl SegmentInputs {
             None => (&self.windows, &self.utterance.stats),
         };
         NetworkInputs {
-            frames: windows.sheet(),
+            frames: windows.frames(),
             starts: windows.starts(),
             whole: match self.reads_both {
                 true => vec![&self.utterance.stats, stats],

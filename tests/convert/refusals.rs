@@ -1,4 +1,4 @@
-//! What the tool refuses, and how it says so.
+//! Errors of the tool `convert`, and their messages.
 
 use std::fs;
 use std::path::Path;
@@ -78,7 +78,7 @@ fn arrays_that_do_not_fit_are_named() {
 }
 
 #[test]
-fn incomplete_sets_list_what_is_there_and_what_is_missing() {
+fn incomplete_sets_list_present_and_missing_files() {
     let place = Place::new();
     let output = place.at("out.safetensors");
     let folder = place.at("models");
@@ -113,7 +113,7 @@ fn incomplete_sets_list_what_is_there_and_what_is_missing() {
         [&*age, &other, "-o", &output],
     );
     bad(1, &["role age", "both"], [&*age, &age, "-o", &output]);
-    // Elsewhere these may be the same file.
+    // On other systems these may be the same file.
     if cfg!(target_os = "linux") {
         fs::copy(&age, format!("{folder}/MODEL_AGE_CROP.h5")).unwrap();
         bad(
@@ -126,7 +126,7 @@ fn incomplete_sets_list_what_is_there_and_what_is_missing() {
 }
 
 #[test]
-fn networks_in_other_formats_are_named_with_the_way_out() {
+fn networks_in_other_formats_are_named_with_advice() {
     let place = Place::new();
     let output = place.at("out.safetensors");
     let saved = |name: &str| {
@@ -139,7 +139,7 @@ fn networks_in_other_formats_are_named_with_the_way_out() {
     let parts = ["model: ", "SavedModel", "model.save(\"name.h5\")"];
     bad(1, &parts, [&*model, "-o", &output]);
     bad(1, &parts, ["--inspect", &model]);
-    // Five such folders where five files are looked for.
+    // Five folders with such models in a folder that should contain five files.
     let age = saved("five/Model_Age_crop");
     let parts = [
         "missing  Model_Age_crop.h5",
@@ -148,7 +148,7 @@ fn networks_in_other_formats_are_named_with_the_way_out() {
         "SavedModel",
     ];
     bad(1, &parts, [&*place.at("five"), "-o", &output]);
-    // A folder that holds files as well is one of files.
+    // A folder that also contains files is treated as a folder of files.
     let mixed = saved("mixed");
     let name = "Model_Age_crop.h5";
     fs::copy(golden("five").join(name), Path::new(&mixed).join(name)).unwrap();
@@ -163,7 +163,7 @@ fn networks_in_other_formats_are_named_with_the_way_out() {
 }
 
 #[test]
-fn names_that_turn_the_direction_of_text_are_shown_by_their_codes() {
+fn bidirectional_control_characters_are_escaped() {
     let place = Place::new();
     let file = place.at("a\u{202E}5h.exe");
     fs::write(&file, "no HDF5").unwrap();
@@ -263,7 +263,7 @@ fn a_changed_number_fails_the_self_test() {
     let bundle = place.five();
     let mut bytes = fs::read(&bundle).unwrap();
     let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    // The second number of the first tensor: another finite one.
+    // Changes the second value of the first tensor to another finite value.
     let at = 8 + header + 4;
     bytes[at..at + 4].copy_from_slice(&12.5f32.to_le_bytes());
     fs::write(&bundle, bytes).unwrap();

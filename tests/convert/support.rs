@@ -1,4 +1,4 @@
-//! Running the tool and reading what it wrote.
+//! Helpers that run the tool and read its output.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -7,8 +7,8 @@ use std::process::Command;
 use maeum::nn::npz::{self, Array, NpzFile};
 use tempfile::TempDir;
 
-/// Outputs may differ from Keras' by this, relative to their largest magnitude (or to 1): what
-/// 32-bit sums in another order leave.
+/// Tolerance against Keras, relative to the largest magnitude of an output (or to 1): the effect of
+/// another order of 32-bit summation.
 pub const TOLERANCE: f32 = 1e-5;
 
 pub const FIVE: [(&str, &str, &str); 5] = [
@@ -42,14 +42,14 @@ pub fn convert<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Outco
     }
 }
 
-/// Runs and expects success.
+/// Runs the tool and expects success.
 pub fn good<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> String {
     let outcome = convert(arguments);
     assert_eq!(outcome.code, 0, "{}", outcome.err);
     outcome.out
 }
 
-/// Runs and expects an error with this code that says all of `parts`.
+/// Runs the tool and expects an error with this exit code whose message contains all of `parts`.
 pub fn bad<S: AsRef<OsStr>>(code: i32, parts: &[&str], arguments: impl IntoIterator<Item = S>) {
     let Outcome { code: got, err, .. } = convert(arguments);
     assert_eq!(got, code, "{err}");
@@ -69,7 +69,7 @@ pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// A temporary folder and paths in it.
+/// Temporary folder.
 pub struct Place(pub TempDir);
 
 impl Place {
@@ -81,7 +81,7 @@ impl Place {
         text(&self.0.path().join(name)).to_owned()
     }
 
-    /// The golden five as a bundle.
+    /// Returns the path of a bundle built from the five golden networks.
     pub fn five(&self) -> String {
         let bundle = self.at("five.safetensors");
         good([text(&golden("five")), "-o", &bundle]);
@@ -99,7 +99,7 @@ pub fn open(path: impl AsRef<Path>) -> NpzFile {
     NpzFile::open(path.as_ref()).unwrap()
 }
 
-/// The arrays whose name starts with `prefix`, without it.
+/// Returns the arrays whose name starts with `prefix`, without the prefix.
 pub fn arrays(file: &NpzFile, prefix: &str) -> Vec<(String, Array)> {
     file.names()
         .filter_map(|n| Some((n.strip_prefix(prefix)?.to_owned(), file.read(n).unwrap())))
@@ -114,7 +114,7 @@ pub fn assert_close(got: &Array, wanted: &Array, what: &str) {
     }
 }
 
-/// Runs `arguments` and compares the outputs, in the order of the model's, with Keras'.
+/// Runs the tool with `arguments` and compares the outputs, in model order, with Keras'.
 pub fn assert_outputs(arguments: &[&str], out: &str, wanted: &[(String, Array)], what: &str) {
     good(arguments.iter().chain(&["--out", out]));
     let npz = open(out);

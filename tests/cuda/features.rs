@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use maeum::front_end::legacy2020::cuda::{Inputs, Place};
+use maeum::front_end::legacy2020::cuda::{FeatureLocation, Inputs};
 use maeum::front_end::legacy2020::{HISTOGRAM_BIN_WIDTH, HISTOGRAM_BINS, from_mel};
 use maeum::front_end::{FeatureError, Mel, N_MELS};
 use maeum::nn::cuda::Driver;
@@ -144,14 +144,20 @@ pub struct Limits {
     edge: f64,
 }
 
-pub fn compare(what: &str, place: &Place, taken: &Taken, expected: &Expected, limits: &Limits) {
+pub fn compare(
+    what: &str,
+    location: &FeatureLocation,
+    taken: &Taken,
+    expected: &Expected,
+    limits: &Limits,
+) {
     let values = 200 * 40;
-    let windows = &taken.windows[place.windows.start * values..place.windows.end * values];
+    let windows = &taken.windows[location.windows.start * values..location.windows.end * values];
     let off = worst(&doubles(windows), &doubles(&expected.windows), 1.0);
     assert!(off <= limits.windows, "{what}: windows off by {off:e}");
     for (b, name) in BRANCHES.iter().enumerate() {
         let count = expected.branches[b].len();
-        let ours = doubles(&taken.branches[b][place.row * count..][..count]);
+        let ours = doubles(&taken.branches[b][location.row * count..][..count]);
         let theirs = rounded(&expected.branches[b]);
         let limit = match *name {
             "hist" => {

@@ -11,8 +11,8 @@ use maeum::audio::vad::{Mode, SampleRate, Vad};
 use maeum::audio::{Recording, Resampling};
 use maeum::front_end::AudioError;
 use maeum::front_end::cuda::FrontEndError;
-use maeum::front_end::legacy2020::clean::{largest_sample, lift_zeros, pre_emphasis, wiener};
-use maeum::front_end::legacy2020::cuda::{Cleaned, FrontEnd, Heard};
+use maeum::front_end::legacy2020::clean::{largest_sample, pre_emphasis, replace_zeros, wiener};
+use maeum::front_end::legacy2020::cuda::{Cleaned, CudaFrontEnd, RecordingFeatures};
 use maeum::front_end::legacy2020::from_mel;
 use maeum::front_end::legacy2020::trim::FRAME;
 use maeum::front_end::legacy2020::{VoiceDetector, prepare_with};
@@ -27,8 +27,8 @@ use crate::features::{
 };
 use crate::{download, drivers};
 
-fn front_end(driver: &Arc<dyn Driver>, resampling: Resampling) -> FrontEnd {
-    FrontEnd::new(driver.clone(), Stream::A, resampling).unwrap()
+fn front_end(driver: &Arc<dyn Driver>, resampling: Resampling) -> CudaFrontEnd {
+    CudaFrontEnd::new(driver.clone(), Stream::A, resampling).unwrap()
 }
 
 fn detector() -> impl VoiceDetector {
@@ -104,7 +104,7 @@ fn bits<T: Copy + Into<f64>>(values: &[T]) -> Vec<u64> {
 
 fn cleaned(recording: &Recording, resampling: Resampling) -> (Vec<f64>, f64) {
     let mut resampled = resampling.to_target_rate(&recording.samples, recording.sample_rate);
-    lift_zeros(&mut resampled);
+    replace_zeros(&mut resampled);
     let mut signal = wiener(&resampled);
     pre_emphasis(&mut signal);
     let peak = largest_sample(&signal).unwrap();
@@ -154,7 +154,7 @@ fn check_whole_way(driver: &Arc<dyn Driver>, resampling: Resampling, recordings:
     let mut front_end = front_end(driver, resampling);
     let (results, inputs) = front_end.run(&given).unwrap();
     let placed = || results.iter().flatten();
-    let frames = placed().map(|h| h.place.frames).sum();
+    let frames = placed().map(|h| h.location.frames).sum();
     let taken = take(driver, &inputs, frames);
     let extractor = MelFilterbank::new();
     let (mut before, mut exact) = (0, 0);
@@ -169,8 +169,8 @@ fn check_whole_way(driver: &Arc<dyn Driver>, resampling: Resampling, recordings:
             }
             (theirs, ours) => panic!("{what}: {ours:?} against {theirs:?}"),
         };
-        let Heard {
-            place,
+        let RecordingFeatures {
+            location,
             kept,
             trimmed,
             voiced_frames,
@@ -183,12 +183,12 @@ fn check_whole_way(driver: &Arc<dyn Driver>, resampling: Resampling, recordings:
         assert_eq!(*total_samples, prepared.total_samples, "{what}");
         assert_eq!(peak.to_bits(), prepared.peak.to_bits(), "{what}");
         let mel = extractor.mel(&prepared.signal).unwrap();
-        assert_eq!(place.frames, mel.frames(), "{what}");
-        exact += check_mel(&what, own_mel(&taken, before, place.frames), mel.data());
-        before += place.frames;
+        assert_eq!(location.frames, mel.frames(), "{what}");
+        exact += check_mel(&what, own_mel(&taken, before, location.frames), mel.data());
+        before += location.frames;
         compare(
             &what,
-            place,
+            location,
             &taken,
             &Expected::of(mel).unwrap(),
             &FROM_SIGNAL,
@@ -210,10 +210,10 @@ fn features_of_recordings_are_the_cpus() {
 fn a_batch_after_a_batch_has_its_own_numbers() {
     let driver = drivers().remove(0);
     let mut front_end = front_end(&driver, Resampling::Exact);
-    let one = |front_end: &mut FrontEnd, recordings: &[Recording]| {
+    let one = |front_end: &mut CudaFrontEnd, recordings: &[Recording]| {
         let given: Vec<&Recording> = recordings.iter().collect();
         let (results, inputs) = front_end.run(&given).unwrap();
-        let frames = results.iter().flatten().map(|h| h.place.frames).sum();
+        let frames = results.iter().flatten().map(|h| h.location.frames).sum();
         let taken = take(&driver, &inputs, frames);
         (results, taken.windows, taken.branches)
     };
@@ -272,24 +272,24 @@ fn at_bin_edges() -> Mel {
 fn check_summaries(driver: &Arc<dyn Driver>, mels: &[Mel]) {
     let given: Vec<&Mel> = mels.iter().collect();
     let mut front_end = front_end(driver, Resampling::Exact);
-    let (places, inputs) = front_end.from_mels(&given).unwrap();
+    let (locations, inputs) = front_end.from_mels(&given).unwrap();
     let taken = take(driver, &inputs, mels.iter().map(Mel::frames).sum());
-    for (i, (mel, place)) in mels.iter().zip(&places).enumerate() {
+    for (i, (mel, location)) in mels.iter().zip(&locations).enumerate() {
         let what = format!(
             "{}, spectrogram {i} of {} frames",
             driver.name(),
             mel.frames()
         );
-        match (Expected::of(mel.clone()), place) {
-            (Ok(expected), Ok(place)) => {
+        match (Expected::of(mel.clone()), location) {
+            (Ok(expected), Ok(location)) => {
                 let features = from_mel(mel).unwrap();
-                assert_eq!(place.frames, features.frames, "{what}");
-                assert_eq!(place.window_starts, features.windows.starts(), "{what}");
+                assert_eq!(location.frames, features.frames, "{what}");
+                assert_eq!(location.window_starts, features.windows.starts(), "{what}");
                 assert_eq!(
-                    place.empty_histogram_bands, features.empty_histogram_bands,
+                    location.empty_histogram_bands, features.empty_histogram_bands,
                     "{what}"
                 );
-                compare(&what, place, &taken, &expected, &from_mel_limits(driver));
+                compare(&what, location, &taken, &expected, &from_mel_limits(driver));
             }
             (Err(theirs), Err(ours)) => assert_eq!(*ours, theirs, "{what}"),
             (theirs, ours) => panic!("{what}: {ours:?} against {:?}", theirs.err()),
@@ -427,7 +427,7 @@ fn features_of_the_captured_recordings_are_the_references() {
     for driver in drivers() {
         let mut front_end = front_end(&driver, Resampling::Exact);
         let (results, inputs) = front_end.run(&given).unwrap();
-        let frames = results.iter().flatten().map(|h| h.place.frames).sum();
+        let frames = results.iter().flatten().map(|h| h.location.frames).sum();
         let taken = take(&driver, &inputs, frames);
         let mut before = 0;
         for (name, result) in names.iter().zip(&results) {
@@ -441,7 +441,7 @@ fn features_of_the_captured_recordings_are_the_references() {
                 "{name}: decisions"
             );
             let (shape, mel) = golden.get::<f64>("mel");
-            assert_eq!(heard.place.frames, shape[1], "{name}");
+            assert_eq!(heard.location.frames, shape[1], "{name}");
             check_mel(name, own_mel(&taken, before, shape[1]), &mel);
             before += shape[1];
             let expected = Expected {
@@ -449,7 +449,7 @@ fn features_of_the_captured_recordings_are_the_references() {
                 branches: BRANCHES.map(|key| golden.get::<f64>(key).1),
                 mel: Mel::from_bands(shape[1], mel).unwrap(),
             };
-            compare(name, &heard.place, &taken, &expected, &FROM_SIGNAL);
+            compare(name, &heard.location, &taken, &expected, &FROM_SIGNAL);
         }
     }
 }

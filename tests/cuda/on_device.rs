@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use maeum::audio::Resampling;
-use maeum::front_end::legacy2020::cuda::FrontEnd;
+use maeum::front_end::legacy2020::cuda::CudaFrontEnd;
 use maeum::nn::cuda::{
     Arg, Buffer, CudaPlan, CudaRunError, CudaSession, Driver, Launch, Rows, Source, Stream, bytes,
     bytes_mut,
@@ -198,11 +198,11 @@ fn outputs_hold_until_the_first_stream_has_read_them() {
 fn inputs_hold_until_the_other_stream_has_read_them() {
     let [first, second] = [voice(0.4, 16_000, 1), voice(0.4, 16_000, 2)];
     for driver in drivers() {
-        let mut front_end = FrontEnd::new(driver.clone(), Stream::B, Resampling::Fast).unwrap();
+        let mut front_end = CudaFrontEnd::new(driver.clone(), Stream::B, Resampling::Fast).unwrap();
         let count = 200 * 40;
         let aside = driver.allocate(count * size_of::<f32>()).unwrap();
-        let listened = front_end.listen(&[&first]).unwrap();
-        let inputs = front_end.describe(&listened).unwrap();
+        let listened = front_end.detect_voice(&[&first]).unwrap();
+        let inputs = front_end.compute_features(&listened).unwrap();
         driver.wait(Stream::A, inputs.ready).unwrap();
         copy(&driver, Stream::A, inputs.windows, &aside, count);
         front_end.run(&[&second]).unwrap();

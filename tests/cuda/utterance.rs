@@ -7,7 +7,7 @@ use maeum::audio::resample::{TARGET_RATE, resample, resample_directly};
 use maeum::audio::{Recording, Resampling};
 use maeum::front_end::AudioError;
 use maeum::front_end::cuda::FrontEndError;
-use maeum::front_end::utterance::cuda::UtteranceFrontEnd;
+use maeum::front_end::utterance;
 use maeum::front_end::utterance::{Frames, PitchFrame, STATS, Utterance, UtteranceExtractor};
 use maeum::front_end::{FeatureError, N_MELS};
 use maeum::nn::cuda::{Driver, Stream, Timed};
@@ -36,8 +36,8 @@ const DESCRIPTORS: f64 = 1.2e-7;
 
 const BOTH: [Resampling; 2] = [Resampling::Exact, Resampling::Fast];
 
-fn front_end(driver: &Arc<dyn Driver>, resampling: Resampling) -> UtteranceFrontEnd {
-    UtteranceFrontEnd::new(driver.clone(), Stream::A, resampling).unwrap()
+fn front_end(driver: &Arc<dyn Driver>, resampling: Resampling) -> utterance::cuda::CudaFrontEnd {
+    utterance::cuda::CudaFrontEnd::new(driver.clone(), Stream::A, resampling).unwrap()
 }
 
 /// Resamples like the recogniser: in one step, or not at all.
@@ -345,7 +345,7 @@ fn a_batch_after_a_batch_has_its_own_utterances() {
         for (recording, together) in large.iter().zip(between) {
             assert!([together] == *one(std::slice::from_ref(recording)));
         }
-        front_end.give_back();
+        front_end.release();
         let given: Vec<&Recording> = small.iter().collect();
         let after = front_end.analyse(&extractor, &given).unwrap();
         assert!(after[0].as_ref().ok() == first[0].as_ref());

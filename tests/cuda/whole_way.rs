@@ -6,7 +6,7 @@ use std::sync::Arc;
 use maeum::app::batch::Batch;
 use maeum::app::inputs;
 use maeum::audio::{Recording, Resampling};
-use maeum::front_end::legacy2020::cuda::FrontEnd;
+use maeum::front_end::legacy2020::cuda::CudaFrontEnd;
 use maeum::model::ModelInfo;
 use maeum::nn::DropoutMode;
 use maeum::nn::cuda::{DeviceError, Driver, Stream};
@@ -192,7 +192,7 @@ fn what_the_device_has_no_room_for_is_analysed_on_the_processor() {
     ];
     let memory = 4 << 20;
     let driver: Arc<dyn Driver> = Arc::new(Emulator::new(ORDERS[1]).with_memory(memory));
-    let mut front_end = FrontEnd::new(driver.clone(), Stream::B, Resampling::Exact).unwrap();
+    let mut front_end = CudaFrontEnd::new(driver.clone(), Stream::B, Resampling::Exact).unwrap();
     let error = front_end.run(&[&recordings[0]]).unwrap_err();
     assert!(matches!(error, DeviceError::Memory { .. }), "{error}");
     drop(front_end);

@@ -1,11 +1,11 @@
-//! The definitions word by word, kept apart from the implementation, and signals to try them on.
+//! Literal transcriptions of the definitions, independent of the implementation, and test signals.
 
 use std::f64::consts::PI;
 
 use maeum::front_end::FRAME_SAMPLES;
 use proptest::prelude::*;
 
-/// Where the windows of `t` frames start.
+/// Returns the window starts for `t` frames, transcribed from the definition.
 pub fn starts_by_the_text(t: usize) -> Vec<i64> {
     if t > 1500 {
         return (0..14).map(|i| i * 100).collect();
@@ -28,7 +28,7 @@ pub fn starts_by_the_text(t: usize) -> Vec<i64> {
     starts
 }
 
-/// Coefficient `k` of one band, by its sum.
+/// Returns coefficient `k` of one band by its defining sum.
 pub fn naive_transform(band: &[f64], k: usize, shift: f64, wave: fn(f64) -> f64) -> f64 {
     let t = band.len() as f64;
     let angle = |n: usize| PI * (k as f64 + shift) * (2.0 * n as f64 + 1.0) / (2.0 * t);
@@ -40,7 +40,7 @@ pub fn naive_transform(band: &[f64], k: usize, shift: f64, wave: fn(f64) -> f64)
     2.0 * sum / t
 }
 
-/// Signals of all the sorts that a recording can be or be broken into.
+/// Signals of many kinds, including damaged recordings.
 pub fn signals() -> impl Strategy<Value = Vec<f64>> {
     let length = FRAME_SAMPLES..50_000;
     let noise = (length.clone(), any::<u64>(), -30.0..8.0_f64).prop_map(|(n, seed, level)| {
@@ -64,7 +64,7 @@ pub fn signals() -> impl Strategy<Value = Vec<f64>> {
     prop_oneof![3 => noise, 1 => constant, 2 => impulses, 2 => tone]
 }
 
-/// Uniform numbers in -1..1 (xorshift64*, Vigna 2016).
+/// Uniform random values in -1..1 (xorshift64*, Vigna 2016).
 pub fn random(seed: u64) -> impl Iterator<Item = f64> {
     let mut state = seed | 1;
     std::iter::repeat_with(move || {

@@ -1,13 +1,13 @@
-//! Small files that ask for endless depth or work.
+//! Small files that demand unbounded depth or work.
 
 use std::time::{Duration, Instant};
 
 use maeum::keras;
 
-/// As little stack as a thread usually has.
+/// Stack size of a typical thread.
 const STACK: usize = 2 << 20;
 
-/// What a file is refused with, on a thread with a small stack.
+/// Returns the error message for a file, on a thread with a small stack.
 fn refusal(bytes: Vec<u8>) -> String {
     let thread = std::thread::Builder::new().stack_size(STACK);
     let load = || {
@@ -18,8 +18,8 @@ fn refusal(bytes: Vec<u8>) -> String {
     thread.spawn(load).unwrap().join().unwrap()
 }
 
-/// An HDF5 file of superblock version 0 whose root group has the given header messages (their type
-/// and body); `behind` follows at the returned address.
+/// Builds an HDF5 file of superblock version 0 whose root group has the given header messages (type
+/// and body); the output of `behind` follows at the address that it receives.
 fn file(messages: &[(u16, Vec<u8>)], behind: impl FnOnce(u64) -> Vec<u8>) -> Vec<u8> {
     const ROOT: u64 = 96;
     const UNDEFINED: [u8; 8] = [0xff; 8];
@@ -52,7 +52,7 @@ fn file(messages: &[(u16, Vec<u8>)], behind: impl FnOnce(u64) -> Vec<u8>) -> Vec
     bytes
 }
 
-/// An attribute `model_config` of this datatype with a value of zeros.
+/// Builds an attribute `model_config` of this datatype with a value of zeros.
 fn attribute(datatype: &[u8]) -> (u16, Vec<u8>) {
     let padded = |mut part: Vec<u8>| {
         part.resize(part.len().next_multiple_of(8), 0);
@@ -71,7 +71,7 @@ fn attribute(datatype: &[u8]) -> (u16, Vec<u8>) {
     (0x0c, body)
 }
 
-/// A 32-bit integer inside `depth` datatypes.
+/// Builds a 32-bit integer nested in `depth` datatypes.
 fn nested(outer: &[u8], depth: usize) -> Vec<u8> {
     let integer = *b"\x10\0\0\0\x04\0\0\0\0\0\x20\0";
     let mut datatype = outer.repeat(depth);
@@ -80,9 +80,9 @@ fn nested(outer: &[u8], depth: usize) -> Vec<u8> {
 }
 
 #[test]
-fn datatypes_inside_each_other_are_no_end_of_the_program() {
-    // A list of varying length, an array of no dimensions, an enumeration of no names and a record
-    // with one field `\0` at 0.
+fn nested_datatypes_do_not_overflow_the_stack() {
+    // A variable-length list, an array without dimensions, an enumeration without names, and a
+    // compound with one field `\0` at offset 0.
     let outers: [&[u8]; 4] = [
         b"\x19\0\0\0\x10\0\0\0",
         b"\x3a\0\0\0\x04\0\0\0\0",
@@ -90,7 +90,7 @@ fn datatypes_inside_each_other_are_no_end_of_the_program() {
         b"\x36\x01\0\0\x04\0\0\0\0\0",
     ];
     for outer in outers {
-        // As many as a header message has room for, and one.
+        // The number of levels that fill a header message, and one.
         for depth in [65_440 / outer.len(), 1] {
             let message = refusal(file(&[attribute(&nested(outer, depth))], |_| vec![]));
             let parts = ["hostile.h5", "\"model_config\"", "not text"];
@@ -102,7 +102,7 @@ fn datatypes_inside_each_other_are_no_end_of_the_program() {
     }
 }
 
-/// B-tree nodes (version 1, of a group), each but the last with the next one as both its children.
+/// Builds B-tree nodes (version 1, of a group); each except the last has the next as both children.
 fn chain_of_nodes(first: u64, nodes: u64) -> Vec<u8> {
     const NODE: u64 = 24 + 5 * 8;
     let mut bytes = Vec::new();
@@ -121,9 +121,9 @@ fn chain_of_nodes(first: u64, nodes: u64) -> Vec<u8> {
 }
 
 #[test]
-fn trees_that_branch_without_end_are_given_up() {
+fn endless_trees_are_errors() {
     const NODES: u64 = 60;
-    // Where the tree begins is known only with the header in front of it, whose size is fixed.
+    // The address of the tree depends on the size of the header before it, which is fixed.
     let table = |tree: u64| {
         let heap = tree + NODES * 64;
         (0x11, [tree.to_le_bytes(), heap.to_le_bytes()].concat())
@@ -148,7 +148,7 @@ fn trees_that_branch_without_end_are_given_up() {
 }
 
 #[test]
-fn configurations_inside_each_other_are_refused() {
+fn deeply_nested_configurations_are_refused() {
     let content = |config: String| keras::hdf5::H5Model {
         config,
         keras_version: Some("2.2.4".into()),

@@ -1,5 +1,5 @@
-//! What cannot be converted is told with file, layer and option, all of it at once and with the way
-//! out.
+//! Errors for unsupported files: they name file, layer and option, report all problems at once, and
+//! give advice.
 
 use maeum::keras::hdf5::{H5Model, H5Weight};
 use maeum::keras::{self, ConvertError};
@@ -23,7 +23,8 @@ fn content(config: &Value, layers: Vec<(&str, Vec<H5Weight>)>) -> H5Model {
     }
 }
 
-/// A functional model of the given layers, each reading the one before it, from an input of 8.
+/// Builds a functional model of the given layers, each reading the previous one, from an input of
+/// 8.
 fn chain(layers: &[(&str, &str, Value)]) -> Value {
     let mut before = "input".to_owned();
     let mut all = vec![json!({
@@ -213,7 +214,7 @@ fn every_fault_of_a_layer_names_file_layer_class_and_option() {
     ];
     for (class, config, part) in cases {
         let error = refused(content(&chain(&[("s", class, config)]), vec![]));
-        // What is inside a wrapper is named by itself.
+        // The layer inside a wrapper has its own name.
         let named = format!("s ({class})");
         let layer: &str = match part.starts_with("s/") {
             true => "layer",
@@ -224,7 +225,7 @@ fn every_fault_of_a_layer_names_file_layer_class_and_option() {
 }
 
 #[test]
-fn all_that_stands_in_the_way_is_listed_at_once() {
+fn all_problems_are_listed_at_once() {
     let config = chain(&[
         ("a", "Dense", dense(4)),
         ("b", "Dot", json!({"axes": 1})),
@@ -236,7 +237,7 @@ fn all_that_stands_in_the_way_is_listed_at_once() {
         ("d", "Dense", dense(3)),
         ("e", "Masking", json!({})),
     ]);
-    // What `d` reads is not known, but that it has no bias is.
+    // The input of `d` is unknown, but the missing bias is reported.
     let layers = vec![
         (
             "a",
@@ -268,8 +269,8 @@ fn all_that_stands_in_the_way_is_listed_at_once() {
 }
 
 #[test]
-fn faults_behind_others_are_not_made_up() {
-    // Were the input of `b` taken to be what `a` would have given, its rank would seem wrong.
+fn consequences_of_a_fault_are_not_reported() {
+    // If `b` were assumed to read the output that `a` would have had, its rank would seem wrong.
     let config = chain(&[
         ("a", "Embedding", json!({"input_dim": 10})),
         ("b", "Conv1D", json!({"filters": 2, "kernel_size": 3})),
@@ -286,8 +287,8 @@ fn faults_behind_others_are_not_made_up() {
 }
 
 #[test]
-fn faults_of_joining_are_listed_too() {
-    // Two branches, each with a layer that does not fit what it reads.
+fn faults_of_connections_are_listed_too() {
+    // Two branches, each with a layer that does not match its input.
     let mut config = chain(&[
         ("a", "Conv1D", json!({"filters": 2, "kernel_size": 3})),
         (
@@ -388,7 +389,7 @@ fn a_normalization_is_refused_as_a_layer_whatever_its_weights_are() {
         ],
     );
     assert!(!error.to_string().contains("64 bits"), "{error}");
-    // For a layer that is supported such a weight is the fault.
+    // Such a weight is the fault of a supported layer.
     let layers = vec![("d", vec![weight("d/kernel:0", &[8, 2]), count])];
     let error = refused(content(&chain(&[("d", "Dense", dense(2))]), layers));
     assert_says(
@@ -398,7 +399,7 @@ fn a_normalization_is_refused_as_a_layer_whatever_its_weights_are() {
 }
 
 #[test]
-fn other_versions_of_keras_are_told_the_way() {
+fn other_versions_of_keras_get_advice() {
     let with = |version: &str| {
         let config = chain(&[("a", "Dense", dense(2))]);
         let mut model = content(&config, vec![]);
@@ -417,7 +418,7 @@ fn other_versions_of_keras_are_told_the_way() {
     );
 }
 
-/// The configuration of a genuine model with a Lambda layer, with other text for its code.
+/// Builds the configuration of a real model with a Lambda layer, with other text for its code.
 fn with_code(change: impl Fn(&str) -> String) -> H5Model {
     let bytes = std::fs::read(crate::golden().join("lambda_sum_axis1.h5")).unwrap();
     let mut content = keras::hdf5::pure::read(bytes).unwrap();
@@ -449,9 +450,9 @@ fn base64(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn code_as_keras_2_0_wrote_it_means_the_same() {
+fn code_in_the_form_of_keras_2_0_is_equivalent() {
     let wanted = keras::from_content("m.h5", with_code(str::to_owned)).unwrap();
-    // Python's bytes.decode("raw_unicode_escape"), where no backslash is among them.
+    // Python's bytes.decode("raw_unicode_escape"), for bytes without a backslash.
     let raw = |code: &str| {
         let bytes = base64(code);
         assert!(!bytes.windows(2).any(|pair| pair == b"\\u"));
@@ -467,7 +468,7 @@ fn code_as_keras_2_0_wrote_it_means_the_same() {
         message.contains("(Lambda): its function is neither base64"),
         "{message}"
     );
-    // The start of what Python 2.7 writes.
+    // The start of a code object of Python 2.7.
     let message = refused("c\u{1}\0\0\0\u{1}\0\0\0\u{2}\0\0\0C\0\0\0s\u{4}\0\0\0");
     assert!(
         message.contains("Python 2") && message.contains("under Python 3"),
@@ -476,7 +477,7 @@ fn code_as_keras_2_0_wrote_it_means_the_same() {
 }
 
 #[test]
-fn files_of_other_kinds_are_told_apart() {
+fn other_kinds_of_files_are_distinguished() {
     let says = |name: &str, bytes: &[u8], parts: &[&str]| {
         let error = keras::load_bytes(name, bytes.to_vec()).unwrap_err();
         assert_says(&error, &[name]);
@@ -524,7 +525,7 @@ fn files_of_other_kinds_are_told_apart() {
 }
 
 #[test]
-fn folders_of_other_kinds_are_told_apart() {
+fn other_kinds_of_folders_are_distinguished() {
     let says = |files: &[&str], parts: &[&str]| {
         let folder = tempfile::tempdir().unwrap();
         for file in files {
@@ -542,7 +543,7 @@ fn folders_of_other_kinds_are_told_apart() {
     says(&["x.h5"], &["it is a folder", "name the file in it"]);
 }
 
-/// A file with these groups and string attributes, and nothing else.
+/// Builds a file with only these groups and string attributes.
 fn h5(groups: &[&str], attributes: &[(&str, &str)]) -> Vec<u8> {
     let mut builder = hdf5_pure::FileBuilder::new();
     for group in groups {
@@ -556,7 +557,7 @@ fn h5(groups: &[&str], attributes: &[(&str, &str)]) -> Vec<u8> {
 }
 
 #[test]
-fn files_with_weights_alone_are_told_the_way() {
+fn files_with_only_weights_get_advice() {
     let says = |bytes: Vec<u8>, parts: &[&str]| {
         let error = keras::load_bytes("m.weights.h5", bytes).unwrap_err();
         assert_says(&error, parts);

@@ -1,10 +1,10 @@
-//! The sums of the exact resampler, in the reference's order of rounding.
+//! InteriorOutputs sums of the bit-exact resampler, in resampy's order of rounding.
 //!
-//! An output sample is a chain of dependent roundings, so only independent chains keep the processor
-//! busy. Where the two rates have a ratio of small whole numbers `p : q`, output samples `p` apart
-//! lie `q` input samples apart and meet the same rows of the table, at distances that differ by
-//! rounding alone: these are computed side by side, one in each lane of the registers, and the
-//! table is read once for all of them.
+//! An output sample is a chain of dependent roundings, so only independent chains keep the
+//! processor busy. If the two rates have a ratio of small integers `p : q`, output samples `p`
+//! apart lie `q` input samples apart. They use the same rows of the filter table, at offsets that
+//! differ only by rounding. These samples are computed together, one per SIMD lane, and share one
+//! read of the table.
 
 use super::filter::Filter;
 use crate::parallelism::Parallelism;
@@ -12,26 +12,28 @@ use crate::simd::doubles::{DOUBLES, Doubles};
 use crate::simd::lanes::Lanes;
 use crate::simd::{Isa, Kernel};
 
-/// Output samples that are computed side by side where each has rows of its own.
+/// Number of output samples computed together if each uses different table rows.
 const CHAINS: usize = 8;
 
-/// Inputs per lane, besides the filter's length, that are laid out at a time. Bounds that memory,
-/// whatever the rates and however long the recording.
-const STRETCH: usize = 1024;
-/// Fewest output samples in a lane: laying out the inputs costs as much as a few output samples.
-const SHORTEST_LANE: usize = 64;
-/// With fewer lanes in use than this, the blocks cost more than single chains.
-const WORTHWHILE: usize = 3;
-/// Most output samples in a lane: with more, a lane's time could drift from another's by an input.
-const LONGEST_LANE: usize = 1 << 16;
-/// Lanes that several threads share by. Enough to fill the registers of every instruction set.
-const PART: usize = 4 * DOUBLES;
-/// Inputs laid out beyond what the first lane's time asks for, on either side: the other lanes'
-/// times are rounded differently.
-const SLACK: usize = 2;
+/// Number of inputs per lane that are transposed at a time, in addition to the filter's length. It
+/// bounds the memory for every rate and duration.
+const INPUTS_AT_A_TIME: usize = 1024;
+/// Minimum output samples per lane: transposing the inputs costs as much as a few output samples.
+const MIN_LANE_OUTPUTS: usize = 64;
+/// Minimum number of lanes in use; with fewer, separate chains are faster.
+const MIN_LANES: usize = 3;
+/// Maximum output samples per lane: beyond it, two lanes' times could drift apart by an input
+/// sample.
+const MAX_LANE_OUTPUTS: usize = 1 << 16;
+/// Granularity, in lanes, of the division between threads. It fills the registers of every
+/// instruction set.
+const LANES_PER_TASK: usize = 4 * DOUBLES;
+/// Extra inputs on either side of the range of the first lane, because the times of the other lanes
+/// round differently.
+const EXTRA_INPUTS: usize = 2;
 
-/// Computes `out` from `x`, which is not empty where `out` is not. `steps` are the whole numbers
-/// `(p, q)`, without a common factor, that [`Filter::ratio`] is the quotient of.
+/// Computes `out` from `x`, which must not be empty unless `out` is. `steps` are the coprime
+/// integers `(p, q)` whose quotient is [`Filter::ratio`].
 pub(super) fn run(
     isa: Isa,
     filter: &Filter,
@@ -41,9 +43,9 @@ pub(super) fn run(
     parallelism: Parallelism,
 ) {
     let (p, q) = steps;
-    let repeats = SHORTEST_LANE.div_ceil(p);
+    let repeats = MIN_LANE_OUTPUTS.div_ceil(p);
     let (outputs, inputs) = (p * repeats, q * repeats);
-    // Inside, all taps of the table meet a sample.
+    // Interior samples, for which every tap of the table meets an input.
     let (row, end) = (filter.row, x.len());
     let mut time = 0.0f64;
     let mut at = 0;
@@ -63,11 +65,11 @@ pub(super) fn run(
     let (head, rest) = out.split_at_mut(start);
     let (inner, tail) = rest.split_at_mut(at - start);
     chains(filter, x, 0.0, head);
-    if times.len() < WORTHWHILE || outputs > LONGEST_LANE {
+    if times.len() < MIN_LANES || outputs > MAX_LANE_OUTPUTS {
         let first = times.first().copied().unwrap_or(time);
         chains(filter, x, first, inner);
     } else {
-        let inner = Inner {
+        let inner = InteriorOutputs {
             filter,
             x,
             out: inner,
@@ -80,9 +82,9 @@ pub(super) fn run(
     chains(filter, x, time, tail);
 }
 
-/// Computes `out`, whose first sample lies at `time`, a few samples side by side.
+/// Computes `out`, whose first sample lies at `time`, with [`CHAINS`] samples in parallel.
 pub(super) fn chains(filter: &Filter, x: &[f32], mut time: f64, out: &mut [f32]) {
-    // -0.0 is the one number that changes nothing when it is added.
+    // -0.0 is the only addend that leaves every float unchanged.
     let mut products = vec![[-0.0f64; CHAINS]; 2 * filter.row];
     for block in out.chunks_mut(CHAINS) {
         let (mut left_taps, mut right_taps) = (0, 0);
@@ -113,19 +115,19 @@ pub(super) fn chains(filter: &Filter, x: &[f32], mut time: f64, out: &mut [f32])
     }
 }
 
-/// The output samples that have all their taps.
-struct Inner<'a> {
+/// Output samples for which every tap meets an input.
+struct InteriorOutputs<'a> {
     filter: &'a Filter,
     x: &'a [f32],
     out: &'a mut [f32],
-    /// Output samples per lane, and the input samples from one lane to the next.
+    /// Output samples per lane, and the number of input samples between lanes.
     outputs: usize,
     inputs: usize,
-    /// Where every `outputs`-th output sample lies.
+    /// Input position of every `outputs`-th output sample.
     times: &'a [f64],
 }
 
-impl Kernel for Inner<'_> {
+impl Kernel for InteriorOutputs<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -134,7 +136,7 @@ impl Kernel for Inner<'_> {
         while lane < self.times.len() {
             let left = (self.times.len() - lane).div_ceil(DOUBLES);
             let most = <V::Doubles as Doubles>::BLOCKS;
-            // No more blocks than the last lanes fill.
+            // Use no more blocks than the remaining lanes fill.
             lane += match left.min(most) {
                 4.. => self.lanes::<V::Doubles, 4>(lane),
                 2.. => self.lanes::<V::Doubles, 2>(lane),
@@ -144,43 +146,43 @@ impl Kernel for Inner<'_> {
     }
 }
 
-/// Output samples per lane for which inputs are laid out at a time, of `outputs`.
+/// Returns the number of the `outputs` samples per lane whose inputs are transposed at a time.
 fn stretch(filter: &Filter, outputs: usize) -> usize {
     outputs
-        .min((STRETCH as f64 / filter.increment) as usize)
+        .min((INPUTS_AT_A_TIME as f64 / filter.increment) as usize)
         .max(1)
 }
 
-/// Inputs laid out for them.
-fn layout_rows(filter: &Filter, stretch: usize) -> usize {
-    (stretch as f64 * filter.increment) as usize + 2 * (filter.row + SLACK)
+/// Returns the number of inputs per lane that `stretch` output samples need.
+fn input_rows(filter: &Filter, stretch: usize) -> usize {
+    (stretch as f64 * filter.increment) as usize + 2 * (filter.row + EXTRA_INPUTS)
 }
 
 /// `N` blocks of lanes.
 type Blocks<const N: usize> = [[f64; DOUBLES]; N];
 
-/// What output samples side by side share if they can be computed together.
+/// Table alignment of an output sample. Lanes with equal alignment are computed together.
 #[derive(Clone, Copy, PartialEq)]
-struct Place {
-    /// First input after the sample, counted from the lane's first.
+struct TapAlignment {
+    /// First input after the sample, relative to the lane's first.
     input: f64,
-    /// Entries of the table at which the wings start.
+    /// Table entries at which the left and the right wing start.
     left: f64,
     right: f64,
 }
 
-impl Inner<'_> {
-    /// Computes all, in parts of full registers if several threads do it.
+impl InteriorOutputs<'_> {
+    /// Computes all samples; several threads divide them in groups of full registers.
     fn run_on(self, isa: Isa, parallelism: Parallelism) {
-        let parts = self.times.len() / PART;
+        let parts = self.times.len() / LANES_PER_TASK;
         if parallelism == Parallelism::No || parts < 2 {
             return isa.dispatch(self);
         }
-        let lanes = parts / 2 * PART;
+        let lanes = parts / 2 * LANES_PER_TASK;
         let (times, later) = self.times.split_at(lanes);
         let (out, behind) = self.out.split_at_mut(lanes * self.outputs);
-        let first = Inner { times, out, ..self };
-        let second = Inner {
+        let first = InteriorOutputs { times, out, ..self };
+        let second = InteriorOutputs {
             times: later,
             out: behind,
             ..self
@@ -191,18 +193,18 @@ impl Inner<'_> {
         );
     }
 
-    /// Computes the next lanes from `first` on; returns how many.
+    /// Computes the lanes from `first` on; returns their number.
     #[inline(always)]
     fn lanes<D: Doubles, const N: usize>(&mut self, first: usize) -> usize {
         let count = (N * DOUBLES).min(self.times.len() - first);
-        // Lanes without work repeat the first one's.
+        // Unused lanes repeat the first lane.
         let source = |lane: usize| if lane < count { lane } else { 0 };
         let mut times: Blocks<N> = std::array::from_fn(|n| {
             std::array::from_fn(|i| self.times[first + source(n * DOUBLES + i)])
         });
         let outputs = self.outputs;
         let stretch = stretch(self.filter, outputs);
-        let mut layout = vec![[[0.0; DOUBLES]; N]; layout_rows(self.filter, stretch)];
+        let mut inputs_by_lane = vec![[[0.0; DOUBLES]; N]; input_rows(self.filter, stretch)];
         for from in (0..outputs).step_by(stretch) {
             let base = times[0][0] as usize;
             let bases: Blocks<N> = std::array::from_fn(|n| {
@@ -210,14 +212,14 @@ impl Inner<'_> {
             });
             for lane in 0..N * DOUBLES {
                 let start = base + source(lane) * self.inputs;
-                self.lay_out(
+                self.transpose(
                     start,
                     |row| &mut row[lane / DOUBLES][lane % DOUBLES],
-                    &mut layout,
+                    &mut inputs_by_lane,
                 );
             }
             for j in from..outputs.min(from + stretch) {
-                self.sample::<D, N>(&mut times, &bases, &layout, |out, lane, y| {
+                self.sample::<D, N>(&mut times, &bases, &inputs_by_lane, |out, lane, y| {
                     let at = (first + lane) * outputs + j;
                     if lane < count && at < out.len() {
                         out[at] = y as f32;
@@ -228,16 +230,21 @@ impl Inner<'_> {
         count
     }
 
-    /// Fills one lane of the layout, whose first entry is the input [`Self::margin`] before
-    /// `start`; zeros where there is none.
+    /// Fills one lane of the transposed inputs. The first entry is the input [`Self::margin`]
+    /// before `start`; inputs outside the signal are zero.
     #[inline(always)]
-    fn lay_out<T>(&self, start: usize, lane: impl Fn(&mut T) -> &mut f64, layout: &mut [T]) {
+    fn transpose<T>(
+        &self,
+        start: usize,
+        lane: impl Fn(&mut T) -> &mut f64,
+        inputs_by_lane: &mut [T],
+    ) {
         let before = self.margin().saturating_sub(start);
         let x = self
             .x
             .get(start.saturating_sub(self.margin())..)
             .unwrap_or(&[]);
-        let (outside, inside) = layout.split_at_mut(before.min(layout.len()));
+        let (outside, inside) = inputs_by_lane.split_at_mut(before.min(inputs_by_lane.len()));
         outside.iter_mut().for_each(|row| *lane(row) = 0.0);
         let (inside, behind) = inside.split_at_mut(x.len().min(inside.len()));
         for (row, x) in inside.iter_mut().zip(x) {
@@ -246,18 +253,18 @@ impl Inner<'_> {
         behind.iter_mut().for_each(|row| *lane(row) = 0.0);
     }
 
-    /// Inputs laid out before a lane's first.
+    /// Returns the number of inputs transposed before a lane's first.
     fn margin(&self) -> usize {
-        self.filter.row + SLACK - 1
+        self.filter.row + EXTRA_INPUTS - 1
     }
 
-    /// Computes one output sample per lane, hands them to `store`, and steps the times on.
+    /// Computes one output sample per lane, passes it to `store`, and advances the times.
     #[inline(always)]
     fn sample<D: Doubles, const N: usize>(
         &mut self,
         times: &mut Blocks<N>,
         bases: &Blocks<N>,
-        layout: &[Blocks<N>],
+        inputs_by_lane: &[Blocks<N>],
         mut store: impl FnMut(&mut [f32], usize, f64),
     ) {
         let filter = self.filter;
@@ -281,7 +288,7 @@ impl Inner<'_> {
                 times[n][i] = time + filter.increment;
             }
         }
-        let place = |lane: usize| Place {
+        let alignment_of = |lane: usize| TapAlignment {
             input: input[lane / DOUBLES][lane % DOUBLES],
             left: left[lane / DOUBLES][lane % DOUBLES],
             right: right[lane / DOUBLES][lane % DOUBLES],
@@ -294,37 +301,37 @@ impl Inner<'_> {
                 different |= right[n][i].to_bits() ^ right[0][0].to_bits();
             }
         }
-        let mut todo: u64 = (1 << (N * DOUBLES)) - 1;
-        while todo != 0 {
-            let here = place(todo.trailing_zeros() as usize);
-            let mut alike = todo;
+        let mut pending: u64 = (1 << (N * DOUBLES)) - 1;
+        while pending != 0 {
+            let alignment = alignment_of(pending.trailing_zeros() as usize);
+            let mut aligned = pending;
             if different != 0 {
-                let same = (0..N * DOUBLES).filter(|lane| place(*lane) == here);
-                alike &= same.fold(0, |lanes, lane| lanes | 1 << lane);
+                let same = (0..N * DOUBLES).filter(|lane| alignment_of(*lane) == alignment);
+                aligned &= same.fold(0, |lanes, lane| lanes | 1 << lane);
             }
-            let sums = self.sums::<D, N>(here, &left_eta, &right_eta, layout);
-            for lane in (0..N * DOUBLES).filter(|lane| alike >> lane & 1 == 1) {
+            let sums = self.sums::<D, N>(alignment, &left_eta, &right_eta, inputs_by_lane);
+            for lane in (0..N * DOUBLES).filter(|lane| aligned >> lane & 1 == 1) {
                 store(self.out, lane, sums[lane / DOUBLES][lane % DOUBLES]);
             }
-            todo &= !alike;
+            pending &= !aligned;
         }
     }
 
     #[inline(always)]
     fn sums<D: Doubles, const N: usize>(
         &self,
-        place: Place,
+        alignment: TapAlignment,
         left_eta: &Blocks<N>,
         right_eta: &Blocks<N>,
-        layout: &[Blocks<N>],
+        inputs_by_lane: &[Blocks<N>],
     ) -> Blocks<N> {
-        // A lane's time is at most one input before its first or after its last.
-        let after = (place.input + 1.0) as usize + self.margin();
-        let (before, after) = layout.split_at(after.min(layout.len()));
+        // The time of a lane is at most one input outside the range of the lane.
+        let after = (alignment.input + 1.0) as usize + self.margin();
+        let (before, after) = inputs_by_lane.split_at(after.min(inputs_by_lane.len()));
         let mut sums = [D::splat(0.0); N];
-        let taps = self.filter.taps(place.left as usize);
+        let taps = self.filter.taps(alignment.left as usize);
         add_wing(&mut sums, left_eta, taps, before.iter().rev());
-        let taps = self.filter.taps(place.right as usize);
+        let taps = self.filter.taps(alignment.right as usize);
         add_wing(&mut sums, right_eta, taps, after);
         let mut out = [[0.0; DOUBLES]; N];
         for (out, sum) in out.iter_mut().zip(sums) {
@@ -334,7 +341,7 @@ impl Inner<'_> {
     }
 }
 
-/// Adds the products of a wing's taps and `inputs`, tap by tap.
+/// Adds the products of a wing's taps and `inputs`, in tap order.
 #[inline(always)]
 fn add_wing<'a, D: Doubles, const N: usize>(
     sums: &mut [D; N],
@@ -359,16 +366,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_layout_is_bounded_by_the_filter() {
+    fn transposed_inputs_are_bounded_by_the_filter() {
         for rate in [
             1_000u32, 8_000, 16_000, 44_100, 44_101, 96_000, 767_999, 768_000,
         ] {
             let filter = Filter::of(16_000.0 / f64::from(rate));
-            for outputs in [64, 441, LONGEST_LANE] {
+            for outputs in [64, 441, MAX_LANE_OUTPUTS] {
                 let stretch = stretch(&filter, outputs);
-                let rows = layout_rows(&filter, stretch);
+                let rows = input_rows(&filter, stretch);
                 assert!((1..=outputs).contains(&stretch), "{rate} Hz: {stretch}");
-                let bound = STRETCH.max(rate.div_ceil(16_000) as usize) + 2 * (filter.row + SLACK);
+                let bound = INPUTS_AT_A_TIME.max(rate.div_ceil(16_000) as usize)
+                    + 2 * (filter.row + EXTRA_INPUTS);
                 assert!(rows <= bound, "{rate} Hz: {rows} of {bound}");
             }
         }

@@ -1,11 +1,11 @@
-//! The tabulated filter of resampy's `kaiser_best`.
+//! Tabulated filter of resampy's `kaiser_best`.
 
 use std::f64::consts::PI;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// Zero crossings of the sinc on each side.
+/// Number of zero crossings of the sinc on each side.
 pub(super) const ZEROS: usize = 64;
-/// Table entries per zero crossing.
+/// Number of table entries per zero crossing.
 const ENTRIES_PER_ZERO: usize = 512;
 /// Index of the last entry of one wing.
 const LAST: usize = ZEROS * ENTRIES_PER_ZERO;
@@ -14,19 +14,19 @@ pub(super) const BETA: f64 = 14.769656459379492;
 /// Cut-off as a fraction of the Nyquist frequency (resampy's `kaiser_best`).
 pub(super) const ROLLOFF: f64 = 0.9475937167399596;
 
-/// Filters that are kept for the next recordings: two conversions of two common rates. Each takes
-/// half a megabyte.
-const KEPT: usize = 4;
+/// Number of filters cached for later recordings: two conversions for each of two common rates. A
+/// filter takes half a megabyte.
+const CACHED_FILTERS: usize = 4;
 
-/// The right half of the filter: `rolloff * sinc * kaiser` at `0..=LAST`.
+/// Returns the right half of the filter: `rolloff * sinc * kaiser` at `0..=LAST`.
 fn half_filter() -> &'static [f64] {
     static TABLE: OnceLock<Vec<f64>> = OnceLock::new();
     TABLE.get_or_init(|| {
         let norm = bessel_i0([BETA])[0];
         let mut table = vec![0.0; LAST + 1];
         let mut first = 0;
-        for part in table.chunks_mut(SIDE_BY_SIDE) {
-            let window = bessel_i0::<SIDE_BY_SIDE>(std::array::from_fn(|i| {
+        for part in table.chunks_mut(VALUES_AT_ONCE) {
+            let window = bessel_i0::<VALUES_AT_ONCE>(std::array::from_fn(|i| {
                 let edge = (first + i).min(LAST) as f64 / LAST as f64;
                 BETA * (1.0 - edge * edge).sqrt()
             }));
@@ -44,12 +44,14 @@ fn half_filter() -> &'static [f64] {
     })
 }
 
-/// Values of the window that are computed at once.
-const SIDE_BY_SIDE: usize = 8;
+/// Number of window values computed together.
+const VALUES_AT_ONCE: usize = 8;
 
-/// Modified Bessel function of the first kind, order 0, by its power series
-/// (Abramowitz & Stegun 9.6.12). All terms are positive, so nothing cancels, and a term that is too
-/// small for one of the sums leaves it as it is while the others still grow.
+/// Modified Bessel function of the first kind, order 0, by its power series (Abramowitz & Stegun
+/// 9.6.12).
+///
+/// All terms are positive, so no cancellation occurs. A term below the precision of one sum leaves
+/// that sum unchanged while the other sums still grow.
 pub(super) fn bessel_i0<const N: usize>(x: [f64; N]) -> [f64; N] {
     let quarter = x.map(|x| x * x / 4.0);
     let (mut sum, mut term, mut k) = ([1.0; N], [1.0; N], 1.0);
@@ -63,32 +65,33 @@ pub(super) fn bessel_i0<const N: usize>(x: [f64; N]) -> [f64; N] {
     sum
 }
 
-/// The filter for one ratio, ordered so that the taps of one output sample are neighbours.
+/// Filter for one ratio, ordered so that the taps of one output sample are contiguous.
 pub(crate) struct Filter {
-    /// Rate after over rate before.
+    /// Output rate divided by input rate.
     pub(crate) ratio: f64,
-    /// `min(1, ratio)`: what the filter is stretched by and multiplied with.
+    /// `min(1, ratio)`: time scale and gain of the filter.
     pub(crate) scale: f64,
     /// Input samples per output sample.
     pub(crate) increment: f64,
-    /// Distance of neighbouring taps in the half filter.
+    /// Distance of adjacent taps in the half filter, in table entries.
     pub(crate) step: usize,
     /// Taps per row; a row holds the entries `offset`, `offset + step`, ...
     pub(crate) row: usize,
-    /// Value and slope (difference to the next entry) per tap, in rows by offset.
+    /// Value and slope (difference to the next entry) of each tap, in rows by offset.
     pub(crate) taps: Vec<[f64; 2]>,
 }
 
-/// One side of an output sample: its taps (value and slope) and how far along the slope it lies.
+/// One side of an output sample: its taps (value and slope), and the interpolation factor of the
+/// slope.
 pub(super) struct Wing<'f> {
     pub(super) taps: &'f [[f64; 2]],
     pub(super) eta: f64,
 }
 
-/// The filters that were used last, the latest at the end.
-struct Kept(Mutex<Vec<Arc<Filter>>>);
+/// Filter cache, least recently used first.
+struct FilterCache(Mutex<Vec<Arc<Filter>>>);
 
-impl Kept {
+impl FilterCache {
     const fn new() -> Self {
         Self(Mutex::new(Vec::new()))
     }
@@ -99,7 +102,7 @@ impl Kept {
             Some(at) => filters.remove(at),
             None => Arc::new(Filter::new(ratio)),
         };
-        if filters.len() == KEPT {
+        if filters.len() == CACHED_FILTERS {
             filters.remove(0);
         }
         filters.push(Arc::clone(&filter));
@@ -108,9 +111,9 @@ impl Kept {
 }
 
 impl Filter {
-    /// The filter for a ratio, from those that are kept or built.
+    /// Returns the filter for a ratio, from the cache if possible.
     pub(crate) fn of(ratio: f64) -> Arc<Self> {
-        static FILTERS: Kept = Kept::new();
+        static FILTERS: FilterCache = FilterCache::new();
         FILTERS.filter(ratio)
     }
 
@@ -125,9 +128,10 @@ impl Filter {
                 0.0
             }
         };
-        // At least one, so that absurd ratios stay finite; sane ones never come near it.
+        // The lower bound keeps extreme ratios finite; realistic ratios stay far above it.
         let step = ((gain * ENTRIES_PER_ZERO as f64) as usize).max(1);
-        // The step is cut to a whole number, the offset is not: it can reach past the step.
+        // The step is truncated to an integer but the offset is not, so the offset can exceed the
+        // step.
         let offsets = (gain * ENTRIES_PER_ZERO as f64) as usize + 2;
         let row = (LAST + 1) / step;
         let mut taps = vec![[0.0; 2]; offsets * row];
@@ -146,19 +150,19 @@ impl Filter {
         }
     }
 
-    /// Where a sample `distance` inputs (times [`Self::scale`]) away from its first tap lies in the
-    /// half filter, in entries.
+    /// Returns the table position, in entries, for a scaled distance in inputs between a sample and
+    /// its first tap.
     #[inline(always)]
     pub(super) fn index(distance: f64) -> f64 {
         distance * ENTRIES_PER_ZERO as f64
     }
 
-    /// The taps of a wing that starts at an entry, all that the table holds.
+    /// Returns the taps of a wing that starts at entry `offset`, up to the end of the table.
     pub(super) fn taps(&self, offset: usize) -> &[[f64; 2]] {
         &self.taps[offset * self.row..][..(LAST + 1 - offset) / self.step]
     }
 
-    /// The wing of a sample `distance` away from the nearest of `reach` inputs.
+    /// Returns the wing of a sample at `distance` from the nearest of `reach` inputs.
     pub(super) fn wing(&self, distance: f64, reach: usize) -> Wing<'_> {
         let index = Self::index(distance);
         let offset = index as usize;
@@ -187,19 +191,19 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_is_built_once_and_few_are_kept() {
-        let filters = Kept::new();
+    fn filters_are_cached_within_bounds() {
+        let filters = FilterCache::new();
         let first = filters.filter(0.25);
-        for k in 1..KEPT {
+        for k in 1..CACHED_FILTERS {
             filters.filter(1.0 + k as f64);
         }
         assert!(Arc::ptr_eq(&first, &filters.filter(0.25)));
-        for k in 0..KEPT {
+        for k in 0..CACHED_FILTERS {
             filters.filter(0.3 + k as f64);
         }
         let again = filters.filter(0.25);
         assert!(!Arc::ptr_eq(&first, &again));
-        assert_eq!(filters.0.lock().unwrap().len(), KEPT);
+        assert_eq!(filters.0.lock().unwrap().len(), CACHED_FILTERS);
         assert_eq!(first.taps, again.taps);
     }
 }

@@ -1,11 +1,12 @@
-//! Sample rate conversion in one step with weights that are computed beforehand.
+//! Polyphase sample rate conversion in one step with precomputed weights.
 //!
-//! Method: polyphase filtering (R. E. Crochiere, L. R. Rabiner, "Multirate Digital Signal
-//! Processing", 1983). The filter is the exact resampler's, without its table: a sinc with cut-off
-//! [`ROLLOFF`] under a Kaiser window over 64 zero crossings on each side, stretched to the lower of
-//! the two rates. Output samples lie at `p` different places between two inputs, where `p` is the
-//! new rate divided by the rates' common divisor; each place has its row of weights. Where `p` is so
-//! large that the rows would not stay in the cache, neighbours of fewer rows are interpolated.
+//! Method: R. E. Crochiere, L. R. Rabiner, "Multirate Digital Signal Processing", 1983. The filter
+//! is the ideal form of the exact resampler's: a sinc with cut-off [`ROLLOFF`] under a Kaiser
+//! window over 64 zero crossings on each side, stretched to the lower of the two rates.
+//!
+//! Output samples take `p` different phases between two inputs, where `p` is the new rate divided
+//! by the greatest common divisor of the rates. Each phase has a row of weights. If `p` rows would
+//! not fit the cache, the table has fewer rows and adjacent rows are interpolated linearly.
 
 use std::f64::consts::PI;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,48 +16,49 @@ use super::gcd;
 use crate::simd::lanes::{LANES, Lanes};
 use crate::simd::{Isa, Kernel};
 
-/// Most weights of a table (1 MiB). It allows 2,048 places per zero crossing of the sinc, between
-/// which a line departs from it by 3e-7.
+/// Maximum number of weights per table (1 MiB). It allows 2,048 phases per zero crossing of the
+/// sinc; linear interpolation between these errs by 3e-7.
 const MAX_WEIGHTS: usize = 1 << 18;
-/// Most inputs per output that the filter is stretched over; beyond, it lets aliases pass. Keeps
-/// absurd rates finite.
+/// Maximum number of inputs per output that the filter is stretched over; larger ratios alias. It
+/// bounds the table for extreme rates.
 const MAX_STRETCH: f64 = 512.0;
-/// Tables that are kept for the next recordings.
-const KEPT: usize = 2;
-/// Terms of the Bessel function's power series; the next one is under 1e-15 of the sum.
+/// Number of tables cached for later recordings.
+const CACHED_TABLES: usize = 2;
+/// Number of terms of the Bessel function's power series; the first omitted term is below 1e-15 of
+/// the sum.
 const WINDOW_TERMS: usize = 32;
 
-/// A place in a row of weights.
+/// One vector of a row of weights.
 type Block = [f32; LANES];
 
-/// The weights from one rate to another.
+/// Weight table for one pair of rates.
 pub(crate) struct Polyphase {
     from: u32,
     to: u32,
-    /// The rates without their common divisor.
+    /// The new and the old rate, divided by their greatest common divisor.
     pub(crate) outputs: u64,
     pub(crate) inputs: u64,
-    /// Rows of weights per input; more places than rows are interpolated.
+    /// Rows of weights per input; if there are more phases than rows, rows are interpolated.
     pub(crate) rows: u64,
-    /// Inputs up to and including the one at or before the output.
+    /// Number of inputs at or before the output sample.
     pub(crate) before: usize,
-    /// Blocks of a row.
+    /// Blocks per row.
     pub(crate) blocks: usize,
-    /// `[rows + 1][blocks]`: the last row is the first one, an input later.
+    /// Weights `[rows + 1][blocks]`; the last row is the first row shifted by one input.
     pub(crate) weights: Vec<Block>,
 }
 
 impl Polyphase {
-    /// The weights for two rates, from those that are kept or built.
+    /// Returns the table for two rates, from the cache if possible.
     pub(crate) fn of(from: u32, to: u32) -> Arc<Self> {
         static TABLES: Mutex<Vec<Arc<Polyphase>>> = Mutex::new(Vec::new());
         let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = |table: &Arc<Self>| (table.from, table.to) == (from, to);
-        let table = match tables.iter().position(known) {
+        let matches = |table: &Arc<Self>| (table.from, table.to) == (from, to);
+        let table = match tables.iter().position(matches) {
             Some(at) => tables.remove(at),
             None => Arc::new(Self::new(from, to)),
         };
-        if tables.len() == KEPT {
+        if tables.len() == CACHED_TABLES {
             tables.remove(0);
         }
         tables.push(Arc::clone(&table));
@@ -74,11 +76,11 @@ impl Polyphase {
         let window = Window::new();
         let mut weights = Vec::with_capacity((rows as usize + 1) * blocks);
         let mut row = vec![0.0; blocks * LANES];
-        for place in 0..=rows {
+        for phase in 0..=rows {
             fill(
                 &window,
                 stretch,
-                place as f64 / rows as f64,
+                phase as f64 / rows as f64,
                 before,
                 &mut row,
             );
@@ -97,7 +99,7 @@ impl Polyphase {
         }
     }
 
-    /// Samples that `n` samples become: `n * to / from`, rounded up.
+    /// Returns the output length for `n` samples: `n * to / from`, rounded up.
     pub(super) fn len(n: usize, from: u32, to: u32) -> usize {
         (n as u128 * u128::from(to)).div_ceil(u128::from(from)) as usize
     }
@@ -117,16 +119,17 @@ impl Polyphase {
     }
 }
 
-/// Writes the weights of an output `place` (0 to 1) after an input, whose own is at `before - 1`.
-fn fill(window: &Window, stretch: f64, place: f64, before: usize, row: &mut [f64]) {
-    let crossings = |i: usize| (place + (before - 1) as f64 - i as f64) / stretch;
-    // The sines of a row are a rotation: its rounding stays near 1e-16 times the row's length.
+/// Writes the weights for an output at `phase` (0 to 1) after an input, which has the weight
+/// `before - 1`.
+fn fill(window: &Window, stretch: f64, phase: f64, before: usize, row: &mut [f64]) {
+    let crossings = |i: usize| (phase + (before - 1) as f64 - i as f64) / stretch;
+    // The sines of a row follow by rotation; their error stays near 1e-16 times the row length.
     let (mut sin, mut cos) = (PI * ROLLOFF * crossings(0)).sin_cos();
     let (step_sin, step_cos) = (PI * ROLLOFF / stretch).sin_cos();
     for (i, weight) in row.iter_mut().enumerate() {
         let at = crossings(i);
         let angle = PI * ROLLOFF * at;
-        // The rotation's own rounding shows next to the sinc's middle.
+        // Near the centre of the sinc, the rounding of the rotation would dominate.
         let sinc = if angle.abs() < 1e-3 {
             1.0 - angle * angle / 6.0
         } else {
@@ -143,7 +146,7 @@ fn fill(window: &Window, stretch: f64, place: f64, before: usize, row: &mut [f64
     }
 }
 
-/// The Kaiser window, as a polynomial.
+/// Kaiser window as a polynomial.
 struct Window {
     coefficients: [f64; WINDOW_TERMS],
 }
@@ -161,7 +164,7 @@ impl Window {
         Self { coefficients }
     }
 
-    /// At `edge`, which is -1 and 1 at its ends; 0 from there on.
+    /// Evaluates the window at `edge`, which is -1 and 1 at its ends; 0 outside.
     fn at(&self, edge: f64) -> f64 {
         let inside = 1.0 - edge * edge;
         if inside <= 0.0 {
@@ -186,8 +189,8 @@ impl Kernel for Convert<'_> {
         let Self { table, x, out } = self;
         let width = table.blocks * LANES;
         let mut edge = vec![0.0; width];
-        // The output lies `place / outputs` after input `n`.
-        let (mut n, mut place) = (0usize, 0u64);
+        // The output lies `phase / outputs` after input `n`.
+        let (mut n, mut phase) = (0usize, 0u64);
         let (whole, part) = (
             (table.inputs / table.outputs) as usize,
             table.inputs % table.outputs,
@@ -206,25 +209,25 @@ impl Kernel for Convert<'_> {
             };
             let (inputs, _) = inputs.as_chunks::<LANES>();
             *out = if table.rows == table.outputs {
-                dot::<V>(table.row(place as usize), inputs)
+                dot::<V>(table.row(phase as usize), inputs)
             } else {
-                let row = place as f64 / table.outputs as f64 * table.rows as f64;
+                let row = phase as f64 / table.outputs as f64 * table.rows as f64;
                 let index = row as usize;
                 let low = dot::<V>(table.row(index), inputs);
                 let high = dot::<V>(table.row(index + 1), inputs);
                 (row - index as f64) as f32 * (high - low) + low
             };
             n += whole;
-            place += part;
-            if place >= table.outputs {
-                place -= table.outputs;
+            phase += part;
+            if phase >= table.outputs {
+                phase -= table.outputs;
                 n += 1;
             }
         }
     }
 }
 
-/// Sum of the products, in the same order on every instruction set.
+/// Dot product, summed in the same order on every instruction set.
 #[inline(always)]
 fn dot<V: Lanes>(weights: &[Block], inputs: &[Block]) -> f32 {
     let mut sums = V::zero();
@@ -248,11 +251,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// For signals within -1 and 1: 6e-8 for each rounding of a sum of up to 24 terms per lane, and
-    /// 3e-7 where rows are interpolated.
+    /// Tolerance for signals within -1 and 1: 6e-8 per rounding in a sum of up to 24 terms per
+    /// lane, plus 3e-7 for interpolated rows.
     const TOLERANCE: f64 = 1e-6;
 
-    /// The filter from its definition.
+    /// Filter value from its definition.
     fn h(distance: f64, stretch: f64) -> f64 {
         let crossings = distance / stretch;
         let edge = crossings / 64.0;
@@ -294,7 +297,7 @@ mod tests {
         (0..n).map(|i| (turn * i as f64).sin() as f32).collect()
     }
 
-    /// Root mean square times the square root of 2, away from the ends.
+    /// Root mean square times the square root of 2, excluding the ends.
     fn amplitude(y: &[f32]) -> f64 {
         let middle = &y[y.len() / 4..y.len() * 3 / 4];
         let power: f64 = middle.iter().map(|y| f64::from(*y).powi(2)).sum();
@@ -302,11 +305,11 @@ mod tests {
     }
 
     #[test]
-    fn the_pass_band_is_flat_and_what_would_alias_is_gone() {
+    fn the_pass_band_is_flat_and_aliases_are_removed() {
         for from in [22_050, 44_100, 44_101, 48_000, 96_000] {
             for hz in [50.0, 1000.0, 4000.0, 7000.0] {
                 let error = amplitude(&convert(&sine(hz, from, from as usize / 2), from, 16_000));
-                // The sampled sine's own power over a cut that is no whole period: 1e-3.
+                // The partial period at the cut contributes an error of 1e-3 to the sine's power.
                 assert!(
                     (error - 1.0).abs() < 2e-3,
                     "{from} Hz: {hz} Hz comes out as {error}"
@@ -341,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_stays_nothing() {
+    fn empty_and_silent_signals_stay_so() {
         assert!(convert(&[], 44_100, 16_000).is_empty());
         assert_eq!(convert(&[0.0; 100], 8_000, 16_000), [0.0; 200]);
     }

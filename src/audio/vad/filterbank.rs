@@ -1,27 +1,27 @@
-//! Splits an 8 kHz frame into six bands and takes the log energy of each.
+//! Six-band filter bank for 8 kHz frames, with the log energy of each band.
 //!
-//! Filters and constants: WebRTC `vad_filterbank.c`, `energy.c`, `get_scaling_square.c`. Samples are
-//! 16 bits throughout; full-scale input overflows them, and the C code lets it wrap around.
+//! Filters and constants: WebRTC `vad_filterbank.c`, `energy.c`, `get_scaling_square.c`. Samples
+//! have 16 bits throughout; full-scale input overflows, and the C code lets it wrap around.
 
 use super::MAX_NARROWBAND;
 
-/// How many frequency bands are judged.
+/// Number of frequency bands.
 pub(super) const BANDS: usize = 6;
 
-/// A frame whose energy (see [`Features::loud`]) is at most this is not judged.
+/// Minimum energy of a classified frame (exclusive); quieter frames are non-speech.
 const MIN_ENERGY: i16 = 10;
 
-/// What one frame looks like to the models.
+/// Features of one frame.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Features {
-    /// Log energy of 80-250, 250-500, 500-1000, 1000-2000, 2000-3000 and 3000-4000 Hz:
-    /// 160 log10(energy) plus a constant per band, never negative.
+    /// Log energies of 80-250, 250-500, 500-1000, 1000-2000, 2000-3000 and 3000-4000 Hz: 160
+    /// log10(energy) plus a constant per band, never negative.
     pub(super) bands: [i16; BANDS],
-    /// Whether there is enough energy to judge the frame at all.
+    /// Set if the frame's energy suffices for classification.
     pub(super) loud: bool,
 }
 
-/// The tree of band splits, with its memory of the stream.
+/// Tree of band splits, with its filter state.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Filterbank {
     at_2000: Split,
@@ -33,7 +33,7 @@ pub(super) struct Filterbank {
 }
 
 impl Filterbank {
-    /// The features of 80, 160 or 240 samples.
+    /// Computes the features of 80, 160 or 240 samples.
     pub(super) fn analyse(&mut self, frame: &[i16]) -> Features {
         const HALF: usize = MAX_NARROWBAND / 2;
         let n = frame.len();
@@ -43,7 +43,8 @@ impl Filterbank {
         let (high, low) = (&mut high[..n / 4], &mut low[..n / 4]);
         let mut meter = EnergyMeter::default();
 
-        // The order matters: the meter stops listening once the frame is loud enough.
+        // The order matters: the meter stops accumulating once the total exceeds the minimum
+        // energy.
         self.at_2000.split(frame, above, below);
         self.at_3000.split(above, high, low);
         let to_4000 = meter.log_energy(high, 176);
@@ -70,8 +71,8 @@ impl Filterbank {
     }
 }
 
-/// Splits a signal into its upper and lower half band at half the rate: even and odd samples each
-/// pass an all-pass section; their difference is the upper, their sum the lower half.
+/// Splits a signal into its upper and lower half band at half the rate. Even and odd samples each
+/// pass an all-pass section; the difference is the upper half, the sum the lower half.
 #[derive(Debug, Clone, Default)]
 struct Split {
     even: i16,
@@ -79,12 +80,12 @@ struct Split {
 }
 
 impl Split {
-    /// The sections' coefficients, 0.64 and 0.17 in Q15.
+    /// All-pass coefficients, 0.64 and 0.17 in Q15.
     const EVEN: i32 = 20972;
     const ODD: i32 = 5571;
 
     fn split(&mut self, input: &[i16], upper: &mut [i16], lower: &mut [i16]) {
-        // Within a frame the states keep 16 more bits than from one frame to the next.
+        // Within a frame, the states have 16 more bits than between frames.
         let mut even_state = i32::from(self.even) << 16;
         let mut odd_state = i32::from(self.odd) << 16;
         let halves = upper.iter_mut().zip(lower);
@@ -99,14 +100,14 @@ impl Split {
     }
 }
 
-/// Half of an all-pass section's output; the state is in Q15 of the halved signal.
+/// Returns half of an all-pass section's output. The state is Q15 of the halved signal.
 fn all_pass(state: &mut i32, coefficient: i32, input: i32) -> i16 {
     let output = (state.wrapping_add(coefficient * input) >> 16) as i16;
     *state = ((input << 14) - coefficient * i32::from(output)).wrapping_mul(2);
     output
 }
 
-/// Removes what lies below 80 Hz from a signal at 500 Hz.
+/// High-pass filter at 80 Hz for a signal sampled at 500 Hz.
 #[derive(Debug, Clone, Default)]
 struct HighPass {
     inputs: [i16; 2],
@@ -114,11 +115,11 @@ struct HighPass {
 }
 
 impl HighPass {
-    /// Coefficients in Q14; the pole at lag 0 is 1.
+    /// Filter coefficients in Q14; the pole at lag 0 is 1.
     const ZEROS: [i32; 3] = [6631, -13262, 6631];
     const POLES: [i32; 2] = [-7756, 5620];
 
-    /// In place. The sums stay within 31 bits; the narrowing can wrap.
+    /// Filters in place. The sums stay within 31 bits; the narrowing can wrap.
     fn filter(&mut self, samples: &mut [i16]) {
         for sample in samples {
             let [x1, x2] = self.inputs.map(i32::from);
@@ -135,23 +136,23 @@ impl HighPass {
     }
 }
 
-/// Takes log energies, and notices on the way whether the frame is loud enough.
+/// Log energy computation that also accumulates the total energy of the frame.
 #[derive(Debug, Default)]
 struct EnergyMeter {
-    /// The summed energy, only as far as it takes to exceed [`MIN_ENERGY`].
+    /// Sum of the energies, accumulated only until it exceeds [`MIN_ENERGY`].
     total: i16,
 }
 
 impl EnergyMeter {
-    /// 160 log10(energy) + `offset`, with log2 linear between powers of two; `offset` alone for no
-    /// energy and for an energy below one.
+    /// Returns 160 log10(energy) + `offset`, with log2 linear between powers of two; `offset` alone
+    /// for an energy below one.
     fn log_energy(&mut self, samples: &[i16], offset: i16) -> i16 {
         /// 160 log10(2), Q9.
         const LOG_UNIT: i32 = 24660;
         let Some((mantissa, exponent)) = energy(samples) else {
             return offset;
         };
-        // 14 + the fraction, Q10.
+        // 14 plus the fractional part of log2, Q10.
         let log2 = (14 << 10) + ((mantissa & 0x3fff) >> 4);
         let log = ((LOG_UNIT * log2) >> 19) + ((exponent * LOG_UNIT) >> 9);
         if self.total <= MIN_ENERGY {
@@ -165,9 +166,11 @@ impl EnergyMeter {
     }
 }
 
-/// The energy as `mantissa * 2^exponent` with a mantissa of exactly 15 bits; `None` if it is 0.
+/// Returns the energy as `mantissa * 2^exponent` with a mantissa of exactly 15 bits; `None` if it
+/// is 0.
 fn energy(samples: &[i16]) -> Option<(i32, i32)> {
-    // -32768 stays negative here, so it does not count for the headroom, and the sum can wrap.
+    // -32768 stays negative under `wrapping_abs`, so it does not count towards the headroom, and
+    // the sum can wrap.
     let peak = samples
         .iter()
         .map(|sample| sample.wrapping_abs())
@@ -190,7 +193,7 @@ fn energy(samples: &[i16]) -> Option<(i32, i32)> {
     Some((mantissa.cast_signed(), scaling + normalizing))
 }
 
-/// By how much squares up to `peak`^2 are shifted right so that `count` of them fit in 31 bits.
+/// Returns the right shift of squares up to `peak`^2 that makes `count` of them fit in 31 bits.
 fn headroom_shift(peak: i16, count: usize) -> i32 {
     if peak == 0 {
         return 0;

@@ -1,4 +1,4 @@
-//! Judges the bands by their noise and speech models, and adapts the models to what was heard.
+//! Adaptive Gaussian mixture classifier for the band energies.
 //!
 //! Method and constants: WebRTC `vad_core.c` and `vad_gmm.c`. "Qn" means n fractional bits. A value
 //! is narrowed (`as i16`) exactly where the C code stores it in 16 bits.
@@ -7,35 +7,35 @@ use super::filterbank::{BANDS, Features};
 use super::minimum::Minimum;
 use super::{Duration, Mode};
 
-/// Smallest deviation a Gaussian may adapt to, Q7.
+/// Minimum standard deviation of an adapted Gaussian, Q7.
 const MIN_DEVIATION: i16 = 384;
-/// Smallest mean a speech Gaussian may adapt to, Q7.
+/// Minimum means of the adapted speech Gaussians, Q7.
 const MIN_SPEECH_MEAN: [i16; 2] = [640, 768];
-/// How fast the means follow noise and speech, Q15 (0.02 and 0.2), and the noise means the
-/// background, Q8 (0.6).
+/// Adaptation rates: of the means to noise and to speech, Q15 (0.02 and 0.2), and of the noise
+/// means to the background level, Q8 (0.6).
 const NOISE_RATE: i32 = 655;
 const SPEECH_RATE: i32 = 6554;
 const BACKGROUND_RATE: i32 = 154;
-/// The probability 1, Q14.
-const CERTAIN: i16 = 1 << 14;
-/// After more voiced frames in a row than this, the longer hangover applies.
+/// Probability 1, Q14.
+const PROBABILITY_ONE: i16 = 1 << 14;
+/// Number of consecutive voiced frames above which the longer hangover applies.
 const LONG_SPEECH: u8 = 6;
 
-/// What is fixed for a band.
+/// Constants of a band.
 struct Tuning {
-    /// The band's weight in the global decision.
+    /// Weight of the band in the global decision.
     weight: i32,
-    /// How far apart the mean of the speech and the noise model are kept, Q5.
+    /// Minimum distance between the means of the speech and the noise model, Q5.
     min_separation: i16,
-    /// Upper limits of the two models' means, Q7.
+    /// Upper limits of the means of the two models, Q7.
     max_speech: i16,
     max_noise: i16,
-    /// The models before anything was heard.
+    /// Initial models.
     noise: Mixture,
     speech: Mixture,
 }
 
-/// The two Gaussians of a model, each (weight Q7, mean Q7, deviation Q7).
+/// Builds a model of two Gaussians, each (weight Q7, mean Q7, deviation Q7).
 const fn mixture(first: (i16, i16, i16), second: (i16, i16, i16)) -> Mixture {
     const fn gaussian((weight, mean, deviation): (i16, i16, i16)) -> Gaussian {
         Gaussian {
@@ -98,12 +98,12 @@ const TUNING: [Tuning; BANDS] = [
     },
 ];
 
-/// What a frame must reach, and for how many frames speech is held afterwards.
+/// Decision thresholds, and the hangover in frames.
 #[derive(Debug, Clone, Copy)]
 struct Thresholds {
-    /// For one band's log likelihood ratio (times 4).
+    /// Threshold for the log likelihood ratio of one band (times 4).
     local: i32,
-    /// For the weighted sum of the log likelihood ratios.
+    /// Threshold for the weighted sum of the log likelihood ratios.
     global: i32,
     short_hangover: u8,
     long_hangover: u8,
@@ -132,16 +132,16 @@ impl Thresholds {
     }
 }
 
-/// The adaptive likelihood ratio test over the bands, and the hangover.
+/// Adaptive likelihood ratio test over the bands, with hangover.
 #[derive(Debug, Clone)]
 pub(super) struct Detector {
     mode: Mode,
     bands: [Band; BANDS],
-    /// Frames judged so far; counting stops at 3, where it no longer matters.
-    heard: u8,
-    /// Voiced frames in a row, up to [`LONG_SPEECH`].
+    /// Number of frames classified so far, saturated at 3 because later values make no difference.
+    classified: u8,
+    /// Number of consecutive voiced frames, up to [`LONG_SPEECH`].
     voiced_run: u8,
-    /// For how many more frames speech is held.
+    /// Remaining frames of the hangover.
     hangover: u8,
 }
 
@@ -150,16 +150,16 @@ impl Detector {
         Self {
             mode,
             bands: std::array::from_fn(|band| Band::new(&TUNING[band])),
-            heard: 0,
+            classified: 0,
             voiced_run: 0,
             hangover: 0,
         }
     }
 
-    /// Whether the next frame counts as speech.
+    /// Returns whether the next frame counts as speech.
     pub(super) fn decide(&mut self, features: &Features, duration: Duration) -> bool {
         let thresholds = Thresholds::of(self.mode, duration);
-        let voiced = features.loud && self.judge(&features.bands, &thresholds);
+        let voiced = features.loud && self.classify(&features.bands, &thresholds);
         if voiced {
             if self.voiced_run < LONG_SPEECH {
                 self.voiced_run += 1;
@@ -175,12 +175,12 @@ impl Detector {
         held
     }
 
-    /// The likelihood ratio test, after which the models have learnt from the frame.
-    fn judge(&mut self, features: &[i16; BANDS], thresholds: &Thresholds) -> bool {
+    /// Applies the likelihood ratio test and then adapts the models to the frame.
+    fn classify(&mut self, features: &[i16; BANDS], thresholds: &Thresholds) -> bool {
         let mut sum = 0;
         let mut voiced = false;
-        let evidence: [_; BANDS] = std::array::from_fn(|i| {
-            let (noise, speech) = self.bands[i].weigh(features[i]);
+        let likelihoods: [_; BANDS] = std::array::from_fn(|i| {
+            let (noise, speech) = self.bands[i].likelihood(features[i]);
             // log2 of the ratio, to whole bits.
             let ratio = noise.total.leading_zeros() as i32 - speech.total.leading_zeros() as i32;
             sum += ratio * TUNING[i].weight;
@@ -189,24 +189,24 @@ impl Detector {
         });
         voiced |= sum >= thresholds.global;
 
-        // Each band's limit for single speech means is the one of the band before it.
+        // The limit for single speech means in a band is that of the band below.
         let mut speech_limit = 12800;
-        for (i, (noise, speech)) in evidence.iter().enumerate() {
+        for (i, (noise, speech)) in likelihoods.iter().enumerate() {
             let band = &mut self.bands[i];
-            let background = band.minimum.update(features[i], self.heard);
-            band.learn_noise(features[i], (!voiced).then_some(noise), background, i);
+            let background = band.minimum.update(features[i], self.classified);
+            band.adapt_noise(features[i], (!voiced).then_some(noise), background, i);
             if voiced {
-                band.learn_speech(features[i], speech, speech_limit + 640);
+                band.adapt_speech(features[i], speech, speech_limit + 640);
             }
             band.separate(&TUNING[i]);
             speech_limit = TUNING[i].max_speech;
         }
-        self.heard = (self.heard + 1).min(3);
+        self.classified = (self.classified + 1).min(3);
         voiced
     }
 }
 
-/// One frequency band's models.
+/// Models of one frequency band.
 #[derive(Debug, Clone)]
 struct Band {
     noise: Mixture,
@@ -223,21 +223,21 @@ impl Band {
         }
     }
 
-    /// How well the noise and the speech model explain the log energy.
-    fn weigh(&self, feature: i16) -> (Evidence, Evidence) {
+    /// Returns the likelihoods of a log energy under the noise and the speech model.
+    fn likelihood(&self, feature: i16) -> (Likelihood, Likelihood) {
         (
-            // If nothing explains it, it is still noise of the first kind.
-            self.noise.weigh(feature, [CERTAIN, 0]),
-            self.speech.weigh(feature, [0, 0]),
+            // If neither Gaussian explains the value, it counts as noise of the first.
+            self.noise.likelihood(feature, [PROBABILITY_ONE, 0]),
+            self.speech.likelihood(feature, [0, 0]),
         )
     }
 
-    /// Pulls the noise means towards the background level, and, if the frame was found to be noise,
-    /// adapts the model to it. `band` counts from the lowest.
-    fn learn_noise(
+    /// Moves the noise means towards the background level. If the frame was classified as noise
+    /// (`likelihoods` is given), adapts the model to it. `band` counts from the lowest.
+    fn adapt_noise(
         &mut self,
         feature: i16,
-        evidence: Option<&Evidence>,
+        likelihoods: Option<&Likelihood>,
         background: i16,
         band: usize,
     ) {
@@ -248,42 +248,43 @@ impl Band {
 
         for (k, gaussian) in self.noise.0.iter_mut().enumerate() {
             let before = gaussian.mean;
-            let step = evidence.map_or(0, |evidence| evidence.step(k, NOISE_RATE, 22));
+            let step = likelihoods.map_or(0, |likelihoods| likelihoods.step(k, NOISE_RATE, 22));
             let [min, max] = [k + 5, 72 + k - band].map(|limit| (limit << 7) as i16);
             gaussian.mean = before
                 .wrapping_add(step)
                 .wrapping_add(correction)
                 .clamp(min, max);
-            if let Some(evidence) = evidence {
+            if let Some(likelihoods) = likelihoods {
                 let residual = feature.wrapping_sub(before >> 3);
-                let share = (evidence.shares[k] + 2) >> 2;
-                gaussian.widen(evidence.growth(k, residual, share) >> 14, 1, 6);
+                let share = (likelihoods.responsibilities[k] + 2) >> 2;
+                gaussian.widen(likelihoods.growth(k, residual, share) >> 14, 1, 6);
             }
         }
     }
 
-    /// Adapts the speech model to a frame that was found to be speech.
-    fn learn_speech(&mut self, feature: i16, evidence: &Evidence, max_mean: i16) {
+    /// Adapts the speech model to a frame that was classified as speech.
+    fn adapt_speech(&mut self, feature: i16, likelihoods: &Likelihood, max_mean: i16) {
         for (k, gaussian) in self.speech.0.iter_mut().enumerate() {
             let before = gaussian.mean;
             // Q8, halved with rounding.
-            let step = i32::from(evidence.step(k, SPEECH_RATE, 21));
+            let step = i32::from(likelihoods.step(k, SPEECH_RATE, 21));
             gaussian.mean = before
                 .wrapping_add(((step + 1) >> 1) as i16)
                 .clamp(MIN_SPEECH_MEAN[k], max_mean);
             let residual = feature.wrapping_sub(before.wrapping_add(4) >> 3);
-            let share = evidence.shares[k] >> 2;
-            gaussian.widen(evidence.growth(k, residual, share) >> 4, 10, 8);
+            let share = likelihoods.responsibilities[k] >> 2;
+            gaussian.widen(likelihoods.growth(k, residual, share) >> 4, 10, 8);
         }
     }
 
-    /// Moves the two models apart if they came too close, and back below their limits.
+    /// Separates the two models if their means are too close, and limits the means.
     fn separate(&mut self, tuning: &Tuning) {
         let mut noise = self.noise.mean();
         let mut speech = self.speech.mean();
         let distance = ((speech >> 9) as i16).wrapping_sub((noise >> 9) as i16);
         if distance < tuning.min_separation {
-            // Four fifths of what is missing (Q5) by the speech model, one fifth by the noise, Q7.
+            // The speech model moves by four fifths of the missing distance (Q5 to Q7), the noise
+            // model by one fifth.
             let missing = i32::from(tuning.min_separation.wrapping_sub(distance));
             self.speech.shift(((13 * missing) >> 2) as i16);
             self.noise
@@ -302,7 +303,7 @@ impl Band {
 struct Mixture([Gaussian; 2]);
 
 impl Mixture {
-    /// The weighted mean, Q14.
+    /// Returns the weighted mean, Q14.
     fn mean(&self) -> i32 {
         self.0
             .iter()
@@ -316,73 +317,76 @@ impl Mixture {
         }
     }
 
-    /// Shifts the means down by as much as `mean` exceeds `max`.
+    /// Shifts the means down by the excess of `mean` over `max`.
     fn lower_by(&mut self, mean: i16, max: i16) {
         if mean > max {
             self.shift(max.wrapping_sub(mean));
         }
     }
 
-    /// How well the mixture explains the log energy; `unexplained` are the shares if it does not.
-    fn weigh(&self, feature: i16, unexplained: [i16; 2]) -> Evidence {
+    /// Evaluates the mixture at a log energy. `default_responsibilities` apply if the density is
+    /// zero.
+    fn likelihood(&self, feature: i16, default_responsibilities: [i16; 2]) -> Likelihood {
         let [first, second] = self.0.each_ref().map(|gaussian| {
             let (density, slope) = gaussian.density(feature);
             (i32::from(gaussian.weight) * density, slope)
         });
         let total = first.0 + second.0;
-        let shares = match total >> 12 {
-            0 => unexplained,
+        let responsibilities = match total >> 12 {
+            0 => default_responsibilities,
             whole => {
                 let share = (((first.0 >> 12) << 14) / whole) as i16;
-                [share, CERTAIN - share]
+                [share, PROBABILITY_ONE - share]
             }
         };
-        Evidence {
+        Likelihood {
             total,
-            shares,
+            responsibilities,
             slopes: [first.1, second.1],
         }
     }
 }
 
-/// What a mixture has to say about a log energy.
-struct Evidence {
-    /// Its probability density, Q27; never negative.
+/// Likelihood of a log energy under a mixture.
+struct Likelihood {
+    /// Probability density, Q27; never negative.
     total: i32,
-    /// Which part of that is due to each Gaussian, Q14.
-    shares: [i16; 2],
+    /// Responsibility of each Gaussian: its fraction of the density, Q14.
+    responsibilities: [i16; 2],
     /// (x - mean) / deviation^2 of each Gaussian, Q11.
     slopes: [i16; 2],
 }
 
-impl Evidence {
-    /// The step of Gaussian `k`'s mean: share * slope * `rate`, dropping `bits`.
+impl Likelihood {
+    /// Returns the step of Gaussian `k`'s mean: share * slope * `rate`, without the lowest `bits`.
     fn step(&self, k: usize, rate: i32, bits: u32) -> i16 {
-        let gradient = ((i32::from(self.shares[k]) * i32::from(self.slopes[k])) >> 11) as i16;
+        let gradient =
+            ((i32::from(self.responsibilities[k]) * i32::from(self.slopes[k])) >> 11) as i16;
         ((i32::from(gradient) * rate) >> bits) as i16
     }
 
-    /// `share` * (slope * `residual` - 1), Q24: by how much Gaussian `k` is too narrow. Far outside
-    /// both Gaussians the share can be full and the product wraps around.
+    /// Returns `share` * (slope * `residual` - 1), Q24: the gradient for the deviation of Gaussian
+    /// `k`. Far outside both Gaussians, a full share makes the product wrap around.
     fn growth(&self, k: usize, residual: i16, share: i16) -> i32 {
         let excess = ((i32::from(self.slopes[k]) * i32::from(residual)) >> 3) - (1 << 12);
         i32::from(share).wrapping_mul(excess)
     }
 }
 
-/// A normal distribution of a band's log energy.
+/// Normal distribution of a band's log energy.
 #[derive(Debug, Clone)]
 struct Gaussian {
-    /// Its part of the mixture, Q7.
+    /// Weight in the mixture, Q7.
     weight: i16,
-    /// Q7.
+    /// Mean, Q7.
     mean: i16,
-    /// Q7; at least 378.
+    /// Standard deviation, Q7; at least 378.
     deviation: i16,
 }
 
 impl Gaussian {
-    /// `1/s * exp(-(x - m)^2 / (2 s^2))`, Q20, and `(x - m) / s^2`, Q11, for `feature` x in Q4.
+    /// Returns `1/s * exp(-(x - m)^2 / (2 s^2))` in Q20 and `(x - m) / s^2` in Q11, for `feature` x
+    /// in Q4.
     fn density(&self, feature: i16) -> (i32, i16) {
         let deviation = i32::from(self.deviation);
         // 1/s, Q10, rounded; and 1/s^2, Q14.
@@ -395,9 +399,11 @@ impl Gaussian {
         (inverse * exp_minus(exponent), slope)
     }
 
-    /// Adds `growth / (scale * deviation)`, dropping `bits` with rounding, to the deviation.
+    /// Adds `growth / (scale * deviation)`, shifted right by `bits` with rounding, to the
+    /// deviation.
     fn widen(&mut self, growth: i32, scale: i16, bits: u32) {
-        // Never 0: the deviation is a positive 16-bit number, so 10 times it is no multiple of 2^16.
+        // The divisor is never 0: the deviation is a positive 16-bit number, so ten times it is no
+        // multiple of 2^16.
         let divisor = self.deviation.wrapping_mul(scale);
         let change = (growth / i32::from(divisor)) as i16;
         let rounded = change.wrapping_add(1 << (bits - 1)) >> bits;
@@ -405,7 +411,7 @@ impl Gaussian {
     }
 }
 
-/// exp(-`x`), both Q10: a power of two with the mantissa linear in between, 0 from 21.5 on.
+/// Approximates exp(-`x`), both Q10: a power of two with a linear mantissa; 0 from 21.5 on.
 fn exp_minus(x: i32) -> i32 {
     /// log2(e), Q12.
     const LOG2_E: i32 = 5909;

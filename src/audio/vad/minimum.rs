@@ -1,20 +1,20 @@
-//! Follows the quietest a band has recently been: the level of the background.
+//! Background level of a band, tracked from its recent minima.
 //!
 //! Method and constants: WebRTC `WebRtcVad_FindMinimum` (`vad_sp.c`).
 
-/// How many of the smallest values are remembered.
+/// Number of smallest values that are stored.
 const KEPT: usize = 16;
-/// For how many judged frames a value is remembered.
+/// Maximum age of a stored value, in classified frames.
 const MAX_AGE: u8 = 100;
-/// Stands for "no value"; above every log energy.
+/// Sentinel for an unused entry, above every log energy.
 const EMPTY: i16 = 10_000;
-/// The level before anything was heard.
+/// Initial background level.
 const START: i16 = 1600;
 
-/// The smallest of the latest log energies of one band, and their smoothed typical value.
+/// The smallest recent log energies of one band, and their smoothed level.
 #[derive(Debug, Clone)]
 pub(super) struct Minimum {
-    /// Rising.
+    /// Ascending.
     values: [i16; KEPT],
     ages: [u8; KEPT],
     level: i16,
@@ -31,18 +31,18 @@ impl Default for Minimum {
 }
 
 impl Minimum {
-    /// Takes the next log energy and gives the level of the background. `heard` counts the frames
-    /// judged before this one.
-    pub(super) fn update(&mut self, feature: i16, heard: u8) -> i16 {
+    /// Adds the next log energy and returns the background level. `frame` is the number of frames
+    /// classified before this one.
+    pub(super) fn update(&mut self, feature: i16, frame: u8) -> i16 {
         self.age();
         self.insert(feature);
 
-        let typical = match heard {
+        let typical = match frame {
             0 => return self.level,
             1 | 2 => self.values[0],
             _ => self.values[2],
         };
-        // How much of the old level stays, Q15: down quickly (0.2), up slowly (0.99).
+        // Smoothing factor in Q15: the level falls quickly (0.2) and rises slowly (0.99).
         let keep = if typical < self.level { 6553 } else { 32439 };
         let smoothed =
             (keep + 1) * i32::from(self.level) + (32767 - keep) * i32::from(typical) + (1 << 14);
@@ -53,14 +53,14 @@ impl Minimum {
     fn age(&mut self) {
         for i in 0..KEPT {
             if self.ages[i] == MAX_AGE {
-                // The value that moves up here is not aged in this round, as in the C code.
+                // The value that moves up to this index is not aged in this pass, as in the C code.
                 self.values.copy_within(i + 1.., i);
                 self.ages.copy_within(i + 1.., i);
                 self.values[KEPT - 1] = EMPTY;
                 self.ages[KEPT - 1] = MAX_AGE + 1;
             } else {
-                // An empty place gets older than the limit, but only until it is filled again:
-                // every frame fills one, as no log energy reaches `EMPTY`.
+                // An unused entry exceeds the maximum age only until the next insertion: every
+                // frame fills one, since no log energy reaches `EMPTY`.
                 self.ages[i] += 1;
             }
         }

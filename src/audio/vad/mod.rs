@@ -1,10 +1,10 @@
-//! Voice activity: does a frame of 10, 20 or 30 ms hold speech?
+//! Voice activity detection in frames of 10, 20 or 30 ms.
 //!
-//! The method is the detector of WebRTC (`common_audio/vad`, see `NOTICE`): the frame is brought to
-//! 8 kHz, split into six frequency bands, and the log energy of each band is judged by two Gaussian
-//! mixtures, one for noise and one for speech, which adapt to what they hear. Its fixed-point
-//! arithmetic is part of the method, so every rounding, wrap-around and narrowing to 16 bits of the C
-//! code is reproduced, and the decisions are the same bit for bit.
+//! The method is WebRTC's detector (`common_audio/vad`, see `NOTICE`). A frame is decimated to 8
+//! kHz and split into six frequency bands. Two adaptive Gaussian mixtures per band, one for noise
+//! and one for speech, evaluate the log energy of the band. The fixed-point arithmetic is part of
+//! the method: every rounding, wrap-around and narrowing to 16 bits of the C code is reproduced, so
+//! the decisions are identical.
 //!
 //! ```
 //! use maeum::audio::vad::{Mode, SampleRate, Vad};
@@ -23,32 +23,32 @@ use decimate::Decimator;
 use filterbank::Filterbank;
 use gmm::Detector;
 
-/// The longest frame after decimation: 30 ms at 8 kHz.
+/// Maximum frame length after decimation: 30 ms at 8 kHz.
 const MAX_NARROWBAND: usize = 240;
 
-/// A sampling rate that the detector accepts.
+/// Sample rate that the detector accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SampleRate {
-    /// The detector's own rate; nothing is resampled.
+    /// Native rate of the detector, without decimation.
     Khz8,
     /// Halved once before the detector.
     Khz16,
     /// Halved twice before the detector.
     Khz32,
-    /// In frames of 20 and 30 ms only the first 10 ms are heard, as in the C code.
+    /// Decimated by six. Frames of 20 and 30 ms use only their first 10 ms, as in the C code.
     Khz48,
 }
 
 impl SampleRate {
-    /// Every rate, in rising order.
+    /// Every rate, in ascending order.
     pub const ALL: [Self; 4] = [Self::Khz8, Self::Khz16, Self::Khz32, Self::Khz48];
 
-    /// Samples per second.
+    /// Returns the rate in Hz.
     pub const fn hz(self) -> u32 {
         self.samples_per_ms() as u32 * 1000
     }
 
-    /// The three frame lengths allowed at this rate, in samples: 10, 20 and 30 ms.
+    /// Returns the three frame lengths allowed at this rate, in samples: 10, 20 and 30 ms.
     pub const fn frame_lengths(self) -> [usize; 3] {
         let ms = self.samples_per_ms();
         [10 * ms, 20 * ms, 30 * ms]
@@ -75,22 +75,21 @@ impl TryFrom<u32> for SampleRate {
     }
 }
 
-/// How much it takes to call a frame speech: the stricter, the fewer false alarms and the more
-/// missed speech.
+/// Strictness of the decision. A stricter mode has fewer false alarms and misses more speech.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// 0: the most lenient.
+    /// Mode 0, the most lenient.
     Quality,
-    /// 1
+    /// Mode 1.
     LowBitrate,
-    /// 2
+    /// Mode 2.
     Aggressive,
-    /// 3: the strictest.
+    /// Mode 3, the strictest.
     VeryAggressive,
 }
 
 impl Mode {
-    /// Every mode, from the most lenient to the strictest; the index is WebRTC's number for it.
+    /// Every mode, from the most lenient to the strictest, indexed by WebRTC's mode number.
     pub const ALL: [Self; 4] = [
         Self::Quality,
         Self::LowBitrate,
@@ -110,33 +109,33 @@ impl TryFrom<u8> for Mode {
     }
 }
 
-/// What the detector cannot work with.
+/// Invalid input of the detector.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VadError {
-    /// A frame of a length that [`SampleRate::frame_lengths`] does not list.
+    /// The frame length is not one of [`SampleRate::frame_lengths`].
     #[error(
         "a frame of {length} samples is not 10, 20 or 30 ms at {rate} Hz: give frames of {}, {} or {} samples",
         .allowed[0], .allowed[1], .allowed[2]
     )]
     FrameLength {
-        /// Samples in the frame that was given.
+        /// Number of samples in the frame.
         length: usize,
-        /// The detector's rate, in Hz.
+        /// Sample rate of the detector, in Hz.
         rate: u32,
-        /// Samples in 10, 20 and 30 ms at this rate.
+        /// Numbers of samples in 10, 20 and 30 ms at this rate.
         allowed: [usize; 3],
     },
-    /// A rate in Hz that is none of [`SampleRate::ALL`]; resample first.
+    /// The rate in Hz is not one of [`SampleRate::ALL`]; resample first.
     #[error(
         "the voice detector does not take {0} Hz: resample to 8000, 16000, 32000 or 48000 Hz first"
     )]
     SampleRate(u32),
-    /// A number above 3, the strictest mode.
+    /// The mode number is above 3, the strictest mode.
     #[error("there is no voice detector mode {0}: choose 0 (lenient) to 3 (strict)")]
     Mode(u8),
 }
 
-/// The frame's duration, which selects the thresholds.
+/// Frame duration, which selects the thresholds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Duration {
     Ms10,
@@ -144,10 +143,10 @@ enum Duration {
     Ms30,
 }
 
-/// A voice activity detector for one stream of frames.
+/// Voice activity detector for one stream of frames.
 ///
-/// It remembers the stream (filter states, noise and speech models, hangover), so frames must come
-/// in order, and another stream needs a fresh detector or a [`reset`](Self::reset).
+/// The state (filters, noise and speech models, hangover) spans the stream, so frames must arrive
+/// in order. Another stream needs a new detector or a [`reset`](Self::reset).
 #[derive(Debug, Clone)]
 pub struct Vad {
     rate: SampleRate,
@@ -158,7 +157,7 @@ pub struct Vad {
 }
 
 impl Vad {
-    /// A detector that has heard nothing yet.
+    /// Creates a detector in its initial state.
     pub fn new(rate: SampleRate, mode: Mode) -> Self {
         Self {
             rate,
@@ -169,24 +168,25 @@ impl Vad {
         }
     }
 
-    /// The rate that frames are taken at.
+    /// Returns the sample rate of the frames.
     pub fn sample_rate(&self) -> SampleRate {
         self.rate
     }
 
-    /// How strict the detector is.
+    /// Returns the strictness.
     pub fn mode(&self) -> Mode {
         self.mode
     }
 
-    /// Whether the next frame of the stream holds speech. Allocates nothing.
+    /// Returns whether the next frame of the stream is speech. Allocates nothing.
     ///
-    /// A pause shorter than the hangover (60 to 150 ms, by mode and frame length) after speech still
-    /// counts as speech.
+    /// A pause after speech that is shorter than the hangover (60 to 150 ms, by mode and frame
+    /// length) counts as speech.
     ///
     /// # Errors
-    /// [`VadError::FrameLength`] unless the frame is 10, 20 or 30 ms long, that is, one of
-    /// [`SampleRate::frame_lengths`]; the state is then left as it was. Lengths may alternate.
+    /// [`VadError::FrameLength`] unless the frame is 10, 20 or 30 ms long (see
+    /// [`SampleRate::frame_lengths`]); the state is then unchanged. The length may vary from frame
+    /// to frame.
     pub fn is_speech(&mut self, frame: &[i16]) -> Result<bool, VadError> {
         let allowed = self.rate.frame_lengths();
         let duration = match allowed.iter().position(|&length| length == frame.len()) {
@@ -207,7 +207,7 @@ impl Vad {
         Ok(self.detector.decide(&features, duration))
     }
 
-    /// Forgets the stream; rate and mode stay.
+    /// Resets the detector to its initial state, with the same rate and mode.
     pub fn reset(&mut self) {
         *self = Self::new(self.rate, self.mode);
     }

@@ -1,4 +1,4 @@
-//! The parts that both front ends share on a device: resampling, filter tables and a workspace.
+//! Device code shared by both front ends: resampling, filter tables and a workspace.
 
 use crate::front_end::{AudioError, FeatureError};
 use crate::nn::cuda::DeviceError;
@@ -7,25 +7,25 @@ pub(super) mod resampling;
 pub(super) mod tables;
 pub(super) mod workspace;
 
-/// Threads of a block where the kernel does not ask for another number.
+/// Threads per block, unless a kernel requires another number.
 pub(super) const THREADS: u32 = 256;
-/// Blocks of a row of the grid at most; their threads take further elements in turns.
-const MOST_BLOCKS: usize = 4096;
-/// Recordings of a batch at most: rows that a grid can have.
+/// Maximum number of blocks in a grid row; beyond it, a thread processes several elements.
+const MAX_BLOCKS: usize = 4096;
+/// Maximum number of recordings per batch: the number of rows of a CUDA grid.
 pub const MOST_RECORDINGS: usize = 65_535;
 
-/// Why a recording has no features.
+/// Reason that a recording has no features.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum FrontEndError {
-    /// It cannot be analysed.
+    /// The recording cannot be analysed.
     #[error(transparent)]
     Audio(#[from] AudioError),
-    /// No features can be computed.
+    /// The features cannot be computed.
     #[error(transparent)]
     Features(#[from] FeatureError),
 }
 
-/// Checks the size of a batch.
+/// Checks the number of recordings of a batch.
 pub(super) fn bounded(recordings: usize) -> Result<(), DeviceError> {
     if recordings > MOST_RECORDINGS {
         return Err(DeviceError::Failed {
@@ -36,7 +36,7 @@ pub(super) fn bounded(recordings: usize) -> Result<(), DeviceError> {
     Ok(())
 }
 
-/// Blocks for so many elements; each takes more than one where there are very many.
+/// Returns the number of blocks for `elements`, limited to [`MAX_BLOCKS`].
 pub(super) fn blocks(elements: usize) -> usize {
-    elements.div_ceil(THREADS as usize).clamp(1, MOST_BLOCKS)
+    elements.div_ceil(THREADS as usize).clamp(1, MAX_BLOCKS)
 }

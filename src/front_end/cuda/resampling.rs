@@ -1,18 +1,18 @@
-//! Recordings of any rates to signals of 16 kHz, on the device.
+//! Resampling of recordings of any rates to 16 kHz on the device.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::tables::Conversions;
+use super::tables::ConversionCache;
 use super::workspace::Workspace;
 use super::{THREADS, blocks};
 use crate::audio::resample::{INTERMEDIATE_RATE, TARGET_RATE, resampled_len};
 use crate::audio::{Recording, Resampling};
 use crate::nn::cuda::{Arg, DeviceError, bytes};
 
-/// Recordings whose signals lie one behind the other.
+/// Concatenated signals of a batch of recordings.
 pub(in crate::front_end) struct Batch {
-    /// Where each signal starts, and where the last one ends.
+    /// Start of each signal, followed by the end of the last.
     starts: Vec<u64>,
 }
 
@@ -21,12 +21,12 @@ impl Batch {
         self.starts.len() - 1
     }
 
-    /// Where a recording's signal lies.
+    /// Returns the range of a recording's signal.
     pub(in crate::front_end) fn range(&self, recording: usize) -> Range<usize> {
         self.starts[recording] as usize..self.starts[recording + 1] as usize
     }
 
-    /// All their samples.
+    /// Returns the total number of samples.
     pub(in crate::front_end) fn samples(&self) -> usize {
         total(&self.starts)
     }
@@ -37,13 +37,14 @@ impl Batch {
     }
 }
 
-/// The longest of those in `which`.
+/// Returns the length of the longest signal among the indices `which`.
 fn longest(which: &[u32], starts: &[u64]) -> usize {
     let length = |&i: &u32| (starts[i as usize + 1] - starts[i as usize]) as usize;
     which.iter().map(length).max().unwrap_or(0)
 }
 
-/// Where things of these lengths start if they lie one behind the other, and where the last one ends.
+/// Returns the start offsets of concatenated items of these lengths, followed by the end of the
+/// last.
 pub(in crate::front_end) fn starts(lengths: impl IntoIterator<Item = u64>) -> Vec<u64> {
     let mut end = 0;
     let ends = lengths.into_iter().map(|length| {
@@ -53,33 +54,33 @@ pub(in crate::front_end) fn starts(lengths: impl IntoIterator<Item = u64>) -> Ve
     [0].into_iter().chain(ends).collect()
 }
 
-/// All their lengths together.
+/// Returns the total length, given the start offsets.
 pub(in crate::front_end) fn total(starts: &[u64]) -> usize {
     starts.last().map_or(0, |&end| end as usize)
 }
 
-/// Which way a front end's recordings take.
+/// Steps of a front end's sample rate conversion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::front_end) enum Route {
-    /// [`Resampling::to_target_rate`]
-    ByReference,
-    /// [`Resampling::straight`]
-    Straight,
+pub(in crate::front_end) enum ResamplingSteps {
+    /// Two steps, like [`Resampling::to_target_rate`].
+    Two,
+    /// One step, like [`Resampling::convert_in_one_step`].
+    One,
 }
 
-/// Brings recordings to [`TARGET_RATE`], each sample the CPU's to the bit.
+/// Converts recordings to [`TARGET_RATE`], bit-identical to the CPU.
 pub(in crate::front_end) struct Resampler {
     resampling: Resampling,
-    route: Route,
-    conversions: Conversions,
+    steps: ResamplingSteps,
+    conversions: ConversionCache,
 }
 
 impl Resampler {
-    pub fn new(resampling: Resampling, route: Route) -> Self {
+    pub fn new(resampling: Resampling, steps: ResamplingSteps) -> Self {
         Self {
             resampling,
-            route,
-            conversions: Conversions::default(),
+            steps,
+            conversions: ConversionCache::default(),
         }
     }
 
@@ -87,23 +88,22 @@ impl Resampler {
         self.resampling
     }
 
-    /// Samples of a recording's signal.
+    /// Returns the number of samples of a recording's converted signal.
     fn len(&self, recording: &Recording) -> usize {
         let (samples, rate) = (recording.samples.len(), recording.sample_rate);
-        match self.route {
-            Route::ByReference => self.resampling.target_len(samples, rate),
-            Route::Straight => self.resampling.straight_len(samples, rate),
+        match self.steps {
+            ResamplingSteps::Two => self.resampling.target_len(samples, rate),
+            ResamplingSteps::One => self.resampling.one_step_len(samples, rate),
         }
     }
 
-    /// Puts the signals of some recordings, none of them empty, into the memory `resampled`, and where
-    /// they lie into `starts`.
+    /// Converts non-empty recordings into `resampled`, and stores their offsets in `starts`.
     pub fn run(
         &mut self,
         work: &mut Workspace,
         recordings: &[&Recording],
     ) -> Result<Batch, DeviceError> {
-        self.conversions.bound();
+        self.conversions.evict_if_full();
         let lengths = |length: &dyn Fn(&Recording) -> usize| {
             starts(recordings.iter().map(|r| length(r) as u64))
         };
@@ -116,17 +116,17 @@ impl Resampler {
         if recordings.is_empty() {
             return Ok(batch);
         }
-        work.put("input starts", &inputs)?;
-        work.put("starts", &batch.starts)?;
-        work.room::<f32>("input", total(&inputs))?;
-        // As long as the longest of those that take turns in it.
-        work.room::<u32>("which", recordings.len())?;
+        work.upload("input starts", &inputs)?;
+        work.upload("starts", &batch.starts)?;
+        work.reserve::<f32>("input", total(&inputs))?;
+        // Sized for the largest group of recordings that are converted together.
+        work.reserve::<u32>("which", recordings.len())?;
         for (recording, &start) in recordings.iter().zip(&inputs) {
             let (to, at) = (work.memory.get("input"), start as usize * size_of::<f32>());
             work.driver
                 .upload(work.stream, bytes(&recording.samples), to, at)?;
         }
-        work.room::<f32>("resampled", total(&batch.starts))?;
+        work.reserve::<f32>("resampled", total(&batch.starts))?;
         let mut by_rate = BTreeMap::<u32, Vec<u32>>::new();
         for (i, recording) in recordings.iter().enumerate() {
             by_rate
@@ -134,27 +134,27 @@ impl Resampler {
                 .or_default()
                 .push(i as u32);
         }
-        match (self.resampling, self.route) {
-            (Resampling::Exact, Route::ByReference) => {
-                work.put("between starts", &between)?;
-                work.room::<f32>("between", total(&between))?;
+        match (self.resampling, self.steps) {
+            (Resampling::Exact, ResamplingSteps::Two) => {
+                work.upload("between starts", &between)?;
+                work.reserve::<f32>("between", total(&between))?;
                 let names = ["input", "input starts", "between", "between starts"];
                 for (&rate, which) in &by_rate {
-                    self.step(work, names, (rate, INTERMEDIATE_RATE), which, &between)?;
+                    self.exact_step(work, names, (rate, INTERMEDIATE_RATE), which, &between)?;
                 }
                 let names = ["between", "between starts", "resampled", "starts"];
                 let all: Vec<u32> = (0..recordings.len() as u32).collect();
                 let rates = (INTERMEDIATE_RATE, TARGET_RATE);
-                self.step(work, names, rates, &all, &batch.starts)?;
+                self.exact_step(work, names, rates, &all, &batch.starts)?;
             }
-            (resampling, route) => {
+            (resampling, steps) => {
                 let names = ["input", "input starts", "resampled", "starts"];
                 for (&rate, which) in &by_rate {
-                    let as_it_is = route == Route::Straight && rate == TARGET_RATE;
-                    if resampling == Resampling::Exact || as_it_is {
-                        self.step(work, names, (rate, TARGET_RATE), which, &batch.starts)?;
+                    let unchanged = steps == ResamplingSteps::One && rate == TARGET_RATE;
+                    if resampling == Resampling::Exact || unchanged {
+                        self.exact_step(work, names, (rate, TARGET_RATE), which, &batch.starts)?;
                     } else {
-                        self.directly(work, rate, which, &batch.starts)?;
+                        self.fast(work, rate, which, &batch.starts)?;
                     }
                 }
             }
@@ -162,9 +162,9 @@ impl Resampler {
         Ok(batch)
     }
 
-    /// One step of the exact conversion, of the recordings in `which`. The names are those of the
-    /// memory: from where, with which starts, to where, with which starts.
-    fn step(
+    /// Launches one exact conversion step for the recordings `which`. The names are those of the
+    /// buffers: input, input starts, output, output starts.
+    fn exact_step(
         &mut self,
         work: &mut Workspace,
         [x, x_starts, y, y_starts]: [&'static str; 4],
@@ -173,7 +173,7 @@ impl Resampler {
         starts: &[u64],
     ) -> Result<(), DeviceError> {
         let longest = longest(which, starts);
-        work.put("which", which)?;
+        work.upload("which", which)?;
         let mut args: Vec<Arg> = [y, y_starts, x, x_starts, "which"]
             .map(|name| work.arg(name))
             .into();
@@ -198,17 +198,17 @@ impl Resampler {
             Arg::from(filter.step as i32),
             Arg::from(step.phases),
         ]);
-        let places = longest.next_multiple_of(32 * step.phases as usize);
+        let threads = longest.next_multiple_of(32 * step.phases as usize);
         work.launch(
             "resample_exact",
-            [blocks(places), which.len()],
+            [blocks(threads), which.len()],
             THREADS,
             args,
         )
     }
 
-    /// The direct conversion of the recordings in `which`.
-    fn directly(
+    /// Launches the fast conversion of the recordings `which`.
+    fn fast(
         &mut self,
         work: &mut Workspace,
         rate: u32,
@@ -216,7 +216,7 @@ impl Resampler {
         starts: &[u64],
     ) -> Result<(), DeviceError> {
         let longest = longest(which, starts);
-        work.put("which", which)?;
+        work.upload("which", which)?;
         let mut args: Vec<Arg> = ["resampled", "starts", "input", "input starts", "which"]
             .map(|name| work.arg(name))
             .into();
@@ -228,12 +228,12 @@ impl Resampler {
             Arg::from(fast.table.rows as u32),
             Arg::from(fast.table.before as i32),
             Arg::from(fast.width as i32),
-            Arg::from(fast.together),
+            Arg::from(fast.phases),
         ]);
-        let places = longest.next_multiple_of(32 * fast.together as usize);
+        let threads = longest.next_multiple_of(32 * fast.phases as usize);
         work.launch(
             "resample_fast",
-            [blocks(places), which.len()],
+            [blocks(threads), which.len()],
             THREADS,
             args,
         )

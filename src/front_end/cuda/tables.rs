@@ -1,5 +1,5 @@
-//! What the front end's kernels read besides the recordings: computed by the CPU's own code, so that
-//! both work with the same numbers, and kept on the device.
+//! Constant tables of the front-end kernels, computed by the CPU code so that both use the same
+//! values, and cached on the device.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -8,36 +8,36 @@ use std::sync::Arc;
 
 use crate::audio::resample::{Filter, Polyphase, TARGET_RATE, gcd, ratio};
 use crate::front_end::FRAME_SAMPLES;
-use crate::front_end::legacy2020::transforms;
+use crate::front_end::legacy2020::summaries;
 use crate::front_end::mel::{filters, periodic_hann};
 use crate::front_end::utterance::UtteranceExtractor;
 use crate::nn::cuda::{Buffer, DeviceError, Driver, Number, Stream, bytes};
 
-/// Every how many outputs their time is kept; the kernel adds up the rest.
+/// Interval, in outputs, of the stored times; the kernel accumulates the increments in between.
 const TIMES_STEP: usize = 32;
-/// Outputs so many apart, at most, are computed side by side; see `kernels/resample.cu`. With more,
-/// a recording would have to be long to fill a warp.
-const MOST_PHASES: u32 = 1024;
-/// Conversions that are kept.
-const KEPT: usize = 16;
+/// Maximum number of phases computed side by side; see `kernels/resample.cu`. With more, only a
+/// very long recording would fill a warp.
+const MAX_PHASES: u32 = 1024;
+/// Maximum number of cached conversions.
+const MAX_CACHED: usize = 16;
 
-/// Puts numbers into a buffer of their own.
-pub(in crate::front_end) fn constant<T: Number>(
+/// Uploads values into a new buffer.
+pub(in crate::front_end) fn upload_constant<T: Number>(
     driver: &dyn Driver,
     stream: Stream,
-    numbers: &[T],
+    values: &[T],
 ) -> Result<Buffer, DeviceError> {
-    let buffer = driver.allocate(size_of_val(numbers))?;
-    driver.upload(stream, bytes(numbers), &buffer, 0)?;
+    let buffer = driver.allocate(size_of_val(values))?;
+    driver.upload(stream, bytes(values), &buffer, 0)?;
     Ok(buffer)
 }
 
-/// How many outputs apart those lie that meet the same weights, 1 where that does not help.
+/// Returns the distance between outputs that share weights; 1 if sharing does not help.
 fn phases(p: u32) -> u32 {
-    if p <= MOST_PHASES { p } else { 1 }
+    if p <= MAX_PHASES { p } else { 1 }
 }
 
-/// Cosine and sine of so many parts of a turn.
+/// Returns cosine and sine of `parts` equal divisions of a turn.
 fn circle(parts: usize) -> Vec<f64> {
     let part = |i: usize| {
         let (sin, cos) = (2.0 * PI * i as f64 / parts as f64).sin_cos();
@@ -46,7 +46,7 @@ fn circle(parts: usize) -> Vec<f64> {
     (0..parts).flat_map(part).collect()
 }
 
-/// The window, transform and filters of the mel spectrogram.
+/// Window, transform and filters of the mel spectrogram.
 pub(in crate::front_end) struct MelTables {
     pub hann: Buffer,
     /// Cosine and sine of 400ths of a turn.
@@ -66,19 +66,19 @@ impl MelTables {
             weight_starts.push(weights.len() as u32);
         }
         Ok(Self {
-            hann: constant(driver, stream, &periodic_hann(FRAME_SAMPLES))?,
-            circle: constant(driver, stream, &circle)?,
-            first_bins: constant(driver, stream, &first_bins)?,
-            weight_starts: constant(driver, stream, &weight_starts)?,
-            weights: constant(driver, stream, &weights)?,
+            hann: upload_constant(driver, stream, &periodic_hann(FRAME_SAMPLES))?,
+            circle: upload_constant(driver, stream, &circle)?,
+            first_bins: upload_constant(driver, stream, &first_bins)?,
+            weight_starts: upload_constant(driver, stream, &weight_starts)?,
+            weights: upload_constant(driver, stream, &weights)?,
         })
     }
 }
 
-/// Samples of the pitch's transform, whose first ones are those under the window.
+/// Length of the pitch transform; the window covers its first samples.
 const PITCH_TRANSFORM: usize = 1024;
 
-/// The window and transforms of the pitch.
+/// Window and transforms of the pitch analysis.
 pub(in crate::front_end) struct PitchTables {
     pub window: Buffer,
     /// Autocorrelation of the window.
@@ -95,21 +95,21 @@ impl PitchTables {
         let [window, correction] = extractor.pitch_tables();
         let cosines: Vec<f64> = circle(PITCH_TRANSFORM / 2).into_iter().step_by(2).collect();
         Ok(Self {
-            window: constant(driver, stream, window)?,
-            correction: constant(driver, stream, correction)?,
-            circle: constant(driver, stream, &circle(PITCH_TRANSFORM))?,
-            cosines: constant(driver, stream, &cosines)?,
+            window: upload_constant(driver, stream, window)?,
+            correction: upload_constant(driver, stream, correction)?,
+            circle: upload_constant(driver, stream, &circle(PITCH_TRANSFORM))?,
+            cosines: upload_constant(driver, stream, &cosines)?,
         })
     }
 }
 
-/// One step of the exact conversion.
+/// Tables of one step of the exact conversion.
 pub(in crate::front_end) struct Exact {
     pub filter: Arc<Filter>,
     pub taps: Buffer,
-    /// Times of every [`TIMES_STEP`]th output, as far as asked for.
+    /// Time of every [`TIMES_STEP`]th output.
     pub times: Buffer,
-    /// Outputs that they are enough for.
+    /// Number of outputs that the times cover.
     reach: usize,
     pub phases: u32,
 }
@@ -122,20 +122,20 @@ impl Exact {
         outputs: usize,
     ) -> Result<Self, DeviceError> {
         let filter = Filter::of(ratio(from, to));
-        // Room for somewhat longer recordings that come later.
+        // Rounding up leaves room for slightly longer recordings later.
         let reach = outputs.next_power_of_two();
         let mut time = 0.0f64;
         let times: Vec<f64> = (0..reach.div_ceil(TIMES_STEP))
             .map(|_| {
                 let first = time;
-                // The same additions, one by one, as on the CPU: each is rounded.
+                // Each addition rounds, so they are repeated one by one as on the CPU.
                 (0..TIMES_STEP).for_each(|_| time += filter.increment);
                 first
             })
             .collect();
         Ok(Self {
-            taps: constant(driver, stream, filter.taps.as_flattened())?,
-            times: constant(driver, stream, &times)?,
+            taps: upload_constant(driver, stream, filter.taps.as_flattened())?,
+            times: upload_constant(driver, stream, &times)?,
             reach,
             phases: phases(to / gcd(from, to)),
             filter,
@@ -143,13 +143,13 @@ impl Exact {
     }
 }
 
-/// The direct conversion.
+/// Tables of the fast conversion.
 pub(in crate::front_end) struct Fast {
     pub table: Arc<Polyphase>,
     pub weights: Buffer,
-    /// Weights of a row.
+    /// Number of weights per row.
     pub width: usize,
-    pub together: u32,
+    pub phases: u32,
 }
 
 impl Fast {
@@ -157,30 +157,31 @@ impl Fast {
         let table = Polyphase::of(from, TARGET_RATE);
         let weights = table.weights.as_flattened();
         Ok(Self {
-            weights: constant(driver, stream, weights)?,
+            weights: upload_constant(driver, stream, weights)?,
             width: weights.len() / (table.rows as usize + 1),
-            together: phases(table.outputs as u32),
+            phases: phases(table.outputs as u32),
             table,
         })
     }
 }
 
-/// The conversions that were used last, by their rates.
+/// Cache of conversion tables, by their rates.
 #[derive(Default)]
-pub(in crate::front_end) struct Conversions {
+pub(in crate::front_end) struct ConversionCache {
     exact: HashMap<(u32, u32), Exact>,
     fast: HashMap<u32, Fast>,
 }
 
-impl Conversions {
-    /// Forgets all of them when they have become many; the device waits for what is still in use.
-    pub fn bound(&mut self) {
-        if self.exact.len() + self.fast.len() > KEPT {
+impl ConversionCache {
+    /// Clears the cache if it has grown too large; freeing a buffer waits for the work that uses
+    /// it.
+    pub fn evict_if_full(&mut self) {
+        if self.exact.len() + self.fast.len() > MAX_CACHED {
             *self = Self::default();
         }
     }
 
-    /// The exact step between two rates, for up to `outputs` of them.
+    /// Returns the tables of an exact step between two rates, for at least `outputs` outputs.
     pub fn exact(
         &mut self,
         driver: &dyn Driver,
@@ -195,7 +196,7 @@ impl Conversions {
         Ok(&self.exact[&rates])
     }
 
-    /// The direct conversion from a rate to [`TARGET_RATE`].
+    /// Returns the tables of the fast conversion from a rate to [`TARGET_RATE`].
     pub fn fast(
         &mut self,
         driver: &dyn Driver,
@@ -203,23 +204,23 @@ impl Conversions {
         from: u32,
     ) -> Result<&Fast, DeviceError> {
         Ok(match self.fast.entry(from) {
-            Entry::Occupied(known) => known.into_mut(),
+            Entry::Occupied(cached) => cached.into_mut(),
             Entry::Vacant(place) => place.insert(Fast::new(driver, stream, from)?),
         })
     }
 }
 
-/// Quarters of circles for the cosine transforms, one for each number of frames, and where in them
-/// each recording's begins.
+/// Returns the quarter circles of the cosine transforms, one per distinct number of frames, and the
+/// offset of each recording's quarter.
 pub(in crate::front_end) fn quarters(frames: &[usize]) -> (Vec<f64>, Vec<u64>) {
-    let mut known = HashMap::new();
+    let mut offsets = HashMap::new();
     let mut all = Vec::new();
     let starts = frames
         .iter()
         .map(|&count| {
-            *known.entry(count).or_insert_with(|| {
+            *offsets.entry(count).or_insert_with(|| {
                 let start = all.len() as u64;
-                all.extend(transforms::quarter_circle(count));
+                all.extend(summaries::quarter_circle(count));
                 start
             })
         })

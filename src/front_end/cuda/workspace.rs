@@ -1,11 +1,11 @@
-//! A device, a stream of it, and what the front end keeps there.
+//! Device, stream and named buffers of a front end.
 
 use std::sync::Arc;
 
 use crate::nn::cuda::memory::Memory;
 use crate::nn::cuda::{Arg, DeviceError, Driver, Launch, Number, Stream, bytes_mut};
 
-/// Where a front end works. It is left only when what it was given is done.
+/// Workspace of a front end on a device. Dropping it waits for the submitted work.
 pub(in crate::front_end) struct Workspace {
     pub driver: Arc<dyn Driver>,
     pub stream: Stream,
@@ -21,7 +21,7 @@ impl Workspace {
         }
     }
 
-    /// Gives a kernel to the stream.
+    /// Launches a kernel on the stream.
     pub fn launch(
         &self,
         kernel: &str,
@@ -37,40 +37,53 @@ impl Workspace {
             shared: 0,
             args,
         };
-        // SAFETY: the callers, all in this module's siblings, give each kernel the arguments that its source
-        // asks for, with buffers as long as the starts say that go with them. Those are kept in `self` or
-        // beside it; each gets its size before the first launch of a batch that uses it, and one that is
-        // given up for a larger one waits for what still uses it.
+        // SAFETY: the callers are in sibling modules. Each passes the arguments that the kernel's
+        // source declares, and buffers of the lengths that the start offsets state. The buffers
+        // belong to `self` or to its owner. Each is allocated before the first launch of a batch
+        // that uses it, and releasing one for a larger buffer waits for the work that still uses
+        // it.
         unsafe { self.driver.launch(self.stream, &launch) }
     }
 
-    /// Puts numbers into the memory of this name.
-    pub fn put<T: Number>(&mut self, name: &'static str, numbers: &[T]) -> Result<(), DeviceError> {
-        self.memory.put(&*self.driver, self.stream, name, numbers)
+    /// Uploads values into the buffer of this name.
+    pub fn upload<T: Number>(
+        &mut self,
+        name: &'static str,
+        values: &[T],
+    ) -> Result<(), DeviceError> {
+        self.memory.put(&*self.driver, self.stream, name, values)
     }
 
-    /// Makes room for numbers.
-    pub fn room<T: Number>(&mut self, name: &'static str, count: usize) -> Result<(), DeviceError> {
+    /// Reserves a buffer of this name for `count` values.
+    pub fn reserve<T: Number>(
+        &mut self,
+        name: &'static str,
+        count: usize,
+    ) -> Result<(), DeviceError> {
         self.memory.room::<T>(&*self.driver, name, count)
     }
 
-    /// Takes numbers from the memory of this name, from the first on.
-    pub fn take<T: Number>(&self, name: &'static str, count: usize) -> Result<Vec<T>, DeviceError> {
-        let mut numbers = vec![T::default(); count];
-        self.take_into(name, 0, &mut numbers)?;
-        Ok(numbers)
+    /// Downloads the first `count` values of the buffer of this name.
+    pub fn download<T: Number>(
+        &self,
+        name: &'static str,
+        count: usize,
+    ) -> Result<Vec<T>, DeviceError> {
+        let mut values = vec![T::default(); count];
+        self.download_into(name, 0, &mut values)?;
+        Ok(values)
     }
 
-    /// Takes numbers from the memory of this name.
-    pub fn take_into<T: Number>(
+    /// Downloads values of the buffer of this name from index `first` on.
+    pub fn download_into<T: Number>(
         &self,
         name: &'static str,
         first: usize,
-        numbers: &mut [T],
+        values: &mut [T],
     ) -> Result<(), DeviceError> {
         let (from, offset) = (self.memory.get(name), first * size_of::<T>());
         self.driver
-            .download(self.stream, from, offset, bytes_mut(numbers))
+            .download(self.stream, from, offset, bytes_mut(values))
     }
 
     pub fn arg(&self, name: &'static str) -> Arg {
@@ -80,7 +93,8 @@ impl Workspace {
 
 impl Drop for Workspace {
     fn drop(&mut self) {
-        // Kernels may still be at work on its memory after an error. What this says was said then.
+        // After an error, kernels may still access the buffers. The error itself was reported
+        // earlier.
         let _ = self.driver.synchronise(self.stream);
     }
 }

@@ -1,19 +1,19 @@
-//! From the resampled signal to a denoised, peak-normalised one.
+//! Noise reduction, pre-emphasis and peak measurement of the resampled signal.
 //!
-//! The stages in order: [`lift_zeros`], [`wiener`], [`pre_emphasis`], [`largest_sample`] (by which
-//! the caller divides).
+//! The stages in order: [`replace_zeros`], [`wiener`], [`pre_emphasis`], [`largest_sample`] (the
+//! caller divides by it).
 
 use std::ops::Range;
 
-/// What a sample that is exactly zero becomes.
+/// Value that replaces a sample of exactly zero.
 pub const ZERO_REPLACEMENT: f32 = 1e-10;
 
-/// Share of the previous sample that pre-emphasis takes away.
+/// Coefficient of pre-emphasis.
 const PRE_EMPHASIS: f64 = 0.97;
 
-/// Replaces every sample equal to zero by [`ZERO_REPLACEMENT`], so that later divisions have
-/// something to divide by.
-pub fn lift_zeros(x: &mut [f32]) {
+/// Replaces every sample equal to zero by [`ZERO_REPLACEMENT`], which avoids later divisions by
+/// zero.
+pub fn replace_zeros(x: &mut [f32]) {
     for x in x {
         if *x == 0.0 {
             *x = ZERO_REPLACEMENT;
@@ -24,39 +24,41 @@ pub fn lift_zeros(x: &mut [f32]) {
 /// Wiener filter over windows of three samples, zeros beyond both ends.
 ///
 /// Method: J. S. Lim, "Two-Dimensional Signal and Image Processing" (1990), as in
-/// `scipy.signal.wiener(x, 3)`: the local variance `v` is compared with the noise (the mean of
-/// `v` over the signal); where there is less, the local mean `m` is the answer, elsewhere
-/// `m + (x - m) * (1 - noise / v)`. Squares are rounded to float32 as the reference does, so `v`
-/// can come out zero or slightly negative; where the formula then has no finite value (0/0), the
-/// window is flat and its mean is the answer.
+/// `scipy.signal.wiener(x, 3)`. The noise is the mean of the local variance `v` over the signal. If
+/// `v` is below the noise, the output is the local mean `m`; otherwise it is `m + (x - m) * (1 -
+/// noise / v)`.
+///
+/// Squares are rounded to float32, as in scipy on float32 input, so `v` can be zero or slightly
+/// negative. If the formula then has no finite value (0/0), the window is flat and the output is
+/// its mean.
 pub fn wiener(x: &[f32]) -> Vec<f64> {
     let mut out = vec![0.0; x.len()];
     let noise = noise(x);
     for (block, out) in out.chunks_mut(BLOCK).enumerate() {
-        filter(x, block * BLOCK, noise, out);
+        wiener_block(x, block * BLOCK, noise, out);
     }
     out
 }
 
-/// [`wiener`] and [`pre_emphasis`], and how large the samples are. A long `x` is given back to the
-/// system part by part, from its end, so that it and the answer do not take memory at once.
-pub(crate) fn denoise(mut x: Vec<f32>) -> (Vec<f64>, Level) {
-    /// Parts of the longest signals, and samples of the smallest part.
-    const PARTS: usize = 8;
-    const SMALLEST: usize = 1 << 20;
+/// Applies [`wiener`] and [`pre_emphasis`], and measures the level. The memory of a long `x` is
+/// released part by part from its end, so that input and output do not fully coexist.
+pub(crate) fn denoise(mut x: Vec<f32>) -> (Vec<f64>, SignalLevel) {
+    /// Maximum number of parts, and the minimum number of samples per part.
+    const MAX_PARTS: usize = 8;
+    const MIN_PART: usize = 1 << 20;
     let noise = noise(&x);
-    let mut level = Level::default();
+    let mut level = SignalLevel::default();
     let mut out = vec![0.0; x.len()];
-    let size = x.len().div_ceil(PARTS).max(SMALLEST);
+    let size = x.len().div_ceil(MAX_PARTS).max(MIN_PART);
     let mut filtered = [0.0; BLOCK + 1];
     for (part, out) in out.chunks_mut(size).enumerate().rev() {
         let start = part * size;
         match start.checked_sub(1) {
-            Some(before) => filter(&x, before, noise, &mut filtered[..1]),
+            Some(before) => wiener_block(&x, before, noise, &mut filtered[..1]),
             None => filtered[0] = 0.0,
         }
         for (block, out) in out.chunks_mut(BLOCK).enumerate() {
-            filter(
+            wiener_block(
                 &x,
                 start + block * BLOCK,
                 noise,
@@ -65,27 +67,27 @@ pub(crate) fn denoise(mut x: Vec<f32>) -> (Vec<f64>, Level) {
             for (y, pair) in out.iter_mut().zip(filtered.windows(2)) {
                 *y = pair[1] - PRE_EMPHASIS * pair[0];
             }
-            level.hear(out);
+            level.update(out);
             filtered[0] = filtered[out.len()];
         }
-        // The part before it ends next to this one's first sample.
+        // Filtering the preceding part still needs the first sample of this part.
         x.truncate(start + 1);
         x.shrink_to_fit();
     }
     (out, level)
 }
 
-/// How large the samples of a signal are.
+/// SignalLevel of a signal: largest sample, largest magnitude, and whether all samples are finite.
 #[derive(Debug, Clone)]
-pub(crate) struct Level {
-    /// Largest by value, of every eighth sample.
+pub(crate) struct SignalLevel {
+    /// Largest sample by value, per lane of every eighth sample.
     largest: [f64; LANES],
-    /// Largest by magnitude.
+    /// Largest magnitude, per lane.
     magnitude: [f64; LANES],
     finite: bool,
 }
 
-impl Default for Level {
+impl Default for SignalLevel {
     fn default() -> Self {
         Self {
             largest: [f64::NEG_INFINITY; LANES],
@@ -95,8 +97,8 @@ impl Default for Level {
     }
 }
 
-impl Level {
-    fn hear(&mut self, x: &[f64]) {
+impl SignalLevel {
+    fn update(&mut self, x: &[f64]) {
         let larger = |a: f64, b: f64| if b > a { b } else { a };
         let (groups, rest) = x.as_chunks::<LANES>();
         for x in groups {
@@ -112,35 +114,35 @@ impl Level {
         self.finite &= x.iter().fold(true, |finite, x| finite & x.is_finite());
     }
 
-    /// See [`largest_sample`]; `None` also where the signal divided by it is not finite.
+    /// Returns [`largest_sample`]; `None` also if the signal divided by it is not finite.
     pub(crate) fn peak(&self) -> Option<f64> {
         let peak = largest_sample(&self.largest)?;
         (self.finite && self.magnitude_by(peak).is_finite()).then_some(peak)
     }
 
-    /// The largest magnitude of the signal divided by `peak`: division keeps the order.
+    /// Returns the largest magnitude of the signal divided by `peak`; division preserves the order.
     pub(crate) fn magnitude_by(&self, peak: f64) -> f64 {
         let largest = self.magnitude.into_iter().fold(0.0, f64::max);
         largest / peak.abs()
     }
 }
 
-/// Mean of the local variances.
+/// Returns the noise power: the mean of the local variances.
 fn noise(x: &[f32]) -> f64 {
     let sum = pairwise(0..x.len(), &|part: Range<usize>| {
         let (mut mean, mut variance) = ([0.0; BLOCK], [0.0; BLOCK]);
         let variance = &mut variance[..part.len()];
-        local(x, part.start, &mut mean[..part.len()], variance);
+        local_moments(x, part.start, &mut mean[..part.len()], variance);
         block_sum(variance)
     });
     sum / x.len().max(1) as f64
 }
 
 /// Filters at most [`BLOCK`] samples from `start` on.
-fn filter(x: &[f32], start: usize, noise: f64, out: &mut [f64]) {
+fn wiener_block(x: &[f32], start: usize, noise: f64, out: &mut [f64]) {
     let mut variance = [0.0; BLOCK];
     let variance = &mut variance[..out.len()];
-    local(x, start, out, variance);
+    local_moments(x, start, out, variance);
     for ((m, v), x) in out.iter_mut().zip(variance).zip(&x[start..]) {
         let kept = (f64::from(*x) - *m) * (1.0 - noise / *v);
         let is_signal = (*v >= noise) & kept.is_finite();
@@ -148,8 +150,8 @@ fn filter(x: &[f32], start: usize, noise: f64, out: &mut [f64]) {
     }
 }
 
-/// Means and variances of the three samples around each from `start` on.
-fn local(x: &[f32], start: usize, mean: &mut [f64], variance: &mut [f64]) {
+/// Computes mean and variance of the three samples around each sample from `start` on.
+fn local_moments(x: &[f32], start: usize, mean: &mut [f64], variance: &mut [f64]) {
     let moments = |[before, here, after]: [f32; 3]| {
         let third = |[a, b, c]: [f64; 3]| (a + b + c) / 3.0;
         let mean = third([before, here, after].map(f64::from));
@@ -160,7 +162,7 @@ fn local(x: &[f32], start: usize, mean: &mut [f64], variance: &mut [f64]) {
         let before = i.checked_sub(1).map_or(0.0, |i| x[i]);
         [before, x[i], x.get(i + 1).copied().unwrap_or(0.0)]
     };
-    // Those with a neighbour on either side, counted from `start`.
+    // Samples with two neighbours, relative to `start`.
     let end = (x.len() - start).saturating_sub(1).min(mean.len());
     let inner = usize::from(start == 0).min(end)..end;
     for i in (0..inner.start).chain(inner.end..mean.len()) {
@@ -178,12 +180,12 @@ fn local(x: &[f32], start: usize, mean: &mut [f64], variance: &mut [f64]) {
     }
 }
 
-/// Numbers that are summed without being halved.
+/// Maximum number of terms that are summed without halving.
 const BLOCK: usize = 128;
 
-/// Sum in numpy's order (`pairwise_sum` in its `loops.c.src`): halves down to [`BLOCK`] numbers,
-/// of which `block` gives the sum. Where the local variance is much smaller than the noise, the
-/// filter's answer depends on the last bits of this.
+/// Sums in numpy's order (`pairwise_sum` in its `loops.c.src`): halves ranges down to [`BLOCK`]
+/// terms, which `block` sums. If the local variance is far below the noise, the filter output
+/// depends on the last bits of this sum.
 fn pairwise(all: Range<usize>, block: &impl Fn(Range<usize>) -> f64) -> f64 {
     if all.len() <= BLOCK {
         return block(all);
@@ -194,7 +196,7 @@ fn pairwise(all: Range<usize>, block: &impl Fn(Range<usize>) -> f64) -> f64 {
 
 const LANES: usize = 8;
 
-/// At most [`BLOCK`] numbers in eight interleaved sums.
+/// Sums at most [`BLOCK`] terms in eight interleaved sums.
 fn block_sum(x: &[f64]) -> f64 {
     let (groups, rest) = x.as_chunks::<LANES>();
     let mut lanes = [0.0; LANES];
@@ -208,7 +210,7 @@ fn block_sum(x: &[f64]) -> f64 {
         .fold(((a + b) + (c + d)) + ((e + f) + (g + h)), |sum, x| sum + x)
 }
 
-/// `y[i] = x[i] - 0.97 x[i-1]`, the first sample unchanged; in place.
+/// Computes `y[i] = x[i] - 0.97 x[i-1]` in place; the first sample is unchanged.
 pub fn pre_emphasis(x: &mut [f64]) {
     let mut previous = 0.0;
     for x in x {
@@ -218,12 +220,11 @@ pub fn pre_emphasis(x: &mut [f64]) {
     }
 }
 
-/// The largest sample, by value and not by magnitude; `None` when the signal is empty, or when
-/// the largest is zero and nothing can be divided by it.
+/// Returns the largest sample by value, not by magnitude; `None` if the signal is empty, or if the
+/// largest sample is zero or not finite.
 ///
-/// A signal without any positive sample gives its negative sample nearest to zero, as the
-/// reference does: dividing by it turns the signal upside down, multiplying by it later turns it
-/// back.
+/// Without a positive sample, that is the negative sample nearest to zero, as in the system of
+/// 2020. Dividing by it inverts the signal, and the later multiplication restores the sign.
 pub fn largest_sample(x: &[f64]) -> Option<f64> {
     let peak = x.iter().copied().reduce(f64::max)?;
     (peak != 0.0 && peak.is_finite()).then_some(peak)
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_give_what_the_whole_gives() {
+    fn denoising_in_parts_equals_the_whole() {
         let x: Vec<f32> = (0..(1 << 21) + 3)
             .map(|i: i32| ((i % 1000) as f32 - 500.0) / 499.0)
             .collect();
@@ -269,20 +270,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_has_no_peak() {
+    fn a_non_finite_signal_has_no_peak() {
         for broken in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             for at in [0, 9, 20] {
                 let mut x = [0.5; 21];
-                let mut level = Level::default();
-                level.hear(&x);
+                let mut level = SignalLevel::default();
+                level.update(&x);
                 assert_eq!(level.peak(), Some(0.5));
                 x[at] = broken;
-                level.hear(&x);
+                level.update(&x);
                 assert_eq!(level.peak(), None, "{broken} at {at}");
             }
         }
-        let mut level = Level::default();
-        level.hear(&[1e-300, -1e300]);
+        let mut level = SignalLevel::default();
+        level.update(&[1e-300, -1e300]);
         assert_eq!(level.peak(), None);
     }
 
@@ -302,9 +303,9 @@ mod tests {
     }
 
     #[test]
-    fn zeros_of_both_signs_are_lifted() {
+    fn zeros_of_both_signs_are_replaced() {
         let mut x = [0.0, -0.0, 1e-20, -1.0];
-        lift_zeros(&mut x);
+        replace_zeros(&mut x);
         assert_eq!(x, [ZERO_REPLACEMENT, ZERO_REPLACEMENT, 1e-20, -1.0]);
     }
 

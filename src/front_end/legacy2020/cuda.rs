@@ -1,14 +1,17 @@
-//! From decoded recordings to the networks' inputs, which stay on the device.
+//! CUDA front end of the system of 2020: decoded recordings to network inputs that stay on the
+//! device.
 //!
-//! The stages of [`crate::audio`] and [`crate::front_end::legacy2020`], for many recordings of any lengths at once:
-//! resampling, clean-up, spectrograms and features run on the device (`kernels/resample.cu`,
-//! `clean.cu`, `mel.cu`, `features.cu`). Once in between, the cleaned signals come to the CPU, whose
-//! threads tell voice from silence: that is a decision after the other, in every recording. Every sum
-//! has the CPU's order, so every number is the CPU's up to the logarithm, the root and the Fourier
-//! transform, which are other programs there.
+//! The front end runs the stages of [`crate::audio`] and [`crate::front_end::legacy2020`] for a
+//! batch of recordings of any lengths. Resampling, clean-up, spectrograms and features run on the
+//! device (`kernels/resample.cu`, `clean.cu`, `mel.cu`, `features.cu`). VoicedSignal activity
+//! detection is sequential within a recording, so the cleaned signals are downloaded once and CPU
+//! threads process them.
 //!
-//! That is the system of 2020's [`FrontEnd`]. Of the default networks' ([`UtteranceFrontEnd`](crate::front_end::utterance::cuda::UtteranceFrontEnd)) what
-//! is computed frame by frame runs on the device, and the rest on the CPU's threads.
+//! Every sum has the CPU's order. Results equal the CPU's except for the logarithm, the root and
+//! the Fourier transform, whose device implementations differ.
+//!
+//! [`crate::front_end::utterance::cuda`] is the equivalent for the default networks; there only the
+//! per-frame computations run on the device.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,7 +19,7 @@ use std::sync::Arc;
 use crate::audio::{Recording, Resampling};
 #[cfg(doc)]
 use crate::front_end::cuda::MOST_RECORDINGS;
-use crate::front_end::cuda::resampling::{Resampler, Route};
+use crate::front_end::cuda::resampling::{Resampler, ResamplingSteps};
 use crate::front_end::cuda::tables::MelTables;
 use crate::front_end::cuda::workspace::Workspace;
 use crate::front_end::cuda::{FrontEndError, bounded};
@@ -27,110 +30,110 @@ use crate::nn::cuda::{Buffer, DeviceError, Driver, Rows, Stream};
 mod features;
 mod signals;
 
-pub use features::Listened;
+pub use features::VoicedBatch;
 
-/// Where a recording's features lie.
+/// Rows of a recording's features in [`Inputs`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct Place {
-    /// Its row in [`Inputs::branches`].
+pub struct FeatureLocation {
+    /// Row in [`Inputs::branches`].
     pub row: usize,
-    /// Its rows in [`Inputs::windows`].
+    /// Rows in [`Inputs::windows`].
     pub windows: Range<usize>,
-    /// First frame of each window, as [`Windows::starts`](crate::front_end::legacy2020::Windows::starts).
+    /// First frame of each window, as
+    /// [`Windows::starts`](crate::front_end::legacy2020::Windows::starts).
     pub window_starts: Vec<usize>,
-    /// Frames (10 ms) of the kept part.
+    /// Number of frames (10 ms) of the kept part.
     pub frames: usize,
-    /// Bands whose histogram is all zeros because none of their values lay in its range.
+    /// Bands without a value in the histogram's range; their histograms are zero.
     pub empty_histogram_bands: Vec<usize>,
 }
 
-/// What is known of a recording besides its features.
+/// Result of analysing one recording: the location of its features, and the voice activity.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Heard {
-    /// Where the features are.
-    pub place: Place,
-    /// Which part of the whole 16 kHz signal was kept.
+pub struct RecordingFeatures {
+    /// Location of the features.
+    pub location: FeatureLocation,
+    /// Samples of the 16 kHz signal that were kept.
     pub kept: Range<usize>,
-    /// Whether it is less than all because speech was told from silence.
+    /// Set if the signal was trimmed to its voiced part.
     pub trimmed: bool,
     /// Decisions of the voice detector, one per 480 samples of the whole 16 kHz signal.
     pub voiced_frames: Vec<bool>,
-    /// Samples of the whole signal at 16 kHz.
+    /// Number of samples of the whole signal at 16 kHz.
     pub total_samples: usize,
-    /// The largest sample, by which the signal was divided for the voice detector.
+    /// Largest sample, by which the signal was divided for the voice detector.
     pub peak: f64,
 }
 
-/// A recording at 16 kHz, denoised and pre-emphasised.
+/// Denoised and pre-emphasised recording at 16 kHz.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cleaned {
-    /// The signal divided by `peak`; where that is 0 or not finite, it cannot be analysed.
+    /// Signal divided by `peak`. If `peak` is 0 or not finite, the signal cannot be analysed.
     pub signal: Vec<f64>,
     /// The largest sample.
     pub peak: f64,
 }
 
-/// The networks' inputs for a batch of recordings, on the device.
+/// Network inputs for a batch of recordings, on the device.
 ///
-/// What is given to the front end's [`Stream`] from here on waits for them; another stream has to
-/// wait for that one first, as a session does. They hold until the front end describes another
-/// batch.
+/// Work that is submitted later to the front end's [`Stream`] waits for the inputs. Another stream
+/// must first wait for that stream, as a session does. The inputs are valid until the front end
+/// computes another batch.
 #[derive(Debug)]
 pub struct Inputs<'a> {
     /// Windows of all recordings, `f32 [window_count][200][40]`.
     pub windows: &'a Buffer,
-    /// Rows of [`Self::windows`].
+    /// Number of rows of [`Self::windows`].
     pub window_count: usize,
-    /// For each row of [`Self::branches`] the first of its windows, and at the end
-    /// [`Self::window_count`].
+    /// First window of each row of [`Self::branches`], followed by [`Self::window_count`].
     pub first_windows: Vec<u32>,
-    /// Cosine transform, sine transform and histogram, `f32 [rows][40][40]`, and moments,
-    /// `f32 [rows][40][8]`.
+    /// Cosine transform, sine transform and histogram, `f32 [rows][40][40]`, and moments, `f32
+    /// [rows][40][8]`.
     pub branches: [&'a Buffer; 4],
-    /// Rows of [`Self::branches`]. A recording whose spectrogram has no features has a row and
-    /// windows too, without meaning.
+    /// Number of rows of [`Self::branches`]. A recording whose features cannot be computed also has
+    /// a row and windows, with undefined values.
     pub rows: usize,
-    /// The power mel spectrograms row by row, `f64 [40][frames]` each.
+    /// Power mel spectrograms, concatenated, `f64 [40][frames]` each.
     pub mel: &'a Buffer,
-    /// The front end's stream.
+    /// Stream of the front end.
     pub ready: Stream,
 }
 
 impl<'a> Inputs<'a> {
-    /// [`Self::windows`] for a session.
+    /// Returns [`Self::windows`] as session input.
     pub fn window_rows(&self) -> Rows<'a> {
         Rows::of(self.windows, self.ready)
     }
 
-    /// [`Self::branches`] for a session.
+    /// Returns [`Self::branches`] as session inputs.
     pub fn branch_rows(&self) -> [Rows<'a>; 4] {
         self.branches.map(|buffer| Rows::of(buffer, self.ready))
     }
 }
 
-/// The front end of the system of 2020 on a device.
-pub struct FrontEnd {
+/// Front end of the system of 2020 on a device.
+pub struct CudaFrontEnd {
     work: Workspace,
     resampler: Resampler,
     mel: MelTables,
-    /// The signals that the voice detector heard last.
+    /// Signals of the last batch, for the voice detector; kept to reuse the allocation.
     signals: Vec<f64>,
 }
 
-impl std::fmt::Debug for FrontEnd {
+impl std::fmt::Debug for CudaFrontEnd {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FrontEnd")
+        f.debug_struct("CudaFrontEnd")
             .field("driver", &self.work.driver.name())
             .field("resampling", &self.resampler.resampling())
             .finish_non_exhaustive()
     }
 }
 
-impl FrontEnd {
-    /// A front end that works on one stream of a device.
+impl CudaFrontEnd {
+    /// Creates a front end that works on one stream of a device.
     ///
     /// # Errors
-    /// If the device has no room for its tables.
+    /// If the device has no memory for the tables.
     pub fn new(
         driver: Arc<dyn Driver>,
         stream: Stream,
@@ -139,94 +142,95 @@ impl FrontEnd {
         Ok(Self {
             mel: MelTables::new(&*driver, stream)?,
             work: Workspace::new(driver, stream),
-            resampler: Resampler::new(resampling, Route::ByReference),
+            resampler: Resampler::new(resampling, ResamplingSteps::Two),
             signals: Vec::new(),
         })
     }
 
-    /// The inputs for up to [`MOST_RECORDINGS`] recordings, and in their order what is known of
-    /// each. A second at 44.1 kHz takes about 0.6 MB of device memory and 0.2 MB of the CPU's.
+    /// Computes the inputs of up to [`MOST_RECORDINGS`] recordings, and returns the result of each
+    /// in order. One second at 44.1 kHz takes about 0.6 MB of device memory and 0.2 MB of host
+    /// memory.
     ///
-    /// These are [`Self::listen`], [`Self::describe`] and [`Self::heard`].
+    /// The method combines [`Self::detect_voice`], [`Self::compute_features`] and
+    /// [`Self::recording_features`].
     ///
     /// # Errors
-    /// If the device fails or has too little memory. What is wrong with a recording is told in its
-    /// place.
+    /// If the device fails or runs out of memory. An error of a single recording is its result.
     pub fn run(
         &mut self,
         recordings: &[&Recording],
-    ) -> Result<(Vec<Result<Heard, FrontEndError>>, Inputs<'_>), DeviceError> {
-        let listened = self.listen(recordings)?;
-        self.describe(&listened)?;
-        let heard = self.heard(&listened)?;
-        Ok((heard, self.inputs(listened.frames())))
+    ) -> Result<(Vec<Result<RecordingFeatures, FrontEndError>>, Inputs<'_>), DeviceError> {
+        let batch = self.detect_voice(recordings)?;
+        self.compute_features(&batch)?;
+        let features = self.recording_features(&batch)?;
+        Ok((features, self.inputs(batch.frames())))
     }
 
-    /// The way up to the voiced part of up to [`MOST_RECORDINGS`] recordings. It waits for the
-    /// cleaned signals; voice is told from silence on the threads of the rayon pool that this is
-    /// called in.
+    /// Resamples, cleans and trims up to [`MOST_RECORDINGS`] recordings. It waits for the cleaned
+    /// signals; voice activity detection runs on the current rayon pool.
     ///
     /// # Errors
-    /// As [`Self::run`].
-    pub fn listen(&mut self, recordings: &[&Recording]) -> Result<Listened, DeviceError> {
-        let (checks, batch) = self.signals(recordings)?;
-        Ok(Listened::new(checks, self.voices(&batch)?))
+    /// The errors of [`Self::run`].
+    pub fn detect_voice(&mut self, recordings: &[&Recording]) -> Result<VoicedBatch, DeviceError> {
+        let (checks, batch) = self.clean_recordings(recordings)?;
+        Ok(VoicedBatch::new(checks, self.detect(&batch)?))
     }
 
-    /// The inputs for what was listened to last. Returns before they are computed, which begins
-    /// when the other stream has done what it was given so far: that may read the last inputs.
+    /// Computes the inputs for the last voiced batch. It returns before they are complete. The
+    /// computation starts after the work already submitted to the other stream, which may still
+    /// read the previous inputs.
     ///
     /// # Errors
-    /// As [`Self::run`].
-    pub fn describe(&mut self, listened: &Listened) -> Result<Inputs<'_>, DeviceError> {
+    /// The errors of [`Self::run`].
+    pub fn compute_features(&mut self, batch: &VoicedBatch) -> Result<Inputs<'_>, DeviceError> {
         let other = match self.work.stream {
             Stream::A => Stream::B,
             Stream::B => Stream::A,
         };
         self.work.driver.wait(self.work.stream, other)?;
-        self.spectrograms(&listened.heard(), listened.frames())?;
-        self.summaries(listened.frames())?;
-        Ok(self.inputs(listened.frames()))
+        self.spectrograms(&batch.voiced(), batch.frames())?;
+        self.summaries(batch.frames())?;
+        Ok(self.inputs(batch.frames()))
     }
 
-    /// What is known of each recording when the inputs are computed, which this waits for.
+    /// Returns the result of each recording, after waiting for the inputs.
     ///
     /// # Errors
-    /// As [`Self::run`].
-    pub fn heard(
+    /// The errors of [`Self::run`].
+    pub fn recording_features(
         &self,
-        listened: &Listened,
-    ) -> Result<Vec<Result<Heard, FrontEndError>>, DeviceError> {
-        let places = self.places(listened.frames())?;
-        Ok(listened.results(places))
+        batch: &VoicedBatch,
+    ) -> Result<Vec<Result<RecordingFeatures, FrontEndError>>, DeviceError> {
+        let locations = self.locations(batch.frames())?;
+        Ok(batch.results(locations))
     }
 
-    /// The inputs from spectrograms that were computed elsewhere, at most [`MOST_RECORDINGS`].
+    /// Computes the inputs from at most [`MOST_RECORDINGS`] existing spectrograms.
     ///
     /// # Errors
-    /// As [`Self::run`].
+    /// The errors of [`Self::run`].
     pub fn from_mels(
         &mut self,
         mels: &[&Mel],
-    ) -> Result<(Vec<Result<Place, FeatureError>>, Inputs<'_>), DeviceError> {
+    ) -> Result<(Vec<Result<FeatureLocation, FeatureError>>, Inputs<'_>), DeviceError> {
         bounded(mels.len())?;
         let frames: Vec<usize> = mels.iter().map(|mel| mel.frames()).collect();
-        self.given(mels, &frames)?;
+        self.upload_mels(mels, &frames)?;
         self.summaries(&frames)?;
-        let places = self.places(&frames)?;
-        Ok((places, self.inputs(&frames)))
+        let locations = self.locations(&frames)?;
+        Ok((locations, self.inputs(&frames)))
     }
 
-    /// The signals that the voice detector hears.
+    /// Returns the cleaned signals, which are the voice detector's input.
     ///
     /// # Errors
-    /// As [`Self::run`].
+    /// The errors of [`Self::run`].
     pub fn cleaned(
         &mut self,
         recordings: &[&Recording],
     ) -> Result<Vec<Result<Cleaned, AudioError>>, DeviceError> {
-        let (checks, batch) = self.signals(recordings)?;
-        let (signals, peaks) = self.take_signals(&batch)?;
+        let (checks, batch) = self.clean_recordings(recordings)?;
+        let (signals, peaks) = self.download_signals(&batch)?;
         let mut usable = 0..;
         let results = checks.into_iter().map(|check| {
             check?;
@@ -239,8 +243,8 @@ impl FrontEnd {
         Ok(results.collect())
     }
 
-    /// Gives the memory of the batches so far back.
-    pub fn give_back(&mut self) {
+    /// Releases the memory of previous batches.
+    pub fn release(&mut self) {
         self.work.memory.clear();
         self.signals = Vec::new();
     }

@@ -1,12 +1,12 @@
-//! The front end of the system of 2020.
+//! Front end of the system of 2020.
 //!
-//! [`prepare()`] turns a recording into a clean, voiced signal at 16 kHz: resampling, [`clean`] (noise filter and
-//! pre-emphasis), voice activity, [`trim`]. [`FeatureExtractor`] turns that signal into the networks' inputs:
-//! [`windows`] normalises the mel spectrogram and cuts it into pieces; [`transforms`], [`histogram`] and [`moments`]
-//! summarise its logarithm per band.
+//! [`prepare()`] converts a recording into a clean, voiced signal at 16 kHz: resampling, [`clean`]
+//! (noise filter and pre-emphasis), voice activity detection, [`trim`]. [`FeatureExtractor`]
+//! converts that signal into the network inputs. [`windows`] normalises the mel spectrogram and
+//! cuts it into windows; [`summaries`] describes each band of the log-mel spectrogram.
 //!
-//! The numbers are those of librosa 0.6.2, scipy 1.2 and numpy 1.16, including the places where
-//! these rounded to single precision.
+//! All results match librosa 0.6.2, scipy 1.2 and numpy 1.16, including their roundings to single
+//! precision.
 
 use std::sync::LazyLock;
 
@@ -15,54 +15,52 @@ use super::{FeatureError, Mel, MelFilterbank, N_MELS};
 pub mod clean;
 #[cfg(feature = "cuda")]
 pub mod cuda;
-pub mod histogram;
-pub mod moments;
 pub mod prepare;
-pub mod transforms;
+pub mod summaries;
 pub mod trim;
 pub mod windows;
 
 pub use prepare::{Prepared, VoiceDetector, prepare, prepare_with};
 pub use windows::{NormalizedMel, Windows};
 
-/// Frames of the recording that the window networks see at most (15 s).
+/// Maximum number of frames that the window networks use (15 s).
 pub const MAX_FRAMES: usize = 1_500;
-/// Frames in one window (2 s).
+/// Frames per window (2 s).
 pub const WINDOW_FRAMES: usize = 200;
-/// Frames from one window to the next (1 s).
+/// Frames between the starts of consecutive windows (1 s).
 pub const WINDOW_STEP: usize = 100;
-/// Coefficients kept per band, of the cosine and of the sine transform each.
+/// Coefficients per band of the cosine transform, and of the sine transform.
 pub const COEFFICIENTS: usize = 40;
 /// Histogram bins per band.
 pub const HISTOGRAM_BINS: usize = 40;
-/// Width of one histogram bin, in units of the logarithmic mel power.
+/// Width of a histogram bin, in units of the logarithmic mel power.
 pub const HISTOGRAM_BIN_WIDTH: f64 = 0.25;
 /// Statistics per band: mean, deviation and the scaled central moments 3 to 8.
 pub const MOMENTS: usize = 8;
 
-/// Everything the networks read from one recording.
+/// Network inputs for one recording.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Features {
     /// Frames (10 ms) of the whole signal: `1 + samples / HOP`.
     pub frames: usize,
-    /// Pieces of the normalised spectrogram, for the window networks.
+    /// Windows of the normalised spectrogram, for the window networks.
     pub windows: Windows,
-    /// Cosine transform, `[N_MELS][COEFFICIENTS]`; see [`transforms::dct`].
+    /// Cosine transform, `[N_MELS][COEFFICIENTS]`; see [`summaries::dct`].
     pub dct: Vec<f64>,
-    /// Sine transform, `[N_MELS][COEFFICIENTS]`; see [`transforms::dst`].
+    /// Sine transform, `[N_MELS][COEFFICIENTS]`; see [`summaries::dst`].
     pub dst: Vec<f64>,
-    /// Density of the logarithmic power, `[N_MELS][HISTOGRAM_BINS]`; see [`histogram`].
+    /// Density of the logarithmic power, `[N_MELS][HISTOGRAM_BINS]`; see [`summaries::histogram`].
     pub histogram: Vec<f64>,
-    /// Bands whose histogram is all zeros because none of their values lay in its range. The
-    /// reference gives NaN (0/0) there.
+    /// Bands without a value in the histogram's range. Their densities are 0 here; the system of
+    /// 2020 yields NaN (0/0).
     pub empty_histogram_bands: Vec<usize>,
-    /// Statistics of the logarithmic power, `[N_MELS][MOMENTS]`; see [`moments`].
+    /// Statistics of the logarithmic power, `[N_MELS][MOMENTS]`; see [`summaries::moments`].
     pub moments: Vec<f64>,
 }
 
 impl Features {
-    /// The four inputs of the feature network, in its order, rounded to single precision.
+    /// Returns the four inputs of the feature network in its order, rounded to single precision.
     #[must_use]
     pub fn branch_inputs(&self) -> [BranchInput; 4] {
         let input = |name, values: &[f64], columns| BranchInput {
@@ -90,8 +88,7 @@ pub struct BranchInput {
     pub data: Vec<f32>,
 }
 
-/// Computes features; holds what does not depend on the recording, so one serves many recordings
-/// and threads.
+/// Feature extractor. It holds only tables, so one extractor serves many recordings and threads.
 #[derive(Debug, Clone)]
 pub struct FeatureExtractor {
     filterbank: MelFilterbank,
@@ -112,40 +109,37 @@ impl FeatureExtractor {
         }
     }
 
-    /// Power mel spectrogram of `signal` (16 kHz); see [`MelFilterbank::mel`].
-    ///
-    /// # Errors
-    /// [`FeatureError::TooShort`], [`FeatureError::NotFinite`], [`FeatureError::TooLoud`].
+    /// Computes the power mel spectrogram of `signal` (16 kHz); see [`MelFilterbank::mel`].
     pub fn mel(&self, signal: &[f64]) -> Result<Mel, FeatureError> {
         self.filterbank.mel(signal)
     }
 
-    /// All features of `signal`: 16 kHz, at the level it was recorded with (full scale 1).
+    /// Computes all features of `signal`: 16 kHz, at its recorded level (full scale 1).
     ///
     /// Time and memory grow linearly with the length of the signal.
     ///
     /// # Errors
-    /// As [`Self::mel`], and [`FeatureError::Constant`] where there is nothing but silence.
+    /// The errors of [`Self::mel`], and [`FeatureError::Constant`] for pure silence.
     pub fn extract(&self, signal: &[f64]) -> Result<Features, FeatureError> {
-        of_mel(self.mel(signal)?)
+        from_owned_mel(self.mel(signal)?)
     }
 }
 
-/// All features of the recording whose mel spectrogram this is.
+/// Computes all features from a mel spectrogram.
 ///
 /// # Errors
-/// [`FeatureError::Constant`] where the spectrogram cannot be normalised.
+/// [`FeatureError::Constant`] if the spectrogram cannot be normalised.
 pub fn from_mel(mel: &Mel) -> Result<Features, FeatureError> {
-    of_mel(mel.clone())
+    from_owned_mel(mel.clone())
 }
 
-/// [`from_mel`] in its memory.
-pub(crate) fn of_mel(mel: Mel) -> Result<Features, FeatureError> {
+/// Does the same as [`from_mel`], reusing the memory of `mel`.
+pub(crate) fn from_owned_mel(mel: Mel) -> Result<Features, FeatureError> {
     let windows = windows::normalize(&mel)?.windows();
     let frames = mel.frames();
     let log = mel.into_log();
-    let (dct, dst) = transforms::dct_dst(&log);
-    let histogram = histogram::histogram(&log);
+    let (dct, dst) = summaries::dct_dst(&log);
+    let histogram = summaries::histogram(&log);
     Ok(Features {
         frames,
         windows,
@@ -153,14 +147,14 @@ pub(crate) fn of_mel(mel: Mel) -> Result<Features, FeatureError> {
         dst,
         histogram: histogram.density,
         empty_histogram_bands: histogram.empty_bands,
-        moments: moments::moments(&log),
+        moments: summaries::moments(&log),
     })
 }
 
-/// [`FeatureExtractor::extract`] with an extractor that the whole process shares.
+/// Computes all features like [`FeatureExtractor::extract`], with one extractor per process.
 ///
 /// # Errors
-/// As [`FeatureExtractor::extract`].
+/// The errors of [`FeatureExtractor::extract`].
 pub fn extract(signal: &[f64]) -> Result<Features, FeatureError> {
     static SHARED: LazyLock<FeatureExtractor> = LazyLock::new(FeatureExtractor::new);
     SHARED.extract(signal)

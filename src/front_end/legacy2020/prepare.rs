@@ -1,4 +1,4 @@
-//! The whole way from a decoded recording to the voiced signal that features are made of.
+//! Preparation of a decoded recording: resampling, clean-up, voice activity detection and trimming.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::clean;
 #[cfg(feature = "cuda")]
 use super::trim::detector_frames;
-use super::trim::{FRAME, scaled, trim_frames};
+use super::trim::{FRAME, detector_conversion, trim_frames};
 use crate::audio::Recording;
 use crate::audio::resample::Resampling;
 use crate::audio::resample::TARGET_RATE;
@@ -15,10 +15,10 @@ use crate::audio::vad::{Mode, SampleRate, Vad};
 use crate::front_end::{ANALYSIS_FRAME, AudioError, is_silent, samples};
 use crate::parallelism::Parallelism;
 
-/// Decides frame by frame whether somebody speaks. It may keep a state between frames, so one
-/// detector serves one recording.
+/// Frame-wise voice activity detector. It may keep state between frames, so a recording needs a
+/// detector of its own.
 pub trait VoiceDetector {
-    /// Whether this frame (30 ms at 16 kHz) is speech.
+    /// Returns whether this frame (30 ms at 16 kHz) is speech.
     fn is_speech(&mut self, frame: &[i16; FRAME]) -> bool;
 }
 
@@ -28,7 +28,7 @@ impl<F: FnMut(&[i16; FRAME]) -> bool> VoiceDetector for F {
     }
 }
 
-/// The detector of the system of 2020, fresh: WebRTC's, in its third of four modes.
+/// Creates the detector of the system of 2020: WebRTC's, in the third of its four modes.
 pub(crate) fn detector() -> impl VoiceDetector {
     let mut detector = Vad::new(SampleRate::Khz16, Mode::Aggressive);
     move |frame: &[i16; FRAME]| {
@@ -38,51 +38,54 @@ pub(crate) fn detector() -> impl VoiceDetector {
     }
 }
 
-/// A recording ready for the features, and what is needed to find the way back to its own time.
+/// A recording prepared for feature extraction, with the data to map it back to the recording's
+/// time.
 #[derive(Clone, PartialEq)]
 pub struct Prepared {
-    /// The kept part at [`Prepared::sample_rate`], denoised and pre-emphasised, at its own level.
-    /// At least [`ANALYSIS_FRAME`] samples, all finite.
+    /// Kept part at [`Prepared::sample_rate`], denoised and pre-emphasised, at its original level.
+    /// The signal has at least [`ANALYSIS_FRAME`] samples, all finite.
     pub signal: Vec<f64>,
-    /// 16,000 Hz.
+    /// Sample rate, 16,000 Hz.
     pub sample_rate: u32,
-    /// Which part of the whole 16 kHz signal was kept.
+    /// Samples of the whole 16 kHz signal that were kept.
     pub kept: Range<usize>,
-    /// Whether speech was told from silence and the signal cut to it; if not, all of it is kept.
+    /// Set if the signal was trimmed to its voiced part; otherwise all of it is kept.
     pub trimmed: bool,
     /// Decisions of the voice detector, one per 480 samples (30 ms) of the whole 16 kHz signal.
     pub voiced_frames: Vec<bool>,
-    /// Samples of the whole signal at 16 kHz.
+    /// Number of samples of the whole signal at 16 kHz.
     pub total_samples: usize,
-    /// What the signal was divided by for the voice detector.
+    /// Largest sample, by which the signal was divided for the voice detector.
     pub peak: f64,
     /// Duration of the recording in seconds.
     pub original_seconds: f64,
 }
 
 impl Prepared {
-    /// Time in the recording, in seconds, of a sample of [`Prepared::signal`]. Resampling rounds
-    /// up: the last sample or two, which would lie just behind the recording's end, lie at it.
+    /// Returns the time in the recording, in seconds, of a sample of [`Prepared::signal`].
+    /// Resampling rounds the length up, so a time just beyond the recording's end is clamped to the
+    /// end.
     pub fn time_of(&self, sample: usize) -> f64 {
         self.seconds(self.kept.start + sample)
     }
 
-    /// Time in the recording of a sample of the whole 16 kHz signal.
+    /// Returns the time in the recording of a sample of the whole 16 kHz signal.
     fn seconds(&self, sample: usize) -> f64 {
         (sample as f64 / f64::from(self.sample_rate)).min(self.original_seconds)
     }
 
-    /// How much of the recording the detector called speech, in seconds.
+    /// Returns the duration that the detector classified as speech, in seconds.
     pub fn voiced_seconds(&self) -> f64 {
         self.voiced_within(&(0..self.total_samples))
     }
 
-    /// How much of the kept part the detector called speech, in seconds.
+    /// Returns the duration within the kept part that the detector classified as speech, in
+    /// seconds.
     pub fn voiced_seconds_kept(&self) -> f64 {
         self.voiced_within(&self.kept)
     }
 
-    /// Stretches that the detector called speech, in seconds of the recording.
+    /// Returns the intervals that the detector classified as speech, in seconds of the recording.
     pub fn voiced_spans(&self) -> Vec<Range<f64>> {
         let seconds = |sample: usize| self.seconds(sample.min(self.total_samples));
         let mut spans: Vec<Range<f64>> = Vec::new();
@@ -104,7 +107,7 @@ impl Prepared {
     fn voiced_within(&self, range: &Range<usize>) -> f64 {
         let bounds = |i: usize| (i * FRAME).max(range.start)..((i + 1) * FRAME).min(range.end);
         let overlap = |i: usize| bounds(i).len();
-        // Samples that resampling adds behind the recording's end.
+        // Resampling rounds the length up; samples beyond the recording's end do not count.
         let seconds = |sample: usize| sample as f64 / f64::from(self.sample_rate);
         let beyond = |i: usize| {
             let Range { start, end } = bounds(i);
@@ -120,7 +123,7 @@ impl Prepared {
 }
 
 impl fmt::Debug for Prepared {
-    /// Everything but the signal and the decisions, of which only the numbers are shown.
+    /// Formats every field except the signal and the decisions, which appear as counts.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Prepared")
             .field("samples", &self.signal.len())
@@ -136,7 +139,7 @@ impl fmt::Debug for Prepared {
     }
 }
 
-/// Whether a recording is long and loud enough to be analysed.
+/// Checks that a recording is long and loud enough for analysis.
 pub(crate) fn check(recording: &Recording, resampling: Resampling) -> Result<(), AudioError> {
     if resampling.target_len(recording.samples.len(), recording.sample_rate) < ANALYSIS_FRAME {
         return Err(AudioError::TooShort {
@@ -149,18 +152,21 @@ pub(crate) fn check(recording: &Recording, resampling: Resampling) -> Result<(),
     Ok(())
 }
 
-/// Where somebody speaks.
+/// Voiced part of a signal.
 #[derive(Debug, Clone)]
 pub(crate) struct Voiced {
-    /// [`Prepared::voiced_frames`]
+    /// See [`Prepared::voiced_frames`].
     pub(crate) frames: Vec<bool>,
-    /// [`Prepared::kept`]
+    /// See [`Prepared::kept`].
     pub(crate) kept: Range<usize>,
-    /// [`Prepared::trimmed`]
+    /// See [`Prepared::trimmed`].
     pub(crate) trimmed: bool,
 }
 
-/// Finds what is voiced in a peak-normalised signal, and fails if that is too little.
+/// Detects the voiced part of a peak-normalised signal.
+///
+/// # Errors
+/// If the kept part is shorter than one analysis frame.
 #[cfg(feature = "cuda")]
 pub(crate) fn voiced(
     signal: &[f64],
@@ -169,38 +175,39 @@ pub(crate) fn voiced(
     let frames = detector_frames(signal)
         .map(|frame| detector.is_speech(&frame))
         .collect();
-    kept(frames, signal)
+    kept_part(frames, signal)
 }
 
-/// Divides a signal by its `peak`, to a largest magnitude of `magnitude`, and finds what is voiced.
-fn normalised(
+/// Divides a signal by its `peak` and detects the voiced part. `magnitude` is the largest magnitude
+/// of the quotient.
+fn normalise_and_detect(
     signal: &mut [f64],
     peak: f64,
     magnitude: f64,
     detector: &mut impl VoiceDetector,
 ) -> Result<Voiced, AudioError> {
-    let scaled = scaled(magnitude);
+    let to_detector_sample = detector_conversion(magnitude);
     let mut frames = Vec::with_capacity(signal.len() / FRAME + 1);
     let mut frame = [0; FRAME];
     let mut parts = signal.chunks_exact_mut(FRAME);
     for part in &mut parts {
-        for (heard, x) in frame.iter_mut().zip(part) {
+        for (out, x) in frame.iter_mut().zip(part) {
             *x /= peak;
-            *heard = scaled(*x);
+            *out = to_detector_sample(*x);
         }
         frames.push(detector.is_speech(&frame));
     }
     frame.fill(0);
-    for (heard, x) in frame.iter_mut().zip(parts.into_remainder()) {
+    for (out, x) in frame.iter_mut().zip(parts.into_remainder()) {
         *x /= peak;
-        *heard = scaled(*x);
+        *out = to_detector_sample(*x);
     }
     frames.push(detector.is_speech(&frame));
-    kept(frames, signal)
+    kept_part(frames, signal)
 }
 
-/// What is kept of a peak-normalised signal, by the detector's decisions.
-fn kept(frames: Vec<bool>, signal: &[f64]) -> Result<Voiced, AudioError> {
+/// Determines the kept part of a peak-normalised signal from the detector's decisions.
+fn kept_part(frames: Vec<bool>, signal: &[f64]) -> Result<Voiced, AudioError> {
     let found = trim_frames(&frames, signal);
     let trimmed = found.is_some();
     let kept = found.unwrap_or(0..signal.len());
@@ -216,12 +223,12 @@ fn kept(frames: Vec<bool>, signal: &[f64]) -> Result<Voiced, AudioError> {
     })
 }
 
-/// Keeps this part of a signal, times `factor`.
-fn take(signal: &mut Vec<f64>, part: Range<usize>, factor: f64) {
-    /// Samples that stay in the cache between being moved and being multiplied.
-    const AT_ONCE: usize = 1 << 10;
-    for at in (0..part.len()).step_by(AT_ONCE) {
-        let to = at..part.len().min(at + AT_ONCE);
+/// Reduces a signal to `part`, multiplied by `factor`.
+fn keep_scaled(signal: &mut Vec<f64>, part: Range<usize>, factor: f64) {
+    /// Number of samples that stay in the cache between the move and the multiplication.
+    const BLOCK: usize = 1 << 10;
+    for at in (0..part.len()).step_by(BLOCK) {
+        let to = at..part.len().min(at + BLOCK);
         signal.copy_within(part.start + to.start..part.start + to.end, at);
         signal[to].iter_mut().for_each(|x| *x *= factor);
     }
@@ -230,7 +237,7 @@ fn take(signal: &mut Vec<f64>, part: Range<usize>, factor: f64) {
 
 /// Resamples, cleans and trims a recording.
 ///
-/// `detector` must be fresh: it hears every frame of this recording in order.
+/// `detector` must be in its initial state; it processes every frame of this recording in order.
 pub fn prepare(
     recording: &Recording,
     detector: &mut impl VoiceDetector,
@@ -238,7 +245,7 @@ pub fn prepare(
     prepare_with(recording, Resampling::Exact, detector)
 }
 
-/// [`prepare`] with another way to 16 kHz.
+/// Prepares a recording with a choice of resampling method.
 pub fn prepare_with(
     recording: &Recording,
     resampling: Resampling,
@@ -252,7 +259,7 @@ pub fn prepare_with(
     )
 }
 
-/// [`prepare_with`]; a recording that is given away is dropped as early as can be.
+/// Does the same as [`prepare_with`], and frees an owned recording as early as possible.
 pub(crate) fn prepare_from(
     recording: Cow<'_, Recording>,
     resampling: Resampling,
@@ -263,7 +270,7 @@ pub(crate) fn prepare_from(
     let original_seconds = recording.seconds();
     let sample_rate = recording.sample_rate;
     let mut resampled = resampling.convert(samples(recording), sample_rate, parallelism);
-    clean::lift_zeros(&mut resampled);
+    clean::replace_zeros(&mut resampled);
     let (mut signal, level) = clean::denoise(resampled);
     let peak = level.peak().ok_or(AudioError::NoPeak)?;
     let total_samples = signal.len();
@@ -271,8 +278,8 @@ pub(crate) fn prepare_from(
         frames: voiced_frames,
         kept,
         trimmed,
-    } = normalised(&mut signal, peak, level.magnitude_by(peak), detector)?;
-    take(&mut signal, kept.clone(), peak);
+    } = normalise_and_detect(&mut signal, peak, level.magnitude_by(peak), detector)?;
+    keep_scaled(&mut signal, kept.clone(), peak);
     Ok(Prepared {
         signal,
         sample_rate: TARGET_RATE,
@@ -309,8 +316,8 @@ mod tests {
     }
 
     #[test]
-    fn times_lead_back_to_the_recording() {
-        // Speech in frames 10 to 19 of 1 s.
+    fn times_map_back_to_the_recording() {
+        // Frames 10 to 19 of the second are speech.
         let mut i = 0;
         let mut detector = |_: &[i16; FRAME]| {
             i += 1;
@@ -336,7 +343,7 @@ mod tests {
         let prepared =
             prepare(&recording(tone(4000), 16_000), &mut |_: &[i16; FRAME]| true).unwrap();
         assert!(!prepared.trimmed);
-        // 16 kHz to 22,050 Hz and back, rounded up both times, makes one sample more.
+        // Resampling from 16 kHz to 22,050 Hz and back rounds up twice, which adds one sample.
         assert_eq!(prepared.kept, 0..4001);
         assert_eq!(prepared.voiced_frames.len(), 9);
         assert_eq!(prepared.voiced_spans(), [0.0..0.25]);
@@ -345,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_analysed_is_said() {
+    fn unusable_recordings_are_errors() {
         let never = |_: &[i16; FRAME]| false;
         let error = |samples, rate| prepare(&recording(samples, rate), &mut { never }).unwrap_err();
         assert_eq!(error(vec![0.0; 16_000], 16_000), AudioError::Silence);

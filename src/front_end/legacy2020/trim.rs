@@ -1,42 +1,43 @@
-//! Voice decisions: what the detector is given, and which part of the signal is kept for them.
+//! Detector input, and trimming of a signal to its voiced part.
 //!
-//! Method: pyvad 0.0.8 (`vad` and `trim`), including how it completes decisions that begin or end
-//! inside speech.
+//! Method: pyvad 0.0.8 (`vad` and `trim`), including its completion of decisions that begin or end
+//! within speech.
 
 use std::ops::Range;
 
 /// Samples per detector frame: 30 ms at 16 kHz.
 pub const FRAME: usize = 480;
 
-/// A stretch counts as speech when its RMS, in the peak-normalised signal, is above this.
-const RMS_THRESHOLD: f64 = 0.01;
+/// Minimum RMS (exclusive) of a speech interval, in the peak-normalised signal.
+const MIN_RMS: f64 = 0.01;
 
-/// Peak that a signal is scaled to before the detector sees it, if it reaches full scale.
+/// Peak of the detector input for a signal that reaches full scale.
 const DETECTOR_PEAK: f64 = 0.9;
 
-/// The 16-bit signal that the voice detector hears, from the peak-normalised one.
+/// Converts a peak-normalised signal to the 16-bit input of the voice detector.
 ///
-/// If the largest magnitude is 1 or more, it is scaled to 0.9. Truncated toward zero.
+/// If the largest magnitude is 1 or more, the signal is scaled to 0.9. Samples are truncated toward
+/// zero.
 pub fn detector_input(x: &[f64]) -> Vec<i16> {
-    let scaled = scaled(magnitude(x));
-    x.iter().map(|&x| scaled(x)).collect()
+    let to_detector_sample = detector_conversion(magnitude(x));
+    x.iter().map(|&x| to_detector_sample(x)).collect()
 }
 
-/// [`frames`] of [`detector_input`], made one by one.
+/// Iterates over the [`frames`] of [`detector_input`] without storing the 16-bit signal.
 #[cfg(any(test, feature = "cuda"))]
 pub(crate) fn detector_frames(x: &[f64]) -> impl Iterator<Item = [i16; FRAME]> + '_ {
-    let scaled = scaled(magnitude(x));
+    let to_detector_sample = detector_conversion(magnitude(x));
     (0..=x.len() / FRAME).map(move |i| {
         let mut frame = [0; FRAME];
         for (out, &x) in frame.iter_mut().zip(&x[i * FRAME..]) {
-            *out = scaled(x);
+            *out = to_detector_sample(x);
         }
         frame
     })
 }
 
-/// From a sample to what the detector hears, by the signal's largest magnitude.
-pub(crate) fn scaled(magnitude: f64) -> impl Fn(f64) -> i16 {
+/// Returns the conversion of a sample to detector input, given the signal's largest magnitude.
+pub(crate) fn detector_conversion(magnitude: f64) -> impl Fn(f64) -> i16 {
     move |x| {
         let x = if magnitude >= 1.0 {
             x / magnitude * DETECTOR_PEAK
@@ -51,9 +52,9 @@ fn magnitude(x: &[f64]) -> f64 {
     x.iter().fold(0.0f64, |peak, x| peak.max(x.abs()))
 }
 
-/// The signal in frames of [`FRAME`] samples, the last one filled up with zeros.
+/// Splits the signal into frames of [`FRAME`] samples; the last one is padded with zeros.
 ///
-/// There are `floor(n / 480) + 1`: when `n` is a multiple of 480, the last one is all zeros.
+/// There are `floor(n / 480) + 1` frames: if `n` is a multiple of 480, the last one is all zeros.
 pub fn frames(x: &[i16]) -> impl Iterator<Item = [i16; FRAME]> + '_ {
     (0..=x.len() / FRAME).map(|i| {
         let rest = &x[i * FRAME..];
@@ -64,23 +65,23 @@ pub fn frames(x: &[i16]) -> impl Iterator<Item = [i16; FRAME]> + '_ {
     })
 }
 
-/// The part of a peak-normalised signal to keep: from the first stretch of speech that is loud
-/// enough to the end of the last one. `None` when nothing is to be trimmed (either nothing
-/// changes from silence to speech or back, or no stretch is loud enough).
+/// Returns the part of a peak-normalised signal to keep: from the first loud enough speech interval
+/// to the end of the last one. `None` if there is nothing to trim: the decisions never change, or
+/// no interval is loud enough.
 ///
-/// `decisions` holds one entry per sample of `x`. A stretch starts at the last silent sample
+/// `decisions` holds one entry per sample of `x`. An interval starts at the last silent sample
 /// before speech and ends before the last voiced one.
 pub fn trim(decisions: &[bool], x: &[f64]) -> Option<Range<usize>> {
     assert_eq!(decisions.len(), x.len(), "one decision per sample");
     trim_by(decisions, 1, x)
 }
 
-/// [`trim`] with one decision per [`FRAME`] samples; the last may hold for fewer.
+/// Does the same as [`trim`] with one decision per [`FRAME`] samples; the last may cover fewer.
 pub(crate) fn trim_frames(decisions: &[bool], x: &[f64]) -> Option<Range<usize>> {
     trim_by(decisions, FRAME, x)
 }
 
-/// [`trim`] with one decision per `hold` samples.
+/// Does the same as [`trim`] with one decision per `hold` samples.
 fn trim_by(decisions: &[bool], hold: usize, x: &[f64]) -> Option<Range<usize>> {
     let last = x.len().checked_sub(1)?;
     let decisions = &decisions[..decisions.len().min(last / hold + 1)];
@@ -112,7 +113,7 @@ fn trim_by(decisions: &[bool], hold: usize, x: &[f64]) -> Option<Range<usize>> {
         ends.push(last);
     }
     let stretches = starts.into_iter().zip(ends).map(|(start, end)| start..end);
-    let mut loud = stretches.filter(|s| s.start < s.end && rms(&x[s.clone()]) > RMS_THRESHOLD);
+    let mut loud = stretches.filter(|s| s.start < s.end && rms(&x[s.clone()]) > MIN_RMS);
     let first = loud.next()?;
     let end = loud.next_back().map_or(first.end, |s| s.end);
     Some(first.start..end)
@@ -127,7 +128,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The rules as they are written, one after the other.
+    /// Literal transcription of pyvad's rules.
     fn naive(a: &[bool], x: &[f64]) -> Option<(usize, usize)> {
         let n = a.len();
         let (mut starts, mut ends) = (vec![], vec![]);
@@ -177,8 +178,8 @@ mod tests {
             ("..##..", Some(1..3)),
             ("..#..#..", Some(1..5)),
             ("..####", Some(1..5)),
-            // Speech from the first sample on: the end alone leads to a second stretch up to the
-            // last sample, which is loud here and so keeps everything but that sample.
+            // Speech from the first sample on has only an end. pyvad adds a second interval up to
+            // the last sample, which is loud here, so everything but that sample is kept.
             ("##....", Some(0..5)),
             ("##..##", Some(0..5)),
             ("#.#.", Some(1..2)),
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_stretches_do_not_count() {
+    fn quiet_intervals_do_not_count() {
         let a: Vec<bool> = "..##....##..".chars().map(|c| c == '#').collect();
         let mut x = vec![0.001; 12];
         assert_eq!(trim(&a, &x), None);
@@ -202,14 +203,14 @@ mod tests {
     }
 
     #[test]
-    fn the_detector_hears_a_peak_of_nine_tenths() {
+    fn detector_input_has_a_peak_of_nine_tenths() {
         assert_eq!(detector_input(&[1.0, -2.0, 0.5]), [14745, -29491, 7372]);
         assert_eq!(detector_input(&[0.5, -0.99, 0.00001]), [16384, -32440, 0]);
         assert!(detector_input(&[]).is_empty());
     }
 
     #[test]
-    fn there_is_always_one_frame_more_than_fit() {
+    fn there_is_one_frame_more_than_full_ones() {
         for (n, expected) in [(0, 1), (1, 1), (479, 1), (480, 2), (481, 2), (960, 3)] {
             let x = vec![7; n];
             let all: Vec<_> = frames(&x).collect();
@@ -217,9 +218,9 @@ mod tests {
             let joined = all.concat();
             assert_eq!(joined[..n], x[..]);
             assert!(joined[n..].iter().all(|x| *x == 0));
-            let heard: Vec<_> = detector_frames(&vec![0.5; n]).collect();
-            assert_eq!(heard.len(), expected, "{n}");
-            assert_eq!(heard.concat()[..n], detector_input(&vec![0.5; n]));
+            let frames: Vec<_> = detector_frames(&vec![0.5; n]).collect();
+            assert_eq!(frames.len(), expected, "{n}");
+            assert_eq!(frames.concat()[..n], detector_input(&vec![0.5; n]));
         }
     }
 

@@ -1,25 +1,25 @@
-//! The normalised spectrogram and the windows that the emotion, age and gender networks read.
+//! Normalised spectrogram, and its windows for the emotion, age and gender networks.
 
 use super::{MAX_FRAMES, WINDOW_FRAMES, WINDOW_STEP};
 use crate::front_end::{FeatureError, Mel, N_MELS, pairwise};
 
-/// Windows of a recording longer than [`MAX_FRAMES`].
+/// Number of windows of a recording longer than [`MAX_FRAMES`].
 const MAX_WINDOWS: usize = MAX_FRAMES / WINDOW_STEP - 1;
 
-/// The first 15 s of a spectrogram with mean 0 and deviation 1 over the whole recording.
+/// First 15 s of a spectrogram, with mean 0 and deviation 1 over the whole recording.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NormalizedMel {
-    /// Frames of the recording, also those beyond the first [`MAX_FRAMES`].
+    /// Number of frames of the recording, including those beyond [`MAX_FRAMES`].
     frames: usize,
     data: Vec<f32>,
 }
 
-/// Normalises by the mean and population deviation over all bands and all frames of `mel`, then
-/// cuts to [`MAX_FRAMES`] frames or pads with zeros. Computed in double precision in numpy's
-/// order of operations, rounded to single at the end.
+/// Normalises by the mean and population deviation over all bands and frames of `mel`, then cuts or
+/// zero-pads to [`MAX_FRAMES`] frames. Computed in double precision in numpy's order of operations,
+/// and rounded to single precision at the end.
 ///
 /// # Errors
-/// [`FeatureError::Constant`] where all values are the same (digital silence).
+/// [`FeatureError::Constant`] if all values are equal (digital silence).
 pub fn normalize(mel: &Mel) -> Result<NormalizedMel, FeatureError> {
     if let Some(value) = pairwise::constant(mel.data()) {
         return Err(FeatureError::Constant { value });
@@ -42,89 +42,92 @@ pub fn normalize(mel: &Mel) -> Result<NormalizedMel, FeatureError> {
 }
 
 impl NormalizedMel {
-    /// All values, `[N_MELS][MAX_FRAMES]`.
+    /// Returns all values, `[N_MELS][MAX_FRAMES]`.
     #[must_use]
     pub fn data(&self) -> &[f32] {
         &self.data
     }
 
-    /// Cuts the windows out.
+    /// Cuts the spectrogram into windows.
     #[must_use]
     pub fn windows(&self) -> Windows {
         let starts = window_starts(self.frames);
         let rows = starts.last().map_or(0, |last| last + WINDOW_FRAMES);
-        let mut sheet = vec![0.0; rows * N_MELS];
+        let mut frames = vec![0.0; rows * N_MELS];
         for (band, values) in self.data.chunks_exact(MAX_FRAMES).enumerate() {
-            for (row, &value) in sheet.chunks_exact_mut(N_MELS).zip(values) {
+            for (row, &value) in frames.chunks_exact_mut(N_MELS).zip(values) {
                 row[band] = value;
             }
         }
         Windows {
-            frames: self.frames,
+            frame_count: self.frames,
             starts,
-            sheet,
+            frames,
         }
     }
 }
 
-/// Two-second pieces of a [`NormalizedMel`], time by mel band; at least one and at most 14.
+/// Two-second windows of a [`NormalizedMel`], time by mel band; 1 to 14 of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Windows {
-    frames: usize,
+    frame_count: usize,
     starts: Vec<usize>,
-    sheet: Vec<f32>,
+    frames: Vec<f32>,
 }
 
 impl Windows {
-    /// Values in one window.
+    /// Number of values in one window.
     pub const VALUES: usize = WINDOW_FRAMES * N_MELS;
 
-    /// First frame of each window, ascending. Frame `t` is centred on sample `t * HOP` of the
-    /// signal; each window spans [`WINDOW_FRAMES`] frames.
+    /// Returns the first frame of each window, ascending. Frame `t` is centred on sample `t * HOP`
+    /// of the signal; each window spans [`WINDOW_FRAMES`] frames.
     #[must_use]
     pub fn starts(&self) -> &[usize] {
         &self.starts
     }
 
-    /// How many frames of window `index` come from the recording; the others, at its end, are
-    /// zeros.
+    /// Returns the number of frames of window `index` that come from the recording; zero padding
+    /// follows them.
     ///
     /// # Panics
-    /// Where there is no such window.
+    /// If there is no such window.
     #[must_use]
     pub fn real_frames(&self, index: usize) -> usize {
-        real_frames(self.frames, self.starts[index])
+        real_frames(self.frame_count, self.starts[index])
     }
 
-    /// The frames that the windows are cut from, `[frames][N_MELS]`, up to the last window's end.
+    /// Returns the frames that the windows are cut from, `[frames][N_MELS]`, up to the last
+    /// window's end.
     #[must_use]
-    pub fn sheet(&self) -> &[f32] {
-        &self.sheet
+    pub fn frames(&self) -> &[f32] {
+        &self.frames
     }
 
-    /// All windows, `[windows][WINDOW_FRAMES][N_MELS]`: the batch that the networks take.
+    /// Returns all windows as the networks' input batch, `[windows][WINDOW_FRAMES][N_MELS]`.
     #[must_use]
     pub fn data(&self) -> Vec<f32> {
         self.iter().flatten().copied().collect()
     }
 
-    /// The windows one by one, each `[WINDOW_FRAMES][N_MELS]`.
+    /// Iterates over the windows, each `[WINDOW_FRAMES][N_MELS]`.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &[f32]> {
         self.starts
             .iter()
-            .map(|start| &self.sheet[start * N_MELS..][..Self::VALUES])
+            .map(|start| &self.frames[start * N_MELS..][..Self::VALUES])
     }
 }
 
-/// How many frames of the window that begins with frame `start` a recording of `frames` frames has.
+/// Returns the number of frames in the window from frame `start` on that a recording of `frames`
+/// frames fills.
 pub(crate) fn real_frames(frames: usize, start: usize) -> usize {
     frames.saturating_sub(start).min(WINDOW_FRAMES)
 }
 
-/// Where the windows of a recording of `frames` frames start, in frames.
+/// Returns the first frame of each window of a recording of `frames` frames.
 ///
-/// One per full second but the first, and at least one. The last is pulled back so that it ends
-/// with the recording, where that needs at most half a second; a longer remainder is not seen.
+/// There is one window per full second after the first, and at least one. If the last window can
+/// end with the recording by moving back at most half a second, it does; a longer remainder is
+/// ignored.
 #[must_use]
 pub fn window_starts(frames: usize) -> Vec<usize> {
     if frames < WINDOW_FRAMES {
@@ -137,8 +140,8 @@ pub fn window_starts(frames: usize) -> Vec<usize> {
     let rounded = seconds.round_ties_even();
     let mut starts: Vec<usize> = (0..rounded as usize - 1).map(|i| i * WINDOW_STEP).collect();
     if rounded >= seconds {
-        // In floating point on purpose: 5.86 - 6 is a little over -0.14, so the reference moves
-        // that window by 13 frames and not by 14.
+        // Floating point is intended: 5.86 - 6 is slightly above -0.14, so the system of 2020 moves
+        // that window by 13 frames, not 14.
         let back = ((rounded - seconds) * WINDOW_STEP as f64).trunc() as usize;
         if let Some(last) = starts.last_mut() {
             *last -= back;

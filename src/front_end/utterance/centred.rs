@@ -1,4 +1,4 @@
-//! A signal without its mean, at a level that can be squared.
+//! Signal with its mean removed, scaled so that squares do not overflow.
 
 use std::ops::Range;
 
@@ -6,18 +6,19 @@ use super::describe;
 use crate::front_end::mel::Mel;
 use crate::front_end::{FRAME_SAMPLES, FeatureError, HOP, pairwise};
 
-/// Samples beyond this are scaled down first, so that no square overflows.
-const HUGE: f64 = 1e100;
-/// Exponent of the largest power of two; the logarithm of a number near the largest rounds up.
+/// Magnitude above which samples are scaled down, so that no square overflows.
+const MAX_MAGNITUDE: f64 = 1e100;
+/// Exponent of the largest power of two. Without this limit, the logarithm of a value near
+/// `f64::MAX` rounds up.
 const LARGEST_EXPONENT: f64 = (f64::MAX_EXP - 1) as f64;
 
-/// What a signal may be made of.
+/// Sample type of a signal.
 pub(super) trait Sample: Copy + PartialEq + Into<f64> {}
 impl Sample for f32 {}
 impl Sample for f64 {}
 
-/// Whether a signal of so many samples can be analysed, told from the first that is not a finite
-/// number, and from whether all are the same.
+/// Checks that a signal can be analysed, given its length, its first non-finite sample and whether
+/// all samples are equal.
 ///
 /// # Errors
 /// See [`UtteranceExtractor::analyse`](super::UtteranceExtractor::analyse).
@@ -45,10 +46,10 @@ pub(crate) fn check(
     }
 }
 
-/// A signal whose samples are centred as they are read: a long recording is not copied.
+/// A signal whose mean is subtracted on access, so that a long recording is not copied.
 pub(super) struct Centred<'a, T> {
     signal: &'a [T],
-    /// A power of two, by which a product changes no digit.
+    /// Power of two; multiplying by it is exact.
     factor: f64,
     mean: f64,
 }
@@ -59,7 +60,7 @@ impl<'a, T: Sample> Centred<'a, T> {
     pub(super) fn new(signal: &'a [T]) -> Result<Self, FeatureError> {
         let is_finite = |x: &T| (*x).into().is_finite();
         let not_finite = || {
-            // All of them first, without a branch in between.
+            // One branch-free pass over all samples is faster than an early exit.
             let index = match signal.iter().fold(true, |all, x| all & is_finite(x)) {
                 true => None,
                 false => signal.iter().position(|x| !is_finite(x)),
@@ -71,7 +72,7 @@ impl<'a, T: Sample> Centred<'a, T> {
         let peak = signal
             .iter()
             .fold(0.0_f64, |peak, x| peak.max((*x).into().abs()));
-        let factor = if peak > HUGE {
+        let factor = if peak > MAX_MAGNITUDE {
             peak.log2().floor().min(LARGEST_EXPONENT).exp2().recip()
         } else {
             1.0
@@ -84,9 +85,9 @@ impl<'a, T: Sample> Centred<'a, T> {
         })
     }
 
-    /// A signal that has no mean.
+    /// Wraps a signal that already has zero mean.
     #[cfg(test)]
-    pub(super) fn as_it_is(signal: &'a [T]) -> Self {
+    pub(super) fn with_zero_mean(signal: &'a [T]) -> Self {
         Self {
             signal,
             factor: 1.0,
@@ -98,8 +99,9 @@ impl<'a, T: Sample> Centred<'a, T> {
         1 + self.signal.len() / HOP
     }
 
-    /// Writes the samples around the middle of `frame` into `out`, zeros outside the signal.
-    /// Returns which part lies inside, and the sample before that part if there is one.
+    /// Writes the samples around the centre of `frame` into `out`, zeros outside the signal.
+    /// Returns the range of `out` inside the signal, and the sample before that range if there is
+    /// one.
     pub(super) fn copy_frame(&self, frame: usize, out: &mut [f64]) -> (Range<usize>, Option<f64>) {
         let (centre, half) = (frame * HOP, out.len() / 2);
         let first = centre.saturating_sub(half);

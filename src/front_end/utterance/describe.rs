@@ -1,15 +1,15 @@
-//! Descriptive statistics as numpy defines them.
+//! Descriptive statistics as numpy defines them. Statistics of an empty slice are 0.
 
 use std::ops::Range;
 
 use crate::front_end::pairwise;
 
-/// Mean; 0 of nothing.
+/// Returns the mean.
 pub(super) fn mean(values: &[f64]) -> f64 {
     mean_of(values, |x| x)
 }
 
-/// Mean of `term(x)` over `values`; 0 of nothing.
+/// Returns the mean of `term(x)` over `values`.
 pub(super) fn mean_of<T: Copy>(values: &[T], term: impl Fn(T) -> f64 + Copy) -> f64 {
     if values.is_empty() {
         return 0.0;
@@ -17,7 +17,7 @@ pub(super) fn mean_of<T: Copy>(values: &[T], term: impl Fn(T) -> f64 + Copy) -> 
     pairwise::sum(values, term) / values.len() as f64
 }
 
-/// Mean and population deviation; 0 of nothing.
+/// Returns the mean and population deviation.
 pub(super) fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     if values.is_empty() {
         return (0.0, 0.0);
@@ -25,25 +25,25 @@ pub(super) fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     pairwise::mean_and_deviation(values)
 }
 
-/// Population deviation; 0 of nothing.
+/// Returns the population deviation.
 pub(super) fn deviation(values: &[f64]) -> f64 {
     mean_and_deviation(values).1
 }
 
-/// Percentiles, linear between order statistics; 0 of nothing.
+/// Returns percentiles, with linear interpolation between order statistics.
 pub(super) fn percentiles<const N: usize>(values: &[f64], percents: [f64; N]) -> [f64; N] {
     if values.is_empty() {
         return [0.0; N];
     }
     let last = values.len() - 1;
-    let places = percents.map(|percent| last as f64 * (percent / 100.0));
-    let below = places.map(|at| (at as usize).min(last));
+    let positions = percents.map(|percent| last as f64 * (percent / 100.0));
+    let below = positions.map(|at| (at as usize).min(last));
     let mut ordered = values.to_vec();
-    let mut wanted: Vec<usize> = below.iter().flat_map(|&i| [i, (i + 1).min(last)]).collect();
-    wanted.sort_unstable();
-    // Each puts one value where sorting would, and the smaller ones before it.
+    let mut indices: Vec<usize> = below.iter().flat_map(|&i| [i, (i + 1).min(last)]).collect();
+    indices.sort_unstable();
+    // Each selection moves one value to its sorted position and the smaller values before it.
     let mut done = 0;
-    for i in wanted {
+    for i in indices {
         if i >= done {
             ordered[done..].select_nth_unstable_by(i - done, f64::total_cmp);
             done = i + 1;
@@ -51,24 +51,24 @@ pub(super) fn percentiles<const N: usize>(values: &[f64], percents: [f64; N]) ->
     }
     std::array::from_fn(|i| {
         let (below, above) = (below[i], (below[i] + 1).min(last));
-        let part = places[i] - below as f64;
+        let fraction = positions[i] - below as f64;
         let step = ordered[above] - ordered[below];
-        // From the nearer side, as numpy: then the ends are exact.
-        if part < 0.5 {
-            ordered[below] + step * part
+        // Like numpy, interpolates from the nearer side, which makes the ends exact.
+        if fraction < 0.5 {
+            ordered[below] + step * fraction
         } else {
-            ordered[above] - step * (1.0 - part)
+            ordered[above] - step * (1.0 - fraction)
         }
     })
 }
 
-/// Middle value, or the mean of the two in the middle; 0 of nothing.
+/// Returns the middle value, or the mean of the two middle values.
 pub(super) fn median(values: &[f64]) -> f64 {
     percentiles(values, [50.0])[0]
 }
 
-/// Slope over five frames, the first and last value repeated:
-/// `sum over k of k (v[t+k] - v[t-k]) / 10`, k = 1, 2.
+/// Returns the slope over five frames, with the first and last value repeated: `sum over k of k
+/// (v[t+k] - v[t-k]) / 10`, k = 1, 2.
 pub(super) fn delta(values: &[f64]) -> Vec<f64> {
     let last = values.len().saturating_sub(1);
     (0..values.len())
@@ -80,18 +80,18 @@ pub(super) fn delta(values: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-/// The values where `mask` is true.
+/// Returns the values at which `mask` is true.
 pub(super) fn select(values: &[f64], mask: &[bool]) -> Vec<f64> {
     let pairs = values.iter().zip(mask);
     pairs.filter(|(_, on)| **on).map(|(v, _)| *v).collect()
 }
 
-/// How often `mask` is true.
+/// Returns the number of true entries of `mask`.
 pub(super) fn count(mask: &[bool]) -> usize {
     mask.iter().filter(|on| **on).count()
 }
 
-/// The longest stretches over which `mask` is true.
+/// Returns the maximal ranges over which `mask` is true.
 pub(super) fn runs(mask: &[bool]) -> Vec<Range<usize>> {
     let mut runs = Vec::new();
     let mut start = None;

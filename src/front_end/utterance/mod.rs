@@ -1,17 +1,20 @@
-//! What the default networks read: level-normalised frames and whole-recording descriptors.
+//! Front end of the default networks: level-normalised frames and recording-wide descriptors.
 //!
-//! A second front end beside the one that repeats the reference system. Its definition is the
-//! numpy program `tools/train/features.py`, with which the default networks were trained; this is
-//! the same arithmetic in double precision, rounded to single at the end. Steps:
+//! The numpy program `tools/train/features.py`, with which the default networks were trained,
+//! defines it. This module does the same arithmetic in double precision and rounds to single
+//! precision at the end. Steps:
 //!
 //! 1. The mean is removed. Pre-emphasis, Hann window of 25 ms every 10 ms (zeros outside the
 //!    signal), power spectrum, 40 Slaney mel bands with area normalisation.
-//! 2. A frame is active when its energy lies within 30 dB of the recording's 95th percentile.
-//!    Frames from 5 before the first to 5 after the last active one are kept.
-//! 3. Levels: `ln(power / mean power of the active frames + 1e-5)`. A gain changes nothing, as long as what is
-//!    nearly silent beside the rest does not cross the 1e-20 below which energies count as none.
-//! 4. Fundamental frequency per frame: autocorrelation and the best path through its peaks.
-//! 5. The values of each frame ([`Utterance::frames`]) and of the recording ([`Utterance::stats`]).
+//! 2. A frame is active if its energy lies within 30 dB of the recording's 95th percentile. Frames
+//!    from 5 before the first to 5 after the last active one are kept.
+//! 3. Levels are `ln(power / mean power of the active frames + 1e-5)`. They are invariant to gain,
+//!    unless a nearly silent part crosses the threshold of 1e-20 below which an energy counts as
+//!    zero.
+//! 4. The fundamental frequency of each frame follows from the autocorrelation and the best path
+//!    through its peaks.
+//! 5. The results are the values of each frame ([`Utterance::frames`]) and of the recording
+//!    ([`Utterance::stats`]).
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -40,36 +43,36 @@ pub use segments::LONGEST_SEGMENT;
 pub use stats::{STAT_GROUPS, STATS};
 pub use windows::{UtteranceWindows, WINDOW_FRAMES, WINDOW_HOP};
 
-/// Values of a frame: [`N_MELS`] levels `(level + 5) / 4`, `log2(F0 / 200 Hz)`, twice that minus
-/// its median over the voiced frames, 1 if voiced, and the height of the autocorrelation's peak
+/// Number of values per frame: [`N_MELS`] levels `(level + 5) / 4`, `log2(F0 / 200 Hz)`, twice that
+/// minus its median over the voiced frames, 1 if voiced, and the height of the autocorrelation peak
 /// (0 to 1). Both pitch values are 0 in an unvoiced frame.
 pub const FRAME_VALUES: usize = N_MELS + 4;
 
 const PRE_EMPHASIS: f64 = 0.97;
-/// Percentile of the frames' energies that activity and level are relative to.
+/// Percentile of the frame energies that activity and level are relative to.
 const LOUD_PERCENTILE: f64 = 95.0;
-/// How far under that an active frame's energy may lie, in dB.
+/// Activity threshold below that percentile, in dB.
 const ACTIVE_DB: f64 = 30.0;
-/// Frames kept before the first and after the last active one.
+/// Number of frames kept before the first and after the last active one.
 const MARGIN: usize = 5;
-/// Added under the logarithm, relative to the mean power of the active frames.
+/// Offset under the logarithm, relative to the mean power of the active frames.
 const FLOOR: f64 = 1e-5;
-/// Added to a frame's power before it is expressed in dB; what is no louder on average is silence.
-/// The quietest sound in 16-bit samples is a thousand million times as loud.
+/// Offset of a frame's power before conversion to dB, and the highest mean power of silence. The
+/// quietest sound in 16-bit samples has 1e9 times this power.
 const SILENCE: f64 = 1e-20;
-/// Least energy of a frame relative to the loud ones, in dB.
-const LEAST_DB: f64 = -60.0;
-/// The pitch to which a frame's is relative, in Hz.
+/// Minimum energy of a frame relative to the loud frames, in dB.
+const MIN_DB: f64 = -60.0;
+/// Reference of the relative pitch, in Hz.
 const PITCH_REFERENCE: f64 = 200.0;
 
-/// Analyses recordings; holds what does not depend on them, so one serves many and many threads.
+/// Feature extractor. It holds only tables, so one extractor serves many recordings and threads.
 #[derive(Clone)]
 pub struct UtteranceExtractor {
     fft: Arc<dyn RealToComplex<f64>>,
     hann: Vec<f64>,
     filters: Vec<Filter>,
     pitch: pitch::Tracker,
-    stats: stats::Summary,
+    stats: stats::DescriptorExtractor,
 }
 
 impl std::fmt::Debug for UtteranceExtractor {
@@ -84,37 +87,37 @@ impl Default for UtteranceExtractor {
     }
 }
 
-/// One analysed recording. A frame is 10 ms; frame `t` of the whole recording is centred on
-/// sample `t * HOP`.
+/// An analysed recording. A frame is 10 ms; frame `t` of the whole recording is centred on sample
+/// `t * HOP`.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Utterance {
-    /// Frames of the whole recording: `1 + samples / HOP`.
+    /// Number of frames of the whole recording: `1 + samples / HOP`.
     pub total_frames: usize,
-    /// Which of them were kept, all others being much quieter; never empty.
+    /// Range of the kept frames, outside which the recording is much quieter; never empty.
     pub kept: Range<usize>,
-    /// Whether a kept frame is loud enough to count.
+    /// Activity of each kept frame: whether its energy exceeds the threshold.
     pub active: Vec<bool>,
-    /// Fundamental frequency of each kept frame in Hz, 65 to 600; 0 where unvoiced.
+    /// Fundamental frequency of each kept frame in Hz, 65 to 600; 0 if unvoiced.
     pub f0: Vec<f64>,
-    /// `[kept][FRAME_VALUES]`, see [`FRAME_VALUES`]; finite.
+    /// Frame values `[kept][FRAME_VALUES]`, see [`FRAME_VALUES`]; finite.
     pub frames: Vec<f32>,
     /// The [`STATS`] descriptors of the kept frames, in the order of [`STAT_GROUPS`]; finite.
     pub stats: Vec<f32>,
 }
 
-/// The stretches of speech in a recording, each analysed as an utterance of its own.
+/// Speech segments of a recording, each analysed as an utterance.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Segments {
-    /// In order and apart from each other; at least one. [`Utterance::kept`] is where it lies in the
+    /// Segments in order and disjoint, at least one. [`Utterance::kept`] is the range in the
     /// recording.
     pub segments: Vec<Utterance>,
-    /// Whether the recording has a voice. If not, the segments are what is loud in it.
+    /// Set if the recording is voiced; otherwise the segments are its loud parts.
     pub is_voiced: bool,
 }
 
-/// What is computed of each frame of a recording by itself, before anything is decided.
+/// Per-frame values of a recording, before any recording-wide decision.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Frames<'a> {
     power: Cow<'a, [f64]>,
@@ -122,14 +125,14 @@ pub struct Frames<'a> {
 }
 
 impl<'a> Frames<'a> {
-    /// Of as many frames each.
+    /// Creates frames from mel power and pitch of equal frame counts.
     #[cfg(feature = "cuda")]
     pub(crate) fn new(power: Cow<'a, [f64]>, pitch: Vec<PitchFrame>) -> Self {
         debug_assert_eq!(power.len(), N_MELS * pitch.len());
         Self { power, pitch }
     }
 
-    /// The same, borrowing nothing.
+    /// Returns the same frames without borrowed data.
     #[must_use]
     pub fn into_owned(self) -> Frames<'static> {
         Frames {
@@ -138,29 +141,29 @@ impl<'a> Frames<'a> {
         }
     }
 
-    /// Mel power, `[frames][N_MELS]`.
+    /// Returns the mel power, `[frames][N_MELS]`.
     #[must_use]
     pub fn power(&self) -> &[f64] {
         &self.power
     }
 
-    /// What may be the pitch of each frame.
+    /// Returns the pitch candidates of each frame.
     #[must_use]
     pub fn pitch(&self) -> &[PitchFrame] {
         &self.pitch
     }
 }
 
-/// The tracks of the kept frames.
+/// Tracks of the kept frames.
 struct Contours {
-    /// [`N_MELS`] tracks of levels.
+    /// Levels, [`N_MELS`] tracks.
     bands: Vec<Vec<f64>>,
     active: Vec<bool>,
-    /// In Hz, 0 where unvoiced.
+    /// Fundamental frequency in Hz, 0 if unvoiced.
     f0: Vec<f64>,
-    /// Height of the autocorrelation's peak, 0 to 1.
+    /// Height of the autocorrelation peak, 0 to 1.
     height: Vec<f64>,
-    /// In dB relative to the loud frames.
+    /// Energy in dB relative to the loud frames.
     energy: Vec<f64>,
 }
 
@@ -174,7 +177,7 @@ impl UtteranceExtractor {
             hann: mel::periodic_hann(FRAME_SAMPLES),
             filters: mel::filters(),
             pitch: pitch::Tracker::new(&mut planner),
-            stats: stats::Summary::new(&mut planner),
+            stats: stats::DescriptorExtractor::new(&mut planner),
         }
     }
 
@@ -182,33 +185,33 @@ impl UtteranceExtractor {
     /// length.
     ///
     /// # Errors
-    /// [`FeatureError::TooShort`] under 400 samples, [`FeatureError::NotFinite`] for a NaN or
-    /// infinite sample, [`FeatureError::Constant`] where there is no sound,
-    /// [`FeatureError::Shape`] beyond [`Mel::MAX_FRAMES`](super::Mel::MAX_FRAMES) frames.
+    /// [`FeatureError::TooShort`] for fewer than 400 samples, [`FeatureError::NotFinite`] for a NaN
+    /// or infinite sample, [`FeatureError::Constant`] for silence, [`FeatureError::Shape`] for more
+    /// than [`Mel::MAX_FRAMES`](super::Mel::MAX_FRAMES) frames.
     pub fn analyse(&self, signal: &[f64]) -> Result<Utterance, FeatureError> {
-        self.conclude(self.frames_of(signal)?)
+        self.utterance_from_frames(self.analyse_frames(signal)?)
     }
 
-    /// Analyses each stretch of speech in a mono signal at 16 kHz as an utterance of its own. A
-    /// signal that is given away is dropped early.
+    /// Analyses each speech segment of a mono signal at 16 kHz as an utterance. An owned signal is
+    /// freed after the frame analysis.
     ///
     /// # Errors
-    /// As [`Self::analyse`].
+    /// The errors of [`Self::analyse`].
     pub fn analyse_segments(&self, signal: Cow<'_, [f32]>) -> Result<Segments, FeatureError> {
-        let frames = self.frames_of(&signal)?;
+        let frames = self.analyse_frames(&signal)?;
         drop(signal);
-        self.conclude_segments(frames)
+        self.segments_from_frames(frames)
     }
 
-    /// The first half of [`Self::analyse`]: what can be told of each frame without the others.
+    /// Computes the first half of [`Self::analyse`]: the values that depend on one frame only.
     ///
     /// # Errors
-    /// As [`Self::analyse`], but for a recording that is too quiet to hold any sound.
+    /// The errors of [`Self::analyse`], except for a recording too quiet to contain sound.
     pub fn frames(&self, signal: &[f64]) -> Result<Frames<'static>, FeatureError> {
-        self.frames_of(signal)
+        self.analyse_frames(signal)
     }
 
-    fn frames_of<T: Sample>(&self, signal: &[T]) -> Result<Frames<'static>, FeatureError> {
+    fn analyse_frames<T: Sample>(&self, signal: &[T]) -> Result<Frames<'static>, FeatureError> {
         let x = Centred::new(signal)?;
         Ok(Frames {
             power: Cow::Owned(self.mel_power(&x)),
@@ -216,23 +219,23 @@ impl UtteranceExtractor {
         })
     }
 
-    /// The second half of [`Self::analyse`]: what is decided and described over the whole recording.
+    /// Computes the second half of [`Self::analyse`]: recording-wide decisions and descriptors.
     ///
     /// # Errors
-    /// [`FeatureError::Constant`] where there is no sound.
-    pub fn conclude(&self, frames: Frames<'_>) -> Result<Utterance, FeatureError> {
+    /// [`FeatureError::Constant`] for silence.
+    pub fn utterance_from_frames(&self, frames: Frames<'_>) -> Result<Utterance, FeatureError> {
         let Frames { power, pitch } = frames;
-        let path = pitch::along_best_path(&pitch);
-        self.describe(&power, &path, 0..path.f0.len())
+        let path = pitch::track_pitch(&pitch);
+        self.describe_range(&power, &path, 0..path.f0.len())
     }
 
-    /// The second half of [`Self::analyse_segments`].
+    /// Computes the second half of [`Self::analyse_segments`].
     ///
     /// # Errors
-    /// [`FeatureError::Constant`] where there is no sound.
-    pub fn conclude_segments(&self, frames: Frames<'_>) -> Result<Segments, FeatureError> {
+    /// [`FeatureError::Constant`] for silence.
+    pub fn segments_from_frames(&self, frames: Frames<'_>) -> Result<Segments, FeatureError> {
         let Frames { power, pitch } = frames;
-        let path = pitch::along_best_path(&pitch);
+        let path = pitch::track_pitch(&pitch);
         drop(pitch);
         let found = segments::segments(&path.f0);
         let is_voiced = !found.is_empty();
@@ -242,7 +245,7 @@ impl UtteranceExtractor {
         };
         let described: Result<_, _> = ranges
             .into_iter()
-            .map(|range| self.describe(&power, &path, range))
+            .map(|range| self.describe_range(&power, &path, range))
             .collect();
         Ok(Segments {
             segments: described?,
@@ -250,8 +253,8 @@ impl UtteranceExtractor {
         })
     }
 
-    /// The frames `range` of a recording as an utterance of their own.
-    fn describe(
+    /// Analyses the frames `range` of a recording as an utterance.
+    fn describe_range(
         &self,
         power: &[f64],
         path: &pitch::Pitch,
@@ -266,18 +269,18 @@ impl UtteranceExtractor {
         let energy = energies(power);
         let loud = describe::percentiles(&energy, [LOUD_PERCENTILE])[0];
         let active: Vec<bool> = energy.iter().map(|e| *e > loud - ACTIVE_DB).collect();
-        let heard: Vec<f64> = power
+        let active_power: Vec<f64> = power
             .chunks_exact(N_MELS)
             .zip(&active)
             .filter(|(_, active)| **active)
             .flat_map(|(bands, _)| bands.iter().copied())
             .collect();
-        let level = describe::mean(&heard);
+        let level = describe::mean(&active_power);
         if level <= SILENCE {
             return Err(FeatureError::Constant { value: level });
         }
         let kept = kept(&active);
-        drop(heard);
+        drop(active_power);
         let contours = Contours {
             bands: tracks(&power[kept.start * N_MELS..kept.end * N_MELS], |p| {
                 (p / level + FLOOR).ln()
@@ -287,10 +290,10 @@ impl UtteranceExtractor {
             height: height[kept.clone()].to_vec(),
             energy: energy[kept.clone()]
                 .iter()
-                .map(|e| (e - loud).max(LEAST_DB))
+                .map(|e| (e - loud).max(MIN_DB))
                 .collect(),
         };
-        let stats = self.stats.of(&contours);
+        let stats = self.stats.compute(&contours);
         Ok(Utterance {
             total_frames,
             kept: first + kept.start..first + kept.end,
@@ -301,7 +304,7 @@ impl UtteranceExtractor {
         })
     }
 
-    /// What is loud in a recording without a voice, in parts of at most [`LONGEST_SEGMENT`] frames.
+    /// Returns the loud parts of an unvoiced recording, of at most [`LONGEST_SEGMENT`] frames each.
     fn loud_parts(&self, power: &[f64]) -> Result<Vec<Range<usize>>, FeatureError> {
         let energy = energies(power);
         let loud = describe::percentiles(&energy, [LOUD_PERCENTILE])[0];
@@ -316,13 +319,13 @@ impl UtteranceExtractor {
             .collect())
     }
 
-    /// What the pitch of a frame is computed with: the window and the autocorrelation of that.
+    /// Returns the tables of the pitch analysis: the window and its autocorrelation.
     #[cfg(feature = "cuda")]
     pub(crate) fn pitch_tables(&self) -> [&[f64]; 2] {
         self.pitch.tables()
     }
 
-    /// Mel power of each frame, `[frames][N_MELS]`.
+    /// Computes the mel power of each frame, `[frames][N_MELS]`.
     fn mel_power<T: Sample>(&self, x: &Centred<'_, T>) -> Vec<f64> {
         let frames = x.frames();
         let mut out = Vec::with_capacity(frames * N_MELS);
@@ -335,7 +338,7 @@ impl UtteranceExtractor {
             let (inside, before) = x.copy_frame(frame, &mut samples);
             windowed.fill(0.0);
             let (first, hann) = (inside.start, &self.hann[inside.start..]);
-            // The recording's first sample has nothing to be emphasised against.
+            // Pre-emphasis is undefined for the first sample of the recording.
             windowed[first] = before.map_or(0.0, |before| {
                 (samples[first] - PRE_EMPHASIS * before) * hann[0]
             });
@@ -356,14 +359,14 @@ impl UtteranceExtractor {
 }
 
 impl Utterance {
-    /// Cuts the frames into the windows that the window network reads.
+    /// Cuts the frames into windows for the window network.
     #[must_use]
     pub fn windows(&self) -> UtteranceWindows {
         UtteranceWindows::of(&self.frames)
     }
 }
 
-/// Energy of each of some frames `[frames][N_MELS]`, in dB.
+/// Returns the energy of each frame of `[frames][N_MELS]`, in dB.
 fn energies(power: &[f64]) -> Vec<f64> {
     let frames = power.chunks_exact(N_MELS);
     frames
@@ -371,13 +374,13 @@ fn energies(power: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-/// One track per band of `value(x)`, from `[frames][N_MELS]`.
+/// Applies `value` to `[frames][N_MELS]`, and returns one track per band.
 fn tracks(frames: &[f64], value: impl Fn(f64) -> f64) -> Vec<Vec<f64>> {
-    /// Frames that stay in the cache until all bands are taken from them.
-    const AT_ONCE: usize = 64;
+    /// Number of frames that stay in the cache while all bands are read.
+    const BLOCK: usize = 64;
     let count = frames.len() / N_MELS;
     let mut tracks: Vec<Vec<f64>> = (0..N_MELS).map(|_| Vec::with_capacity(count)).collect();
-    for part in frames.chunks(AT_ONCE * N_MELS) {
+    for part in frames.chunks(BLOCK * N_MELS) {
         for (band, track) in tracks.iter_mut().enumerate() {
             track.extend(part.iter().skip(band).step_by(N_MELS).map(|x| value(*x)));
         }
@@ -385,14 +388,15 @@ fn tracks(frames: &[f64], value: impl Fn(f64) -> f64) -> Vec<Vec<f64>> {
     tracks
 }
 
-/// From [`MARGIN`] frames before the first active one to as many after the last.
+/// Returns the range from [`MARGIN`] frames before the first active one to [`MARGIN`] after the
+/// last.
 fn kept(active: &[bool]) -> Range<usize> {
     let first = active.iter().position(|a| *a).unwrap_or(0);
     let last = active.iter().rposition(|a| *a).unwrap_or(0);
     first.saturating_sub(MARGIN)..(last + 1 + MARGIN).min(active.len())
 }
 
-/// `[kept][FRAME_VALUES]`.
+/// Returns the frame values, `[kept][FRAME_VALUES]`.
 fn frame_values(contours: &Contours) -> Vec<f32> {
     let octaves = |f0: f64| (f0 / PITCH_REFERENCE).log2();
     let voiced: Vec<f64> = contours.f0.iter().copied().filter(|f| *f > 0.0).collect();

@@ -1,9 +1,9 @@
 //! Fundamental frequency per frame.
 //!
 //! Method: P. Boersma, "Accurate short-term analysis of the fundamental frequency and the
-//! harmonics-to-noise ratio of a sampled sound", IFA Proceedings 17 (1993): the autocorrelation
-//! of a windowed frame divided by that of the window; the path through each frame's candidates by
-//! dynamic programming, with the costs that Praat has by default.
+//! harmonics-to-noise ratio of a sampled sound", IFA Proceedings 17 (1993). The autocorrelation of
+//! a windowed frame is divided by that of the window. Dynamic programming selects the path through
+//! the candidates of the frames, with Praat's default costs.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use super::centred::{Centred, Sample};
 use crate::front_end::mel::periodic_hann;
 use crate::front_end::{SAMPLE_RATE, pairwise};
 
-/// Samples under the window (40 ms): 2.6 periods of the lowest pitch.
+/// Samples per window (40 ms): 2.6 periods of the lowest pitch.
 const WINDOW: usize = 640;
-/// Length of the Fourier transform that the window is zero-padded to.
+/// Length of the zero-padded Fourier transform.
 const TRANSFORM: usize = 1024;
-/// Length of the transform back. Only frequencies up to 4 kHz enter it, so lags are at half the
+/// Length of the inverse transform. Only frequencies up to 4 kHz enter it, so lags are at half the
 /// sampling rate.
 const LAGS: usize = TRANSFORM / 2;
 const LAG_RATE: f64 = SAMPLE_RATE as f64 / 2.0;
@@ -27,36 +27,35 @@ const LAG_RATE: f64 = SAMPLE_RATE as f64 / 2.0;
 const LOWEST: f64 = 65.0;
 const HIGHEST: f64 = 600.0;
 const LAG_MIN: usize = (LAG_RATE / HIGHEST) as usize;
-/// The lag of the lowest pitch, rounded up.
+/// Lag of the lowest pitch, rounded up.
 const LAG_MAX: usize = (LAG_RATE / LOWEST) as usize + 1;
 
-/// Candidates per frame, besides being unvoiced.
+/// Number of voiced candidates per frame.
 const CANDIDATES: usize = 5;
-/// State 0 is unvoiced, state `i` candidate `i - 1`.
+/// Number of states of the path: state 0 is unvoiced, state `i` is candidate `i - 1`.
 const STATES: usize = CANDIDATES + 1;
 
 const VOICING_THRESHOLD: f64 = 0.45;
 const SILENCE_THRESHOLD: f64 = 0.03;
-/// Per octave below the highest pitch: of equal peaks the one of the shorter period wins.
+/// Cost per octave below the highest pitch: of equal peaks, the shorter period wins.
 const OCTAVE_COST: f64 = 0.01;
 const OCTAVE_JUMP_COST: f64 = 0.35;
 const VOICED_UNVOICED_COST: f64 = 0.14;
-/// Frames before and behind one that its loudness is relative to (2.5 s): speech far away in a
-/// recording does not decide what is silence here.
-const NEAR: usize = 250;
-/// Least energy that an autocorrelation is divided by.
-const LEAST_ENERGY: f64 = 1e-20;
+/// Frames on either side over which a frame's loudness is normalised (2.5 s). Speech far away in a
+/// recording does not change the silence decision here.
+const LOUDNESS_RADIUS: usize = 250;
+/// Minimum divisor of an autocorrelation.
+const MIN_ENERGY: f64 = 1e-20;
 
-/// Per frame.
+/// Pitch of each frame.
 pub(super) struct Pitch {
-    /// In Hz, 0 where unvoiced.
+    /// Fundamental frequency in Hz, 0 if unvoiced.
     pub(super) f0: Vec<f64>,
-    /// Height of the chosen peak of the autocorrelation, of the highest value where unvoiced; 0
-    /// to 1.
+    /// Height of the chosen autocorrelation peak, or of the highest value if unvoiced; 0 to 1.
     pub(super) height: Vec<f64>,
 }
 
-/// Transforms and window.
+/// Pitch tracker: transforms and window.
 #[derive(Clone)]
 pub(super) struct Tracker {
     forward: Arc<dyn RealToComplex<f64>>,
@@ -66,29 +65,29 @@ pub(super) struct Tracker {
     correction: Vec<f64>,
 }
 
-/// A pitch that a frame may have.
+/// Pitch candidate of a frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PitchCandidate {
-    /// Its height, a little less for each octave below the highest pitch; minus infinity where a
-    /// frame has no more candidates.
+    /// Height, reduced slightly for each octave below the highest pitch; minus infinity for an
+    /// unused entry.
     pub strength: f64,
-    /// In Hz.
+    /// Frequency in Hz.
     pub frequency: f64,
-    /// Height of the autocorrelation's peak, 0 to 1.
+    /// Height of the autocorrelation peak, 0 to 1.
     pub height: f64,
 }
 
-/// No path takes it: being unvoiced is always better.
+/// Unused candidate. No path contains it, because the unvoiced state always scores higher.
 const ABSENT: PitchCandidate = PitchCandidate {
     strength: f64::NEG_INFINITY,
     frequency: HIGHEST,
     height: 0.0,
 };
 
-/// What is known of a frame's pitch from its own samples.
+/// Pitch candidates of a frame, from its own samples.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PitchFrame {
-    /// Strongest first.
+    /// Candidates, strongest first.
     pub candidates: [PitchCandidate; CANDIDATES],
     /// Highest value of the autocorrelation, 0 to 1.
     pub height: f64,
@@ -122,7 +121,7 @@ impl Tracker {
         tracker
     }
 
-    /// The candidates of each frame of `x`, which has no mean.
+    /// Returns the candidates of each frame of `x`.
     pub(super) fn frames<T: Sample>(&self, x: &Centred<'_, T>) -> Vec<PitchFrame> {
         let mut buffers = self.buffers();
         (0..x.frames())
@@ -130,7 +129,7 @@ impl Tracker {
             .collect()
     }
 
-    /// The window, and its autocorrelation at each lag relative to lag 0.
+    /// Returns the window, and its autocorrelation at each lag relative to lag 0.
     #[cfg(feature = "cuda")]
     pub(super) fn tables(&self) -> [&[f64]; 2] {
         [&self.window, &self.correction]
@@ -147,7 +146,7 @@ impl Tracker {
         }
     }
 
-    /// Autocorrelation of the samples, which are spoilt.
+    /// Computes the autocorrelation of the samples, which are overwritten.
     fn correlate(&self, b: &mut Buffers) {
         self.forward
             .process_with_scratch(&mut b.samples, &mut b.spectrum, &mut b.forward)
@@ -175,7 +174,7 @@ impl Tracker {
         }
         padding.fill(0.0);
         self.correlate(b);
-        let energy = b.correlation[0].max(LEAST_ENERGY);
+        let energy = b.correlation[0].max(MIN_ENERGY);
         let mut r = [0.0; LAG_MAX + 2];
         for ((r, c), window) in r.iter_mut().zip(&b.correlation).zip(&self.correction) {
             *r = c / energy / window;
@@ -191,8 +190,8 @@ impl Tracker {
                 frame.height = frame.height.max(middle.min(1.0));
                 continue;
             }
-            // The vertex of the parabola through the three. It opens downwards unless the three
-            // are equal but for rounding.
+            // Vertex of the parabola through three points. It opens downwards unless the points are
+            // equal up to rounding.
             let curvature = left - 2.0 * middle + right;
             let curvature = if curvature == 0.0 { -1.0 } else { curvature };
             let shift = 0.5 * (left - right) / curvature;
@@ -210,12 +209,12 @@ impl Tracker {
 }
 
 impl PitchFrame {
-    /// Numbers of a frame: of each candidate the strength, frequency and height, then its own
-    /// height and peak.
+    /// Number of values of a frame in the device's layout: strength, frequency and height of each
+    /// candidate, then the frame's height and peak.
     #[cfg(feature = "cuda")]
     pub(crate) const VALUES: usize = 3 * CANDIDATES + 2;
 
-    /// The frame of these numbers.
+    /// Creates a frame from values in the device's layout.
     #[cfg(feature = "cuda")]
     pub(crate) fn of(values: &[f64; Self::VALUES]) -> Self {
         Self {
@@ -229,7 +228,7 @@ impl PitchFrame {
         }
     }
 
-    /// Keeps the strongest, of equal ones the earlier.
+    /// Inserts a candidate; keeps the strongest, and of equal candidates the earlier.
     fn add(&mut self, candidate: PitchCandidate) {
         let weaker = |c: &PitchCandidate| candidate.strength > c.strength;
         if let Some(at) = self.candidates.iter().position(weaker) {
@@ -239,8 +238,8 @@ impl PitchFrame {
     }
 }
 
-/// Pitch of each frame, along the best path.
-pub(super) fn along_best_path(frames: &[PitchFrame]) -> Pitch {
+/// Returns the pitch of each frame along the best path.
+pub(super) fn track_pitch(frames: &[PitchFrame]) -> Pitch {
     let path = best_path(frames);
     let mut pitch = Pitch {
         f0: Vec::with_capacity(frames.len()),
@@ -257,14 +256,15 @@ pub(super) fn along_best_path(frames: &[PitchFrame]) -> Pitch {
     pitch
 }
 
-/// For each frame the largest peak of all frames within [`NEAR`].
-fn loudest_near(frames: &[PitchFrame]) -> Vec<f64> {
-    // Frames whose peak is the largest from there on, loudest first.
+/// Returns the largest peak within [`LOUDNESS_RADIUS`] frames of each frame.
+fn loudest_around(frames: &[PitchFrame]) -> Vec<f64> {
+    // Indices of frames whose peak exceeds all later peaks so far, loudest first (sliding-window
+    // maximum).
     let mut largest: VecDeque<usize> = VecDeque::new();
     let mut added = 0;
     (0..frames.len())
         .map(|t| {
-            while added < frames.len().min(t + NEAR + 1) {
+            while added < frames.len().min(t + LOUDNESS_RADIUS + 1) {
                 while let Some(&last) = largest.back()
                     && frames[last].peak <= frames[added].peak
                 {
@@ -273,7 +273,7 @@ fn loudest_near(frames: &[PitchFrame]) -> Vec<f64> {
                 largest.push_back(added);
                 added += 1;
             }
-            while largest[0] + NEAR < t {
+            while largest[0] + LOUDNESS_RADIUS < t {
                 largest.pop_front();
             }
             frames[largest[0]].peak
@@ -281,10 +281,10 @@ fn loudest_near(frames: &[PitchFrame]) -> Vec<f64> {
         .collect()
 }
 
-/// The state of each frame on the path with the largest sum of strengths minus costs; of equal
-/// paths the one through the lower states.
+/// Returns the state of each frame on the path with the largest sum of strengths minus costs; among
+/// equal paths, the one through the lower states.
 fn best_path(frames: &[PitchFrame]) -> Vec<usize> {
-    let loudest = loudest_near(frames);
+    let loudest = loudest_around(frames);
     let mut score = [0.0; STATES];
     let mut octaves = [0.0; STATES];
     let mut back: Vec<[u8; STATES]> = Vec::with_capacity(frames.len());
@@ -345,7 +345,7 @@ mod tests {
 
     fn track(x: &[f64]) -> Pitch {
         let tracker = Tracker::new(&mut RealFftPlanner::new());
-        along_best_path(&tracker.frames(&Centred::as_it_is(x)))
+        track_pitch(&tracker.frames(&Centred::with_zero_mean(x)))
     }
 
     #[test]
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn of_equal_candidates_the_earlier_is_kept_first() {
+    fn the_earlier_of_equal_candidates_comes_first() {
         let mut frame = PitchFrame {
             candidates: [ABSENT; CANDIDATES],
             height: 0.0,

@@ -8,36 +8,36 @@ use super::describe::{
 };
 use super::stats::thirds;
 
-/// Values of each group.
+/// Numbers of values of the groups.
 pub(super) const RHYTHM: usize = 12;
 pub(super) const F0: usize = 21;
 pub(super) const HNR: usize = 8;
 
 /// Frames per second.
 const RATE: f64 = 100.0;
-/// Frames of the shortest voiced run that counts.
-const SHORTEST_RUN: usize = 3;
-/// The pitch that semitones count from, in Hz.
+/// Minimum number of frames of a voiced run.
+const MIN_RUN: usize = 3;
+/// Reference pitch of the semitone scale, in Hz.
 const SEMITONE_REFERENCE: f64 = 100.0;
-/// Largest step between frames, in semitones: what is larger is an octave error.
-const LARGEST_STEP: f64 = 6.0;
+/// Largest step between frames, in semitones; a larger one is an octave error.
+const MAX_STEP: f64 = 6.0;
 /// Steepest slope of a run, in semitones per second.
-const STEEPEST: f64 = 100.0;
-/// Least deviation in semitones by which the skewness is divided.
-const LEAST_DEVIATION: f64 = 0.3;
-/// Bounds of the autocorrelation's peak, so that the ratio to the rest stays finite.
-const HARMONIC_SHARE: [f64; 2] = [1e-3, 0.9999];
-/// Less deviation than this has no correlation.
-const CORRELATED: f64 = 1e-6;
+const MAX_SLOPE: f64 = 100.0;
+/// Minimum divisor of the skewness, in semitones.
+const MIN_DEVIATION: f64 = 0.3;
+/// Bounds of the autocorrelation peak, which keep the harmonics-to-noise ratio finite.
+const PEAK_BOUNDS: [f64; 2] = [1e-3, 0.9999];
+/// Minimum deviation (exclusive) for a correlation.
+const MIN_CORRELATION_DEVIATION: f64 = 1e-6;
 
-/// The voiced runs that are long enough.
+/// Returns the voiced runs of sufficient length.
 pub(super) fn voiced_runs(voiced: &[bool]) -> Vec<Range<usize>> {
     let mut found = runs(voiced);
-    found.retain(|run| run.len() >= SHORTEST_RUN);
+    found.retain(|run| run.len() >= MIN_RUN);
     found
 }
 
-/// Whether each of `frames` frames lies in one of `runs`.
+/// Returns whether each of `frames` frames lies in one of `runs`.
 pub(super) fn mask(runs: &[Range<usize>], frames: usize) -> Vec<bool> {
     let mut mask = vec![false; frames];
     for run in runs {
@@ -54,7 +54,7 @@ fn share(mask: &[bool]) -> f64 {
     count(mask) as f64 / mask.len() as f64
 }
 
-/// See [`super::STAT_GROUPS`].
+/// Computes the `rhythm` group; see [`super::STAT_GROUPS`].
 pub(super) fn rhythm(voiced: &[bool], active: &[bool], voices: &[Range<usize>]) -> [f64; RHYTHM] {
     let seconds = voiced.len() as f64 / RATE;
     let lengths = lengths(voices);
@@ -82,7 +82,7 @@ pub(super) fn rhythm(voiced: &[bool], active: &[bool], voices: &[Range<usize>]) 
     ]
 }
 
-/// In seconds.
+/// Returns the lengths of runs in seconds.
 fn lengths(runs: &[Range<usize>]) -> Vec<f64> {
     runs.iter().map(|run| run.len() as f64 / RATE).collect()
 }
@@ -92,7 +92,7 @@ fn semitones(f0: &[f64]) -> Vec<f64> {
     f0.iter().map(above).collect()
 }
 
-/// Slope of the regression line in semitones per second.
+/// Returns the slope of the regression line in semitones per second.
 fn slope(semitones: &[f64]) -> f64 {
     let middle = (semitones.len() as f64 - 1.0) / 2.0;
     let (mut product, mut square) = (0.0, 0.0);
@@ -101,10 +101,10 @@ fn slope(semitones: &[f64]) -> f64 {
         product += x * pitch;
         square += x * x;
     }
-    (RATE * product / square).clamp(-STEEPEST, STEEPEST)
+    (RATE * product / square).clamp(-MAX_SLOPE, MAX_SLOPE)
 }
 
-/// See [`super::STAT_GROUPS`].
+/// Computes the `f0` group; see [`super::STAT_GROUPS`].
 pub(super) fn f0(f0: &[f64], voices: &[Range<usize>]) -> Vec<f64> {
     if voices.is_empty() {
         return vec![0.0; F0];
@@ -118,7 +118,7 @@ pub(super) fn f0(f0: &[f64], voices: &[Range<usize>]) -> Vec<f64> {
         .collect();
     let sizes: Vec<f64> = steps.iter().map(|s| s.abs()).collect();
     let limited = |values: &[f64]| -> Vec<f64> {
-        let limit = |v: &f64| v.clamp(-LARGEST_STEP, LARGEST_STEP);
+        let limit = |v: &f64| v.clamp(-MAX_STEP, MAX_STEP);
         values.iter().map(limit).collect()
     };
     let changes: Vec<f64> = steps.windows(2).map(|pair| step(pair).abs()).collect();
@@ -146,7 +146,7 @@ pub(super) fn f0(f0: &[f64], voices: &[Range<usize>]) -> Vec<f64> {
         mean(&limited(&sizes)),
         deviation(&limited(&steps)),
         mean(&limited(&changes)),
-        median(&sizes).min(LARGEST_STEP),
+        median(&sizes).min(MAX_STEP),
         weighted(|s| s),
         weighted(f64::abs),
         deviation(&means),
@@ -154,17 +154,17 @@ pub(super) fn f0(f0: &[f64], voices: &[Range<usize>]) -> Vec<f64> {
         largest(slopes.iter().copied()),
         -largest(slopes.iter().map(|s| -s)),
         thirds(&pitch),
-        mean(&cubes) / deviation_pitch.max(LEAST_DEVIATION).powi(3),
+        mean(&cubes) / deviation_pitch.max(MIN_DEVIATION).powi(3),
     ]
 }
 
-/// See [`super::STAT_GROUPS`].
+/// Computes the `hnr` group; see [`super::STAT_GROUPS`].
 pub(super) fn hnr(c: &Contours, voices: &[Range<usize>]) -> Vec<f64> {
     if voices.is_empty() {
         return vec![0.0; HNR];
     }
     let within = mask(voices, c.f0.len());
-    let [least, most] = HARMONIC_SHARE;
+    let [least, most] = PEAK_BOUNDS;
     let ratios: Vec<f64> = select(&c.height, &within)
         .iter()
         .map(|r| r.min(most))
@@ -180,11 +180,11 @@ pub(super) fn hnr(c: &Contours, voices: &[Range<usize>]) -> Vec<f64> {
     out
 }
 
-/// Pearson's; 0 where one of the two hardly varies.
+/// Returns Pearson's correlation; 0 if either input hardly varies.
 fn correlation(a: &[f64], b: &[f64]) -> f64 {
     let (mean_a, deviation_a) = mean_and_deviation(a);
     let (mean_b, deviation_b) = mean_and_deviation(b);
-    if !(deviation_a > CORRELATED && deviation_b > CORRELATED) {
+    if !(deviation_a > MIN_CORRELATION_DEVIATION && deviation_b > MIN_CORRELATION_DEVIATION) {
         return 0.0;
     }
     let products: Vec<f64> = a
@@ -204,7 +204,7 @@ mod tests {
         let rise: Vec<f64> = (0..10).map(|i| 2.0 + 0.3 * f64::from(i)).collect();
         assert!((slope(&rise) - 30.0).abs() < 1e-9);
         let steep: Vec<f64> = (0..10).map(|i| 3.0 * f64::from(i)).collect();
-        assert_eq!(slope(&steep), STEEPEST);
+        assert_eq!(slope(&steep), MAX_SLOPE);
     }
 
     #[test]

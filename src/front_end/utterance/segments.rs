@@ -1,39 +1,40 @@
-//! Stretches of speech in a recording.
+//! Speech segments of a recording.
 //!
-//! A stretch is found by its pitch, which steady noise does not have: the level of the noise around
-//! speech does not matter. Every decision is local, so that speech in one place of a recording does
-//! not change what is found in another.
+//! A segment is found by its pitch, which steady noise does not have, so the noise level around
+//! speech is irrelevant. Every decision is local: speech in one place of a recording does not
+//! change the segments in another.
 
 use std::ops::Range;
 
-/// Frames in a row with a pitch that count as voice (50 ms).
+/// Minimum number of consecutive voiced frames of a voiced run (50 ms).
 const VOICED_RUN: usize = 5;
-/// Voiced frames that a segment has at least (0.1 s): less is a click or a creak.
-const LEAST_VOICED: usize = 10;
-/// Frames kept before the first and after the last voiced one (0.25 s), for the consonants there.
+/// Minimum number of voiced frames per segment (0.1 s); fewer are a click or a creak.
+const MIN_VOICED: usize = 10;
+/// Number of frames kept before the first and after the last voiced one (0.25 s), for unvoiced
+/// consonants.
 const MARGIN: usize = 25;
-/// Frames between two voiced ones that part two segments (0.7 s).
-const PAUSE: usize = 70;
-/// Frames of the longest segment (15 s).
+/// Longest gap between voiced runs within a segment, in frames (0.7 s).
+const MAX_GAP: usize = 70;
+/// Maximum number of frames per segment (15 s).
 pub const LONGEST_SEGMENT: usize = 1500;
-/// Frames that either part of a divided segment has at least (5 s).
-const LEAST_PART: usize = 500;
+/// Minimum number of frames of either part of a divided segment (5 s).
+const MIN_PART: usize = 500;
 
-/// The stretches of speech in a recording whose frames have these pitches (0 where unvoiced), in
-/// order and apart from each other.
+/// Returns the speech segments of a recording with these pitches (0 if unvoiced), in order and
+/// disjoint.
 pub(super) fn segments(f0: &[f64]) -> Vec<Range<usize>> {
     let runs = voiced_runs(f0);
-    let stretches = runs.chunk_by(|a, b| b.start - a.end <= PAUSE);
+    let groups = runs.chunk_by(|a, b| b.start - a.end <= MAX_GAP);
     let voiced = |runs: &[Range<usize>]| runs.iter().map(Range::len).sum::<usize>();
-    let stretches = stretches.filter(|runs| voiced(runs) >= LEAST_VOICED);
-    let with_margins = stretches.map(|runs| {
+    let groups = groups.filter(|runs| voiced(runs) >= MIN_VOICED);
+    let with_margins = groups.map(|runs| {
         let end = runs.last().map_or(0, |run| run.end);
         runs[0].start.saturating_sub(MARGIN)..(end + MARGIN).min(f0.len())
     });
     with_margins.flat_map(|range| divided(range, f0)).collect()
 }
 
-/// The runs of voiced frames that are long enough.
+/// Returns the voiced runs of sufficient length.
 fn voiced_runs(f0: &[f64]) -> Vec<Range<usize>> {
     let mut runs = Vec::new();
     let mut start = 0;
@@ -46,12 +47,13 @@ fn voiced_runs(f0: &[f64]) -> Vec<Range<usize>> {
     runs
 }
 
-/// Parts of at most [`LONGEST_SEGMENT`] frames: each ends in the middle of the longest unvoiced run
-/// between [`LEAST_PART`] and [`LONGEST_SEGMENT`], of equal ones the first.
+/// Divides a range into parts of at most [`LONGEST_SEGMENT`] frames. Each part ends in the middle
+/// of the longest unvoiced run between [`MIN_PART`] and [`LONGEST_SEGMENT`]; the first of equal
+/// runs is used.
 fn divided(mut range: Range<usize>, f0: &[f64]) -> Vec<Range<usize>> {
     let mut parts = Vec::new();
     while range.len() > LONGEST_SEGMENT {
-        let choice = range.start + LEAST_PART..range.start + LONGEST_SEGMENT;
+        let choice = range.start + MIN_PART..range.start + LONGEST_SEGMENT;
         let mut best = (0, choice.end);
         let mut start = choice.start;
         for part in f0[choice].chunk_by(|a, b| (*a > 0.0) == (*b > 0.0)) {
@@ -71,7 +73,7 @@ fn divided(mut range: Range<usize>, f0: &[f64]) -> Vec<Range<usize>> {
 mod tests {
     use super::*;
 
-    /// 200 Hz in these frames, no pitch elsewhere.
+    /// Pitch track with 200 Hz in these frames and no pitch elsewhere.
     fn pitch(frames: usize, voiced: &[Range<usize>]) -> Vec<f64> {
         let mut f0 = vec![0.0; frames];
         for run in voiced {
@@ -81,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_part_segments() {
+    fn pauses_separate_segments() {
         let f0 = pitch(1000, &[100..150, 220..260, 331..400, 950..995]);
         assert_eq!(segments(&f0), [75..285, 306..425, 925..1000]);
     }
@@ -95,13 +97,13 @@ mod tests {
     }
 
     #[test]
-    fn long_speech_is_divided_where_it_pauses() {
+    fn long_speech_is_divided_at_pauses() {
         let f0 = pitch(4000, &[0..600, 610..900, 930..2000, 2001..4000]);
         assert_eq!(segments(&f0), [0..915, 915..2000, 2000..3500, 3500..4000]);
     }
 
     #[test]
-    fn what_lies_far_away_changes_nothing() {
+    fn distant_speech_changes_nothing() {
         let near = pitch(3000, &[100..300, 340..500]);
         let both = pitch(3000, &[100..300, 340..500, 1000..2900]);
         assert_eq!(segments(&near)[0], segments(&both)[0]);

@@ -1,4 +1,4 @@
-//! The descriptors of a whole recording: what the statistics networks read.
+//! Recording-wide descriptors: input of the statistics networks.
 
 use std::f64::consts::PI;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::{Contours, prosody};
 use crate::front_end::mel::periodic_hann;
 use crate::front_end::{N_MELS, pairwise};
 
-/// Descriptors of one recording.
+/// Number of descriptors of a recording.
 pub const STATS: usize = 770;
 
 /// The groups of descriptors in their order, with the number of values of each. The values of
@@ -69,33 +69,33 @@ const _: () = {
     assert!(sum == STATS);
 };
 
-/// Coefficients of a frame's cosine transform.
+/// Number of coefficients of a frame's cosine transform.
 const CEPSTRUM: usize = 20;
-/// Groups of neighbouring mel bands.
+/// Number of groups of adjacent mel bands.
 const GROUPS: usize = 8;
 const GROUP_BANDS: usize = N_MELS / GROUPS;
-/// With fewer voiced frames than this, all active ones stand in for them.
-const ENOUGH_VOICED: usize = 5;
-/// Least deviation that a band's values are divided by.
-const LEAST_DEVIATION: f64 = 1e-3;
+/// Minimum number of voiced frames; with fewer, all active frames are used instead.
+const MIN_VOICED: usize = 5;
+/// Minimum deviation that a band's values are divided by.
+const MIN_DEVIATION: f64 = 1e-3;
 
-/// Frames under a modulation window.
+/// Number of frames per modulation window.
 const MODULATION_WINDOW: usize = 128;
-/// Bins of the modulation spectrum at which one band ends and the next begins.
+/// Edges of the modulation bands, in bins of the modulation spectrum.
 const MODULATION_EDGES: [usize; 9] = [1, 2, 3, 5, 8, 12, 18, 28, 64];
 const MODULATION_BANDS: usize = MODULATION_EDGES.len() - 1;
-/// The groups of bands, then the energy.
+/// Number of modulation tracks: the groups of bands, then the energy.
 const MODULATION_TRACKS: usize = GROUPS + 1;
 const MODULATION_FLOOR: f64 = 1e-2;
-/// Least energy of a frame in the modulation, in dB.
-const MODULATION_LEAST_DB: f64 = -40.0;
+/// Minimum energy of a frame in the modulation, in dB.
+const MODULATION_MIN_DB: f64 = -40.0;
 /// dB per neper, about 20 / ln 10.
 const MODULATION_DB: f64 = 8.7;
 
 /// Tables and transforms for the descriptors.
 #[derive(Clone)]
-pub(super) struct Summary {
-    /// `[CEPSTRUM][N_MELS]`.
+pub(super) struct DescriptorExtractor {
+    /// Cosine transform matrix, `[CEPSTRUM][N_MELS]`.
     cosines: Vec<[f64; N_MELS]>,
     fft: Arc<dyn RealToComplex<f64>>,
     hann: Vec<f64>,
@@ -103,7 +103,7 @@ pub(super) struct Summary {
     position: [f64; N_MELS],
 }
 
-impl Summary {
+impl DescriptorExtractor {
     pub(super) fn new(planner: &mut RealFftPlanner<f64>) -> Self {
         let bands = N_MELS as f64;
         let cosine = |k: usize, band: usize| {
@@ -120,27 +120,31 @@ impl Summary {
         }
     }
 
-    /// The [`STATS`] descriptors.
-    pub(super) fn of(&self, c: &Contours) -> Vec<f64> {
+    /// Computes the [`STATS`] descriptors.
+    pub(super) fn compute(&self, c: &Contours) -> Vec<f64> {
         let voiced: Vec<bool> =
             c.f0.iter()
                 .zip(&c.active)
                 .map(|(f0, active)| *f0 > 0.0 && *active)
                 .collect();
-        let spoken = if count(&voiced) >= ENOUGH_VOICED {
+        let voiced_or_active = if count(&voiced) >= MIN_VOICED {
             &voiced
         } else {
             &c.active
         };
         let mut out = Vec::with_capacity(STATS);
-        let of_bands: Vec<_> = c.bands.iter().map(|b| band(b, &c.active, spoken)).collect();
-        by_statistic(&of_bands, &mut out);
+        let of_bands: Vec<_> = c
+            .bands
+            .iter()
+            .map(|b| band(b, &c.active, voiced_or_active))
+            .collect();
+        append_by_statistic(&of_bands, &mut out);
         let cepstrum = self.cepstrum(&c.bands);
         let of_cepstrum: Vec<_> = cepstrum
             .iter()
-            .map(|b| coefficient(b, &c.active, spoken))
+            .map(|b| coefficient(b, &c.active, voiced_or_active))
             .collect();
-        by_statistic(&of_cepstrum, &mut out);
+        append_by_statistic(&of_cepstrum, &mut out);
         let groups = group_means(&c.bands);
         out.extend(groups.iter().map(|track| trend(track, &c.active)));
         out.extend(energy(&c.energy, &c.active));
@@ -156,14 +160,14 @@ impl Summary {
         out
     }
 
-    /// [`CEPSTRUM`] tracks.
+    /// Computes the [`CEPSTRUM`] cepstral tracks.
     fn cepstrum(&self, bands: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        /// Frames that stay in the cache until all coefficients are computed from them.
-        const AT_ONCE: usize = 64;
+        /// Number of frames that stay in the cache while all coefficients are computed.
+        const BLOCK: usize = 64;
         let frames = bands[0].len();
         let mut tracks = vec![vec![0.0; frames]; CEPSTRUM];
-        for start in (0..frames).step_by(AT_ONCE) {
-            let part = start..frames.min(start + AT_ONCE);
+        for start in (0..frames).step_by(BLOCK) {
+            let part = start..frames.min(start + BLOCK);
             for (track, cosines) in tracks.iter_mut().zip(&self.cosines) {
                 for (band, cosine) in bands.iter().zip(cosines) {
                     for (sum, v) in track[part.clone()].iter_mut().zip(&band[part.clone()]) {
@@ -175,9 +179,9 @@ impl Summary {
         tracks
     }
 
-    /// Log power of each modulation band and track, bands outermost.
+    /// Returns the log power of each modulation band and track, bands outermost.
     fn modulation(&self, mut tracks: Vec<Vec<f64>>, energy: &[f64]) -> Vec<f64> {
-        let decibels = |e: &f64| e.max(MODULATION_LEAST_DB) / MODULATION_DB;
+        let decibels = |e: &f64| e.max(MODULATION_MIN_DB) / MODULATION_DB;
         tracks.push(energy.iter().map(decibels).collect());
         let mut out = vec![0.0; MODULATION_BANDS * MODULATION_TRACKS];
         let mut windowed = self.fft.make_input_vec();
@@ -215,7 +219,7 @@ impl Summary {
         out
     }
 
-    /// Centroid, two ratios and slope of the levels in the frames of `mask`.
+    /// Describes centroid, two ratios and slope of the levels in the frames of `mask`.
     fn balance(&self, bands: &[Vec<f64>], mask: &[bool]) -> Vec<f64> {
         let spread = self.position.iter().map(|p| p * p).sum::<f64>() / N_MELS as f64;
         let ratio = |above: f64, below: f64| ((above + 1e-6) / (below + 1e-6)).ln();
@@ -245,26 +249,27 @@ impl Summary {
     }
 }
 
-/// Appends statistic by statistic, in each of them track by track.
-fn by_statistic<const N: usize>(tracks: &[[f64; N]], out: &mut Vec<f64>) {
+/// Appends all tracks' values of the first statistic, then of the second, and so on.
+fn append_by_statistic<const N: usize>(tracks: &[[f64; N]], out: &mut Vec<f64>) {
     for i in 0..N {
         out.extend(tracks.iter().map(|statistics| statistics[i]));
     }
 }
 
-/// The twelve statistics of a mel band.
-fn band(track: &[f64], active: &[bool], spoken: &[bool]) -> [f64; 12] {
+/// Computes the twelve statistics of a mel band.
+fn band(track: &[f64], active: &[bool], voiced_or_active: &[bool]) -> [f64; 12] {
     let slopes = delta(track);
-    let heard = select(track, active);
-    let (mean, deviation) = mean_and_deviation(&heard);
-    let [p10, p50, p90] = percentiles(&heard, [10.0, 50.0, 90.0]);
+    let active_values = select(track, active);
+    let (mean, deviation) = mean_and_deviation(&active_values);
+    let [p10, p50, p90] = percentiles(&active_values, [10.0, 50.0, 90.0]);
     let steps = select(&slopes, active);
     let magnitude = pairwise::sum(&steps, f64::abs) / steps.len().max(1) as f64;
     let curves = select(&delta(&slopes), active);
-    let voice = mean_and_deviation(&select(track, spoken));
-    let unit = deviation.max(LEAST_DEVIATION);
+    let voice = mean_and_deviation(&select(track, voiced_or_active));
+    let unit = deviation.max(MIN_DEVIATION);
     let moment = |power: i32| {
-        pairwise::sum(&heard, |v| ((v - mean) / unit).powi(power)) / heard.len().max(1) as f64
+        pairwise::sum(&active_values, |v| ((v - mean) / unit).powi(power))
+            / active_values.len().max(1) as f64
     };
     [
         mean,
@@ -282,17 +287,17 @@ fn band(track: &[f64], active: &[bool], spoken: &[bool]) -> [f64; 12] {
     ]
 }
 
-/// The seven statistics of a coefficient of the cosine transform.
-fn coefficient(track: &[f64], active: &[bool], spoken: &[bool]) -> [f64; 7] {
-    let heard = select(track, active);
-    let (mean, deviation) = mean_and_deviation(&heard);
-    let [p10, p90] = percentiles(&heard, [10.0, 90.0]);
+/// Computes the seven statistics of a cepstral coefficient.
+fn coefficient(track: &[f64], active: &[bool], voiced_or_active: &[bool]) -> [f64; 7] {
+    let active_values = select(track, active);
+    let (mean, deviation) = mean_and_deviation(&active_values);
+    let [p10, p90] = percentiles(&active_values, [10.0, 90.0]);
     let slopes = self::deviation(&select(&delta(track), active));
-    let voice = mean_and_deviation(&select(track, spoken));
+    let voice = mean_and_deviation(&select(track, voiced_or_active));
     [mean, deviation, p10, p90, slopes, voice.0, voice.1]
 }
 
-/// Mean of each group of neighbouring bands, per frame.
+/// Returns the mean of each group of adjacent bands, per frame.
 fn group_means(bands: &[Vec<f64>]) -> Vec<Vec<f64>> {
     let mean = |group: &[Vec<f64>]| {
         let at = |t: usize| group.iter().map(|band| band[t]).sum::<f64>() / group.len() as f64;
@@ -301,40 +306,40 @@ fn group_means(bands: &[Vec<f64>]) -> Vec<Vec<f64>> {
     bands.chunks_exact(GROUP_BANDS).map(mean).collect()
 }
 
-/// Mean of the last third of the active frames minus that of the first.
+/// Returns the mean of the last third of the active frames minus that of the first.
 fn trend(track: &[f64], active: &[bool]) -> f64 {
     thirds(&select(track, active))
 }
 
-/// Mean of the last third of the values (at least one) minus that of the first.
+/// Returns the mean of the last third of the values (at least one) minus that of the first.
 pub(super) fn thirds(values: &[f64]) -> f64 {
     let third = (values.len() / 3).max(1).min(values.len());
     mean(&values[values.len() - third..]) - mean(&values[..third])
 }
 
 fn energy(track: &[f64], active: &[bool]) -> Vec<f64> {
-    let heard = select(track, active);
-    let (mean, deviation) = mean_and_deviation(&heard);
+    let active_values = select(track, active);
+    let (mean, deviation) = mean_and_deviation(&active_values);
     let slopes = delta(track);
     let steps = select(&slopes, active);
     let rising: Vec<f64> = steps.iter().copied().filter(|s| *s > 0.0).collect();
     let mut out = vec![mean, deviation];
-    out.extend(percentiles(&heard, [5.0, 25.0, 50.0, 75.0]));
+    out.extend(percentiles(&active_values, [5.0, 25.0, 50.0, 75.0]));
     let magnitude = pairwise::sum(&steps, f64::abs) / steps.len().max(1) as f64;
     out.extend([self::deviation(&steps), magnitude, self::mean(&rising)]);
     out.extend(percentiles(&slopes, [95.0, 5.0]));
     out
 }
 
-/// Mean and deviation of the root mean square change from one active frame to the next.
+/// Returns mean and deviation of the root mean square change between consecutive active frames.
 fn flux(bands: &[Vec<f64>], active: &[bool]) -> [f64; 2] {
-    let heard: Vec<usize> = (0..active.len()).filter(|t| active[*t]).collect();
+    let active_frames: Vec<usize> = (0..active.len()).filter(|t| active[*t]).collect();
     let change = |pair: &[usize]| {
         let squares = bands
             .iter()
             .map(|band| (band[pair[1]] - band[pair[0]]).powi(2));
         (squares.sum::<f64>() / bands.len() as f64).sqrt()
     };
-    let changes: Vec<f64> = heard.windows(2).map(change).collect();
+    let changes: Vec<f64> = active_frames.windows(2).map(change).collect();
     mean_and_deviation(&changes).into()
 }

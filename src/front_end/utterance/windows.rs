@@ -1,29 +1,29 @@
-//! The windows that the window network reads.
+//! Windows for the window network.
 
 use super::FRAME_VALUES;
 
-/// Frames in one window (2 s).
+/// Frames per window (2 s).
 pub const WINDOW_FRAMES: usize = 200;
-/// Frames from one window to the next (1 s).
+/// Frames between the starts of consecutive windows (1 s).
 pub const WINDOW_HOP: usize = 100;
 
-/// Two-second pieces of an utterance's frames, time by value; at least one.
+/// Two-second windows of an utterance's frames, time by value; at least one.
 ///
-/// One every [`WINDOW_HOP`] frames, and a last one that ends with the recording where half a
-/// second or more would be left over. A recording that is shorter than a window is repeated from
-/// its start until it fills one.
+/// Windows start every [`WINDOW_HOP`] frames. An additional last window ends with the recording if
+/// half a second or more would otherwise remain. A recording shorter than a window is repeated
+/// until it fills one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UtteranceWindows {
-    frames: usize,
+    frame_count: usize,
     starts: Vec<usize>,
-    sheet: Vec<f32>,
+    frames: Vec<f32>,
 }
 
 impl UtteranceWindows {
-    /// Values in one window.
+    /// Number of values in one window.
     pub const VALUES: usize = WINDOW_FRAMES * FRAME_VALUES;
 
-    /// Cuts `[frames][FRAME_VALUES]`.
+    /// Cuts `[frames][FRAME_VALUES]` into windows.
     #[must_use]
     pub fn of(frames: &[f32]) -> Self {
         let count = frames.len() / FRAME_VALUES;
@@ -31,50 +31,50 @@ impl UtteranceWindows {
         let rows = starts.last().map_or(0, |last| last + WINDOW_FRAMES);
         let values = frames.iter().cycle().take(rows * FRAME_VALUES);
         Self {
-            frames: count,
+            frame_count: count,
             starts,
-            sheet: values.copied().collect(),
+            frames: values.copied().collect(),
         }
     }
 
-    /// First frame of each window, ascending, counted from the first kept frame.
+    /// Returns the first frame of each window, ascending, relative to the first kept frame.
     #[must_use]
     pub fn starts(&self) -> &[usize] {
         &self.starts
     }
 
-    /// How many frames of window `index` are the recording's own; the others, at its end, repeat
-    /// them.
+    /// Returns the number of frames of window `index` that come from the recording; repeated frames
+    /// follow them.
     ///
     /// # Panics
-    /// Where there is no such window.
+    /// If there is no such window.
     #[must_use]
     pub fn real_frames(&self, index: usize) -> usize {
-        (self.frames - self.starts[index]).min(WINDOW_FRAMES)
+        (self.frame_count - self.starts[index]).min(WINDOW_FRAMES)
     }
 
-    /// The frames that the windows are cut from, `[frames][FRAME_VALUES]`, up to the last window's
-    /// end.
+    /// Returns the frames that the windows are cut from, `[frames][FRAME_VALUES]`, up to the last
+    /// window's end.
     #[must_use]
-    pub fn sheet(&self) -> &[f32] {
-        &self.sheet
+    pub fn frames(&self) -> &[f32] {
+        &self.frames
     }
 
-    /// All windows, `[windows][WINDOW_FRAMES][FRAME_VALUES]`: the batch that the network takes.
+    /// Returns all windows as the network's input batch, `[windows][WINDOW_FRAMES][FRAME_VALUES]`.
     #[must_use]
     pub fn data(&self) -> Vec<f32> {
         self.iter().flatten().copied().collect()
     }
 
-    /// The windows one by one, each `[WINDOW_FRAMES][FRAME_VALUES]`.
+    /// Iterates over the windows, each `[WINDOW_FRAMES][FRAME_VALUES]`.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &[f32]> {
         self.starts
             .iter()
-            .map(|start| &self.sheet[start * FRAME_VALUES..][..Self::VALUES])
+            .map(|start| &self.frames[start * FRAME_VALUES..][..Self::VALUES])
     }
 }
 
-/// Where the windows of `frames` frames start; none where there are no frames.
+/// Returns the first frame of each window of `frames` frames; empty if there are no frames.
 fn window_starts(frames: usize) -> Vec<usize> {
     if frames == 0 {
         return Vec::new();

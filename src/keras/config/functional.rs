@@ -1,10 +1,10 @@
-//! Functional models: layers that say which outputs of which layers they read.
+//! Functional models: each layer lists the layer outputs that it reads.
 
 use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::wiring::{Named, Reference, Use, Wiring};
+use super::wiring::{LayerUse, NamedEntity, Reference, Wiring};
 use super::{InputSpec, Model, Parser, Spec, input, record};
 use crate::keras::error::Fault;
 use crate::keras::options::brief;
@@ -13,10 +13,11 @@ use crate::nn::graph::MAX_NODES;
 impl Parser {
     pub(super) fn functional(&mut self, config: &Value, path: &str, depth: usize) -> Option<Model> {
         let found = self.joined(config, path, depth);
-        self.noted(found).flatten()
+        self.or_record_fault(found).flatten()
     }
 
-    /// `None` if a layer or its place among the others is not understood; that is noted then.
+    /// Parses a functional model. `None` if a layer or its connections are unsupported; the fault
+    /// is then recorded.
     fn joined(&mut self, config: &Value, path: &str, depth: usize) -> Result<Option<Model>, Fault> {
         let fail = |problem: String| Fault::model(path, problem);
         let list = config
@@ -26,8 +27,8 @@ impl Parser {
         let mut complete = true;
         let mut declared: Vec<InputSpec> = Vec::new();
         let mut layers: Vec<Spec> = Vec::new();
-        let mut uses: Vec<Use> = Vec::new();
-        let mut names: HashMap<&str, Named> = HashMap::new();
+        let mut uses: Vec<LayerUse> = Vec::new();
+        let mut names: HashMap<&str, NamedEntity> = HashMap::new();
         for value in list {
             let (class, layer) = record(value).map_err(&fail)?;
             let name = [value, layer]
@@ -35,22 +36,22 @@ impl Parser {
                 .find_map(|v| v.get("name")?.as_str())
                 .ok_or_else(|| fail(format!("a layer of class {class} has no name")))?;
             let named = if class == "InputLayer" {
-                let Some(input) = self.noted(input(name, layer, path)) else {
+                let Some(input) = self.or_record_fault(input(name, layer, path)) else {
                     complete = false;
                     continue;
                 };
                 declared.push(input);
-                Named::Input(declared.len() - 1)
+                NamedEntity::Input(declared.len() - 1)
             } else {
                 let spec = self.spec(name, class, layer, path, depth);
                 let inbound = value.get("inbound_nodes").unwrap_or(&Value::Null);
                 let calls = calls(inbound).map_err(|problem| spec.fault(problem));
-                let Some(calls) = self.noted(calls) else {
+                let Some(calls) = self.or_record_fault(calls) else {
                     complete = false;
                     continue;
                 };
                 for (repetition, (inputs, training)) in calls.into_iter().enumerate() {
-                    uses.push(Use {
+                    uses.push(LayerUse {
                         layer: layers.len(),
                         repetition,
                         inputs,
@@ -58,7 +59,7 @@ impl Parser {
                     });
                 }
                 layers.push(spec);
-                Named::Layer(layers.len() - 1)
+                NamedEntity::Layer(layers.len() - 1)
             };
             if names.insert(name, named).is_some() {
                 return Err(fail(format!("two of its layers are named {name:?}")));
@@ -77,7 +78,7 @@ impl Parser {
         let mut order = Vec::new();
         for r in &input_refs {
             match names.get(r.layer) {
-                Some(&Named::Input(i)) if !order.contains(&i) => order.push(i),
+                Some(&NamedEntity::Input(i)) if !order.contains(&i) => order.push(i),
                 _ => {
                     let problem = format!("its input {:?} is not an input layer", r.layer);
                     return Err(fail(problem));
@@ -85,7 +86,7 @@ impl Parser {
             }
         }
         let wiring = Wiring::new(&layers, &uses, &names, &order, &output_refs);
-        let (steps, outputs) = wiring.sorted(&output_refs).map_err(&fail)?;
+        let (steps, outputs) = wiring.sort_topologically(&output_refs).map_err(&fail)?;
         let outputs = unique_names(&output_refs)
             .into_iter()
             .zip(outputs)
@@ -102,7 +103,8 @@ impl Parser {
     }
 }
 
-/// Outputs are named like their layers; further ones of a layer get `_1`, `_2`, ...
+/// Returns the names of the outputs: the layer's name, with `_1`, `_2`, ... for further outputs of
+/// the same layer.
 fn unique_names(references: &[Reference]) -> Vec<String> {
     let mut taken: HashMap<String, usize> =
         references.iter().map(|r| (r.layer.to_owned(), 0)).collect();
@@ -123,7 +125,7 @@ fn unique_names(references: &[Reference]) -> Vec<String> {
 
 type Call<'a> = (Vec<Reference<'a>>, Option<bool>);
 
-/// The uses of a layer: for each the list of what it reads and the argument `training`.
+/// Parses the uses of a layer: for each, the references that it reads and the argument `training`.
 fn calls(inbound: &Value) -> Result<Vec<Call<'_>>, String> {
     let wrong = || format!("its inbound_nodes {} cannot be read", brief(inbound));
     let nodes = match inbound {
@@ -135,7 +137,7 @@ fn calls(inbound: &Value) -> Result<Vec<Call<'_>>, String> {
         .iter()
         .map(|node| {
             let records = match node.as_array() {
-                // One input may stand there without a list around it.
+                // A single input may appear without an enclosing list.
                 Some(one) if one.first().is_some_and(Value::is_string) => {
                     std::slice::from_ref(node)
                 }
@@ -173,7 +175,7 @@ fn call_arguments(arguments: &Value, training: &mut Option<bool>) -> Result<(), 
         match (key.as_str(), value) {
             (_, Value::Null) => {}
             ("training", Value::Bool(on)) => *training = Some(*on),
-            // training=1 is saved as written.
+            // Keras saves `training=1` as the number.
             ("training", Value::Number(n)) if n.as_u64().is_some_and(|n| n <= 1) => {
                 *training = Some(n.as_u64() == Some(1));
             }
@@ -188,7 +190,7 @@ fn call_arguments(arguments: &Value, training: &mut Option<bool>) -> Result<(), 
     Ok(())
 }
 
-/// `[layer, node, tensor]`, with or without call arguments.
+/// Parses `[layer, node, tensor]`, with or without call arguments.
 fn reference(value: &Value) -> Option<(Reference<'_>, Option<&Value>)> {
     let parts = value.as_array()?;
     let number = |i: usize| usize::try_from(parts.get(i)?.as_u64()?).ok();
@@ -200,7 +202,7 @@ fn reference(value: &Value) -> Option<(Reference<'_>, Option<&Value>)> {
     (parts.len() <= 4).then_some((reference, parts.get(3)))
 }
 
-/// `input_layers` or `output_layers`: a list of references, or one alone.
+/// Parses `input_layers` or `output_layers`: a list of references, or a single one.
 fn list_of_references<'a>(config: &'a Value, key: &str) -> Result<Vec<Reference<'a>>, String> {
     let value = config.get(key).unwrap_or(&Value::Null);
     let wrong = || format!("its {key} {} cannot be read", brief(value));

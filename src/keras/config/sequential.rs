@@ -1,4 +1,4 @@
-//! Sequential models: each layer reads the one before.
+//! Sequential models: each layer reads the previous one.
 
 use serde_json::Value;
 
@@ -9,10 +9,10 @@ use crate::keras::error::Fault;
 impl Parser {
     pub(super) fn sequential(&mut self, config: &Value, path: &str, depth: usize) -> Option<Model> {
         let found = self.chained(config, path, depth);
-        self.noted(found).flatten()
+        self.or_record_fault(found).flatten()
     }
 
-    /// `None` if the input is not understood; that is noted then.
+    /// Parses a sequential model. `None` if the input is unsupported; the fault is then recorded.
     fn chained(
         &mut self,
         config: &Value,
@@ -20,7 +20,7 @@ impl Parser {
         depth: usize,
     ) -> Result<Option<Model>, Fault> {
         let fail = |problem: String| Fault::model(path, problem);
-        // Keras before 2.2.3 saved the list of layers alone.
+        // Keras before 2.2.3 saved only the list of layers.
         let list = match config {
             Value::Array(list) => Some(list),
             other => other.get("layers").and_then(Value::as_array),
@@ -43,7 +43,7 @@ impl Parser {
                         "the input layer {name} is not its first layer"
                     )));
                 }
-                found = self.noted(input(&name, layer, path));
+                found = self.or_record_fault(input(&name, layer, path));
                 is_known = found.is_some();
                 continue;
             }
@@ -61,7 +61,7 @@ impl Parser {
                 name: format!("{name}_input"),
                 shape,
             });
-            found = self.noted(input);
+            found = self.or_record_fault(input);
             is_known = found.is_some();
         }
         if !is_known {
@@ -92,7 +92,8 @@ impl Parser {
     }
 }
 
-/// The input shape that the first layer of a Sequential states; it may be a model or wrapper.
+/// Returns the input shape that the first layer of a Sequential states. The first layer may be a
+/// model or a wrapper.
 fn first_shape(mut layer: &Value) -> Option<&Value> {
     for _ in 0..MAX_DEPTH {
         if let Some(shape) = batch_shape(layer) {

@@ -1,49 +1,49 @@
-//! Which use of which layer each reference of a functional model means.
+//! Resolution of the references in a functional model to uses of layers.
 
 use std::collections::{BTreeSet, HashMap};
 
 use super::{Kind, Source, Spec, Step};
 
-/// A reference to an output: the layer's name, which of its uses, which output of that use.
+/// Reference to an output: layer name, index of the use, index of the output.
 pub struct Reference<'a> {
     pub layer: &'a str,
     pub node: usize,
     pub tensor: usize,
 }
 
-/// One use of a layer as written.
-pub struct Use<'a> {
+/// One use of a layer, with its unresolved references.
+pub struct LayerUse<'a> {
     pub layer: usize,
     pub repetition: usize,
     pub inputs: Vec<Reference<'a>>,
     pub training: Option<bool>,
 }
 
-/// What a layer's name stands for.
+/// Entity with a given layer name.
 #[derive(Clone, Copy)]
-pub enum Named {
+pub enum NamedEntity {
     Input(usize),
     Layer(usize),
 }
 
-/// The references of a model put together with what they refer to.
+/// Resolver of a model's references.
 pub struct Wiring<'a> {
     layers: &'a [Spec],
-    uses: &'a [Use<'a>],
-    names: &'a HashMap<&'a str, Named>,
-    /// For each declared input, its place among the model's inputs.
+    uses: &'a [LayerUse<'a>],
+    names: &'a HashMap<&'a str, NamedEntity>,
+    /// Position among the model's inputs, for each declared input.
     inputs: HashMap<usize, usize>,
-    /// For each layer, its first use and how many there are.
+    /// First use and number of uses, for each layer.
     ranges: Vec<(usize, usize)>,
-    /// For each layer, the number that references give its first use.
+    /// Node index that references use for the first use, for each layer.
     bases: Vec<usize>,
 }
 
 impl<'a> Wiring<'a> {
     pub fn new(
         layers: &'a [Spec],
-        uses: &'a [Use<'a>],
-        names: &'a HashMap<&'a str, Named>,
+        uses: &'a [LayerUse<'a>],
+        names: &'a HashMap<&'a str, NamedEntity>,
         order: &[usize],
         outputs: &[Reference],
     ) -> Self {
@@ -58,17 +58,17 @@ impl<'a> Wiring<'a> {
         let mut lowest = vec![usize::MAX; layers.len()];
         let mut highest = vec![0; layers.len()];
         for r in uses.iter().flat_map(|u| &u.inputs).chain(outputs) {
-            if let Some(&Named::Layer(l)) = names.get(r.layer) {
+            if let Some(&NamedEntity::Layer(l)) = names.get(r.layer) {
                 lowest[l] = lowest[l].min(r.node);
                 highest[l] = highest[l].max(r.node);
             }
         }
-        // A model that was built with inputs of its own has one node before it is used, and
-        // Keras counts that one. The references themselves tell, except when they leave out
-        // both the first and the last number.
+        // Keras counts a node that a model has from being built with its own inputs, before any
+        // use. The lowest and highest node index in the references show whether it was counted. If
+        // the references contain neither, the class decides.
         let base = |l: usize| match &layers[l].kind {
-            Kind::Model(_) | Kind::Refused if lowest[l] == 0 => 0,
-            Kind::Model(_) | Kind::Refused if highest[l] >= ranges[l].1 => 1,
+            Kind::Model(_) | Kind::Unsupported if lowest[l] == 0 => 0,
+            Kind::Model(_) | Kind::Unsupported if highest[l] >= ranges[l].1 => 1,
             Kind::Model(model) => usize::from(model.built_with_inputs),
             _ => 0,
         };
@@ -82,14 +82,14 @@ impl<'a> Wiring<'a> {
         }
     }
 
-    /// The use that a reference means, numbered as written.
+    /// Resolves a reference to the use with that node index.
     fn resolve(&self, r: &Reference) -> Result<Source, String> {
         match self.names.get(r.layer) {
-            Some(Named::Input(i)) => match self.inputs.get(i) {
+            Some(NamedEntity::Input(i)) => match self.inputs.get(i) {
                 Some(&i) if r.node == 0 && r.tensor == 0 => Ok(Source::Input(i)),
                 _ => Err(format!("{:?} is read but is none of its inputs", r.layer)),
             },
-            Some(&Named::Layer(l)) => {
+            Some(&NamedEntity::Layer(l)) => {
                 let (first, count) = self.ranges[l];
                 match r.node.checked_sub(self.bases[l]) {
                     Some(n) if n < count => Ok(Source::Step {
@@ -106,9 +106,12 @@ impl<'a> Wiring<'a> {
         }
     }
 
-    /// The uses in an order of computation, as near as possible to that of the file, and the
-    /// sources of the given outputs.
-    pub fn sorted(&self, outputs: &[Reference]) -> Result<(Vec<Step>, Vec<Source>), String> {
+    /// Sorts the uses topologically, as close as possible to the order in the file. Returns the
+    /// steps and the sources of the given outputs.
+    pub fn sort_topologically(
+        &self,
+        outputs: &[Reference],
+    ) -> Result<(Vec<Step>, Vec<Source>), String> {
         let mut readers: Vec<Vec<usize>> = vec![Vec::new(); self.uses.len()];
         let mut waiting = vec![0usize; self.uses.len()];
         let mut sources = Vec::with_capacity(self.uses.len());
@@ -131,7 +134,7 @@ impl<'a> Wiring<'a> {
             steps.push(Step {
                 layer: u.layer,
                 repetition: u.repetition,
-                inputs: moved(&sources[i], &position),
+                inputs: renumbered(&sources[i], &position),
                 training: u.training,
             });
             for &reader in &readers[i] {
@@ -145,7 +148,7 @@ impl<'a> Wiring<'a> {
             let name = &self.layers[self.uses[i].layer].name;
             return Err(format!("layer {name:?} reads, in the end, its own output"));
         }
-        Ok((steps, moved(&self.resolve_all(outputs)?, &position)))
+        Ok((steps, renumbered(&self.resolve_all(outputs)?, &position)))
     }
 
     fn resolve_all(&self, references: &[Reference]) -> Result<Vec<Source>, String> {
@@ -153,7 +156,7 @@ impl<'a> Wiring<'a> {
     }
 }
 
-fn moved(sources: &[Source], position: &[usize]) -> Vec<Source> {
+fn renumbered(sources: &[Source], position: &[usize]) -> Vec<Source> {
     sources
         .iter()
         .map(|&source| match source {

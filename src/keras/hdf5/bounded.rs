@@ -1,44 +1,44 @@
-//! A file in memory that hands out a bounded amount of work.
+//! In-memory file with a bounded read budget.
 //!
-//! The HDF5 reader follows addresses that a file names. A damaged or hostile file can name one
-//! place many times, so that a few bytes describe a walk without end; every step of such a walk
-//! reads, and the reads are counted here.
+//! The HDF5 reader follows addresses in the file. A damaged or hostile file can refer to one place
+//! many times, so that a few bytes describe an endless walk. Every step of such a walk reads, so
+//! the reads are counted here.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hdf5_pure::{FormatError, Source};
 
-/// Bytes that may be read beyond [`READS_PER_BYTE`] times the file: enough to look thousands of
-/// layers up by name in a file of any size.
+/// Bytes that may be read in addition to [`READS_PER_BYTE`] times the file size. They suffice to
+/// look up thousands of layers by name in a file of any size.
 const READS: u64 = 1 << 30;
-/// How many times as many bytes as the file has may be read. Each layer is found by a search
-/// through the names of all layers, so files with many layers are read many times over.
+/// Bytes that may be read per byte of the file. Each layer is found by a search through the names
+/// of all layers, so a file with many layers is read many times.
 const READS_PER_BYTE: u64 = 1024;
-/// Bytes that each read counts for beyond those that it returns.
-const COST_OF_A_READ: u64 = 256;
-/// Deepest B-tree of version 2 that is read. Each level holds at least several times as many
-/// records as the one above it, so that even the largest files need fewer.
+/// Fixed cost of a read, in bytes, in addition to the bytes that it returns.
+const COST_PER_READ: u64 = 256;
+/// Maximum depth of a version 2 B-tree. The number of records multiplies from level to level, so
+/// even the largest files need fewer levels.
 const MAX_TREE_DEPTH: u16 = 16;
 
-/// The bytes of a file and how much may still be read.
-pub struct Bounded {
+/// Bytes of a file, and the remaining read budget.
+pub struct BudgetedFile {
     bytes: Vec<u8>,
-    left: AtomicU64,
+    remaining: AtomicU64,
 }
 
-impl Bounded {
+impl BudgetedFile {
     pub fn new(bytes: Vec<u8>) -> Self {
-        let left = READS.saturating_add(READS_PER_BYTE.saturating_mul(bytes.len() as u64));
+        let remaining = READS.saturating_add(READS_PER_BYTE.saturating_mul(bytes.len() as u64));
         Self {
             bytes,
-            left: AtomicU64::new(left),
+            remaining: AtomicU64::new(remaining),
         }
     }
 
     fn charge(&self, length: usize) -> Result<(), FormatError> {
-        let cost = COST_OF_A_READ.saturating_add(length as u64);
-        let take = |left: u64| left.checked_sub(cost);
-        self.left
+        let cost = COST_PER_READ.saturating_add(length as u64);
+        let take = |remaining: u64| remaining.checked_sub(cost);
+        self.remaining
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
             .map(drop)
             .map_err(|_| FormatError::Source("its parts refer to each other without end".into()))
@@ -59,7 +59,7 @@ impl Bounded {
     }
 }
 
-impl Source for Bounded {
+impl Source for BudgetedFile {
     fn len(&self) -> u64 {
         self.bytes.len() as u64
     }
@@ -84,8 +84,8 @@ impl Source for Bounded {
     }
 }
 
-/// The number of levels that the header of a B-tree of version 2 states, if `part` is one (HDF5
-/// file format specification, III.A.2).
+/// Returns the depth that the header of a version 2 B-tree states; `None` if `part` is no such
+/// header (HDF5 file format specification, III.A.2).
 fn tree_depth(part: &[u8]) -> Option<u16> {
     const DEPTH_AT: usize = 12;
     let depth = part.strip_prefix(b"BTHD").and(part.get(DEPTH_AT..))?;
@@ -97,13 +97,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_stay_inside_the_file_and_come_to_an_end() {
-        let file = Bounded::new(b"0123456789".to_vec());
+    fn reads_are_bounded_by_the_file_and_the_budget() {
+        let file = BudgetedFile::new(b"0123456789".to_vec());
         assert_eq!(file.read_exact_at(2, 3).unwrap(), b"234");
         for (offset, length) in [(8, 3), (11, 0), (u64::MAX, 1), (0, usize::MAX)] {
             file.read_exact_at(offset, length).unwrap_err();
         }
-        file.left.store(2 * (COST_OF_A_READ + 1), Ordering::Relaxed);
+        file.remaining
+            .store(2 * (COST_PER_READ + 1), Ordering::Relaxed);
         let mut byte = [0];
         file.read_at(9, &mut byte).unwrap();
         assert_eq!(byte, *b"9");
@@ -113,15 +114,15 @@ mod tests {
     }
 
     #[test]
-    fn deep_indices_are_refused_where_they_begin() {
+    fn deep_trees_are_refused_at_their_header() {
         let mut header = b"BTHD\0\x05\0\x02\0\0\x0b\0\x10\0\x64\x28".to_vec();
-        let file = |header: &[u8]| Bounded::new(header.to_vec());
+        let file = |header: &[u8]| BudgetedFile::new(header.to_vec());
         file(&header).read_metadata_at(0, 16).unwrap();
         header[12] = 17;
         let deep = file(&header);
         let error = deep.read_metadata_at(0, 16).unwrap_err().to_string();
         assert!(error.contains("17 levels"), "{error}");
-        // Numbers of a weight may be anything.
+        // The data of a weight may contain any bytes.
         deep.read_exact_at(0, 16).unwrap();
     }
 }

@@ -1,5 +1,5 @@
-//! HDF5 through its C library (cargo feature `libhdf5`), to check [`super::pure`] against.
-//! 16-bit numbers are beyond this one.
+//! HDF5 reader based on the C library (cargo feature `libhdf5`), for comparison with
+//! [`super::pure`]. It does not support 16-bit floats.
 
 use std::path::Path;
 
@@ -8,12 +8,14 @@ use hdf5::{Attribute, Dataset, File, Group};
 
 use super::{H5Model, H5Reader, read_model};
 
-/// An open file.
+/// Open file.
 pub struct LibReader(File);
 
 impl LibReader {
+    /// Opens a file.
+    ///
     /// # Errors
-    /// The file is missing or no HDF5 file.
+    /// If the file is missing or is not HDF5.
     pub fn open(path: &Path) -> Result<Self, String> {
         File::open(path).map(Self).map_err(|e| e.to_string())
     }
@@ -73,7 +75,7 @@ impl H5Reader for LibReader {
     }
 }
 
-/// The longest fixed-length string: an attribute in an object's header has at most 64 KB.
+/// Maximum length of a fixed-length string: an attribute in an object header has at most 64 KB.
 const MAX_FIXED: usize = 1 << 16;
 
 fn text(attr: &Attribute) -> Result<Vec<String>, hdf5::Error> {

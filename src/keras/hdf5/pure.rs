@@ -1,35 +1,38 @@
-//! HDF5 without a C library.
+//! HDF5 reader without a C library.
 
 use std::thread;
 
 use hdf5_pure::{Dataset, Datatype, DatatypeByteOrder, Error, File, FormatError, Group};
 
-use super::bounded::Bounded;
+use super::bounded::BudgetedFile;
 use super::{H5Model, H5Reader, read_model};
 use crate::nn::half;
 
-/// Stack of the thread that reads a file. A datatype may be made of others, which the library
-/// reads by recursion; the size of a message, a number of 16 bits, and the 8 bytes that a datatype
-/// has at least bound the nesting at 8,191. For each level there are 8 KiB.
+/// Stack size of the reading thread. The library reads nested datatypes by recursion. A message has
+/// a 16-bit size and a datatype at least 8 bytes, which bounds the nesting at 8,191 levels; each
+/// level gets 8 KiB.
 const STACK: usize = 64 << 20;
-/// The name of that thread.
+/// Name of the reading thread.
 const THREAD: &str = "maeum-hdf5";
-/// How many times as large as a file its numbers can be at most: DEFLATE, the densest of the
-/// compressions that Keras' files may use, makes at least one byte of 1,032.
+/// Maximum ratio of the size of the values to that of the file. DEFLATE, the densest compression in
+/// Keras' files, expands a byte to at most 1,032.
 const MAX_COMPRESSION: u64 = 1032;
 
-/// A file in memory, read by the crate `hdf5-pure`.
+/// File in memory, read by the crate `hdf5-pure`.
 struct PureReader {
     file: File,
     length: u64,
 }
 
 impl PureReader {
+    /// Opens a file in memory.
+    ///
     /// # Errors
-    /// The bytes are no HDF5 file, or only a part of one.
+    /// If the bytes are not HDF5, or are incomplete.
     fn new(bytes: Vec<u8>) -> Result<Self, String> {
         let length = bytes.len() as u64;
-        let file = File::from_source(Bounded::new(bytes)).map_err(|e| damaged(&words(&e)))?;
+        let file =
+            File::from_source(BudgetedFile::new(bytes)).map_err(|e| damaged(&describe(&e)))?;
         let needed = file.superblock().eof_address;
         if needed > length {
             return Err(format!(
@@ -45,18 +48,18 @@ impl PureReader {
             _ => self
                 .file
                 .group(path)
-                .map_err(|e| format!("group {path:?} cannot be read: {}", words(&e))),
+                .map_err(|e| format!("group {path:?} cannot be read: {}", describe(&e))),
         }
     }
 
     fn dataset(&self, path: &str) -> Result<(Dataset, Datatype), String> {
-        let unreadable = |e| format!("dataset {path:?} cannot be read: {}", words(&e));
+        let unreadable = |e| format!("dataset {path:?} cannot be read: {}", describe(&e));
         let dataset = self.file.dataset(path).map_err(unreadable)?;
         let datatype = dataset.datatype().map_err(unreadable)?;
         Ok((dataset, datatype))
     }
 
-    /// Fails if a dataset announces more numbers than the file can hold.
+    /// Checks that a dataset does not state more values than the file can hold.
     fn check_size(&self, path: &str, shape: &[u64], bytes_each: u64) -> Result<(), String> {
         let bytes = shape
             .iter()
@@ -75,8 +78,9 @@ fn damaged(problem: &str) -> String {
     format!("its HDF5 structure cannot be read, it is damaged or incomplete: {problem}")
 }
 
-/// The library's description of a problem, or the own one of [`Bounded`] without the library's.
-fn words(error: &Error) -> String {
+/// Formats an error: the library's description, or only the message if it comes from
+/// [`BudgetedFile`].
+fn describe(error: &Error) -> String {
     match error {
         Error::Format(FormatError::Source(problem)) => problem.clone(),
         other => other.to_string(),
@@ -86,10 +90,15 @@ fn words(error: &Error) -> String {
 impl H5Reader for PureReader {
     fn strings(&self, group: &str, attribute: &str) -> Result<Option<Vec<String>>, String> {
         let object = self.group(group)?;
-        let unreadable = |e| format!("the attributes of {group:?} cannot be read: {}", words(&e));
+        let unreadable = |e| {
+            format!(
+                "the attributes of {group:?} cannot be read: {}",
+                describe(&e)
+            )
+        };
         let attributes = object.attrs().map_err(unreadable)?;
         let Some(value) = attributes.get(attribute) else {
-            // The library leaves out attributes of types that it cannot show.
+            // The library omits attributes of types that it cannot represent.
             let types = object.attr_datatypes().map_err(unreadable)?;
             return match types.get(attribute) {
                 None => Ok(None),
@@ -110,11 +119,10 @@ impl H5Reader for PureReader {
     }
 
     fn shape(&self, dataset: &str) -> Result<Vec<usize>, String> {
-        let shape = self
-            .dataset(dataset)?
-            .0
-            .shape()
-            .map_err(|e| format!("the shape of {dataset:?} cannot be read: {}", words(&e)))?;
+        let shape =
+            self.dataset(dataset)?.0.shape().map_err(|e| {
+                format!("the shape of {dataset:?} cannot be read: {}", describe(&e))
+            })?;
         shape
             .iter()
             .map(|&d| usize::try_from(d).ok())
@@ -124,7 +132,7 @@ impl H5Reader for PureReader {
 
     fn numbers(&self, path: &str) -> Result<Vec<f32>, String> {
         let (dataset, datatype) = self.dataset(path)?;
-        let unreadable = |e| format!("the numbers of {path:?} cannot be read: {}", words(&e));
+        let unreadable = |e| format!("the numbers of {path:?} cannot be read: {}", describe(&e));
         let shape = dataset.shape().map_err(unreadable)?;
         self.check_size(path, &shape, datatype.type_size().into())?;
         match &datatype {
@@ -158,7 +166,7 @@ fn not_strings(group: &str, attribute: &str, found: &str) -> String {
     format!("attribute {attribute:?} of {group:?} holds {found}, not text")
 }
 
-/// A datatype in a few words.
+/// Describes a datatype.
 fn kind(datatype: &Datatype) -> String {
     let bits = |size: &u32| u64::from(*size) * 8;
     match datatype {
@@ -200,16 +208,17 @@ pub fn read(bytes: Vec<u8>) -> Result<H5Model, String> {
         let reader = reader
             .spawn_scoped(scope, work)
             .map_err(|e| format!("cannot start a thread to read it: {e}; close other programs"))?;
-        // hdf5-pure promises errors for damaged files; that is not in our hands, and a damaged
-        // file must not end a program that converts many.
+        // hdf5-pure is meant to return errors for damaged files, but this crate cannot ensure it. A
+        // damaged file must not end a program that converts many.
         reader
             .join()
             .unwrap_or_else(|_| Err(damaged("the HDF5 reader gave up")))
     })
 }
 
-/// Keeps quiet about panics of the HDF5 reader, which become errors; all others are reported as
-/// before. Changes the process' panic hook, so it is for programs to call, once, at their start.
+/// Suppresses the report of panics of the HDF5 reader, which become errors; other panics are
+/// reported unchanged. The function replaces the panic hook of the process, so a program calls it
+/// once at its start.
 pub fn silence_caught_panics() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {

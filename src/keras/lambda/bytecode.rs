@@ -1,40 +1,40 @@
-//! The one shape of bytecode that is understood: a single call of a global function (or of an
-//! attribute of a global) on the first argument and constants.
+//! Recognition of bytecode that consists of a single call of a global function (or of an attribute
+//! of a global) on the first argument and constants.
 //!
-//! Looking at names and constants alone would take `lambda x: K.sum(x, axis=1) + 1` for
-//! `lambda x: K.sum(x, axis=1)`: both have the same. So the instructions are compared with the
-//! only sequence that such a call compiles to, in each version's numbering. Source of the numbers:
+//! Names and constants alone do not suffice: `lambda x: K.sum(x, axis=1) + 1` and `lambda x:
+//! K.sum(x, axis=1)` have the same. Therefore the instructions are compared with the only sequence
+//! that such a call compiles to, in the numbering of each Python version. Source of the opcodes:
 //! CPython's Include/opcode.h (3.5 to 3.12) and Include/opcode_ids.h (3.13).
 
 use super::marshal::{Code, Layout, Object};
 
-/// `function(x, positional..., keyword=...)`.
+/// Call of the form `function(x, positional..., keyword=...)`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CallOfX<'a> {
-    /// `["K", "sum"]` for `K.sum`.
+    /// Dotted path of the function, `["K", "sum"]` for `K.sum`.
     pub function: Vec<&'a str>,
-    /// After the first argument, which is `x`.
+    /// Positional arguments after the first, which is `x`.
     pub positional: Vec<&'a Object>,
-    /// Name and value of each argument that is given by name.
+    /// Name and value of each keyword argument.
     pub keywords: Vec<(&'a str, &'a Object)>,
 }
 
-/// An instruction that matters.
+/// Relevant instruction.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Step {
     Global(usize),
     Attribute(usize),
     Local(usize),
     Constant(usize),
-    /// Names of keywords, for the call that follows.
+    /// Sets the keyword names for the next call.
     Keywords(usize),
-    /// A call with so many arguments, the last `keywords` of them given by name, each preceded by
-    /// its name (Python 3.5).
+    /// Call with this number of arguments. The last `keywords` of them are keyword arguments, each
+    /// preceded by its name (Python 3.5).
     CallWithPairs {
         positional: usize,
         keywords: usize,
     },
-    /// A call with so many arguments, after the tuple of the keywords' names if `named`.
+    /// Call with this number of arguments, preceded by the tuple of keyword names if `named`.
     Call {
         arguments: usize,
         named: bool,
@@ -42,18 +42,18 @@ enum Step {
     Return,
 }
 
-/// The encodings of instructions; several share a [`Layout`].
+/// Instruction encoding; several encodings share a [`Layout`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Dialect {
-    /// 3.5: one byte, or three with an argument.
+    /// Python 3.5: one byte, or three with an argument.
     Bytes,
-    /// 3.6 to 3.10: two bytes each.
+    /// Python 3.6 to 3.10: two bytes each.
     Words,
-    /// 3.11: with inline caches.
+    /// Python 3.11: with inline caches.
     Py311,
-    /// 3.12
+    /// Python 3.12.
     Py312,
-    /// 3.13: renumbered.
+    /// Python 3.13: renumbered.
     Py313,
 }
 
@@ -81,7 +81,7 @@ fn steps(bytecode: &[u8], dialect: Dialect) -> Option<Vec<Step>> {
     let mut steps = Vec::new();
     let mut rest = bytecode;
     while let Some((&op, tail)) = rest.split_first() {
-        // Before Python 3.6, instructions from 90 on have an argument of 16 bits.
+        // Before Python 3.6, opcodes from 90 on have a 16-bit argument.
         let (argument, tail) = match (dialect, tail) {
             (Dialect::Bytes, _) if op < 90 => (0, tail),
             (Dialect::Bytes, [low, high, tail @ ..]) => {
@@ -102,8 +102,8 @@ fn steps(bytecode: &[u8], dialect: Dialect) -> Option<Vec<Step>> {
     Some(steps)
 }
 
-/// The meaning of one instruction; `Some(None)` if it has none for us, `None` if it is none of the
-/// few that such a call consists of.
+/// Decodes one instruction. `Some(None)` for an instruction without effect on the call, `None` for
+/// one that such a call never contains.
 fn step(dialect: Dialect, op: u8, argument: usize) -> Option<Option<Step>> {
     use Dialect::*;
     let call = Step::Call {

@@ -1,10 +1,10 @@
-//! Python's serialisation of code objects, read as data. Nothing is ever executed.
+//! Parser of Python's serialised code objects. It executes nothing.
 //!
 //! Source of the format: CPython's Python/marshal.c (`r_object`), versions 3.5 to 3.13.
 
 use std::rc::Rc;
 
-/// A Python value, as far as code objects hold such.
+/// A Python value that can occur in a code object.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Object {
     /// Python's `None`.
@@ -13,84 +13,85 @@ pub enum Object {
     Bool(bool),
     /// Python's `...`.
     Ellipsis,
-    /// An integer that 64 bits can hold.
+    /// Integer that fits 64 bits.
     Int(i64),
-    /// An integer of more than 64 bits.
+    /// Integer of more than 64 bits.
     BigInt,
-    /// A number of 64 bits.
+    /// 64-bit float.
     Float(f64),
-    /// Real and imaginary part.
+    /// Complex number: real and imaginary part.
     Complex(f64, f64),
-    /// A `bytes` string; bytecode is one too.
+    /// `bytes` string, including bytecode.
     Bytes(Vec<u8>),
-    /// Text; surrogates have become replacement characters.
+    /// Text; surrogates are replaced by replacement characters.
     Str(String),
-    /// Its items; one that is referred to several times is shared.
+    /// Tuple; items that are referenced several times are shared.
     Tuple(Vec<Rc<Object>>),
-    /// A list or set, whose contents do not matter here.
+    /// List or set, whose contents are irrelevant here.
     Collection,
-    /// The code of a function, also of one inside another.
+    /// Code of a function, possibly nested in another.
     Code(Box<Code>),
 }
 
-/// A function's code.
+/// Code object of a function.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Code {
-    /// The order of fields that the bytes were read in.
+    /// Field order with which the bytes were parsed.
     pub layout: Layout,
-    /// Positional arguments, those that are positional only included.
+    /// Number of positional arguments, including positional-only arguments.
     pub arguments: u32,
-    /// Arguments that can only be given by name.
+    /// Number of keyword-only arguments.
     pub keyword_only: u32,
-    /// `co_flags`: whether it takes `*args` (0x04) or `**kwargs` (0x08), is a generator (0x20), ...
+    /// `co_flags`: whether the function takes `*args` (0x04) or `**kwargs` (0x08), is a generator
+    /// (0x20), ...
     pub flags: u32,
-    /// Instructions, numbered as in the Python version that wrote them.
+    /// Instructions, in the opcodes of the Python version that wrote them.
     pub bytecode: Vec<u8>,
-    /// What instructions refer to by index.
+    /// Constants, which instructions refer to by index.
     pub constants: Vec<Rc<Object>>,
-    /// Globals and attributes.
+    /// Names of globals and attributes.
     pub names: Vec<String>,
-    /// Local variables, the arguments first.
+    /// Names of local variables, arguments first.
     pub locals: Vec<String>,
-    /// Variables shared with functions around or inside.
+    /// Number of variables shared with enclosing or nested functions.
     pub shared: usize,
-    /// The source file that it was compiled from.
+    /// Source file.
     pub file: String,
-    /// The function's name, `<lambda>` if it has none.
+    /// Name of the function, `<lambda>` for an anonymous one.
     pub name: String,
-    /// Its first line in the source file, counted from 1.
+    /// First line in the source file, from 1.
     pub line: u32,
 }
 
-/// The order of a code object's fields, which tells the Python version roughly.
+/// Field order of a code object, which depends on the Python version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
     /// Python 3.5 to 3.7.
     Py35,
-    /// Python 3.8 to 3.10: one more count.
+    /// Python 3.8 to 3.10: one additional count.
     Py38,
-    /// Python 3.11 to 3.13: variables of all kinds in one list, exception table.
+    /// Python 3.11 to 3.13: one list for all kinds of variables, and an exception table.
     Py311,
 }
 
 impl Layout {
-    /// Every layout, the oldest Python first.
+    /// Every layout, oldest Python first.
     pub const ALL: [Self; 3] = [Self::Py35, Self::Py38, Self::Py311];
 }
 
-/// How deeply values may be nested, those behind references included; code of a lambda is four
-/// levels deep.
+/// Maximum nesting depth of values, including referenced values; the code of a lambda has four
+/// levels.
 const MAX_DEPTH: usize = 24;
-/// How many values there may be. Those that are copied out of a shared tuple count again.
+/// Maximum number of values. Values copied out of a shared tuple count again.
 const MAX_OBJECTS: usize = 100_000;
-/// How many bytes all fields of code objects may have. One that is referred to by several counts
-/// for each.
+/// Maximum total size of the fields of all code objects, in bytes. A field counts once per
+/// reference.
 const MAX_BYTES: usize = 16 << 20;
 
-/// Reads a code object that fills `bytes` exactly, in the one layout in which that works.
+/// Parses a code object that fills `bytes` exactly, in the layout that fits.
 ///
 /// # Errors
-/// What is wrong with each layout.
+/// If no layout fits; the message states the problem with each.
 pub fn code(bytes: &[u8]) -> Result<Code, String> {
     let mut problems = Vec::new();
     for layout in Layout::ALL {
@@ -124,12 +125,13 @@ fn code_in(bytes: &[u8], layout: Layout) -> Result<Code, String> {
 struct Reader<'a> {
     rest: &'a [u8],
     layout: Layout,
-    /// Values that may be referred to later, each with its height; `None` while one is being read.
+    /// Values that later references can name, each with its height; `None` while a value is being
+    /// parsed.
     refs: Vec<Option<(Rc<Object>, usize)>>,
     objects: usize,
     copied: usize,
-    /// Levels below the value read last: 0 for one that holds no others. Values behind references
-    /// are not read again, so that the depth of reading does not bound this.
+    /// Number of levels below the last parsed value; 0 for a value without contents. It is tracked
+    /// because the recursion depth does not bound it: references are not parsed again.
     height: usize,
 }
 
@@ -172,7 +174,7 @@ impl Reader<'_> {
         self.height = 0;
         const REFERRED_TO: u8 = 0x80;
         let tag = self.byte()?;
-        // CPython numbers a container before what is in it.
+        // CPython assigns a container its reference index before its contents.
         let slot = (tag & REFERRED_TO != 0).then(|| {
             self.refs.push(None);
             self.refs.len() - 1
@@ -239,7 +241,7 @@ impl Reader<'_> {
     }
 
     fn text(&mut self, n: usize) -> Result<Object, String> {
-        // Surrogates, which Python encodes in its own way, become replacement characters.
+        // Python encodes surrogates in its own way; they become replacement characters.
         Ok(Object::Str(
             String::from_utf8_lossy(self.take(n)?).into_owned(),
         ))
@@ -275,7 +277,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Digits of 15 bits, their number's sign being the sign.
+    /// Parses an integer in 15-bit digits; the sign of their number is the sign of the value.
     fn big_int(&mut self) -> Result<Object, String> {
         let digits = self.long()?;
         let mut value = Some(0i64);
@@ -293,8 +295,8 @@ impl Reader<'_> {
         }))
     }
 
-    /// A field of a code object at `depth`; `height` becomes that of the object, as far as it is
-    /// read.
+    /// Parses a field of a code object at `depth`. `height` is updated to the height of the fields
+    /// so far.
     fn field(&mut self, depth: usize, height: &mut usize) -> Result<Rc<Object>, String> {
         let object = self.object(depth + 1)?;
         *height = (*height).max(self.height + 1);
@@ -312,7 +314,7 @@ impl Reader<'_> {
         let layout = self.layout;
         let arguments = self.count()?;
         if layout != Layout::Py35 {
-            // Positional-only arguments are among the arguments already.
+            // The number of arguments already includes positional-only arguments.
             self.count()?;
         }
         let keyword_only = self.count()?;
@@ -410,7 +412,7 @@ impl Reader<'_> {
 }
 
 impl Object {
-    /// What a message shows of the value: short, whatever it holds.
+    /// Describes the value for a message, in bounded length.
     pub fn brief(&self) -> String {
         match self {
             Self::None => "None".into(),
@@ -424,7 +426,7 @@ impl Object {
             Self::Bytes(b) => format!("{} bytes", b.len()),
             Self::Str(s) => format!("{:?}", shortened(s)),
             Self::Tuple(items) => {
-                // One level only: shared values could be repeated without bound.
+                // Only one level is shown: shared values could repeat without bound.
                 let items: Vec<String> = items
                     .iter()
                     .take(8)
@@ -441,7 +443,7 @@ impl Object {
     }
 }
 
-/// At most 80 characters of a text from a file.
+/// Truncates text from a file to 80 characters.
 pub fn shortened(text: &str) -> String {
     match text.char_indices().nth(80) {
         Some((end, _)) => format!("{}...", &text[..end]),

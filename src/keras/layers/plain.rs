@@ -1,4 +1,4 @@
-//! Dense layers, normalisation, shapes, merging and what only acts in training.
+//! Dense, normalisation, shape and merge layers, and layers that act only in training.
 
 use super::{Leaf, Slot, SlotShape, bias_slot, slot};
 use crate::keras::activation;
@@ -93,7 +93,7 @@ pub fn permute(o: &mut Options) -> Leaf {
             .collect::<Option<Vec<_>>>()
             .ok_or_else(|| format!("option \"dims\" is {dims:?}; dimensions count from 1"))
     });
-    let order = o.or_note(order, Vec::new());
+    let order = o.or_record(order, Vec::new());
     Leaf::plain(move |call| {
         call.rank_is(order.len(), &format!("{} dimensions", order.len()))?;
         let order = order.clone();
@@ -116,7 +116,7 @@ pub fn reshape(o: &mut Options) -> Leaf {
                 format!("option \"target_shape\" is {target:?}; positive sizes and at most one -1 are needed")
             })
     });
-    let shape = o.or_note(shape, Vec::new());
+    let shape = o.or_record(shape, Vec::new());
     Leaf::plain(move |_| {
         let shape = shape.clone();
         Ok(Some(Layer::Reshape { shape }))
@@ -138,7 +138,7 @@ pub fn concatenate(o: &mut Options) -> Leaf {
             let axis = value
                 .as_i64()
                 .ok_or_else(|| unsupported("axis", value, "a whole number is needed"));
-            o.or_note(axis, -1)
+            o.or_record(axis, -1)
         }
     };
     let leaf = Leaf::plain(move |call| {
@@ -148,14 +148,15 @@ pub fn concatenate(o: &mut Options) -> Leaf {
             _ => Some(Layer::Concat { axis }),
         })
     });
-    leaf.of_many()
+    leaf.with_input_list()
 }
 
 pub fn merge(op: MergeOp) -> Leaf {
-    Leaf::plain(move |_| Ok(Some(Layer::Merge { op }))).of_many()
+    Leaf::plain(move |_| Ok(Some(Layer::Merge { op }))).with_input_list()
 }
 
-/// `spatial`: the rank of input whose channels are dropped as a whole; `None` for single units.
+/// Parses a dropout layer. `spatial` is the input rank of a spatial dropout, which drops whole
+/// channels; `None` for single units.
 pub fn dropout(o: &mut Options, spatial: Option<usize>) -> Leaf {
     o.channels_last();
     let rate = o.needed_number("rate");
@@ -182,7 +183,7 @@ pub fn dropout(o: &mut Options, spatial: Option<usize>) -> Leaf {
     })
 }
 
-/// Layers that do nothing at inference.
+/// Parses a layer that does nothing at inference.
 pub fn training_only(o: &mut Options) -> Leaf {
     o.ignore(&["stddev", "rate", "noise_shape", "l1", "l2"]);
     Leaf::plain(|call| {

@@ -1,4 +1,4 @@
-//! LSTM, GRU, and both directions of one.
+//! LSTM, GRU and Bidirectional.
 
 use serde_json::{Map, Value, json};
 
@@ -7,18 +7,18 @@ use crate::keras::activation;
 use crate::keras::options::{Options, Problems, missing, unsupported};
 use crate::nn::layer::{Activation, Layer, MergeOp, Recurrent};
 
-/// The options that LSTM and GRU share.
-struct Shared {
+/// Options that LSTM and GRU share.
+struct RecurrentOptions {
     units: usize,
     activation: Activation,
     recurrent_activation: Activation,
     return_sequences: bool,
     go_backwards: bool,
-    /// Whether the layer drops inputs or states in training.
+    /// Set if the layer drops inputs or states in training.
     drops: bool,
 }
 
-fn shared(o: &mut Options) -> Shared {
+fn recurrent_options(o: &mut Options) -> RecurrentOptions {
     for key in [
         "stateful",
         "return_state",
@@ -28,7 +28,7 @@ fn shared(o: &mut Options) -> Shared {
     ] {
         o.off(key);
     }
-    // How Keras computes, not what.
+    // The ignored options change the implementation, not the result.
     o.ignore(&[
         "unroll",
         "implementation",
@@ -39,13 +39,13 @@ fn shared(o: &mut Options) -> Shared {
     let inputs_dropped = o.number("dropout").unwrap_or(0.0);
     let states_dropped = o.number("recurrent_dropout").unwrap_or(0.0);
     let drops = inputs_dropped != 0.0 || states_dropped != 0.0;
-    // The default of both functions is not linear, and one has changed between versions.
+    // Neither function defaults to linear, and one default differs between versions.
     for key in ["activation", "recurrent_activation"] {
         if o.value(key).is_none() {
             o.problem(missing(key));
         }
     }
-    Shared {
+    RecurrentOptions {
         units: o.size("units"),
         activation: activation::option(o, "activation"),
         recurrent_activation: activation::option(o, "recurrent_activation"),
@@ -59,7 +59,7 @@ fn leaf(
     o: &mut Options,
     gates: usize,
     bias: &[Option<usize>],
-    shared: Shared,
+    shared: RecurrentOptions,
     make: impl Fn(Recurrent) -> Layer + Send + Sync + 'static,
 ) -> Leaf {
     let width = Some(gates * shared.units);
@@ -86,14 +86,14 @@ fn leaf(
 }
 
 pub fn lstm(o: &mut Options) -> Leaf {
-    let shared = shared(o);
+    let shared = recurrent_options(o);
     let bias = [Some(4 * shared.units)];
     leaf(o, 4, &bias, shared, Layer::Lstm)
 }
 
 pub fn gru(o: &mut Options) -> Leaf {
-    let shared = shared(o);
-    // Files from before the option existed do not have it.
+    let shared = recurrent_options(o);
+    // Older files lack this option.
     let reset_after = o.bool("reset_after", false);
     let width = Some(3 * shared.units);
     let bias = if reset_after {
@@ -107,30 +107,32 @@ pub fn gru(o: &mut Options) -> Leaf {
     })
 }
 
-/// How the two directions are joined.
+/// Merge of the two directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MergeMode {
     Concat,
     Merge(MergeOp),
 }
 
-/// The configurations of the two layers of a Bidirectional.
+/// Parsed Bidirectional wrapper, with the configurations of its two layers.
 pub struct Bidirectional {
     pub class: String,
     pub forward: Map<String, Value>,
     pub backward: Map<String, Value>,
     pub mode: MergeMode,
-    /// The outputs are sequences, so the backward one must be turned around.
+    /// Set if the outputs are sequences; the backward one must then be reversed.
     pub sequences: bool,
 }
 
 impl Bidirectional {
+    /// Parses a Bidirectional wrapper.
+    ///
     /// # Errors
-    /// Options are not supported, or the two layers do not match.
+    /// If an option is unsupported, or the two layers do not match.
     pub fn parse(config: &Map<String, Value>) -> Result<Self, Problems> {
         let mut options = Options::new(config);
         let read = Self::read(&mut options);
-        options.conclude(read.map_err(Problems::from))
+        options.finish(read.map_err(Problems::from))
     }
 
     fn read(o: &mut Options) -> Result<Self, String> {
@@ -191,13 +193,13 @@ fn merge_mode(o: &mut Options) -> MergeMode {
             "two separate outputs are not supported",
         )),
     };
-    o.or_note(mode, MergeMode::Concat)
+    o.or_record(mode, MergeMode::Concat)
 }
 
 /// Class and configuration of a layer.
 type ClassAndConfig = (String, Map<String, Value>);
 
-/// The layer inside a wrapper.
+/// Returns the layer inside a wrapper.
 fn inner(o: &mut Options, key: &'static str) -> Result<Option<ClassAndConfig>, String> {
     let Some(value) = o.value(key) else {
         return Ok(None);

@@ -7,7 +7,7 @@ use crate::keras::activation;
 use crate::keras::options::{Options, missing, unsupported};
 use crate::nn::layer::{Conv, Interpolation, Layer, Pool, PoolKind};
 
-/// What a layer over `spatial` dimensions takes, for messages.
+/// Describes the input of a layer over `spatial` dimensions, for messages.
 fn takes(spatial: usize) -> &'static str {
     match spatial {
         1 => "[time, channels]",
@@ -15,7 +15,7 @@ fn takes(spatial: usize) -> &'static str {
     }
 }
 
-/// One value per spatial dimension as the pair that the graph keeps.
+/// Returns one value per spatial dimension as the pair that the graph stores.
 fn pair<const N: usize>(sizes: [usize; N]) -> [usize; 2] {
     [sizes[0], sizes.get(1).copied().unwrap_or(1)]
 }
@@ -110,7 +110,7 @@ pub fn zero_pad(o: &mut Options) -> Leaf {
             unsupported("padding", value, "[[top, bottom], [left, right]] is needed")
         }),
     };
-    let [[top, bottom], [left, right]] = o.or_note(sides, [[0; 2]; 2]);
+    let [[top, bottom], [left, right]] = o.or_record(sides, [[0; 2]; 2]);
     Leaf::plain(move |call| {
         call.rank_is(3, takes(2))?;
         Ok(Some(Layer::ZeroPad {
@@ -122,7 +122,7 @@ pub fn zero_pad(o: &mut Options) -> Leaf {
     })
 }
 
-/// A number for all sides, one per dimension, or two per dimension.
+/// Parses a padding: one number for all sides, one per dimension, or two per dimension.
 fn borders(value: &Value) -> Option<[[usize; 2]; 2]> {
     let count = |v: &Value| usize::try_from(v.as_u64()?).ok();
     let sides = |v: &Value| match v.as_array().map(Vec::as_slice) {

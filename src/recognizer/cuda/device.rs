@@ -10,8 +10,7 @@ use super::networks::{DeviceInputs, Networks, PendingOutputs};
 use super::{DeviceRecognizerError, Outcomes};
 use crate::audio::Recording;
 use crate::front_end::cuda::FrontEndError;
-use crate::front_end::legacy2020::cuda::{FrontEnd, Listened};
-use crate::front_end::utterance::cuda::UtteranceFrontEnd;
+use crate::front_end::legacy2020::cuda::VoicedBatch;
 use crate::model::FrontEndKind;
 use crate::model::Model;
 use crate::nn::cuda::{CudaRunError, DeviceError, Driver, Source, Stream};
@@ -39,15 +38,15 @@ pub struct Device {
 /// The front ends, each beside the networks' first stream.
 #[derive(Debug)]
 enum DeviceFrontEnd {
-    Legacy2020(Box<FrontEnd>),
-    Utterance(Box<UtteranceFrontEnd>),
+    Legacy2020(Box<crate::front_end::legacy2020::cuda::CudaFrontEnd>),
+    Utterance(Box<crate::front_end::utterance::cuda::CudaFrontEnd>),
 }
 
 /// What a front end has found out about a batch before the networks are inputs.
 #[derive(Debug)]
 enum FrontEndOutput {
     /// Where voice is; the networks' inputs come from the device's own part of the signals.
-    Voices(Listened),
+    Voices(VoicedBatch),
     /// All of it, told by the processor from the device's frames.
     All(Vec<Result<Features, FrontEndError>>),
 }
@@ -70,7 +69,7 @@ struct PendingRecording {
 #[derive(Debug)]
 enum State {
     /// The networks' inputs are on the device alone. Nothing was given if no recording has a voice.
-    Described(Listened, Option<PendingOutputs>),
+    Described(VoicedBatch, Option<PendingOutputs>),
     /// They were brought there, of those that could be analysed.
     DeviceInputs(Vec<Result<Spoken, RecognizeError>>, Option<PendingOutputs>),
     /// The device had no room for all of them at once.
@@ -115,11 +114,19 @@ impl Device {
         let (resampling, stream) = (model.info().resampling, Stream::B);
         let front_end = match cpu_front_end.kind() {
             FrontEndKind::Legacy2020 => {
-                let front_end = FrontEnd::new(driver.clone(), stream, resampling)?;
+                let front_end = crate::front_end::legacy2020::cuda::CudaFrontEnd::new(
+                    driver.clone(),
+                    stream,
+                    resampling,
+                )?;
                 DeviceFrontEnd::Legacy2020(Box::new(front_end))
             }
             FrontEndKind::Utterance => {
-                let front_end = UtteranceFrontEnd::new(driver.clone(), stream, resampling)?;
+                let front_end = crate::front_end::utterance::cuda::CudaFrontEnd::new(
+                    driver.clone(),
+                    stream,
+                    resampling,
+                )?;
                 DeviceFrontEnd::Utterance(Box::new(front_end))
             }
         };
@@ -146,8 +153,8 @@ impl Device {
     /// Gives the memory of the batches so far back; nothing is at work.
     pub fn give_back(&mut self) {
         match &mut self.front_end {
-            DeviceFrontEnd::Legacy2020(front_end) => front_end.give_back(),
-            DeviceFrontEnd::Utterance(front_end) => front_end.give_back(),
+            DeviceFrontEnd::Legacy2020(front_end) => front_end.release(),
+            DeviceFrontEnd::Utterance(front_end) => front_end.release(),
         }
         self.networks.give_back();
         self.questions = InputBuffers::default();
@@ -238,7 +245,7 @@ impl Device {
         let recordings: Vec<&Recording> = batch.iter().map(|named| &named.recording).collect();
         Ok(match &mut self.front_end {
             DeviceFrontEnd::Legacy2020(front_end) => {
-                FrontEndOutput::Voices(front_end.listen(&recordings)?)
+                FrontEndOutput::Voices(front_end.detect_voice(&recordings)?)
             }
             DeviceFrontEnd::Utterance(front_end) => {
                 let pipeline = of_utterances(&self.cpu_front_end);
@@ -364,10 +371,10 @@ impl Device {
             (State::Described(listened, given), DeviceFrontEnd::Legacy2020(front_end)) => {
                 let answers = self.take(given)?.into_iter();
                 let mut answers: Vec<Option<NetworkOutputs>> = answers.map(Some).collect();
-                let heard = front_end.heard(&listened)?;
+                let heard = front_end.recording_features(&listened)?;
                 let outcomes = batch.iter().zip(heard).map(|(recording, heard)| {
                     let heard = heard.map_err(refused(&recording.name))?;
-                    let answer = answers[heard.place.row].take();
+                    let answer = answers[heard.location.row].take();
                     let answer = answer.expect("every recording has a row of its own");
                     answer.check(&recording.name)?;
                     let known = legacy2020::Known::of_device(heard, &recording.about);
@@ -433,12 +440,12 @@ fn has_no_room(error: &CudaRunError) -> bool {
 
 /// Nothing if no recording has a voice.
 fn describe(
-    front_end: &mut FrontEnd,
-    listened: &Listened,
+    front_end: &mut crate::front_end::legacy2020::cuda::CudaFrontEnd,
+    listened: &VoicedBatch,
     networks: &mut Networks,
     dropout: &DropoutMode,
 ) -> Result<Option<PendingOutputs>, CudaRunError> {
-    let inputs = front_end.describe(listened)?;
+    let inputs = front_end.compute_features(listened)?;
     if inputs.rows == 0 {
         return Ok(None);
     }

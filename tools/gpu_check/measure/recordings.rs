@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use maeum::audio::{Recording, Resampling};
-use maeum::front_end::legacy2020::cuda::FrontEnd;
+use maeum::front_end::legacy2020::cuda::CudaFrontEnd;
+use maeum::front_end::utterance;
 use maeum::front_end::utterance::UtteranceExtractor;
-use maeum::front_end::utterance::cuda::UtteranceFrontEnd;
 use maeum::nn::cuda::{Driver, Stream, Timed};
 
 use crate::kernels::table;
@@ -51,8 +51,8 @@ fn front_ends<'a>(
     resampling: Resampling,
     extractor: &'a UtteranceExtractor,
 ) -> Result<[(&'static str, Run<'a>); 2], Failure> {
-    let mut reference = FrontEnd::new(driver.clone(), Stream::A, resampling)?;
-    let mut utterance = UtteranceFrontEnd::new(driver.clone(), Stream::A, resampling)?;
+    let mut reference = CudaFrontEnd::new(driver.clone(), Stream::A, resampling)?;
+    let mut utterance = utterance::cuda::CudaFrontEnd::new(driver.clone(), Stream::A, resampling)?;
     let device = driver.clone();
     let of_2020 = move |batch: &[&Recording]| {
         let (heard, _) = reference.run(batch)?;

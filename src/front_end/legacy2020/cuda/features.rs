@@ -1,6 +1,6 @@
-//! From cleaned signals to features on the device; voice is told from silence on the CPU.
+//! VoicedSignal activity detection on the CPU, and features of the cleaned signals on the device.
 
-use super::{FrontEnd, Heard, Place};
+use super::{CudaFrontEnd, FeatureLocation, RecordingFeatures};
 use crate::front_end::AudioError;
 use crate::front_end::cuda::resampling::{Batch, starts};
 use crate::front_end::cuda::{FrontEndError, THREADS, blocks, tables};
@@ -11,42 +11,43 @@ use crate::front_end::legacy2020::{COEFFICIENTS, HISTOGRAM_BINS, MOMENTS, Window
 use crate::front_end::{FeatureError, HOP, Mel, N_MELS};
 use crate::nn::cuda::{Arg, DeviceError, bytes};
 
-/// Blocks of `mel_spectrogram` for a recording at most: later frames are taken in turns.
-const MOST_MEL_BLOCKS: usize = 4096;
+/// Maximum number of blocks of `mel_spectrogram` per recording; beyond it, a block processes
+/// several groups of frames.
+const MAX_MEL_BLOCKS: usize = 4096;
 /// Frames that a block of `mel_spectrogram` transforms at a time, and its threads.
 const MEL_FRAMES: usize = 4;
 const MEL_THREADS: u32 = 224;
-/// Coefficients of a block of `feature_transforms`, and its threads: one for each band, coefficient
-/// and transform.
-const TRANSFORMS_TOGETHER: usize = 4;
-const TRANSFORMS_THREADS: u32 = (2 * TRANSFORMS_TOGETHER * N_MELS) as u32;
-/// Threads of a block of `feature_histogram`, which has few values.
+/// Coefficients per block of `feature_transforms`, and its threads: one per band, coefficient and
+/// transform.
+const COEFFICIENTS_PER_BLOCK: usize = 4;
+const TRANSFORMS_THREADS: u32 = (2 * COEFFICIENTS_PER_BLOCK * N_MELS) as u32;
+/// Threads per block of `feature_histogram`, which has few values.
 const HISTOGRAM_THREADS: u32 = 128;
 
-/// What is voiced in a recording.
+/// Voiced part of a recording.
 #[derive(Debug)]
-pub(super) struct Voice {
+pub(super) struct VoicedSignal {
     voiced: Voiced,
-    /// Samples of the whole signal, and where it starts in the batch.
+    /// Number of samples of the whole signal, and its offset in the batch.
     samples: usize,
     start: u64,
     peak: f64,
 }
 
-impl Voice {
-    /// Frames of the kept part.
+impl VoicedSignal {
+    /// Returns the number of frames of the kept part.
     fn frames(&self) -> usize {
         1 + self.voiced.kept.len() / HOP
     }
 
-    fn heard(&self, place: Place) -> Heard {
+    fn recording_features(&self, location: FeatureLocation) -> RecordingFeatures {
         let Voiced {
             frames,
             kept,
             trimmed,
         } = self.voiced.clone();
-        Heard {
-            place,
+        RecordingFeatures {
+            location,
             kept,
             trimmed,
             voiced_frames: frames,
@@ -56,61 +57,62 @@ impl Voice {
     }
 }
 
-/// Recordings in which voice was told from silence, and what is known of each so far.
+/// Batch of recordings after voice activity detection.
 #[derive(Debug)]
-pub struct Listened {
+pub struct VoicedBatch {
     checks: Vec<Result<(), AudioError>>,
-    /// One for each that passed its check.
-    voices: Vec<Result<Voice, AudioError>>,
-    /// Of each that has a voice.
+    /// One result per recording that passed its check.
+    voices: Vec<Result<VoicedSignal, AudioError>>,
+    /// Number of frames of each recording with a voice.
     frames: Vec<usize>,
 }
 
-impl Listened {
+impl VoicedBatch {
     pub(super) fn new(
         checks: Vec<Result<(), AudioError>>,
-        voices: Vec<Result<Voice, AudioError>>,
+        voices: Vec<Result<VoicedSignal, AudioError>>,
     ) -> Self {
         Self {
             checks,
-            frames: voices.iter().flatten().map(Voice::frames).collect(),
+            frames: voices.iter().flatten().map(VoicedSignal::frames).collect(),
             voices,
         }
     }
 
-    /// Frames (10 ms) of the kept part of each recording that has features, in the order of the
-    /// inputs' rows.
+    /// Returns the number of frames (10 ms) of the kept part of each recording with features, in
+    /// row order.
     pub fn frames(&self) -> &[usize] {
         &self.frames
     }
 
-    pub(super) fn heard(&self) -> Vec<&Voice> {
+    pub(super) fn voiced(&self) -> Vec<&VoicedSignal> {
         self.voices.iter().flatten().collect()
     }
 
-    /// In the order of all recordings, with the places of those that have a voice.
+    /// Returns one result per recording, given the feature locations of those with a voice.
     pub(super) fn results(
         &self,
-        places: Vec<Result<Place, FeatureError>>,
-    ) -> Vec<Result<Heard, FrontEndError>> {
-        let (mut voices, mut places) = (self.voices.iter(), places.into_iter());
+        locations: Vec<Result<FeatureLocation, FeatureError>>,
+    ) -> Vec<Result<RecordingFeatures, FrontEndError>> {
+        let (mut voices, mut locations) = (self.voices.iter(), locations.into_iter());
         let result = |check: &Result<(), AudioError>| {
             check.clone()?;
             let voice = voices.next().expect("one for each usable recording");
             let voice = voice.as_ref().map_err(AudioError::clone)?;
-            let place = places.next().expect("one for each voice");
-            Ok(voice.heard(place?))
+            let location = locations.next().expect("one for each voice");
+            Ok(voice.recording_features(location?))
         };
         self.checks.iter().map(result).collect()
     }
 }
 
-/// Tells voice from silence in a signal that was divided by its `peak` and starts at `start`.
-fn voice_of(signal: &[f64], start: usize, peak: f64) -> Result<Voice, AudioError> {
+/// Detects the voiced part of a signal that was divided by its `peak` and starts at `start` in the
+/// batch.
+fn voiced_signal(signal: &[f64], start: usize, peak: f64) -> Result<VoicedSignal, AudioError> {
     if peak == 0.0 || !peak.is_finite() || !signal.iter().all(|x| x.is_finite()) {
         return Err(AudioError::NoPeak);
     }
-    Ok(Voice {
+    Ok(VoicedSignal {
         voiced: prepare::voiced(signal, &mut prepare::detector())?,
         samples: signal.len(),
         start: start as u64,
@@ -118,17 +120,16 @@ fn voice_of(signal: &[f64], start: usize, peak: f64) -> Result<Voice, AudioError
     })
 }
 
-impl FrontEnd {
-    /// Tells voice from silence, on the CPU's threads, in what has come from the device while the
-    /// next signals come.
-    pub(super) fn voices(
+impl CudaFrontEnd {
+    /// Detects voice on the CPU threads, each signal while the next one is downloaded.
+    pub(super) fn detect(
         &mut self,
         batch: &Batch,
-    ) -> Result<Vec<Result<Voice, AudioError>>, DeviceError> {
+    ) -> Result<Vec<Result<VoicedSignal, AudioError>>, DeviceError> {
         let mut voices: Vec<_> = std::iter::repeat_with(|| None).take(batch.len()).collect();
         let peaks: Vec<f64> = match batch.len() {
             0 => return Ok(Vec::new()),
-            count => self.work.take("peak", count)?,
+            count => self.work.download("peak", count)?,
         };
         let mut signals = std::mem::take(&mut self.signals);
         signals.resize(signals.len().max(batch.samples()), 0.0);
@@ -139,9 +140,9 @@ impl FrontEnd {
                 let (signal, later) = signals.split_at_mut(range.len());
                 let (voice, others) = voices.split_at_mut(1);
                 (signals, voices) = (later, others);
-                self.work.take_into("signal", range.start, signal)?;
+                self.work.download_into("signal", range.start, signal)?;
                 let signal = &*signal;
-                scope.spawn(move |_| voice[0] = Some(voice_of(signal, range.start, peak)));
+                scope.spawn(move |_| voice[0] = Some(voiced_signal(signal, range.start, peak)));
             }
             Ok(())
         });
@@ -151,26 +152,26 @@ impl FrontEnd {
         Ok(voices.map(|v| v.expect("one for each signal")).collect())
     }
 
-    /// The spectrograms of what is voiced, into the memory `mel`, with their `frame starts` and the
-    /// first frames that are `too loud`.
+    /// Computes the spectrograms of the voiced parts into `mel`, with `frame starts` and the first
+    /// `too loud` frame of each.
     pub(super) fn spectrograms(
         &mut self,
-        voices: &[&Voice],
+        voices: &[&VoicedSignal],
         frames: &[usize],
     ) -> Result<(), DeviceError> {
-        self.spectrogram_room(frames)?;
+        self.reserve_spectrograms(frames)?;
         if voices.is_empty() {
             return Ok(());
         }
         let starts: Vec<u64> = voices.iter().map(|v| v.start).collect();
-        self.work.put("voice starts", &starts)?;
+        self.work.upload("voice starts", &starts)?;
         let kept: Vec<u64> = voices
             .iter()
             .flat_map(|v| [v.voiced.kept.start as u64, v.voiced.kept.len() as u64])
             .collect();
-        self.work.put("kept", &kept)?;
+        self.work.upload("kept", &kept)?;
         let peaks: Vec<f64> = voices.iter().map(|v| v.peak).collect();
-        self.work.put("voice peaks", &peaks)?;
+        self.work.upload("voice peaks", &peaks)?;
         let mut args: Vec<Arg> = [
             "mel",
             "too loud",
@@ -192,14 +193,18 @@ impl FrontEnd {
         ];
         args.extend(tables.map(Arg::from));
         let longest = frames.iter().copied().max().unwrap_or(1);
-        let groups = longest.div_ceil(MEL_FRAMES).min(MOST_MEL_BLOCKS);
+        let groups = longest.div_ceil(MEL_FRAMES).min(MAX_MEL_BLOCKS);
         self.work
             .launch("mel_spectrogram", [groups, voices.len()], MEL_THREADS, args)
     }
 
-    /// Given spectrograms, where [`Self::spectrograms`] has its own.
-    pub(super) fn given(&mut self, mels: &[&Mel], frames: &[usize]) -> Result<(), DeviceError> {
-        self.spectrogram_room(frames)?;
+    /// Uploads existing spectrograms in place of those that [`Self::spectrograms`] computes.
+    pub(super) fn upload_mels(
+        &mut self,
+        mels: &[&Mel],
+        frames: &[usize],
+    ) -> Result<(), DeviceError> {
+        self.reserve_spectrograms(frames)?;
         let mut at = 0;
         for mel in mels {
             let work = &self.work;
@@ -210,45 +215,47 @@ impl FrontEnd {
         Ok(())
     }
 
-    fn spectrogram_room(&mut self, frames: &[usize]) -> Result<(), DeviceError> {
+    fn reserve_spectrograms(&mut self, frames: &[usize]) -> Result<(), DeviceError> {
         self.work
-            .room::<f64>("mel", N_MELS * frames.iter().sum::<usize>())?;
+            .reserve::<f64>("mel", N_MELS * frames.iter().sum::<usize>())?;
         self.work
-            .put("frame starts", &starts(frames.iter().map(|&n| n as u64)))?;
-        self.work.put("too loud", &vec![u32::MAX; frames.len()])
+            .upload("frame starts", &starts(frames.iter().map(|&n| n as u64)))?;
+        self.work.upload("too loud", &vec![u32::MAX; frames.len()])
     }
 
-    /// The features of the spectrograms, into the memory `windows`, `dct`, `dst`, `histogram` and
+    /// Computes the features of the spectrograms into `windows`, `dct`, `dst`, `histogram` and
     /// `moments`.
     pub(super) fn summaries(&mut self, frames: &[usize]) -> Result<(), DeviceError> {
         let (rows, all) = (frames.len(), frames.iter().sum::<usize>());
         let window_starts: Vec<Vec<usize>> = frames.iter().map(|&n| window_starts(n)).collect();
         let windows: usize = window_starts.iter().map(Vec::len).sum();
         self.work
-            .room::<f32>("windows", windows * Windows::VALUES)?;
+            .reserve::<f32>("windows", windows * Windows::VALUES)?;
         for name in ["dct", "dst"] {
-            self.work.room::<f32>(name, rows * N_MELS * COEFFICIENTS)?;
+            self.work
+                .reserve::<f32>(name, rows * N_MELS * COEFFICIENTS)?;
         }
         self.work
-            .room::<f32>("histogram", rows * N_MELS * HISTOGRAM_BINS)?;
-        self.work.room::<f32>("moments", rows * N_MELS * MOMENTS)?;
+            .reserve::<f32>("histogram", rows * N_MELS * HISTOGRAM_BINS)?;
+        self.work
+            .reserve::<f32>("moments", rows * N_MELS * MOMENTS)?;
         if rows == 0 {
             return Ok(());
         }
-        self.work.room::<f64>("log mel", N_MELS * all)?;
-        self.work.room::<f64>("spread", 2 * rows)?;
-        self.work.room::<u8>("empty", rows * N_MELS)?;
+        self.work.reserve::<f64>("log mel", N_MELS * all)?;
+        self.work.reserve::<f64>("spread", 2 * rows)?;
+        self.work.reserve::<u8>("empty", rows * N_MELS)?;
         let args = ["spread", "mel", "frame starts"].map(|name| self.work.arg(name));
         self.work
             .launch("feature_spread", [rows, 1], THREADS, args.into())?;
-        self.windows(&window_starts)?;
+        self.cut_windows(&window_starts)?;
         let mut args: Vec<Arg> = ["log mel", "mel"].map(|name| self.work.arg(name)).into();
         args.push(Arg::from((N_MELS * all) as u64));
         self.work
             .launch("feature_log", [blocks(N_MELS * all), 1], THREADS, args)?;
         let (quarters, quarter_starts) = tables::quarters(frames);
-        self.work.put("quarters", &quarters)?;
-        self.work.put("quarter starts", &quarter_starts)?;
+        self.work.upload("quarters", &quarters)?;
+        self.work.upload("quarter starts", &quarter_starts)?;
         let names = [
             "dct",
             "dst",
@@ -258,7 +265,7 @@ impl FrontEnd {
             "quarter starts",
         ];
         let args = names.map(|name| self.work.arg(name));
-        let grid = [COEFFICIENTS / TRANSFORMS_TOGETHER, rows];
+        let grid = [COEFFICIENTS / COEFFICIENTS_PER_BLOCK, rows];
         self.work
             .launch("feature_transforms", grid, TRANSFORMS_THREADS, args.into())?;
         let args =
@@ -274,20 +281,20 @@ impl FrontEnd {
             .launch("feature_moments", [N_MELS, rows], THREADS, args.into())
     }
 
-    /// Where the features lie that are computed last, which this waits for.
-    pub(super) fn places(
+    /// Returns the locations of the features of the last batch, after waiting for them.
+    pub(super) fn locations(
         &self,
         frames: &[usize],
-    ) -> Result<Vec<Result<Place, FeatureError>>, DeviceError> {
+    ) -> Result<Vec<Result<FeatureLocation, FeatureError>>, DeviceError> {
         let rows = frames.len();
         if rows == 0 {
             return Ok(Vec::new());
         }
-        let too_loud: Vec<u32> = self.work.take("too loud", rows)?;
-        let spread: Vec<f64> = self.work.take("spread", 2 * rows)?;
-        let empty: Vec<u8> = self.work.take("empty", rows * N_MELS)?;
+        let too_loud: Vec<u32> = self.work.download("too loud", rows)?;
+        let spread: Vec<f64> = self.work.download("spread", 2 * rows)?;
+        let empty: Vec<u8> = self.work.download("empty", rows * N_MELS)?;
         let mut first = 0;
-        let place = |(row, &count): (usize, &usize)| {
+        let location = |(row, &count): (usize, &usize)| {
             let window_starts = window_starts(count);
             let windows = first..first + window_starts.len();
             first = windows.end;
@@ -300,7 +307,7 @@ impl FrontEnd {
                 return Err(FeatureError::Constant { value });
             }
             let empty = &empty[row * N_MELS..][..N_MELS];
-            Ok(Place {
+            Ok(FeatureLocation {
                 row,
                 windows,
                 window_starts,
@@ -308,18 +315,18 @@ impl FrontEnd {
                 empty_histogram_bands: (0..N_MELS).filter(|&band| empty[band] != 0).collect(),
             })
         };
-        Ok(frames.iter().enumerate().map(place).collect())
+        Ok(frames.iter().enumerate().map(location).collect())
     }
 
-    fn windows(&mut self, window_starts: &[Vec<usize>]) -> Result<(), DeviceError> {
+    fn cut_windows(&mut self, window_starts: &[Vec<usize>]) -> Result<(), DeviceError> {
         let recordings: Vec<u32> = window_starts
             .iter()
             .zip(0u32..)
             .flat_map(|(starts, i)| starts.iter().map(move |_| i))
             .collect();
         let starts: Vec<u32> = window_starts.iter().flatten().map(|&s| s as u32).collect();
-        self.work.put("window recordings", &recordings)?;
-        self.work.put("window starts", &starts)?;
+        self.work.upload("window recordings", &recordings)?;
+        self.work.upload("window starts", &starts)?;
         let names = [
             "windows",
             "mel",

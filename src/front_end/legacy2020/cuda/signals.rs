@@ -1,8 +1,8 @@
-//! From recordings to cleaned signals on the device.
+//! Resampling and clean-up of recordings on the device.
 
 use rayon::prelude::*;
 
-use super::FrontEnd;
+use super::CudaFrontEnd;
 use crate::audio::Recording;
 use crate::front_end::AudioError;
 use crate::front_end::cuda::resampling::Batch;
@@ -10,13 +10,13 @@ use crate::front_end::cuda::{THREADS, blocks, bounded};
 use crate::front_end::legacy2020::prepare;
 use crate::nn::cuda::{Arg, DeviceError};
 
-/// Blocks among which a recording is divided to find its largest sample.
-const PARTS: u32 = 64;
+/// Number of blocks that share the search for a recording's largest sample.
+const PEAK_BLOCKS: u32 = 64;
 
-impl FrontEnd {
-    /// Resamples and cleans what can be analysed of some recordings, into the memory `signal`,
-    /// divided by their `peak`. Tells of each recording whether it is in the batch.
-    pub(super) fn signals(
+impl CudaFrontEnd {
+    /// Resamples and cleans the recordings that can be analysed into `signal`, divided by their
+    /// `peak`. Returns the check of every recording, and the batch of those that passed.
+    pub(super) fn clean_recordings(
         &mut self,
         recordings: &[&Recording],
     ) -> Result<(Vec<Result<(), AudioError>>, Batch), DeviceError> {
@@ -40,10 +40,11 @@ impl FrontEnd {
 
     fn clean(&mut self, batch: &Batch) -> Result<(), DeviceError> {
         let count = batch.len();
-        self.work.room::<f64>("signal", batch.samples())?;
-        self.work.room::<f64>("noise", count)?;
-        self.work.room::<f64>("largest", count * PARTS as usize)?;
-        self.work.room::<f64>("peak", count)?;
+        self.work.reserve::<f64>("signal", batch.samples())?;
+        self.work.reserve::<f64>("noise", count)?;
+        self.work
+            .reserve::<f64>("largest", count * PEAK_BLOCKS as usize)?;
+        self.work.reserve::<f64>("peak", count)?;
         let args = ["noise", "resampled", "starts"].map(|name| self.work.arg(name));
         self.work
             .launch("clean_noise", [count, 1], THREADS, args.into())?;
@@ -51,7 +52,7 @@ impl FrontEnd {
             ["signal", "largest", "resampled", "starts", "noise"].map(|name| self.work.arg(name));
         self.work.launch(
             "clean_filter",
-            [PARTS as usize, count],
+            [PEAK_BLOCKS as usize, count],
             THREADS,
             args.into(),
         )?;
@@ -59,7 +60,7 @@ impl FrontEnd {
             self.work.arg("peak"),
             self.work.arg("largest"),
             Arg::from(count as u32),
-            Arg::from(PARTS),
+            Arg::from(PEAK_BLOCKS),
         ];
         self.work
             .launch("clean_peak", [blocks(count), 1], THREADS, args)?;
@@ -69,13 +70,16 @@ impl FrontEnd {
             .launch("clean_normalize", grid, THREADS, args.into())
     }
 
-    /// The cleaned signals one behind the other, and their largest samples.
-    pub(super) fn take_signals(&self, batch: &Batch) -> Result<(Vec<f64>, Vec<f64>), DeviceError> {
+    /// Downloads the concatenated cleaned signals, and their largest samples.
+    pub(super) fn download_signals(
+        &self,
+        batch: &Batch,
+    ) -> Result<(Vec<f64>, Vec<f64>), DeviceError> {
         match batch.len() {
             0 => Ok((Vec::new(), Vec::new())),
             n => Ok((
-                self.work.take("signal", batch.samples())?,
-                self.work.take("peak", n)?,
+                self.work.download("signal", batch.samples())?,
+                self.work.download("peak", n)?,
             )),
         }
     }

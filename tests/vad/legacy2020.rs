@@ -1,10 +1,11 @@
-//! The road of the reference system from a recording to its voice detector, written down plainly
-//! and apart from the library, so that the detector is tested on its own.
+//! Plain transcription of the processing of 2020 from a recording to the voice detector's input,
+//! independent of the library, so that the detector is tested on its own.
 
 use std::f64::consts::PI;
 use std::path::Path;
 
-/// The samples of a recording as 16-bit integers, interleaved; channels; rate in Hz.
+/// Returns the samples of a recording as interleaved 16-bit integers, the number of channels, and
+/// the rate in Hz.
 pub fn read_wav(path: &Path) -> (Vec<i16>, usize, f64) {
     let mut reader = hound::WavReader::open(path).unwrap();
     let spec = reader.spec();
@@ -21,7 +22,7 @@ pub fn read_wav(path: &Path) -> (Vec<i16>, usize, f64) {
     (samples, spec.channels.into(), f64::from(spec.sample_rate))
 }
 
-/// What the reference's noise filter gives for a recording: decoded, averaged over channels,
+/// Returns the output of the noise filter of 2020 for a recording: decoded, averaged over channels,
 /// resampled to 16 kHz by way of 22,050 Hz, filtered.
 pub fn filtered(path: &Path) -> Vec<f64> {
     let (samples, channels, rate) = read_wav(path);
@@ -37,8 +38,8 @@ pub fn filtered(path: &Path) -> Vec<f64> {
     wiener(&audible)
 }
 
-/// Band-limited interpolation with a Kaiser-windowed sinc table of 64 zero crossings (resampy 0.2.1,
-/// "kaiser_best").
+/// Band-limited interpolation with a Kaiser-windowed sinc table of 64 zero crossings (resampy
+/// 0.2.1, "kaiser_best").
 fn resample(input: &[f32], ratio: f64) -> Vec<f32> {
     const ZEROS: usize = 64;
     const PER_ZERO: usize = 512;
@@ -83,7 +84,7 @@ fn resample(input: &[f32], ratio: f64) -> Vec<f32> {
     output
 }
 
-/// The modified Bessel function of order 0, by its power series.
+/// Modified Bessel function of order 0, by its power series.
 fn bessel_i0(x: f64) -> f64 {
     let quarter = x * x / 4.0;
     let mut term = 1.0;
@@ -95,7 +96,7 @@ fn bessel_i0(x: f64) -> f64 {
     sum
 }
 
-/// The Wiener filter over three samples; squares are rounded to `f32` as in the reference.
+/// Wiener filter over three samples; squares are rounded to `f32`, as in scipy on float32 input.
 fn wiener(x: &[f64]) -> Vec<f64> {
     let local_mean = |x: &[f64]| -> Vec<f64> {
         (0..x.len())
@@ -127,8 +128,8 @@ fn wiener(x: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-/// What the detector is given: pre-emphasised, divided by the largest positive sample, brought to a
-/// peak of 0.9 if there is a sample beyond full scale, quantized by truncation.
+/// Returns the detector's input: pre-emphasised, divided by the largest positive sample, scaled to
+/// a peak of 0.9 if a sample exceeds full scale, and quantised by truncation.
 pub fn detector_input(filtered: &[f64]) -> Vec<i16> {
     let mut x: Vec<f64> = std::iter::once(filtered[0])
         .chain(filtered.windows(2).map(|w| w[1] - 0.97 * w[0]))
