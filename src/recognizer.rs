@@ -26,6 +26,7 @@ mod cuda;
 pub(crate) mod front_end;
 pub(crate) mod legacy2020;
 mod networks;
+mod per_role;
 mod profile;
 mod speech;
 mod statistics;
