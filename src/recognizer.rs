@@ -1,4 +1,4 @@
-//! From one recording to one [`Prediction`].
+//! Recognition of emotion, age and gender: a recording becomes a [`Prediction`].
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,12 @@ use crate::parallelism::Parallelism;
 use crate::prediction::Prediction;
 
 #[cfg(feature = "cuda")]
-pub use cuda::{DeviceLimits, DeviceRecognizer, DeviceRecognizerError, NamedRecording, Outcomes};
+pub(crate) use cuda::BatchSize;
+#[cfg(feature = "cuda")]
+pub use cuda::{
+    DeviceFailure, DeviceLimits, DeviceOutcome, DeviceRecognizer, DeviceRecognizerError,
+    NamedRecording, PendingPrediction,
+};
 pub use front_end::{ExtractedFeatures, FrontEnd};
 use networks::{NetworkInputs, NetworkOutputs, Plans, Sessions};
 pub use profile::{ProfileBuilder, ProfileError, SpeakerProfile};
@@ -26,70 +31,71 @@ mod cuda;
 pub(crate) mod front_end;
 pub(crate) mod legacy2020;
 mod networks;
+mod per_role;
 mod profile;
 mod speech;
 mod statistics;
 pub(crate) mod utterance;
 
-/// Why a recording has no answer.
+/// Error of recognising one recording.
 #[derive(Debug, thiserror::Error)]
 pub enum RecognizeError {
-    /// What was decoded cannot be analysed.
+    /// The decoded recording cannot be analysed.
     #[error("{name}: {source}")]
     Audio {
-        /// What the caller calls the recording.
+        /// The caller's name of the recording.
         name: String,
-        /// What is wrong with the recording, and what to do.
+        /// The fault of the recording and a remedy.
         source: AudioError,
     },
-    /// No features can be computed.
+    /// The features cannot be computed.
     #[error("{name}: {source}")]
     Features {
-        /// What the caller calls the recording.
+        /// The caller's name of the recording.
         name: String,
-        /// What is wrong with the signal, and what to do.
+        /// The fault of the signal and a remedy.
         source: FeatureError,
     },
-    /// The recording holds sound, but no speech.
+    /// The recording contains sound, but no speech.
     #[error(
         "{name}: no speech was found in this recording{}",
         cause.as_ref().map(|cause| format!("; {cause}")).unwrap_or_default()
     )]
     NoSpeech {
-        /// What the caller calls the recording.
+        /// The caller's name of the recording.
         name: String,
-        /// Why there may be none, if the recording's channels cancel each other.
+        /// Possible cause: the recording's channels cancel each other.
         cause: Option<Defect>,
     },
-    /// The networks gave a number that is not finite.
+    /// An output of a network is not finite.
     #[error("{name}: the {role} network gives no finite number for this recording")]
     NotFinite {
-        /// What the caller calls the recording.
+        /// The caller's name of the recording.
         name: String,
-        /// Whose output it is.
+        /// Role of the network.
         role: Role,
     },
-    /// The device that the networks run on fails.
+    /// The device that runs the networks fails.
     #[error("{name}: the networks gave no answer: {problem}")]
     Device {
-        /// What the caller calls the recording.
+        /// The caller's name of the recording.
         name: String,
-        /// What the device says.
+        /// Message of the device.
         problem: String,
     },
-    /// A network refuses to run, because the given dropout masks do not fit it.
+    /// A network refuses the dropout masks because their shapes do not fit.
     #[error(transparent)]
     Run(#[from] RunError),
 }
 
 impl RecognizeError {
-    /// For the recording `name`.
+    /// Returns the conversion of a front end's error for the recording `name`.
     fn audio(name: &str) -> impl FnOnce(AudioError) -> Self {
         let name = name.to_owned();
         |source| Self::Audio { name, source }
     }
 
-    /// For the recording `name`.
+    /// Converts a device's error for the recording `name`.
     #[cfg(feature = "cuda")]
     fn device(name: &str, error: &crate::nn::cuda::CudaRunError) -> Self {
         match error {
@@ -101,38 +107,38 @@ impl RecognizeError {
         }
     }
 
-    /// For the recording `name`.
+    /// Returns the conversion of a feature extractor's error for the recording `name`.
     fn features(name: &str) -> impl FnOnce(FeatureError) -> Self {
         let name = name.to_owned();
         |source| Self::Features { name, source }
     }
 }
 
-/// Why a model cannot recognise speech.
+/// Error of preparing a model for recognition.
 #[derive(Debug, thiserror::Error)]
 pub enum RecognizerError {
-    /// The name of a model that has no speech networks, no age scale or no pre-processing.
+    /// The model of this name has no speech networks, no age scale or no front end.
     #[error(
         "the model {0:?} is no speech model: it was converted from a single network. Convert the five files (emotion windows, age, gender, emotion features, merge) into one bundle"
     )]
     NotSpeech(String),
-    /// Forced dropout in a network that is computed once; draws are made of
-    /// [`Role::EmotionFeatures`] alone.
+    /// A network other than [`Role::EmotionFeatures`] has dropout that stays on. Draws are made of that
+    /// network alone.
     #[error(
         "the model {model:?} has dropout that stays on in its {role} network; only the emotion_features network may have it"
     )]
     Dropout {
         /// [`ModelInfo::name`].
         model: String,
-        /// The network that has it.
+        /// Role of the network.
         role: Role,
     },
-    /// A network cannot be planned for its inputs' shapes.
+    /// A network cannot be planned for the shapes of its inputs.
     #[error(transparent)]
     Graph(#[from] GraphError),
 }
 
-/// A model ready to recognise speech, shared between threads.
+/// Model prepared for recognition, shared between threads.
 #[derive(Debug)]
 pub struct Recognizer {
     model: Model,
@@ -155,15 +161,14 @@ impl Recognizer {
     /// Prepares a speech model.
     ///
     /// # Errors
-    /// When it is not one (see [`Model::new`]), or a network other than the emotion features' has
-    /// forced dropout.
+    /// The model is no speech model (see [`Model::new`]), or a network other than
+    /// [`Role::EmotionFeatures`] has dropout that stays on.
     pub fn new(model: Model) -> Result<Self, RecognizerError> {
         let front_end = FrontEnd::new(model.info())?;
         Self::with_front_end(model, Arc::new(front_end))
     }
 
-    /// [`Recognizer::new`] with a front_end that is there already. One that was made for another
-    /// model is replaced.
+    /// [`Recognizer::new`] with an existing front end. A front end of another model is replaced.
     ///
     /// # Errors
     /// As [`Recognizer::new`].
@@ -196,17 +201,17 @@ impl Recognizer {
         })
     }
 
-    /// All networks, with where they came from.
+    /// The model with all networks and their provenance.
     pub fn model(&self) -> &Model {
         &self.model
     }
 
-    /// Labels, age scale and pre-processing of the model.
+    /// Labels, scales and front end of the model.
     pub fn info(&self) -> &ModelInfo {
         self.model.info()
     }
 
-    /// The model's front end.
+    /// Front end of the model.
     pub fn front_end(&self) -> &FrontEnd {
         &self.front_end
     }
@@ -260,7 +265,7 @@ impl Recognizer {
         outcome
     }
 
-    /// The buffers for one thread.
+    /// Creates the buffers for one thread.
     pub fn worker(&self) -> Worker<'_> {
         Worker {
             recognizer: self,
@@ -269,10 +274,10 @@ impl Recognizer {
         }
     }
 
-    /// Makes a profile of a speaker of recordings that this model's [`FrontEnd`] has analysed.
+    /// Makes a speaker profile of recordings from which this model's [`FrontEnd`] has extracted features.
     ///
     /// # Errors
-    /// If no recording has a voice, or the model takes no profiles.
+    /// No recording contains voice, or the model accepts no profiles.
     pub fn profile(&self, builder: &ProfileBuilder) -> Result<SpeakerProfile, ProfileError> {
         if self.front_end.speaker().is_none() {
             return Err(ProfileError::Unsupported(self.info().name.clone()));
@@ -283,7 +288,7 @@ impl Recognizer {
     /// Checks that a profile was made with this model.
     ///
     /// # Errors
-    /// If it was made with another one, or the model takes no profiles.
+    /// The profile was made with another model, or the model accepts no profiles.
     pub fn check_profile(&self, profile: &SpeakerProfile) -> Result<(), ProfileError> {
         if self.front_end.speaker().is_none() {
             return Err(ProfileError::Unsupported(self.info().name.clone()));
@@ -306,17 +311,18 @@ impl Recognizer {
     }
 }
 
-/// How a recording is recognised.
+/// Options of recognising one recording.
 #[derive(Debug, Clone, Copy)]
 pub struct Options<'a> {
-    /// What is done with dropout that a model forces on.
+    /// Treatment of dropout that a model keeps on.
     pub dropout: &'a DropoutMode,
-    /// Whom the emotions are relative to; one that [`Recognizer::check_profile`] accepts.
+    /// Profile of the speaker, accepted by [`Recognizer::check_profile`]; `None` for emotions relative to
+    /// the population.
     pub profile: Option<&'a SpeakerProfile>,
 }
 
 impl<'a> From<&'a DropoutMode> for Options<'a> {
-    /// Without a speaker profile.
+    /// Options without a speaker profile.
     fn from(dropout: &'a DropoutMode) -> Self {
         Self {
             dropout,
@@ -325,7 +331,7 @@ impl<'a> From<&'a DropoutMode> for Options<'a> {
     }
 }
 
-/// One thread's way through a [`Recognizer`].
+/// A [`Recognizer`] with the buffers of one thread.
 #[derive(Debug)]
 pub struct Worker<'r> {
     recognizer: &'r Recognizer,
@@ -334,25 +340,24 @@ pub struct Worker<'r> {
 }
 
 impl Worker<'_> {
-    /// Lets the networks of one recording run side by side on the threads of the rayon pool that
-    /// [`Worker::recognize`] is called in: for when there are fewer recordings than threads. The
-    /// answers are the same.
+    /// Runs the networks of one recording in parallel, on the threads of the current rayon pool. This is
+    /// faster if there are fewer recordings than threads; predictions are the same.
     #[must_use]
     pub fn with_spare_threads(mut self) -> Self {
         self.sessions.parallelism = Parallelism::Yes;
         self
     }
 
-    /// Bytes that the buffers take. They grow with the longest recording and stay: a worker that
-    /// lives long is better replaced after a very long one.
+    /// Bytes of all buffers. Buffers grow with the longest recording and never shrink: replace a worker
+    /// after a very long recording.
     pub fn held_bytes(&self) -> usize {
         self.sessions.held_bytes() + self.speech.held_bytes()
     }
 
-    /// The answer for a decoded recording; `name` stands for it in errors.
+    /// Recognises a decoded recording; `name` stands for it in errors.
     ///
     /// # Errors
-    /// When the recording cannot be analysed; the message names it and says what to do.
+    /// The recording cannot be analysed; the message names it and a remedy.
     pub fn recognize<'a>(
         &mut self,
         recording: &Recording,
@@ -362,8 +367,7 @@ impl Worker<'_> {
         self.recognize_cow(Cow::Borrowed(recording), name, options.into())
     }
 
-    /// [`Worker::recognize`] for a recording that nobody else needs: its samples are dropped as
-    /// soon as they are at the front end's rate.
+    /// [`Worker::recognize`] for an owned recording. Its samples are freed once they are resampled.
     ///
     /// # Errors
     /// As [`Worker::recognize`].
@@ -385,8 +389,13 @@ impl Worker<'_> {
         let recognizer = self.recognizer;
         #[cfg(feature = "cuda")]
         if let Some(device) = &recognizer.device {
-            let numbers = recognizer.numbers_on_device(&recording);
-            return device.recognize(recording.into_owned(), numbers, name, options);
+            let floats = recognizer.floats_on_device(&recording);
+            let recording = cuda::NamedRecording {
+                recording: recording.into_owned(),
+                name: name.to_owned(),
+                profile: options.profile.cloned().map(Arc::new),
+            };
+            return device.recognize(recording, floats, options.dropout);
         }
         let parallelism = self.sessions.parallelism;
         let mut features = recognizer
@@ -395,8 +404,8 @@ impl Worker<'_> {
         self.recognize_features(&mut features, name, options)
     }
 
-    /// Runs the networks on features that a [`FrontEnd`] of the same model has extracted. The features
-    /// can be used again, for example with another profile.
+    /// Runs the networks on features from a [`FrontEnd`] of the same model. The features can be used
+    /// again, for example with another profile.
     ///
     /// # Errors
     /// As [`Worker::recognize`].
@@ -428,10 +437,10 @@ impl Worker<'_> {
         }
         let dropout = self.recognizer.effective_dropout(dropout);
         let front_end = &self.recognizer.front_end;
-        Ok(front_end.prediction(recording, features, outputs, dropout))
+        front_end.prediction(recording, name, features.analysis(), outputs, dropout)
     }
 
-    /// Runs the networks on one segment and checks that the outputs are finite.
+    /// Runs the networks on one segment, on the device if there is one.
     fn run(
         &mut self,
         inputs: &NetworkInputs,
@@ -439,18 +448,16 @@ impl Worker<'_> {
         name: &str,
     ) -> Result<NetworkOutputs, RecognizeError> {
         #[cfg(feature = "cuda")]
-        let outputs = match &self.recognizer.device {
-            Some(device) => device.run(inputs, dropout, name)?,
-            None => self.sessions.run(inputs, dropout)?,
-        };
+        if let Some(device) = &self.recognizer.device {
+            return device.run(inputs, dropout, name);
+        }
         #[cfg(not(feature = "cuda"))]
-        let outputs = self.sessions.run(inputs, dropout)?;
-        outputs.check(name)?;
-        Ok(outputs)
+        let _ = name;
+        Ok(self.sessions.run(inputs, dropout)?)
     }
 }
 
-/// Row `row` of an output, in `f64`.
+/// Returns row `row` of an output in `f64`.
 fn row(output: &[f32], row: usize, width: usize) -> Vec<f64> {
     output[row * width..][..width]
         .iter()

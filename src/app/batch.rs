@@ -115,7 +115,7 @@ pub struct Batch<'r> {
     first: Mutex<Option<Extracted>>,
     speakers: Speakers,
     #[cfg(feature = "cuda")]
-    device: Option<device::Shared<'r>>,
+    device: Option<crate::recognizer::DeviceRecognizer<'r>>,
 }
 
 impl<'r> Batch<'r> {
@@ -377,6 +377,8 @@ impl<'r> Batch<'r> {
         Self::checked(outcome, input.subject())
     }
 
+    /// Converts the outcome of a recording. The recogniser checks the networks' outputs; the check here
+    /// refuses an age that overflows the model's scale, and attention weights that are not finite.
     fn checked(outcome: Result<Prediction, RecognizeError>, subject: &str) -> Outcome {
         match outcome {
             Ok(prediction) if is_finite(&prediction) => Ok(prediction),

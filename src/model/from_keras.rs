@@ -1,5 +1,5 @@
-//! Keras files into models: five that belong together become a speech model, any other one
-//! becomes a model of one network.
+//! Conversion of Keras files: five files with the roles of a speech model become a speech model, any
+//! other file becomes a model of one network.
 
 use std::fmt::Write;
 use std::fs;
@@ -10,7 +10,7 @@ use super::bundle::{self, BundleError};
 use super::{Model, ModelError, ModelInfo, Network, Role, failed};
 use crate::keras::{ConvertError, folder_kind, load};
 
-/// What the five files of a speech model are called, whatever the case of their letters.
+/// File names of the five networks of a speech model; letter case is ignored.
 pub const FILE_NAMES: [(Role, &str); 5] = [
     (Role::EmotionWindows, "Model_Emotion_crop.h5"),
     (Role::Age, "Model_Age_crop.h5"),
@@ -19,51 +19,50 @@ pub const FILE_NAMES: [(Role, &str); 5] = [
     (Role::Merge, "Model_Emotion_Merge.h5"),
 ];
 
-/// Why files do not become a model.
+/// Error of converting files into a model.
 #[derive(Debug, thiserror::Error)]
 pub enum AssembleError {
-    /// The operating system does not list a folder.
+    /// A folder cannot be listed.
     #[error("cannot list the folder {folder}: {source}")]
     Folder {
-        /// Path of the folder, as it was given.
+        /// Path of the folder.
         folder: String,
-        /// What the operating system says.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// Two files are given for one role; a speech model takes one.
+    /// Two files have the same role; a speech model has one file per role.
     #[error(
         "{first} and {second} are both given for the role {role}; leave one out or give it another role"
     )]
     Twice {
-        /// The role that both would have.
+        /// Role of both files.
         role: Role,
-        /// Path of the file that was there already.
+        /// Path of the file that was added first.
         first: String,
-        /// Path of the file that was to be added.
+        /// Path of the other file.
         second: String,
     },
-    /// The path of a file that is not called as in [`FILE_NAMES`]; give its role or convert it
-    /// alone.
+    /// The file at this path has no name in [`FILE_NAMES`]; give its role or convert it alone.
     #[error(
         "{0} is none of the five files of a speech model by its name; say which role it has, or convert it alone"
     )]
     NoRole(String),
-    /// The file beside the networks that says what they mean cannot be used.
+    /// The model description next to the networks cannot be used.
     #[error(
         "{file} does not say what the networks mean: {problem}; see models/default/model.json for one that does"
     )]
     Info {
-        /// Its path.
+        /// Path of the description.
         file: String,
-        /// What is wrong with it.
+        /// Fault of the description.
         problem: String,
     },
-    /// Roles are left without a file.
+    /// No file for at least one role.
     #[error("{place}: the five files of a speech model are not complete\n{list}")]
     Incomplete {
-        /// Where the files were looked for, in the caller's words.
+        /// The caller's name of the searched place.
         place: String,
-        /// A line for each role, found or missing, and the way out.
+        /// One line per role, found or missing, and the remedy.
         list: String,
     },
     /// A file cannot be converted.
@@ -72,24 +71,25 @@ pub enum AssembleError {
     /// The networks do not fit together, or one fails its self-test on the engine.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// What was converted is refused as a bundle, for example because it needs too much arithmetic.
+    /// The converted model exceeds the limits of a bundle, for example by the cost of its networks.
     #[error(transparent)]
     Bundle(#[from] BundleError),
 }
 
-/// The largest [`INFO_FILE`] that is read, in bytes.
+/// Largest size of an [`INFO_FILE`] in bytes.
 const MAX_INFO: u64 = 1 << 20;
 
-/// The file beside the networks that says what they mean, for models other than that of 2020.
+/// Name of the model description next to the networks; the model of 2020 needs none.
 pub const INFO_FILE: &str = "model.json";
 
-/// The role that a file has by its name: one of [`FILE_NAMES`], or the role's own (`age.h5`).
+/// Returns the role that a file name stands for: a name in [`FILE_NAMES`], or that of the role itself
+/// (`age.h5`).
 pub fn role_of(path: &Path) -> Option<Role> {
     let name = path.file_name()?.to_str()?;
     FILE_NAMES
         .iter()
-        .find(|(role, known)| {
-            name.eq_ignore_ascii_case(known)
+        .find(|(role, file_name)| {
+            name.eq_ignore_ascii_case(file_name)
                 || name.eq_ignore_ascii_case(&format!("{}.h5", role.name()))
         })
         .map(|&(role, _)| role)
@@ -99,23 +99,23 @@ pub fn role_of(path: &Path) -> Option<Role> {
         })
 }
 
-/// Files with their roles, at most one for each.
+/// Files of a speech model, at most one per role.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SpeechFiles {
     files: Vec<(Role, PathBuf)>,
-    /// What the networks mean, where a folder says so; else they are those of 2020.
+    /// Path of the model description; without one, the networks are those of 2020.
     info: Option<PathBuf>,
-    /// `.h5` files that were passed over because their names say no role.
-    others: Vec<PathBuf>,
-    /// Folders with a network in another format, and what to do about each.
+    /// `.h5` files of a folder whose names stand for no role.
+    unassigned: Vec<PathBuf>,
+    /// Folders with a network in an unsupported format, and the remedy for each.
     folders: Vec<(PathBuf, &'static str)>,
 }
 
 impl SpeechFiles {
-    /// Adds a file for a role.
+    /// Adds a file with a role.
     ///
     /// # Errors
-    /// There is one already.
+    /// Another file has this role.
     pub fn add(&mut self, role: Role, path: PathBuf) -> Result<(), AssembleError> {
         match self.of(role) {
             Some(first) => Err(AssembleError::Twice {
@@ -130,21 +130,21 @@ impl SpeechFiles {
         }
     }
 
-    /// Adds a file for the role that it has by its name.
+    /// Adds a file with the role that its name stands for.
     ///
     /// # Errors
-    /// It has none, or there is a file for this role already.
+    /// The name stands for no role, or another file has this role.
     pub fn add_by_name(&mut self, path: PathBuf) -> Result<(), AssembleError> {
         let role = role_of(&path).ok_or_else(|| AssembleError::NoRole(shown(&path)))?;
         self.add(role, path)
     }
 
-    /// Adds the files of a folder that have a role by their names, except for roles that are
-    /// taken already.
+    /// Adds the files of a folder whose names stand for a role. Files with a role that was added earlier
+    /// are skipped.
     ///
     /// # Errors
-    /// The folder cannot be listed, two of its files have the same role, or it is itself a network in
-    /// another format.
+    /// The folder cannot be listed, two of its files have the same role, or the folder is itself a network
+    /// in an unsupported format.
     pub fn add_folder(&mut self, folder: &Path) -> Result<(), AssembleError> {
         let fail = |source| AssembleError::Folder {
             folder: shown(folder),
@@ -155,7 +155,7 @@ impl SpeechFiles {
             paths.push(entry.map_err(fail)?.path());
         }
         paths.sort();
-        let given = self.clone();
+        let added_before = self.clone();
         for path in paths {
             let is_h5 = path
                 .extension()
@@ -165,9 +165,9 @@ impl SpeechFiles {
                 continue;
             }
             match role_of(&path) {
-                Some(role) if given.of(role).is_some() => {}
+                Some(role) if added_before.of(role).is_some() => {}
                 Some(role) => self.add(role, path)?,
-                None if is_h5 => self.others.push(path),
+                None if is_h5 => self.unassigned.push(path),
                 None => {
                     let problem = path.is_dir().then(|| folder_kind(&path)).flatten();
                     self.folders.extend(problem.map(|problem| (path, problem)));
@@ -184,17 +184,16 @@ impl SpeechFiles {
         }
     }
 
-    /// The file of a role.
+    /// Path of the file with a role.
     pub fn of(&self, role: Role) -> Option<&Path> {
         let found = self.files.iter().find(|(r, _)| *r == role);
         found.map(|(_, path)| &**path)
     }
 
-    /// Converts the five files into a model; `place` is what messages call where they were looked
-    /// for.
+    /// Converts the files into a model; `place` stands for the searched place in messages.
     ///
     /// # Errors
-    /// Says what is missing, or which file cannot be converted or does not fit the others.
+    /// Names the missing files, or the file that cannot be converted or does not fit the model.
     pub fn convert(&self, place: &str) -> Result<Model, AssembleError> {
         if Role::SPEECH.iter().any(|&role| self.of(role).is_none()) {
             return Err(AssembleError::Incomplete {
@@ -215,7 +214,7 @@ impl SpeechFiles {
         finish(networks, info)
     }
 
-    /// What is there and what is missing, for a message.
+    /// Lists the found and missing files for a message.
     fn list(&self) -> String {
         let mut text = String::new();
         for (role, name) in FILE_NAMES {
@@ -226,11 +225,12 @@ impl SpeechFiles {
             };
         }
         const SHOWN: usize = 8;
-        for path in self.others.iter().take(SHOWN) {
+        for path in self.unassigned.iter().take(SHOWN) {
             let _ = writeln!(text, "  no role  {}", shown(path));
         }
-        if self.others.len() > SHOWN {
-            let _ = writeln!(text, "  and {} more .h5 files", self.others.len() - SHOWN);
+        if self.unassigned.len() > SHOWN {
+            let more = self.unassigned.len() - SHOWN;
+            let _ = writeln!(text, "  and {more} more .h5 files");
         }
         for (path, problem) in self.folders.iter().take(SHOWN) {
             let _ = writeln!(text, "  not read {}: {problem}", shown(path));
@@ -261,10 +261,10 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// Reads a Keras file as the network of a role.
+/// Converts a Keras file into the network of a role.
 ///
 /// # Errors
-/// See [`load`].
+/// The errors of [`load`].
 pub fn network(path: &Path, role: Role) -> Result<Network, ConvertError> {
     let model = load(path)?;
     Ok(Network {
@@ -275,7 +275,7 @@ pub fn network(path: &Path, role: Role) -> Result<Network, ConvertError> {
     })
 }
 
-/// Converts a single Keras file into a model of one network of no known role.
+/// Converts a single Keras file into a model of one network without a role.
 ///
 /// # Errors
 /// The file cannot be converted.
@@ -285,9 +285,9 @@ pub fn convert_network(path: &Path) -> Result<Model, AssembleError> {
     finish(vec![network], ModelInfo::network(&name))
 }
 
-/// A model of networks that fit, with self-tests that the engine passes, as a bundle gives it.
+/// Makes a model with self-tests, writes it into a bundle and reads it back, and runs the self-tests.
 fn finish(networks: Vec<Network>, info: ModelInfo) -> Result<Model, AssembleError> {
-    // That they fit is checked first: its messages say more than a self-test could.
+    // Shapes are checked first: an error of a self-test is less specific.
     let mut networks = Model::new(networks, info.clone())?.networks().to_vec();
     for network in &mut networks {
         network.make_self_test().map_err(failed(network))?;

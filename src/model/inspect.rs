@@ -1,9 +1,9 @@
-//! The description of a model for people.
+//! Text description of a model.
 
 use super::{FrontEndKind, Model, Network, Role};
 use crate::nn::inspect::{Listing, clean, count_text};
 
-/// A network's description: role, origin and [`Listing`].
+/// Describes a network: role, origin and [`Listing`].
 pub fn network(network: &Network) -> String {
     let p = &network.provenance;
     let or_unknown = |text: &str| match text {
@@ -29,7 +29,7 @@ pub fn network(network: &Network) -> String {
     )
 }
 
-/// A model's description: labels, pre-processing, every network.
+/// Describes a model: labels, front end and every network.
 pub fn model(model: &Model) -> String {
     let info = model.info();
     let mut lines = vec![format!("model {}", clean(&info.name))];

@@ -35,11 +35,11 @@ pub enum Role {
     Gender,
     /// DCT, DST, histogram and moments to emotion weights, one set per branch and a total.
     EmotionFeatures,
-    /// All emotion weights to the final ones.
+    /// All emotion weights to the final weights.
     Merge,
     /// Descriptors to the probability of speech; optional in a speech model.
     Speech,
-    /// A network without a role, converted to be run on given tensors.
+    /// A network without a role, which runs on tensors of the caller.
     Network,
 }
 
@@ -95,11 +95,11 @@ pub struct ModelInfo {
     /// Population statistics for speaker profiles; a model without them accepts no profile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speaker: Option<SpeakerScale>,
-    /// Smallest probability of speech of an answered segment; present if and only if the model has a
+    /// Smallest probability of speech of a segment with estimates; present if and only if the model has a
     /// [`Role::Speech`] network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speech_from: Option<f64>,
-    /// Threshold of the largest emotion weight below which an answer is marked as unsure.
+    /// Threshold of the largest emotion weight below which a prediction is marked as unsure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsure_below: Option<f64>,
     /// Permitted uses of the results, if stated.
@@ -172,7 +172,7 @@ pub struct Licence {
     pub estimates: Vec<String>,
     /// SPDX identifier of the licence of the networks' weights.
     pub licence: String,
-    /// Summary of the terms in a few words.
+    /// Short summary of the terms.
     pub terms: String,
 }
 
@@ -216,8 +216,8 @@ pub struct SpeakerScale {
 
 impl SpeakerScale {
     fn is_sound(&self) -> bool {
-        let all = |numbers: &[f64], count, sound: fn(f64) -> bool| {
-            numbers.len() == count && numbers.iter().all(|x| x.is_finite() && sound(*x))
+        let all = |values: &[f64], count, sound: fn(f64) -> bool| {
+            values.len() == count && values.iter().all(|x| x.is_finite() && sound(*x))
         };
         all(&self.mean, utterance::STATS, |_| true)
             && all(&self.deviation, utterance::STATS, |x| x > 0.0)
@@ -324,13 +324,13 @@ impl ModelInfo {
     }
 }
 
-/// Why networks do not make a model, or a model fails its self-test.
+/// Error of making a model or of its self-test.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    /// No network was given.
+    /// The model has no network.
     #[error("the model holds no network")]
     Empty,
-    /// Two networks have this role; leave one out.
+    /// Two networks have this role; remove one.
     #[error("the role {0} is taken by two networks")]
     TwoForRole(Role),
     /// No network has this role; a speech model has all of [`Role::SPEECH`].
@@ -338,7 +338,7 @@ pub enum ModelError {
         "the role {0} is missing; a speech model needs emotion_windows, age, gender, emotion_features and merge"
     )]
     MissingRole(Role),
-    /// The [`ModelInfo`]: a label is empty or used twice, or the age's numbers make no sense.
+    /// The [`ModelInfo`] is invalid: a label is empty or used twice, or a scale is out of range.
     #[error("its description does not fit: {0}")]
     Info(String),
     /// A [`Role::Network`] beside other networks; give it a model of its own.
@@ -365,7 +365,7 @@ pub enum ModelError {
         /// Reason of the refusal.
         source: RunError,
     },
-    /// The engine gives other numbers than the self-test holds: weights were changed, or it
+    /// The engine's outputs differ from those in the self-test: weights were changed, or the engine
     /// computes wrongly on this processor.
     #[error(
         "network {role} fails its self-test: output {output} differs by {difference:e}, at most {limit:e} is allowed"
@@ -375,7 +375,7 @@ pub enum ModelError {
         role: Role,
         /// Name of the graph's output.
         output: String,
-        /// The largest absolute difference; NaN if the engine gives numbers that are not finite.
+        /// Largest absolute difference; NaN if an output of the engine is not finite.
         difference: f32,
         /// [`SELF_TEST_TOLERANCE`](crate::nn::self_test::SELF_TEST_TOLERANCE), scaled to the output.
         limit: f32,
@@ -395,11 +395,11 @@ const WINDOW: [usize; 3] = [200, 40, 1];
 const BRANCHES: [[usize; 3]; 4] = [[40, 40, 1], [40, 40, 1], [40, 40, 1], [40, 8, 1]];
 
 impl Model {
-    /// Checks that the networks fit together: either one network of no known role, or the five
-    /// roles of a speech model with matching shapes and labels.
+    /// Makes a model of either one network without a role, or the networks of a speech model with matching
+    /// shapes and labels.
     ///
     /// # Errors
-    /// Names the role and the file that do not fit, and why.
+    /// Names the role and the file that do not fit, and the reason.
     pub fn new(networks: Vec<Network>, info: ModelInfo) -> Result<Self, ModelError> {
         for network in &networks {
             network.graph.validate()?;
@@ -427,20 +427,21 @@ impl Model {
         self
     }
 
-    /// The single network of no known role, or the five of a speech model in the order given.
+    /// The single network without a role, or the networks of a speech model in the order of
+    /// [`Model::new`].
     pub fn networks(&self) -> &[Network] {
         &self.networks
     }
 
-    /// Labels, age scale and pre-processing.
+    /// Labels, scales and front end.
     pub fn info(&self) -> &ModelInfo {
         &self.info
     }
 
-    /// The same model with another way to 16 kHz.
+    /// Replaces the resampling method.
     ///
     /// # Errors
-    /// [`ModelError::Info`] for a network of no known role.
+    /// [`ModelError::Info`] for a network without a role.
     pub fn with_resampling(mut self, resampling: Resampling) -> Result<Self, ModelError> {
         self.info.resampling = resampling;
         self.info.check().map_err(ModelError::Info)?;
@@ -448,7 +449,7 @@ impl Model {
         Ok(self)
     }
 
-    /// SHA-256 of the bundle file that it was read from; empty for a model made in memory.
+    /// SHA-256 of the bundle file of the model; empty for a model made in memory.
     pub fn identity(&self) -> &str {
         &self.identity
     }
@@ -532,11 +533,11 @@ fn expect(network: &Network, inputs: &[Vec<usize>], outputs: &[usize]) -> Result
     let shapes = graph
         .infer_shapes(inputs)
         .map_err(|e| misfit(format!("this role needs inputs of shapes {inputs:?}: {e}")))?;
-    let given: Vec<&[usize]> = graph.outputs.iter().map(|o| &*shapes[o.value.0]).collect();
+    let found: Vec<&[usize]> = graph.outputs.iter().map(|o| &*shapes[o.value.0]).collect();
     let wanted: Vec<&[usize]> = outputs.iter().map(std::slice::from_ref).collect();
-    if given != wanted {
+    if found != wanted {
         return Err(misfit(format!(
-            "this role needs outputs of shapes {wanted:?}, it gives {given:?}"
+            "this role needs outputs of shapes {wanted:?}, it gives {found:?}"
         )));
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Where the emotion windows' network looks: the weights of its attention pool.
+//! Attention of the emotion window network: the weights of its attention pools.
 
 use super::row;
 use super::statistics::mean;
@@ -8,16 +8,17 @@ use crate::nn::graph::{Graph, Node, ValueId};
 use crate::nn::layer::{Activation, Layer, MergeOp, PoolKind};
 use crate::prediction::Attention;
 
-/// Length of a full window, the same in both front ends.
+/// Length of a full window in seconds, equal in both front ends.
 const WINDOW_SECONDS: f64 = (WINDOW_FRAMES * HOP) as f64 / SAMPLE_RATE as f64;
 const _: () = assert!(WINDOW_FRAMES == utterance::WINDOW_FRAMES);
 
-/// What the names of the outputs begin with that the weights are added as.
+/// Prefix of the names of the graph outputs that hold attention weights.
 pub const OUTPUT: &str = "attention weights";
 
-/// The values `[time, units]` that weigh the time steps of each attention pool: a softmax over time,
-/// permuted, that is multiplied with the sequence before the sum (or mean) over time. A network
-/// that averages several has as many pools.
+/// Finds the attention weights of a graph, one value `[time, units]` per attention pool.
+///
+/// An attention pool multiplies a sequence by a permuted softmax over time and then sums or averages
+/// over time. A network that averages several branches has one pool per branch.
 pub fn weights(graph: &Graph) -> Vec<ValueId> {
     let is_weights = |value: &ValueId| {
         let permuted = graph.producer(*value)?;
@@ -67,11 +68,11 @@ fn is_softmax(node: &Node) -> bool {
     )
 }
 
-/// The attention in row `number`, a window of two seconds, of a run's outputs with their names and
-/// shapes: the mean over the units of all pools; `None` if the network has none.
+/// Returns the attention in row `window` of a run: the mean over the units of all pools, or `None`
+/// without an attention pool. Each output is a name, a shape and the values.
 pub fn of_row<'a>(
     outputs: impl Iterator<Item = (&'a str, &'a [usize], &'a [f32])>,
-    number: usize,
+    window: usize,
 ) -> Option<Attention> {
     let mut pools = Vec::new();
     let mut cells = 0;
@@ -80,7 +81,7 @@ pub fn of_row<'a>(
             continue;
         };
         cells = time;
-        pools.push(&output[number * time * units..][..time * units]);
+        pools.push(&output[window * time * units..][..time * units]);
     }
     let cell_mean = |cell: usize| {
         let units = |pool: &[f32]| {
@@ -92,7 +93,7 @@ pub fn of_row<'a>(
     (cells > 0).then(|| of_weights((0..cells).map(cell_mean).collect()))
 }
 
-/// Time steps and units, if this output of a network is the weights of a pool.
+/// Returns `[time, units]` if a network's output holds attention weights.
 pub fn pool(name: &str, shape: &[usize]) -> Option<[usize; 2]> {
     match *shape {
         [time, units] if name.starts_with(OUTPUT) => Some([time, units]),
@@ -100,7 +101,7 @@ pub fn pool(name: &str, shape: &[usize]) -> Option<[usize; 2]> {
     }
 }
 
-/// The attention in a window, from the weights of its cells.
+/// Makes the attention in a window from the weights of its time steps.
 pub fn of_weights(weights: Vec<f64>) -> Attention {
     Attention {
         cell: WINDOW_SECONDS / weights.len() as f64,

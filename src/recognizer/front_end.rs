@@ -19,7 +19,7 @@ pub struct FrontEnd {
     info: ModelInfo,
     kind: FrontEndKind,
     age: AgeScale,
-    /// Made on first use.
+    /// Created on first use.
     pipeline: OnceLock<Pipeline>,
 }
 
@@ -42,6 +42,13 @@ enum Pipeline {
 pub(super) enum Features {
     Legacy2020(Box<legacy2020::Features>),
     Utterance(Box<utterance::Features>),
+}
+
+/// Results of the analysis that a prediction needs besides the networks' outputs.
+#[derive(Debug)]
+pub(super) enum Analysis<'a> {
+    Legacy2020(&'a legacy2020::AnalysedPart),
+    Utterance(&'a utterance::Features),
 }
 
 /// Properties of a recording that a prediction reports, without its samples.
@@ -98,15 +105,6 @@ impl FrontEnd {
         self.kind
     }
 
-    /// Pipeline of the system of 2020, if this is its front end.
-    #[cfg(feature = "cuda")]
-    pub(super) fn legacy2020(&self) -> Option<&legacy2020::Pipeline> {
-        match self.pipeline() {
-            Pipeline::Legacy2020(pipeline) => Some(pipeline),
-            Pipeline::Utterance(_) => None,
-        }
-    }
-
     /// Pipeline of the utterance front end, if this is it.
     #[cfg(feature = "cuda")]
     pub(super) fn utterance(&self) -> Option<&utterance::Pipeline> {
@@ -154,7 +152,7 @@ impl FrontEnd {
         })
     }
 
-    /// Whether `info` describes the model of this front end.
+    /// Returns true if `info` describes the model of this front end.
     pub(super) fn is_for(&self, info: &ModelInfo) -> bool {
         self.info == *info
     }
@@ -184,28 +182,35 @@ impl FrontEnd {
     }
 
     /// Makes the prediction from the networks' outputs for each segment; `None` stands for a segment
-    /// without speech.
+    /// without speech, and `name` for the recording in errors.
+    ///
+    /// # Errors
+    /// [`RecognizeError::NotFinite`]
     ///
     /// # Panics
-    /// The features are of another kind of front end.
+    /// The analysis is of another kind of front end.
     pub(super) fn prediction(
         &self,
         recording: &RecordingInfo,
-        features: &Features,
+        name: &str,
+        analysis: Analysis<'_>,
         mut outputs: Vec<Option<NetworkOutputs>>,
         dropout: &DropoutMode,
-    ) -> Prediction {
-        match (self.pipeline(), features) {
-            (Pipeline::Legacy2020(pipeline), Features::Legacy2020(features)) => {
+    ) -> Result<Prediction, RecognizeError> {
+        for outputs in outputs.iter().flatten() {
+            outputs.check(name)?;
+        }
+        Ok(match (self.pipeline(), analysis) {
+            (Pipeline::Legacy2020(pipeline), Analysis::Legacy2020(part)) => {
                 let outputs = outputs.pop().flatten();
                 let outputs = outputs.expect("a recording of this front end is a single segment");
-                pipeline.prediction(recording, features.known(), outputs, dropout)
+                pipeline.prediction(recording, part, outputs, dropout)
             }
-            (Pipeline::Utterance(pipeline), Features::Utterance(features)) => {
+            (Pipeline::Utterance(pipeline), Analysis::Utterance(features)) => {
                 pipeline.prediction(recording, features, outputs, dropout)
             }
             _ => panic!("the features are of another model's front end"),
-        }
+        })
     }
 }
 
@@ -215,6 +220,14 @@ impl Features {
         match self {
             Self::Legacy2020(_) => 1,
             Self::Utterance(features) => features.segments().len(),
+        }
+    }
+
+    /// Returns the results of the analysis that a prediction needs.
+    pub(super) fn analysis(&self) -> Analysis<'_> {
+        match self {
+            Self::Legacy2020(features) => Analysis::Legacy2020(features.analysed_part()),
+            Self::Utterance(features) => Analysis::Utterance(features),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The system of 2020: its front end, its features, its five networks.
+//! Models of the system of 2020: a recording is one segment, with mel windows and four feature branches.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -18,7 +18,7 @@ use crate::nn::DropoutMode;
 use crate::parallelism::Parallelism;
 use crate::prediction::{Age, Prediction, Segment, Voice, Warning, Window};
 
-/// From a recording to the networks and from there to the answer.
+/// Steps from a recording to the networks' inputs, and from their outputs to the prediction.
 #[derive(Debug)]
 pub struct Pipeline {
     emotions: usize,
@@ -28,29 +28,29 @@ pub struct Pipeline {
     extractor: FeatureExtractor,
 }
 
-/// What a recording is to the networks.
+/// The networks' inputs for a recording.
 #[derive(Debug)]
 pub struct Features {
-    known: Known,
+    part: AnalysedPart,
     windows: Windows,
     branches: [BranchInput; 4],
 }
 
-/// What is known of a recording besides the networks' inputs.
+/// The part of a recording that the networks' inputs describe.
 #[derive(Debug)]
-pub struct Known {
-    /// Without the signal, which only the features are made of.
+pub struct AnalysedPart {
+    /// Prepared recording with an empty signal: only the features need the signal.
     pub prepared: Prepared,
-    /// Frames of the kept part.
+    /// Number of frames of the kept part.
     pub frames: usize,
     /// First frame of each window.
     pub starts: Vec<usize>,
 }
 
-/// The recording as this front end takes it.
+/// Resamples and denoises a recording and cuts it to its voiced part.
 ///
 /// # Errors
-/// When it cannot be analysed.
+/// The recording cannot be analysed.
 pub fn prepare(
     recording: Cow<'_, Recording>,
     resampling: Resampling,
@@ -61,7 +61,7 @@ pub fn prepare(
 }
 
 impl Pipeline {
-    /// For a model with this front end.
+    /// Creates the pipeline of the model that `info` describes.
     pub fn new(info: &ModelInfo, age: AgeScale) -> Self {
         Self {
             emotions: info.emotions.len(),
@@ -72,10 +72,10 @@ impl Pipeline {
         }
     }
 
-    /// What the networks are inputs about a recording.
+    /// Extracts the networks' inputs from a recording; `name` stands for it in errors.
     ///
     /// # Errors
-    /// When it cannot be analysed.
+    /// The recording cannot be analysed.
     pub fn extract(
         &self,
         recording: Cow<'_, Recording>,
@@ -89,7 +89,7 @@ impl Pipeline {
         let features = features.map_err(RecognizeError::features(name))?;
         Ok(Features {
             branches: features.branch_inputs(),
-            known: Known {
+            part: AnalysedPart {
                 prepared,
                 frames: features.frames,
                 starts: features.windows.starts().to_vec(),
@@ -98,17 +98,17 @@ impl Pipeline {
         })
     }
 
-    /// What the networks' answer means.
+    /// Makes the prediction from the networks' outputs.
     pub fn prediction(
         &self,
         recording: &RecordingInfo,
-        known: &Known,
-        answer: NetworkOutputs,
+        part: &AnalysedPart,
+        outputs: NetworkOutputs,
         dropout: &DropoutMode,
     ) -> Prediction {
-        let prepared = &known.prepared;
+        let prepared = &part.prepared;
         let years = |&output: &f32| f64::from(output) * self.age.deviation + self.age.mean;
-        let ages: Vec<f64> = answer.age.iter().map(years).collect();
+        let ages: Vec<f64> = outputs.age.iter().map(years).collect();
         let age = Age {
             years: mean(&ages),
             spread: Some(sample_deviation(&ages)),
@@ -117,15 +117,15 @@ impl Pipeline {
         };
         let voiced = prepared.voiced_seconds_kept();
         let mut warnings = general_warnings(recording, voiced, &age, &self.age);
-        if known.frames > legacy2020::MAX_FRAMES {
+        if part.frames > legacy2020::MAX_FRAMES {
             warnings.push(Warning::Long {
                 seconds: prepared.kept.len() as f64 / f64::from(prepared.sample_rate),
             });
         }
-        let gender = column_means(&answer.gender, self.genders);
+        let gender = column_means(&outputs.gender, self.genders);
         let gender: Vec<f64> = gender.into_iter().map(f64::from).collect();
-        let emotions = estimates(&answer.merged, self.emotions);
-        let windows = self.timeline(known, answer, &ages);
+        let emotions = estimates(&outputs.merged, self.emotions);
+        let windows = self.timeline(part, outputs, &ages);
         let voice = voice(recording, prepared);
         Prediction {
             segments: vec![Segment {
@@ -147,16 +147,16 @@ impl Pipeline {
         }
     }
 
-    fn timeline(&self, known: &Known, answer: NetworkOutputs, ages: &[f64]) -> Vec<Window> {
-        let starts = known.starts.iter();
+    fn timeline(&self, part: &AnalysedPart, outputs: NetworkOutputs, ages: &[f64]) -> Vec<Window> {
+        let starts = part.starts.iter();
         starts
-            .zip(answer.attention)
+            .zip(outputs.attention)
             .enumerate()
             .map(|(i, (&start, attention))| Window {
-                time: window_time(known, start),
-                emotions: row(&answer.windows, i, self.emotions),
+                time: window_time(part, start),
+                emotions: row(&outputs.windows, i, self.emotions),
                 age: Some(ages[i]),
-                gender: row(&answer.gender, i, self.genders),
+                gender: row(&outputs.gender, i, self.genders),
                 attention,
             })
             .collect()
@@ -164,33 +164,33 @@ impl Pipeline {
 }
 
 #[cfg(feature = "cuda")]
-impl Known {
-    /// What a device's front end has found out about a recording.
+impl AnalysedPart {
+    /// Analysed part of a recording according to a device's front end.
     pub fn of_device(
-        heard: crate::front_end::legacy2020::cuda::RecordingFeatures,
+        features: crate::front_end::legacy2020::cuda::RecordingFeatures,
         recording: &RecordingInfo,
     ) -> Self {
         Self {
             prepared: Prepared {
                 signal: Vec::new(),
                 sample_rate: crate::audio::resample::TARGET_RATE,
-                kept: heard.kept,
-                trimmed: heard.trimmed,
-                voiced_frames: heard.voiced_frames,
-                total_samples: heard.total_samples,
-                peak: heard.peak,
+                kept: features.kept,
+                trimmed: features.trimmed,
+                voiced_frames: features.voiced_frames,
+                total_samples: features.total_samples,
+                peak: features.peak,
                 original_seconds: recording.seconds,
             },
-            frames: heard.location.frames,
-            starts: heard.location.window_starts,
+            frames: features.location.frames,
+            starts: features.location.window_starts,
         }
     }
 }
 
 impl Features {
-    /// What is known besides the networks' inputs.
-    pub fn known(&self) -> &Known {
-        &self.known
+    /// The part of the recording that the inputs describe.
+    pub fn analysed_part(&self) -> &AnalysedPart {
+        &self.part
     }
 
     /// The networks' inputs.
@@ -204,17 +204,17 @@ impl Features {
     }
 }
 
-/// The recording's own time of the window that starts with this frame, without the zeros that fill
-/// up a short one.
-fn window_time(known: &Known, start: usize) -> Range<f64> {
-    let prepared = &known.prepared;
-    let end = start + real_frames(known.frames, start);
+/// Time of the window that starts at the frame `start`, in seconds of the recording. Zero padding of a
+/// short window does not count.
+fn window_time(part: &AnalysedPart, start: usize) -> Range<f64> {
+    let prepared = &part.prepared;
+    let end = start + real_frames(part.frames, start);
     let last = prepared.kept.len();
     let time = |frame: usize| prepared.time_of((frame * HOP).min(last));
     time(start)..time(end)
 }
 
-/// What the front end found out about the recording.
+/// Makes the report on the recording and its voice.
 fn voice(recording: &RecordingInfo, prepared: &Prepared) -> Voice {
     Voice {
         duration: recording.seconds,

@@ -1,8 +1,9 @@
-//! The five networks that every speech model has, ready to run.
+//! The five networks that every speech model has, on the CPU.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::per_role::PerRole;
 use super::statistics::column_means;
 use super::{RecognizeError, RecognizerError, attention};
 use crate::model::FrontEndKind;
@@ -12,191 +13,155 @@ use crate::nn::{DropoutMode, Plan, RunError, Session};
 use crate::parallelism::Parallelism;
 use crate::prediction::Attention;
 
-/// A plan for each role.
+/// Execution plans of the networks, shared between threads.
 #[derive(Debug)]
 pub struct Plans {
-    /// Age and gender are inputs about each window, not about the whole recording.
+    /// The age and gender networks read windows; otherwise they read the descriptors.
     by_window: bool,
     emotions: usize,
-    emotion_windows: Arc<Plan>,
-    age: Arc<Plan>,
-    gender: Arc<Plan>,
-    emotion_features: Arc<Plan>,
-    merge: Arc<Plan>,
+    plans: PerRole<Arc<Plan>>,
 }
 
-/// One thread's buffers for each role.
+/// Buffers of the networks for one thread.
 #[derive(Debug)]
 pub struct Sessions {
     by_window: bool,
     emotions: usize,
-    emotion_windows: Session,
-    age: Session,
-    gender: Session,
-    emotion_features: Session,
-    merge: Session,
-    /// Whether the networks run side by side.
+    sessions: PerRole<Session>,
+    /// Execution of the networks: one by one, or in parallel.
     pub parallelism: Parallelism,
 }
 
-/// The networks' inputs for one recording, or for one of its segments.
+/// The networks' inputs for one recording or one of its segments.
 #[derive(Debug)]
 pub struct NetworkInputs<'a> {
-    /// Rows of numbers, a frame each.
+    /// Frames that the windows are cut from, `[frames, values per frame]`.
     pub frames: &'a [f32],
-    /// The rows that the windows begin at.
+    /// First frame of each window.
     pub starts: &'a [usize],
-    /// The emotion feature network's inputs.
+    /// Inputs of [`Role::EmotionFeatures`].
     pub whole: Vec<&'a [f32]>,
-    /// The inputs of the age and gender networks where they do not read windows: the descriptors as
-    /// they are, also where the emotion networks read them relative to a speaker.
+    /// Descriptors for age and gender networks that read no windows. They are never relative to a
+    /// speaker, even if the inputs of the emotion networks are.
     pub descriptors: &'a [f32],
 }
 
 /// The networks' outputs for a [`NetworkInputs`].
 #[derive(Debug)]
 pub struct NetworkOutputs {
-    /// `[windows, emotions]`; of networks that do not read windows for age and gender, merged with
-    /// the feature network's output.
+    /// Emotion weights of the windows, `[windows, emotions]`. Models whose age and gender networks
+    /// read descriptors merge them with the output of [`Role::EmotionFeatures`].
     pub windows: Vec<f32>,
-    /// Of each window, if the network has any.
+    /// Attention of each window; `None` for a network without an attention pool.
     pub attention: Vec<Option<Attention>>,
-    /// A row per window, or a single one about the whole recording.
+    /// Output of the age network: one row per window, or a single row.
     pub age: Vec<f32>,
-    /// A row per window, or a single one about the whole recording.
+    /// Output of the gender network: one row per window, or a single row.
     pub gender: Vec<f32>,
-    /// `[draws, emotions]`; a single row where the draws are all the same.
+    /// Merged emotion weights, `[draws, emotions]`; a single row if all draws are equal.
     pub merged: Vec<f32>,
 }
 
 impl Plans {
-    /// For a speech model.
+    /// Plans the networks of a speech model.
     ///
     /// # Errors
-    /// When a network is missing or cannot be planned.
+    /// A network is missing or cannot be planned.
     pub fn new(model: &Model) -> Result<Self, RecognizerError> {
         Ok(Self {
             by_window: model.info().front_end == Some(FrontEndKind::Legacy2020),
             emotions: model.info().emotions.len(),
-            emotion_windows: planned(model, Role::EmotionWindows)?,
-            age: planned(model, Role::Age)?,
-            gender: planned(model, Role::Gender)?,
-            emotion_features: planned(model, Role::EmotionFeatures)?,
-            merge: planned(model, Role::Merge)?,
+            plans: PerRole::try_new(|role| plan(model, role))?,
         })
     }
 
-    /// Whether the answer differs from draw to draw.
+    /// Returns true if the outputs differ between draws.
     pub fn is_stochastic(&self) -> bool {
-        self.emotion_features.is_stochastic()
+        self.plans[Role::EmotionFeatures].is_stochastic()
     }
 
-    /// One thread's buffers.
+    /// Creates the buffers for one thread.
     pub fn sessions(&self) -> Sessions {
         Sessions {
             by_window: self.by_window,
             emotions: self.emotions,
-            emotion_windows: Session::new(&self.emotion_windows),
-            age: Session::new(&self.age),
-            gender: Session::new(&self.gender),
-            emotion_features: Session::new(&self.emotion_features),
-            merge: Session::new(&self.merge),
+            sessions: self.plans.map(Session::new),
             parallelism: Parallelism::default(),
         }
     }
 }
 
-/// Windows that are computed together: enough to share what they have in common, few enough for
-/// bounded memory.
-const WINDOWS_AT_ONCE: usize = 32;
+/// Largest number of windows in one run: large enough to share the work on overlapping windows, small
+/// enough for bounded memory.
+const WINDOWS_PER_RUN: usize = 32;
 
-/// Draws that are computed together: enough to share the part of the network that no dropout
-/// touches, few enough to stay in the cache and in bounded memory.
-const DRAWS_AT_ONCE: u32 = 128;
+/// Largest number of draws in one run: large enough to share the layers before the first dropout,
+/// small enough to stay in the cache.
+const DRAWS_PER_RUN: u32 = 128;
 
 impl Sessions {
-    /// Bytes that the buffers take.
+    /// Bytes of all buffers.
     pub fn held_bytes(&self) -> usize {
-        [
-            &self.emotion_windows,
-            &self.age,
-            &self.gender,
-            &self.emotion_features,
-            &self.merge,
-        ]
-        .into_iter()
-        .map(Session::held_bytes)
-        .sum()
+        self.sessions.iter().map(Session::held_bytes).sum()
     }
 
-    /// What all networks say about one recording.
+    /// Runs all networks on one recording or segment.
     ///
     /// # Errors
-    /// When given dropout masks do not fit.
+    /// The dropout masks do not fit.
     pub fn run(
         &mut self,
         inputs: &NetworkInputs,
         dropout: &DropoutMode,
     ) -> Result<NetworkOutputs, RunError> {
-        let Self {
-            emotion_windows,
-            age,
-            gender,
-            emotion_features,
-            merge,
-            ..
-        } = self;
         let by_window = self.by_window;
+        let parallelism = self.parallelism;
+        let [emotion_windows, age, gender, emotion_features, merge] = self.sessions.each_mut();
         let estimate = |session: &mut Session| match by_window {
-            true => run_windows_of(session, inputs),
+            true => run_windows(session, inputs),
             false => session
                 .run(&[inputs.descriptors], 1, &DropoutMode::Off)
                 .map(|()| WindowOutputs::of(session, 1)),
         };
-        let parallelism = self.parallelism;
-        let ((drawn, age), (seen, gender)) = parallelism.join(
+        let ((draws, age), (windows, gender)) = parallelism.join(
             || {
                 parallelism.join(
                     || run_draws(emotion_features, &inputs.whole, dropout),
                     || estimate(age),
                 )
             },
-            || {
-                parallelism.join(
-                    || run_windows_of(emotion_windows, inputs),
-                    || estimate(gender),
-                )
-            },
+            || parallelism.join(|| run_windows(emotion_windows, inputs), || estimate(gender)),
         );
-        let seen = seen?;
-        let window_mean = column_means(&seen.outputs, self.emotions);
+        let windows = windows?;
+        let window_mean = column_means(&windows.outputs, self.emotions);
         let mut merged = Vec::new();
-        let drawn = drawn?;
-        for part in &drawn {
+        let draws = draws?;
+        for part in &draws {
             let window_rows = window_mean.repeat(part.rows);
             let mut inputs = vec![&*window_rows];
             inputs.extend(part.outputs.iter().map(|output| &**output));
             merge.run(&inputs, part.rows, &DropoutMode::Off)?;
             merged.extend_from_slice(merge.output(0));
         }
-        let windows = match (by_window, drawn.last()) {
+        let window_weights = match (by_window, draws.last()) {
             (false, Some(part)) => {
-                // A window's weights agree with its segment's: they are merged alike.
-                let rows = seen.outputs.len() / self.emotions;
+                // A window is merged with its segment's features, so that its weights are comparable
+                // with the segment's.
+                let rows = windows.outputs.len() / self.emotions;
                 let outputs = part.outputs.iter();
                 let repeated: Vec<Vec<f32>> = outputs
                     .map(|output| output[output.len() - output.len() / part.rows..].repeat(rows))
                     .collect();
-                let mut inputs = vec![&*seen.outputs];
+                let mut inputs = vec![&*windows.outputs];
                 inputs.extend(repeated.iter().map(|output| &**output));
                 merge.run(&inputs, rows, &DropoutMode::Off)?;
                 merge.output(0).to_vec()
             }
-            _ => seen.outputs,
+            _ => windows.outputs,
         };
         Ok(NetworkOutputs {
-            windows,
-            attention: seen.attention,
+            windows: window_weights,
+            attention: windows.attention,
             age: age?.outputs,
             gender: gender?.outputs,
             merged,
@@ -205,7 +170,12 @@ impl Sessions {
 }
 
 impl NetworkOutputs {
-    /// Fails if a number is not finite; `name` stands for the recording.
+    /// Checks that the outputs are finite; `name` stands for the recording in the error.
+    ///
+    /// [`FrontEnd::prediction`](super::front_end::FrontEnd::prediction) calls this for every
+    /// prediction, of the CPU and of a device. It therefore guarantees finite emotion weights, finite
+    /// gender weights and a finite output of the age network. It covers neither attention weights nor
+    /// the age in years, which overflows if the model's scale is extreme.
     ///
     /// # Errors
     /// [`RecognizeError::NotFinite`].
@@ -216,8 +186,8 @@ impl NetworkOutputs {
             (Role::Gender, &self.gender),
             (Role::Merge, &self.merged),
         ];
-        let broken = |(_, numbers): &&(Role, &Vec<f32>)| numbers.iter().any(|x| !x.is_finite());
-        match outputs.iter().find(broken) {
+        let is_broken = |(_, values): &&(Role, &Vec<f32>)| values.iter().any(|x| !x.is_finite());
+        match outputs.iter().find(is_broken) {
             None => Ok(()),
             Some(&(role, _)) => Err(RecognizeError::NotFinite {
                 name: name.into(),
@@ -227,7 +197,7 @@ impl NetworkOutputs {
     }
 }
 
-/// What a network gives for some rows, first output only.
+/// First output of a network for several rows, and the attention of each row.
 struct WindowOutputs {
     outputs: Vec<f32>,
     attention: Vec<Option<Attention>>,
@@ -237,7 +207,7 @@ impl WindowOutputs {
     fn of(session: &Session, rows: usize) -> Self {
         Self {
             outputs: session.output(0).to_vec(),
-            attention: (0..rows).map(|i| attention_of(session, i)).collect(),
+            attention: (0..rows).map(|row| attention_of(session, row)).collect(),
         }
     }
 }
@@ -248,31 +218,28 @@ fn attention_of(session: &Session, row: usize) -> Option<Attention> {
     attention::of_row(outputs, row)
 }
 
-/// All windows.
-fn run_windows_of(
-    session: &mut Session,
-    inputs: &NetworkInputs,
-) -> Result<WindowOutputs, RunError> {
+/// Runs a network on all windows.
+fn run_windows(session: &mut Session, inputs: &NetworkInputs) -> Result<WindowOutputs, RunError> {
     let mut all = WindowOutputs {
         outputs: Vec::new(),
         attention: Vec::new(),
     };
-    for starts in inputs.starts.chunks(WINDOWS_AT_ONCE) {
+    for starts in inputs.starts.chunks(WINDOWS_PER_RUN) {
         session.run_windows(inputs.frames, starts, &DropoutMode::Off)?;
-        let seen = WindowOutputs::of(session, starts.len());
-        all.outputs.extend(seen.outputs);
-        all.attention.extend(seen.attention);
+        let part = WindowOutputs::of(session, starts.len());
+        all.outputs.extend(part.outputs);
+        all.attention.extend(part.attention);
     }
     Ok(all)
 }
 
-/// What the feature network gives for some draws.
+/// Outputs of the emotion feature network for several draws.
 struct DrawOutputs {
     rows: usize,
     outputs: Vec<Vec<f32>>,
 }
 
-/// All draws, in their order.
+/// Runs the emotion feature network for all draws, in order.
 fn run_draws(
     session: &mut Session,
     inputs: &[&[f32]],
@@ -289,9 +256,9 @@ fn run_draws(
     };
     match *dropout {
         DropoutMode::Draws { n, seed } if is_stochastic => (0..n.get())
-            .step_by(DRAWS_AT_ONCE as usize)
+            .step_by(DRAWS_PER_RUN as usize)
             .map(|first| {
-                let count = DRAWS_AT_ONCE.min(n.get() - first);
+                let count = DRAWS_PER_RUN.min(n.get() - first);
                 part(first, &DropoutMode::draws(count, seed))
             })
             .collect(),
@@ -299,23 +266,23 @@ fn run_draws(
     }
 }
 
-/// A role's network, ready to run.
+/// Plans the network of a role for the CPU.
 ///
 /// # Errors
-/// When it is missing or cannot be planned.
-pub fn planned(model: &Model, role: Role) -> Result<Arc<Plan>, RecognizerError> {
+/// The network is missing or cannot be planned.
+pub fn plan(model: &Model, role: Role) -> Result<Arc<Plan>, RecognizerError> {
     let (graph, shapes) = graph_of(model, role)?;
     Ok(Arc::new(Plan::new(&graph, &shapes)?))
 }
 
-/// A network, and the shapes of its inputs.
+/// Graph of a network and the shapes of its inputs.
 type RoleGraph<'m> = (Cow<'m, Graph>, Vec<Vec<usize>>);
 
-/// A role's network with the shapes of the inputs that the front end gives; that of the emotion
-/// windows with their attention, if they have any, as last outputs.
+/// Returns the graph of a role's network and the shapes of the front end's inputs for it. The graph of
+/// [`Role::EmotionWindows`] has the weights of its attention pools as additional last outputs.
 ///
 /// # Errors
-/// When the model has no such network.
+/// The model has no such network.
 pub fn graph_of(model: &Model, role: Role) -> Result<RoleGraph<'_>, RecognizerError> {
     let not_speech = || RecognizerError::NotSpeech(model.info().name.clone());
     let front_end = model.info().front_end.ok_or_else(not_speech)?;

@@ -1,9 +1,9 @@
-//! What is normal for one speaker.
+//! Speaker profiles: statistics of one speaker's recordings.
 //!
-//! Emotion is heard as a difference from how somebody usually speaks. A profile holds the mean and
-//! the spread of the descriptors over a speaker's own recordings, which need no labels. With it the
-//! emotion networks read descriptors and frames relative to that speaker; the fewer recordings it is
-//! made of, the closer that stays to what is normal in the population.
+//! Speakers differ in their usual pitch and timbre, and emotion shows as a deviation from those. A
+//! profile holds the mean and standard deviation of the descriptors over recordings of one speaker,
+//! without labels. The emotion networks then read descriptors and frames relative to that speaker. The
+//! statistics are shrunk towards the population's, more so for fewer recordings.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,22 +13,22 @@ use crate::front_end::utterance::{FRAME_VALUES, STATS};
 use crate::model::{PROFILE_FRAME_VALUES, SpeakerScale};
 use crate::prediction::Speaker;
 
-/// The only version of the file.
+/// Version of the file format; there is no other one.
 const VERSION: u32 = 1;
 const FORMAT: &str = "maeum speaker profile";
-/// Column of a frame that says whether it is voiced.
+/// Column of a frame that is positive if the frame is voiced.
 const VOICED: usize = N_MELS + 2;
-/// Largest magnitude of a number in a profile, many times what a recording gives. The networks'
-/// arithmetic stays finite with it.
+/// Largest magnitude of a value in a profile. It is far above the values of real recordings, and keeps
+/// the networks' arithmetic finite.
 const LARGEST: f64 = 1e6;
-/// A speaker's variance is taken for no smaller than this share of the population's.
+/// Lower bound of a speaker's variance, relative to the population's.
 const LEAST_RATIO: f64 = 0.0625;
 
-/// Why a profile cannot be used.
+/// Error of making or using a speaker profile.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProfileError {
-    /// The file is no profile.
+    /// The file is not a speaker profile.
     #[error("this is no speaker profile: {0}; make one from recordings of the speaker")]
     Format(String),
     /// The model was trained without profiles.
@@ -39,18 +39,17 @@ pub enum ProfileError {
         "the speaker profile was made with another model (SHA-256 {made_with}, this one has {model}); make it again with this model from the same recordings"
     )]
     OtherModel {
-        /// Of the model that it was made with.
+        /// SHA-256 of the model that made the profile.
         made_with: String,
-        /// Of this model.
+        /// SHA-256 of this model.
         model: String,
     },
-    /// No recording with speech was given.
+    /// No recording contains speech.
     #[error("no recording with speech was given to make a speaker profile of")]
     Empty,
 }
 
-/// What is normal for one speaker, as a model measures it. It holds statistics, no audio, but it is
-/// still personal data.
+/// Statistics of one speaker's recordings for one model. They hold no audio, but are personal data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SpeakerProfile {
@@ -62,11 +61,11 @@ pub struct SpeakerProfile {
     segments: u32,
     seconds: f64,
     descriptors: Moments,
-    /// Means of the levels of the bands, and of log2(F0 / 200 Hz) over voiced frames.
+    /// Means of the mel bands' levels over all frames, and of log2(F0 / 200 Hz) over voiced frames.
     frames: Vec<f64>,
 }
 
-/// Mean and standard deviation of each value.
+/// Mean and standard deviation of each descriptor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Moments {
@@ -78,7 +77,7 @@ impl SpeakerProfile {
     /// Reads the JSON that [`SpeakerProfile::to_json`] writes.
     ///
     /// # Errors
-    /// [`ProfileError::Format`] if it is something else, or holds numbers that make no sense.
+    /// [`ProfileError::Format`] if the text is not a profile, or a value is out of range.
     pub fn from_json(text: &str) -> Result<Self, ProfileError> {
         let profile: Self =
             serde_json::from_str(text).map_err(|e| ProfileError::Format(e.to_string()))?;
@@ -86,10 +85,10 @@ impl SpeakerProfile {
         Ok(profile)
     }
 
-    /// The profile as a JSON file.
+    /// Returns the profile as the text of a JSON file.
     ///
     /// # Panics
-    /// Never: numbers and strings can be written.
+    /// Never: a profile holds nothing that JSON cannot express.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("all keys are strings") + "\n"
     }
@@ -113,9 +112,9 @@ impl SpeakerProfile {
         if let Some((field, found, wanted)) = lengths.iter().find(|l| l.1 != l.2) {
             return Err(format!("{field} has {found} numbers instead of {wanted}"));
         }
-        let numbers = self.descriptors.mean.iter().chain(&self.frames);
-        // Neither holds for NaN.
-        let is_sound = numbers.clone().all(|x| x.abs() <= LARGEST)
+        let mut means = self.descriptors.mean.iter().chain(&self.frames);
+        // NaN fails both comparisons.
+        let is_sound = means.all(|x| x.abs() <= LARGEST)
             && (self.descriptors.deviation.iter()).all(|x| (0.0..=LARGEST).contains(x))
             && self.seconds.is_finite()
             && self.seconds > 0.0;
@@ -125,12 +124,12 @@ impl SpeakerProfile {
         Ok(())
     }
 
-    /// SHA-256 of the bundle of the model that it was made with.
+    /// SHA-256 of the bundle of the model that made the profile.
     pub fn model(&self) -> &str {
         &self.model
     }
 
-    /// How much it was made of.
+    /// Number and length of the recordings in the profile.
     pub fn speaker(&self) -> Speaker {
         Speaker {
             recordings: self.recordings,
@@ -138,14 +137,14 @@ impl SpeakerProfile {
         }
     }
 
-    /// Share of the speaker's own means beside the population's.
+    /// Weight of the speaker's means against the population's, 0 to 1.
     fn share(&self, scale: &SpeakerScale) -> f64 {
         let segments = f64::from(self.segments);
         segments / (segments + scale.mean_prior)
     }
 
-    /// A segment's descriptors relative to the speaker, in the population's scale. Mean and variance
-    /// are the speaker's own, drawn towards the population's as if that had been seen in
+    /// Standardises a segment's descriptors by the speaker's mean and variance and returns them in the
+    /// population's scale. Mean and variance are shrunk towards the population's, which count as
     /// `mean_prior` and `deviation_prior` segments.
     pub(super) fn adapt_descriptors(&self, scale: &SpeakerScale, values: &[f32]) -> Vec<f32> {
         let (share, segments) = (self.share(scale), f64::from(self.segments));
@@ -163,7 +162,7 @@ impl SpeakerProfile {
         pairs.map(adapt).collect()
     }
 
-    /// A segment's frames with the speaker's mean levels and pitch moved to the population's.
+    /// Shifts a segment's frames so that the speaker's mean levels and pitch become the population's.
     pub(super) fn adapt_frames(&self, scale: &SpeakerScale, frames: &[f32]) -> Vec<f32> {
         let share = self.share(scale);
         let pairs = scale.frames.iter().zip(&self.frames);
@@ -182,7 +181,7 @@ impl SpeakerProfile {
     }
 }
 
-/// Collects a speaker's recordings into a [`SpeakerProfile`].
+/// Accumulates a speaker's recordings into a [`SpeakerProfile`].
 #[derive(Debug, Clone)]
 pub struct ProfileBuilder {
     recordings: u32,
@@ -191,7 +190,7 @@ pub struct ProfileBuilder {
     mean: Vec<f64>,
     /// Sums of squared differences from the mean.
     squares: Vec<f64>,
-    /// Sums over the frames, and how many there are.
+    /// Sums of the mel bands' levels over all frames.
     levels: Vec<f64>,
     frames: u64,
     pitch: f64,
@@ -215,7 +214,7 @@ impl Default for ProfileBuilder {
 }
 
 impl ProfileBuilder {
-    /// Adds a recording of the speaker, if it has a voice; returns whether it has.
+    /// Adds a recording of the speaker if it contains voice; returns true if it does.
     pub fn add(&mut self, features: &ExtractedFeatures) -> bool {
         let Features::Utterance(features) = &features.features else {
             return false;
@@ -254,12 +253,12 @@ impl ProfileBuilder {
         self.seconds += (frames.len() / FRAME_VALUES) as f64 / 100.0;
     }
 
-    /// How many recordings it holds.
+    /// Number of recordings.
     pub fn recordings(&self) -> u32 {
         self.recordings
     }
 
-    /// Adds all recordings of another builder.
+    /// Adds the recordings of another builder.
     pub fn merge(&mut self, other: &Self) {
         if other.segments == 0 {
             return;
@@ -267,8 +266,8 @@ impl ProfileBuilder {
         let (own, added) = (f64::from(self.segments), f64::from(other.segments));
         let all = own + added;
         let values = self.mean.iter_mut().zip(&mut self.squares);
-        let others = other.mean.iter().zip(&other.squares);
-        for ((mean, square), (&other_mean, &other_square)) in values.zip(others) {
+        let other_values = other.mean.iter().zip(&other.squares);
+        for ((mean, square), (&other_mean, &other_square)) in values.zip(other_values) {
             let difference = other_mean - *mean;
             *mean += difference * added / all;
             *square += other_square + difference * difference * own * added / all;
@@ -284,7 +283,7 @@ impl ProfileBuilder {
         self.voiced += other.voiced;
     }
 
-    /// Its recordings without those of `part`, which are among them.
+    /// Returns a builder without the recordings of `part`, all of which this builder contains.
     #[must_use]
     pub fn without(&self, part: &Self) -> Self {
         if part.segments == 0 {
@@ -293,17 +292,17 @@ impl ProfileBuilder {
         if self.segments <= part.segments {
             return Self::default();
         }
-        let (all, taken) = (f64::from(self.segments), f64::from(part.segments));
-        let left = all - taken;
+        let (all, removed) = (f64::from(self.segments), f64::from(part.segments));
+        let left = all - removed;
         let values = self.mean.iter().zip(&self.squares);
         let parts = part.mean.iter().zip(&part.squares);
         let remaining = values
             .zip(parts)
             .map(|((mean, square), (part_mean, part_square))| {
-                let left_mean = mean + (mean - part_mean) * taken / left;
+                let left_mean = mean + (mean - part_mean) * removed / left;
                 let difference = part_mean - left_mean;
-                let shared = difference * difference * left * taken / all;
-                // Where all segments are alike, rounding may leave less than nothing.
+                let shared = difference * difference * left * removed / all;
+                // Rounding may give a negative sum of squares if all segments are equal.
                 (left_mean, (square - part_square - shared).max(0.0))
             });
         let (mean, squares) = remaining.unzip();
@@ -321,10 +320,10 @@ impl ProfileBuilder {
         }
     }
 
-    /// The profile of all recordings so far, for the model whose bundle has this SHA-256.
+    /// Makes the profile of the recordings so far, for the model whose bundle has the SHA-256 `model`.
     ///
     /// # Errors
-    /// [`ProfileError::Empty`] if none had a voice.
+    /// [`ProfileError::Empty`] if no recording contains voice.
     pub fn finish(&self, model: &str) -> Result<SpeakerProfile, ProfileError> {
         if self.segments == 0 {
             return Err(ProfileError::Empty);
@@ -353,10 +352,10 @@ impl ProfileBuilder {
 mod tests {
     use super::*;
 
-    /// Sums of a few numbers around 1, in another order.
+    /// Rounding error of sums of a few values around 1, added in another order.
     const ROUNDING: f64 = 1e-12;
 
-    /// A recording of three segments whose numbers depend on `seed`.
+    /// Recording of three segments with values that depend on `seed`.
     fn recording(seed: u32) -> ProfileBuilder {
         let mut builder = ProfileBuilder {
             recordings: 1,
@@ -377,17 +376,17 @@ mod tests {
     fn assert_close(a: &SpeakerProfile, b: &SpeakerProfile) {
         assert_eq!((a.recordings, a.segments), (b.recordings, b.segments));
         assert!((a.seconds - b.seconds).abs() < ROUNDING);
-        let numbers = |p: &SpeakerProfile| {
+        let values = |p: &SpeakerProfile| {
             let moments = p.descriptors.mean.iter().chain(&p.descriptors.deviation);
             moments.chain(&p.frames).copied().collect::<Vec<f64>>()
         };
-        for (a, b) in numbers(a).into_iter().zip(numbers(b)) {
+        for (a, b) in values(a).into_iter().zip(values(b)) {
             assert!((a - b).abs() < ROUNDING, "{a} {b}");
         }
     }
 
     #[test]
-    fn a_recording_that_is_taken_out_leaves_the_others() {
+    fn removing_a_recording_leaves_the_other_recordings() {
         let all: Vec<ProfileBuilder> = (0..5).map(recording).collect();
         let sum = |of: &[usize]| {
             let mut sum = ProfileBuilder::default();
@@ -408,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn segments_that_are_alike_leave_no_spread() {
+    fn equal_segments_leave_no_negative_variance() {
         let one = recording(1);
         let mut twice = one.clone();
         twice.merge(&one);

@@ -1,9 +1,9 @@
-//! Which segments of a recording are speech.
+//! Detection of the segments that are speech.
 
 use std::sync::Arc;
 
 use super::front_end::Features;
-use super::networks::planned;
+use super::networks::plan;
 use super::{RecognizeError, RecognizerError};
 use crate::audio::decode::Defect;
 use crate::model::{Model, Role};
@@ -13,49 +13,51 @@ use crate::nn::{DropoutMode, Plan, Session};
 #[derive(Debug)]
 pub struct SpeechCheck {
     plan: Option<Arc<Plan>>,
-    least: f64,
+    /// Smallest probability of speech.
+    threshold: f64,
 }
 
-/// One thread's buffers for it.
+/// Buffers of a [`SpeechCheck`] for one thread.
 #[derive(Debug)]
 pub struct SpeechSession {
     session: Option<Session>,
-    least: f64,
+    threshold: f64,
 }
 
 impl SpeechCheck {
-    /// For a speech model.
+    /// Plans the speech network of a model, if it has one.
     ///
     /// # Errors
-    /// When its network cannot be planned.
+    /// The network cannot be planned.
     pub fn new(model: &Model) -> Result<Self, RecognizerError> {
         let network = model.network(Role::Speech);
-        let plan = network.map(|_| planned(model, Role::Speech)).transpose()?;
+        let plan = network.map(|_| plan(model, Role::Speech)).transpose()?;
         Ok(Self {
             plan,
-            least: model.info().speech_from.unwrap_or(0.0),
+            threshold: model.info().speech_from.unwrap_or(0.0),
         })
     }
 
-    /// One thread's buffers.
+    /// Creates the buffers for one thread.
     pub fn session(&self) -> SpeechSession {
         SpeechSession {
             session: self.plan.as_ref().map(Session::new),
-            least: self.least,
+            threshold: self.threshold,
         }
     }
 }
 
 impl SpeechSession {
-    /// Bytes that the buffers take.
+    /// Bytes of all buffers.
     pub fn held_bytes(&self) -> usize {
         self.session.as_ref().map_or(0, Session::held_bytes)
     }
 
-    /// Whether each segment of a recording is speech. Without a speech network all of them are.
+    /// Returns for each segment of a recording whether it is speech. Every segment is, if the model has
+    /// no speech network.
     ///
     /// # Errors
-    /// [`RecognizeError::NoSpeech`] if none is, or the recording has no voice.
+    /// [`RecognizeError::NoSpeech`] if no segment is speech or the recording has no voice.
     pub fn check(
         &mut self,
         features: &Features,
@@ -65,13 +67,14 @@ impl SpeechSession {
         let (Some(session), Features::Utterance(features)) = (&mut self.session, features) else {
             return Ok(vec![true; features.segments()]);
         };
-        let mut of_segments = Vec::with_capacity(features.segments().len());
+        let mut is_speech = Vec::with_capacity(features.segments().len());
         for segment in features.segments() {
             session.run(&[&segment.utterance.stats], 1, &DropoutMode::Off)?;
-            of_segments.push(features.is_voiced() && f64::from(session.output(0)[0]) >= self.least);
+            let probability = f64::from(session.output(0)[0]);
+            is_speech.push(features.is_voiced() && probability >= self.threshold);
         }
-        match of_segments.contains(&true) {
-            true => Ok(of_segments),
+        match is_speech.contains(&true) {
+            true => Ok(is_speech),
             false => Err(RecognizeError::NoSpeech {
                 name: name.into(),
                 cause: defects

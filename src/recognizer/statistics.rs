@@ -1,8 +1,8 @@
-//! Means and deviations.
+//! Means and standard deviations.
 
 use crate::prediction::Estimate;
 
-/// Mean of each of `width` columns, summed in `f64` in the order of the rows.
+/// Mean of each of `width` columns, summed in `f64` in row order.
 pub fn column_means(rows: &[f32], width: usize) -> Vec<f32> {
     let mut sums = vec![0.0f64; width];
     for row in rows.chunks_exact(width) {
@@ -14,7 +14,7 @@ pub fn column_means(rows: &[f32], width: usize) -> Vec<f32> {
     sums.into_iter().map(|s| (s / count) as f32).collect()
 }
 
-/// Mean and deviation of each of `width` columns.
+/// Mean and sample standard deviation of each of `width` columns.
 pub fn estimates<T: Copy + Into<f64>>(rows: &[T], width: usize) -> Vec<Estimate> {
     (0..width)
         .map(|c| {
@@ -32,7 +32,7 @@ pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// Standard deviation with `n - 1`; 0 for a single value.
+/// Sample standard deviation, with divisor `n - 1`; 0 for a single value.
 pub fn sample_deviation(values: &[f64]) -> f64 {
     if values.len() < 2 {
         return 0.0;

@@ -1,5 +1,5 @@
-//! Models of the utterance front end: each stretch of speech is answered by itself, from windows
-//! with pitch and descriptors of the stretch.
+//! Models of the utterance front end: every segment of speech has its own estimates, from windows of mel
+//! frames with pitch and from the segment's descriptors.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -24,7 +24,7 @@ use crate::prediction::{Age, AgeInterval, Prediction, Segment, Speaker, Voice, W
 /// Seconds between frames.
 const FRAME_SECONDS: f64 = HOP as f64 / SAMPLE_RATE as f64;
 
-/// From a recording to the networks and from there to the answer.
+/// Steps from a recording to the networks' inputs, and from their outputs to the prediction.
 #[derive(Debug)]
 pub struct Pipeline {
     emotions: usize,
@@ -43,21 +43,21 @@ pub struct Features {
     speaker: Option<Speaker>,
 }
 
-/// The networks' inputs for a stretch of speech.
+/// The networks' inputs for a segment.
 #[derive(Debug)]
 pub struct SegmentInputs {
-    /// As it is.
+    /// Analysed segment.
     pub utterance: Utterance,
     windows: UtteranceWindows,
-    /// Windows and descriptors relative to a speaker, where there is a profile.
+    /// Windows and descriptors relative to a speaker; `None` without a profile.
     adapted: Option<(UtteranceWindows, Vec<f32>)>,
-    /// Whether the emotion feature network reads the descriptors both as they are and relative to a
+    /// The emotion feature network has two inputs: the descriptors, and the descriptors relative to a
     /// speaker.
     reads_both: bool,
 }
 
-/// The recording at 16 kHz as this front end takes it: in one step either pipeline, and as it is where
-/// that is its rate.
+/// Resamples a recording to 16 kHz in one step, whatever the method; a recording of that rate is
+/// unchanged.
 pub fn signal(
     recording: Cow<'_, Recording>,
     resampling: Resampling,
@@ -68,7 +68,7 @@ pub fn signal(
 }
 
 impl Pipeline {
-    /// For a model with this front end.
+    /// Creates the pipeline of the model that `info` describes.
     pub fn new(info: &ModelInfo, age: AgeScale) -> Self {
         Self {
             emotions: info.emotions.len(),
@@ -80,10 +80,10 @@ impl Pipeline {
         }
     }
 
-    /// The networks' inputs for a recording.
+    /// Extracts the networks' inputs from a recording; `name` stands for it in errors.
     ///
     /// # Errors
-    /// When it cannot be analysed.
+    /// The recording cannot be analysed.
     pub fn extract(
         &self,
         recording: Cow<'_, Recording>,
@@ -99,7 +99,7 @@ impl Pipeline {
         Ok(self.inputs(segments))
     }
 
-    /// The networks' inputs for the segments of a recording.
+    /// Makes the networks' inputs from the segments of a recording.
     pub fn inputs(&self, segments: Segments) -> Features {
         let inputs = segments
             .segments
@@ -117,47 +117,50 @@ impl Pipeline {
         }
     }
 
-    /// What analyses recordings.
+    /// Extractor of pitch, frames and descriptors.
     pub fn extractor(&self) -> &UtteranceExtractor {
         &self.extractor
     }
 
-    /// What profiles of speakers are relative to, if the model was trained for them.
+    /// Population statistics for speaker profiles, if the model accepts profiles.
     pub fn speaker(&self) -> Option<&SpeakerScale> {
         self.speaker.as_ref()
     }
 
-    /// The answer for a recording, from the networks' outputs for each of its segments; `None`
-    /// stands for one that is no speech.
+    /// Makes the prediction from the networks' outputs for each segment; `None` stands for a segment
+    /// without speech.
     ///
     /// # Panics
-    /// If no segment has an answer.
+    /// No segment is speech.
     pub fn prediction(
         &self,
         recording: &RecordingInfo,
-        heard: &Features,
-        answers: Vec<Option<NetworkOutputs>>,
+        features: &Features,
+        outputs: Vec<Option<NetworkOutputs>>,
         dropout: &DropoutMode,
     ) -> Prediction {
         let mut windows = Vec::new();
         let mut segments = Vec::new();
-        let mut spoken: Vec<&Utterance> = Vec::new();
-        let (mut genders, mut drawn) = (Vec::new(), Vec::new());
-        for (inputs, answer) in heard.segments.iter().zip(answers) {
-            let Some(answer) = answer else { continue };
+        let mut utterances: Vec<&Utterance> = Vec::new();
+        let (mut genders, mut draws) = (Vec::new(), Vec::new());
+        for (inputs, outputs) in features.segments.iter().zip(outputs) {
+            let Some(outputs) = outputs else { continue };
             let first = windows.len();
-            windows.extend(self.timeline(recording, inputs, &answer));
-            segments.push(self.segment(recording, inputs, &answer, first..windows.len()));
+            windows.extend(self.timeline(recording, inputs, &outputs));
+            segments.push(self.segment(recording, inputs, &outputs, first..windows.len()));
             genders.push(segments[segments.len() - 1].gender.clone());
-            drawn.push(answer.merged);
-            spoken.push(&inputs.utterance);
+            draws.push(outputs.merged);
+            utterances.push(&inputs.utterance);
         }
         let age = whole_age(&segments, &self.age);
-        let emotions = estimates(&weighted(&segments, &drawn), self.emotions);
-        let voice = voice(recording, &spoken, heard.is_voiced);
+        let emotions = estimates(&weighted(&segments, &draws), self.emotions);
+        let voice = voice(recording, &utterances, features.is_voiced);
         let mut warnings = general_warnings(recording, voice.voiced, &age, &self.age);
         let largest = emotions.iter().map(|e| e.mean).fold(0.0, f64::max);
-        if self.unsure_below.is_some_and(|least| largest < least) {
+        if self
+            .unsure_below
+            .is_some_and(|threshold| largest < threshold)
+        {
             warnings.push(Warning::Unsure {
                 probability: largest,
             });
@@ -169,7 +172,7 @@ impl Pipeline {
             segments,
             windows,
             voice,
-            speaker: heard.speaker,
+            speaker: features.speaker,
             warnings,
             dropout: dropout.clone(),
         }
@@ -179,20 +182,20 @@ impl Pipeline {
         &self,
         recording: &RecordingInfo,
         inputs: &SegmentInputs,
-        answer: &NetworkOutputs,
+        outputs: &NetworkOutputs,
         windows: Range<usize>,
     ) -> Segment {
         let utterance = &inputs.utterance;
         let seconds = |frame| time_of(frame, recording);
         let years = |output: f32| f64::from(output) * self.age.deviation + self.age.mean;
-        let age = match (&*answer.age, self.age.coverage) {
+        let age = match (&*outputs.age, self.age.coverage) {
             (&[low, middle, high], Some(coverage)) => {
                 let [low, middle, high] = [low, middle, high].map(years);
                 Age {
                     years: middle,
                     spread: None,
                     error: self.age.error,
-                    // Quantiles that are learnt one by one may cross.
+                    // The quantiles are trained independently and may cross.
                     interval: Some(AgeInterval {
                         low: low.min(middle),
                         high: high.max(middle),
@@ -211,9 +214,9 @@ impl Pipeline {
             time: seconds(utterance.kept.start)..seconds(utterance.kept.end),
             voiced: utterance.active.iter().filter(|active| **active).count() as f64
                 * FRAME_SECONDS,
-            emotions: estimates(&answer.merged, self.emotions),
+            emotions: estimates(&outputs.merged, self.emotions),
             age,
-            gender: answer.gender.iter().map(|&x| f64::from(x)).collect(),
+            gender: outputs.gender.iter().map(|&x| f64::from(x)).collect(),
             windows,
         }
     }
@@ -222,16 +225,16 @@ impl Pipeline {
         &'a self,
         recording: &'a RecordingInfo,
         inputs: &'a SegmentInputs,
-        answer: &'a NetworkOutputs,
+        outputs: &'a NetworkOutputs,
     ) -> impl Iterator<Item = Window> + 'a {
         let SegmentInputs {
             utterance, windows, ..
         } = inputs;
         let time = |frame: usize| time_of(utterance.kept.start + frame, recording);
-        let starts = windows.starts().iter().zip(&answer.attention).enumerate();
+        let starts = windows.starts().iter().zip(&outputs.attention).enumerate();
         starts.map(move |(i, (&start, attention))| Window {
             time: time(start)..time(start + windows.real_frames(i)),
-            emotions: row(&answer.windows, i, self.emotions),
+            emotions: row(&outputs.windows, i, self.emotions),
             age: None,
             gender: Vec::new(),
             attention: attention.clone(),
@@ -245,12 +248,12 @@ impl Features {
         &self.segments
     }
 
-    /// Whether the recording has a voice.
+    /// Returns true if the recording contains voice.
     pub fn is_voiced(&self) -> bool {
         self.is_voiced
     }
 
-    /// Expresses the inputs of the emotion networks relative to a speaker.
+    /// Makes the inputs of the emotion networks relative to a speaker.
     pub fn adapt(&mut self, profile: &SpeakerProfile, scale: &SpeakerScale) {
         for segment in &mut self.segments {
             let utterance = &segment.utterance;
@@ -261,7 +264,7 @@ impl Features {
         self.speaker = Some(profile.speaker());
     }
 
-    /// Takes the inputs as they are again.
+    /// Makes the inputs of the emotion networks relative to the population again.
     pub fn remove_profile(&mut self) {
         for segment in &mut self.segments {
             segment.adapted = None;
@@ -269,7 +272,7 @@ impl Features {
         self.speaker = None;
     }
 
-    /// The networks' inputs, segment by segment.
+    /// Returns the networks' inputs of each segment.
     pub fn network_inputs(&self) -> impl Iterator<Item = NetworkInputs<'_>> {
         self.segments.iter().map(SegmentInputs::network_inputs)
     }
@@ -293,12 +296,12 @@ impl SegmentInputs {
     }
 }
 
-/// Where a frame of a recording lies, in seconds.
+/// Start of a frame in seconds, at most the recording's duration.
 fn time_of(frame: usize, recording: &RecordingInfo) -> f64 {
     (frame as f64 * FRAME_SECONDS).min(recording.seconds)
 }
 
-/// The mean of the segments' values, by their seconds of voice.
+/// Mean of the segments' values, weighted by their seconds of voice.
 fn weighted<T: Copy + Into<f64>>(segments: &[Segment], values: &[Vec<T>]) -> Vec<f64> {
     let total: f64 = segments.iter().map(|segment| segment.voiced).sum();
     let mut mean = vec![0.0; values.first().map_or(0, Vec::len)];
@@ -331,7 +334,7 @@ fn whole_age(segments: &[Segment], scale: &AgeScale) -> Age {
     }
 }
 
-/// What was analysed: the answered segments, in which speech is what is loud enough.
+/// Makes the report on the recording and its voice. The active frames of the segments are speech.
 fn voice(recording: &RecordingInfo, segments: &[&Utterance], is_voiced: bool) -> Voice {
     let seconds = |frame| time_of(frame, recording);
     let speech_of = |utterance: &&Utterance| {
@@ -366,7 +369,7 @@ fn voice(recording: &RecordingInfo, segments: &[&Utterance], is_voiced: bool) ->
     }
 }
 
-/// The stretches of `true`.
+/// Returns the ranges of consecutive `true` flags.
 fn runs(flags: &[bool]) -> impl Iterator<Item = Range<usize>> {
     let mut start = 0;
     flags.chunk_by(|a, b| a == b).filter_map(move |part| {

@@ -78,11 +78,11 @@ fn check(model: Model, recordings: &[Recording], dropout: &DropoutMode) {
     };
     let emulated: Arc<dyn Driver> = Arc::new(Emulator::new(ORDERS[2]));
     for driver in [emulated].into_iter().chain(gpu()) {
-        let mut device = recognizer.on_device(&driver).unwrap();
+        let device = recognizer.on_device(&driver).unwrap();
         assert_eq!(device.device(), driver.name());
         let mut given: Vec<(Recording, &str)> = vec![(silence.clone(), "silence")];
         given.extend(recordings.iter().map(|r| (r.clone(), "a recording")));
-        let mut got = device.recognize(given, dropout).unwrap().into_iter();
+        let mut got = device.recognize(given, dropout).into_iter();
         match got.next() {
             Some(Err(e @ (RecognizeError::Audio { .. } | RecognizeError::Features { .. }))) => {
                 assert!(e.to_string().starts_with("silence: "), "{e}");
@@ -93,7 +93,7 @@ fn check(model: Model, recordings: &[Recording], dropout: &DropoutMode) {
         for (got, wanted) in got.zip(&wanted) {
             compare(&got.unwrap(), wanted);
         }
-        assert!(device.recognize(vec![], dropout).unwrap().is_empty());
+        assert!(device.recognize(vec![], dropout).is_empty());
     }
 }
 

@@ -218,15 +218,15 @@ fn what_does_not_fit_goes_with_the_next() {
         ),
         (
             DeviceLimits {
-                numbers: 14_000,
+                floats: 14_000,
                 ..default
             },
             1 + 3,
         ),
         (
             DeviceLimits {
-                numbers: 14_000,
-                kept_bytes: 0,
+                floats: 14_000,
+                kept_bytes: Some(0),
                 ..default
             },
             1 + 3,
@@ -262,7 +262,7 @@ fn a_long_recording_alone_is_not_cleaned_before_the_last_answers() {
     let default = DeviceLimits::default();
     assert_eq!(down_before_the_second(default), 2);
     let limits = DeviceLimits {
-        numbers: 14_000,
+        floats: 14_000,
         ..default
     };
     assert!(down_before_the_second(limits) > 2);
@@ -274,7 +274,7 @@ fn the_memory_of_long_recordings_is_given_back() {
     let short = (voice(0.2, 16_000, 1), dropout.clone());
     let long = (voice(1.5, 16_000, 2), dropout);
     let limits = DeviceLimits {
-        numbers: 14_000,
+        floats: 14_000,
         ..DeviceLimits::default()
     };
     if on_gpu_alone() {
@@ -295,7 +295,7 @@ fn the_memory_of_long_recordings_is_given_back() {
     let default = DeviceLimits::default();
     let kept = free_after(&sharing(model_2020(), driver.clone(), default), &short);
     let limits = DeviceLimits {
-        kept_bytes: 0,
+        kept_bytes: Some(0),
         ..default
     };
     let given_back = free_after(&sharing(model_2020(), driver.clone(), limits), &short);

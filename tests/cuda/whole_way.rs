@@ -10,7 +10,7 @@ use maeum::front_end::legacy2020::cuda::CudaFrontEnd;
 use maeum::model::ModelInfo;
 use maeum::nn::DropoutMode;
 use maeum::nn::cuda::{DeviceError, Driver, Stream};
-use maeum::recognizer::{DeviceRecognizer, RecognizeError};
+use maeum::recognizer::{DeviceRecognizer, PendingPrediction, RecognizeError};
 use maeum::{Prediction, Recognizer};
 
 use crate::drivers;
@@ -18,7 +18,7 @@ use crate::emulator::{Emulator, ORDERS};
 use crate::front_end::{recorded, voice};
 use crate::model::{noise, speech_like, speech_model, write_wav};
 use crate::recognizer::compare;
-use crate::watched::{Watched, check_transfers};
+use crate::watched::{Seen, Watched, check_transfers, nth};
 
 fn recognizer() -> Recognizer {
     Recognizer::new(speech_model(ModelInfo::legacy2020())).unwrap()
@@ -68,6 +68,21 @@ fn heard_by(
     recordings.iter().enumerate().map(recognize).collect()
 }
 
+fn submit(
+    device: &DeviceRecognizer,
+    recordings: &[Recording],
+    names: &[String],
+    dropout: &DropoutMode,
+) -> Vec<PendingPrediction> {
+    let named = recordings.iter().cloned().zip(names.iter().cloned());
+    device.submit(named.map(Into::into).collect(), dropout)
+}
+
+fn wait(pending: Vec<PendingPrediction>) -> Vec<Outcome> {
+    let outcomes = pending.into_iter().map(|pending| pending.wait().unwrap());
+    outcomes.collect()
+}
+
 pub fn check(what: &str, got: &[Outcome], wanted: &[Outcome]) {
     assert_eq!(got.len(), wanted.len(), "{what}");
     for (got, wanted) in got.iter().zip(wanted) {
@@ -114,29 +129,23 @@ fn check_batches(recognizer: &Recognizer, recordings: &[Recording], drivers: &[A
     let good = wanted.iter().filter(|o| o.is_ok()).count();
     assert!(good >= 5 && good + 3 <= wanted.len(), "{good} of them");
     for driver in drivers {
-        let mut device = recognizer.on_device(driver).unwrap();
+        let device = recognizer.on_device(driver).unwrap();
         let names: Vec<String> = (0..recordings.len()).map(|i| format!("no. {i}")).collect();
-        let all = |device: &mut DeviceRecognizer| {
+        let all = |device: &DeviceRecognizer| {
             let given = recordings.iter().cloned().zip(names.iter().map(|n| &**n));
-            device.recognize(given.collect(), &dropout).unwrap()
+            device.recognize(given.collect(), &dropout)
         };
-        let together = all(&mut device);
+        let together = all(&device);
         check(&driver.name(), &together, &wanted);
-        // Pipelined batches: the predictions of one are returned when the next has been submitted.
-        let mut parts = Vec::new();
-        for (numbers, part) in names.chunks(3).zip(recordings.chunks(3)) {
-            let batch = part
-                .iter()
-                .zip(numbers)
-                .map(|(recording, name)| (recording.clone(), name.clone()).into());
-            let before = device.submit(batch.collect(), &dropout);
-            assert_eq!(before.is_some(), numbers[0] != "no. 0");
-            parts.extend(before.into_iter().flat_map(Result::unwrap));
+        // Several batches in flight give the outcomes of one batch; a dropped outcome changes none.
+        let mut pending = Vec::new();
+        drop(submit(&device, &recordings[..1], &names, &dropout));
+        for (names, part) in names.chunks(3).zip(recordings.chunks(3)) {
+            pending.extend(submit(&device, part, names, &dropout));
         }
-        parts.extend(device.finish().unwrap().unwrap());
-        assert!(device.finish().is_none());
+        let parts = wait(pending);
         assert_eq!(bits(&parts), bits(&together), "{}", driver.name());
-        assert_eq!(bits(&all(&mut device)), bits(&together));
+        assert_eq!(bits(&all(&device)), bits(&together));
     }
 }
 
@@ -148,11 +157,11 @@ fn nothing_comes_to_the_host_but_signals_and_answers() {
     for driver in drivers() {
         let watched = Arc::new(Watched::new(driver, |_| Ok(())));
         let inner: Arc<dyn Driver> = watched.clone();
-        let mut device = recognizer.on_device(&inner).unwrap();
-        let mut recognize = || {
+        let device = recognizer.on_device(&inner).unwrap();
+        let recognize = || {
             let given = recordings.iter().cloned().zip(["no. 0", "no. 1"]);
             let got = device.recognize(given.collect(), &DropoutMode::draws(32, 1));
-            assert!(got.unwrap().iter().all(Result::is_ok));
+            assert!(got.iter().all(Result::is_ok));
         };
         // The resampling filters are uploaded with the first batch.
         recognize();
@@ -171,9 +180,9 @@ fn many_draws_are_taken_in_their_order() {
     let recognizer = recognizer();
     let emulated: Arc<dyn Driver> = Arc::new(Emulator::new(ORDERS[0]));
     for driver in [emulated].into_iter().chain(crate::gpu()) {
-        let mut device = recognizer.on_device(&driver).unwrap();
+        let device = recognizer.on_device(&driver).unwrap();
         let given = recordings.iter().cloned().zip(["no. 0", "no. 1"]);
-        let got = device.recognize(given.collect(), &dropout).unwrap();
+        let got = device.recognize(given.collect(), &dropout);
         check(&driver.name(), &got, &wanted);
         let spread = |o: &Outcome| o.as_ref().unwrap().emotions[0].std;
         for (got, wanted) in got.iter().zip(&wanted) {
@@ -198,23 +207,28 @@ fn what_the_device_has_no_room_for_is_analysed_on_the_processor() {
     drop(front_end);
     let wanted = on_the_processor(&recordings, &DropoutMode::Off);
     let recognizer = recognizer();
-    let mut device = recognizer.on_device(&driver).unwrap();
-    let given = recordings.iter().cloned().zip(["no. 0", "no. 1", "no. 2"]);
-    let got = device
-        .recognize(given.collect(), &DropoutMode::Off)
-        .unwrap();
+    let device = recognizer.on_device(&driver).unwrap();
+    let names = ["no. 0", "no. 1", "no. 2"];
+    let given = recordings.iter().cloned().zip(names);
+    let got = device.recognize(given.collect(), &DropoutMode::Off);
     check("little memory", &got, &wanted);
     // Recordings that fit succeed afterwards, with the same predictions as among those.
     let given = vec![(recordings[2].clone(), "no. 2")];
-    let again = device.recognize(given, &DropoutMode::Off).unwrap();
+    let again = device.recognize(given, &DropoutMode::Off);
     assert_eq!(bits(&again), bits(&got[2..]));
-    // A batch does not depend on the next one.
-    let batch = |i: usize| vec![(recordings[i].clone(), format!("no. {i}")).into()];
-    assert!(device.submit(batch(2), &DropoutMode::Off).is_none());
-    let before = device.submit(batch(0), &DropoutMode::Off).unwrap().unwrap();
-    assert_eq!(bits(&before), bits(&again));
-    let last = device.finish().unwrap().unwrap();
-    assert_eq!(bits(&last), bits(&got[..1]));
+    // A batch that exceeds the memory leaves the batch before unchanged.
+    let names = names.map(str::to_owned);
+    let submit = |i: usize| {
+        submit(
+            &device,
+            &recordings[i..=i],
+            &names[i..=i],
+            &DropoutMode::Off,
+        )
+    };
+    let (before, last) = (submit(2), submit(0));
+    assert_eq!(bits(&wait(before)), bits(&again));
+    assert_eq!(bits(&wait(last)), bits(&got[..1]));
 }
 
 /// Files, more than one batch of them, some without usable content.
@@ -273,7 +287,53 @@ fn files_are_answered_in_order() {
     }
 }
 
-/// Compared relative to the other recordings of the group, which the CPU sums in either order.
+/// A failure and a panic of the device fail the recordings of their batch, but no later run.
+#[test]
+fn a_device_failure_is_the_error_of_its_recordings() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths: Vec<PathBuf> = (0..2)
+        .map(|i| {
+            let path = dir.path().join(format!("{i}.wav"));
+            write_wav(&path, 8_000, &voice(0.06, 8_000, i).samples);
+            path
+        })
+        .collect();
+    let inputs = inputs::collect(&paths).inputs;
+    let recognizer = recognizer();
+    let interrupted = "the networks gave no answer: they were interrupted; try again";
+    for (panics, problem) in [(false, "the test: no"), (true, interrupted)] {
+        let is_first = nth(1, |seen| *seen == Seen::Kernel("group_means".into()));
+        let driver = Watched::new(Arc::new(Emulator::new(ORDERS[0])), move |seen| {
+            let fails = is_first(seen);
+            assert!(!(fails && panics), "the driver panics");
+            match fails {
+                true => Err(DeviceError::Failed {
+                    what: "the test".into(),
+                    problem: "no".into(),
+                }),
+                false => Ok(()),
+            }
+        });
+        let driver: Arc<dyn Driver> = Arc::new(driver);
+        let batch = Batch::new(&recognizer, DropoutMode::Off, 2).unwrap();
+        let batch = batch.on_device(&driver).unwrap();
+        for run in 0..2 {
+            let done: Result<(), ()> = batch.run(&inputs, |input, outcome| {
+                match outcome {
+                    Ok(_) => assert_eq!(run, 1),
+                    Err(error) => {
+                        assert_eq!(run, 0, "{error}");
+                        assert_eq!(error.to_string(), format!("{}: {problem}", input.subject()));
+                    }
+                }
+                Ok(())
+            });
+            done.unwrap();
+        }
+    }
+}
+
+/// Each relative to the other recordings of its group, which the processor sums up either way.
 #[cfg(feature = "default-model")]
 #[test]
 fn answers_relative_to_speakers_are_those_of_the_processor() {

@@ -1,207 +1,149 @@
-//! Recordings that a device recognises.
+//! Batches on a GPU.
 
-use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::mpsc::{self, SyncSender};
 
 use super::{Batch, BatchError, Outcome, in_order, pool};
 use crate::app::inputs::Input;
-use crate::audio::Recording;
-use crate::formats::{Code, NoAnswer, is_finite, not_finite};
-use crate::nn::DropoutMode;
+use crate::formats::{Code, NoAnswer};
 use crate::nn::cuda::Driver;
 use crate::recognizer::{
-    DeviceRecognizer, DeviceRecognizerError, NamedRecording, Outcomes, SpeakerProfile,
+    BatchSize, DeviceFailure, DeviceLimits, DeviceRecognizer, DeviceRecognizerError,
+    NamedRecording, PendingPrediction,
 };
 
-/// Why a batch cannot be brought to a device.
+/// Error when a batch cannot use a device.
 #[derive(Debug, thiserror::Error)]
 pub enum OnDeviceError {
-    /// The recogniser cannot.
+    /// The recogniser cannot use the device.
     #[error(transparent)]
     Recognizer(#[from] DeviceRecognizerError),
-    /// The device's own threads cannot be had.
+    /// The CPU threads cannot be started.
     #[error(transparent)]
     Threads(#[from] BatchError),
 }
 
-/// What recognises on a device, for one run at a time.
-#[derive(Debug)]
-pub struct Shared<'r> {
-    device: Mutex<DeviceRecognizer<'r>>,
-    /// Threads for what the processor does for the device. Those that decode may all be waiting for the
-    /// device to take what they have.
-    listeners: rayon::ThreadPool,
-}
+/// Capacity in batches of the channel of pending outcomes. It bounds the batches that are submitted and
+/// not finished to three: the receiver waits for the first one, the second one is in the channel, and the
+/// sender of the third one is blocked. The threads decode a fourth batch meanwhile. The limits of the
+/// device bound each batch.
+const WAITING_BATCHES: usize = 1;
 
-/// Recordings, and numbers that they hold together (256 MiB), that a device is given together at
-/// most; the last recording may exceed it. There are up to four batches in memory: one in which
-/// voice is told from silence, one that waits, and what comes next.
-const RECORDINGS: usize = 256;
-const NUMBERS: usize = 1 << 26;
+/// Decoded recordings of a batch in input order, or their errors.
+type Decoded = Vec<Result<NamedRecording, NoAnswer>>;
 
-/// Recordings as far as the threads bring them, or what is wrong with them.
-type Read = Vec<Result<WithProfile, NoAnswer>>;
+/// Pending outcomes of a batch in input order, or the errors of its recordings.
+type Submitted = Vec<Result<PendingPrediction, NoAnswer>>;
 
-/// A recording, and its speaker's profile if there is one.
-type WithProfile = (Recording, Option<Arc<SpeakerProfile>>);
-
-/// The device is no longer asked.
+/// Error when the receiver of the outcomes has stopped.
 struct Stopped;
 
 impl<'r> Batch<'r> {
-    /// Lets a device do the work; the threads decode recordings for it. Answers are the same up to
-    /// rounding.
+    /// Moves feature extraction and networks to a device; the threads only decode recordings.
+    /// Predictions are equal up to rounding.
     ///
     /// # Errors
-    /// When the device fails or has no memory left, or the operating system does not give more threads.
+    /// The device fails or has too little memory, or the operating system cannot start the threads.
     pub fn on_device(mut self, driver: &Arc<dyn Driver>) -> Result<Self, OnDeviceError> {
-        let device = Mutex::new(self.recognizer.on_device(driver)?);
-        let listeners = pool(self.pool.current_num_threads())?;
-        self.device = Some(Shared { device, listeners });
+        // The decoding threads cannot take the device's CPU part: all of them may wait for the device.
+        let threads = pool(self.pool.current_num_threads())?;
+        let limits = DeviceLimits::throughput();
+        self.device = Some(self.recognizer.on_device_with(driver, limits, threads)?);
         Ok(self)
     }
 
-    /// As [`Batch::run`]; while the device works the threads read what comes next.
+    /// Runs [`Batch::run`] on the device while the threads decode the next recordings.
     pub(super) fn run_on<E: Send>(
         &self,
-        shared: &Shared<'r>,
+        device: &DeviceRecognizer<'r>,
         inputs: &[Input],
         mut each: impl FnMut(&Input, Outcome) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut device = shared.device.lock().unwrap_or_else(|e| e.into_inner());
-        // What an interrupted run left.
-        device.finish();
-        // One batch waits while the device has another.
-        let (sender, receiver) = mpsc::sync_channel(1);
+        let (sender, receiver) = mpsc::sync_channel(WAITING_BATCHES);
         std::thread::scope(|scope| {
-            scope.spawn(move || self.read_all(inputs, &sender));
-            let pipeline = Pipeline {
-                device: &mut device,
-                shared,
-                dropout: &self.dropout,
-                inputs,
-                given: Vec::new(),
-            };
-            let answered = pipeline.answer_all(&receiver, &mut each);
-            // Whoever still reads stops.
-            drop(receiver);
-            answered
+            scope.spawn(move || self.submit_all(device, inputs, &sender));
+            // An error of `each` drops the receiver. That stops the decoding threads, and cancels the
+            // recordings that the device has not started.
+            for (input, outcome) in inputs.iter().zip(receiver.into_iter().flatten()) {
+                each(input, Self::wait(outcome, input.subject()))?;
+            }
+            Ok(())
         })
     }
 
-    /// Reads all recordings and hands them on in batches, in order.
-    fn read_all(&self, inputs: &[Input], sender: &SyncSender<Read>) {
-        let read = |place: usize, input: &Input| {
+    /// Decodes all recordings and submits them to the device in batches, in input order.
+    fn submit_all(
+        &self,
+        device: &DeviceRecognizer<'r>,
+        inputs: &[Input],
+        sender: &SyncSender<Submitted>,
+    ) {
+        let decode = |place: usize, input: &Input| -> Result<NamedRecording, NoAnswer> {
             let recording = input.read()?;
             let profile = self.profile_for_device(place, &recording, input.subject());
-            Ok((recording, profile))
+            Ok(NamedRecording {
+                recording,
+                name: input.subject().to_owned(),
+                profile,
+            })
         };
-        let mut batch = Read::new();
-        let mut numbers = 0;
-        let all = in_order(
+        let mut size = BatchSize::default();
+        let mut batch = Decoded::new();
+        let submit = |batch: &mut Decoded| {
+            let submitted = self.submit(device, std::mem::take(batch));
+            sender.send(submitted).map_err(|_| Stopped)
+        };
+        let all: Result<(), Stopped> = in_order(
             &self.pool,
             inputs,
             || (),
-            |(), place, input, _| read(place, input),
-            |_, recording: Result<WithProfile, NoAnswer>| {
-                let own = recording.as_ref();
-                numbers = own
-                    .map_or(0, |(r, _)| self.recognizer.numbers_on_device(r))
-                    .saturating_add(numbers);
-                batch.push(recording);
-                if batch.len() < RECORDINGS && numbers < NUMBERS {
-                    return Ok(());
+            |(), place, input, _| decode(place, input),
+            |_, decoded| {
+                let floats = decoded.as_ref().map_or(0, |named| {
+                    self.recognizer.floats_on_device(&named.recording)
+                });
+                let limits = device.limits();
+                if !size.try_add(floats, limits) {
+                    submit(&mut batch)?;
+                    size = BatchSize::default();
+                    size.try_add(floats, limits);
                 }
-                numbers = 0;
-                sender.send(std::mem::take(&mut batch)).map_err(|_| Stopped)
+                batch.push(decoded);
+                if size.is_full(limits) {
+                    submit(&mut batch)?;
+                    size = BatchSize::default();
+                }
+                Ok(())
             },
         );
         if all.is_ok() {
-            // Who has stopped to listen has its reason.
-            let _ = sender.send(batch);
+            // A failed send means that the receiver has returned its error.
+            let _ = submit(&mut batch);
         }
     }
-}
 
-/// A run on the device: a batch's answers come when it has been given the next one, or there is
-/// none yet.
-struct Pipeline<'p, 'r> {
-    device: &'p mut DeviceRecognizer<'r>,
-    shared: &'p Shared<'r>,
-    dropout: &'p DropoutMode,
-    /// Those that were not given yet.
-    inputs: &'p [Input],
-    /// Of each recording of the batch that was given last, what was wrong with it before.
-    given: Vec<(&'p Input, Option<NoAnswer>)>,
-}
+    /// Submits the recordings of a batch that were decoded.
+    fn submit(&self, device: &DeviceRecognizer<'r>, batch: Decoded) -> Submitted {
+        let mut recordings = Vec::with_capacity(batch.len());
+        let decoded: Vec<Result<(), NoAnswer>> = batch
+            .into_iter()
+            .map(|decoded| decoded.map(|recording| recordings.push(recording)))
+            .collect();
+        let mut pending = device.submit(recordings, &self.dropout).into_iter();
+        let outcomes = decoded.into_iter().map(|decoded| {
+            decoded.map(|()| pending.next().expect("every recording has an outcome"))
+        });
+        outcomes.collect()
+    }
 
-impl Pipeline<'_, '_> {
-    fn answer_all<E>(
-        mut self,
-        receiver: &Receiver<Read>,
-        each: &mut impl FnMut(&Input, Outcome) -> Result<(), E>,
-    ) -> Result<(), E> {
-        loop {
-            let read = match receiver.try_recv() {
-                Ok(read) => read,
-                Err(_) => {
-                    let outcomes = self.device.finish();
-                    hand_on(outcomes, std::mem::take(&mut self.given), each)?;
-                    match receiver.recv() {
-                        Ok(read) => read,
-                        Err(_) => return Ok(()),
-                    }
-                }
-            };
-            let (own, rest) = self.inputs.split_at(read.len());
-            self.inputs = rest;
-            let mut recordings = Vec::new();
-            let mut given = Vec::new();
-            for (input, read) in own.iter().zip(read) {
-                let error = match read {
-                    Ok((recording, profile)) => {
-                        recordings.push(NamedRecording {
-                            recording,
-                            name: input.subject().to_owned(),
-                            profile,
-                        });
-                        None
-                    }
-                    Err(error) => Some(error),
-                };
-                given.push((input, error));
+    /// Waits for the outcome of a recording.
+    fn wait(submitted: Result<PendingPrediction, NoAnswer>, subject: &str) -> Outcome {
+        match submitted?.wait() {
+            Ok(outcome) => Self::checked(outcome, subject),
+            Err(DeviceFailure::Run(error)) => {
+                Err(NoAnswer::new(Code::Internal, format!("{subject}: {error}")))
             }
-            let (device, dropout) = (&mut *self.device, self.dropout);
-            let listeners = &self.shared.listeners;
-            let outcomes = listeners.install(|| device.submit(recordings, dropout));
-            hand_on(outcomes, std::mem::replace(&mut self.given, given), each)?;
+            Err(failure) => Err(NoAnswer::of(&failure.for_recording(subject), subject)),
         }
     }
-}
-
-/// Hands on the outcomes of a batch, if there is one.
-fn hand_on<E>(
-    outcomes: Option<Outcomes>,
-    given: Vec<(&Input, Option<NoAnswer>)>,
-    each: &mut impl FnMut(&Input, Outcome) -> Result<(), E>,
-) -> Result<(), E> {
-    let mut outcomes = match outcomes {
-        Some(outcomes) => outcomes.map(Vec::into_iter),
-        None => return Ok(()),
-    };
-    for (input, error) in given {
-        let subject = input.subject();
-        let outcome = match (error, &mut outcomes) {
-            (Some(error), _) => Err(error),
-            (None, Err(e)) => Err(NoAnswer::new(Code::Internal, format!("{subject}: {e}"))),
-            (None, Ok(outcomes)) => match outcomes.next() {
-                Some(Ok(prediction)) if is_finite(&prediction) => Ok(prediction),
-                Some(Ok(_)) => Err(not_finite(subject)),
-                Some(Err(error)) => Err(NoAnswer::of(&error, subject)),
-                None => unreachable!("an outcome for each recording that was given"),
-            },
-        };
-        each(input, outcome)?;
-    }
-    Ok(())
 }

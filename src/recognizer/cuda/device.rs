@@ -1,4 +1,5 @@
-//! A device at work: batch behind batch of recordings.
+//! Front end and networks of a model on a device. The front end of one batch overlaps with the networks of
+//! the batch before.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use rayon::prelude::*;
 
 use super::inputs::InputBuffers;
 use super::networks::{DeviceInputs, Networks, PendingOutputs};
-use super::{DeviceRecognizerError, Outcomes};
+use super::{DeviceRecognizerError, NamedRecording, RecordingOutcome};
 use crate::audio::Recording;
 use crate::front_end::cuda::FrontEndError;
 use crate::front_end::legacy2020::cuda::VoicedBatch;
@@ -16,45 +17,46 @@ use crate::model::Model;
 use crate::nn::cuda::{CudaRunError, DeviceError, Driver, Source, Stream};
 use crate::nn::{DropoutMode, RunError};
 use crate::parallelism::Parallelism;
-use crate::prediction::Prediction;
-use crate::recognizer::front_end::{self, Features, RecordingInfo};
+use crate::recognizer::front_end::{self, Analysis, Features, RecordingInfo};
 use crate::recognizer::networks::{NetworkInputs, NetworkOutputs};
-use crate::recognizer::profile::SpeakerProfile;
 use crate::recognizer::speech::{SpeechCheck, SpeechSession};
 use crate::recognizer::{RecognizeError, legacy2020, utterance};
 
-/// A model's front end and its networks, with the memory for a batch.
+/// Front end and networks of a model, with the device memory for a batch.
 #[derive(Debug)]
 pub struct Device {
     cpu_front_end: Arc<front_end::FrontEnd>,
     front_end: DeviceFrontEnd,
     networks: Networks,
-    /// On the processor: it decides what the networks are inputs.
+    /// Speech network on the CPU: it selects the segments that the device processes.
     speech: SpeechSession,
-    questions: InputBuffers,
+    inputs: InputBuffers,
     in_flight: Option<InFlight>,
 }
 
-/// The front ends, each beside the networks' first stream.
+/// Outcomes of a batch, or the error that the whole batch met.
+pub type BatchOutcome = Result<Vec<RecordingOutcome>, CudaRunError>;
+
+/// Front end on a device. It uses another stream than the networks' first one.
 #[derive(Debug)]
 enum DeviceFrontEnd {
     Legacy2020(Box<crate::front_end::legacy2020::cuda::CudaFrontEnd>),
     Utterance(Box<crate::front_end::utterance::cuda::CudaFrontEnd>),
 }
 
-/// What a front end has found out about a batch before the networks are inputs.
+/// Results of a front end's first stage, which may overlap with the networks of the batch before.
 #[derive(Debug)]
 enum FrontEndOutput {
-    /// Where voice is; the networks' inputs come from the device's own part of the signals.
-    Voices(VoicedBatch),
-    /// All of it, told by the processor from the device's frames.
-    All(Vec<Result<Features, FrontEndError>>),
+    /// Voiced parts of the recordings. The signals are on the device.
+    Voiced(VoicedBatch),
+    /// Features of the recordings in host memory.
+    Features(Vec<Result<Features, FrontEndError>>),
 }
 
-/// What the device has been given.
+/// A batch that the device has started.
 #[derive(Debug)]
 struct InFlight {
-    batch: Vec<PendingRecording>,
+    recordings: Vec<PendingRecording>,
     dropout: DropoutMode,
     state: Result<State, CudaRunError>,
 }
@@ -62,50 +64,35 @@ struct InFlight {
 /// A recording without its samples.
 #[derive(Debug)]
 struct PendingRecording {
-    about: RecordingInfo,
+    info: RecordingInfo,
     name: String,
 }
 
 #[derive(Debug)]
 enum State {
-    /// The networks' inputs are on the device alone. Nothing was given if no recording has a voice.
-    Described(VoicedBatch, Option<PendingOutputs>),
-    /// They were brought there, of those that could be analysed.
-    DeviceInputs(Vec<Result<Spoken, RecognizeError>>, Option<PendingOutputs>),
-    /// The device had no room for all of them at once.
-    InParts(Vec<Result<Prediction, RecognizeError>>),
+    /// The networks' inputs are on the device only. There are no outputs if no recording has voice.
+    FeaturesOnDevice(VoicedBatch, Option<PendingOutputs>),
+    /// The networks' inputs of the usable recordings were uploaded.
+    FeaturesOnHost(
+        Vec<Result<SpeechFeatures, RecognizeError>>,
+        Option<PendingOutputs>,
+    ),
+    /// The device ran out of memory and has processed the batch in parts.
+    Finished(Vec<RecordingOutcome>),
 }
 
-/// A recording's inputs, and which of its segments are speech.
-type Spoken = (Features, Vec<bool>);
-
-/// A recording with its name, and its speaker's profile if there is one.
+/// Features of a recording, and for each segment whether it is speech.
 #[derive(Debug)]
-pub struct NamedRecording {
-    /// Decoded.
-    pub recording: Recording,
-    /// What errors call it.
-    pub name: String,
-    /// One that [`Recognizer::check_profile`](crate::Recognizer::check_profile) accepts.
-    pub profile: Option<Arc<SpeakerProfile>>,
-}
-
-impl From<(Recording, String)> for NamedRecording {
-    /// Without a speaker profile.
-    fn from((recording, name): (Recording, String)) -> Self {
-        Self {
-            recording,
-            name,
-            profile: None,
-        }
-    }
+struct SpeechFeatures {
+    features: Features,
+    is_speech: Vec<bool>,
 }
 
 impl Device {
-    /// For a model with this front end.
+    /// Plans the networks and the front end of a model for a device.
     ///
     /// # Errors
-    /// When the device fails or has no memory left.
+    /// The device fails or has too little memory.
     pub fn new(
         driver: &Arc<dyn Driver>,
         model: &Model,
@@ -135,193 +122,199 @@ impl Device {
             front_end,
             networks: Networks::new(driver, model)?,
             speech: SpeechCheck::new(model)?.session(),
-            questions: InputBuffers::default(),
+            inputs: InputBuffers::default(),
             in_flight: None,
         })
     }
 
-    /// What it is, for messages.
-    pub fn name(&self) -> String {
-        self.networks.driver().name()
-    }
-
-    /// Bytes of device memory that the networks' buffers take.
+    /// Bytes of device memory of the networks' buffers.
     pub fn held_bytes(&self) -> usize {
         self.networks.held_bytes()
     }
 
-    /// Gives the memory of the batches so far back; nothing is at work.
-    pub fn give_back(&mut self) {
+    /// Releases the device memory of all batches. No batch may be in flight.
+    pub fn release(&mut self) {
         match &mut self.front_end {
             DeviceFrontEnd::Legacy2020(front_end) => front_end.release(),
             DeviceFrontEnd::Utterance(front_end) => front_end.release(),
         }
-        self.networks.give_back();
-        self.questions = InputBuffers::default();
+        self.networks.release();
+        self.inputs = InputBuffers::default();
     }
 
-    /// Waits until it does nothing any more, so that what a panic has left meets no buffer that is
-    /// used again.
+    /// Waits until the device is idle. After a panic, this keeps unfinished work from writing to buffers
+    /// that are used again.
     pub fn synchronise(&self) {
         for stream in [Stream::A, Stream::B] {
-            // What it fails with was inputs for by those that the panic met.
+            // An error belongs to the interrupted batch, which is reported as interrupted already.
             let _ = self.networks.driver().synchronise(stream);
         }
     }
 
-    /// See [`DeviceRecognizer::submit`](super::DeviceRecognizer::submit); `before` is given the outcomes of the
-    /// batch before as soon as they are there.
+    /// Starts a batch, and finishes the batch before in between: `previous` receives its outcomes as soon
+    /// as the device has them. The CPU part runs on the threads of the current rayon pool. A batch holds
+    /// at most [`MOST_RECORDINGS`](crate::front_end::cuda::MOST_RECORDINGS) recordings, and only one with
+    /// dropout masks.
     pub fn submit(
         &mut self,
         batch: Vec<NamedRecording>,
         dropout: &DropoutMode,
-        before: impl FnOnce(Outcomes),
+        previous: impl FnOnce(BatchOutcome),
     ) {
-        let front_end_output = self.listen(&batch);
+        let output = self.start_front_end(&batch);
         if let Some(outcomes) = self.finish() {
-            before(outcomes);
+            previous(outcomes);
         }
-        let given = front_end_output
-            .and_then(|front_end_output| self.give(Some(front_end_output), &batch, dropout));
-        let (state, batch) = match given {
-            Err(error) if has_no_room(&error) => {
-                (self.in_parts(batch, dropout).map(State::InParts), vec![])
+        let started = output.and_then(|output| self.start_networks(Some(output), &batch, dropout));
+        let (state, recordings) = match started {
+            Err(error) if is_out_of_memory(&error) => {
+                let outcomes = self.process_in_parts(batch, dropout);
+                (outcomes.map(State::Finished), Vec::new())
             }
-            state => (state, pending(batch)),
+            state => (state, without_samples(batch)),
         };
         self.in_flight = Some(InFlight {
-            batch,
+            recordings,
             dropout: dropout.clone(),
             state,
         });
     }
 
-    /// See [`DeviceRecognizer::finish`](super::DeviceRecognizer::finish).
-    pub fn finish(&mut self) -> Option<Outcomes> {
+    /// Waits for the batch in flight and returns its outcomes; `None` if there is no batch.
+    pub fn finish(&mut self) -> Option<BatchOutcome> {
         let InFlight {
-            batch,
+            recordings,
             dropout,
             state,
         } = self.in_flight.take()?;
-        Some(state.and_then(|state| self.outcomes(batch, state, &dropout)))
+        Some(state.and_then(|state| self.outcomes(recordings, state, &dropout)))
     }
 
-    /// What the networks say about recordings that were analysed elsewhere; nothing is at work.
+    /// Runs the networks on inputs from the CPU's front end. No batch may be in flight.
     pub fn run(
         &mut self,
-        questions: &[NetworkInputs],
+        inputs: &[NetworkInputs],
         dropout: &DropoutMode,
     ) -> Vec<Result<NetworkOutputs, CudaRunError>> {
-        let mut answers = self.run_batch(questions, dropout);
-        if answers.as_ref().is_err_and(has_no_room) {
-            self.give_back();
-            if questions.len() > 1 {
-                let (some, others) = questions.split_at(questions.len() / 2);
-                let mut answers = self.run(some, dropout);
-                answers.extend(self.run(others, dropout));
-                return answers;
+        let mut outputs = self.run_batch(inputs, dropout);
+        if outputs.as_ref().is_err_and(is_out_of_memory) {
+            self.release();
+            if inputs.len() > 1 {
+                let (first, second) = inputs.split_at(inputs.len() / 2);
+                let mut outputs = self.run(first, dropout);
+                outputs.extend(self.run(second, dropout));
+                return outputs;
             }
-            answers = self.run_batch(questions, dropout);
+            outputs = self.run_batch(inputs, dropout);
         }
-        match answers {
-            Ok(answers) => answers.into_iter().map(Ok).collect(),
-            Err(error) => questions.iter().map(|_| Err(error.clone())).collect(),
+        match outputs {
+            Ok(outputs) => outputs.into_iter().map(Ok).collect(),
+            Err(error) => inputs.iter().map(|_| Err(error.clone())).collect(),
         }
     }
 
     fn run_batch(
         &mut self,
-        questions: &[NetworkInputs],
+        inputs: &[NetworkInputs],
         dropout: &DropoutMode,
     ) -> Result<Vec<NetworkOutputs>, CudaRunError> {
-        let given = self
-            .questions
-            .give(&mut self.networks, questions, dropout)?;
-        self.take(given)
+        let pending = self.inputs.start(&mut self.networks, inputs, dropout)?;
+        self.outputs(pending)
     }
 
-    /// The front end's part of the work before the networks are inputs.
-    fn listen(&mut self, batch: &[NamedRecording]) -> Result<FrontEndOutput, CudaRunError> {
+    /// Runs the first stage of the front end: up to the voiced parts, or to the features.
+    fn start_front_end(
+        &mut self,
+        batch: &[NamedRecording],
+    ) -> Result<FrontEndOutput, CudaRunError> {
         let recordings: Vec<&Recording> = batch.iter().map(|named| &named.recording).collect();
         Ok(match &mut self.front_end {
             DeviceFrontEnd::Legacy2020(front_end) => {
-                FrontEndOutput::Voices(front_end.detect_voice(&recordings)?)
+                FrontEndOutput::Voiced(front_end.detect_voice(&recordings)?)
             }
             DeviceFrontEnd::Utterance(front_end) => {
-                let pipeline = of_utterances(&self.cpu_front_end);
+                let pipeline = utterance_pipeline(&self.cpu_front_end);
                 let extractor = pipeline.extractor();
                 let analysed = front_end
                     .analyse_segments(extractor, &recordings)?
                     .into_par_iter();
-                let heard = |segments| Features::Utterance(Box::new(pipeline.inputs(segments)));
-                FrontEndOutput::All(analysed.map(|result| result.map(heard)).collect())
+                let features = |segments| Features::Utterance(Box::new(pipeline.inputs(segments)));
+                FrontEndOutput::Features(analysed.map(|result| result.map(features)).collect())
             }
         })
     }
 
-    /// The rest, and what the networks are inputs. What no front end has found out about is analysed by the
-    /// processor.
-    fn give(
+    /// Runs the second stage of the front end and starts the networks. Without the output of the first
+    /// stage, the CPU extracts the features.
+    fn start_networks(
         &mut self,
         front_end_output: Option<FrontEndOutput>,
         batch: &[NamedRecording],
         dropout: &DropoutMode,
     ) -> Result<State, CudaRunError> {
-        let heard: Vec<Result<Features, RecognizeError>> =
+        let features: Vec<Result<Features, RecognizeError>> =
             match (front_end_output, &mut self.front_end) {
-                (Some(FrontEndOutput::Voices(listened)), DeviceFrontEnd::Legacy2020(front_end)) => {
-                    let given = describe(front_end, &listened, &mut self.networks, dropout)?;
-                    return Ok(State::Described(listened, given));
+                (Some(FrontEndOutput::Voiced(voiced)), DeviceFrontEnd::Legacy2020(front_end)) => {
+                    let pending = start_on_device(front_end, &voiced, &mut self.networks, dropout)?;
+                    return Ok(State::FeaturesOnDevice(voiced, pending));
                 }
-                (Some(FrontEndOutput::Voices(_)), _) => unreachable!("told by this front end"),
-                (Some(FrontEndOutput::All(heard)), _) => {
-                    let pairs = heard.into_iter().zip(batch);
+                (Some(FrontEndOutput::Voiced(_)), _) => {
+                    unreachable!("the output of this front end")
+                }
+                (Some(FrontEndOutput::Features(features)), _) => {
+                    let pairs = features.into_iter().zip(batch);
                     pairs
-                        .map(|(heard, named)| heard.map_err(refused(&named.name)))
+                        .map(|(features, named)| features.map_err(recording_error(&named.name)))
                         .collect()
                 }
                 (None, _) => {
                     let cpu_front_end = &self.cpu_front_end;
-                    let hear = |named: &NamedRecording| {
+                    let extract = |named: &NamedRecording| {
                         let recording = Cow::Borrowed(&named.recording);
                         cpu_front_end.features(recording, &named.name, Parallelism::No)
                     };
-                    batch.par_iter().map(hear).collect()
+                    batch.par_iter().map(extract).collect()
                 }
             };
         let (cpu_front_end, speech) = (&self.cpu_front_end, &mut self.speech);
-        let spoken = heard.into_iter().zip(batch).map(|(heard, named)| {
-            let mut heard = heard?;
-            let is_speech = speech.check(&heard, &named.recording.defects, &named.name)?;
+        let features = features.into_iter().zip(batch).map(|(features, named)| {
+            let mut features = features?;
+            let is_speech = speech.check(&features, &named.recording.defects, &named.name)?;
             if let (Some(profile), Some(scale)) = (&named.profile, cpu_front_end.speaker()) {
-                heard.adapt(profile, scale);
+                features.adapt(profile, scale);
             }
-            Ok((heard, is_speech))
+            Ok(SpeechFeatures {
+                features,
+                is_speech,
+            })
         });
-        let heard: Vec<Result<Spoken, RecognizeError>> = spoken.collect();
-        let good = heard.iter().flatten().flat_map(|(heard, is_speech)| {
-            let pairs = heard.network_inputs().into_iter().zip(is_speech);
-            pairs.filter_map(|(question, is_speech)| is_speech.then_some(question))
+        let features: Vec<Result<SpeechFeatures, RecognizeError>> = features.collect();
+        let usable = features.iter().flatten();
+        let inputs = usable.flat_map(|recording| {
+            let inputs = recording.features.network_inputs().into_iter();
+            let segments = inputs.zip(&recording.is_speech);
+            segments.filter_map(|(inputs, is_speech)| is_speech.then_some(inputs))
         });
-        let questions: Vec<NetworkInputs> = good.collect();
-        let given = self
-            .questions
-            .give(&mut self.networks, &questions, dropout)?;
-        Ok(State::DeviceInputs(heard, given))
+        let inputs: Vec<NetworkInputs> = inputs.collect();
+        let pending = self.inputs.start(&mut self.networks, &inputs, dropout)?;
+        Ok(State::FeaturesOnHost(features, pending))
     }
 
-    /// The outcomes of a batch that there is no room for, so that the answer for one of its
-    /// recordings is the same as without the others: halves of it, down to single recordings.
-    fn in_parts(&mut self, mut batch: Vec<NamedRecording>, dropout: &DropoutMode) -> Outcomes {
-        self.give_back();
-        // Masks are given for all recordings together.
-        if batch.len() == 1 || matches!(dropout, DropoutMode::Masks(_)) {
-            return self.at_last(batch, dropout);
+    /// Processes a batch that exceeds the device's memory: in halves, down to single recordings. A
+    /// recording's outcome is the same as in a smaller batch.
+    fn process_in_parts(
+        &mut self,
+        mut batch: Vec<NamedRecording>,
+        dropout: &DropoutMode,
+    ) -> BatchOutcome {
+        self.release();
+        if batch.len() == 1 {
+            return self.process_undivided(batch, dropout);
         }
-        let others = batch.split_off(batch.len() / 2);
+        let second = batch.split_off(batch.len() / 2);
         let mut outcomes = Vec::new();
-        for part in [batch, others] {
-            self.submit(part, dropout, |_| unreachable!("nothing is at work"));
+        for part in [batch, second] {
+            self.submit(part, dropout, |_| unreachable!("no batch is in flight"));
             if let Some(part) = self.finish() {
                 outcomes.extend(part?);
             }
@@ -329,108 +322,121 @@ impl Device {
         Ok(outcomes)
     }
 
-    /// The outcomes of what cannot be divided: with all the memory, or else analysed by the
-    /// processor.
-    fn at_last(&mut self, batch: Vec<NamedRecording>, dropout: &DropoutMode) -> Outcomes {
-        let front_end_output = self.listen(&batch);
-        let mut given = front_end_output
-            .and_then(|front_end_output| self.give(Some(front_end_output), &batch, dropout));
-        if given.as_ref().is_err_and(has_no_room) {
-            self.give_back();
-            given = self.give(None, &batch, dropout);
+    /// Processes a single recording with all of the device's memory. The CPU extracts the features if the
+    /// front end does not fit.
+    fn process_undivided(
+        &mut self,
+        batch: Vec<NamedRecording>,
+        dropout: &DropoutMode,
+    ) -> BatchOutcome {
+        let output = self.start_front_end(&batch);
+        let mut started =
+            output.and_then(|output| self.start_networks(Some(output), &batch, dropout));
+        if started.as_ref().is_err_and(is_out_of_memory) {
+            self.release();
+            started = self.start_networks(None, &batch, dropout);
         }
-        let batch = pending(batch);
-        match given {
-            Err(error) if has_no_room(&error) => {
-                let refused = |r: PendingRecording| Err(RecognizeError::device(&r.name, &error));
-                Ok(batch.into_iter().map(refused).collect())
+        let recordings = without_samples(batch);
+        match started {
+            Err(error) if is_out_of_memory(&error) => {
+                let failed = |r: PendingRecording| Err(RecognizeError::device(&r.name, &error));
+                Ok(recordings.into_iter().map(failed).collect())
             }
-            given => self.outcomes(batch, given?, dropout),
+            started => self.outcomes(recordings, started?, dropout),
         }
     }
 
-    fn take(&self, given: Option<PendingOutputs>) -> Result<Vec<NetworkOutputs>, CudaRunError> {
-        match given {
+    fn outputs(
+        &self,
+        pending: Option<PendingOutputs>,
+    ) -> Result<Vec<NetworkOutputs>, CudaRunError> {
+        match pending {
             None => Ok(Vec::new()),
-            Some(given) => self.networks.take(given),
+            Some(pending) => self.networks.finish(pending),
         }
     }
 
+    /// Waits for the networks' outputs and makes the predictions.
     fn outcomes(
         &self,
-        batch: Vec<PendingRecording>,
+        recordings: Vec<PendingRecording>,
         state: State,
         dropout: &DropoutMode,
-    ) -> Outcomes {
+    ) -> BatchOutcome {
         let dropout = match self.networks.is_stochastic() {
             true => dropout,
             false => &DropoutMode::Off,
         };
+        let predict = |recording: &PendingRecording, analysis: Analysis<'_>, outputs| {
+            let PendingRecording { info, name } = recording;
+            self.cpu_front_end
+                .prediction(info, name, analysis, outputs, dropout)
+        };
         match (state, &self.front_end) {
-            (State::InParts(outcomes), _) => Ok(outcomes),
-            (State::Described(listened, given), DeviceFrontEnd::Legacy2020(front_end)) => {
-                let answers = self.take(given)?.into_iter();
-                let mut answers: Vec<Option<NetworkOutputs>> = answers.map(Some).collect();
-                let heard = front_end.recording_features(&listened)?;
-                let outcomes = batch.iter().zip(heard).map(|(recording, heard)| {
-                    let heard = heard.map_err(refused(&recording.name))?;
-                    let answer = answers[heard.location.row].take();
-                    let answer = answer.expect("every recording has a row of its own");
-                    answer.check(&recording.name)?;
-                    let known = legacy2020::Known::of_device(heard, &recording.about);
-                    let pipeline = self.cpu_front_end.legacy2020();
-                    let pipeline = pipeline.expect("both front ends are of the same model");
-                    Ok(pipeline.prediction(&recording.about, &known, answer, dropout))
-                });
+            (State::Finished(outcomes), _) => Ok(outcomes),
+            (State::FeaturesOnDevice(voiced, pending), DeviceFrontEnd::Legacy2020(front_end)) => {
+                let outputs = self.outputs(pending)?.into_iter();
+                let mut outputs: Vec<Option<NetworkOutputs>> = outputs.map(Some).collect();
+                let features = front_end.recording_features(&voiced)?;
+                let outcomes = recordings
+                    .iter()
+                    .zip(features)
+                    .map(|(recording, features)| {
+                        let features = features.map_err(recording_error(&recording.name))?;
+                        let own = outputs[features.location.row].take();
+                        let own = own.expect("every recording has its own row");
+                        let part = legacy2020::AnalysedPart::of_device(features, &recording.info);
+                        predict(recording, Analysis::Legacy2020(&part), vec![Some(own)])
+                    });
                 Ok(outcomes.collect())
             }
-            (State::Described(..), _) => unreachable!("described by this front end"),
-            (State::DeviceInputs(heard, given), _) => {
-                let mut answers = self.take(given)?.into_iter();
-                let outcomes = batch.iter().zip(heard).map(|(recording, heard)| {
-                    let (heard, is_speech) = heard?;
-                    let of_segment = |is_speech: bool| {
-                        let answer = is_speech.then(|| answers.next());
-                        answer.map(|a| a.expect("an answer for each segment of speech"))
-                    };
-                    let answers: Vec<_> = is_speech.into_iter().map(of_segment).collect();
-                    for answer in answers.iter().flatten() {
-                        answer.check(&recording.name)?;
-                    }
-                    let about = &recording.about;
-                    Ok(self
-                        .cpu_front_end
-                        .prediction(about, &heard, answers, dropout))
-                });
+            (State::FeaturesOnDevice(..), _) => unreachable!("the state of this front end"),
+            (State::FeaturesOnHost(features, pending), _) => {
+                let mut outputs = self.outputs(pending)?.into_iter();
+                let outcomes = recordings
+                    .iter()
+                    .zip(features)
+                    .map(|(recording, features)| {
+                        let SpeechFeatures {
+                            features,
+                            is_speech,
+                        } = features?;
+                        let of_segment = |is_speech: bool| {
+                            let own = is_speech.then(|| outputs.next());
+                            own.map(|own| own.expect("every segment of speech has outputs"))
+                        };
+                        let own = is_speech.into_iter().map(of_segment).collect();
+                        predict(recording, features.analysis(), own)
+                    });
                 Ok(outcomes.collect())
             }
         }
     }
 }
 
-/// What is wrong with the recording `name`.
-fn refused(name: &str) -> impl FnOnce(FrontEndError) -> RecognizeError {
+/// Returns the conversion of a front end's error for the recording `name`.
+fn recording_error(name: &str) -> impl FnOnce(FrontEndError) -> RecognizeError {
     move |error| match error {
         FrontEndError::Audio(error) => RecognizeError::audio(name)(error),
         FrontEndError::Features(error) => RecognizeError::features(name)(error),
     }
 }
 
-fn pending(batch: Vec<NamedRecording>) -> Vec<PendingRecording> {
-    let without_samples = |named: NamedRecording| PendingRecording {
-        about: RecordingInfo::of(&named.recording),
+fn without_samples(batch: Vec<NamedRecording>) -> Vec<PendingRecording> {
+    let pending = |named: NamedRecording| PendingRecording {
+        info: RecordingInfo::of(&named.recording),
         name: named.name,
     };
-    batch.into_iter().map(without_samples).collect()
+    batch.into_iter().map(pending).collect()
 }
 
-fn of_utterances(cpu_front_end: &front_end::FrontEnd) -> &utterance::Pipeline {
+fn utterance_pipeline(cpu_front_end: &front_end::FrontEnd) -> &utterance::Pipeline {
     let pipeline = cpu_front_end.utterance();
     pipeline.expect("both front ends are of the same model")
 }
 
-/// Whether less may be what the device has room for.
-fn has_no_room(error: &CudaRunError) -> bool {
+/// Returns true if a smaller batch, or more free memory, may avoid the error.
+fn is_out_of_memory(error: &CudaRunError) -> bool {
     matches!(
         error,
         CudaRunError::Device(DeviceError::Memory { .. })
@@ -438,22 +444,22 @@ fn has_no_room(error: &CudaRunError) -> bool {
     )
 }
 
-/// Nothing if no recording has a voice.
-fn describe(
+/// Computes the features on the device and starts the networks on them; `None` if no recording has voice.
+fn start_on_device(
     front_end: &mut crate::front_end::legacy2020::cuda::CudaFrontEnd,
-    listened: &VoicedBatch,
+    voiced: &VoicedBatch,
     networks: &mut Networks,
     dropout: &DropoutMode,
 ) -> Result<Option<PendingOutputs>, CudaRunError> {
-    let inputs = front_end.compute_features(listened)?;
+    let inputs = front_end.compute_features(voiced)?;
     if inputs.rows == 0 {
         return Ok(None);
     }
     let inputs = DeviceInputs {
         windows: Source::Device(inputs.window_rows()),
-        firsts: inputs.first_windows.clone(),
+        first_windows: inputs.first_windows.clone(),
         whole: inputs.branch_rows().map(Source::Device).into(),
         descriptors: None,
     };
-    Ok(Some(networks.give(&inputs, dropout)?))
+    Ok(Some(networks.start(&inputs, dropout)?))
 }

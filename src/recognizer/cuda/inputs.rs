@@ -1,15 +1,15 @@
-//! Recordings that the processor has analysed, brought to the device.
+//! Device buffers of network inputs that the CPU has computed.
 
 use super::networks::{DeviceInputs, Networks, PendingOutputs};
 use crate::nn::DropoutMode;
 use crate::nn::cuda::{CudaRunError, DeviceError, Driver, Memory, Rows, Source, Stream, bytes};
 use crate::recognizer::networks::NetworkInputs;
 
-/// Inputs of the feature network begin at multiples of so many numbers.
+/// Alignment of the inputs of the emotion feature network, in floats.
 const ALIGNMENT: usize = 64;
 
-/// The device memory of questions. Each recording's frames of frames goes there once; the windows,
-/// which overlap, are gathered there.
+/// Device memory of the networks' inputs. The frames of each recording are uploaded once; the device
+/// gathers the overlapping windows from them.
 #[derive(Debug, Default)]
 pub struct InputBuffers {
     memory: Memory,
@@ -17,45 +17,45 @@ pub struct InputBuffers {
 }
 
 impl InputBuffers {
-    /// What the networks, whose windows have this shape, are inputs.
+    /// Uploads the inputs of networks with windows of the shape `window`.
     ///
     /// # Errors
-    /// When the device fails or has no memory left.
-    fn put(
+    /// The device fails or has too little memory.
+    fn upload(
         &mut self,
         driver: &dyn Driver,
         window: &[usize],
-        questions: &[NetworkInputs],
+        inputs: &[NetworkInputs],
     ) -> Result<DeviceInputs<'_>, DeviceError> {
         let row: usize = window.iter().skip(1).product();
-        let count: usize = questions.iter().map(|q| q.frames.len()).sum();
-        self.memory.room::<f32>(driver, "sheets", count)?;
+        let count: usize = inputs.iter().map(|i| i.frames.len()).sum();
+        self.memory.room::<f32>(driver, "frames", count)?;
         self.starts.clear();
-        let mut firsts = vec![0];
+        let mut first_windows = vec![0];
         let mut base = 0;
-        for question in questions {
-            let sheets = self.memory.get("sheets");
+        for input in inputs {
+            let frames = self.memory.get("frames");
             let at = base * size_of::<f32>();
-            driver.upload(Stream::A, bytes(question.frames), sheets, at)?;
-            let starts = question.starts.iter();
+            driver.upload(Stream::A, bytes(input.frames), frames, at)?;
+            let starts = input.starts.iter();
             self.starts
                 .extend(starts.map(|start| (base + start * row) as u64));
-            firsts.push(self.starts.len() as u32);
-            base += question.frames.len();
+            first_windows.push(self.starts.len() as u32);
+            base += input.frames.len();
         }
-        let inputs = questions.first().map_or(0, |q| q.whole.len());
+        let whole_inputs = inputs.first().map_or(0, |i| i.whole.len());
         let mut offsets = Vec::new();
         let mut end = 0usize;
         let mut whole = Vec::new();
-        for k in 0..inputs {
+        for k in 0..whole_inputs {
             whole.resize(end, 0.0f32);
             offsets.push(end * size_of::<f32>());
-            whole.extend(questions.iter().flat_map(|q| q.whole[k]));
+            whole.extend(inputs.iter().flat_map(|i| i.whole[k]));
             end = whole.len().next_multiple_of(ALIGNMENT);
         }
         let descriptors_at = end * size_of::<f32>();
         whole.resize(end, 0.0f32);
-        whole.extend(questions.iter().flat_map(|q| q.descriptors));
+        whole.extend(inputs.iter().flat_map(|i| i.descriptors));
         self.memory.put(driver, Stream::A, "whole", &whole)?;
         let rows = |name, offset| Rows {
             buffer: self.memory.get(name),
@@ -64,11 +64,11 @@ impl InputBuffers {
         };
         Ok(DeviceInputs {
             windows: Source::Gathered {
-                numbers: rows("sheets", 0),
+                numbers: rows("frames", 0),
                 count,
                 starts: &self.starts,
             },
-            firsts,
+            first_windows,
             whole: offsets
                 .into_iter()
                 .map(|offset| Source::Device(rows("whole", offset)))
@@ -77,22 +77,22 @@ impl InputBuffers {
         })
     }
 
-    /// Gives the networks some questions, if there are any.
+    /// Uploads `inputs` and starts the networks on them; `None` for no inputs.
     ///
     /// # Errors
-    /// When the device fails, or given dropout masks do not fit.
-    pub fn give(
+    /// The device fails, or the dropout masks do not fit.
+    pub fn start(
         &mut self,
         networks: &mut Networks,
-        questions: &[NetworkInputs],
+        inputs: &[NetworkInputs],
         dropout: &DropoutMode,
     ) -> Result<Option<PendingOutputs>, CudaRunError> {
-        if questions.is_empty() {
+        if inputs.is_empty() {
             return Ok(None);
         }
         let driver = networks.driver().clone();
         let window = networks.window().to_vec();
-        let inputs = self.put(&*driver, &window, questions)?;
-        Ok(Some(networks.give(&inputs, dropout)?))
+        let inputs = self.upload(&*driver, &window, inputs)?;
+        Ok(Some(networks.start(&inputs, dropout)?))
     }
 }

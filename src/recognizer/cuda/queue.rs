@@ -1,84 +1,73 @@
-//! A device that several threads give recordings to.
+//! Queue in front of a device: recordings of several threads form batches.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
-use super::device::{Device, NamedRecording};
-use super::{DeviceRecognizerError, Outcomes};
-use crate::audio::Recording;
+use super::device::{BatchOutcome, Device};
+use super::{
+    DeviceFailure, DeviceLimits, DeviceOutcome, DeviceRecognizerError, NamedRecording,
+    RecordingOutcome,
+};
 use crate::front_end::cuda::MOST_RECORDINGS;
 use crate::nn::DropoutMode;
 use crate::nn::cuda::CudaRunError;
-use crate::prediction::Prediction;
+use crate::recognizer::RecognizeError;
 use crate::recognizer::networks::{NetworkInputs, NetworkOutputs};
-use crate::recognizer::{Options, RecognizeError};
 
-/// How much [`Recognizer::use_device`](crate::Recognizer::use_device) gives a device at a time, and
-/// how much memory it leaves there. What does not fit waits for the next batch, where it is the
-/// first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DeviceLimits {
-    /// Recordings of a batch.
-    pub recordings: usize,
-    /// Numbers of four bytes that the samples of a batch, and also their signals at 16 kHz, have at
-    /// most. A recording that has more goes alone, and the memory for it is given back.
-    pub numbers: usize,
-    /// Bytes of device memory that the networks keep from batch to batch.
-    pub kept_bytes: usize,
-}
-
-impl Default for DeviceLimits {
-    /// 256 recordings and 64 MiB of samples, which are six minutes at 44.1 kHz: who asks with a few
-    /// seconds should not have to wait for more. The networks keep 1 GiB: those of 2020 take 0.9 GB
-    /// for so much with 32 draws.
-    fn default() -> Self {
-        Self {
-            recordings: 256,
-            numbers: 1 << 24,
-            kept_bytes: 1 << 30,
-        }
-    }
-}
-
-/// A device with a thread of its own, which takes what waits and sends the answers.
+/// A device with its own thread, which forms batches of the waiting recordings.
 ///
-/// Who asks only waits for its own answer, on any thread: holding a lock while the device's rayon
-/// threads work would let a thread of another rayon pool begin work that waits for the same lock.
+/// A caller waits for its own outcome only, on any thread. A lock around the device would deadlock: a
+/// rayon thread that waits for the device's pool may start another job of its own pool, and that job may
+/// wait for the same lock.
 #[derive(Debug)]
 pub struct DeviceQueue {
-    /// There until the end.
-    waiting: Option<Sender<Job>>,
+    /// `None` only while the queue is dropped.
+    jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
-    /// Of those that inputs, who has no answer yet.
-    unanswered: AtomicUsize,
+    /// Number of callers in [`DeviceQueue::recognize`] and [`DeviceQueue::run`].
+    waiting: AtomicUsize,
 }
 
-/// A recording's own outcome.
-type Recognised = Result<Prediction, RecognizeError>;
-
+/// A message to the device's thread.
 #[derive(Debug)]
 enum Job {
-    Recording(Request<NamedRecording, Recognised>),
-    NetworkInputs(Request<OwnedInputs, NetworkOutputs>),
+    Recordings(Vec<Request<NamedRecording, RecordingOutcome>>),
+    Networks(Request<OwnedInputs, NetworkOutputs>),
 }
 
-/// Something to ask, with the way back to who inputs.
+/// Input of a job with the receiver of its outcome.
 #[derive(Debug)]
 struct Request<T, A> {
-    inputs: T,
-    /// As in [`DeviceLimits::numbers`].
-    numbers: usize,
+    input: T,
+    /// Size as in [`DeviceLimits::floats`].
+    floats: usize,
     dropout: DropoutMode,
     reply: Reply<A>,
 }
 
-/// A thread that is gone does not hear it.
-type Reply<A> = Sender<Result<A, CudaRunError>>;
+/// Sending half of a [`Pending`]. Dropping it reports an interruption.
+#[derive(Debug)]
+struct Reply<A> {
+    sender: Sender<Result<A, CudaRunError>>,
+    is_wanted: Weak<()>,
+}
 
-/// A [`NetworkInputs`] that another thread can ask.
+/// An outcome that the device has not computed yet. The device skips a job whose outcome was dropped.
+#[derive(Debug)]
+struct Pending<A> {
+    receiver: Receiver<Result<A, CudaRunError>>,
+    _is_wanted: Arc<()>,
+}
+
+/// Outcome of a recording that was submitted to a device. Dropping it cancels the recording, unless the
+/// device has started it.
+#[derive(Debug)]
+pub struct PendingPrediction(Pending<RecordingOutcome>);
+
+/// A [`NetworkInputs`] with its own memory.
 #[derive(Debug)]
 struct OwnedInputs {
     frames: Vec<f32>,
@@ -87,13 +76,91 @@ struct OwnedInputs {
     descriptors: Vec<f32>,
 }
 
+/// Size of a batch while recordings are added.
+#[derive(Debug, Default)]
+pub(crate) struct BatchSize {
+    recordings: usize,
+    floats: usize,
+}
+
+impl BatchSize {
+    /// Adds a recording of this size, unless the batch would exceed the limits; returns whether the
+    /// recording was added. An empty batch accepts a recording of any size.
+    pub fn try_add(&mut self, floats: usize, limits: &DeviceLimits) -> bool {
+        let floats = self.floats.saturating_add(floats);
+        let is_within = self.recordings < limits.recordings && floats <= limits.floats;
+        let fits = self.recordings == 0 || is_within;
+        if fits {
+            self.recordings += 1;
+            self.floats = floats;
+        }
+        fits
+    }
+
+    /// Returns true if the batch accepts no further recording.
+    pub fn is_full(&self, limits: &DeviceLimits) -> bool {
+        self.recordings >= limits.recordings || self.floats >= limits.floats
+    }
+}
+
+impl<T, A> Request<T, A> {
+    fn new(input: T, floats: usize, dropout: &DropoutMode) -> (Self, Pending<A>) {
+        let (sender, receiver) = mpsc::channel();
+        let is_wanted = Arc::new(());
+        let request = Self {
+            input,
+            floats,
+            dropout: dropout.clone(),
+            reply: Reply {
+                sender,
+                is_wanted: Arc::downgrade(&is_wanted),
+            },
+        };
+        let pending = Pending {
+            receiver,
+            _is_wanted: is_wanted,
+        };
+        (request, pending)
+    }
+}
+
+impl<A> Reply<A> {
+    fn send(&self, outcome: Result<A, CudaRunError>) {
+        // A failed send means that the outcome was dropped.
+        let _ = self.sender.send(outcome);
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.is_wanted.strong_count() > 0
+    }
+}
+
+impl<A> Pending<A> {
+    fn wait(self) -> Result<A, DeviceFailure> {
+        match self.receiver.recv() {
+            Ok(outcome) => outcome.map_err(DeviceFailure::Run),
+            Err(_) => Err(DeviceFailure::Interrupted),
+        }
+    }
+}
+
+impl PendingPrediction {
+    /// Waits for the outcome.
+    ///
+    /// # Errors
+    /// The outer error is that of the device, the inner one that of the recording.
+    pub fn wait(self) -> DeviceOutcome {
+        self.0.wait()
+    }
+}
+
 impl OwnedInputs {
-    fn of(question: &NetworkInputs) -> Self {
+    fn of(inputs: &NetworkInputs) -> Self {
         Self {
-            frames: question.frames.to_vec(),
-            starts: question.starts.to_vec(),
-            whole: question.whole.iter().map(|x| x.to_vec()).collect(),
-            descriptors: question.descriptors.to_vec(),
+            frames: inputs.frames.to_vec(),
+            starts: inputs.starts.to_vec(),
+            whole: inputs.whole.iter().map(|x| x.to_vec()).collect(),
+            descriptors: inputs.descriptors.to_vec(),
         }
     }
 
@@ -108,17 +175,17 @@ impl OwnedInputs {
 }
 
 impl DeviceQueue {
-    /// With a device that has nothing to do.
+    /// Starts the thread of an idle device. The CPU part of the front end runs on `threads`.
     ///
     /// # Errors
-    /// When the operating system gives no threads.
-    pub(super) fn new(device: Device, limits: DeviceLimits) -> Result<Self, DeviceRecognizerError> {
-        let threads = rayon::ThreadPoolBuilder::new()
-            .thread_name(|i| format!("listen {i}"))
-            .build()
-            .map_err(|e| DeviceRecognizerError::Threads(std::io::Error::other(e)))?;
+    /// The operating system cannot start the thread.
+    pub(super) fn new(
+        device: Device,
+        limits: DeviceLimits,
+        threads: rayon::ThreadPool,
+    ) -> Result<Self, DeviceRecognizerError> {
         let (sender, receiver) = mpsc::channel();
-        let rounds = DeviceThread {
+        let device_thread = DeviceThread {
             device,
             limits: DeviceLimits {
                 recordings: limits.recordings.min(MOST_RECORDINGS),
@@ -126,251 +193,251 @@ impl DeviceQueue {
             },
             threads,
             recordings: Vec::new(),
-            questions: Vec::new(),
+            inputs: Vec::new(),
             in_flight: Vec::new(),
-            most_numbers: 0,
+            largest_batch: 0,
         };
         let thread = std::thread::Builder::new()
             .name("device".into())
-            .spawn(move || rounds.run(&receiver))
+            .spawn(move || device_thread.run(&receiver))
             .map_err(DeviceRecognizerError::Threads)?;
         Ok(Self {
-            waiting: Some(sender),
+            jobs: Some(sender),
             thread: Some(thread),
-            unanswered: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
         })
     }
 
-    /// The answer for a recording of so many numbers (see [`DeviceLimits::numbers`]), called `name` in
-    /// errors.
-    ///
-    /// # Errors
-    /// When the recording cannot be analysed, given dropout masks do not fit, or the device fails.
-    pub fn recognize(
+    /// Appends recordings of the given sizes (see [`DeviceLimits::floats`]) to the queue and returns their
+    /// pending outcomes in order. The device's thread receives them together.
+    pub fn submit(
         &self,
-        recording: Recording,
-        numbers: usize,
-        name: &str,
-        options: Options,
-    ) -> Result<Prediction, RecognizeError> {
-        let (reply, answer) = mpsc::channel();
-        let waiting = Job::Recording(Request {
-            numbers,
-            inputs: NamedRecording {
-                recording,
-                name: name.to_owned(),
-                profile: options.profile.cloned().map(Arc::new),
-            },
-            dropout: options.dropout.clone(),
-            reply,
-        });
-        self.wait(waiting, &answer, name)?
+        recordings: impl IntoIterator<Item = (NamedRecording, usize)>,
+        dropout: &DropoutMode,
+    ) -> Vec<PendingPrediction> {
+        let request = |(recording, floats)| {
+            let (request, pending) = Request::new(recording, floats, dropout);
+            (request, PendingPrediction(pending))
+        };
+        let (requests, pending) = recordings.into_iter().map(request).unzip();
+        self.send(Job::Recordings(requests));
+        pending
     }
 
-    /// What the networks say about one recording, called `name` in errors.
+    /// Recognises a recording of this size (see [`DeviceLimits::floats`]) and waits for the outcome.
     ///
     /// # Errors
-    /// When given dropout masks do not fit, or the device fails.
+    /// The recording cannot be analysed, the dropout masks do not fit, or the device fails.
+    pub fn recognize(
+        &self,
+        recording: NamedRecording,
+        floats: usize,
+        dropout: &DropoutMode,
+    ) -> RecordingOutcome {
+        let name = recording.name.clone();
+        let (request, pending) = Request::new(recording, floats, dropout);
+        self.send(Job::Recordings(vec![request]));
+        let outcome = self.wait(pending);
+        outcome.map_err(|failure| failure.for_recording(&name))?
+    }
+
+    /// Runs the networks on one segment of the recording `name` and waits for the outputs.
+    ///
+    /// # Errors
+    /// The dropout masks do not fit, or the device fails.
     pub fn run(
         &self,
-        question: &NetworkInputs,
+        inputs: &NetworkInputs,
         dropout: &DropoutMode,
         name: &str,
     ) -> Result<NetworkOutputs, RecognizeError> {
-        let (reply, answer) = mpsc::channel();
-        let waiting = Job::NetworkInputs(Request {
-            inputs: OwnedInputs::of(question),
-            numbers: question.frames.len(),
-            dropout: dropout.clone(),
-            reply,
-        });
-        self.wait(waiting, &answer, name)
+        let floats = inputs.frames.len();
+        let (request, pending) = Request::new(OwnedInputs::of(inputs), floats, dropout);
+        self.send(Job::Networks(request));
+        let outputs = self.wait(pending);
+        outputs.map_err(|failure| failure.for_recording(name))
     }
 
-    /// Those that wait for the device or for what it has of theirs.
-    pub fn unanswered(&self) -> usize {
-        self.unanswered.load(Ordering::SeqCst)
+    /// Number of callers that wait in [`DeviceQueue::recognize`] or [`DeviceQueue::run`].
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
     }
 
-    fn wait<A>(
-        &self,
-        waiting: Job,
-        answer: &Receiver<Result<A, CudaRunError>>,
-        name: &str,
-    ) -> Result<A, RecognizeError> {
-        // Where nobody takes it, the way back is gone too.
-        if let Some(sender) = &self.waiting {
-            let _ = sender.send(waiting);
+    fn send(&self, job: Job) {
+        if let Some(jobs) = &self.jobs {
+            // A failed send drops the job, which reports an interruption.
+            let _ = jobs.send(job);
         }
-        self.unanswered.fetch_add(1, Ordering::SeqCst);
-        let answer = answer.recv();
-        self.unanswered.fetch_sub(1, Ordering::SeqCst);
-        match answer {
-            Ok(answer) => answer.map_err(|error| RecognizeError::device(name, &error)),
-            Err(_) => Err(RecognizeError::Device {
-                name: name.into(),
-                problem: "they were interrupted; try again".into(),
-            }),
-        }
+    }
+
+    fn wait<A>(&self, pending: Pending<A>) -> Result<A, DeviceFailure> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let outcome = pending.wait();
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        outcome
     }
 }
 
 impl Drop for DeviceQueue {
     fn drop(&mut self) {
-        self.waiting = None;
+        self.jobs = None;
         if let Some(thread) = self.thread.take() {
-            // It has told of its panics.
+            // The panic hook has reported a panic of the thread already.
             let _ = thread.join();
         }
     }
 }
 
-/// The device's thread.
+/// State of the device's thread.
 struct DeviceThread {
     device: Device,
     limits: DeviceLimits,
-    /// Threads for what the processor does for the device.
+    /// Threads of the CPU part of the front end.
     threads: rayon::ThreadPool,
-    recordings: Vec<Request<NamedRecording, Recognised>>,
-    questions: Vec<Request<OwnedInputs, NetworkOutputs>>,
-    /// The ways back to those whose recordings the device has.
-    in_flight: Vec<Reply<Recognised>>,
-    /// Of a batch, since memory was given back.
-    most_numbers: usize,
+    recordings: Vec<Request<NamedRecording, RecordingOutcome>>,
+    inputs: Vec<Request<OwnedInputs, NetworkOutputs>>,
+    /// Replies to the recordings of the batch in flight.
+    in_flight: Vec<Reply<RecordingOutcome>>,
+    /// Floats of the largest batch since memory was released.
+    largest_batch: usize,
 }
 
 impl DeviceThread {
-    /// Until nobody is left who could ask.
+    /// Processes jobs until the queue is dropped.
     fn run(mut self, receiver: &Receiver<Job>) {
         loop {
-            let is_idle = self.recordings.is_empty() && self.questions.is_empty();
+            let is_idle = self.recordings.is_empty() && self.inputs.is_empty();
             if is_idle && self.in_flight.is_empty() {
                 match receiver.recv() {
                     Ok(first) => self.receive(first),
                     Err(_) => return,
                 }
             }
-            receiver.try_iter().for_each(|w| self.receive(w));
+            receiver.try_iter().for_each(|job| self.receive(job));
             if catch_unwind(AssertUnwindSafe(|| self.round())).is_err() {
-                // Those whose recordings it met find their way back gone. The batch before may be
-                // there still.
-                let _ = catch_unwind(AssertUnwindSafe(|| self.conclude()));
+                // The replies of the interrupted batch were dropped. The batch before may still be in
+                // flight.
+                let _ = catch_unwind(AssertUnwindSafe(|| self.finish_batch()));
                 self.in_flight.clear();
                 let _ = catch_unwind(AssertUnwindSafe(|| self.device.synchronise()));
             }
         }
     }
 
-    fn receive(&mut self, waiting: Job) {
-        match waiting {
-            Job::Recording(asking) => self.recordings.push(asking),
-            Job::NetworkInputs(asking) => self.questions.push(asking),
+    fn receive(&mut self, job: Job) {
+        match job {
+            Job::Recordings(requests) => self.recordings.extend(requests),
+            Job::Networks(request) => self.inputs.push(request),
         }
     }
 
-    /// A batch of recordings, or the answers to the last one; then a batch of questions.
+    /// Starts a batch of recordings, or finishes the last one; then runs a batch of network inputs.
     fn round(&mut self) {
         match self.recordings.is_empty() {
-            true => self.conclude(),
-            false => self.submit(),
+            true => self.finish_batch(),
+            false => self.start_batch(),
         }
-        if !self.questions.is_empty() {
-            self.conclude();
+        if !self.inputs.is_empty() {
+            self.finish_batch();
             self.run_inputs();
         }
     }
 
-    fn submit(&mut self) {
-        let batch = together(&mut self.recordings, &self.limits);
-        let numbers = batch.iter().fold(0, |n, w| w.numbers.saturating_add(n));
-        let Some(dropout) = batch.first().map(|w| w.dropout.clone()) else {
+    fn start_batch(&mut self) {
+        let batch = take_batch(&mut self.recordings, &self.limits);
+        let floats = total_floats(&batch);
+        let Some(dropout) = batch.first().map(|request| request.dropout.clone()) else {
             return;
         };
-        // Nobody whose answer is nearly there should wait for a long recording.
-        if numbers > self.limits.numbers || self.holds_much() {
-            self.conclude();
+        // A long recording must not delay the outcomes of the batch in flight.
+        let delays = floats > self.limits.floats && self.limits.kept_bytes.is_some();
+        if delays || self.exceeds_kept_memory() {
+            self.finish_batch();
         }
-        self.most_numbers = self.most_numbers.max(numbers);
-        let (batch, replies) = batch.into_iter().map(|w| (w.inputs, w.reply)).unzip();
+        self.largest_batch = self.largest_batch.max(floats);
+        let (batch, replies) = batch.into_iter().map(|r| (r.input, r.reply)).unzip();
         let (device, in_flight) = (&mut self.device, &mut self.in_flight);
         self.threads.install(|| {
-            device.submit(batch, &dropout, |before| {
-                forward(before, std::mem::take(in_flight));
+            device.submit(batch, &dropout, |outcomes| {
+                forward(outcomes, &std::mem::take(in_flight));
             });
         });
         self.in_flight = replies;
     }
 
-    /// Takes the answers that the device has been inputs for.
-    fn conclude(&mut self) {
+    /// Waits for the batch in flight and forwards its outcomes.
+    fn finish_batch(&mut self) {
         let outcomes = self.device.finish();
-        self.give_back();
+        self.release_memory();
         if let Some(outcomes) = outcomes {
-            forward(outcomes, std::mem::take(&mut self.in_flight));
+            forward(outcomes, &std::mem::take(&mut self.in_flight));
         }
     }
 
-    /// Gives memory back if it is much; nothing is at work.
-    fn give_back(&mut self) {
-        if self.holds_much() {
-            self.device.give_back();
-            self.most_numbers = 0;
+    /// Releases device memory beyond the limits. No batch may be in flight.
+    fn release_memory(&mut self) {
+        if self.exceeds_kept_memory() {
+            self.device.release();
+            self.largest_batch = 0;
         }
     }
 
-    fn holds_much(&self) -> bool {
-        self.most_numbers > self.limits.numbers || self.device.held_bytes() > self.limits.kept_bytes
+    fn exceeds_kept_memory(&self) -> bool {
+        self.limits.kept_bytes.is_some_and(|kept_bytes| {
+            self.largest_batch > self.limits.floats || self.device.held_bytes() > kept_bytes
+        })
     }
 
     fn run_inputs(&mut self) {
-        let asking = together(&mut self.questions, &self.limits);
-        let Some(first) = asking.first() else {
+        let batch = take_batch(&mut self.inputs, &self.limits);
+        let Some(first) = batch.first() else {
             return;
         };
-        let questions: Vec<NetworkInputs> =
-            asking.iter().map(|w| w.inputs.network_inputs()).collect();
-        let answers = self.device.run(&questions, &first.dropout);
-        let numbers = asking.iter().fold(0, |n, w| w.numbers.saturating_add(n));
-        self.most_numbers = self.most_numbers.max(numbers);
-        self.give_back();
-        for (waiting, answer) in asking.iter().zip(answers) {
-            let _ = waiting.reply.send(answer);
+        let inputs: Vec<NetworkInputs> = batch.iter().map(|r| r.input.network_inputs()).collect();
+        let outputs = self.device.run(&inputs, &first.dropout);
+        self.largest_batch = self.largest_batch.max(total_floats(&batch));
+        self.release_memory();
+        for (request, outputs) in batch.iter().zip(outputs) {
+            request.reply.send(outputs);
         }
     }
 }
 
-/// Takes those that have waited longest and want the same dropout, as far as they fit.
-fn together<T, A>(waiting: &mut Vec<Request<T, A>>, limits: &DeviceLimits) -> Vec<Request<T, A>> {
-    let dropout = match waiting.first().map(|first| &first.dropout) {
+/// Removes the requests of the next batch: those with the dropout of the first one, in order, within the
+/// limits. Dropout masks fit one recording only. Unwanted requests are dropped.
+fn take_batch<T, A>(
+    requests: &mut Vec<Request<T, A>>,
+    limits: &DeviceLimits,
+) -> Vec<Request<T, A>> {
+    requests.retain(|request| request.reply.is_wanted());
+    let dropout = match requests.first().map(|first| &first.dropout) {
         None => return Vec::new(),
-        // PendingOutputs for the rows of one recording.
-        Some(DropoutMode::Masks(_)) => return vec![waiting.remove(0)],
+        Some(DropoutMode::Masks(_)) => return vec![requests.remove(0)],
         Some(dropout) => dropout.clone(),
     };
-    let (mut count, mut numbers) = (0, 0usize);
-    let fits = |w: &mut Request<T, A>| {
-        let all = numbers.saturating_add(w.numbers);
-        let is_full = count >= limits.recordings || all > limits.numbers;
-        let fits = w.dropout == dropout && (count == 0 || !is_full);
-        if fits {
-            (count, numbers) = (count + 1, all);
-        }
-        fits
+    let mut size = BatchSize::default();
+    let is_added = |request: &mut Request<T, A>| {
+        request.dropout == dropout && size.try_add(request.floats, limits)
     };
-    waiting.extract_if(.., fits).collect()
+    requests.extract_if(.., is_added).collect()
 }
 
-/// Hands on the outcomes of a batch.
-fn forward(outcomes: Outcomes, replies: Vec<Reply<Recognised>>) {
+fn total_floats<T, A>(batch: &[Request<T, A>]) -> usize {
+    let sizes = batch.iter().map(|request| request.floats);
+    sizes.fold(0, usize::saturating_add)
+}
+
+/// Sends the outcomes of a batch.
+fn forward(outcomes: BatchOutcome, replies: &[Reply<RecordingOutcome>]) {
     match outcomes {
         Ok(outcomes) => {
             for (reply, outcome) in replies.iter().zip(outcomes) {
-                let _ = reply.send(Ok(outcome));
+                reply.send(Ok(outcome));
             }
         }
         Err(error) => {
-            for reply in &replies {
-                let _ = reply.send(Err(error.clone()));
+            for reply in replies {
+                reply.send(Err(error.clone()));
             }
         }
     }
