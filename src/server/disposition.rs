@@ -1,19 +1,19 @@
-//! The header `Content-Disposition` of a part of a form: the names of the field and its file.
+//! Header `Content-Disposition` of a multipart field.
 //!
-//! Clients write names that are not ASCII in three ways: as UTF-8 bytes (browsers), as `filename*`
-//! of RFC 5987 (`filename*=utf-8''%EC%9D%8C.wav`), or with the same percent signs in `filename`.
+//! Clients write non-ASCII names in three ways: as UTF-8 bytes (browsers), as `filename*` of RFC
+//! 5987 (`filename*=utf-8''%EC%9D%8C.wav`), or percent-encoded in `filename`.
 
-/// Names of a part.
+/// Names of a multipart field.
 #[derive(Debug, Default, PartialEq)]
 pub struct Disposition {
     /// Name of the field.
     pub name: String,
-    /// Name of the file, if the part is one.
+    /// Name of the file, if the field is a file.
     pub file_name: Option<String>,
 }
 
 impl Disposition {
-    /// Reads the header's value; what makes no sense in it is left out.
+    /// Parses the header's value and ignores invalid parameters.
     pub fn read(value: &[u8]) -> Self {
         let mut name = None;
         let (mut plain, mut extended) = (None, None);
@@ -50,8 +50,8 @@ fn after(bytes: &[u8], byte: u8) -> &[u8] {
     }
 }
 
-/// Splits off the value at the start of `bytes`, without its quotes; also returns the bytes behind
-/// its semicolon.
+/// Splits off the value at the start of `bytes`, without quotes. Also returns the bytes after its
+/// semicolon.
 fn parameter(bytes: &[u8]) -> (Vec<u8>, &[u8]) {
     let bytes = bytes.trim_ascii_start();
     let Some(quoted) = bytes.strip_prefix(b"\"") else {
@@ -63,7 +63,7 @@ fn parameter(bytes: &[u8]) -> (Vec<u8>, &[u8]) {
     let mut at = 0;
     while let Some(&byte) = quoted.get(at) {
         match (byte, quoted.get(at + 1)) {
-            // Other backslashes are those of a path, which some clients leave as they are.
+            // Other backslashes are path separators, which some clients do not escape.
             (b'\\', Some(&next @ (b'"' | b'\\'))) => {
                 text.push(next);
                 at += 2;
@@ -82,8 +82,8 @@ fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A name with percent signs in place of bytes that are not ASCII. Any other is left as it is: a
-/// file may be called `100%25.wav`.
+/// Decodes a percent-encoded name if it stands for non-ASCII characters. Other names are unchanged:
+/// a file may be named `100%25.wav`.
 fn unescaped(text: &[u8]) -> String {
     let decoded = percent_decoded(text).and_then(|bytes| String::from_utf8(bytes).ok());
     match decoded {
@@ -92,7 +92,7 @@ fn unescaped(text: &[u8]) -> String {
     }
 }
 
-/// A value of RFC 5987: the charset, a language and the text with percent signs.
+/// Decodes a value of RFC 5987: charset, language and percent-encoded text.
 fn of_charset(text: &[u8]) -> Option<String> {
     let mut parts = text.splitn(3, |&b| b == b'\'');
     let charset = parts.next()?.to_ascii_lowercase();
@@ -104,7 +104,7 @@ fn of_charset(text: &[u8]) -> Option<String> {
     }
 }
 
-/// `None` where a percent sign has no two digits.
+/// Decodes percent-encoded bytes; `None` if a percent sign lacks its two digits.
 fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
     let mut bytes = Vec::with_capacity(text.len());

@@ -267,10 +267,10 @@ impl Answer {
 
 /// A server in this process with settings of its own; it runs until the process ends.
 pub fn in_process(folder: &Path, settings: maeum::server::Settings) -> String {
-    use maeum::server::{Shared, listen, router};
+    use maeum::server::{ServerState, listen, router};
     let model = maeum::nn::bundle::load(&folder.join("model.safetensors")).unwrap();
     let recognizer = Arc::new(maeum::Recognizer::new(model).unwrap());
-    let shared = Shared::new(recognizer, settings).unwrap();
+    let shared = ServerState::new(recognizer, settings).unwrap();
     shared.self_test().unwrap();
     let (sender, address) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
