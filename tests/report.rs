@@ -6,7 +6,7 @@ mod common;
 use std::path::Path;
 
 use common::{Golden, RESPONSES, all_recordings, reference_dir};
-use maeum::formats::{Code, Format, NoAnswer, ReportError, Reporter};
+use maeum::formats::{ErrorCode, Format, RecordingError, ReportError, Reporter};
 use maeum::nn::DropoutMode;
 use maeum::nn::model::{BundleInfo, Preprocessing};
 use maeum::prediction::{
@@ -184,8 +184,8 @@ fn render(format: Format) -> String {
     }
     text += &reporter.recording(
         "two, \"odd\".wav",
-        Err(&NoAnswer::new(
-            Code::Unreadable,
+        Err(&RecordingError::new(
+            ErrorCode::Unreadable,
             "two, \"odd\".wav: no such file; check the path",
         )),
     );
@@ -229,7 +229,7 @@ fn labels_say_what_the_windows_say_and_no_more() {
         (Format::Svg, warned(), "warned.svg"),
     ] {
         let mut reporter = Reporter::new(format, &info, "0123abcd").unwrap();
-        let empty = NoAnswer::new(Code::UnusableAudio, "one.wav: empty");
+        let empty = RecordingError::new(ErrorCode::UnusableAudio, "one.wav: empty");
         assert_eq!(reporter.recording("one.wav", Err(&empty)), "");
         compare(name, &reporter.recording("one.wav", Ok(&answer)));
         assert_eq!(reporter.begin() + &reporter.end(), "");
@@ -238,8 +238,8 @@ fn labels_say_what_the_windows_say_and_no_more() {
 
 #[test]
 fn segments_speakers_and_refusals_are_written_in_every_format() {
-    let refusal = NoAnswer::new(
-        Code::NoSpeech,
+    let refusal = RecordingError::new(
+        ErrorCode::NoSpeech,
         "noise.wav: no speech was found in this recording",
     );
     let write = |format: Format, by_segment: bool| {
@@ -358,14 +358,14 @@ fn every_name_of_the_json_is_documented() {
         );
     }
     let codes = [
-        Code::Unreadable,
-        Code::UnusableAudio,
-        Code::NoSpeech,
-        Code::Internal,
+        ErrorCode::Unreadable,
+        ErrorCode::UnusableAudio,
+        ErrorCode::NoSpeech,
+        ErrorCode::Internal,
     ];
     let warnings = warned().warnings;
     let warnings = warnings.iter().map(Warning::code);
-    for code in warnings.chain(codes.map(Code::name)) {
+    for code in warnings.chain(codes.map(ErrorCode::name)) {
         assert!(
             doc.contains(&format!("`{code}`")),
             "docs/json.md lacks {code}"
@@ -420,7 +420,7 @@ fn names_are_no_formulas_in_a_spreadsheet_and_numbers_stay_numbers() {
     let info = BundleInfo::reference_2020();
     for format in [Format::Csv, Format::ExcelCsv] {
         let mut reporter = Reporter::new(format, &info, "").unwrap();
-        let mut first_cell = |file: &str, outcome: Result<&Prediction, &NoAnswer>| {
+        let mut first_cell = |file: &str, outcome: Result<&Prediction, &RecordingError>| {
             let text = reporter.recording(file, outcome);
             let mut reader = csv::ReaderBuilder::new();
             let mut reader = reader.has_headers(false).from_reader(text.as_bytes());
@@ -441,7 +441,7 @@ fn names_are_no_formulas_in_a_spreadsheet_and_numbers_stay_numbers() {
             assert_eq!(cells[0], format!("'{name}"));
             let ages = cells.iter().filter(|c| **c == answer.age.years.to_string());
             assert_eq!(ages.count(), 1, "{cells:?}");
-            let refusal = NoAnswer::new(Code::Unreadable, "=1+1: no recording");
+            let refusal = RecordingError::new(ErrorCode::Unreadable, "=1+1: no recording");
             let cells = first_cell(name, Err(&refusal));
             assert_eq!(cells[0], format!("'{name}"));
             assert_eq!(cells.last().unwrap(), "'=1+1: no recording");
@@ -540,7 +540,7 @@ fn control_characters_do_not_reach_the_terminal() {
     let name = "a\u{1b}[2J\n.wav";
     let text = reporter.recording(name, Ok(&prediction()));
     assert!(!text.contains('\u{1b}'), "{text:?}");
-    let text = reporter.recording(name, Err(&NoAnswer::new(Code::Unreadable, name)));
+    let text = reporter.recording(name, Err(&RecordingError::new(ErrorCode::Unreadable, name)));
     assert!(!text.contains('\u{1b}'), "{text:?}");
 }
 

@@ -1,4 +1,4 @@
-//! Recordings that a device recognises.
+//! Batches on a GPU.
 
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex};
@@ -6,156 +6,159 @@ use std::sync::{Arc, Mutex};
 use super::{Batch, BatchError, Outcome, in_order, pool};
 use crate::app::inputs::Input;
 use crate::audio::Recording;
-use crate::formats::{Code, NoAnswer, is_finite, not_finite};
+use crate::formats::{ErrorCode, RecordingError, is_finite, not_finite};
 use crate::nn::DropoutMode;
 use crate::nn::cuda::Driver;
 use crate::recognizer::{DeviceRecognizerError, Named, OnDevice, Outcomes, SpeakerProfile};
 
-/// Why a batch cannot be brought to a device.
+/// Error when a batch cannot use a device.
 #[derive(Debug, thiserror::Error)]
 pub enum OnDeviceError {
-    /// The recogniser cannot.
+    /// The recogniser cannot use the device.
     #[error(transparent)]
     Recognizer(#[from] DeviceRecognizerError),
-    /// The device's own threads cannot be had.
+    /// The CPU threads cannot be started.
     #[error(transparent)]
     Threads(#[from] BatchError),
 }
 
-/// What recognises on a device, for one run at a time.
+/// Device recogniser of a batch, for one run at a time.
 #[derive(Debug)]
-pub struct Shared<'r> {
+pub struct DeviceState<'r> {
     device: Mutex<OnDevice<'r>>,
-    /// Threads for what the processor does for the device. Those that decode may all be waiting for the
-    /// device to take what they have.
-    listeners: rayon::ThreadPool,
+    /// Threads for the CPU part of the device's work. The decoding threads cannot take it: all of
+    /// them may be waiting for the device.
+    cpu_pool: rayon::ThreadPool,
 }
 
-/// Recordings, and numbers that they hold together (256 MiB), that a device is given together at
-/// most; the last recording may exceed it. There are up to four batches in memory: one in which
-/// voice is told from silence, one that waits, and what comes next.
-const RECORDINGS: usize = 256;
-const NUMBERS: usize = 1 << 26;
+/// Maximum number of recordings in one device batch.
+///
+/// Up to four batches are in memory: one in voice activity detection, one on the device, one in the
+/// channel and one being read.
+const MAX_RECORDINGS: usize = 256;
+/// Maximum number of 32-bit floats in one device batch (256 MiB); the last recording may exceed it.
+const MAX_FLOATS: usize = 1 << 26;
 
-/// Recordings as far as the threads bring them, or what is wrong with them.
-type Read = Vec<Result<WithProfile, NoAnswer>>;
+/// Decoded recordings of one device batch, or their errors.
+type DecodedBatch = Vec<Result<ProfiledRecording, RecordingError>>;
 
-/// A recording, and its speaker's profile if there is one.
-type WithProfile = (Recording, Option<Arc<SpeakerProfile>>);
+/// Recording with its speaker's profile, if it has one.
+type ProfiledRecording = (Recording, Option<Arc<SpeakerProfile>>);
 
-/// The device is no longer asked.
+/// Error when the receiver of the recordings has stopped.
 struct Stopped;
 
 impl<'r> Batch<'r> {
-    /// Lets a device do the work; the threads decode recordings for it. Answers are the same up to
-    /// rounding.
+    /// Moves feature extraction and networks to a device; the threads only decode recordings.
+    /// Predictions are equal up to rounding.
     ///
     /// # Errors
-    /// When the device fails or has no memory left, or the operating system does not give more threads.
+    /// When the device fails or has too little memory, or the operating system cannot start the
+    /// threads.
     pub fn on_device(mut self, driver: &Arc<dyn Driver>) -> Result<Self, OnDeviceError> {
         let device = Mutex::new(self.recognizer.on_device(driver)?);
-        let listeners = pool(self.pool.current_num_threads())?;
-        self.device = Some(Shared { device, listeners });
+        let cpu_pool = pool(self.pool.current_num_threads())?;
+        self.device = Some(DeviceState { device, cpu_pool });
         Ok(self)
     }
 
-    /// As [`Batch::run`]; while the device works the threads read what comes next.
+    /// Runs [`Batch::run`] on the device while the threads decode the next recordings.
     pub(super) fn run_on<E: Send>(
         &self,
-        shared: &Shared<'r>,
+        state: &DeviceState<'r>,
         inputs: &[Input],
         mut each: impl FnMut(&Input, Outcome) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut device = shared.device.lock().unwrap_or_else(|e| e.into_inner());
-        // What an interrupted run left.
+        let mut device = state.device.lock().unwrap_or_else(|e| e.into_inner());
+        // An interrupted run may have left a batch on the device.
         device.finish();
-        // One batch waits while the device has another.
+        // One batch waits in the channel while another is on the device.
         let (sender, receiver) = mpsc::sync_channel(1);
         std::thread::scope(|scope| {
-            scope.spawn(move || self.read_all(inputs, &sender));
+            scope.spawn(move || self.decode_all(inputs, &sender));
             let pipeline = Pipeline {
                 device: &mut device,
-                shared,
+                state,
                 dropout: &self.dropout,
                 inputs,
-                given: Vec::new(),
+                submitted: Vec::new(),
             };
-            let answered = pipeline.answer_all(&receiver, &mut each);
-            // Whoever still reads stops.
+            let outcome = pipeline.run(&receiver, &mut each);
+            // A closed channel stops the reading threads.
             drop(receiver);
-            answered
+            outcome
         })
     }
 
-    /// Reads all recordings and hands them on in batches, in order.
-    fn read_all(&self, inputs: &[Input], sender: &SyncSender<Read>) {
+    /// Decodes all recordings and sends them in batches, in order.
+    fn decode_all(&self, inputs: &[Input], sender: &SyncSender<DecodedBatch>) {
         let read = |place: usize, input: &Input| {
             let recording = input.read()?;
             let profile = self.profile_for_device(place, &recording, input.subject());
             Ok((recording, profile))
         };
-        let mut batch = Read::new();
-        let mut numbers = 0;
+        let mut batch = DecodedBatch::new();
+        let mut floats = 0;
         let all = in_order(
             &self.pool,
             inputs,
             || (),
             |(), place, input, _| read(place, input),
-            |_, recording: Result<WithProfile, NoAnswer>| {
+            |_, recording: Result<ProfiledRecording, RecordingError>| {
                 let own = recording.as_ref();
-                numbers = own
+                floats = own
                     .map_or(0, |(r, _)| self.recognizer.numbers_on_device(r))
-                    .saturating_add(numbers);
+                    .saturating_add(floats);
                 batch.push(recording);
-                if batch.len() < RECORDINGS && numbers < NUMBERS {
+                if batch.len() < MAX_RECORDINGS && floats < MAX_FLOATS {
                     return Ok(());
                 }
-                numbers = 0;
+                floats = 0;
                 sender.send(std::mem::take(&mut batch)).map_err(|_| Stopped)
             },
         );
         if all.is_ok() {
-            // Who has stopped to listen has its reason.
+            // The receiver stops only after an error, which it returns.
             let _ = sender.send(batch);
         }
     }
 }
 
-/// A run on the device: a batch's answers come when it has been given the next one, or there is
-/// none yet.
+/// Run on the device. The outcomes of a batch arrive when the next one is submitted, or when no
+/// batch is ready.
 struct Pipeline<'p, 'r> {
     device: &'p mut OnDevice<'r>,
-    shared: &'p Shared<'r>,
+    state: &'p DeviceState<'r>,
     dropout: &'p DropoutMode,
-    /// Those that were not given yet.
+    /// Inputs not yet submitted.
     inputs: &'p [Input],
-    /// Of each recording of the batch that was given last, what was wrong with it before.
-    given: Vec<(&'p Input, Option<NoAnswer>)>,
+    /// Inputs of the last submitted batch, each with its decoding error if there is one.
+    submitted: Vec<(&'p Input, Option<RecordingError>)>,
 }
 
 impl Pipeline<'_, '_> {
-    fn answer_all<E>(
+    fn run<E>(
         mut self,
-        receiver: &Receiver<Read>,
+        receiver: &Receiver<DecodedBatch>,
         each: &mut impl FnMut(&Input, Outcome) -> Result<(), E>,
     ) -> Result<(), E> {
         loop {
-            let read = match receiver.try_recv() {
+            let decoded = match receiver.try_recv() {
                 Ok(read) => read,
                 Err(_) => {
                     let outcomes = self.device.finish();
-                    hand_on(outcomes, std::mem::take(&mut self.given), each)?;
+                    forward(outcomes, std::mem::take(&mut self.submitted), each)?;
                     match receiver.recv() {
                         Ok(read) => read,
                         Err(_) => return Ok(()),
                     }
                 }
             };
-            let (own, rest) = self.inputs.split_at(read.len());
-            self.inputs = rest;
+            let (batch_inputs, remaining) = self.inputs.split_at(decoded.len());
+            self.inputs = remaining;
             let mut recordings = Vec::new();
-            let mut given = Vec::new();
-            for (input, read) in own.iter().zip(read) {
+            let mut submitted = Vec::new();
+            for (input, read) in batch_inputs.iter().zip(decoded) {
                 let error = match read {
                     Ok((recording, profile)) => {
                         recordings.push(Named {
@@ -167,35 +170,42 @@ impl Pipeline<'_, '_> {
                     }
                     Err(error) => Some(error),
                 };
-                given.push((input, error));
+                submitted.push((input, error));
             }
             let (device, dropout) = (&mut *self.device, self.dropout);
-            let listeners = &self.shared.listeners;
-            let outcomes = listeners.install(|| device.submit(recordings, dropout));
-            hand_on(outcomes, std::mem::replace(&mut self.given, given), each)?;
+            let cpu_pool = &self.state.cpu_pool;
+            let outcomes = cpu_pool.install(|| device.submit(recordings, dropout));
+            forward(
+                outcomes,
+                std::mem::replace(&mut self.submitted, submitted),
+                each,
+            )?;
         }
     }
 }
 
-/// Hands on the outcomes of a batch, if there is one.
-fn hand_on<E>(
+/// Forwards the outcomes of a batch, if there are any, to `each`.
+fn forward<E>(
     outcomes: Option<Outcomes>,
-    given: Vec<(&Input, Option<NoAnswer>)>,
+    submitted: Vec<(&Input, Option<RecordingError>)>,
     each: &mut impl FnMut(&Input, Outcome) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut outcomes = match outcomes {
         Some(outcomes) => outcomes.map(Vec::into_iter),
         None => return Ok(()),
     };
-    for (input, error) in given {
+    for (input, error) in submitted {
         let subject = input.subject();
         let outcome = match (error, &mut outcomes) {
             (Some(error), _) => Err(error),
-            (None, Err(e)) => Err(NoAnswer::new(Code::Internal, format!("{subject}: {e}"))),
+            (None, Err(e)) => Err(RecordingError::new(
+                ErrorCode::Internal,
+                format!("{subject}: {e}"),
+            )),
             (None, Ok(outcomes)) => match outcomes.next() {
                 Some(Ok(prediction)) if is_finite(&prediction) => Ok(prediction),
                 Some(Ok(_)) => Err(not_finite(subject)),
-                Some(Err(error)) => Err(NoAnswer::of(&error, subject)),
+                Some(Err(error)) => Err(RecordingError::from_recognizer(&error, subject)),
                 None => unreachable!("an outcome for each recording that was given"),
             },
         };
