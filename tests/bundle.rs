@@ -1,4 +1,4 @@
-//! Bundles: what is stored comes back, and no damaged or hostile file does harm.
+//! Bundles: round trips, and damaged or hostile files.
 
 #[path = "bundle/documents.rs"]
 mod documents;
@@ -88,7 +88,7 @@ fn other_files_are_no_bundles() {
 fn another_format_says_so() {
     let bytes = edited(&SINGLE, |d| {
         d["format"] = json!(bundle::FORMAT + 1);
-        // Nothing else of a future document may be needed to tell.
+        // Other fields of a future document must not matter.
         d["future"] = json!(true);
     });
     let error = load(&bytes).unwrap_err();
@@ -103,14 +103,14 @@ fn another_format_says_so() {
     );
 }
 
-/// [`single`] with a first weight of numbers from a binary16 pattern each.
+/// Returns [`single`] with a first weight whose values come from one binary16 pattern each.
 fn halves() -> (Vec<u8>, Vec<f32>) {
     let mut network = single().networks()[0].clone();
     let weight = &mut network.graph.weights[0];
     for (i, x) in weight.data.iter_mut().enumerate() {
         *x = (i as f32 - 20.0) / 64.0;
     }
-    // The smallest number, and a zero whose sign must survive.
+    // The smallest subnormal, and a zero whose sign must survive.
     weight.data[0] = 2f32.powi(-24);
     weight.data[1] = -0.0;
     let numbers = weight.data.clone();
@@ -162,7 +162,7 @@ fn a_bundle_says_how_it_gets_to_16_khz() {
     let back = fast.with_resampling(Resampling::Exact).unwrap();
     assert_eq!(bundle::to_bytes(&back), *SPEECH);
 
-    // A bundle that does not say means the exact one.
+    // A bundle without the field has exact resampling.
     let silent = |bytes: &[u8]| !String::from_utf8_lossy(bytes).contains("resampling");
     assert!(silent(&SPEECH) && silent(&SINGLE));
     let spelt_out = edited(&SPEECH, |d| d["info"]["resampling"] = json!("exact"));
@@ -185,7 +185,7 @@ fn a_bundle_says_how_it_gets_to_16_khz() {
 fn tampered_numbers_are_noticed() {
     let fails = |bytes: &[u8]| load(bytes).unwrap().self_test().unwrap_err().to_string();
     let weight = tampered(&SPEECH, "1.weight.0", 0, 3.0);
-    // A softmax over one unit is 1 whatever its weight.
+    // The softmax of one unit is 1 for any weight.
     load(&weight).unwrap().self_test().unwrap();
     for (tensor, index) in [
         ("0.weight.0", 3),

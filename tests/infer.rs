@@ -1,4 +1,4 @@
-//! What the program `infer` answers.
+//! Output of the program `infer`.
 
 #[path = "common/infer.rs"]
 mod infer;
@@ -55,7 +55,7 @@ fn json_says_everything_in_the_recordings_own_time() {
 
     let emotions = record["emotions"].as_object().unwrap();
     let sum: f64 = emotions.values().map(|e| number(&e["mean"])).sum();
-    // The means are of 32-bit softmax outputs.
+    // The means are outputs of a 32-bit softmax.
     assert!((sum - 1.0).abs() < 1e-6, "{sum}");
     assert!(
         emotions.values().any(|e| number(&e["std"]) > 0.0),
@@ -75,8 +75,8 @@ fn json_says_everything_in_the_recordings_own_time() {
         number(&voice["analysed"]["start"]),
         number(&voice["analysed"]["end"]),
     ];
-    // The voice begins after half a second and ends half a second before the end; the detector
-    // adds some frames around it.
+    // The voice starts after half a second and ends half a second before the end; the detector adds
+    // some frames around it.
     assert!(
         (0.3..0.7).contains(&analysed[0]) && (3.3..3.9).contains(&analysed[1]),
         "{voice}"
@@ -122,7 +122,7 @@ fn codes_are_one_object_per_line() {
         .lines();
     let close = |code: &str, value: &Value| {
         let (code, value) = (lines[0][code].as_f64().unwrap(), value.as_f64().unwrap());
-        // Half of the fourth place.
+        // Codes are rounded to four decimal places.
         assert!((code - value).abs() <= 0.5e-4 + 1e-9, "{code} {value}");
     };
     close("10001", &json[0]["emotions"]["happiness"]["mean"]);

@@ -1,4 +1,4 @@
-//! What the program `infer` says when something is wrong.
+//! Error messages of the program `infer`.
 
 #[path = "common/infer.rs"]
 mod infer;
@@ -10,7 +10,7 @@ use maeum::nn::bundle;
 use maeum::nn::model::BundleInfo;
 use serde_json::Value;
 
-/// A bad recording, what its message says besides its name, and what it says to do.
+/// Invalid recording, a part of its error message, and the remedy in it.
 type Bad = (&'static str, &'static str, &'static str);
 
 const BAD: [Bad; 14] = [
@@ -46,7 +46,7 @@ fn write_bad(place: &Place) {
         b"Dear reader, this is a letter and not a recording at all.\n",
     );
     place.raw_wav("nothing.wav", PCM, 16_000, 16, b"");
-    // 20 ms.
+    // The recording has 20 ms.
     place.raw_wav("short.wav", PCM, 16_000, 16, &good[1044..1044 + 640]);
     place.raw_wav("silence.wav", PCM, 16_000, 16, &[0; 64_000]);
     let dither = |i: u64| (model::noise(1, i) * 1.9) as i16;
@@ -63,7 +63,7 @@ fn write_bad(place: &Place) {
     let mut absurd = good.clone();
     absurd[16..20].copy_from_slice(&0xFFFF_FFF0u32.to_le_bytes());
     write("absurd.wav", &absurd);
-    // A first metadata block of 16 MiB that is not there.
+    // The first metadata block claims 16 MiB, which do not follow.
     write("absurd.flac", b"fLaC\x00\xFF\xFF\xFF\x10\x00\x10\x00");
 }
 
@@ -244,7 +244,7 @@ fn a_folder_says_what_it_passes_over() {
         "infer: mixed: passed over 4 files (2 .txt, 1 without an ending, 1 .wma); \
          name a file to have it read whatever its ending\n"
     );
-    // All that opens when it is named is looked for.
+    // Folders are searched for every supported extension.
     for ending in ["mp4", "aac", "mov", "opus", "webm"] {
         write(&format!("c.{ending}"));
     }
@@ -282,7 +282,7 @@ fn what_has_no_end_is_not_read() {
         "{}",
         run.err
     );
-    // A pipe that is named is read to its end.
+    // A named pipe is read to its end.
     let pipe = place.path("pipe");
     fifo(&pipe);
     let bytes = std::fs::read(place.path("c.wav")).unwrap();
@@ -341,7 +341,7 @@ fn one_channel_can_be_chosen() {
 #[test]
 fn nothing_ends_behind_the_recording() {
     let place = Place::empty();
-    // Lengths whose way to 16 kHz and 22,050 Hz rounds up.
+    // Conversions of these lengths to 16 kHz and 22,050 Hz round up.
     for (i, length) in [40_001usize, 40_003, 33_337].into_iter().enumerate() {
         let name = format!("{i}.wav");
         let rate = [11_025, 44_100, 16_000][i];

@@ -1,4 +1,4 @@
-//! Formats with a file per recording, from the command line.
+//! Formats with one file per recording, from the command line.
 
 #[path = "common/infer.rs"]
 mod infer;

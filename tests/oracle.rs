@@ -1,5 +1,5 @@
-//! The naive reference against Keras: the small models in `tests/golden`, and the original
-//! networks where they are at hand.
+//! The naive oracle against Keras, on the small models in `tests/golden` and on the original
+//! networks if they are available.
 #![cfg(feature = "convert")]
 
 #[path = "common/captures.rs"]

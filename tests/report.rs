@@ -1,5 +1,6 @@
-//! What each format makes of a fixed answer, compared with the files in `tests/snapshots`.
-//! `MAEUM_BLESS=1 cargo test --test report` writes them anew.
+//! Output of each format for fixed predictions, compared with the files in `tests/snapshots`.
+//!
+//! `MAEUM_BLESS=1 cargo test --test report` rewrites the snapshots.
 
 mod common;
 
@@ -77,7 +78,7 @@ fn prediction() -> Prediction {
     }
 }
 
-/// One window, dropout off, every warning.
+/// Returns a prediction with one window, dropout off and every warning.
 fn warned() -> Prediction {
     let plain = prediction();
     Prediction {
@@ -121,7 +122,7 @@ fn warned() -> Prediction {
     }
 }
 
-/// What a model says that hears age and gender in the whole recording.
+/// Returns the prediction of a model that estimates age and gender from the whole recording.
 fn of_the_whole() -> Prediction {
     let mut plain = prediction();
     plain.age.spread = None;
@@ -133,7 +134,7 @@ fn of_the_whole() -> Prediction {
     plain
 }
 
-/// Two stretches of speech relative to a speaker, with an interval of the age.
+/// Returns two segments of speech relative to a speaker, with an age interval.
 fn divided() -> Prediction {
     let plain = of_the_whole();
     let age = |years: f64| Age {
@@ -165,7 +166,7 @@ fn divided() -> Prediction {
     }
 }
 
-/// A model that divides recordings.
+/// Returns the description of a model that divides recordings.
 fn dividing() -> BundleInfo {
     BundleInfo {
         preprocessing: Some(Preprocessing::Utterance),
@@ -173,7 +174,8 @@ fn dividing() -> BundleInfo {
     }
 }
 
-/// The whole output for three recordings, or for the first if a document holds one.
+/// Returns the complete output for three recordings, or for the first one in a format with one
+/// document per recording.
 fn render(format: Format) -> String {
     let info = BundleInfo::reference_2020();
     let mut reporter = Reporter::new(format, &info, "0123abcd").unwrap();
@@ -322,7 +324,7 @@ fn segments_speakers_and_refusals_are_written_in_every_format() {
     assert_eq!(records[0]["speaker"], speaker);
     assert_eq!(records[1]["code"], "no_speech");
 
-    // A mark where the second segment begins, half way through the 4 s.
+    // A line marks the start of the second segment, half way through the 4 s.
     let svg = write(Format::Svg, false);
     assert!(svg.contains("<path class=\"whisker\" d=\"M520.0 "), "{svg}");
 }
@@ -544,7 +546,7 @@ fn control_characters_do_not_reach_the_terminal() {
     assert!(!text.contains('\u{1b}'), "{text:?}");
 }
 
-/// The captured network outputs, taken through this crate's object, are the captured responses.
+/// The captured network outputs, formatted as codes, equal the captured responses.
 #[test]
 fn codes_are_the_captured_responses() {
     let Some(dir) = reference_dir() else { return };

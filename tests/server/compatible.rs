@@ -1,4 +1,4 @@
-//! `POST /`: the interface of the system of 2020.
+//! `POST /`: the interface of the 2020 system.
 
 use ndarray::Array1;
 use ndarray_npy::ReadNpyExt;
@@ -190,7 +190,7 @@ fn a_full_disk_is_said_and_nothing_is_written() {
     };
     let fields = [("input_speech", "b.wav"), ("output_path", "")];
     {
-        // A process that may write no file is one whose disk is full.
+        // A file size limit of 0 simulates a full disk.
         let program = command(place.0.path());
         let mut limited = std::process::Command::new("bash");
         limited
@@ -207,7 +207,7 @@ fn a_full_disk_is_said_and_nothing_is_written() {
         let message = post(&server, &fields).refused(507, "disk_full");
         assert!(message.starts_with("speech_emotion.npy"), "{message}");
         assert_eq!(files(), ["speech_age.npy"]);
-        // Without writing it answers.
+        // Requests without output still succeed.
         post(&server, &fields[..1]).expect(200);
     }
     let server = Server::start(place.0.path(), &root);
@@ -256,6 +256,6 @@ fn a_server_that_could_not_keep_its_word_does_not_start() {
         assert!(!output.status.success(), "{arguments:?}: {log}");
         assert!(log.contains(said), "{arguments:?}: {log}");
     }
-    // Without the compatible route the same model serves.
+    // The same model can be served without the compatible route.
     Server::start(place.0.path(), &["--model", "other.safetensors"]);
 }

@@ -1,4 +1,4 @@
-//! What the server says about itself.
+//! API description of the server.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use crate::infer::Place;
 use crate::support::{Server, multipart};
 
 const MODEL: [&str; 2] = ["--model", "model.safetensors"];
-/// Every route that is described, with its methods.
+/// Every documented route with its methods.
 const ROUTES: [(&str, &[&str]); 8] = [
     ("/", &["get", "post"]),
     ("/livez", &["get"]),
@@ -59,7 +59,7 @@ fn the_description_names_every_route_and_error() {
             }
         }
     }
-    // Nothing from elsewhere.
+    // The page loads no external resources.
     assert!(
         !html.contains("src=") && !html.contains("http-equiv"),
         "{html}"

@@ -1,4 +1,4 @@
-//! Who is let in.
+//! Access control.
 
 use crate::infer::Place;
 use crate::support::Server;

@@ -1,4 +1,4 @@
-//! Many clients, slow clients, clients that leave, and the end.
+//! Many clients, slow clients, disconnecting clients, and shutdown.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,8 +12,7 @@ const ROUTE: &str = "/v1/audio/emotion";
 const RUNNING: &str = "maeum_running_jobs";
 const QUEUED: &str = "maeum_queue_jobs";
 
-/// A request that keeps a thread busy for long enough to see what happens meanwhile: four minutes at
-/// a rate that must be resampled.
+/// Returns a request that keeps a thread busy: four minutes at a rate that needs resampling.
 fn heavy(place: &Place) -> Vec<u8> {
     let path = place.path("heavy.wav");
     let samples = model::speech_like(240.0, 11_025, 140.0);

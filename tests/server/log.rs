@@ -1,4 +1,4 @@
-//! A log that cannot be written costs no answer.
+//! A log that cannot be written affects no response.
 
 use std::process::Stdio;
 
@@ -34,7 +34,7 @@ fn a_reader_of_the_log_that_stands_still_costs_no_answer() {
     let place = Place::empty();
     let (reader, writer) = std::io::pipe().unwrap();
     let mut server = Server::with_log(place.0.path(), &MODEL, writer.into());
-    // More lines than a pipe holds, and then more than may wait.
+    // Fills the pipe, then the log's queue.
     for _ in 0..6000 {
         server.get("/livez").expect(200);
     }

@@ -1,4 +1,4 @@
-//! Names of recordings, and names under which the server answers.
+//! Names of recordings, and host names of the server.
 
 use crate::infer::Place;
 use crate::support::{Answer, Server};

@@ -1,4 +1,4 @@
-//! `POST /v1/audio/emotion`.
+//! `POST /v1/audio/emotion`: recognition of an uploaded recording.
 
 use std::io::Write;
 
@@ -153,7 +153,7 @@ fn what_cannot_be_recognised_is_said() {
             .post(ROUTE, "application/octet-stream", bytes)
             .refused(422, "unusable_audio");
     }
-    // What follows bad input is answered as ever.
+    // A request after invalid ones succeeds.
     upload(&server, &[], file).expect(200);
 }
 
