@@ -76,18 +76,18 @@ fn main() -> Result<(), Failure> {
         .build_global()?;
     println!("{}", Isa::best().name());
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let reference = like_reference(root)?;
+    let legacy2020 = legacy2020_networks(root)?;
     let own = default_model::load()?;
-    layers(&reference, &own)?;
-    networks("reference", &reference)?;
+    layers(&legacy2020, &own)?;
+    networks("reference", &legacy2020)?;
     networks("default", &own)?;
     front_ends()?;
-    recordings(root, reference, own)
+    recordings(root, legacy2020, own)
 }
 
 /// Returns networks with the layout of 2020 and random weights. The emotion window network has the
 /// original size; other networks are smaller.
-fn like_reference(root: &Path) -> Result<Model, Failure> {
+fn legacy2020_networks(root: &Path) -> Result<Model, Failure> {
     let networks = Role::SPEECH
         .into_iter()
         .map(|role| {
@@ -123,7 +123,7 @@ const CONVOLUTIONS: [[usize; 5]; 9] = [
 ];
 
 /// Counts every shape of convolution and recurrent layer of the models separately.
-fn layers(reference: &Model, own: &Model) -> Result<(), Failure> {
+fn layers(legacy2020: &Model, own: &Model) -> Result<(), Failure> {
     for [height, width, channels, side, filters] in CONVOLUTIONS {
         let kernel = vec![side, side, channels, filters];
         let layer = Layer::Conv(Conv {
@@ -149,7 +149,7 @@ fn layers(reference: &Model, own: &Model) -> Result<(), Failure> {
             1,
         )?;
     }
-    let windows = [reference, own].map(|model| model.network(Role::EmotionWindows));
+    let windows = [legacy2020, own].map(|model| model.network(Role::EmotionWindows));
     for network in windows.into_iter().flatten() {
         let weights = &network.graph.weights;
         let shapes = network.graph.infer_shapes(&input_shapes(network))?;
@@ -264,9 +264,9 @@ fn front_ends() -> Result<(), Failure> {
 }
 
 /// Counts the recognition of a file.
-fn recordings(root: &Path, reference: Model, own: Model) -> Result<(), Failure> {
+fn recordings(root: &Path, legacy2020: Model, own: Model) -> Result<(), Failure> {
     let path = root.join("tests/data/voice.wav");
-    for (of, model) in [("reference", reference), ("default", own)] {
+    for (of, model) in [("reference", legacy2020), ("default", own)] {
         let recognizer = Recognizer::new(model)?;
         let mut worker = recognizer.worker();
         let dropout = DropoutMode::draws(DRAWS, 0);

@@ -200,7 +200,7 @@ mod answer {
     }
 
     #[cfg(feature = "convert")]
-    fn reference() -> Option<maeum::nn::Model> {
+    fn legacy2020_model() -> Option<maeum::nn::Model> {
         let dir = std::env::var_os("MAEUM_REFERENCE_DIR").map_or_else(
             || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"),
             PathBuf::from,
@@ -218,7 +218,7 @@ mod answer {
     #[cfg(feature = "convert")]
     #[divan::bench]
     fn reference_bundle(bencher: Bencher) {
-        if let Some(model) = reference() {
+        if let Some(model) = legacy2020_model() {
             measure(bencher, &Recognizer::new(model).unwrap());
         }
     }

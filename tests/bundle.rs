@@ -20,7 +20,7 @@ use self::models::{
 };
 
 #[test]
-fn what_is_stored_comes_back() {
+fn a_stored_model_is_restored() {
     for model in [single(), speech()] {
         let bytes = bundle::to_bytes(&model);
         assert_eq!(bytes, bundle::to_bytes(&model));
@@ -85,7 +85,7 @@ fn other_files_are_no_bundles() {
 }
 
 #[test]
-fn another_format_says_so() {
+fn another_format_version_is_refused_with_a_remedy() {
     let bytes = edited(&SINGLE, |d| {
         d["format"] = json!(bundle::FORMAT + 1);
         // Other fields of a future document must not matter.
@@ -153,7 +153,7 @@ fn halves_are_checked_like_other_numbers() {
 }
 
 #[test]
-fn a_bundle_says_how_it_gets_to_16_khz() {
+fn a_bundle_stores_its_resampling() {
     let stored = |bytes: &[u8]| load(bytes).unwrap().info().resampling;
     let exact = speech();
     assert_eq!(stored(&SPEECH), Resampling::Exact);
@@ -182,7 +182,7 @@ fn a_bundle_says_how_it_gets_to_16_khz() {
 }
 
 #[test]
-fn tampered_numbers_are_noticed() {
+fn tampered_weights_fail_the_self_test() {
     let fails = |bytes: &[u8]| load(bytes).unwrap().self_test().unwrap_err().to_string();
     let weight = tampered(&SPEECH, "1.weight.0", 0, 3.0);
     // The softmax of one unit is 1 for any weight.

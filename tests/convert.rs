@@ -303,7 +303,7 @@ fn numbers_of_any_type_and_layout_are_taken() {
 
 #[test]
 fn the_original_files_convert_and_compute_what_they_did() {
-    let Some(dir) = common::reference_dir() else {
+    let Some(dir) = common::legacy2020_dir() else {
         return;
     };
     let place = Place::new();

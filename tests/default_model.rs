@@ -121,13 +121,13 @@ fn infer_needs_nothing_but_a_recording() {
         String::from_utf8(output.stdout).unwrap()
     };
     let table = run(&[]);
-    for said in [
+    for expected in [
         "CC-BY-NC-SA-4.0",
         "CC-BY-4.0",
         "voice-based estimate",
         " years",
     ] {
-        assert!(table.contains(said), "{table}");
+        assert!(table.contains(expected), "{table}");
     }
     assert!(!table.contains("random draws"), "{table}");
     let json: serde_json::Value = serde_json::from_str(&run(&["--format", "jsonl"])).unwrap();

@@ -177,7 +177,7 @@ fn a_dump_holds_what_the_front_end_computes() {
 }
 
 #[test]
-fn the_model_says_which_features_are_dumped() {
+fn the_model_selects_the_dumped_features() {
     let place = Place::new();
     let run = place.infer(&["--dump-features", "f.npz", "b.wav", "c.wav"]);
     run.expect(0);

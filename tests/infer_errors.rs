@@ -149,8 +149,8 @@ fn the_command_line_is_checked() {
     #[cfg(not(feature = "default-model"))]
     {
         let run = place.bare(&["c.wav"]).expect(2);
-        for said in ["--model BUNDLE", "convert "] {
-            assert!(run.err.contains(said), "{}", run.err);
+        for expected in ["--model BUNDLE", "convert "] {
+            assert!(run.err.contains(expected), "{}", run.err);
         }
     }
     for arguments in [
@@ -181,7 +181,7 @@ fn a_bad_model_is_named() {
     let mut joyful = BundleInfo::reference_2020();
     joyful.emotions[3] = "joy".into();
     bundle::save(&model::speech_model(joyful), &place.path("joy.safetensors")).unwrap();
-    for (name, said) in [
+    for (name, expected) in [
         ("gone.safetensors", "cannot read"),
         ("half.safetensors", "convert"),
         ("c.wav", "convert"),
@@ -193,7 +193,7 @@ fn a_bad_model_is_named() {
             .bare(&["--model", name, "--format", "codes", "c.wav"])
             .expect(1);
         assert!(
-            run.err.contains(name) && run.err.contains(said),
+            run.err.contains(name) && run.err.contains(expected),
             "{}",
             run.err
         );
@@ -221,13 +221,13 @@ fn an_instruction_set_can_be_forced_if_it_is_there() {
     }
     let refused = run("sse9").expect(1);
     assert_eq!(refused.out, "");
-    for said in ["MAEUM_ISA", "\"sse9\"", "portable"] {
-        assert!(refused.err.contains(said), "{}", refused.err);
+    for expected in ["MAEUM_ISA", "\"sse9\"", "portable"] {
+        assert!(refused.err.contains(expected), "{}", refused.err);
     }
 }
 
 #[test]
-fn a_folder_says_what_it_passes_over() {
+fn skipped_files_of_a_folder_are_reported() {
     let place = Place::empty();
     let folder = place.path("mixed");
     std::fs::create_dir(&folder).unwrap();
@@ -254,7 +254,7 @@ fn a_folder_says_what_it_passes_over() {
 
 #[cfg(unix)]
 #[test]
-fn what_has_no_end_is_not_read() {
+fn endless_inputs_are_not_read() {
     use std::io::Write;
     use std::process::{Command, Stdio};
 

@@ -43,7 +43,7 @@ fn every_keras_model_is_reproduced() {
 
 #[test]
 fn the_original_networks_are_reproduced() {
-    let Some(dir) = common::reference_dir() else {
+    let Some(dir) = common::legacy2020_dir() else {
         return;
     };
     for recording in common::all_recordings() {

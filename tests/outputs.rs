@@ -28,7 +28,7 @@ fn lost() -> [(&'static str, Stdio); 2] {
 }
 
 fn fails(mut program: Command, arguments: &[&str]) {
-    for (said, out) in lost() {
+    for (expected, out) in lost() {
         let output = program
             .args(arguments)
             .stdin(Stdio::null())
@@ -40,7 +40,7 @@ fn fails(mut program: Command, arguments: &[&str]) {
             .unwrap();
         let log = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {log}");
-        assert!(log.contains(said), "{arguments:?}: {log}");
+        assert!(log.contains(expected), "{arguments:?}: {log}");
         assert!(!log.contains("panicked"), "{arguments:?}: {log}");
         program = {
             let mut again = Command::new(program.get_program());
@@ -67,7 +67,7 @@ fn an_answer_that_is_lost_fails() {
 
 #[cfg(feature = "convert")]
 #[test]
-fn what_convert_says_and_cannot_write_fails() {
+fn convert_fails_if_its_output_cannot_be_written() {
     let place = Place::empty();
     let convert = || {
         let mut convert = Command::new(env!("CARGO_BIN_EXE_convert"));
@@ -116,7 +116,7 @@ fn a_file_on_a_full_disk_is_not_there() {
 }
 
 #[test]
-fn a_program_that_is_told_to_end_leaves_nothing() {
+fn a_terminated_program_leaves_no_files() {
     let place = Place::new();
     let before = place.files();
     for signal in ["TERM", "INT", "HUP"] {

@@ -71,7 +71,7 @@ fn original_model(dir: &Path) -> Model {
 
 #[test]
 fn the_spectrogram_of_every_recording_is_the_captured_one() {
-    let Some(dir) = common::reference_dir() else {
+    let Some(dir) = common::legacy2020_dir() else {
         return;
     };
     let mut worst = 0.0f64;
@@ -97,7 +97,7 @@ fn the_spectrogram_of_every_recording_is_the_captured_one() {
 
 #[test]
 fn answers_without_dropout_are_the_captured_ones() {
-    let Some(dir) = common::reference_dir() else {
+    let Some(dir) = common::legacy2020_dir() else {
         return;
     };
     let recognizer = original(&dir);
@@ -156,7 +156,7 @@ fn answers_without_dropout_are_the_captured_ones() {
 
 #[test]
 fn answers_with_fast_resampling_are_close_to_exact_ones() {
-    let Some(dir) = common::reference_dir() else {
+    let Some(dir) = common::legacy2020_dir() else {
         return;
     };
     let fast = original_model(&dir).with_resampling(Resampling::Fast);
@@ -191,7 +191,7 @@ fn answers_with_fast_resampling_are_close_to_exact_ones() {
 
 #[test]
 fn age_and_gender_codes_are_the_captured_ones_to_the_digit() {
-    let Some(dir) = common::reference_dir() else {
+    let Some(dir) = common::legacy2020_dir() else {
         return;
     };
     let recognizer = original(&dir);
@@ -214,7 +214,7 @@ fn age_and_gender_codes_are_the_captured_ones_to_the_digit() {
 
 #[test]
 fn draws_have_the_captured_means_and_deviations() {
-    let Some(dir) = common::reference_dir() else {
+    let Some(dir) = common::legacy2020_dir() else {
         return;
     };
     let recognizer = original(&dir);
@@ -251,7 +251,7 @@ fn draws_have_the_captured_means_and_deviations() {
 
 #[test]
 fn windows_share_what_they_have_in_common() {
-    let Some(dir) = common::reference_dir() else {
+    let Some(dir) = common::legacy2020_dir() else {
         return;
     };
     let graph = keras::load(dir.join("models/Model_Emotion_crop.h5"))
@@ -273,7 +273,7 @@ fn windows_share_what_they_have_in_common() {
 
 #[test]
 fn spare_threads_change_no_answer() {
-    let Some(dir) = common::reference_dir() else {
+    let Some(dir) = common::legacy2020_dir() else {
         return;
     };
     let recording = common::recording(&dir, common::SAMPLE);

@@ -6,7 +6,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{Golden, RESPONSES, all_recordings, reference_dir};
+use common::{Golden, RESPONSES, all_recordings, legacy2020_dir};
 use maeum::formats::{ErrorCode, Format, RecordingError, ReportError, Reporter};
 use maeum::nn::DropoutMode;
 use maeum::nn::model::{BundleInfo, Preprocessing};
@@ -222,7 +222,7 @@ fn every_format_is_as_committed() {
 }
 
 #[test]
-fn labels_say_what_the_windows_say_and_no_more() {
+fn labels_contain_only_the_windows_estimates() {
     let info = BundleInfo::reference_2020();
     for (format, answer, name) in [
         (Format::TextGrid, of_the_whole(), "whole.TextGrid"),
@@ -549,7 +549,7 @@ fn control_characters_do_not_reach_the_terminal() {
 /// The captured network outputs, formatted as codes, equal the captured responses.
 #[test]
 fn codes_are_the_captured_responses() {
-    let Some(dir) = reference_dir() else { return };
+    let Some(dir) = legacy2020_dir() else { return };
     let info = BundleInfo::reference_2020();
     let scale = info.age.unwrap();
     for name in all_recordings() {

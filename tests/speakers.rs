@@ -57,8 +57,8 @@ fn a_profile_is_written_for_its_owner_and_answers_are_relative_to_it() {
     assert_eq!(plain["age"], relative["age"]);
     assert_eq!(plain["gender"], relative["gender"]);
     let table = place.infer(&["--profile", "me.json", "a.wav"]).expect(0);
-    let said = "relative to this speaker's 2 recordings";
-    assert!(table.out.contains(said), "{}", table.out);
+    let message = "relative to this speaker's 2 recordings";
+    assert!(table.out.contains(message), "{}", table.out);
     let csv = place
         .infer(&["--profile", "me.json", "--format", "csv", "a.wav"])
         .expect(0);
@@ -151,14 +151,14 @@ fn changed(profile: &str, pointer: &str, number: f64) -> String {
 }
 
 #[test]
-fn what_cannot_be_is_refused_with_its_reason() {
+fn unusable_profiles_are_refused_with_a_reason() {
     let place = profiles::place();
     place.infer(&["--enroll", "me.json", "b.wav"]).expect(0);
     let other = profiles::profile_model("second");
     bundle::save(&other, &place.path("other.safetensors")).unwrap();
-    let refused = |arguments: &[&str], said: &str| {
+    let refused = |arguments: &[&str], expected: &str| {
         let run = place.bare(arguments).expect(1);
-        assert!(run.err.contains(said), "{said}: {}", run.err);
+        assert!(run.err.contains(expected), "{expected}: {}", run.err);
         assert_eq!(run.out, "");
     };
     let with_other = [
@@ -180,7 +180,7 @@ fn what_cannot_be_is_refused_with_its_reason() {
         refused(&all, "cannot use speaker profiles");
     }
     let profile = std::fs::read_to_string(place.path("me.json")).unwrap();
-    for (name, text, said) in [
+    for (name, text, expected) in [
         ("empty", String::new(), "no speaker profile"),
         ("sound", "RIFF".into(), "no speaker profile"),
         (
@@ -213,7 +213,11 @@ fn what_cannot_be_is_refused_with_its_reason() {
         std::fs::write(place.path("bad.json"), text).unwrap();
         let run = place.infer(&["--profile", "bad.json", "a.wav"]).expect(1);
         let names_file = run.err.contains("bad.json");
-        assert!(names_file && run.err.contains(said), "{name}: {}", run.err);
+        assert!(
+            names_file && run.err.contains(expected),
+            "{name}: {}",
+            run.err
+        );
     }
     refused(
         &[

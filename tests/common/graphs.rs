@@ -31,7 +31,7 @@ use proptest::prelude::*;
 pub use {
     attention::{multiplied, pooled},
     chains::{convolution, scaled, windowed},
-    compare::{TOLERANCE, assert_close, check_against_reference, masks_of, repeat_rows, widen},
+    compare::{TOLERANCE, assert_close, check_against_oracle, masks_of, repeat_rows, widen},
     kinds::{KINDS, Kind},
     networks::network,
 };

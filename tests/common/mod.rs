@@ -8,7 +8,7 @@ use std::path::PathBuf;
 ///
 /// If it does not exist, the result is `None` with a message, or in CI a panic, so that a
 /// successful CI run always includes the comparison.
-pub fn reference_dir() -> Option<PathBuf> {
+pub fn legacy2020_dir() -> Option<PathBuf> {
     let dir = std::env::var_os("MAEUM_REFERENCE_DIR").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"),
         PathBuf::from,

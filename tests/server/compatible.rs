@@ -176,7 +176,7 @@ fn the_arrays_of_the_multimodal_system_are_written() {
 }
 
 #[test]
-fn a_full_disk_is_said_and_nothing_is_written() {
+fn a_full_disk_is_reported_and_nothing_is_written() {
     let place = Place::new();
     std::fs::create_dir_all(place.path("out")).unwrap();
     std::fs::write(place.path("out/speech_age.npy"), "older").unwrap();
@@ -220,7 +220,7 @@ fn a_full_disk_is_said_and_nothing_is_written() {
 }
 
 #[test]
-fn a_server_that_could_not_keep_its_word_does_not_start() {
+fn an_unusable_configuration_prevents_the_start() {
     let place = Place::new();
     let mut info = maeum::nn::model::BundleInfo::reference_2020();
     info.emotions[2] = "joy".into();
@@ -231,7 +231,7 @@ fn a_server_that_could_not_keep_its_word_does_not_start() {
     networks[1].self_test.as_mut().unwrap().outputs[0][0] += 1.0;
     let damaged = maeum::nn::Model::new(networks, damaged.info().clone()).unwrap();
     maeum::nn::bundle::save(&damaged, &place.path("damaged.safetensors")).unwrap();
-    for (arguments, said) in [
+    for (arguments, expected) in [
         (
             &["--model", "other.safetensors", "--files-root", "."][..],
             "start without --files-root",
@@ -254,7 +254,7 @@ fn a_server_that_could_not_keep_its_word_does_not_start() {
         let output = command(place.0.path()).args(arguments).output().unwrap();
         let log = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success(), "{arguments:?}: {log}");
-        assert!(log.contains(said), "{arguments:?}: {log}");
+        assert!(log.contains(expected), "{arguments:?}: {log}");
     }
     // The same model can be served without the compatible route.
     Server::start(place.0.path(), &["--model", "other.safetensors"]);

@@ -18,7 +18,7 @@ fn head(server: &Server, method: &str, path: &str, headers: &str) -> String {
 }
 
 #[test]
-fn who_sends_all_before_reading_hears_the_refusal() {
+fn a_client_that_sends_before_reading_gets_the_refusal() {
     let place = Place::new();
     std::fs::write(place.path("key"), "a-secret\n").unwrap();
     let limits = ["--max-body", "4", "--key-file", "key"];
@@ -102,7 +102,7 @@ fn who_sends_all_before_reading_hears_the_refusal() {
 }
 
 #[test]
-fn what_is_thrown_away_is_bounded() {
+fn discarded_bytes_are_bounded() {
     let place = Place::empty();
     let limits = ["--max-body", "1", "--body-timeout", "3"];
     let server = Server::start(place.0.path(), &[&MODEL[..], &limits].concat());
@@ -138,7 +138,7 @@ fn what_is_thrown_away_is_bounded() {
 }
 
 #[test]
-fn who_stops_sending_after_the_request_is_answered() {
+fn a_client_that_shuts_down_its_sending_side_gets_the_response() {
     let place = Place::new();
     let server = Server::start(place.0.path(), &MODEL);
     let sound = std::fs::read(place.path("a.wav")).unwrap();

@@ -69,7 +69,7 @@ fn the_description_names_every_route_and_error() {
 }
 
 #[test]
-fn what_is_not_there_is_refused_in_the_same_shape() {
+fn unknown_routes_are_refused_in_the_same_shape() {
     let place = Place::empty();
     let server = Server::start(place.0.path(), &MODEL);
     for path in ["/none", "/v1", "/v1/audio/emotion/", "/ui/..", "//"] {
@@ -182,7 +182,7 @@ fn requests_are_counted_and_nothing_of_a_recording_is_logged() {
 }
 
 #[test]
-fn the_probe_says_whether_a_server_is_ready() {
+fn the_probe_checks_readiness() {
     let place = Place::empty();
     std::fs::write(place.path("key"), "a-secret\n").unwrap();
     let arguments = [&MODEL[..], &["--key-file", "key"]].concat();

@@ -64,7 +64,7 @@ fn an_answer_is_the_same_alone_and_among_two_hundred() {
 }
 
 #[test]
-fn a_full_queue_asks_to_come_back() {
+fn a_full_queue_sets_a_retry_time() {
     let place = Place::new();
     let arguments = [&MODEL[..], &["--threads", "1", "--queue", "1"]].concat();
     let server = Server::start(place.0.path(), &arguments);
@@ -86,7 +86,7 @@ fn a_full_queue_asks_to_come_back() {
 }
 
 #[test]
-fn who_leaves_while_waiting_costs_nothing() {
+fn disconnected_clients_cost_nothing() {
     let place = Place::new();
     let arguments = [&MODEL[..], &["--threads", "1"]].concat();
     let server = Server::start(place.0.path(), &arguments);
@@ -117,7 +117,7 @@ fn who_leaves_while_waiting_costs_nothing() {
 }
 
 #[test]
-fn slow_clients_hold_no_worker_and_are_told_in_the_end() {
+fn slow_clients_hold_no_worker_and_time_out() {
     let place = Place::new();
     let arguments = [
         &MODEL[..],
@@ -149,7 +149,7 @@ fn slow_clients_hold_no_worker_and_are_told_in_the_end() {
 }
 
 #[test]
-fn what_runs_is_finished_before_the_end() {
+fn running_requests_end_before_the_server() {
     let place = Place::new();
     let mut server = Server::start(place.0.path(), &[&MODEL[..], &["--drain", "300"]].concat());
     let heavy = heavy(&place);

@@ -62,7 +62,7 @@ fn the_original_client_is_answered() {
 
 #[test]
 fn the_original_models_are_answered_as_by_the_original() {
-    let Some(dir) = common::reference_dir() else {
+    let Some(dir) = common::legacy2020_dir() else {
         return;
     };
     let Some(python) = python() else { return };

@@ -69,25 +69,25 @@ fn the_profile_is_the_one_of_infer_and_so_are_the_answers() {
 }
 
 #[test]
-fn what_makes_no_profile_is_named() {
+fn recordings_without_a_profile_are_named() {
     let place = profiles::place();
     std::fs::write(place.path("text.wav"), "no sound").unwrap();
     let arguments = [&MODEL[..], &["--max-seconds", "6"]].concat();
     let server = Server::start(place.0.path(), &arguments);
-    let said = enroll(&server, &place, &["b.wav", "noise.wav"]).refused(422, "no_speech");
-    assert!(said.contains("noise.wav"), "{said}");
-    let said = enroll(&server, &place, &["text.wav"]).refused(422, "unusable_audio");
-    assert!(said.contains("text.wav"), "{said}");
+    let message = enroll(&server, &place, &["b.wav", "noise.wav"]).refused(422, "no_speech");
+    assert!(message.contains("noise.wav"), "{message}");
+    let message = enroll(&server, &place, &["text.wav"]).refused(422, "unusable_audio");
+    assert!(message.contains("text.wav"), "{message}");
     enroll(&server, &place, &["a.wav", "c.wav"]).refused(413, "too_long");
     enroll(&server, &place, &[]).refused(400, "bad_request");
     server
         .post(PROFILE, "audio/wav", b"RIFF")
         .refused(415, "no_recording");
     let (kind, body) = multipart(&[("seed", "1")], None);
-    let said = server
+    let message = server
         .post(PROFILE, &kind, &body)
         .refused(400, "bad_request");
-    assert!(said.contains("\"seed\""), "{said}");
+    assert!(message.contains("\"seed\""), "{message}");
 
     let profile = enroll(&server, &place, &["b.wav"]).expect(200).text();
     let other = profile.replace("\"model\":\"", "\"model\":\"0");
@@ -105,11 +105,11 @@ fn what_makes_no_profile_is_named() {
 }
 
 #[test]
-fn a_model_without_profiles_says_so() {
+fn a_model_without_profiles_is_reported() {
     let place = Place::new();
     let server = Server::start(place.0.path(), &MODEL);
-    let said = enroll(&server, &place, &["b.wav"]).refused(400, "bad_profile");
-    assert!(said.contains("cannot use speaker profiles"), "{said}");
+    let message = enroll(&server, &place, &["b.wav"]).refused(400, "bad_profile");
+    assert!(message.contains("cannot use speaker profiles"), "{message}");
     let models = server.get("/v1/models").expect(200).json();
     assert_eq!(models["models"][0]["speaker_profiles"], false);
 }

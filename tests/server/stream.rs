@@ -121,7 +121,7 @@ fn the_last_result_is_the_files_bit_for_bit() {
 }
 
 #[test]
-fn results_on_the_way_are_of_the_last_seconds_and_marked() {
+fn interim_results_cover_the_last_seconds_and_are_marked() {
     let place = Place::new();
     let server = Server::start(place.0.path(), &MODEL);
     let samples = std::fs::read(place.path("a.wav")).unwrap()[HEADER..].to_vec();
@@ -183,13 +183,13 @@ fn write(place: &Place, samples: &[u8]) -> std::path::PathBuf {
 }
 
 #[test]
-fn what_breaks_a_rule_is_told_and_closed() {
+fn protocol_violations_are_reported_and_closed() {
     let place = Place::new();
     let server = Server::start(
         place.0.path(),
         &[&MODEL[..], &["--max-seconds", "3"]].concat(),
     );
-    for (config, said) in [
+    for (config, expected) in [
         (json!({}), "sample_rate"),
         (json!({"sample_rate": 16000, "encoding": "opus"}), "s16le"),
         (json!({"sample_rate": 1, "encoding": "s16le"}), "1000"),
@@ -204,7 +204,10 @@ fn what_breaks_a_rule_is_told_and_closed() {
             (&"bad_request".into(), 1008),
             "{error}"
         );
-        assert!(error["message"].as_str().unwrap().contains(said), "{error}");
+        assert!(
+            error["message"].as_str().unwrap().contains(expected),
+            "{error}"
+        );
     }
     let mut stream = Stream::open(&server, &config(16_000));
     stream.text("hello");
@@ -222,7 +225,7 @@ fn what_breaks_a_rule_is_told_and_closed() {
 }
 
 #[test]
-fn a_stream_without_sound_ends_with_why() {
+fn a_stream_without_samples_ends_with_a_reason() {
     let place = Place::new();
     let server = Server::start(place.0.path(), &MODEL);
     for bytes in [&[][..], &[0], &[0; 200], &[0; 64_000]] {
@@ -240,7 +243,7 @@ fn a_stream_without_sound_ends_with_why() {
 }
 
 #[test]
-fn a_server_that_ends_says_so() {
+fn a_draining_server_closes_streams_with_a_reason() {
     let place = Place::empty();
     let mut server = Server::start(place.0.path(), &MODEL);
     let stream = Stream::open(&server, &config(16_000));
@@ -316,7 +319,7 @@ fn each_fault_has_its_message_and_its_code() {
     huge.extend([0; 4000]);
     let half = frame(0x02, &vec![0; 700_000]);
     let other_half = frame(0x80, &vec![0; 700_000]);
-    for (name, frames, wanted, said) in [
+    for (name, frames, wanted, expected) in [
         ("a large message", vec![&setup, &large], 1009, "1048576"),
         (
             "a message of a terabyte",
@@ -381,7 +384,7 @@ fn each_fault_has_its_message_and_its_code() {
         let message: Value = serde_json::from_str(&texts[0]).unwrap();
         assert_eq!(message["type"], "error", "{name}");
         let text = message["error"]["message"].as_str().unwrap();
-        assert!(text.contains(said), "{name}: {text}");
+        assert!(text.contains(expected), "{name}: {text}");
     }
     // The server replies to a client's close with the same code, with or without a setup.
     for code in [1000u16, 1001, 4000] {

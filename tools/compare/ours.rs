@@ -32,7 +32,7 @@ const BANDS: usize = 40;
 /// Captured network inputs of one recording.
 struct Captured {
     /// Frames of all windows, and the first frame of each window.
-    sheet: Vec<f32>,
+    frames: Vec<f32>,
     starts: Vec<usize>,
     branches: Vec<Vec<f32>>,
 }
@@ -48,13 +48,13 @@ impl Captured {
             return Err(format!("{recording}: {} windows were expected", starts.len()).into());
         }
         let rows = starts.last().map_or(0, |last| last + WINDOW_FRAMES);
-        let mut sheet = vec![0.0; rows * BANDS];
+        let mut frames = vec![0.0; rows * BANDS];
         let places = || starts.iter().map(|start| start * BANDS);
         for (at, window) in places().zip(windows.chunks_exact(VALUES)) {
-            sheet[at..][..VALUES].copy_from_slice(window);
+            frames[at..][..VALUES].copy_from_slice(window);
         }
         let mut cut = places().zip(windows.chunks_exact(VALUES));
-        if !cut.all(|(at, window)| sheet[at..][..VALUES] == *window) {
+        if !cut.all(|(at, window)| frames[at..][..VALUES] == *window) {
             return Err(format!("{recording}: the windows differ where they overlap").into());
         }
         let branches = BRANCHES
@@ -62,7 +62,7 @@ impl Captured {
             .map(|name| Ok(npz.read(name)?.data))
             .collect::<Result<_, Failure>>()?;
         Ok(Self {
-            sheet,
+            frames,
             starts,
             branches,
         })
@@ -90,7 +90,7 @@ impl Part {
 
 /// Runs a window network like the recogniser: computations shared by overlapping windows run once.
 fn windows(session: &mut Session, input: &Captured, range: Range<usize>) -> Result<(), RunError> {
-    session.run_windows(&input.sheet, &input.starts[range], &DropoutMode::Off)
+    session.run_windows(&input.frames, &input.starts[range], &DropoutMode::Off)
 }
 
 /// The five networks on one recording's captured inputs.

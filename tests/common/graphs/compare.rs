@@ -42,7 +42,7 @@ pub fn assert_close(what: &str, tolerance: f64, got: &[f64], wanted: &[f64]) {
 /// independent of dropout may have one row per input row instead of one per draw. The oracle
 /// computes each node from the engine's own inputs to it, so errors do not accumulate and the
 /// tolerance is that of a single layer.
-pub fn check_against_reference(case: &Case, run_engine: impl Fn(&Case) -> Vec<Vec<f32>>) {
+pub fn check_against_oracle(case: &Case, run_engine: impl Fn(&Case) -> Vec<Vec<f32>>) {
     let shapes = case.graph.infer_shapes(&case.shapes).unwrap();
     let draws = case.mode.rows();
     let rows = case.batch * draws;

@@ -20,7 +20,7 @@ pub fn network() -> impl Strategy<Value = Case> {
         }
         for _ in 0..b.choices.within(1..=16) {
             let before = b.graph.nodes.len();
-            if !(grow(&mut b, &shapes).is_some() && tame(&mut b, &shapes)) {
+            if !(grow(&mut b, &shapes).is_some() && is_bounded_case(&mut b, &shapes)) {
                 b.graph.nodes.truncate(before);
             }
         }
@@ -118,7 +118,7 @@ fn grow(b: &mut Builder, shapes: &[Vec<usize>]) -> Option<()> {
 
 /// Returns true if the new layer is valid and its values stay small: large values that cancel later
 /// would leave a rounding error that is independent of the engine.
-fn tame(b: &mut Builder, shapes: &[Vec<usize>]) -> bool {
+fn is_bounded_case(b: &mut Builder, shapes: &[Vec<usize>]) -> bool {
     const LARGEST: f64 = 4.0;
     const MOST: usize = 3000;
     let last = ValueId(b.graph.inputs.len() + b.graph.nodes.len() - 1);

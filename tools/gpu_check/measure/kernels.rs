@@ -10,7 +10,7 @@ use crate::{Ceilings, Failure, RUNS, batch, network};
 
 const NETWORKS: [&str; 3] = ["arch_emotion_windows", "arch_age", "arch_emotion_features"];
 /// Batch size.
-const COUNT: usize = 1024;
+const BATCH: usize = 1024;
 
 pub fn tables(driver: &Arc<dyn Driver>, folder: &str, ceilings: &Ceilings) -> Result<(), Failure> {
     for name in NETWORKS {
@@ -18,18 +18,18 @@ pub fn tables(driver: &Arc<dyn Driver>, folder: &str, ceilings: &Ceilings) -> Re
         let timed = Arc::new(Timed::new(driver.clone()));
         let inner: Arc<dyn Driver> = timed.clone();
         let shapes = graph.fixed_input_shapes().ok_or("open input shapes")?;
-        let inputs = batch(&shapes, COUNT);
+        let inputs = batch(&shapes, BATCH);
         let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
         let plan = Arc::new(CudaPlan::new(&inner, &graph, &shapes)?);
         let mut session = CudaSession::new(&plan).with_part(usize::MAX);
         let mut runs = Vec::new();
         for _ in 0..=RUNS {
             timed.take()?;
-            session.run(&inputs, COUNT, &DropoutMode::Off)?;
+            session.run(&inputs, BATCH, &DropoutMode::Off)?;
             runs.push(timed.take()?);
         }
         println!(
-            "### Kernels of {}, {COUNT} rows\n",
+            "### Kernels of {}, {BATCH} rows\n",
             name.trim_start_matches("arch_").replace('_', " ")
         );
         table(&runs[1..], ceilings);
@@ -39,7 +39,7 @@ pub fn tables(driver: &Arc<dyn Driver>, folder: &str, ceilings: &Ceilings) -> Re
 
 /// Maximum number of launches that are listed separately; above it, the launches of a kernel are
 /// added up.
-const MOST_LINES: usize = 20;
+const MAX_LINES: usize = 20;
 
 /// Subject of a table line.
 struct Line<'a> {
@@ -92,7 +92,7 @@ fn lines(runs: &[Vec<Timing>]) -> Vec<Line<'_>> {
     let Some(first) = runs.first() else {
         return Vec::new();
     };
-    let parallelism = first.len() > MOST_LINES;
+    let parallelism = first.len() > MAX_LINES;
     let mut lines: Vec<Line> = Vec::new();
     for (launch, timing) in first.iter().enumerate() {
         let all = runs.iter().filter_map(|run| Some(run.get(launch)?.time));

@@ -18,8 +18,8 @@ use maeum::nn::{Graph, cuda::Limits};
 
 mod kernels;
 mod networks;
+mod pipeline;
 mod recordings;
-mod whole_way;
 
 type Failure = Box<dyn Error + Send + Sync>;
 

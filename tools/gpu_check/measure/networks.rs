@@ -18,15 +18,15 @@ const NETWORKS: [&str; 4] = [
     "arch_emotion_features",
 ];
 /// Batch sizes.
-const COUNTS: [usize; 4] = [1, 64, 1024, 16_384];
+const BATCHES: [usize; 4] = [1, 64, 1024, 16_384];
 /// Maximum batch size on the CPU, to bound the time.
-const MOST_ON_CPU: usize = 1024;
+const MAX_ON_CPU: usize = 1024;
 
 /// Rows per second of PyTorch, eager and compiled, by network and batch size.
-type Other = HashMap<(String, usize), [Option<f64>; 2]>;
+type PytorchRates = HashMap<(String, usize), [Option<f64>; 2]>;
 
 pub fn tables(driver: &Arc<dyn Driver>, folder: &str, other: Option<&str>) -> Result<(), Failure> {
-    let other = other.map_or(Ok(Other::new()), read)?;
+    let other = other.map_or(Ok(PytorchRates::new()), read)?;
     println!("### Networks, rows a second on {}\n", driver.name());
     println!(
         "\"Host\" is from the host's memory and back to it. \"Device\" is from the device's memory to the \
@@ -41,7 +41,7 @@ pub fn tables(driver: &Arc<dyn Driver>, folder: &str, other: Option<&str>) -> Re
     println!("|---|---|---|---|---|---|---|---|---|---|");
     for name in NETWORKS {
         let graph = network(folder, name)?;
-        for count in COUNTS {
+        for count in BATCHES {
             row(driver, name, &graph, count, &other)
                 .map_err(|e| format!("{name}, {count} rows: {e}"))?;
         }
@@ -55,7 +55,7 @@ fn row(
     name: &str,
     graph: &Graph,
     count: usize,
-    other: &Other,
+    other: &PytorchRates,
 ) -> Result<(), Failure> {
     let shapes = graph.fixed_input_shapes().ok_or("open input shapes")?;
     let inputs = batch(&shapes, count);
@@ -64,7 +64,7 @@ fn row(
     let mut session = CudaSession::new(&Arc::new(CudaPlan::new(driver, graph, &shapes)?));
     let host = median(|| Ok(session.run(&inputs, count, &DropoutMode::Off)?))?;
     let device = rate(on_device(driver, graph, &shapes, &inputs, count)?);
-    let (cpu, difference) = match count > MOST_ON_CPU {
+    let (cpu, difference) = match count > MAX_ON_CPU {
         true => ("-".into(), "-".into()),
         false => {
             let (time, outputs) = on_cpu(graph, &shapes, &inputs, count)?;
@@ -155,9 +155,9 @@ fn on_cpu(
 
 /// Parses lines with a network's name, its batch size and two rates, either of which may be
 /// missing.
-fn read(path: &str) -> Result<Other, Failure> {
+fn read(path: &str) -> Result<PytorchRates, Failure> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?;
-    let mut all = Other::new();
+    let mut all = PytorchRates::new();
     for line in text.lines() {
         let [name, rows, eager, compiled] = *line.split(',').collect::<Vec<_>>() else {
             return Err(format!("{path}: {line} has not four fields").into());

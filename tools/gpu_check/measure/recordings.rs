@@ -11,7 +11,7 @@ use maeum::front_end::utterance::cuda::UtteranceFrontEnd;
 use maeum::nn::cuda::{Driver, Stream, Timed};
 
 use crate::kernels::table;
-use crate::{Ceilings, Failure, RUNS, median, random, whole_way};
+use crate::{Ceilings, Failure, RUNS, median, pipeline, random};
 
 /// Duration in seconds of the recordings in a batch.
 const SECONDS: usize = 10;
@@ -118,5 +118,5 @@ pub fn tables(driver: &Arc<dyn Driver>, folder: &str, ceilings: &Ceilings) -> Re
             wholes[1 + RUNS / 2].as_secs_f64() * 1e3
         );
     }
-    whole_way::table(driver, Path::new(folder), &RATES, recording)
+    pipeline::table(driver, Path::new(folder), &RATES, recording)
 }
