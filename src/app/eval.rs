@@ -252,17 +252,17 @@ impl<'m> Evaluator<'m> {
             dropout: json::dropout(&self.dropout),
             recordings: rows.len() as u64,
             pooled,
-            corpora: self.by(|i| Some(rows[i].corpus.clone())),
-            by_gender: self.by(|i| rows[i].gender.clone()),
+            corpora: self.group_by(|i| Some(rows[i].corpus.clone())),
+            by_gender: self.group_by(|i| rows[i].gender.clone()),
             by_age: self
                 .groups(age_band)
                 .into_iter()
                 .map(|((_, name), rows)| self.group(name, &rows))
                 .collect(),
-            by_age_band: self.by(|i| rows[i].age_band.clone()),
-            by_language: self.by(|i| rows[i].language.clone()),
-            by_speaker: self.by(|i| Some(self.speaker(i))),
-            by_condition: self.by(|i| rows[i].condition.clone()),
+            by_age_band: self.group_by(|i| rows[i].age_band.clone()),
+            by_language: self.group_by(|i| rows[i].language.clone()),
+            by_speaker: self.group_by(|i| Some(self.speaker(i))),
+            by_condition: self.group_by(|i| rows[i].condition.clone()),
             profiles: self.profiles,
             failures: self.failures,
             notice: NOTICE,
@@ -286,7 +286,7 @@ impl<'m> Evaluator<'m> {
         groups
     }
 
-    fn by(&self, key: impl Fn(usize) -> Option<String>) -> Vec<Group> {
+    fn group_by(&self, key: impl Fn(usize) -> Option<String>) -> Vec<Group> {
         let groups = self.groups(key).into_iter();
         groups.map(|(name, rows)| self.group(name, &rows)).collect()
     }

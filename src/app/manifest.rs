@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_place() {
+    fn errors_name_line_and_column() {
         const HEADER: &str = "path,emotion,gender,age,speaker\n";
         let message = refusal("path,emotion,gender,speaker\na.wav,,,\n");
         assert!(message.contains("no column age"), "{message}");
@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_that_the_model_does_not_know_are_refused() {
+    fn unknown_labels_are_refused() {
         let info = BundleInfo::reference_2020();
         let with = |emotion: &str, gender: &str| {
             parse(&format!(
@@ -508,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn a_split_is_kept_or_said_to_be_missing() {
+    fn a_split_is_kept_or_reported_as_missing() {
         let mut manifest =
             parse("path,emotion,gender,age,speaker,split\na.wav,,,,,train\nb.wav,,,,,test\n")
                 .unwrap();

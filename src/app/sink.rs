@@ -103,7 +103,7 @@ impl Sink {
             true => AtomicFile::create_private(&path),
             false => AtomicFile::create(&path),
         };
-        let target = Target::File(file.map_err(|source| fail(&name, source))?);
+        let target = Target::File(file.map_err(|source| write_error(&name, source))?);
         Ok(Self { name, target })
     }
 
@@ -116,7 +116,7 @@ impl Sink {
             Target::Stdout(out) => out.write_all(text.as_bytes()).and_then(|()| out.flush()),
             Target::File(file) => file.write_all(text.as_bytes()),
         }
-        .map_err(|source| fail(&self.name, source))
+        .map_err(|source| write_error(&self.name, source))
     }
 
     /// Completes the output. A file gets its name.
@@ -127,12 +127,12 @@ impl Sink {
         let Self { name, target } = self;
         match target {
             Target::Stdout(_) => Ok(()),
-            Target::File(file) => file.finish().map_err(|source| fail(&name, source)),
+            Target::File(file) => file.finish().map_err(|source| write_error(&name, source)),
         }
     }
 }
 
-fn fail(name: &str, source: io::Error) -> SinkError {
+fn write_error(name: &str, source: io::Error) -> SinkError {
     let file = name.to_owned();
     match source.kind() {
         io::ErrorKind::BrokenPipe => SinkError::ReaderGone(file),
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_is_not_overwritten() {
+    fn inputs_are_not_overwritten() {
         let dir = tempfile::tempdir().unwrap();
         let wav = dir.path().join("a.wav");
         std::fs::write(&wav, "sound").unwrap();

@@ -129,7 +129,7 @@ mod tests {
 
     /// Expected texts are CPython 3's output of `repr(round(x, 4))`.
     #[test]
-    fn numbers_look_like_pythons() {
+    fn numbers_are_formatted_like_python() {
         let cases = [
             (0.03125, "0.0312"),
             (0.09375, "0.0938"),

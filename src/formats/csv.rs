@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_that_look_like_formulas_are_kept_from_being_any() {
+    fn texts_that_look_like_formulas_are_escaped() {
         for harmful in [
             "=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", "--",
         ] {

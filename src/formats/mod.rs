@@ -305,7 +305,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_steers_is_printed() {
+    fn terminal_controls_are_replaced() {
         assert_eq!(printable("목소리 é 🎙.wav"), "목소리 é 🎙.wav");
         assert_eq!(printable("a\u{1b}[2J\nb"), "a\u{FFFD}[2J\u{FFFD}b");
         // Displayed unescaped, this name would end in "wav.exe" spelt backwards.

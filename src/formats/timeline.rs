@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_window_covers_has_no_cell() {
+    fn time_without_a_window_has_no_cell() {
         let cells = cells_of(&[(6.0, 12.0, 0.5), (1.0, 2.0, 0.5), (9.0, 9.01, 0.5)]);
         let times: Vec<Range<f64>> = cells.iter().map(|c| c.time.clone()).collect();
         assert_eq!(times, [1.0..2.0, 6.0..10.0]);

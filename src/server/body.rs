@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bodies_are_whole_and_bounded_and_given_back() {
+    async fn bodies_are_complete_bounded_and_released() {
         let budget = Budget::new(8);
         for chunks in [&[&b"abcdef"[..]][..], &[b"ab", b"", b"cde", b"f"]] {
             let held = read_with(chunked(chunks), 6, &budget).await.unwrap();

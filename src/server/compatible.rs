@@ -25,7 +25,7 @@ use crate::prediction::Prediction;
 use crate::recognizer::Worker;
 
 /// Resources of the route.
-pub struct Open {
+pub struct Resources {
     /// Writer of the object with numbered keys.
     pub codes: Codes,
     /// Folder of the recordings.
@@ -148,11 +148,11 @@ impl ServerState {
         worker: &mut Worker<'_>,
         paths: &Paths,
     ) -> Result<(String, f64), ApiError> {
-        let open = self
+        let resources = self
             .compatible
             .as_ref()
             .expect("the handler has checked it");
-        if paths.output.is_some() && open.output.is_none() {
+        if paths.output.is_some() && resources.output.is_none() {
             let option = self.settings.names.write_root;
             return Err(ApiError::forbidden(
                 "writing_off",
@@ -162,7 +162,7 @@ impl ServerState {
             ));
         }
         let settings = &self.settings;
-        let bytes = open.files.read(&paths.recording, settings.max_body)?;
+        let bytes = resources.files.read(&paths.recording, settings.max_body)?;
         let Recognised {
             prediction,
             seconds,
@@ -176,10 +176,10 @@ impl ServerState {
             },
             &settings.dropout,
         )?;
-        if let (Some(prefix), Some(root)) = (&paths.output, &open.output) {
-            root.write(prefix, &arrays(&open.codes, &prediction))?;
+        if let (Some(prefix), Some(root)) = (&paths.output, &resources.output) {
+            root.write(prefix, &arrays(&resources.codes, &prediction))?;
         }
-        Ok((open.codes.object(&prediction), seconds))
+        Ok((resources.codes.object(&prediction), seconds))
     }
 }
 
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn missing_fields_are_named() {
         let missing = paths(&[("path_dir", "./")]).unwrap_err();
         assert!(missing.contains("field wav_name is missing"), "{missing}");
         for fields in [&[][..], &[("wav_name", "x")], &[("output_path", "x")]] {

@@ -59,7 +59,7 @@ impl ClientState {
         flag.store(value, Ordering::Relaxed);
     }
 
-    fn is(flag: &AtomicBool) -> bool {
+    fn get(flag: &AtomicBool) -> bool {
         flag.load(Ordering::Relaxed)
     }
 
@@ -140,12 +140,12 @@ impl Socket {
                 self.broken = true;
                 return Poll::Ready(());
             }
-            let is_complete = ClientState::is(&self.client.complete);
+            let is_complete = ClientState::get(&self.client.complete);
             if !is_complete && self.checks >= MAX_CHECKS {
                 return Poll::Ready(());
             }
             // Bytes ahead must not interleave with an earlier response.
-            let is_next = self.flushed && !ClientState::is(&self.client.answered);
+            let is_next = self.flushed && !ClientState::get(&self.client.answered);
             if is_complete && is_next && !self.sent_ahead {
                 self.sent_ahead = true;
                 match self.stream().get_ref().try_write(RESPONSE_PREFIX) {
@@ -166,7 +166,7 @@ impl Socket {
         }
     }
 
-    fn wrote(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn record_write(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.flushed = false;
         self.broken |= matches!(written, Poll::Ready(Err(_)));
         written
@@ -190,7 +190,7 @@ impl AsyncRead for Socket {
             }
             this.ended = true;
         }
-        match ClientState::is(&this.client.waits) {
+        match ClientState::get(&this.client.waits) {
             true => this.poll_disconnected(cx).map(Ok),
             false => Poll::Ready(Ok(())),
         }
@@ -212,7 +212,7 @@ impl AsyncWrite for Socket {
         if let Poll::Ready(Ok(_)) = written {
             self.ahead -= ahead;
         }
-        self.wrote(written.map_ok(|n| n + ahead))
+        self.record_write(written.map_ok(|n| n + ahead))
     }
 
     fn poll_write_vectored(
@@ -225,7 +225,7 @@ impl AsyncWrite for Socket {
             return self.poll_write(cx, first.map_or(&[], |s| &s[..]));
         }
         let written = self.stream().poll_write_vectored(cx, slices);
-        self.wrote(written)
+        self.record_write(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -236,7 +236,7 @@ impl AsyncWrite for Socket {
         ready!(self.stream().poll_flush(cx))?;
         self.flushed = true;
         let client = &self.client;
-        if ClientState::is(&client.answered) {
+        if ClientState::get(&client.answered) {
             ClientState::set(&client.answered, false);
             ClientState::set(&client.waits, false);
         }
@@ -250,7 +250,7 @@ impl AsyncWrite for Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let has_unread = !self.ended && !self.broken && ClientState::is(&self.client.unread);
+        let has_unread = !self.ended && !self.broken && ClientState::get(&self.client.unread);
         let (Some(stream), permit) = (self.stream.take(), self.permit.take()) else {
             return;
         };
@@ -261,7 +261,7 @@ impl Drop for Socket {
             return;
         };
         let DiscardLimits { bytes, time } = self.discard_limits;
-        let time = match ClientState::is(&self.client.has_requested) {
+        let time = match ClientState::get(&self.client.has_requested) {
             true => time,
             false => MAX_PAUSE,
         };

@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_were_given_are_taken_back() {
+    fn renames_are_rolled_back() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Dir::open_ambient_dir(dir.path(), ambient_authority()).unwrap();
         let at = |name: &str| dir.path().join(name);

@@ -377,7 +377,7 @@ mod tests {
 
     #[test]
     fn names_that_no_request_can_have_are_refused_with_why() {
-        for (text, said) in [
+        for (text, expected) in [
             ("*", "`*`"),
             ("http://*:3000", "`*`"),
             ("http://localhost:3000/", "`/`"),
@@ -400,7 +400,7 @@ mod tests {
             ("http://a..b", "no name"),
         ] {
             let why = origin(text).unwrap_err();
-            assert!(why.contains(said), "{text}: {why}");
+            assert!(why.contains(expected), "{text}: {why}");
         }
         for (text, wanted) in [
             ("https://Voice.Example", "https://voice.example"),
@@ -411,7 +411,7 @@ mod tests {
         ] {
             assert_eq!(origin(text).as_deref(), Ok(wanted));
         }
-        for (text, said) in [
+        for (text, expected) in [
             ("voice.example:443", "leave out the port"),
             ("https://voice.example", "leave out the scheme"),
             ("voice.example/", "leave out the path"),
@@ -422,7 +422,7 @@ mod tests {
             ("[::1]:9", "leave out the port"),
         ] {
             let why = super::host(text).unwrap_err();
-            assert!(why.contains(said), "{text}: {why}");
+            assert!(why.contains(expected), "{text}: {why}");
         }
         for (text, wanted) in [
             ("Voice.Example", "voice.example"),

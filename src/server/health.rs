@@ -142,7 +142,10 @@ mod tests {
     use axum::http::Request;
     use tower::ServiceExt;
 
-    async fn ask(shared: &Arc<ServerState>, path: &str) -> (StatusCode, Option<String>, ErrorBody) {
+    async fn request(
+        shared: &Arc<ServerState>,
+        path: &str,
+    ) -> (StatusCode, Option<String>, ErrorBody) {
         let method = if path == "/readyz" { "GET" } else { "POST" };
         let request = Request::builder()
             .method(method)
@@ -169,7 +172,7 @@ mod tests {
         let recognizer = Arc::new(Recognizer::new(model).unwrap());
         let shared = ServerState::new(recognizer, Settings::default()).unwrap();
         for path in ["/readyz", "/v1/audio/emotion", "/"] {
-            let (status, retry, error) = ask(&shared, path).await;
+            let (status, retry, error) = request(&shared, path).await;
             assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
             assert_eq!(
                 (retry.as_deref(), &*error.error.code),
@@ -177,15 +180,15 @@ mod tests {
             );
         }
         shared.self_test().unwrap();
-        assert_eq!(ask(&shared, "/readyz").await.0, StatusCode::OK);
-        let status = ask(&shared, "/v1/audio/emotion").await.0;
+        assert_eq!(request(&shared, "/readyz").await.0, StatusCode::OK);
+        let status = request(&shared, "/v1/audio/emotion").await.0;
         assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
         shared.start_draining();
-        let (status, _, error) = ask(&shared, "/readyz").await;
+        let (status, _, error) = request(&shared, "/readyz").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(error.error.code, "draining");
         // Requests on open connections are still handled.
-        let status = ask(&shared, "/v1/audio/emotion").await.0;
+        let status = request(&shared, "/v1/audio/emotion").await.0;
         assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     }
 }

@@ -134,7 +134,7 @@ pub struct ServerState {
     /// Memory budget of streams, separate so that streams cannot starve requests.
     pub streamed: body::Budget,
     /// Resources of the compatible route; `None` if it is disabled.
-    compatible: Option<compatible::Open>,
+    compatible: Option<compatible::Resources>,
     /// Writers of every format that the model supports.
     reporters: Vec<(Format, Reporter)>,
     /// Stream permits.
@@ -176,7 +176,7 @@ impl ServerState {
                     files_root: names.files_root,
                 });
             }
-            (Some(files), write) => Some(compatible::Open {
+            (Some(files), write) => Some(compatible::Resources {
                 codes: Codes::new(info).map_err(|problem| StartError::Compatible {
                     option: names.files_root,
                     problem,

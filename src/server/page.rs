@@ -75,34 +75,35 @@ pub fn routes() -> Router<Arc<ServerState>> {
     // The relative redirect also holds behind a proxy that adds a path prefix.
     let router = Router::new().route("/ui/", get(|| async { Redirect::permanent("../ui") }));
     FILES.into_iter().fold(router, |router, file| {
-        let tag = tag(file.2);
-        let answer = async move |headers: HeaderMap| answer(file, &tag, &headers);
+        let tag = entity_tag(file.2);
+        let answer = async move |headers: HeaderMap| respond(file, &tag, &headers);
         router.route(file.0, get(answer))
     })
 }
 
 /// Returns the entity tag of a content: its hash.
-fn tag(content: &str) -> HeaderValue {
+fn entity_tag(content: &str) -> HeaderValue {
     let hash = Sha256::digest(content);
     let hex: String = hash.iter().take(16).map(|b| format!("{b:02x}")).collect();
     HeaderValue::from_str(&format!("\"{hex}\"")).expect("a quoted hexadecimal number")
 }
 
-fn answer(
+fn respond(
     (_, kind, content): (&str, &'static str, &'static str),
     tag: &HeaderValue,
     request_headers: &HeaderMap,
 ) -> Response {
-    let always = |name: HeaderName, value: &'static str| (name, HeaderValue::from_static(value));
+    let fixed_header =
+        |name: HeaderName, value: &'static str| (name, HeaderValue::from_static(value));
     let headers = [
         (ETAG, tag.clone()),
-        always(CONTENT_TYPE, kind),
-        always(CONTENT_SECURITY_POLICY, POLICY),
-        always(HeaderName::from_static("permissions-policy"), PERMISSIONS),
-        always(REFERRER_POLICY, "no-referrer"),
+        fixed_header(CONTENT_TYPE, kind),
+        fixed_header(CONTENT_SECURITY_POLICY, POLICY),
+        fixed_header(HeaderName::from_static("permissions-policy"), PERMISSIONS),
+        fixed_header(REFERRER_POLICY, "no-referrer"),
         // Browsers cache the files but revalidate them each time, because another build may have
         // other files.
-        always(CACHE_CONTROL, "no-cache"),
+        fixed_header(CACHE_CONTROL, "no-cache"),
     ];
     match matches_etag(request_headers, tag) {
         true => (StatusCode::NOT_MODIFIED, headers).into_response(),
@@ -128,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_browser_that_has_a_file_is_not_sent_it_again() {
-        let tag = tag("a");
+        let tag = entity_tag("a");
         let asked = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(IF_NONE_MATCH, value.parse().unwrap());
@@ -141,7 +142,7 @@ mod tests {
         for value in ["\"x\"", "", own.trim_matches('"')] {
             assert!(!matches_etag(&asked(value), &tag), "{value}");
         }
-        let of = |value: &str| answer(FILES[0], &tag, &asked(value)).status();
+        let of = |value: &str| respond(FILES[0], &tag, &asked(value)).status();
         assert_eq!(of(own), StatusCode::NOT_MODIFIED);
         assert_eq!(of("\"x\""), StatusCode::OK);
     }

@@ -110,11 +110,11 @@ impl Pool {
         threads: usize,
         limit: usize,
     ) -> Result<Self, std::io::Error> {
-        Self::keeping(KEPT_BYTES, recognizer, threads, limit)
+        Self::with_kept_bytes(KEPT_BYTES, recognizer, threads, limit)
     }
 
     /// Starts a pool that keeps at most `max_kept` bytes of buffers per thread between jobs.
-    fn keeping(
+    fn with_kept_bytes(
         max_kept: usize,
         recognizer: &Arc<Recognizer>,
         threads: usize,
@@ -365,7 +365,7 @@ mod tests {
     async fn buffers_are_kept_unless_they_are_large() {
         let (usual, kept) = held_after(&pool(1, 1), 6).await;
         assert!(kept == usual && kept > 0, "{usual} {kept}");
-        let pool = Pool::keeping(usual, &recognizer(), 1, 1).unwrap();
+        let pool = Pool::with_kept_bytes(usual, &recognizer(), 1, 1).unwrap();
         assert_eq!(held_after(&pool, 6).await, (usual, usual));
         let (used, kept) = held_after(&pool, 60).await;
         assert!(used > usual && kept == 0, "{used} {kept}");
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_closed_pool_refuses_what_waits_and_what_comes() {
+    async fn a_closed_pool_refuses_waiting_and_new_jobs() {
         let pool = pool(1, 4);
         let (work, started, release) = blocker();
         let running = pool.submit(work, 4).unwrap();
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_time_to_try_again_follows_from_what_is_ahead() {
+    async fn the_retry_time_follows_from_the_queue() {
         let pool = pool(1, 1);
         let (work, started, release) = blocker();
         let running = pool.submit(work, 1).unwrap();

@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dropout_is_what_was_said_or_the_default() {
+    fn dropout_is_the_requested_or_the_default_mode() {
         let mode = |draws: Option<&str>, seed: Option<&str>, default: &DropoutMode| {
             let mut choice = DropoutChoice::default();
             draws.map_or(Ok(()), |d| choice.set_draws(d))?;

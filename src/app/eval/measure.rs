@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn the_interval_spans_what_other_speakers_would_give() {
+    fn the_interval_covers_resampled_speakers() {
         let good = confusion(&[&[10, 0], &[0, 10]]);
         let bad = confusion(&[&[0, 10], &[10, 0]]);
         assert_eq!(uar_interval(std::slice::from_ref(&good)), None);
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn the_surest_answers_are_measured_first() {
+    fn coverage_starts_with_the_most_confident_predictions() {
         let predictions = [(0.9, true), (0.2, false), (0.8, true), (0.4, false)];
         let points = coverage(&predictions);
         let numbers: Vec<(f64, u64, f64, f64)> = points

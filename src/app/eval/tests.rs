@@ -110,7 +110,7 @@ fn pooled_measures_are_those_counted_by_hand() {
 }
 
 #[test]
-fn children_are_told_apart_where_gender_is_measured() {
+fn gender_of_children_is_measured_separately() {
     let e = evaluation();
     let adults = e.pooled.gender.as_ref().unwrap();
     assert_eq!(adults.confusion.counts, [[1, 1], [0, 1]]);
@@ -121,7 +121,7 @@ fn children_are_told_apart_where_gender_is_measured() {
 }
 
 #[test]
-fn groups_are_told_apart_by_the_manifests_columns() {
+fn groups_follow_the_manifests_columns() {
     let e = evaluation();
     let names = |groups: &[Group]| -> Vec<(String, u64)> {
         let pair = |g: &Group| (g.name.clone(), g.results.recordings);
@@ -148,7 +148,7 @@ fn groups_are_told_apart_by_the_manifests_columns() {
 }
 
 #[test]
-fn both_forms_say_the_same() {
+fn json_and_text_agree() {
     let e = evaluation();
     let json: serde_json::Value = serde_json::from_str(&e.json()).unwrap();
     assert_eq!(json["split"], "test");
@@ -167,7 +167,7 @@ fn both_forms_say_the_same() {
 }
 
 #[test]
-fn labels_that_a_corpus_lacks_are_no_answers_in_it() {
+fn labels_missing_from_a_corpus_are_excluded() {
     let e = evaluation();
     // The second recording has an emotion that neither corpus has; its other two weights are equal,
     // and the last one counts.
@@ -178,7 +178,7 @@ fn labels_that_a_corpus_lacks_are_no_answers_in_it() {
 }
 
 #[test]
-fn conditions_and_the_surest_answers_are_measured() {
+fn conditions_and_coverage_are_measured() {
     let e = evaluation();
     let names: Vec<&str> = e.by_condition.iter().map(|g| &*g.name).collect();
     assert_eq!(names, ["loud", "quiet"]);

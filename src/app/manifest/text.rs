@@ -24,10 +24,10 @@ pub fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, String> {
     let problem = match std::str::from_utf8(bytes) {
         Ok(text) => match text.contains('\0') {
             false => return Ok(text.into()),
-            true => not_text(bytes),
+            true => describe_binary(bytes),
         },
-        Err(_) if bytes.contains(&0) => not_text(bytes),
-        Err(_) => match korean(bytes) {
+        Err(_) if bytes.contains(&0) => describe_binary(bytes),
+        Err(_) => match decode_cp949(bytes) {
             Some(text) => return Ok(text),
             None => "it is text in neither UTF-8 nor CP949 (EUC-KR); save it as UTF-8",
         },
@@ -39,7 +39,7 @@ pub fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, String> {
 ///
 /// Bytes of other encodings may be valid CP949 but give no Korean text. Most non-ASCII characters
 /// have to be among the 2,350 syllables of KS X 1001, which cover nearly all Korean text.
-fn korean(bytes: &[u8]) -> Option<Cow<'_, str>> {
+fn decode_cp949(bytes: &[u8]) -> Option<Cow<'_, str>> {
     const FIRST: std::ops::RangeInclusive<u8> = 0xB0..=0xC8;
     const SECOND: std::ops::RangeInclusive<u8> = 0xA1..=0xFE;
     let text = EUC_KR.decode_without_bom_handling_and_without_replacement(bytes)?;
@@ -58,7 +58,7 @@ fn korean(bytes: &[u8]) -> Option<Cow<'_, str>> {
 
 /// Returns the description of non-text content: UTF-16 without its mark, or a spreadsheet's native
 /// format.
-fn not_text(bytes: &[u8]) -> &'static str {
+fn describe_binary(bytes: &[u8]) -> &'static str {
     let utf_16 = [UTF_16LE, UTF_16BE].into_iter().any(|encoding| {
         let text = encoding.decode_without_bom_handling_and_without_replacement(bytes);
         text.is_some_and(|text| {
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_spreadsheets_save_is_read() {
+    fn encodings_of_spreadsheets_are_read() {
         let (cp949, _, failed) = EUC_KR.encode(TEXT);
         assert!(!failed);
         let marked = format!("\u{FEFF}{TEXT}");
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_read_is_told_apart() {
+    fn unreadable_files_are_identified() {
         let says = |bytes: &[u8], part: &str| {
             let message = decode(bytes).unwrap_err();
             assert!(message.contains(part), "{message}");

@@ -11,7 +11,7 @@ pub fn remove_unfinished_files() {
     let thread = std::thread::Builder::new().name("signals".into());
     // If the thread or the handlers cannot be installed, signals have their default effect.
     let spawned = thread.spawn(move || {
-        let signals = Signals::new(wanted());
+        let signals = Signals::new(handled_signals());
         let _ = begun.send(());
         let Ok(mut signals) = signals else { return };
         for signal in signals.forever() {
@@ -26,16 +26,16 @@ pub fn remove_unfinished_files() {
 }
 
 #[cfg(unix)]
-fn wanted() -> Vec<i32> {
+fn handled_signals() -> Vec<i32> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|l| l.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     // Bit N - 1 is set if signal N is ignored.
     let ignored = mask.unwrap_or(0);
-    let mut wanted = vec![SIGINT, SIGTERM, SIGHUP];
-    wanted.retain(|signal| ignored >> (signal - 1) & 1 == 0);
-    wanted
+    let mut handled = vec![SIGINT, SIGTERM, SIGHUP];
+    handled.retain(|signal| ignored >> (signal - 1) & 1 == 0);
+    handled
 }
 
 #[cfg(not(unix))]

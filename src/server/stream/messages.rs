@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_message_says_all_or_little() {
+    fn fields_of_the_first_message_are_optional() {
         let default = DropoutMode::draws(32, 0);
         let none = |text: &str| Err(ApiError::bad_request(format!("profile {text}")));
         let read = |text: &str| Setup::read_with(text, &default, none);
@@ -154,7 +154,7 @@ mod tests {
             profile: None,
         };
         assert_eq!(read(all).unwrap(), wanted);
-        for (text, said) in [
+        for (text, expected) in [
             ("", "first message"),
             ("{}", "sample_rate"),
             (r#"{"sample_rate": 999, "encoding": "s16le"}"#, "from 1000"),
@@ -173,7 +173,7 @@ mod tests {
             ),
         ] {
             let message = read(text).unwrap_err().message;
-            assert!(message.contains(said), "{text}: {message}");
+            assert!(message.contains(expected), "{text}: {message}");
         }
     }
 
