@@ -99,7 +99,7 @@ enum Speakers {
     Population,
     /// One profile for all recordings.
     One(Arc<SpeakerProfile>),
-    /// Permit-one-out profiles: each recording is relative to the other recordings of its group.
+    /// Leave-one-out profiles: each recording is relative to the other recordings of its group.
     Groups {
         /// Group of each input.
         of_input: Vec<Option<usize>>,
