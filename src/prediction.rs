@@ -4,8 +4,6 @@ use std::ops::Range;
 
 use crate::audio::Defect;
 use crate::nn::DropoutMode;
-use crate::nn::model::AgeScale;
-use crate::recognizer::listener::About;
 
 /// Mean over draws and their sample standard deviation (0 for a single draw).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,18 +18,18 @@ pub struct Estimate {
 /// Result for one recording.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prediction {
-    /// One weight per emotion, in the order of [`BundleInfo::emotions`]; the means sum to 1.
+    /// One weight per emotion, in the order of [`ModelInfo::emotions`]; the means sum to 1.
     ///
-    /// [`BundleInfo::emotions`]: crate::nn::model::BundleInfo::emotions
+    /// [`ModelInfo::emotions`]: crate::model::ModelInfo::emotions
     pub emotions: Vec<Estimate>,
     /// Age of the speaker; independent of the draws.
     pub age: Age,
-    /// One weight in [0, 1] per gender, in the order of [`BundleInfo::genders`].
+    /// One weight in [0, 1] per gender, in the order of [`ModelInfo::genders`].
     ///
     /// Each weight is the mean over the windows of an independent sigmoid, so the sum is only close
     /// to 1.
     ///
-    /// [`BundleInfo::genders`]: crate::nn::model::BundleInfo::genders
+    /// [`ModelInfo::genders`]: crate::model::ModelInfo::genders
     pub gender: Vec<f64>,
     /// Segments of speech with their own estimates, in order; at least one.
     ///
@@ -212,7 +210,8 @@ pub enum Warning {
         /// Length of the analysed part in seconds.
         seconds: f64,
     },
-    /// The estimated age is outside [`AgeScale::valid`]; only for models that state that range.
+    /// The estimated age is outside [`AgeScale::valid`](crate::model::AgeScale::valid); only for models that
+    /// state that range.
     #[error("the estimated age {years:.0} is outside the {}-{} years that the model was made for", range[0], range[1])]
     AgeOutOfRange {
         /// Estimated age, [`Age::years`].
@@ -256,49 +255,5 @@ impl Warning {
             Self::File(Defect::LeftOut { .. }) => "left_out",
             Self::File(Defect::ChannelsCancel { .. }) => "channels_cancel",
         }
-    }
-}
-
-/// Voiced duration in seconds below which a warning is given.
-const LITTLE_VOICE: f64 = 1.0;
-/// Share of full-scale samples above which a warning is given; a few may be genuine peaks.
-const CLIPPED_SHARE: f64 = 0.001;
-
-impl Warning {
-    /// Returns the warnings about a recording and its estimates; `voiced` is the seconds of voice.
-    pub(crate) fn general(
-        recording: &About,
-        voiced: f64,
-        age: &Age,
-        scale: &AgeScale,
-    ) -> Vec<Self> {
-        let clipped = recording.clipped_fraction;
-        let mut warnings = Vec::new();
-        if voiced == 0.0 {
-            warnings.push(Self::NoVoice);
-        } else if voiced < LITTLE_VOICE {
-            warnings.push(Self::LittleVoice { seconds: voiced });
-        }
-        if clipped > CLIPPED_SHARE {
-            warnings.push(Self::Clipped { fraction: clipped });
-        }
-        if let Some(range) = scale.valid
-            && !(range[0]..=range[1]).contains(&age.years)
-        {
-            warnings.push(Self::AgeOutOfRange {
-                years: age.years,
-                range,
-            });
-        }
-        if recording.truncated {
-            warnings.push(Self::Truncated);
-        }
-        if recording.damaged_packets > 0 {
-            warnings.push(Self::Damaged {
-                packets: recording.damaged_packets,
-            });
-        }
-        warnings.extend(recording.defects.iter().cloned().map(Self::File));
-        warnings
     }
 }

@@ -11,7 +11,7 @@ mod profiles;
 use std::path::Path;
 
 use infer::{Place, Run};
-use maeum::nn::bundle;
+use maeum::model::bundle;
 use serde_json::Value;
 
 /// Maximum difference between a profile from which a recording was subtracted and one that was made
@@ -169,7 +169,7 @@ fn unusable_profiles_are_refused_with_a_reason() {
         "a.wav",
     ];
     refused(&with_other, "made with another model");
-    let legacy = model::speech_model(maeum::nn::model::BundleInfo::reference_2020());
+    let legacy = model::speech_model(maeum::model::ModelInfo::legacy2020());
     bundle::save(&legacy, &place.path("legacy.safetensors")).unwrap();
     for more in [
         &["--profile", "me.json", "a.wav"][..],

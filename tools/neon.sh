@@ -51,5 +51,5 @@ if [ $# -gt 0 ]; then
     exec cargo test "$@"
 fi
 # Other modules contain no ARM instructions and take long to compile.
-cargo test --no-default-features --lib nn::
+cargo test --no-default-features --lib -- nn:: simd::
 PROPTEST_CASES=${PROPTEST_CASES:-32} cargo test --no-default-features --test bits --test engine

@@ -13,7 +13,7 @@ use crate::nn::DropoutMode;
 use crate::parallelism::Parallelism;
 use crate::prediction::Prediction;
 use crate::recognizer::{
-    Impression, Listener, Options, ProfileBuilder, ProfileError, RecognizeError, Recognizer,
+    ExtractedFeatures, FrontEnd, Options, ProfileBuilder, ProfileError, RecognizeError, Recognizer,
     SpeakerProfile, Worker,
 };
 
@@ -69,16 +69,16 @@ impl Threads {
 }
 
 /// Features of one recording, or its error.
-pub type FeatureResult = Result<Impression, RecordingError>;
+pub type FeatureResult = Result<ExtractedFeatures, RecordingError>;
 
 /// Decodes a recording and computes its features, with the rayon pool's idle threads if `spare`.
-pub fn extract_features(listener: &Listener, input: &Input, spare: bool) -> FeatureResult {
-    extract_and_settle(listener, input, spare, |_| ())
+pub fn extract_features(front_end: &FrontEnd, input: &Input, spare: bool) -> FeatureResult {
+    extract_and_settle(front_end, input, spare, |_| ())
 }
 
 /// [`extract_features`] with a callback: `settle` receives the decoded recording's size in bytes.
 fn extract_and_settle(
-    listener: &Listener,
+    front_end: &FrontEnd,
     input: &Input,
     spare: bool,
     settle: impl FnOnce(u64),
@@ -86,8 +86,8 @@ fn extract_and_settle(
     let recording = input.read()?;
     settle(size_of_val(&*recording.samples) as u64);
     let features = match spare {
-        true => listener.listen_with_spare_threads(recording, input.subject()),
-        false => listener.listen(recording, input.subject()),
+        true => front_end.extract_with_spare_threads(recording, input.subject()),
+        false => front_end.extract(recording, input.subject()),
     };
     features.map_err(|e| RecordingError::from_recognizer(&e, input.subject()))
 }
@@ -237,7 +237,7 @@ impl<'r> Batch<'r> {
                 let mut builder = ProfileBuilder::default();
                 let settle = |bytes| permit.settle(bytes);
                 builder.add(&extract_and_settle(
-                    self.recognizer.listener(),
+                    self.recognizer.front_end(),
                     input,
                     spare,
                     settle,
@@ -261,13 +261,13 @@ impl<'r> Batch<'r> {
         let work = |worker: &mut Worker<'_>, i: usize, input: &Input, permit: &mut Permit<'_>| {
             let settle = |bytes| permit.settle(bytes);
             let mut features =
-                extract_and_settle(self.recognizer.listener(), input, false, settle)?;
+                extract_and_settle(self.recognizer.front_end(), input, false, settle)?;
             let answer = |profile: Option<SpeakerProfile>| {
                 let options = Options {
                     dropout: &self.dropout,
                     profile: profile.as_ref(),
                 };
-                let outcome = worker.conclude_again(&mut features, input.subject(), options);
+                let outcome = worker.recognize_features(&mut features, input.subject(), options);
                 Self::checked(outcome, input.subject())
             };
             profiles(i).into_iter().map(answer).collect()
@@ -301,10 +301,12 @@ impl<'r> Batch<'r> {
         name: &str,
     ) -> Option<Arc<SpeakerProfile>> {
         self.profile(place, || {
-            let listener = self.recognizer.listener();
+            let front_end = self.recognizer.front_end();
             let recording = Cow::Borrowed(recording);
             // The device reports the recording's error.
-            let features = listener.impression(recording, name, Parallelism::No).ok()?;
+            let features = front_end
+                .extract_with(recording, name, Parallelism::No)
+                .ok()?;
             let mut builder = ProfileBuilder::default();
             builder.add(&features);
             Some(builder)
@@ -342,7 +344,7 @@ impl<'r> Batch<'r> {
             let known = is_first.then(|| first.lock().unwrap_or_else(PoisonError::into_inner));
             let known = known.and_then(|mut known| known.take());
             known.unwrap_or_else(|| {
-                extract_and_settle(self.recognizer.listener(), input, spare, settle)
+                extract_and_settle(self.recognizer.front_end(), input, spare, settle)
             })
         };
         let outcome =
@@ -368,7 +370,7 @@ impl<'r> Batch<'r> {
         worker: &mut Worker<'_>,
         place: usize,
         input: &Input,
-        features: Impression,
+        mut features: ExtractedFeatures,
     ) -> Outcome {
         let profile = self.profile(place, || {
             let mut builder = ProfileBuilder::default();
@@ -379,7 +381,7 @@ impl<'r> Batch<'r> {
             dropout: &self.dropout,
             profile: profile.as_deref(),
         };
-        let outcome = worker.conclude(features, input.subject(), options);
+        let outcome = worker.recognize_features(&mut features, input.subject(), options);
         Self::checked(outcome, input.subject())
     }
 

@@ -17,8 +17,8 @@ use super::batch::Outcome;
 use super::manifest::Manifest;
 use crate::formats::json::{self, Dropout};
 use crate::formats::{ErrorCode, NOTICE};
+use crate::model::ModelInfo;
 use crate::nn::DropoutMode;
-use crate::nn::model::BundleInfo;
 use crate::prediction::Age;
 
 /// Age in years under which gender is measured separately, because children's voices hardly differ
@@ -183,7 +183,7 @@ pub struct Evaluator<'m> {
 
 impl<'m> Evaluator<'m> {
     /// Creates a collector. The manifest's labels must have been checked against `info`.
-    pub fn new(manifest: &'m Manifest, info: &BundleInfo) -> Self {
+    pub fn new(manifest: &'m Manifest, info: &ModelInfo) -> Self {
         Self {
             manifest,
             emotions: info.emotions.clone(),
@@ -235,7 +235,7 @@ impl<'m> Evaluator<'m> {
     }
 
     /// Computes the results.
-    pub fn finish(self, split: Option<&str>, info: &BundleInfo, identity: &str) -> Evaluation {
+    pub fn finish(self, split: Option<&str>, info: &ModelInfo, identity: &str) -> Evaluation {
         let rows = &self.manifest.rows[..self.predictions.len()];
         let all: Vec<usize> = (0..rows.len()).collect();
         let pooled = self.results(&all);

@@ -11,7 +11,7 @@ use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 use super::inputs::Input;
-use crate::nn::model::BundleInfo;
+use crate::model::ModelInfo;
 
 /// Maximum size of a manifest, in bytes.
 const MAX_BYTES: u64 = 256 << 20;
@@ -278,7 +278,7 @@ impl Manifest {
     ///
     /// # Errors
     /// The message names the line, the column and the model's labels.
-    pub fn check_labels(&self, info: &BundleInfo) -> Result<(), ManifestError> {
+    pub fn check_labels(&self, info: &ModelInfo) -> Result<(), ManifestError> {
         for row in &self.rows {
             for (column, label, known) in [
                 ("emotion", &row.emotion, &info.emotions),
@@ -490,7 +490,7 @@ mod tests {
 
     #[test]
     fn unknown_labels_are_refused() {
-        let info = BundleInfo::reference_2020();
+        let info = ModelInfo::legacy2020();
         let with = |emotion: &str, gender: &str| {
             parse(&format!(
                 "path,emotion,gender,age,speaker\na.wav,,,,\nb.wav,{emotion},{gender},,\n"

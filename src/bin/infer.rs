@@ -15,8 +15,8 @@ use maeum::app::inputs::{Input, STANDARD_INPUT};
 use maeum::app::sink::SinkError;
 use maeum::audio::Resampling;
 use maeum::formats::{Format, Reporter, printable};
-use maeum::nn::Model;
-use maeum::recognizer::Listener;
+use maeum::model::Model;
+use maeum::recognizer::FrontEnd;
 
 use arguments::{Arguments, FrontEndArgument};
 use device::Device;
@@ -184,21 +184,21 @@ fn recognise(arguments: &Arguments) -> Result<usize, String> {
     let first = inputs.first().filter(is_file);
     let is_one_pass = arguments.enroll.is_none() && selection.groups.is_none();
     let is_spare = inputs.len() < threads.count() && arguments.device == Device::Cpu && is_one_pass;
-    let listener = Listener::new(bundle.info()).ok().map(Arc::new);
-    let load = |listener: Option<Arc<Listener>>| {
+    let front_end = FrontEnd::new(bundle.info()).ok().map(Arc::new);
+    let load = |front_end: Option<Arc<FrontEnd>>| {
         let model = bundle.model().map_err(|e| e.to_string())?;
-        match listener {
-            Some(listener) => Recognizer::with_listener(model, listener),
+        match front_end {
+            Some(front_end) => Recognizer::with_front_end(model, front_end),
             None => Recognizer::new(model),
         }
         .map_err(|e| model_error(arguments, &e))
     };
-    let (features, recognizer) = match (first, &listener) {
-        (Some(input), Some(listener)) if is_spare => threads.join(
-            || Some(extract_features(listener, input, true)),
-            || load(Some(Arc::clone(listener))),
+    let (features, recognizer) = match (first, &front_end) {
+        (Some(input), Some(front_end)) if is_spare => threads.join(
+            || Some(extract_features(front_end, input, true)),
+            || load(Some(Arc::clone(front_end))),
         ),
-        _ => (None, load(listener)),
+        _ => (None, load(front_end)),
     };
     write_results(arguments, selection, &recognizer?, threads, features)
 }

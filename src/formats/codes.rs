@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use super::ReportError;
-use crate::nn::model::BundleInfo;
+use crate::model::ModelInfo;
 use crate::prediction::{AgeGroup, Prediction};
 
 /// Emotion keys, in the order of the object.
@@ -41,8 +41,7 @@ impl Codes {
     ///
     /// # Errors
     /// When the model lacks an emotion or a gender that the object holds.
-    /// When the model lacks an emotion or a gender that the object holds.
-    pub fn new(info: &BundleInfo) -> Result<Self, ReportError> {
+    pub fn new(info: &ModelInfo) -> Result<Self, ReportError> {
         let find = |kind, labels: &[String], label: &'static str| {
             let missing = || ReportError::MissingLabel {
                 model: info.name.clone(),

@@ -17,7 +17,7 @@ mod timeline;
 pub use error::{ErrorCode, RecordingError};
 pub use format::{Format, UnknownFormat};
 
-use crate::nn::model::{BundleInfo, Licence, Preprocessing};
+use crate::model::{FrontEndKind, Licence, ModelInfo};
 use crate::prediction::{Age, AgeGroup, Estimate, Prediction};
 
 /// Notice that accompanies every prediction.
@@ -35,7 +35,7 @@ pub enum ReportError {
         "the model {model:?} has no {kind} named {label:?}, which the format codes needs (it has {has}); use another format"
     )]
     MissingLabel {
-        /// [`BundleInfo::name`].
+        /// [`ModelInfo::name`].
         model: String,
         /// `emotion` or `gender`.
         kind: &'static str,
@@ -49,7 +49,7 @@ pub enum ReportError {
         "the model {model:?} has two outputs named {label:?}; give each a name of its own and convert it again"
     )]
     RepeatedLabel {
-        /// [`BundleInfo::name`].
+        /// [`ModelInfo::name`].
         model: String,
         /// The repeated label.
         label: String,
@@ -73,7 +73,7 @@ pub struct Reporter {
 
 /// Model properties that the formats write beside the predictions.
 #[derive(Debug, Clone)]
-struct Context {
+pub(crate) struct Context {
     model: String,
     identity: String,
     emotions: Vec<String>,
@@ -91,8 +91,8 @@ impl Reporter {
     /// # Errors
     /// When two of the model's labels are equal, or the model lacks a label that the format needs.
     ///
-    /// [`Model::identity`]: crate::nn::Model::identity
-    pub fn new(format: Format, info: &BundleInfo, identity: &str) -> Result<Self, ReportError> {
+    /// [`Model::identity`]: crate::model::Model::identity
+    pub fn new(format: Format, info: &ModelInfo, identity: &str) -> Result<Self, ReportError> {
         let labels: Vec<&String> = info.emotions.iter().chain(&info.genders).collect();
         for (i, label) in labels.iter().enumerate() {
             if labels[..i].contains(label) {
@@ -108,15 +108,7 @@ impl Reporter {
         };
         Ok(Self {
             format,
-            context: Context {
-                model: info.name.clone(),
-                identity: identity.into(),
-                emotions: info.emotions.clone(),
-                genders: info.genders.clone(),
-                licences: info.licences.clone(),
-                has_segments: info.preprocessing == Some(Preprocessing::Utterance),
-                segment_rows: false,
-            },
+            context: Context::new(info, identity),
             codes,
             names: names::Names::new("/"),
             written: 0,
@@ -254,6 +246,29 @@ pub(crate) fn not_finite(subject: &str) -> RecordingError {
 }
 
 impl Context {
+    /// Creates the context of the model that `info` describes.
+    pub(crate) fn new(info: &ModelInfo, identity: &str) -> Self {
+        Self {
+            model: info.name.clone(),
+            identity: identity.into(),
+            emotions: info.emotions.clone(),
+            genders: info.genders.clone(),
+            licences: info.licences.clone(),
+            has_segments: info.front_end == Some(FrontEndKind::Utterance),
+            segment_rows: false,
+        }
+    }
+
+    /// Returns the emotion labels in the model's order.
+    pub(crate) fn emotions(&self) -> &[String] {
+        &self.emotions
+    }
+
+    /// Returns the gender labels in the model's order.
+    pub(crate) fn genders(&self) -> &[String] {
+        &self.genders
+    }
+
     /// Returns the label of the largest emotion weight.
     fn strongest(&self, prediction: &Prediction) -> &str {
         self.emotions

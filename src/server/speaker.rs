@@ -152,7 +152,7 @@ impl ServerState {
                 );
                 return Err(ApiError::too_large("too_long", message));
             }
-            let features = self.recognizer.listener().listen(recording, &name)?;
+            let features = self.recognizer.front_end().extract(recording, &name)?;
             if !builder.add(&features) {
                 let message =
                     format!("{name}: no speech was found in this recording; leave it out");

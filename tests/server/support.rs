@@ -266,7 +266,7 @@ impl Answer {
 /// Starts a server in this process with the given settings; it runs until the process ends.
 pub fn in_process(folder: &Path, settings: maeum::server::Settings) -> String {
     use maeum::server::{ServerState, listen, router};
-    let model = maeum::nn::bundle::load(&folder.join("model.safetensors")).unwrap();
+    let model = maeum::model::bundle::load(&folder.join("model.safetensors")).unwrap();
     let recognizer = Arc::new(maeum::Recognizer::new(model).unwrap());
     let shared = ServerState::new(recognizer, settings).unwrap();
     shared.self_test().unwrap();

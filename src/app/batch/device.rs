@@ -9,7 +9,9 @@ use crate::audio::Recording;
 use crate::formats::{ErrorCode, RecordingError, is_finite, not_finite};
 use crate::nn::DropoutMode;
 use crate::nn::cuda::Driver;
-use crate::recognizer::{DeviceRecognizerError, Named, OnDevice, Outcomes, SpeakerProfile};
+use crate::recognizer::{
+    DeviceRecognizer, DeviceRecognizerError, NamedRecording, Outcomes, SpeakerProfile,
+};
 
 /// Error when a batch cannot use a device.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +27,7 @@ pub enum OnDeviceError {
 /// Device recogniser of a batch, for one run at a time.
 #[derive(Debug)]
 pub struct DeviceState<'r> {
-    device: Mutex<OnDevice<'r>>,
+    device: Mutex<DeviceRecognizer<'r>>,
     /// Threads for the CPU part of the device's work. The decoding threads cannot take it: all of
     /// them may be waiting for the device.
     cpu_pool: rayon::ThreadPool,
@@ -127,7 +129,7 @@ impl<'r> Batch<'r> {
 /// Run on the device. The outcomes of a batch arrive when the next one is submitted, or when no
 /// batch is ready.
 struct Pipeline<'p, 'r> {
-    device: &'p mut OnDevice<'r>,
+    device: &'p mut DeviceRecognizer<'r>,
     state: &'p DeviceState<'r>,
     dropout: &'p DropoutMode,
     /// Inputs not yet submitted.
@@ -161,7 +163,7 @@ impl Pipeline<'_, '_> {
             for (input, read) in batch_inputs.iter().zip(decoded) {
                 let error = match read {
                     Ok((recording, profile)) => {
-                        recordings.push(Named {
+                        recordings.push(NamedRecording {
                             recording,
                             name: input.subject().to_owned(),
                             profile,

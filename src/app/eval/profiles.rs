@@ -12,8 +12,8 @@ use crate::app::batch::Batch;
 use crate::app::inputs::Input;
 use crate::app::manifest::Manifest;
 use crate::formats::RecordingError;
+use crate::model::ModelInfo;
 use crate::nn::dropout::philox4x32;
-use crate::nn::model::BundleInfo;
 use crate::recognizer::{ProfileBuilder, ProfileError, Recognizer, SpeakerProfile};
 
 /// Emotion of the recordings that a profile is usually made of.
@@ -225,7 +225,7 @@ fn random_order(rows: &[usize], place: usize, seed: u64) -> Vec<usize> {
 
 fn add_outcomes(
     counts: &mut [Count],
-    info: &BundleInfo,
+    info: &ModelInfo,
     manifest: &Manifest,
     row: usize,
     corpus: &str,

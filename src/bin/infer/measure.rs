@@ -12,8 +12,8 @@ use maeum::app::manifest::Manifest;
 use maeum::app::sink::{Sink, SinkError};
 use maeum::audio::Resampling;
 use maeum::formats::Format;
-use maeum::nn::Model;
-use maeum::nn::model::Preprocessing;
+use maeum::model::FrontEndKind;
+use maeum::model::Model;
 
 use super::{
     Arguments, FrontEndArgument, model_error, output_error, print_error, progress, usage_error,
@@ -110,9 +110,9 @@ pub fn evaluate(
 
 /// Returns the front end of the model.
 pub fn front_end(model: &Model) -> Option<FrontEndArgument> {
-    model.info().preprocessing.map(|p| match p {
-        Preprocessing::Reference2020 => FrontEndArgument::Legacy2020,
-        Preprocessing::Utterance => FrontEndArgument::Utterance,
+    model.info().front_end.map(|p| match p {
+        FrontEndKind::Legacy2020 => FrontEndArgument::Legacy2020,
+        FrontEndKind::Utterance => FrontEndArgument::Utterance,
     })
 }
 
