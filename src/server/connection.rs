@@ -144,7 +144,7 @@ impl Socket {
             if !is_complete && self.checks >= MAX_CHECKS {
                 return Poll::Ready(());
             }
-            // Bytes ahead must not interleave with an earlier response.
+            // Bytes sent ahead must not interleave with an earlier response.
             let is_next = self.flushed && !ClientState::get(&self.client.answered);
             if is_complete && is_next && !self.sent_ahead {
                 self.sent_ahead = true;

@@ -195,7 +195,7 @@ fn target<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Option<&'r str> {
 }
 
 fn check_host(settings: &Settings, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
-    // A proxy and this server could read different ones.
+    // A proxy and this server could select different headers.
     if headers.get_all(HOST).iter().count() > 1 {
         return Err(ApiError::bad_request(
             "the request has more than one Host header; send one",

@@ -153,7 +153,7 @@ fn invalid_uploads_are_refused() {
             .post(ROUTE, "application/octet-stream", bytes)
             .refused(422, "unusable_audio");
     }
-    // A request after invalid ones succeeds.
+    // A request after invalid requests succeeds.
     upload(&server, &[], file).expect(200);
 }
 

@@ -139,7 +139,7 @@ pub const FORMATS: [(&str, &str, f32); 15] = [
     ("sweep.m4a", "isomp4", 0.02),
     ("sweep_ima.wav", "wav adpcm", 0.02),
     ("sweep_ms.wav", "wav adpcm", 0.02),
-    // These two formats do not state the number of silent frames in front.
+    // The next two formats do not state the number of silent frames in front.
     ("sweep.aac", "aac", 0.02),
     ("sweep_mp3.wav", "wav mp3", 0.02),
 ];

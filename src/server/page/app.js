@@ -234,7 +234,7 @@ async function record() {
       if (!message.result) return;
       live.record = message.result;
       const windows = message.result.timeline;
-      // Newer results replace earlier ones of the same seconds.
+      // Newer results replace earlier results of the same seconds.
       const kept = live.windows.filter(w => windows.length && w.start < windows[0].start - 0.5);
       live.windows = [...kept, ...windows];
     },
