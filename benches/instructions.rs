@@ -1,7 +1,7 @@
-//! The hot parts, each once on a fixed input, for `tools/instructions.py` to count instructions.
+//! Benchmarks of the hot code on fixed inputs, for instruction counts by `tools/instructions.py`.
 //!
-//! Prints the instruction set and then the name of each workload in its order. Everything runs on
-//! the first thread: callgrind counts by thread.
+//! The program prints the instruction set, then the name of each workload in order. Everything runs
+//! on the main thread, because callgrind counts per thread.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -29,19 +29,19 @@ use maeum::{Recognizer, default_model};
 
 type Failure = Box<dyn Error>;
 
-/// Rows that the networks are run on at once, as the windows of a recording.
+/// Batch size of the networks, like the windows of a recording.
 const ROWS: usize = 4;
 const DRAWS: u32 = 8;
-/// Samples per second of the signals that the front ends analyse.
+/// Sample rate of the front ends' signals, in Hz.
 const RATE: usize = 16_000;
 
-/// Callgrind is told to count inside this function, and to write the count when it returns.
+/// Function in which callgrind counts; it writes the count when this returns.
 #[inline(never)]
 fn counted_workload(work: &mut dyn FnMut()) {
     work();
 }
 
-/// Runs `work` once so that buffers have their size, and once to be counted.
+/// Runs `work` twice: once to allocate buffers, once to count.
 fn count<T, E: Into<Failure>>(
     name: &str,
     mut work: impl FnMut() -> Result<T, E>,
@@ -55,12 +55,12 @@ fn count<T, E: Into<Failure>>(
     Ok(())
 }
 
-/// Like [`count`], for what cannot fail.
+/// Counts `work` that cannot fail; see [`count`].
 fn count_plain<T>(name: &str, mut work: impl FnMut() -> T) -> Result<(), Failure> {
     count(name, || Ok::<T, Failure>(work()))
 }
 
-/// Numbers in [-1, 1) that are the same everywhere.
+/// Returns reproducible pseudo-random floats in [-1, 1).
 fn noise(n: usize) -> Vec<f32> {
     (0..n)
         .map(|i| {
@@ -77,18 +77,18 @@ fn main() -> Result<(), Failure> {
         .build_global()?;
     println!("{}", Isa::best().name());
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let reference = like_reference(root)?;
+    let legacy2020 = legacy2020_networks(root)?;
     let own = default_model::load()?;
-    layers(&reference, &own)?;
-    networks("reference", &reference)?;
+    layers(&legacy2020, &own)?;
+    networks("reference", &legacy2020)?;
     networks("default", &own)?;
     front_ends()?;
-    recordings(root, reference, own)
+    recordings(root, legacy2020, own)
 }
 
-/// Networks laid out like those of 2020, with weights of chance; the emotion windows' are of the
-/// original's size, the others are smaller.
-fn like_reference(root: &Path) -> Result<Model, Failure> {
+/// Returns networks with the layout of 2020 and random weights. The emotion window network has the
+/// original size; other networks are smaller.
+fn legacy2020_networks(root: &Path) -> Result<Model, Failure> {
     let networks = Role::SPEECH
         .into_iter()
         .map(|role| {
@@ -102,14 +102,15 @@ fn like_reference(root: &Path) -> Result<Model, Failure> {
     Ok(Model::new(networks, ModelInfo::legacy2020())?)
 }
 
-/// What a network is fed; only the windows of the default model are open in their length.
+/// Returns the network's input shapes. Only the windows of the default model have a variable
+/// length.
 fn input_shapes(network: &Network) -> Vec<Vec<usize>> {
     let open = vec![vec![utterance::WINDOW_FRAMES, utterance::FRAME_VALUES]];
     network.graph.fixed_input_shapes().unwrap_or(open)
 }
 
-/// Height, width, channels, side of the kernel and filters of the convolutions of 2020; those of
-/// the networks in `tests/golden` are smaller for the greater part.
+/// Height, width, channels, kernel size and filters of the convolutions of 2020; most of those in
+/// `tests/golden` are smaller.
 const CONVOLUTIONS: [[usize; 5]; 9] = [
     [200, 40, 1, 5, 8],
     [100, 20, 8, 5, 16],
@@ -122,8 +123,8 @@ const CONVOLUTIONS: [[usize; 5]; 9] = [
     [10, 2, 32, 3, 64],
 ];
 
-/// Every shape of convolution and recurrent layer of the models, by itself.
-fn layers(reference: &Model, own: &Model) -> Result<(), Failure> {
+/// Counts every shape of convolution and recurrent layer of the models separately.
+fn layers(legacy2020: &Model, own: &Model) -> Result<(), Failure> {
     for [height, width, channels, side, filters] in CONVOLUTIONS {
         let kernel = vec![side, side, channels, filters];
         let layer = Layer::Conv(Conv {
@@ -149,7 +150,7 @@ fn layers(reference: &Model, own: &Model) -> Result<(), Failure> {
             1,
         )?;
     }
-    let windows = [reference, own].map(|model| model.network(Role::EmotionWindows));
+    let windows = [legacy2020, own].map(|model| model.network(Role::EmotionWindows));
     for network in windows.into_iter().flatten() {
         let weights = &network.graph.weights;
         let shapes = network.graph.infer_shapes(&input_shapes(network))?;
@@ -174,7 +175,7 @@ fn layers(reference: &Model, own: &Model) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A graph of this one layer.
+/// Returns a graph with a single layer.
 fn graph(layer: Layer, input: &[usize], weights: &[Weight]) -> Graph {
     Graph {
         name: layer.class().into(),
@@ -196,7 +197,7 @@ fn graph(layer: Layer, input: &[usize], weights: &[Weight]) -> Graph {
     }
 }
 
-/// Counts a graph on noise.
+/// Counts a graph on noise input.
 fn run(
     name: &str,
     graph: &Graph,
@@ -263,10 +264,10 @@ fn front_ends() -> Result<(), Failure> {
     count("utterance features, 3 s", || extractor.analyse(&signal))
 }
 
-/// A file on the disk to its answer.
-fn recordings(root: &Path, reference: Model, own: Model) -> Result<(), Failure> {
+/// Counts the recognition of a file.
+fn recordings(root: &Path, legacy2020: Model, own: Model) -> Result<(), Failure> {
     let path = root.join("tests/data/voice.wav");
-    for (of, model) in [("reference", reference), ("default", own)] {
+    for (of, model) in [("reference", legacy2020), ("default", own)] {
         let recognizer = Recognizer::new(model)?;
         let mut worker = recognizer.worker();
         let dropout = DropoutMode::draws(DRAWS, 0);

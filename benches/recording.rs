@@ -1,8 +1,9 @@
-//! What each stage of a whole recording costs, from its bytes to the answer, on one thread.
+//! Cost of each stage of the recognition of a whole recording, from bytes to prediction, on one
+//! thread.
 //!
-//! `cargo bench --bench recording`. The recording is `tests/data/voice.wav`, repeated until it is
-//! as long as the original system's own sample. With the original files in `MAEUM_REFERENCE_DIR`
-//! (default `../shared`) the answers of their bundle are measured too.
+//! Run `cargo bench --bench recording`. The recording is `tests/data/voice.wav`, repeated to the
+//! length of the 2020 system's sample. If `MAEUM_REFERENCE_DIR` (default `../shared`) has the
+//! original files, their bundle is measured too.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -20,9 +21,9 @@ use maeum::front_end::legacy2020::{Prepared, clean, prepare};
 use maeum::front_end::utterance::UtteranceExtractor;
 use maeum::nn::DropoutMode;
 
-/// Samples of the original system's sample, 6.3 s.
+/// Length of the 2020 system's sample: 6.3 s at 16 kHz.
 const SAMPLES: usize = 100_584;
-/// As many as the command line program takes.
+/// Default number of draws of the command line program.
 const DRAWS: u32 = 32;
 
 static RECORDING: LazyLock<Recording> = LazyLock::new(|| {
@@ -57,7 +58,7 @@ fn main() {
     divan::main();
 }
 
-/// A WAV file with the recording in it.
+/// Returns a WAV file with the recording.
 fn wav() -> Vec<u8> {
     let spec = hound::WavSpec {
         channels: 1,
@@ -199,7 +200,7 @@ mod answer {
     }
 
     #[cfg(feature = "convert")]
-    fn reference() -> Option<maeum::model::Model> {
+    fn legacy2020_model() -> Option<maeum::model::Model> {
         let dir = std::env::var_os("MAEUM_REFERENCE_DIR").map_or_else(
             || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"),
             PathBuf::from,
@@ -217,7 +218,7 @@ mod answer {
     #[cfg(feature = "convert")]
     #[divan::bench]
     fn reference_bundle(bencher: Bencher) {
-        if let Some(model) = reference() {
+        if let Some(model) = legacy2020_model() {
             measure(bencher, &Recognizer::new(model).unwrap());
         }
     }

@@ -4,7 +4,7 @@ mod common;
 
 use std::ops::Range;
 
-use common::{Golden, SAMPLE, all_recordings, recording, reference_dir};
+use common::{Golden, SAMPLE, all_recordings, legacy2020_dir, recording};
 use maeum::audio::decode::decode_path;
 use maeum::audio::resample::{INTERMEDIATE_RATE, TARGET_RATE, resample};
 use maeum::front_end::AudioError;
@@ -68,7 +68,7 @@ fn assert_same_bits(name: &str, key: &str, ours: &[f32], theirs: &[f32]) {
 
 #[test]
 fn resampled_signals_are_bit_identical() {
-    let Some(dir) = reference_dir() else { return };
+    let Some(dir) = legacy2020_dir() else { return };
     for name in WITH_SIGNALS {
         let mut golden = Golden::open(&dir, name);
         let (y22050, y16000) = resampled(&recording(&dir, name));
@@ -79,7 +79,7 @@ fn resampled_signals_are_bit_identical() {
 
 #[test]
 fn every_recording_has_the_captured_length_at_16_khz() {
-    let Some(dir) = reference_dir() else { return };
+    let Some(dir) = legacy2020_dir() else { return };
     for name in all_recordings() {
         let (_, y16000) = resampled(&recording(&dir, name));
         assert_eq!(
@@ -92,7 +92,7 @@ fn every_recording_has_the_captured_length_at_16_khz() {
 
 #[test]
 fn wiener_agrees() {
-    let Some(dir) = reference_dir() else { return };
+    let Some(dir) = legacy2020_dir() else { return };
     for name in WITH_SIGNALS {
         let mut golden = Golden::open(&dir, name);
         let ours = wiener(&golden.get::<f32>("y16000").1);
@@ -119,7 +119,7 @@ fn locate(part: &[f64], whole: &[f64]) -> (Range<usize>, f64) {
 
 #[test]
 fn trimming_agrees_given_the_captured_decisions() {
-    let Some(dir) = reference_dir() else { return };
+    let Some(dir) = legacy2020_dir() else { return };
     for name in WITH_SIGNALS {
         let mut golden = Golden::open(&dir, name);
         let (signal, peak) = normalised(&golden.get::<f32>("y16000").1);
@@ -135,7 +135,7 @@ fn trimming_agrees_given_the_captured_decisions() {
 
 #[test]
 fn trimming_agrees_for_every_recording() {
-    let Some(dir) = reference_dir() else { return };
+    let Some(dir) = legacy2020_dir() else { return };
     for name in all_recordings() {
         let mut golden = Golden::open(&dir, name);
         let (_, y16000) = resampled(&recording(&dir, name));
@@ -155,7 +155,7 @@ fn trimming_agrees_for_every_recording() {
 
 #[test]
 fn the_front_end_agrees_with_webrtc_as_detector() {
-    let Some(dir) = reference_dir() else { return };
+    let Some(dir) = legacy2020_dir() else { return };
     for name in all_recordings() {
         let mut golden = Golden::open(&dir, name);
         let decoded = decode_path(recording(&dir, name)).unwrap();
@@ -196,7 +196,7 @@ fn the_front_end_agrees_with_webrtc_as_detector() {
 
 #[test]
 fn digital_silence_is_an_error() {
-    let Some(dir) = reference_dir() else { return };
+    let Some(dir) = legacy2020_dir() else { return };
     let decoded = decode_path(dir.join("golden/silence2s.wav")).unwrap();
     let answer = prepare(&decoded, &mut |_: &[i16; FRAME]| false);
     assert_eq!(answer.unwrap_err(), AudioError::Silence);

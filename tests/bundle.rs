@@ -1,4 +1,4 @@
-//! Bundles: what is stored comes back, and no damaged or hostile file does harm.
+//! Bundles: round trips, and damaged or hostile files.
 
 #[path = "bundle/documents.rs"]
 mod documents;
@@ -21,7 +21,7 @@ use self::models::{
 };
 
 #[test]
-fn what_is_stored_comes_back() {
+fn a_stored_model_is_restored() {
     for model in [single(), speech()] {
         let bytes = bundle::to_bytes(&model);
         assert_eq!(bytes, bundle::to_bytes(&model));
@@ -86,10 +86,10 @@ fn other_files_are_no_bundles() {
 }
 
 #[test]
-fn another_format_says_so() {
+fn another_format_version_is_refused_with_a_remedy() {
     let bytes = edited(&SINGLE, |d| {
         d["format"] = json!(bundle::FORMAT + 1);
-        // Nothing else of a future document may be needed to tell.
+        // Other fields of a future document must not matter.
         d["future"] = json!(true);
     });
     let error = load(&bytes).unwrap_err();
@@ -104,14 +104,14 @@ fn another_format_says_so() {
     );
 }
 
-/// [`single`] with a first weight of numbers from a binary16 pattern each.
+/// Returns [`single`] with a first weight whose values come from one binary16 pattern each.
 fn halves() -> (Vec<u8>, Vec<f32>) {
     let mut network = single().networks()[0].clone();
     let weight = &mut network.graph.weights[0];
     for (i, x) in weight.data.iter_mut().enumerate() {
         *x = (i as f32 - 20.0) / 64.0;
     }
-    // The smallest number, and a zero whose sign must survive.
+    // The smallest subnormal, and a zero whose sign must survive.
     weight.data[0] = 2f32.powi(-24);
     weight.data[1] = -0.0;
     let numbers = weight.data.clone();
@@ -154,7 +154,7 @@ fn halves_are_checked_like_other_numbers() {
 }
 
 #[test]
-fn a_bundle_says_how_it_gets_to_16_khz() {
+fn a_bundle_stores_its_resampling() {
     let stored = |bytes: &[u8]| load(bytes).unwrap().info().resampling;
     let exact = speech();
     assert_eq!(stored(&SPEECH), Resampling::Exact);
@@ -163,7 +163,7 @@ fn a_bundle_says_how_it_gets_to_16_khz() {
     let back = fast.with_resampling(Resampling::Exact).unwrap();
     assert_eq!(bundle::to_bytes(&back), *SPEECH);
 
-    // A bundle that does not say means the exact one.
+    // A bundle without the field has exact resampling.
     let silent = |bytes: &[u8]| !String::from_utf8_lossy(bytes).contains("resampling");
     assert!(silent(&SPEECH) && silent(&SINGLE));
     let spelt_out = edited(&SPEECH, |d| d["info"]["resampling"] = json!("exact"));
@@ -183,10 +183,10 @@ fn a_bundle_says_how_it_gets_to_16_khz() {
 }
 
 #[test]
-fn tampered_numbers_are_noticed() {
+fn tampered_weights_fail_the_self_test() {
     let fails = |bytes: &[u8]| load(bytes).unwrap().self_test().unwrap_err().to_string();
     let weight = tampered(&SPEECH, "1.weight.0", 0, 3.0);
-    // A softmax over one unit is 1 whatever its weight.
+    // The softmax of one unit is 1 for any weight.
     load(&weight).unwrap().self_test().unwrap();
     for (tensor, index) in [
         ("0.weight.0", 3),

@@ -1,4 +1,4 @@
-//! The model that is built in: against Keras, and as its card says it is.
+//! Built-in model: comparison with Keras and with its model card.
 #![cfg(all(feature = "default-model", feature = "convert"))]
 
 #[path = "common/captures.rs"]
@@ -20,11 +20,13 @@ use maeum::nn::{DropoutMode, Plan, Session};
 use maeum::recognizer::{Options, ProfileBuilder, RecognizeError, SpeakerProfile};
 use maeum::{Recognizer, default_model};
 
-/// Of an output's largest magnitude, or of 1: both sides sum in `f32`, in another order.
+/// Maximum difference, relative to the larger of 1 and the output's largest magnitude: both sides
+/// sum in `f32` but in different orders.
 const TOLERANCE: f64 = 1e-5;
-/// Age is of the order of 30 years, and the front ends differ in the last bits of `f32`.
+/// Maximum difference of ages in years: ages are about 30 and the front ends differ in the last
+/// bits of `f32`.
 const AGE_TOLERANCE: f64 = 1e-3;
-/// The largest bundle that is built in.
+/// Maximum size of the built-in bundle, in bytes.
 const LARGEST: usize = 8_000_000;
 
 fn root() -> PathBuf {
@@ -86,7 +88,7 @@ fn the_whole_way_is_what_numpy_and_keras_compute() {
     assert!((answer.gender.iter().sum::<f64>() - 1.0).abs() < 1e-6);
     for window in &answer.windows {
         let sum: f64 = window.emotions.iter().sum();
-        // Of a softmax in single precision.
+        // The rounding error is that of a softmax in single precision.
         assert!((sum - 1.0).abs() < 1e-6, "{sum}");
         let attention = window.attention.as_ref().expect("an attention pool");
         assert!((attention.weights.iter().sum::<f64>() - 1.0).abs() < 1e-5);
@@ -120,13 +122,13 @@ fn infer_needs_nothing_but_a_recording() {
         String::from_utf8(output.stdout).unwrap()
     };
     let table = run(&[]);
-    for said in [
+    for expected in [
         "CC-BY-NC-SA-4.0",
         "CC-BY-4.0",
         "voice-based estimate",
         " years",
     ] {
-        assert!(table.contains(said), "{table}");
+        assert!(table.contains(expected), "{table}");
     }
     assert!(!table.contains("random draws"), "{table}");
     let json: serde_json::Value = serde_json::from_str(&run(&["--format", "jsonl"])).unwrap();
@@ -169,15 +171,14 @@ fn silence_and_noise_have_no_answer() {
     }
 }
 
-/// The same speech in one recording and among other sounds in another: what lies elsewhere changes
-/// nothing about it.
+/// A recording's segment has the same estimates alone and among other sounds.
 #[test]
 fn other_speech_does_not_change_an_answer() {
     let recognizer = Recognizer::new(default_model::load().unwrap()).unwrap();
     let mut worker = recognizer.worker();
     let alone = decode_path(voice()).unwrap();
     let silence = vec![0.0; 5 * alone.sample_rate as usize];
-    // Louder by half, and faster.
+    // The other speech is louder by half, and faster.
     let other: Vec<f32> = alone.samples.iter().step_by(2).map(|x| 1.5 * x).collect();
     let together = Recording {
         samples: [&*alone.samples, &*silence, &*other, &*silence, &*other].concat(),

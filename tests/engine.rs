@@ -6,8 +6,8 @@ mod graphs;
 use std::sync::Arc;
 
 use graphs::{
-    Case, Kind, check_against_reference, convolution, masks_of, network, repeat_rows, scaled,
-    single, windowed,
+    Case, Kind, check_against_oracle, convolution, masks_of, network, repeat_rows, scaled, single,
+    windowed,
 };
 use maeum::nn::{DropoutMode, Graph, Plan, Session, ValueId, oracle};
 use maeum::simd::Isa;
@@ -70,7 +70,7 @@ fn rows(x: &[Vec<f32>], total: usize, from: usize, to: usize) -> Vec<Vec<f32>> {
 }
 
 fn check(case: &Case) {
-    check_against_reference(case, all_values);
+    check_against_oracle(case, all_values);
     let wanted = fresh(case);
     let kept = all_values(case);
     let draws = draws(case);

@@ -1,4 +1,4 @@
-//! What `infer --eval` and `infer --dump-features` write.
+//! Outputs of `infer --eval` and `infer --dump-features`.
 
 #[path = "common/infer.rs"]
 mod infer;
@@ -19,7 +19,7 @@ const MANIFEST: &str = "speaker,path,emotion,gender,age,split,note\n\
     B,gone.wav,sadness,female,9,test,x\n\
     C,c.wav,neutral,,,train,x\n";
 
-/// Recordings one folder below the manifest `lists/m.csv`, in two corpora.
+/// Creates recordings in two corpora, one folder below the manifest `lists/m.csv`.
 fn place(manifest: &str) -> Place {
     let place = Place::new();
     for (from, to) in [("a.wav", "one"), ("b.wav", "two"), ("c.wav", "two")] {
@@ -84,7 +84,7 @@ fn an_evaluation_agrees_with_the_answers_it_is_made_of() {
         e["pooled"]["gender_under_12"]["uar"],
         f64::from(u8::from(female))
     );
-    // `gone.wav` lies in no folder.
+    // `gone.wav` is not in a folder.
     let corpora: Vec<&Value> = e["corpora"].as_array().unwrap().iter().collect();
     let names: Vec<&Value> = corpora.iter().map(|c| &c["name"]).collect();
     assert_eq!(names, ["none", "one", "two"]);
@@ -122,7 +122,7 @@ fn an_unknown_label_is_named_before_any_work() {
     assert_eq!(run.out, "");
 }
 
-/// Reads arrays of the file by name.
+/// Returns a reader of the file's arrays by name.
 fn arrays(path: &Path) -> impl Fn(&str) -> Array + use<> {
     let file = NpzFile::open(path).unwrap();
     move |name| file.read(name).unwrap()
@@ -145,7 +145,7 @@ fn a_dump_holds_what_the_front_end_computes() {
     assert!(run.err.contains("gone.wav"), "{}", run.err);
     let read = arrays(&place.path("f.npz"));
     let names = paths(&read("paths_utf8"));
-    // A row for each stretch of speech.
+    // Each stretch of speech has a row.
     assert_eq!(names, ["one/a.wav", "one/a.wav", "two/b.wav", "two/c.wav"]);
     let extractor = UtteranceExtractor::new();
     let (mut stats, mut frames, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
@@ -177,7 +177,7 @@ fn a_dump_holds_what_the_front_end_computes() {
 }
 
 #[test]
-fn the_model_says_which_features_are_dumped() {
+fn the_model_selects_the_dumped_features() {
     let place = Place::new();
     let run = place.infer(&["--dump-features", "f.npz", "b.wav", "c.wav"]);
     run.expect(0);

@@ -79,7 +79,7 @@ fn worst(actual: &[f64], expected: &[f64], floor: f64) -> f64 {
 }
 
 fn for_each(names: impl IntoIterator<Item = &'static str>, check: impl Fn(&str, &mut Golden)) {
-    let Some(dir) = common::reference_dir() else {
+    let Some(dir) = common::legacy2020_dir() else {
         return;
     };
     let mut seen = 0;

@@ -1,4 +1,4 @@
-//! Whatever the answer and the names: labels and pictures keep their formats' rules.
+//! Labels and pictures obey their formats' rules for any prediction and name.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use maeum::prediction::{
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
-/// Characters that mean something in one of the formats, besides ordinary ones.
+/// Returns text with characters that are special in one of the formats.
 fn hostile() -> impl Strategy<Value = String> {
     let special = "\"'<>&]]>;\t\n\r\u{0}\u{1b}\u{7f}\u{fffe}\u{ffff}\u{202e} a한é/\\%#";
     let special: Vec<char> = special.chars().collect();
@@ -81,7 +81,7 @@ fn segment(emotions: usize) -> impl Strategy<Value = Segment> {
     )
 }
 
-/// Some segments, in any order, and whom the emotions are relative to.
+/// Returns segments in any order, and a speaker.
 fn divided(emotions: usize) -> impl Strategy<Value = (Vec<Segment>, Option<Speaker>)> {
     let speaker = (1..20u32, 0.1..900.0).prop_map(|(recordings, seconds)| Speaker {
         recordings,
@@ -91,7 +91,7 @@ fn divided(emotions: usize) -> impl Strategy<Value = (Vec<Segment>, Option<Speak
     (segments, prop::option::of(speaker))
 }
 
-/// An answer, the model's description and the recording's name.
+/// Returns a prediction, the model's description and the recording's name.
 fn answer() -> impl Strategy<Value = (Prediction, ModelInfo, String)> {
     let labels = prop::collection::btree_set(hostile(), 3..12).prop_shuffle_set();
     (labels, any::<bool>()).prop_flat_map(|(labels, divides)| {
@@ -151,7 +151,7 @@ fn answer() -> impl Strategy<Value = (Prediction, ModelInfo, String)> {
     })
 }
 
-/// The labels as a list.
+/// Conversion of labels to a list.
 trait ShuffleSet {
     fn prop_shuffle_set(self) -> BoxedStrategy<Vec<String>>;
 }
@@ -167,11 +167,11 @@ fn write(format: Format, answer: &Prediction, info: &ModelInfo, name: &str) -> S
     reporter.recording(name, Ok(answer))
 }
 
-/// A tier's name and its intervals.
+/// Name and intervals of a tier.
 type Tier = (String, Vec<(f64, f64, String)>);
 
-/// Reads the long text form word by word, as Praat does: it takes numbers, quoted texts and words in
-/// angle brackets, and passes over everything else.
+/// Parses the long text form like Praat: it reads numbers, quoted texts and flags in angle
+/// brackets, and skips everything else.
 fn read_textgrid(text: &str) -> (f64, f64, Vec<Tier>) {
     enum Word {
         Number(f64),
@@ -266,7 +266,7 @@ proptest! {
             prop_assert_eq!(fields.len(), 3, "{:?}", line);
             let (start, end): (f64, f64) = (fields[0].parse().unwrap(), fields[1].parse().unwrap());
             prop_assert!(last <= start && start <= end, "{}", text);
-            // Six places of microseconds.
+            // Times have six decimal places.
             prop_assert!(end <= answer.voice.duration + 1e-6, "{}", text);
             last = start;
         }
@@ -288,7 +288,7 @@ proptest! {
             let (start, duration): (f64, f64) = (fields[3].parse().unwrap(), fields[4].parse().unwrap());
             let sure: f64 = fields[8].parse().unwrap();
             prop_assert!(start >= last && duration > 0.0 && (0.0..=1.0).contains(&sure), "{}", line);
-            // Half of the third place, for the beginning and for the duration.
+            // Start and duration are each rounded to three decimal places.
             prop_assert!(start + duration <= answer.voice.duration + 1e-3, "{}", line);
             last = start;
         }
@@ -318,7 +318,7 @@ proptest! {
         let style = document.descendants().find(|n| n.has_tag_name(("http://www.w3.org/2000/svg", "style")));
         let style = style.and_then(|n| n.text()).unwrap();
         prop_assert!(!style.contains("url(") && !style.contains("@import"));
-        // What may turn the direction of a line is spelt out.
+        // Characters that change the text direction must be escaped.
         let turns = |c: char| matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         let shown = |c: char| match c {
             c if turns(c) => c.escape_unicode().to_string(),
@@ -361,7 +361,7 @@ fn recordings_of_the_same_name_stay_apart_in_one_rttm() {
     assert_eq!(ids, ["talk_one", "talk_one.wav", "b/talk_one.wav"]);
 }
 
-/// Hours of recording give a picture of bounded size.
+/// Hours of audio result in a picture of bounded size.
 #[test]
 fn a_long_recording_gives_a_small_picture() {
     let seconds = 20_000;

@@ -1,4 +1,4 @@
-//! What the program `infer` answers.
+//! Output of the program `infer`.
 
 #[path = "common/infer.rs"]
 mod infer;
@@ -14,10 +14,10 @@ use maeum::model::bundle;
 use serde_json::Value;
 
 #[test]
-fn a_table_shows_what_was_heard_and_the_notice_once() {
+fn a_table_shows_the_estimates_and_the_notice_once() {
     let place = Place::new();
     let run = place.infer(&["a.wav", "b.wav"]).expect(0);
-    for said in [
+    for expected in [
         "a.wav\n",
         "b.wav\n",
         "happiness",
@@ -26,7 +26,7 @@ fn a_table_shows_what_was_heard_and_the_notice_once() {
         "female",
         "voiced of 18.00 s",
     ] {
-        assert!(run.out.contains(said), "{said}: {}", run.out);
+        assert!(run.out.contains(expected), "{expected}: {}", run.out);
     }
     assert!(run.out.contains("come from its first 15 s"), "{}", run.out);
     assert_eq!(run.out.matches("not to be used for decisions").count(), 1);
@@ -36,7 +36,7 @@ fn a_table_shows_what_was_heard_and_the_notice_once() {
 }
 
 #[test]
-fn json_says_everything_in_the_recordings_own_time() {
+fn json_times_are_those_of_the_recording() {
     let place = Place::new();
     let run = place
         .infer(&[
@@ -55,7 +55,7 @@ fn json_says_everything_in_the_recordings_own_time() {
 
     let emotions = record["emotions"].as_object().unwrap();
     let sum: f64 = emotions.values().map(|e| number(&e["mean"])).sum();
-    // The means are of 32-bit softmax outputs.
+    // The means are outputs of a 32-bit softmax.
     assert!((sum - 1.0).abs() < 1e-6, "{sum}");
     assert!(
         emotions.values().any(|e| number(&e["std"]) > 0.0),
@@ -75,8 +75,8 @@ fn json_says_everything_in_the_recordings_own_time() {
         number(&voice["analysed"]["start"]),
         number(&voice["analysed"]["end"]),
     ];
-    // The voice begins after half a second and ends half a second before the end; the detector
-    // adds some frames around it.
+    // The voice starts after half a second and ends half a second before the end; the detector adds
+    // some frames around it.
     assert!(
         (0.3..0.7).contains(&analysed[0]) && (3.3..3.9).contains(&analysed[1]),
         "{voice}"
@@ -122,7 +122,7 @@ fn codes_are_one_object_per_line() {
         .lines();
     let close = |code: &str, value: &Value| {
         let (code, value) = (lines[0][code].as_f64().unwrap(), value.as_f64().unwrap());
-        // Half of the fourth place.
+        // Codes are rounded to four decimal places.
         assert!((code - value).abs() <= 0.5e-4 + 1e-9, "{code} {value}");
     };
     close("10001", &json[0]["emotions"]["happiness"]["mean"]);
@@ -235,7 +235,7 @@ fn standard_input_is_read_once() {
 }
 
 #[test]
-fn the_self_test_says_what_it_did() {
+fn the_self_test_prints_its_result() {
     let place = Place::new();
     let run = place.infer(&["--self-test"]).expect(0);
     assert!(
@@ -260,7 +260,7 @@ fn the_self_test_says_what_it_did() {
         n.self_test.as_mut().unwrap().outputs[0][0] += 0.01
     });
     save("none.safetensors", |n| n.self_test = None);
-    for (name, said) in [
+    for (name, expected) in [
         ("wrong.safetensors", "fails its self-test"),
         ("none.safetensors", "nothing to test"),
     ] {
@@ -268,7 +268,7 @@ fn the_self_test_says_what_it_did() {
             .bare(&["--model", name, "--self-test", "c.wav"])
             .expect(1);
         assert!(
-            run.err.contains(name) && run.err.contains(said),
+            run.err.contains(name) && run.err.contains(expected),
             "{}",
             run.err
         );

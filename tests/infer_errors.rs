@@ -1,4 +1,4 @@
-//! What the program `infer` says when something is wrong.
+//! Error messages of the program `infer`.
 
 #[path = "common/infer.rs"]
 mod infer;
@@ -10,7 +10,7 @@ use maeum::model::ModelInfo;
 use maeum::model::bundle;
 use serde_json::Value;
 
-/// A bad recording, what its message says besides its name, and what it says to do.
+/// Invalid recording, a part of its error message, and the remedy in it.
 type Bad = (&'static str, &'static str, &'static str);
 
 const BAD: [Bad; 14] = [
@@ -46,7 +46,7 @@ fn write_bad(place: &Place) {
         b"Dear reader, this is a letter and not a recording at all.\n",
     );
     place.raw_wav("nothing.wav", PCM, 16_000, 16, b"");
-    // 20 ms.
+    // The recording has 20 ms.
     place.raw_wav("short.wav", PCM, 16_000, 16, &good[1044..1044 + 640]);
     place.raw_wav("silence.wav", PCM, 16_000, 16, &[0; 64_000]);
     let dither = |i: u64| (model::noise(1, i) * 1.9) as i16;
@@ -63,7 +63,7 @@ fn write_bad(place: &Place) {
     let mut absurd = good.clone();
     absurd[16..20].copy_from_slice(&0xFFFF_FFF0u32.to_le_bytes());
     write("absurd.wav", &absurd);
-    // A first metadata block of 16 MiB that is not there.
+    // The first metadata block claims 16 MiB, which do not follow.
     write("absurd.flac", b"fLaC\x00\xFF\xFF\xFF\x10\x00\x10\x00");
 }
 
@@ -149,8 +149,8 @@ fn the_command_line_is_checked() {
     #[cfg(not(feature = "default-model"))]
     {
         let run = place.bare(&["c.wav"]).expect(2);
-        for said in ["--model BUNDLE", "convert "] {
-            assert!(run.err.contains(said), "{}", run.err);
+        for expected in ["--model BUNDLE", "convert "] {
+            assert!(run.err.contains(expected), "{}", run.err);
         }
     }
     for arguments in [
@@ -181,7 +181,7 @@ fn a_bad_model_is_named() {
     let mut joyful = ModelInfo::legacy2020();
     joyful.emotions[3] = "joy".into();
     bundle::save(&model::speech_model(joyful), &place.path("joy.safetensors")).unwrap();
-    for (name, said) in [
+    for (name, expected) in [
         ("gone.safetensors", "cannot read"),
         ("half.safetensors", "convert"),
         ("c.wav", "convert"),
@@ -193,7 +193,7 @@ fn a_bad_model_is_named() {
             .bare(&["--model", name, "--format", "codes", "c.wav"])
             .expect(1);
         assert!(
-            run.err.contains(name) && run.err.contains(said),
+            run.err.contains(name) && run.err.contains(expected),
             "{}",
             run.err
         );
@@ -221,13 +221,13 @@ fn an_instruction_set_can_be_forced_if_it_is_there() {
     }
     let refused = run("sse9").expect(1);
     assert_eq!(refused.out, "");
-    for said in ["MAEUM_ISA", "\"sse9\"", "portable"] {
-        assert!(refused.err.contains(said), "{}", refused.err);
+    for expected in ["MAEUM_ISA", "\"sse9\"", "portable"] {
+        assert!(refused.err.contains(expected), "{}", refused.err);
     }
 }
 
 #[test]
-fn a_folder_says_what_it_passes_over() {
+fn skipped_files_of_a_folder_are_reported() {
     let place = Place::empty();
     let folder = place.path("mixed");
     std::fs::create_dir(&folder).unwrap();
@@ -244,7 +244,7 @@ fn a_folder_says_what_it_passes_over() {
         "infer: mixed: passed over 4 files (2 .txt, 1 without an ending, 1 .wma); \
          name a file to have it read whatever its ending\n"
     );
-    // All that opens when it is named is looked for.
+    // Folders are searched for every supported extension.
     for ending in ["mp4", "aac", "mov", "opus", "webm"] {
         write(&format!("c.{ending}"));
     }
@@ -254,7 +254,7 @@ fn a_folder_says_what_it_passes_over() {
 
 #[cfg(unix)]
 #[test]
-fn what_has_no_end_is_not_read() {
+fn endless_inputs_are_not_read() {
     use std::io::Write;
     use std::process::{Command, Stdio};
 
@@ -282,7 +282,7 @@ fn what_has_no_end_is_not_read() {
         "{}",
         run.err
     );
-    // A pipe that is named is read to its end.
+    // A named pipe is read to its end.
     let pipe = place.path("pipe");
     fifo(&pipe);
     let bytes = std::fs::read(place.path("c.wav")).unwrap();
@@ -341,7 +341,7 @@ fn one_channel_can_be_chosen() {
 #[test]
 fn nothing_ends_behind_the_recording() {
     let place = Place::empty();
-    // Lengths whose way to 16 kHz and 22,050 Hz rounds up.
+    // Conversions of these lengths to 16 kHz and 22,050 Hz round up.
     for (i, length) in [40_001usize, 40_003, 33_337].into_iter().enumerate() {
         let name = format!("{i}.wav");
         let rate = [11_025, 44_100, 16_000][i];

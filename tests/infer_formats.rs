@@ -1,4 +1,4 @@
-//! Formats with a file per recording, from the command line.
+//! Formats with one file per recording, from the command line.
 
 #[path = "common/infer.rs"]
 mod infer;
@@ -64,8 +64,8 @@ fn several_recordings_do_not_go_into_one_document() {
         for output in [&["-o", "out"][..], &["-o", "none/"], &[]] {
             let command = [&["--format", format], output, &["b.wav", "c.wav"]].concat();
             let run = place.infer(&command).expect(2);
-            for said in [format, "2 recordings", "folder after -o"] {
-                assert!(run.err.contains(said), "{}", run.err);
+            for expected in [format, "2 recordings", "folder after -o"] {
+                assert!(run.err.contains(expected), "{}", run.err);
             }
             assert_eq!(run.out, "");
         }

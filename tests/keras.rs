@@ -19,7 +19,7 @@ fn golden() -> PathBuf {
 }
 
 fn legacy2020_model(name: &str) -> Option<KerasModel> {
-    let path = common::reference_dir()?.join("models").join(name);
+    let path = common::legacy2020_dir()?.join("models").join(name);
     Some(keras::load(&path).unwrap_or_else(|e| panic!("{e}")))
 }
 
@@ -437,7 +437,7 @@ fn both_hdf5_libraries_read_the_same() {
         .unwrap()
         .map(|e| e.unwrap().path())
         .collect();
-    if let Some(dir) = common::reference_dir() {
+    if let Some(dir) = common::legacy2020_dir() {
         let originals = std::fs::read_dir(dir.join("models")).unwrap();
         files.extend(originals.map(|e| e.unwrap().path()));
     }

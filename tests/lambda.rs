@@ -234,7 +234,7 @@ fn a_message_stays_short_whatever_is_in_the_code() {
 
 #[test]
 fn the_lambdas_of_2020_are_recognised() {
-    let Some(dir) = common::reference_dir() else {
+    let Some(dir) = common::legacy2020_dir() else {
         return;
     };
     let mut found = Vec::new();

@@ -1,11 +1,11 @@
-//! The manual pages and completions name everything that the command lines take.
+//! Manual pages and completions contain every option and value of the command lines.
 
 #[path = "../tools/man/pages.rs"]
 mod pages;
 
 use std::path::Path;
 
-/// Every name on the command line: options and, of options with a list of values, the values.
+/// Returns every option, and every listed value of an option.
 fn names(command: &clap::Command) -> Vec<String> {
     let mut names = vec!["--help".to_owned(), "--version".to_owned()];
     for argument in command.get_arguments() {
@@ -28,7 +28,7 @@ fn check(folder: &Path) {
         let program = command.get_name();
         let names = names(&command);
         assert!(names.len() > 10, "{names:?}");
-        // A hyphen is written with a backslash, so that it is not set as a dash.
+        // Hyphens are escaped, so that they are not set as dashes.
         let page = read(format!("man/{program}.1")).replace("\\-", "-");
         assert!(page.contains(&format!(".TH {program} 1")), "{page}");
         for name in &names {
@@ -37,10 +37,10 @@ fn check(folder: &Path) {
         for file in ["{}.bash", "{}.elv", "{}.fish", "_{}.ps1", "_{}"] {
             let file = file.replace("{}", program);
             let completions = read(format!("completions/{file}"));
-            // Those of Elvish and PowerShell have no values.
+            // Completions for Elvish and PowerShell have no values.
             let values = !(file.ends_with(".elv") || file.ends_with(".ps1"));
             for name in names.iter().filter(|n| values || n.starts_with("--")) {
-                // Fish has long options without their hyphens.
+                // Completions for fish have long options without hyphens.
                 let bare = name.trim_start_matches('-');
                 assert!(completions.contains(bare), "{file} lacks {name}");
             }

@@ -1,5 +1,5 @@
-//! The engine against Keras: the small models in `tests/golden`, and the original networks where
-//! they are at hand; and that running it again allocates nothing.
+//! The engine against Keras, on the small models in `tests/golden` and on the original networks if
+//! they are available. Repeated runs must not allocate.
 #![cfg(feature = "convert")]
 
 #[path = "common/captures.rs"]
@@ -15,7 +15,7 @@ use captures::{check_keras_models, check_original};
 use maeum::keras;
 use maeum::nn::{DropoutMode, Graph, Plan, Session, ValueId};
 
-/// Every value of the graph as the engine computes it.
+/// Returns every value of the graph as computed by the engine.
 fn run(
     graph: &Graph,
     shapes: &[Vec<usize>],
@@ -43,7 +43,7 @@ fn every_keras_model_is_reproduced() {
 
 #[test]
 fn the_original_networks_are_reproduced() {
-    let Some(dir) = common::reference_dir() else {
+    let Some(dir) = common::legacy2020_dir() else {
         return;
     };
     for recording in common::all_recordings() {
@@ -53,14 +53,14 @@ fn the_original_networks_are_reproduced() {
     }
 }
 
-/// Counts the allocations of the thread that asks for it.
+/// Allocator that counts the allocations of the current thread.
 struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
 
-// SAFETY: every call goes on to the system's allocator unchanged.
+// SAFETY: every call is forwarded unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|n| n.set(n.get() + 1));
@@ -69,13 +69,13 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: as above.
+        // SAFETY: the caller's guarantees hold for the system's allocator too.
         unsafe { System.dealloc(ptr, layout) }
     }
 
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS.with(|n| n.set(n.get() + 1));
-        // SAFETY: as above.
+        // SAFETY: the caller's guarantees hold for the system's allocator too.
         unsafe { System.realloc(ptr, layout, size) }
     }
 }

@@ -1,5 +1,5 @@
-//! The naive reference against Keras: the small models in `tests/golden`, and the original
-//! networks where they are at hand.
+//! The naive oracle against Keras, on the small models in `tests/golden` and on the original
+//! networks if they are available.
 #![cfg(feature = "convert")]
 
 #[path = "common/captures.rs"]
@@ -34,7 +34,7 @@ fn every_keras_model_is_reproduced() {
 
 #[test]
 fn the_original_networks_are_reproduced() {
-    let Some(dir) = common::reference_dir() else {
+    let Some(dir) = common::legacy2020_dir() else {
         return;
     };
     for recording in common::all_recordings() {

@@ -16,7 +16,7 @@ use infer::{Place, command};
 
 const ANSWER: [&str; 3] = ["--model", "model.safetensors", "c.wav"];
 
-/// A standard output whose reader is gone, and one on a full disk.
+/// Returns a standard output with a closed reader, and one on a full disk.
 fn lost() -> [(&'static str, Stdio); 2] {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -28,7 +28,7 @@ fn lost() -> [(&'static str, Stdio); 2] {
 }
 
 fn fails(mut program: Command, arguments: &[&str]) {
-    for (said, out) in lost() {
+    for (expected, out) in lost() {
         let output = program
             .args(arguments)
             .stdin(Stdio::null())
@@ -40,7 +40,7 @@ fn fails(mut program: Command, arguments: &[&str]) {
             .unwrap();
         let log = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {log}");
-        assert!(log.contains(said), "{arguments:?}: {log}");
+        assert!(log.contains(expected), "{arguments:?}: {log}");
         assert!(!log.contains("panicked"), "{arguments:?}: {log}");
         program = {
             let mut again = Command::new(program.get_program());
@@ -67,7 +67,7 @@ fn an_answer_that_is_lost_fails() {
 
 #[cfg(feature = "convert")]
 #[test]
-fn what_convert_says_and_cannot_write_fails() {
+fn convert_fails_if_its_output_cannot_be_written() {
     let place = Place::empty();
     let convert = || {
         let mut convert = Command::new(env!("CARGO_BIN_EXE_convert"));
@@ -76,7 +76,7 @@ fn what_convert_says_and_cannot_write_fails() {
     };
     fails(convert(), &["--inspect", "model.safetensors"]);
     fails(convert(), &["--self-test", "model.safetensors"]);
-    // A message without a reader is lost, not the exit code.
+    // Without a reader the message is lost, but not the exit code.
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let status = convert()
@@ -94,7 +94,7 @@ fn a_file_on_a_full_disk_is_not_there() {
         .infer(&["--format", "json", "-o", "/dev/full", "c.wav"])
         .expect(1);
     assert!(run.err.contains("/dev/full"), "{}", run.err);
-    // A process that may write no file is one whose disk is full.
+    // A file size limit of 0 simulates a full disk.
     let before = place.files();
     for output in [
         &["--format", "json", "-o", "out"][..],
@@ -116,11 +116,11 @@ fn a_file_on_a_full_disk_is_not_there() {
 }
 
 #[test]
-fn a_program_that_is_told_to_end_leaves_nothing() {
+fn a_terminated_program_leaves_no_files() {
     let place = Place::new();
     let before = place.files();
     for signal in ["TERM", "INT", "HUP"] {
-        // Whoever runs the tests may have told their programs to ignore signals.
+        // The test runner may have set the signals to be ignored.
         let mut child = Command::new("env")
             .arg("--default-signal")
             .arg(env!("CARGO_BIN_EXE_infer"))
@@ -129,10 +129,10 @@ fn a_program_that_is_told_to_end_leaves_nothing() {
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
-        // Waiting for the program would close it.
+        // Waiting for the program would close its standard input.
         let _stdin = child.stdin.take();
         let start = Instant::now();
-        // The program waits for its recording once its output is begun.
+        // The program waits for its recording after it has created its output.
         while place.files() == before {
             assert!(start.elapsed() < Duration::from_secs(60));
             std::thread::sleep(Duration::from_millis(5));

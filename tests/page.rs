@@ -1,4 +1,4 @@
-//! The page at `/ui`, as the server sends it and as a browser uses it.
+//! The page at `/ui`, as served and in a browser.
 
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use environment::{environment, skip, source, succeeds};
 use infer::Place;
 use support::Server;
 
-/// What `tests/page/browse.py` counts on.
+/// Server options that `tests/page/browse.py` requires.
 const ARGUMENTS: [&str; 6] = [
     "--model",
     "model.safetensors",
@@ -30,8 +30,8 @@ const ARGUMENTS: [&str; 6] = [
     "60",
 ];
 
-/// A Python with Selenium, where there is a Chromium for it; `None`, said loudly, where there is not,
-/// which fails in CI.
+/// Returns a Python with Selenium if Chromium is available; otherwise `None` with a message, or in
+/// CI a panic.
 fn python() -> Option<PathBuf> {
     let has_browser = ["/usr/bin/chromium", "/usr/bin/chromedriver"]
         .iter()
@@ -79,7 +79,7 @@ fn it_is_sent_complete_and_closed_to_the_outside() {
     let page = server.get("/ui").expect(200).text();
     let mut open = vec!["/ui".to_owned()];
     let mut seen = 0;
-    // What the page names, what its scripts import and what they load by name.
+    // Collects the files that the page names, its scripts import or load by name.
     while let Some(path) = open.get(seen).cloned() {
         seen += 1;
         let answer = server.get(&path).expect(200);

@@ -1,5 +1,4 @@
-//! From the recording to the answer: the original networks on the recordings whose answers were
-//! captured.
+//! The whole pipeline against the captured results of the original networks.
 #![cfg(feature = "convert")]
 
 mod common;
@@ -23,26 +22,29 @@ use maeum::nn::network::Provenance;
 use maeum::nn::{DropoutMode, Plan, Session};
 use maeum::recognizer::Recognizer;
 
-/// Emotion weights with dropout off, from wav to answer: the `f32` networks agree to 1e-5, the
-/// histogram of a value at a bin edge may move one count.
+/// Maximum difference of emotion weights with dropout off: the `f32` networks agree to 1e-5, and a
+/// value at a bin edge of the histogram may move one count.
 const EMOTION_TOLERANCE: f64 = 2e-4;
-/// In years.
+/// Maximum difference of ages in years.
 const AGE_TOLERANCE: f64 = 1e-3;
 const GENDER_TOLERANCE: f64 = 1e-5;
-/// Emotion weights, years and gender weights with the fast resampling against the exact one, whose
-/// filter has a gain of 1.0014 on the way down and two transition bands above 7 kHz: noise differs
-/// most there, by up to 5e-3, 7e-3 years and 4e-3; speech by 2e-3, 4e-3 years and 2e-4.
+/// Maximum differences of emotion weights, years and gender weights between fast and exact
+/// resampling.
+///
+/// The exact filter has a gain of 1.0014 for downsampling and two transition bands above 7 kHz.
+/// Noise differs most there, by up to 5e-3, 7e-3 years and 4e-3; speech differs by 2e-3, 4e-3 years
+/// and 2e-4.
 const FAST_TOLERANCE: [f64; 3] = [1e-2, 2e-2, 1e-2];
-/// How many standard errors a mean over draws may be from the captured one, and what part of the
-/// captured deviation ours may differ by.
+/// Maximum difference of a mean over draws from the captured mean in standard errors, and maximum
+/// relative difference of the standard deviations.
 const STANDARD_ERRORS: f64 = 4.0;
 const DEVIATION_TOLERANCE: f64 = 0.1;
 
-/// A mel power, relative to itself: the two sides' Fourier transforms differ in their last bits,
-/// and are then rounded to `f32`.
+/// Maximum relative difference of a mel power: the Fourier transforms differ in their last bits
+/// before rounding to `f32`.
 const MEL_TOLERANCE: f64 = 1e-6;
-/// Powers below this are compared as if they were this large: they vanish in `ln(1 + 1e6 * S)`
-/// and, beside speech (about 1e-3), in every sum.
+/// Lower bound for the comparison of powers. Smaller powers vanish in `ln(1 + 1e6 * S)` and in
+/// every sum with speech (about 1e-3).
 const MEL_FLOOR: f64 = 1e-20;
 
 fn original(dir: &Path) -> Recognizer {
@@ -71,7 +73,7 @@ fn original_model(dir: &Path) -> Model {
 
 #[test]
 fn the_spectrogram_of_every_recording_is_the_captured_one() {
-    let Some(dir) = common::reference_dir() else {
+    let Some(dir) = common::legacy2020_dir() else {
         return;
     };
     let mut worst = 0.0f64;
@@ -97,7 +99,7 @@ fn the_spectrogram_of_every_recording_is_the_captured_one() {
 
 #[test]
 fn answers_without_dropout_are_the_captured_ones() {
-    let Some(dir) = common::reference_dir() else {
+    let Some(dir) = common::legacy2020_dir() else {
         return;
     };
     let recognizer = original(&dir);
@@ -156,7 +158,7 @@ fn answers_without_dropout_are_the_captured_ones() {
 
 #[test]
 fn answers_with_fast_resampling_are_close_to_exact_ones() {
-    let Some(dir) = common::reference_dir() else {
+    let Some(dir) = common::legacy2020_dir() else {
         return;
     };
     let fast = original_model(&dir).with_resampling(Resampling::Fast);
@@ -191,7 +193,7 @@ fn answers_with_fast_resampling_are_close_to_exact_ones() {
 
 #[test]
 fn age_and_gender_codes_are_the_captured_ones_to_the_digit() {
-    let Some(dir) = common::reference_dir() else {
+    let Some(dir) = common::legacy2020_dir() else {
         return;
     };
     let recognizer = original(&dir);
@@ -214,7 +216,7 @@ fn age_and_gender_codes_are_the_captured_ones_to_the_digit() {
 
 #[test]
 fn draws_have_the_captured_means_and_deviations() {
-    let Some(dir) = common::reference_dir() else {
+    let Some(dir) = common::legacy2020_dir() else {
         return;
     };
     let recognizer = original(&dir);
@@ -251,7 +253,7 @@ fn draws_have_the_captured_means_and_deviations() {
 
 #[test]
 fn windows_share_what_they_have_in_common() {
-    let Some(dir) = common::reference_dir() else {
+    let Some(dir) = common::legacy2020_dir() else {
         return;
     };
     let graph = keras::load(dir.join("models/Model_Emotion_crop.h5"))
@@ -273,7 +275,7 @@ fn windows_share_what_they_have_in_common() {
 
 #[test]
 fn spare_threads_change_no_answer() {
-    let Some(dir) = common::reference_dir() else {
+    let Some(dir) = common::legacy2020_dir() else {
         return;
     };
     let recording = common::recording(&dir, common::SAMPLE);

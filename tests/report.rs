@@ -1,12 +1,13 @@
-//! What each format makes of a fixed answer, compared with the files in `tests/snapshots`.
-//! `MAEUM_BLESS=1 cargo test --test report` writes them anew.
+//! Output of each format for fixed predictions, compared with the files in `tests/snapshots`.
+//!
+//! `MAEUM_BLESS=1 cargo test --test report` rewrites the snapshots.
 
 mod common;
 
 use std::path::Path;
 
-use common::{Golden, RESPONSES, all_recordings, reference_dir};
-use maeum::formats::{Code, Format, NoAnswer, ReportError, Reporter};
+use common::{Golden, RESPONSES, all_recordings, legacy2020_dir};
+use maeum::formats::{ErrorCode, Format, RecordingError, ReportError, Reporter};
 use maeum::model::{FrontEndKind, ModelInfo};
 use maeum::nn::DropoutMode;
 use maeum::prediction::{
@@ -77,7 +78,7 @@ fn prediction() -> Prediction {
     }
 }
 
-/// One window, dropout off, every warning.
+/// Returns a prediction with one window, dropout off and every warning.
 fn warned() -> Prediction {
     let plain = prediction();
     Prediction {
@@ -121,7 +122,7 @@ fn warned() -> Prediction {
     }
 }
 
-/// What a model says that hears age and gender in the whole recording.
+/// Returns the prediction of a model that estimates age and gender from the whole recording.
 fn of_the_whole() -> Prediction {
     let mut plain = prediction();
     plain.age.spread = None;
@@ -133,7 +134,7 @@ fn of_the_whole() -> Prediction {
     plain
 }
 
-/// Two stretches of speech relative to a speaker, with an interval of the age.
+/// Returns two segments of speech relative to a speaker, with an age interval.
 fn divided() -> Prediction {
     let plain = of_the_whole();
     let age = |years: f64| Age {
@@ -165,7 +166,7 @@ fn divided() -> Prediction {
     }
 }
 
-/// A model that divides recordings.
+/// Returns the description of a model that divides recordings.
 fn dividing() -> ModelInfo {
     ModelInfo {
         front_end: Some(FrontEndKind::Utterance),
@@ -173,7 +174,8 @@ fn dividing() -> ModelInfo {
     }
 }
 
-/// The whole output for three recordings, or for the first if a document holds one.
+/// Returns the complete output for three recordings, or for the first one in a format with one
+/// document per recording.
 fn render(format: Format) -> String {
     let info = ModelInfo::legacy2020();
     let mut reporter = Reporter::new(format, &info, "0123abcd").unwrap();
@@ -184,8 +186,8 @@ fn render(format: Format) -> String {
     }
     text += &reporter.recording(
         "two, \"odd\".wav",
-        Err(&NoAnswer::new(
-            Code::Unreadable,
+        Err(&RecordingError::new(
+            ErrorCode::Unreadable,
             "two, \"odd\".wav: no such file; check the path",
         )),
     );
@@ -220,7 +222,7 @@ fn every_format_is_as_committed() {
 }
 
 #[test]
-fn labels_say_what_the_windows_say_and_no_more() {
+fn labels_contain_only_the_windows_estimates() {
     let info = ModelInfo::legacy2020();
     for (format, answer, name) in [
         (Format::TextGrid, of_the_whole(), "whole.TextGrid"),
@@ -229,7 +231,7 @@ fn labels_say_what_the_windows_say_and_no_more() {
         (Format::Svg, warned(), "warned.svg"),
     ] {
         let mut reporter = Reporter::new(format, &info, "0123abcd").unwrap();
-        let empty = NoAnswer::new(Code::UnusableAudio, "one.wav: empty");
+        let empty = RecordingError::new(ErrorCode::UnusableAudio, "one.wav: empty");
         assert_eq!(reporter.recording("one.wav", Err(&empty)), "");
         compare(name, &reporter.recording("one.wav", Ok(&answer)));
         assert_eq!(reporter.begin() + &reporter.end(), "");
@@ -238,8 +240,8 @@ fn labels_say_what_the_windows_say_and_no_more() {
 
 #[test]
 fn segments_speakers_and_refusals_are_written_in_every_format() {
-    let refusal = NoAnswer::new(
-        Code::NoSpeech,
+    let refusal = RecordingError::new(
+        ErrorCode::NoSpeech,
         "noise.wav: no speech was found in this recording",
     );
     let write = |format: Format, by_segment: bool| {
@@ -322,7 +324,7 @@ fn segments_speakers_and_refusals_are_written_in_every_format() {
     assert_eq!(records[0]["speaker"], speaker);
     assert_eq!(records[1]["code"], "no_speech");
 
-    // A mark where the second segment begins, half way through the 4 s.
+    // A line marks the start of the second segment, half way through the 4 s.
     let svg = write(Format::Svg, false);
     assert!(svg.contains("<path class=\"whisker\" d=\"M520.0 "), "{svg}");
 }
@@ -358,14 +360,14 @@ fn every_name_of_the_json_is_documented() {
         );
     }
     let codes = [
-        Code::Unreadable,
-        Code::UnusableAudio,
-        Code::NoSpeech,
-        Code::Internal,
+        ErrorCode::Unreadable,
+        ErrorCode::UnusableAudio,
+        ErrorCode::NoSpeech,
+        ErrorCode::Internal,
     ];
     let warnings = warned().warnings;
     let warnings = warnings.iter().map(Warning::code);
-    for code in warnings.chain(codes.map(Code::name)) {
+    for code in warnings.chain(codes.map(ErrorCode::name)) {
         assert!(
             doc.contains(&format!("`{code}`")),
             "docs/json.md lacks {code}"
@@ -420,7 +422,7 @@ fn names_are_no_formulas_in_a_spreadsheet_and_numbers_stay_numbers() {
     let info = ModelInfo::legacy2020();
     for format in [Format::Csv, Format::ExcelCsv] {
         let mut reporter = Reporter::new(format, &info, "").unwrap();
-        let mut first_cell = |file: &str, outcome: Result<&Prediction, &NoAnswer>| {
+        let mut first_cell = |file: &str, outcome: Result<&Prediction, &RecordingError>| {
             let text = reporter.recording(file, outcome);
             let mut reader = csv::ReaderBuilder::new();
             let mut reader = reader.has_headers(false).from_reader(text.as_bytes());
@@ -441,7 +443,7 @@ fn names_are_no_formulas_in_a_spreadsheet_and_numbers_stay_numbers() {
             assert_eq!(cells[0], format!("'{name}"));
             let ages = cells.iter().filter(|c| **c == answer.age.years.to_string());
             assert_eq!(ages.count(), 1, "{cells:?}");
-            let refusal = NoAnswer::new(Code::Unreadable, "=1+1: no recording");
+            let refusal = RecordingError::new(ErrorCode::Unreadable, "=1+1: no recording");
             let cells = first_cell(name, Err(&refusal));
             assert_eq!(cells[0], format!("'{name}"));
             assert_eq!(cells.last().unwrap(), "'=1+1: no recording");
@@ -540,14 +542,14 @@ fn control_characters_do_not_reach_the_terminal() {
     let name = "a\u{1b}[2J\n.wav";
     let text = reporter.recording(name, Ok(&prediction()));
     assert!(!text.contains('\u{1b}'), "{text:?}");
-    let text = reporter.recording(name, Err(&NoAnswer::new(Code::Unreadable, name)));
+    let text = reporter.recording(name, Err(&RecordingError::new(ErrorCode::Unreadable, name)));
     assert!(!text.contains('\u{1b}'), "{text:?}");
 }
 
-/// The captured network outputs, taken through this crate's object, are the captured responses.
+/// The captured network outputs, formatted as codes, equal the captured responses.
 #[test]
 fn codes_are_the_captured_responses() {
-    let Some(dir) = reference_dir() else { return };
+    let Some(dir) = legacy2020_dir() else { return };
     let info = ModelInfo::legacy2020();
     let scale = info.age.unwrap();
     for name in all_recordings() {

@@ -1,4 +1,4 @@
-//! What the program `serve` answers.
+//! HTTP interface of the program `serve`.
 
 #[path = "common/mod.rs"]
 mod common;

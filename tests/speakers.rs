@@ -1,4 +1,4 @@
-//! Speaker profiles, segments and recordings without speech, as `infer` has them.
+//! Speaker profiles, segments and recordings without speech in `infer`.
 #![cfg(feature = "default-model")]
 
 #[path = "common/infer.rs"]
@@ -14,7 +14,7 @@ use infer::{Place, Run};
 use maeum::model::bundle;
 use serde_json::Value;
 
-/// A profile made by taking a recording out of a sum differs in the last bits from one that was made
+/// Maximum difference between a profile from which a recording was subtracted and one that was made
 /// without it; the networks compute in `f32`.
 const LEFT_OUT: f64 = 1e-4;
 
@@ -53,12 +53,12 @@ fn a_profile_is_written_for_its_owner_and_answers_are_relative_to_it() {
     assert_eq!(relative["speaker"]["recordings"], 2);
     assert!(relative["speaker"]["seconds"].as_f64().unwrap() > 1.0);
     assert!(distance(plain, relative) > 0.001, "{plain} {relative}");
-    // Age and gender are not heard as differences.
+    // Age and gender are independent of the profile.
     assert_eq!(plain["age"], relative["age"]);
     assert_eq!(plain["gender"], relative["gender"]);
     let table = place.infer(&["--profile", "me.json", "a.wav"]).expect(0);
-    let said = "relative to this speaker's 2 recordings";
-    assert!(table.out.contains(said), "{}", table.out);
+    let message = "relative to this speaker's 2 recordings";
+    assert!(table.out.contains(message), "{}", table.out);
     let csv = place
         .infer(&["--profile", "me.json", "--format", "csv", "a.wav"])
         .expect(0);
@@ -120,7 +120,7 @@ fn recordings_are_grouped_by_folder_and_by_a_column() {
     };
     let by_folder = jsonl(&place, &["--speaker-from", "folder", "x", "y"]);
     assert_eq!(count(&by_folder), [Some(1), Some(1), None]);
-    // Alone in its group a recording has the answer that it has anyway.
+    // A recording alone in its group has the same prediction as without groups.
     assert_eq!(by_folder[2], jsonl(&place, &["y/c.wav"])[0]);
     let each = jsonl(&place, &["--speaker-from", "file", "x", "y"]);
     assert_eq!(count(&each), [None; 3]);
@@ -143,7 +143,7 @@ fn recordings_are_grouped_by_folder_and_by_a_column() {
     assert_eq!(read(&place.path("m.csv")), before);
 }
 
-/// A profile with another number at `pointer`.
+/// Returns the profile with another number at `pointer`.
 fn changed(profile: &str, pointer: &str, number: f64) -> String {
     let mut profile: Value = serde_json::from_str(profile).unwrap();
     *profile.pointer_mut(pointer).unwrap() = number.into();
@@ -151,14 +151,14 @@ fn changed(profile: &str, pointer: &str, number: f64) -> String {
 }
 
 #[test]
-fn what_cannot_be_is_refused_with_its_reason() {
+fn unusable_profiles_are_refused_with_a_reason() {
     let place = profiles::place();
     place.infer(&["--enroll", "me.json", "b.wav"]).expect(0);
     let other = profiles::profile_model("second");
     bundle::save(&other, &place.path("other.safetensors")).unwrap();
-    let refused = |arguments: &[&str], said: &str| {
+    let refused = |arguments: &[&str], expected: &str| {
         let run = place.bare(arguments).expect(1);
-        assert!(run.err.contains(said), "{said}: {}", run.err);
+        assert!(run.err.contains(expected), "{expected}: {}", run.err);
         assert_eq!(run.out, "");
     };
     let with_other = [
@@ -180,7 +180,7 @@ fn what_cannot_be_is_refused_with_its_reason() {
         refused(&all, "cannot use speaker profiles");
     }
     let profile = std::fs::read_to_string(place.path("me.json")).unwrap();
-    for (name, text, said) in [
+    for (name, text, expected) in [
         ("empty", String::new(), "no speaker profile"),
         ("sound", "RIFF".into(), "no speaker profile"),
         (
@@ -213,7 +213,11 @@ fn what_cannot_be_is_refused_with_its_reason() {
         std::fs::write(place.path("bad.json"), text).unwrap();
         let run = place.infer(&["--profile", "bad.json", "a.wav"]).expect(1);
         let names_file = run.err.contains("bad.json");
-        assert!(names_file && run.err.contains(said), "{name}: {}", run.err);
+        assert!(
+            names_file && run.err.contains(expected),
+            "{name}: {}",
+            run.err
+        );
     }
     refused(
         &[
@@ -325,7 +329,7 @@ fn stretches_of_speech_are_answered_one_by_one_in_every_format() {
     let field = |line: &str, i: usize| line.split(' ').nth(i).unwrap().parse::<f64>().unwrap();
     for (line, segment) in rttm.lines().zip(segments) {
         let (start, end) = ends(segment);
-        // Rounded to milliseconds.
+        // Times are rounded to milliseconds.
         assert!((field(line, 3) - start).abs() < 1e-3, "{line}");
         assert!(
             (field(line, 3) + field(line, 4) - end).abs() < 2e-3,
@@ -337,7 +341,7 @@ fn stretches_of_speech_are_answered_one_by_one_in_every_format() {
     assert!(audacity.out.contains(&label), "{label} {}", audacity.out);
 }
 
-/// The rows of CSV by the names of their columns.
+/// Returns the rows of CSV output by column name.
 fn rows(run: &Run) -> Vec<std::collections::HashMap<String, String>> {
     let mut reader = csv::Reader::from_reader(run.out.as_bytes());
     reader.deserialize().map(Result::unwrap).collect()
@@ -400,9 +404,9 @@ fn an_evaluation_measures_what_profiles_and_refusals_do() {
         .iter()
         .map(|p| p["mean_recordings"].as_f64().unwrap())
         .collect();
-    // A has two other recordings for each, of which b is neutral; B has none.
+    // Speaker A has two other recordings per recording, of which b is neutral; B has none.
     assert_eq!(mean, [0.0, 3.0 / 4.0, 2.0 / 4.0, 6.0 / 4.0, 2.0 / 4.0]);
-    // Without a profile the emotions are those of the evaluation itself.
+    // Without a profile the emotions equal those of the evaluation itself.
     assert_eq!(
         points[0]["pooled"]["confusion"],
         e["pooled"]["emotion"]["confusion"]

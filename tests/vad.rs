@@ -356,7 +356,7 @@ fn rates_and_modes_by_number() {
 /// Speech (the first channel), interpreted at each of the four rates.
 #[test]
 fn recordings_agree() {
-    let Some(dir) = common::reference_dir() else {
+    let Some(dir) = common::legacy2020_dir() else {
         return;
     };
     for name in common::all_recordings() {
@@ -373,7 +373,7 @@ const FILTERED_TOLERANCE: f64 = 1e-12;
 
 #[test]
 fn captured_decisions_are_reproduced() {
-    let Some(dir) = common::reference_dir() else {
+    let Some(dir) = common::legacy2020_dir() else {
         return;
     };
     const FRAME: usize = 480;

@@ -1,13 +1,13 @@
-"""Attacks a server on this machine in the ways that a client can, and reports which it withstood.
+"""Attacks a local server in the ways open to a client and reports which attacks it withstood.
 
     cargo build --release --features serve --bin serve
     python tools/attack.py            # some minutes, with 100,000 mixed requests
     python tools/attack.py --quick    # under a minute
 
-Starts the server itself, on a free port of the loopback interface, talks to nothing else, and ends
-by itself: each attack is bounded in number and time. After each one the server must still give its
-known answer, hold nothing and not have panicked. One line says for each attack whether it passed;
-the exit code is 1 if one did not. Runs on Linux with Python 3.11, standard library only.
+The script starts the server on a free loopback port, connects to nothing else, and terminates: each
+attack is bounded in number and time. After each attack the server must still return its expected
+response, hold no memory and not have panicked. One line per attack states whether it passed; the
+exit code is 1 if one failed. Requires Linux and Python 3.11, standard library only.
 """
 
 import argparse
@@ -34,21 +34,21 @@ from load_test.client import Gone, once, request
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ROUTE = good.ROUTE
 STREAM = "/v1/audio/stream"
-# Told to the server, in seconds, so that slow bodies are soon over.
+# Body timeout of the server in seconds, short so that tests of slow bodies end soon.
 BODY_SECONDS = 4
-# The server's limit for the head of a request, in seconds.
+# Server's time limit for the head of a request, in seconds.
 HEAD_SECONDS = 15
-# Longest wait of an attacking client for an answer or an end, in seconds.
+# Timeout of an attacking client, in seconds.
 PATIENCE = 40
-# Longest answer of /livez under overload, in seconds.
+# Maximum response time of /livez under overload, in seconds.
 ALIVE = 0.25
-# More memory after the mixed requests than after the first tenth of them is a leak, in MiB.
+# Maximum memory growth after the first tenth of the mixed requests, in MiB; more counts as a leak.
 GROWTH = 12.0
 SECRET = b"the-content-of-a-file-outside"
 
 
 class Failed(Exception):
-    """An attack that the server did not withstand."""
+    """Error of an attack that the server did not withstand."""
 
 
 def check(right, why):
@@ -57,7 +57,7 @@ def check(right, why):
 
 
 class Plug:
-    """A connection that sends and shows every byte."""
+    """Raw connection with access to every byte."""
 
     def __init__(self, reader, writer):
         self.reader, self.writer = reader, writer
@@ -67,7 +67,7 @@ class Plug:
         return cls(*await asyncio.open_connection("127.0.0.1", port))
 
     async def send(self, data):
-        """Returns whether the server took it."""
+        """Sends bytes; returns whether the server accepted them."""
         try:
             self.writer.write(data)
             await self.writer.drain()
@@ -76,7 +76,7 @@ class Plug:
             return False
 
     async def rest(self, seconds=PATIENCE):
-        """Everything up to the end of the connection, and how it ended."""
+        """Reads to the end of the connection; returns the bytes and the kind of the end."""
         data = bytearray()
         try:
             async with asyncio.timeout(seconds):
@@ -97,7 +97,7 @@ class Plug:
 
 
 async def ask(port, data, half=True):
-    """Returns the answer to these bytes and how the connection ended."""
+    """Sends bytes; returns the response and the kind of the connection's end."""
     plug = await Plug.open(port)
     try:
         await plug.send(data)
@@ -119,7 +119,7 @@ def head(port, method="GET", path="/livez", *lines):
 
 
 def frame(first, content, length=None, masked=True):
-    """A WebSocket frame; with `length`, it claims to be as long."""
+    """Returns a WebSocket frame; `length` overrides the stated length."""
     n = len(content) if length is None else length
     bit = 0x80 if masked else 0
     if n < 126:
@@ -136,7 +136,7 @@ END = frame(0x81, b'{"type": "end"}')
 
 
 async def websocket(port):
-    """An open stream, or the status that it was refused with."""
+    """Opens a stream; returns it, or the status of the refusal."""
     plug = await Plug.open(port)
     key = base64.b64encode(os.urandom(16)).decode()
     lines = [
@@ -159,7 +159,7 @@ async def websocket(port):
 
 
 def messages(data):
-    """The text messages and the code of the close among these bytes."""
+    """Returns the text messages and the close code in these bytes."""
     texts, code = [], None
     while len(data) >= 2:
         kind, n, at = data[0] & 15, data[1] & 127, 2
@@ -174,7 +174,7 @@ def messages(data):
 
 
 class Attacks:
-    """The attacks are the methods that ALL lists, in this order."""
+    """Attacks, one method each, in the order of ALL."""
 
     def __init__(self, process, given, folder):
         self.server, self.port, self.quick, self.requests = (
@@ -192,7 +192,7 @@ class Attacks:
         return head(self.port, "POST", path, f"Content-Length: {n}", *lines) + body
 
     async def refused(self, data, wanted, name, half=True):
-        """The answer is one of these statuses, and only one; 0 stands for none."""
+        """Checks for a single response with one of these statuses; 0 means no response."""
         answer, end = await ask(self.port, data, half)
         found = statuses(answer) or [0]
         check(end != "open", f"{name}: the connection stays open")
@@ -248,7 +248,7 @@ class Attacks:
             ("endless trailers", b"0\r\n" + b"x: y\r\n" * 50_000 + b"\r\n"),
             ("no last chunk", b"5\r\nhello\r\n"),
         ]:
-            # Chunks that can be read are no recording.
+            # Valid chunks without a recording in them.
             await self.refused(start + body, {0, 400, 413, 422, 431}, name)
         small = b"".join(b"1\r\n%c\r\n" % b for b in self.sound[:60_000]) + b"0\r\n\r\n"
         await self.refused(start + small, {200, 400, 422}, "60,000 chunks of one byte")
@@ -487,7 +487,7 @@ class Attacks:
                 refused == {429} and len(opened) <= 64,
                 f"{len(opened)} streams are open, others {refused}",
             )
-            # More than all streams together may hold.
+            # The total exceeds the memory budget of all streams.
             megabyte = frame(0x82, bytes(1 << 20))
 
             async def fill(plug):
@@ -526,7 +526,7 @@ class Attacks:
             check(set(statuses(answer)) <= wanted, f"{name}: {answer[:100]}")
 
         async def reader():
-            """Takes no answer."""
+            """Sends requests without reading a response."""
             plug = await Plug.open(self.port)
             for _ in range(400):
                 if not await asyncio.wait_for(
@@ -605,18 +605,18 @@ class Attacks:
             await asyncio.gather(*(one(tenth * total // 10) for _ in range(8)))
             held.append(self.server.memory())
         check(not wrong, f"{len(wrong)} wrong, such as {wrong[:3]}")
-        # Full buffers and caches come first.
+        # The first tenths fill buffers and caches.
         growth = held[-1] - held[1]
         check(growth < GROWTH, f"memory grew by {growth:.1f} MiB: {[round(h) for h in held]}")
 
     async def beside(self, work, limit):
-        """Does the work; another process meanwhile asks /livez, and waits no longer than `limit`."""
+        """Runs an attack while another process polls /livez; each response must take at most `limit`."""
         command = [sys.executable, __file__, "--watch", str(self.port)]
         watch = await asyncio.create_subprocess_exec(
             *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         try:
-            # From its first answer on.
+            # The measurement starts with the first response.
             first = await watch.stdout.readline()
             check(first == b"ready\n", f"/livez before it: {first}")
             outcome = await work
@@ -635,7 +635,7 @@ class Attacks:
         return float(re.search(rf"^{name} (\S+)$", text, re.MULTILINE).group(1))
 
     async def rest(self):
-        """Checks that the server holds nothing and answers as before."""
+        """Checks that the server holds nothing and responds as before."""
         names = ["maeum_queue_jobs", "maeum_running_jobs", "maeum_held_bytes", "maeum_open_streams"]
         end = time.monotonic() + BODY_SECONDS + 10
         while True:
@@ -703,7 +703,7 @@ async def quietly(work):
 
 
 def watch(port):
-    """Asks /livez until standard input ends; says how long the longest answer took."""
+    """Polls /livez until standard input ends; prints the longest response time."""
     import threading
 
     ended = threading.Event()
@@ -727,7 +727,7 @@ def watch(port):
 
 
 def without_a_log(program, voice):
-    """A server whose log has no reader still answers; returns what was wrong."""
+    """Checks that a server without a log reader still responds; returns the problem, if any."""
     ours, theirs = os.pipe()
     os.close(ours)
     process = subprocess.Popen([program, "--port", "0"], stdout=subprocess.PIPE, stderr=theirs)
@@ -757,7 +757,7 @@ def without_a_log(program, voice):
 
 
 def place(folder, voice):
-    """Folders for the interface of 2020, with a secret beside them."""
+    """Creates the folders for the 2020 interface, with a secret file beside them."""
     (folder / "in" / "sub").mkdir(parents=True)
     (folder / "out").mkdir()
     (folder / "secret.wav").write_bytes(SECRET)

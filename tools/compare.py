@@ -1,20 +1,20 @@
-"""How fast maeum is beside ONNX Runtime, tract and Keras 2.15, and what a whole recording takes.
+"""Compares the speed of maeum with ONNX Runtime, tract and Keras 2.15, and measures whole recordings.
 
-    python3.11 tools/compare.py            # some ten minutes, the first time with builds
-    python3.11 tools/compare.py --quick    # does it run at all? The figures mean nothing
+    python3.11 tools/compare.py            # about ten minutes; the first run also builds
+    python3.11 tools/compare.py --quick    # smoke test; the figures are meaningless
 
-Prints tables and, last, one line of JSON. docs/performance.md says what is measured and how.
+Prints tables and finally one line of JSON. docs/performance.md describes the measurements.
 
-Each contender is a process of its own that stays alive. It prints `ready` and then answers each
-line (fields separated by tabs) with one line:
+Each contender is a long-running process. It prints `ready` and then responds to each line of
+tab-separated fields with one line:
 
     answer RECORDING         the merged emotion weights of the captured inputs
     networks RECORDING N     nanoseconds per run of the five networks, over N runs
 
-ours (tools/compare/ours.rs) also answers `isa`, `draws RECORDING DRAWS N`, `recording BUNDLE
-DRAWS PATH N` (a file on the disk to its answer) and `batch BUNDLE DRAWS THREADS N PATH ...`;
-BUNDLE may be `default`, DRAWS may be `off`. The Python one (tools/compare/contender.py) also
-answers `golden RECORDING`.
+ours (tools/compare/ours.rs) also supports `isa`, `draws RECORDING DRAWS N`, `recording BUNDLE
+DRAWS PATH N` (from file to prediction) and `batch BUNDLE DRAWS THREADS N PATH ...`; BUNDLE may be
+`default`, DRAWS may be `off`. The Python contender (tools/compare/contender.py) also supports
+`golden RECORDING`.
 """
 
 import argparse
@@ -35,17 +35,18 @@ RECORDINGS = ("test_dis", "en_long")
 THREADS = (1, 2)
 OTHERS = ("onnxruntime", "tract", "keras")
 
-# What the authors of the system of 2020 left runnable, at its pinned versions (Python 3.5, Keras
-# 2.2.4, TensorFlow 1.12), took per request for test_dis.wav once warm: measured on another
-# machine, a 2-core x86-64 with AVX-512, with all of its threads.
+# Time per request of the 2020 system for test_dis.wav once warm, in milliseconds: measured with the
+# remains that its authors published, at their pinned versions (Python 3.5, Keras 2.2.4, TensorFlow
+# 1.12), on another machine, a 2-core x86-64 with AVX-512, with all threads.
 ORIGINAL_MS = 560.0
 
-# Emotion weights are at most 1; float32 sums in another order differ by far less.
+# Maximum difference of emotion weights, which are at most 1; the summation order of float32 causes
+# far less.
 LARGEST_ERROR = 1e-5
 
-# A measurement repeats its work until it takes about this long, in seconds.
+# Target duration of one measurement, in seconds.
 MEASUREMENT = 0.15
-# Lets threads that spin while they wait for more work fall asleep, in seconds.
+# Delay in seconds that lets busy-waiting threads fall asleep.
 PAUSE = 0.02
 DRAWS = "32"
 
@@ -77,8 +78,8 @@ class Contender:
 
 
 class Measurement:
-    """One thing that is timed again and again; `ask` takes a number of runs and gives the
-    nanoseconds that one took."""
+    """Measurement that is repeated; `ask` maps a number of runs to the nanoseconds of
+    one run."""
 
     def __init__(self, ask):
         self.ask = ask
@@ -95,7 +96,7 @@ class Measurement:
 
 
 def interleaved(measurements, rounds, quick):
-    """Takes every measurement once per round, in an order that changes from round to round."""
+    """Runs every measurement once per round, in an order that changes between rounds."""
     order = list(measurements.values())
     if not quick:
         for measurement in order:
@@ -114,8 +115,8 @@ def quartiles(values):
 
 
 def ratio(numerator, denominator):
-    """The median over the rounds of one measurement's share of another's: what slows the machine
-    down for a while slows both."""
+    """Returns the median over the rounds of the ratio of two measurements: a temporary slowdown of the
+    machine affects both."""
     return statistics.median(a / b for a, b in zip(numerator.ms, denominator.ms))
 
 
@@ -129,7 +130,7 @@ def run(*command, **options):
 
 
 def python():
-    """The interpreter of a virtual environment that has the other libraries."""
+    """Returns the interpreter of a virtual environment with the other libraries."""
     venv = BUILD / "venv"
     interpreter = venv / "bin" / "python"
     files = [ROOT / "tools" / f"requirements-{name}.txt" for name in ("compare", "keras")]
@@ -143,7 +144,7 @@ def python():
 
 
 def build(reference, contenders):
-    """Programs and bundles; gives the bundles by name."""
+    """Builds programs and bundles; returns the bundles by name."""
     run("cargo", "build", "--release", "--quiet", "--bin", "infer", "--bin", "convert", "--example", "compare")
     if "tract" in contenders:
         manifest = ROOT / "tools" / "compare" / "tract" / "Cargo.toml"
@@ -161,7 +162,7 @@ def build(reference, contenders):
 
 
 def repeated(source, seconds):
-    """A recording of this length: `source` again and again."""
+    """Returns a recording of this length: `source` repeated."""
     path = BUILD / f"{seconds}_seconds.wav"
     with wave.open(str(source)) as reader, wave.open(str(path), "wb") as writer:
         writer.setparams(reader.getparams())
@@ -172,8 +173,8 @@ def repeated(source, seconds):
     return path
 
 
-# Starts a program from a small process, since a program that has begun counts the memory of the one
-# that started it, too. Prints milliseconds, the most kilobytes resident and the exit code.
+# Starts a program from a small process, because the memory of the starting process counts towards
+# that of a started one. Prints milliseconds, the maximum resident kilobytes and the exit code.
 STARTER = """
 import os, sys, time
 null = os.open(os.devnull, os.O_WRONLY)
@@ -185,8 +186,8 @@ print((time.perf_counter() - begun) * 1e3, usage.ru_maxrss, os.waitstatus_to_exi
 
 
 def start(command):
-    """Starts a program and waits until it has printed its answer and ended: milliseconds, and the
-    most memory that it had resident, in MB."""
+    """Runs a program to its end; returns milliseconds and its maximum resident memory
+    in MB."""
     starter = [sys.executable, "-I", "-S", "-c", STARTER, *map(str, command)]
     said = subprocess.run(starter, stdout=subprocess.PIPE, text=True, check=True).stdout
     elapsed, resident, code = said.split()
@@ -207,7 +208,7 @@ def machine():
 
 
 def check(name, contender, golden):
-    """Fails unless the contender gives the captured answers."""
+    """Checks that the contender returns the captured results."""
     for recording in RECORDINGS:
         answer = [float(x) for x in contender.ask("answer", recording).split()]
         error = max(abs(a - b) for a, b in zip(answer, golden[recording], strict=True))
@@ -217,7 +218,7 @@ def check(name, contender, golden):
 
 
 def networks(arguments, reference, bundles, interpreter):
-    """The five networks against the other runtimes. Gives ratios and one ours per thread count."""
+    """Compares the five networks with the other runtimes; returns ratios, and our time per thread count."""
     golden_folder = reference / "golden"
     commands = {
         "ours": [ROOT / "target/release/examples/compare", bundles["exact"]],
@@ -277,7 +278,7 @@ def golden_answers(contenders):
 
 
 def whole_recordings(arguments, reference, bundles, ours):
-    """Files on the disk to answers, in a process that is warm."""
+    """Measures files to predictions in a warm process."""
     sample = reference / "models" / "test_dis.wav"
     one, ten = (repeated(reference / "golden" / "en_long.wav", seconds) for seconds in (60, 600))
     recordings = sorted((reference / "golden").glob("*.wav")) + [sample]
@@ -330,7 +331,7 @@ def whole_recordings(arguments, reference, bundles, ours):
 
 
 def processes(arguments, bundles, sample, ten):
-    """Whole processes: from start to printed answer, and their memory."""
+    """Measures whole processes: from start to printed prediction, and their memory."""
     infer = ROOT / "target" / "release" / "infer"
     commands = {
         "": ("default bundle", [infer, sample]),
@@ -340,7 +341,7 @@ def processes(arguments, bundles, sample, ten):
     for _ in range(arguments.rounds):
         for suffix in random.sample(list(commands), len(commands)):
             taken[suffix].append(start(commands[suffix][1]))
-    # What the process that starts them has.
+    # Memory of the starting process.
     floor = start(["/bin/true"])[1]
     ratios = {}
     print("\na process from start to printed answer, test_dis.wav")

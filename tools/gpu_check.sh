@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Checks and measures the CUDA side on a machine with an NVIDIA GPU, and writes what it finds into
+# Checks and measures the CUDA code on a machine with an NVIDIA GPU, and writes the results into
 # docs/gpu.md.
 #
-#     tools/gpu_check.sh build      # where Rust is: puts the programs into target/gpu
-#     tools/gpu_check.sh            # where the GPU is: needs target/gpu and no Rust
+#     tools/gpu_check.sh build      # on a machine with Rust: puts the programs into target/gpu
+#     tools/gpu_check.sh            # on a machine with a GPU: needs target/gpu and no Rust
 #     tools/gpu_check.sh kernels    # one part or several: tests sanitizer pytorch networks kernels recordings
 #
-# target/gpu also holds the kernels' machine code for sm_80 and sm_90 and their PTX, so that no run-time
-# compiler is needed: NVIDIA's driver is enough. What else is missing is said in its part's place. With
-# MAEUM_REFERENCE_DIR set, the tests compare with the original too. A part is ended after PART_SECONDS
-# (600 if not set); the other parts' findings stay.
+# target/gpu also holds the kernels' machine code for sm_80 and sm_90 and their PTX, so NVIDIA's driver
+# suffices without a run-time compiler. Any other missing program is reported in its part. With
+# MAEUM_REFERENCE_DIR set, the tests also compare with the original. A part is ended after PART_SECONDS
+# (600 if not set); the results of other parts are kept.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 programs=target/gpu
@@ -17,22 +17,22 @@ findings=target/gpu_findings
 report=docs/gpu.md
 networks=tests/golden
 parts=(tests sanitizer pytorch networks kernels recordings)
-# All that a machine is sent, in MiB.
+# Maximum size of target/gpu, in MiB.
 most=64
 
-# The program that cargo names for a target of this kind.
+# Prints the executable of a target of this kind in cargo's messages.
 built() { grep "\"kind\":\[\"$1\"\]" | sed -n 's/^.*"executable":"\([^"]*\)".*$/\1/p' | tail -n 1; }
 
 build() {
     rm -rf "$programs"
     mkdir -p "$programs"
     local test example size
-    # The tests' features, so that what is built for them serves here.
+    # The features are those of the tests, so that their build is reused.
     test=$(cargo test --no-run --features serve,cuda --test cuda --message-format json | built test)
     example=$(cargo build --release --features serve,cuda --example gpu --message-format json | built example)
     cp "$test" "$programs/tests"
     cp "$example" "$programs/measure"
-    # The tests run the program too.
+    # The tests also run the program.
     cp "$(dirname "$(dirname "$test")")/infer" "$programs/infer"
     pwd >"$programs/root"
     strip "$programs/tests" "$programs/measure" "$programs/infer"
@@ -44,12 +44,12 @@ build() {
 
 skipped() { printf 'Skipped: %s.\n\n' "$1"; }
 
-# Runs a command for so long as a part may take.
+# Runs a command with the time limit of a part.
 limited() {
     if command -v timeout >/dev/null; then timeout "${PART_SECONDS:-600}" "$@"; else "$@"; fi
 }
 
-# Runs what writes Markdown itself, and says whether it failed.
+# Runs a command that prints Markdown, and reports a failure.
 tables() {
     local status=0
     limited "$@" 2>"$findings/errors" || status=$?
@@ -58,7 +58,7 @@ tables() {
     failed=1
 }
 
-# Of what the program says, that which matters, and whether it failed.
+# Prints the relevant lines of a command's output, and reports a failure.
 run() {
     local log status=0
     log=$(mktemp)
@@ -76,8 +76,8 @@ run() {
     rm -f "$log"
 }
 
-# The tests that run on the GPU: not those of the emulator and of the run-time compiler themselves, nor,
-# where there is no C++ compiler, those that use the emulator besides.
+# Tests that run on the GPU: without those of the emulator and of the run-time compiler, and, if
+# there is no C++ compiler, without other tests that use the emulator.
 without=(--skip the_emulator --skip compile::)
 compiler=${CXX:-c++}
 command -v "$compiler" >/dev/null ||
@@ -128,7 +128,7 @@ part_kernels() { tables "$programs/measure" kernels "$networks"; }
 
 part_recordings() { tables "$programs/measure" recordings "$networks"; }
 
-# The card and its driver, which other tools may tell.
+# Prints the card and its driver, also for other tools.
 card() {
     local version
     version=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1 || true)
@@ -137,7 +137,7 @@ card() {
     printf 'driver %s\n' "${version:-not known}"
 }
 
-# Puts the findings between the marks.
+# Inserts the results between the marks.
 insert() {
     awk -v new="$1" '
         /<!-- end -->/ { inside = 0 }
@@ -153,7 +153,7 @@ check() {
     for program in tests measure infer; do
         [ -x "$programs/$program" ] || { echo "there is no $programs/$program: run $0 build first" >&2; exit 1; }
     done
-    # The tests look for their files, and the program, where they were built.
+    # The tests look for their files and the program in the build folder.
     local root
     root=$(cat "$programs/root")
     if ! { [ -e "$root" ] || { mkdir -p "$(dirname "$root")" && ln -s "$PWD" "$root"; }; } ||
@@ -162,7 +162,7 @@ check() {
     fi
     mkdir -p "$findings" target/tmp
     export XDG_CACHE_HOME=$PWD/$programs/cache MAEUM_CUDA=gpu
-    # It says what is missing.
+    # The program reports what is missing.
     name=$(card) || exit 1
     printf 'On %s, %s.\n\n' "${name//$'\n'/, }" "$(date -u +%Y-%m-%d)" >"$findings/card.md"
     failed=0

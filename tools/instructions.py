@@ -1,11 +1,10 @@
-"""Counts the instructions of the hot parts and compares them with benches/instructions.json.
+"""Counts the instructions of the hot code and compares them with benches/instructions.json.
 
-    python3 tools/instructions.py           # fails where a count is well above the table's
-    python3 tools/instructions.py --bless   # writes the table anew
+    python3 tools/instructions.py           # fails if a count is well above the table's
+    python3 tools/instructions.py --bless   # rewrites the table
 
-Instructions, unlike seconds, are nearly the same on every run and machine. benches/instructions.rs
-does the work under valgrind's callgrind, which knows no AVX-512: what is counted are the AVX2
-kernels.
+Unlike seconds, instructions are nearly equal on every run and machine. benches/instructions.rs runs
+under valgrind's callgrind, which does not support AVX-512, so the AVX2 kernels are counted.
 """
 
 import argparse
@@ -19,12 +18,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 TABLE = ROOT / "benches" / "instructions.json"
 ISA = "avx2"
 
-# Compilers and the C library's own kernels differ; a part that got slower by mistake costs more.
+# Relative margin: compilers and the C library's kernels differ by less, an accidental slowdown by
+# more.
 MARGIN = 0.15
 
 
 def build():
-    """The benchmark's program."""
+    """Builds the benchmark; returns its program."""
     command = ("cargo", "build", "--release", "--bench", "instructions", "--message-format", "json")
     built = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     if built.returncode != 0:
@@ -37,7 +37,7 @@ def build():
 
 
 def count(program):
-    """Instructions by workload, in the order of the workloads."""
+    """Returns the instructions per workload, in the order of the workloads."""
     with tempfile.TemporaryDirectory() as folder:
         command = (
             "valgrind",
@@ -54,7 +54,7 @@ def count(program):
         isa, *names = ran.stdout.splitlines()
         if isa != ISA:
             sys.exit(f"the table is of {ISA}, this processor under valgrind has {isa}")
-        # The first dump is `out.1`; `out` is what was left at the end: nothing.
+        # The first dump is `out.1`; `out` is the empty dump at the end.
         counts = [total(pathlib.Path(f"{folder}/out.{k}").read_text()) for k in range(1, len(names) + 1)]
     return dict(zip(names, counts, strict=True))
 

@@ -1,10 +1,10 @@
-"""Writes tests/golden: small Keras models (.h5) and what Keras computes from them (.npz).
+"""Writes tests/golden: small Keras models (.h5) and Keras's outputs of them (.npz).
 
     python tools/keras_reference.py tests/golden           # write everything
     python tools/keras_reference.py --check tests/golden   # write elsewhere and compare
 
-Runs on the packages of tools/requirements-keras.txt. The names in a .npz and the fields of
-index.json are described in tests/golden/README.md.
+The packages are in tools/requirements-keras.txt. tests/golden/README.md describes the array names of a
+.npz file and the fields of index.json.
 """
 
 import argparse
@@ -27,7 +27,8 @@ from keras_reference import (  # noqa: F401
     marshal_samples,
 )
 
-# Another processor's vector units may sum in another order: of an array's largest magnitude.
+# Maximum difference on another processor, relative to an array's largest magnitude: vector units
+# may sum in another order.
 OTHER_MACHINE = 1e-5
 
 
@@ -45,7 +46,7 @@ def regenerate(folder, only, pythons):
 
 
 def differences(fresh, kept):
-    """What stands in folder `kept` and is not what the program writes today."""
+    """Yields the files in `kept` that the program would write differently today."""
     for path in sorted(fresh.rglob("*")):
         other = kept / path.relative_to(fresh)
         name = path.relative_to(fresh)
@@ -60,7 +61,7 @@ def differences(fresh, kept):
         elif path.suffix == ".json" and path.read_text() != other.read_text():
             yield f"{name}: different text"
     for path in sorted(p for p in kept.rglob("*") if p.suffix in (".npz", ".h5")):
-        # Written by tools/train/utterance_golden.py and default_golden.py.
+        # Files of tools/train/utterance_golden.py and default_golden.py.
         if path.relative_to(kept).parts[0] in ("utterance", "default.npz"):
             continue
         if not (fresh / path.relative_to(kept)).is_file():
@@ -105,7 +106,7 @@ def h5_differences(path, other):
         if key not in ours or key not in theirs:
             yield f"{key[:80]}: in one file alone"
         else:
-            # assert_array_equal takes NaN for equal to NaN, and one broken model holds one.
+            # assert_array_equal accepts NaN as equal to NaN, and a broken model contains one.
             try:
                 np.testing.assert_array_equal(ours[key], theirs[key])
             except AssertionError:

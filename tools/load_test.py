@@ -1,14 +1,14 @@
-"""Loads the server on this machine and says how it bears it.
+"""Loads a local server and reports its throughput, latency and memory.
 
     cargo build --release --features serve --bin serve
     python tools/load_test.py            # some minutes
-    python tools/load_test.py --quick    # a few seconds: whether all is right, not how fast
+    python tools/load_test.py --quick    # a few seconds: correctness only, not speed
 
-Starts the server itself, on a free port of the loopback interface, and ends by itself. Client and
-server share the machine's processors. Every answer is compared, byte for byte, with the one that
-the same request got alone. The last line is everything measured, as JSON. The exit code is 1 for a
-wrong answer, a lost connection, a panic, memory that grows or stays held; speed alone never fails.
-Runs on Linux with Python 3.11, standard library only.
+The script starts the server on a free loopback port and terminates. Client and server share the
+machine's processors. Every response is compared, byte for byte, with the response to the same request
+alone. The last line holds all measurements as JSON. The exit code is 1 for a wrong response, a lost
+connection, a panic, or memory that grows or stays held; speed alone never fails.
+Requires Linux and Python 3.11, standard library only.
 """
 
 import argparse
@@ -25,22 +25,22 @@ from load_test import bad, good, recordings, report, server  # The folder beside
 from load_test.client import once, request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# How many times as much as it can do the server is asked.
+# Ratio of the overload's request rate to the server's capacity.
 OVERLOAD = 10
-# More memory than this after the requests than after the first tenth of them is a leak, in MiB: a
-# kilobyte lost per request would be 9. What the allocator takes back and forth is a few.
+# Maximum memory growth after the first tenth of the requests, in MiB; more counts as a leak. A
+# kilobyte lost per request would be 9; the allocator fluctuates by a few.
 GROWTH = 8.0
-# What long recordings may leave behind, in MiB for each thread that recognises: the buffers that it
-# keeps, 32 at most, and as much again in the allocator, which gives back what is larger.
+# Maximum memory growth through long recordings, in MiB per recognition thread: kept buffers of at
+# most 32, and as much again in the allocator, which returns larger blocks.
 KEPT = 64.0
-# Seconds of the recordings that everything is told about, and targets for two processors.
+# Duration of the recordings in seconds; all targets are for this duration and two processors.
 SECONDS = 6.0
 TARGET_RATE = 150.0
 TARGET_MS = 50.0
 
 
 class Run:
-    """What is found out about one server."""
+    """Measurements of one server."""
 
     def __init__(self, process, given):
         self.server, self.port = process, process.port
@@ -58,7 +58,7 @@ class Run:
         self.check(tally.right > 0, f"{where}: no answer at all")
 
     async def levels(self, known):
-        """Throughput and latency with more and more clients, each asking again at once."""
+        """Measures throughput and latency with increasing numbers of clients without pauses."""
         rows = self.found["levels"] = []
         seconds = 0.7 if self.quick else 10
         for count in [1, 8] if self.quick else [1, 8, 64, 512]:
@@ -104,7 +104,7 @@ class Run:
         print(report.table(head, cells), flush=True)
 
     async def memory(self, known):
-        """Resident memory along many requests."""
+        """Measures resident memory along many requests."""
         total = 200 if self.quick else self.requests
         held = [self.server.memory()]
         for _ in range(10):
@@ -128,7 +128,7 @@ class Run:
         )
 
     async def long_recordings(self, known):
-        """What recordings of the greatest length leave behind."""
+        """Measures the memory that recordings of the maximum duration leave behind."""
         seconds = 60 if self.quick else 600
         before = self.server.memory()
         sound = recordings.voice(self.voice, seconds)
@@ -157,7 +157,7 @@ class Run:
         )
 
     async def overload(self, known):
-        """Many times as many requests as can be answered, sent whether or not they are."""
+        """Sends far more requests than the server can handle, without waiting for responses."""
         best = max(row["per_second"] for row in self.found["levels"])
         rate, seconds = OVERLOAD * best, 1 if self.quick else 10
         before, own = self.server.cpu(), own_cpu()
@@ -188,7 +188,7 @@ class Run:
         )
 
     async def bad_input(self, known):
-        """Bad requests of every kind beside good ones."""
+        """Sends invalid requests of every kind beside valid ones."""
         cases = bad.cases(self.port, self.voice)
         seconds = 2 if self.quick else 20
         (tally, _), (seen, wrong) = await asyncio.gather(
@@ -212,7 +212,7 @@ class Run:
         sys.stdout.flush()
 
     async def rest(self):
-        """Nothing is held, queued or broken in the end."""
+        """Checks that nothing is held, queued or broken in the end."""
         await asyncio.sleep(0.3)
         text = (await once(self.port, request(self.port, "GET", "/metrics"))).body.decode()
         for name in [
@@ -277,7 +277,7 @@ def main():
     start = time.monotonic()
     arguments = ["--body-timeout", str(bad.BODY_SECONDS), *given.arguments]
     if given.quick:
-        # So that a second's overload fills it.
+        # A short queue is full within the overload of one second.
         arguments += ["--queue", "16"]
     with server.Server(given.server, arguments) as process:
         run = Run(process, given)

@@ -1,5 +1,6 @@
-//! Writes the programs' manual pages and shell completions, for those who make packages:
-//! `cargo run --features man,serve --bin man [FOLDER]`, into `target` unless a folder is given.
+//! Writer of the programs' manual pages and shell completions, for packagers.
+//!
+//! Run `cargo run --features man,serve --bin man [FOLDER]`; the default folder is `target`.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
             }
         }
         Err(message) => {
-            // A reader that is gone does not matter.
+            // A closed standard error is ignored.
             let _ = writeln!(io::stderr(), "man: {message}");
             ExitCode::FAILURE
         }

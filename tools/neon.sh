@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Compiles the library for 64-bit ARM and runs tests under emulation (qemu-user):
-#   tools/neon.sh                   the tests of the networks' arithmetic, with fewer random graphs
+#   tools/neon.sh                   tests of the networks' arithmetic, with fewer random graphs
 #   tools/neon.sh ARGUMENTS         cargo test ARGUMENTS
-# The compiler is Debian's (rustc-web), since its standard library for ARM is a package too. What is
-# missing of the packages is installed, if this may be done. Where they cannot be had, nothing is
-# tested, which the output says; the exit code is then 0, or 1 with NEON_REQUIRED=1.
+# The compiler is Debian's (rustc-web), because its standard library for ARM is also a package. Missing
+# packages are installed if permitted. If they are unavailable, the script prints that nothing is tested
+# and exits with 0, or with 1 if NEON_REQUIRED=1.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -41,8 +41,8 @@ echo "rustc $version for $target, $(qemu-aarch64 --version | head -n 1)"
 
 export CARGO_BUILD_TARGET=$target CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/neon
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
-# Without `-L`: the C library is that of libc6:arm64, which the standard library depends on. The cross
-# compiler's own has another loader, and threads hang when the two are mixed.
+# The runner needs no `-L`: the C library is that of libc6:arm64, a dependency of the standard
+# library. The cross compiler's own has another loader, and mixing both makes threads hang.
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=qemu-aarch64
 export CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc AR_aarch64_unknown_linux_gnu=aarch64-linux-gnu-ar
 export CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0
@@ -50,6 +50,6 @@ export CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0
 if [ $# -gt 0 ]; then
     exec cargo test "$@"
 fi
-# The other parts hold no instructions of their own and take long to compile.
+# Other modules contain no ARM instructions and take long to compile.
 cargo test --no-default-features --lib -- nn:: simd::
 PROPTEST_CASES=${PROPTEST_CASES:-32} cargo test --no-default-features --test bits --test engine

@@ -2,13 +2,13 @@
 
     python3 tools/nvrtc.py              # all of kernels/ to PTX and to sm_80 and sm_90 machine code
     python3 tools/nvrtc.py mel clean    # kernels/mel.cu and kernels/clean.cu alone
-    python3 tools/nvrtc.py --cache DIR  # keeps machine code and PTX too, where the engine looks for
-                                        # them if XDG_CACHE_HOME=DIR: it needs no compiler then
+    python3 tools/nvrtc.py --cache DIR  # also keeps machine code and PTX in the engine's cache layout:
+                                        # with XDG_CACHE_HOME=DIR it needs no compiler
 
-The texts and options are those that the engine gives to the compiler on a machine with a GPU
-(src/nn/cuda/sources.rs, compile.rs). Fails on an error or a warning, and where a kernel spills registers or
-keeps a stack frame, unless ALLOWED gives the reason, or where less of a hot loop than LEAST_PRODUCTS are
-multiply-adds. Prints what each kernel takes of a multiprocessor.
+Sources and options equal those of the engine on a machine with a GPU (src/nn/cuda/sources.rs, compile.rs).
+The script fails on an error or a warning, on register spills or a stack frame without a reason in ALLOWED,
+and on a hot loop whose share of multiply-adds is below LEAST_PRODUCTS. It prints each kernel's use of a
+multiprocessor's resources.
 """
 
 import argparse
@@ -28,25 +28,25 @@ REQUIREMENTS = ROOT / "tools" / "requirements-nvrtc.txt"
 LIBRARY = "lib/python3*/site-packages/nvidia/cuda_nvrtc/lib/libnvrtc.so.*"
 DISASSEMBLER = "lib/python3*/site-packages/nvidia/*/bin/nvdisasm"
 
-# What is compiled for: `compute` gives PTX, which a driver compiles further, `sm` machine code.
+# Targets of the compiler: `compute` is PTX, which a driver compiles further, `sm` is machine code.
 PTX = "compute_80"
 MACHINES = ("sm_80", "sm_90")
 
-# Bytes of local memory that a kernel may use, and why: (spill stores, spill loads, stack frame).
-# Local memory lies in the GPU's main memory; whoever is not listed must use none.
+# Permitted local memory in bytes with its reason: (spill stores, spill loads, stack frame). Local
+# memory is in the GPU's slow main memory; unlisted kernels must use none.
 ALLOWED = {
     "feature_moments": ((40, 64, 16), "CUDA's pow is a called function, which saves registers; once per value"),
     "merge": ((0, 0, 112), "the dimensions of any shape, in a loop, from the arguments; no heavy layer"),
     "permute": ((0, 0, 72), "as merge"),
 }
 
-# Registers that a kernel may use, and why.
+# Permitted number of registers, with its reason.
 MOST_REGISTERS = {
     "lstm_64": (128, "two blocks of 256 threads fill a multiprocessor's 65,536"),
 }
 
-# The least share of multiply-adds among the instructions of the hot loop, on the last of MACHINES. Of the
-# recurrent layers that loop is a whole step, with the functions of the gates.
+# Minimum share of multiply-adds among the instructions of the hot loop, on the last of MACHINES.
+# The loop of recurrent layers is a whole step, including the activation functions of the gates.
 LEAST_PRODUCTS = {
     "conv_tiled": 0.8,
     "dense_wide": 0.6,
@@ -56,7 +56,7 @@ LEAST_PRODUCTS = {
 
 
 class Compiler:
-    """libnvrtc, by its C interface."""
+    """C interface of libnvrtc."""
 
     def __init__(self, path):
         self.library = ctypes.CDLL(str(path))
@@ -78,7 +78,7 @@ class Compiler:
         return text.raw
 
     def compile(self, name, text, options):
-        """Whether a text compiles, the compiler's log, and its PTX or cubin."""
+        """Compiles a source; returns the success, the compiler's log, and its PTX or cubin."""
         program = ctypes.c_void_p()
         given = (ctypes.c_char_p * len(options))(*(o.encode() for o in options))
         self._call("nvrtcCreateProgram", ctypes.byref(program), text.encode(), name.encode(), 0, None, None)
@@ -93,26 +93,26 @@ class Compiler:
 
 
 def install():
-    """Where libnvrtc and nvdisasm are, in a virtual environment that is made where there is none."""
+    """Returns the paths of libnvrtc and nvdisasm in a virtual environment, creating it if necessary."""
     python = VENV / "bin" / "python"
     if not python.exists():
         subprocess.run((sys.executable, "-m", "venv", str(VENV)), check=True)
     pip = (str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     subprocess.run((*pip, "-r", str(REQUIREMENTS)), check=True)
-    # Beside it lies libnvrtc.alt.so, which differs in its allocator alone.
+    # libnvrtc.alt.so in the same folder differs only in its allocator.
     found = [path for path in VENV.glob(LIBRARY) if ".alt." not in path.name]
     if len(found) != 1:
         sys.exit(f"{VENV} holds {len(found)} files libnvrtc.so, one was expected")
     programs = list(VENV.glob(DISASSEMBLER))
     if len(programs) != 1:
         sys.exit(f"{VENV} holds {len(programs)} programs nvdisasm, one was expected")
-    # As it comes from the package it may not be executable.
+    # The package may install it without the executable bit.
     programs[0].chmod(0o755)
     return found[0], programs[0]
 
 
 def engine():
-    """The texts that the engine compiles, by name, and the options besides the architecture."""
+    """Returns the engine's sources by name, and its options without the architecture."""
     code = SOURCES.read_text()
     options = re.search(r"const OPTIONS: .*? = \[(.*?)\]", COMPILE.read_text(), re.DOTALL)
     if not options:
@@ -134,12 +134,12 @@ def engine():
 
 
 def resources(log):
-    """What ptxas says of each kernel: registers, shared bytes, stack, spill stores and loads."""
+    """Parses ptxas's report of each kernel: registers, shared bytes, stack, spill stores and loads."""
     found = {}
     for part in re.split(r"Compiling entry function '", log)[1:]:
         name = part[: part.index("'")]
 
-        # A function of CUDA's library that is not inlined has its own lines; the worst counts.
+        # A CUDA library function that is not inlined has its own lines; the worst value counts.
         def number(pattern, part=part):
             return max((int(n) for n in re.findall(pattern, part)), default=0)
 
@@ -156,7 +156,7 @@ def resources(log):
 
 
 def over_limit(name, used):
-    """What is wrong with a kernel's use of local memory and registers, if anything."""
+    """Returns the violation of a kernel's limits on local memory and registers, if there is one."""
     (stores, loads, stack), _ = ALLOWED.get(name, ((0, 0, 0), ""))
     limits = {"stores": stores, "loads": loads, "stack": stack}
     faults = [f"{used[k]} bytes of {k}, {most} are allowed" for k, most in limits.items() if used[k] > most]
@@ -167,11 +167,11 @@ def over_limit(name, used):
 
 
 def products(disassembler, code):
-    """For each kernel of machine code, the share of multiply-adds in its hot loop."""
+    """Returns the share of multiply-adds in the hot loop of each kernel of machine code."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(code)
         file.flush()
-        # It warns of code that is older than itself.
+        # nvdisasm warns of code that is older than itself.
         ran = subprocess.run((disassembler, "-c", file.name), capture_output=True, text=True)
     if ran.returncode != 0:
         sys.exit(f"nvdisasm: {ran.stderr}")
@@ -185,12 +185,12 @@ def products(disassembler, code):
             if instruction := re.match(r"\s*/\*[0-9a-f]+\*/\s+(?:@\S+\s+)?(\S+)(.*);", line):
                 to = re.search(r"`\((\.L_\w+)\)", instruction[2])
                 instructions.append(instruction[1])
-                # A jump back closes a loop.
+                # A backward jump closes a loop.
                 if instruction[1].startswith("BRA") and to and to[1] in labels:
                     loops.append(instructions[labels[to[1]] :])
         counted = [(sum(i.startswith("FFMA") for i in loop), len(loop)) for loop in loops]
         most = max((count for count, _ in counted), default=0)
-        # A loop that is unrolled has the rest of its turns beside it, in a larger loop with both.
+        # An unrolled loop has its remainder loop beside it, both within a larger loop.
         hot = [count / length for count, length in counted if 0 < most <= 2 * count]
         if hot:
             shares[part[: part.index(":")]] = max(hot)
@@ -198,7 +198,7 @@ def products(disassembler, code):
 
 
 def keep(folder, source, text, machine, options, code):
-    """Writes machine code or PTX where src/nn/cuda/compile/cache.rs looks for it."""
+    """Writes machine code or PTX to the path that src/nn/cuda/compile/cache.rs reads."""
     key = hashlib.sha256(text.encode() + " ".join(options).encode()).hexdigest()[:32]
     path = folder / "maeum" / "cuda" / f"{source}-{machine}-{key}.bin"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -206,7 +206,7 @@ def keep(folder, source, text, machine, options, code):
 
 
 def compile_all(texts, options, cache):
-    """Compiles texts and prints the table; the kernels and the faults that were found."""
+    """Compiles sources and prints the table; returns the kernels and the violations."""
     library, disassembler = install()
     compiler = Compiler(library)
     print(f"NVRTC {compiler.version}, {' '.join(options)}")

@@ -1,10 +1,10 @@
-"""Makes the picture of the page that the README shows.
+"""Makes the screenshot of the page for the README.
 
     cargo build --release --features serve --bin serve
     python3 -m venv venv && venv/bin/pip install -r tests/page/requirements.txt
     venv/bin/python tools/page_picture.py tests/data/voice.wav docs/page.png
 
-Needs Chromium, its driver and a Korean font (Debian: chromium, chromium-driver, fonts-nanum).
+Requires Chromium, its driver and a Korean font (Debian: chromium, chromium-driver, fonts-nanum).
 """
 
 import subprocess
@@ -58,7 +58,7 @@ def main(recording, picture):
                     if time.monotonic() > end:
                         raise SystemExit("the page shows no answer")
                     time.sleep(0.1)
-                # Its parts fade in.
+                # The results fade in.
                 time.sleep(2)
                 chromium.save_screenshot(picture)
             finally:

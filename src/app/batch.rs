@@ -1,4 +1,4 @@
-//! Many recordings at once: recognised in parallel, handed on in order.
+//! Parallel recognition of many recordings, with outcomes in input order.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::inputs::Input;
 use crate::audio::Recording;
-use crate::formats::{NoAnswer, is_finite, not_finite};
+use crate::formats::{RecordingError, is_finite, not_finite};
 use crate::nn::DropoutMode;
 use crate::parallelism::Parallelism;
 use crate::prediction::Prediction;
@@ -18,7 +18,7 @@ use crate::recognizer::{
 };
 
 use admission::Admission;
-pub(super) use admission::Leave;
+pub(super) use admission::Permit;
 
 mod admission;
 #[cfg(feature = "cuda")]
@@ -29,7 +29,7 @@ pub use device::OnDeviceError;
 /// Recordings in progress or finished but not yet forwarded, per thread.
 const WAITING_PER_THREAD: usize = 4;
 
-/// Why nothing can be recognised.
+/// Error when the threads of a batch cannot be started.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot start {threads} threads: {source}; ask for fewer")]
 pub struct BatchError {
@@ -37,26 +37,28 @@ pub struct BatchError {
     source: rayon::ThreadPoolBuildError,
 }
 
-/// The answer for one recording, or why there is none.
-pub type Outcome = Result<Prediction, NoAnswer>;
+/// Prediction for one recording, or its error.
+pub type Outcome = Result<Prediction, RecordingError>;
 
-/// Threads to recognise recordings with.
+/// Thread pool for recognition.
 #[derive(Debug)]
 pub struct Threads(rayon::ThreadPool);
 
 impl Threads {
+    /// Starts `count` threads.
+    ///
     /// # Errors
-    /// When the operating system does not give that many threads.
+    /// When the operating system cannot start that many threads.
     pub fn new(count: usize) -> Result<Self, BatchError> {
         pool(count).map(Self)
     }
 
-    /// How many there are.
+    /// Returns the number of threads.
     pub fn count(&self) -> usize {
         self.0.current_num_threads()
     }
 
-    /// Does both, side by side if there are two threads.
+    /// Runs both closures, in parallel if there are two threads.
     pub fn join<A: Send, B: Send>(
         &self,
         a: impl FnOnce() -> A + Send,
@@ -66,61 +68,63 @@ impl Threads {
     }
 }
 
-/// Features of a recording, or the reason that there are none.
-pub type Extracted = Result<ExtractedFeatures, NoAnswer>;
+/// Features of one recording, or its error.
+pub type FeatureResult = Result<ExtractedFeatures, RecordingError>;
 
-/// Reads a recording and extracts its features, with the rayon pool's other threads if they are `spare`.
-pub fn extract(front_end: &FrontEnd, input: &Input, spare: bool) -> Extracted {
-    extract_settling(front_end, input, spare, |_| ())
+/// Decodes a recording and computes its features, with the rayon pool's idle threads if `spare`.
+pub fn extract_features(front_end: &FrontEnd, input: &Input, spare: bool) -> FeatureResult {
+    extract_and_settle(front_end, input, spare, |_| ())
 }
 
-/// [`extract`]; `settle` receives the memory of the decoded recording.
-fn extract_settling(
+/// [`extract_features`] with a callback: `settle` receives the decoded recording's size in bytes.
+fn extract_and_settle(
     front_end: &FrontEnd,
     input: &Input,
     spare: bool,
     settle: impl FnOnce(u64),
-) -> Extracted {
+) -> FeatureResult {
     let recording = input.read()?;
     settle(size_of_val(&*recording.samples) as u64);
-    let extracted = match spare {
+    let features = match spare {
         true => front_end.extract_with_spare_threads(recording, input.subject()),
         false => front_end.extract(recording, input.subject()),
     };
-    extracted.map_err(|e| NoAnswer::of(&e, input.subject()))
+    features.map_err(|e| RecordingError::from_recognizer(&e, input.subject()))
 }
 
-/// Whom the emotions in the recordings are relative to.
+/// Speaker profiles that the emotions are relative to.
 #[derive(Debug)]
 enum Speakers {
-    /// The population.
-    Anybody,
-    /// The same speaker in all of them.
+    /// No profile: emotions relative to the population.
+    Population,
+    /// One profile for all recordings.
     One(Arc<SpeakerProfile>),
-    /// In each the speaker of the other recordings of its group.
+    /// Leave-one-out profiles: each recording is relative to the other recordings of its group.
     Groups {
-        /// By the place of the input.
+        /// Group of each input.
         of_input: Vec<Option<usize>>,
         groups: Vec<ProfileBuilder>,
     },
 }
 
-/// Threads that recognise recordings, each with buffers of its own.
+/// Recogniser for batches of recordings; each thread has its own buffers.
 #[derive(Debug)]
 pub struct Batch<'r> {
     recognizer: &'r Recognizer,
     dropout: DropoutMode,
     pool: rayon::ThreadPool,
-    /// What the first input is, if it is known.
-    first: Mutex<Option<Extracted>>,
+    /// Features of the first input, if they were computed beforehand.
+    first: Mutex<Option<FeatureResult>>,
     speakers: Speakers,
     #[cfg(feature = "cuda")]
     device: Option<crate::recognizer::DeviceRecognizer<'r>>,
 }
 
 impl<'r> Batch<'r> {
+    /// Starts `threads` threads for a batch.
+    ///
     /// # Errors
-    /// When the operating system does not give that many threads.
+    /// When the operating system cannot start that many threads.
     pub fn new(
         recognizer: &'r Recognizer,
         dropout: DropoutMode,
@@ -129,30 +133,30 @@ impl<'r> Batch<'r> {
         Ok(Self::on(Threads::new(threads)?, recognizer, dropout))
     }
 
-    /// [`Batch::new`] with threads that are there already.
+    /// Creates a batch on threads that are already running.
     pub fn on(threads: Threads, recognizer: &'r Recognizer, dropout: DropoutMode) -> Self {
         Self {
             recognizer,
             dropout,
             pool: threads.0,
             first: Mutex::default(),
-            speakers: Speakers::Anybody,
+            speakers: Speakers::Population,
             #[cfg(feature = "cuda")]
             device: None,
         }
     }
 
-    /// Spares the next [`Batch::run`] without a device listening to its first input: this is what
-    /// [`extract`] gave for it.
+    /// Sets the features of the next [`Batch::run`]'s first input, from [`extract_features`]. A
+    /// batch on a device ignores them.
     #[must_use]
-    pub fn with_first(self, extracted: Option<Extracted>) -> Self {
+    pub fn with_first_features(self, features: Option<FeatureResult>) -> Self {
         Self {
-            first: Mutex::new(extracted),
+            first: Mutex::new(features),
             ..self
         }
     }
 
-    /// Answers relative to a speaker.
+    /// Makes all emotions relative to one speaker.
     ///
     /// # Errors
     /// When the profile was made with another model, or the model takes no profiles.
@@ -164,10 +168,12 @@ impl<'r> Batch<'r> {
         })
     }
 
-    /// Answers each of `inputs`, which [`Batch::run`] is given later, relative to the other
-    /// recordings of its group. `of_input` names the group of each; one without a group, or alone in
-    /// it, is answered as it is. This reads all recordings with a group once; a group keeps sums, not
-    /// recordings. Those that cannot be used are left out.
+    /// Makes the emotions of each input relative to the other recordings of its group.
+    ///
+    /// `inputs` are those of the later [`Batch::run`], and `of_input` holds the group of each. An
+    /// input without a group, or alone in it, gets no profile. Every recording with a group is read
+    /// once more; memory holds one sum per group. Recordings that fail are left out of the sums.
+    /// `done` is called after each input.
     ///
     /// # Errors
     /// When the model takes no profiles.
@@ -177,7 +183,7 @@ impl<'r> Batch<'r> {
         of_input: Vec<Option<usize>>,
         mut done: impl FnMut(),
     ) -> Result<Self, ProfileError> {
-        // Empty profiles are refused too, but only by a model that takes any.
+        // A model with profiles refuses an empty one too, but with another error.
         if let Err(error @ ProfileError::Unsupported(_)) =
             self.recognizer.profile(&ProfileBuilder::default())
         {
@@ -186,9 +192,9 @@ impl<'r> Batch<'r> {
         let count = of_input.iter().flatten().max().map_or(0, |last| last + 1);
         let mut groups = vec![ProfileBuilder::default(); count];
         let mut places = of_input.iter();
-        let wanted = |i: usize| of_input[i].is_some();
+        let is_selected = |i: usize| of_input[i].is_some();
         let collected: Result<(), std::convert::Infallible> =
-            self.collect_some(inputs, wanted, |_, one| {
+            self.collect_some(inputs, is_selected, |_, one| {
                 if let (Some(Some(group)), Some(Ok(one))) = (places.next(), one) {
                     groups[*group].merge(&one);
                 }
@@ -202,35 +208,35 @@ impl<'r> Batch<'r> {
         })
     }
 
-    /// Hands what each recording adds to its speaker's profile to `each`, in the order of the
-    /// inputs; one without a voice adds nothing.
+    /// Calls `each` in input order with the profile statistics of each recording. Recordings
+    /// without voice contribute nothing.
     ///
     /// # Errors
     /// The first error of `each`; the recordings after it are not begun.
     pub fn collect<E: Send>(
         &self,
         inputs: &[Input],
-        mut each: impl FnMut(&Input, Result<ProfileBuilder, NoAnswer>) -> Result<(), E>,
+        mut each: impl FnMut(&Input, Result<ProfileBuilder, RecordingError>) -> Result<(), E>,
     ) -> Result<(), E> {
         self.collect_some(
             inputs,
             |_| true,
-            |input, one| each(input, one.expect("all are wanted")),
+            |input, one| each(input, one.expect("all inputs are selected")),
         )
     }
 
     fn collect_some<E: Send>(
         &self,
         inputs: &[Input],
-        wanted: impl Fn(usize) -> bool + Sync,
-        each: impl FnMut(&Input, Option<Result<ProfileBuilder, NoAnswer>>) -> Result<(), E>,
+        is_selected: impl Fn(usize) -> bool + Sync,
+        each: impl FnMut(&Input, Option<Result<ProfileBuilder, RecordingError>>) -> Result<(), E>,
     ) -> Result<(), E> {
         let spare = inputs.len() < self.pool.current_num_threads();
-        let work = |(): &mut (), i: usize, input: &Input, leave: &mut Leave<'_>| {
-            wanted(i).then(|| {
+        let work = |(): &mut (), i: usize, input: &Input, permit: &mut Permit<'_>| {
+            is_selected(i).then(|| {
                 let mut builder = ProfileBuilder::default();
-                let settle = |bytes| leave.settle(bytes);
-                builder.add(&extract_settling(
+                let settle = |bytes| permit.settle(bytes);
+                builder.add(&extract_and_settle(
                     self.recognizer.front_end(),
                     input,
                     spare,
@@ -242,8 +248,7 @@ impl<'r> Batch<'r> {
         in_order(&self.pool, inputs, || (), work, each)
     }
 
-    /// Recognises each of `inputs` once for each of the profiles that `profiles` makes for its
-    /// place, from a single analysis.
+    /// Predicts each input once per profile in `profiles(index)`, from a single feature extraction.
     ///
     /// # Errors
     /// The first error of `each`; the recordings after it are not begun.
@@ -251,11 +256,12 @@ impl<'r> Batch<'r> {
         &self,
         inputs: &[Input],
         profiles: impl Fn(usize) -> Vec<Option<SpeakerProfile>> + Sync,
-        each: impl FnMut(&Input, Result<Vec<Prediction>, NoAnswer>) -> Result<(), E>,
+        each: impl FnMut(&Input, Result<Vec<Prediction>, RecordingError>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let work = |worker: &mut Worker<'_>, i: usize, input: &Input, leave: &mut Leave<'_>| {
-            let settle = |bytes| leave.settle(bytes);
-            let mut features = extract_settling(self.recognizer.front_end(), input, false, settle)?;
+        let work = |worker: &mut Worker<'_>, i: usize, input: &Input, permit: &mut Permit<'_>| {
+            let settle = |bytes| permit.settle(bytes);
+            let mut features =
+                extract_and_settle(self.recognizer.front_end(), input, false, settle)?;
             let answer = |profile: Option<SpeakerProfile>| {
                 let options = Options {
                     dropout: &self.dropout,
@@ -269,14 +275,14 @@ impl<'r> Batch<'r> {
         in_order(&self.pool, inputs, || self.recognizer.worker(), work, each)
     }
 
-    /// The profile for the input at this place: of its group without itself.
+    /// Returns the profile for the input at `place`: its group without its own recording.
     fn profile(
         &self,
         place: usize,
         own: impl FnOnce() -> Option<ProfileBuilder>,
     ) -> Option<Arc<SpeakerProfile>> {
         match &self.speakers {
-            Speakers::Anybody => None,
+            Speakers::Population => None,
             Speakers::One(profile) => Some(Arc::clone(profile)),
             Speakers::Groups { of_input, groups } => {
                 let group = of_input.get(place).copied().flatten()?;
@@ -286,7 +292,7 @@ impl<'r> Batch<'r> {
         }
     }
 
-    /// As [`Batch::profile`], for a recording that the device analyses.
+    /// Returns [`Batch::profile`] for a recording whose features the device computes.
     #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
     fn profile_for_device(
         &self,
@@ -297,7 +303,7 @@ impl<'r> Batch<'r> {
         self.profile(place, || {
             let front_end = self.recognizer.front_end();
             let recording = Cow::Borrowed(recording);
-            // The device says what is wrong with it.
+            // The device reports the recording's error.
             let features = front_end
                 .extract_with(recording, name, Parallelism::No)
                 .ok()?;
@@ -307,8 +313,8 @@ impl<'r> Batch<'r> {
         })
     }
 
-    /// Recognises `inputs` and hands each outcome to `each`, in the order of the inputs and as soon
-    /// as those before it are done. An answer does not depend on the number of threads.
+    /// Recognises `inputs` and calls `each` in input order, as soon as all earlier outcomes are
+    /// there. Predictions do not depend on the number of threads.
     ///
     /// # Errors
     /// The first error of `each`; the recordings after it are not begun.
@@ -321,8 +327,9 @@ impl<'r> Batch<'r> {
         if let Some(device) = &self.device {
             return self.run_on(device, inputs, each);
         }
-        // Recordings come first; threads that have none of their own help with the others', if all
-        // can be in memory: one that helped must not wait for memory.
+        // Threads without a recording help with another thread's networks. They may do so only if
+        // all recordings fit into memory: a thread that waits for memory would block the recording
+        // that it helps with.
         let spare = inputs.len() < self.pool.current_num_threads()
             && (inputs.len() == 1 || fits(inputs, admission::budget()));
         let worker = || match spare {
@@ -330,20 +337,20 @@ impl<'r> Batch<'r> {
             false => self.recognizer.worker(),
         };
         let first = &self.first;
-        let extracted = |input: &Input, settle: &mut dyn FnMut(u64)| {
+        let features = |input: &Input, settle: &mut dyn FnMut(u64)| {
             let is_first = inputs
                 .first()
                 .is_some_and(|first| std::ptr::eq(first, input));
             let known = is_first.then(|| first.lock().unwrap_or_else(PoisonError::into_inner));
             let known = known.and_then(|mut known| known.take());
             known.unwrap_or_else(|| {
-                extract_settling(self.recognizer.front_end(), input, spare, settle)
+                extract_and_settle(self.recognizer.front_end(), input, spare, settle)
             })
         };
         let outcome =
             |worker: &mut Worker, place: usize, input: &Input, settle: &mut dyn FnMut(u64)| {
-                let extracted = extracted(input, settle)?;
-                self.outcome(worker, place, input, extracted)
+                let features = features(input, settle)?;
+                self.outcome(worker, place, input, features)
             };
         if let [input] = inputs {
             let outcome = self
@@ -351,9 +358,10 @@ impl<'r> Batch<'r> {
                 .install(|| outcome(&mut worker(), 0, input, &mut |_| ()));
             return each(input, outcome);
         }
-        let work = |worker: &mut Worker<'_>, place: usize, input: &Input, leave: &mut Leave<'_>| {
-            outcome(worker, place, input, &mut |bytes| leave.settle(bytes))
-        };
+        let work =
+            |worker: &mut Worker<'_>, place: usize, input: &Input, permit: &mut Permit<'_>| {
+                outcome(worker, place, input, &mut |bytes| permit.settle(bytes))
+            };
         in_order(&self.pool, inputs, worker, work, each)
     }
 
@@ -362,18 +370,18 @@ impl<'r> Batch<'r> {
         worker: &mut Worker<'_>,
         place: usize,
         input: &Input,
-        mut extracted: ExtractedFeatures,
+        mut features: ExtractedFeatures,
     ) -> Outcome {
         let profile = self.profile(place, || {
             let mut builder = ProfileBuilder::default();
-            builder.add(&extracted);
+            builder.add(&features);
             Some(builder)
         });
         let options = Options {
             dropout: &self.dropout,
             profile: profile.as_deref(),
         };
-        let outcome = worker.recognize_features(&mut extracted, input.subject(), options);
+        let outcome = worker.recognize_features(&mut features, input.subject(), options);
         Self::checked(outcome, input.subject())
     }
 
@@ -383,19 +391,21 @@ impl<'r> Batch<'r> {
         match outcome {
             Ok(prediction) if is_finite(&prediction) => Ok(prediction),
             Ok(_) => Err(not_finite(subject)),
-            Err(error) => Err(NoAnswer::of(&error, subject)),
+            Err(error) => Err(RecordingError::from_recognizer(&error, subject)),
         }
     }
 }
 
-/// Returns whether all inputs together are expected to fit into `budget` bytes.
+/// Returns true if all inputs together are expected to fit into `budget` bytes.
 fn fits(inputs: &[Input], budget: u64) -> bool {
     let sum = inputs.iter().map(Input::expected_memory);
     sum.fold(0, u64::saturating_add) <= budget
 }
 
+/// Starts a pool of `threads` threads.
+///
 /// # Errors
-/// When the operating system does not give that many threads.
+/// When the operating system cannot start that many threads.
 pub(super) fn pool(threads: usize) -> Result<rayon::ThreadPool, BatchError> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
@@ -403,9 +413,10 @@ pub(super) fn pool(threads: usize) -> Result<rayon::ThreadPool, BatchError> {
         .map_err(|source| BatchError { threads, source })
 }
 
-/// Does `work` on all `inputs`, each with its place, in parallel, with what `init` makes for each thread, and
-/// hands the results to `each` in the order of the inputs, as soon as those before are done. `work`
-/// settles its leave with the memory of the decoded recording.
+/// Maps `work` over `inputs` in parallel and calls `each` with the results in input order.
+///
+/// `init` makes the state of each thread. `work` receives that state, the input's index, the input
+/// and its memory permit, which it has to settle to the decoded size.
 ///
 /// # Errors
 /// The first error of `each`; the inputs after it are not begun.
@@ -413,15 +424,15 @@ pub(super) fn in_order<W, T: Send, E: Send>(
     pool: &rayon::ThreadPool,
     inputs: &[Input],
     init: impl Fn() -> W + Sync + Send,
-    work: impl Fn(&mut W, usize, &Input, &mut Leave<'_>) -> T + Sync + Send,
+    work: impl Fn(&mut W, usize, &Input, &mut Permit<'_>) -> T + Sync + Send,
     mut each: impl FnMut(&Input, T) -> Result<(), E>,
 ) -> Result<(), E> {
     let waiting = pool.current_num_threads() * WAITING_PER_THREAD;
     let admission = &Admission::new(waiting);
-    // There is room for the outcome of everyone who is let in, so nobody waits to hand it on.
+    // The channel has room for every admitted input, so no thread blocks on sending.
     let (sender, receiver) = mpsc::sync_channel(waiting);
     std::thread::scope(|scope| {
-        /// Nobody may wait for what is no longer done.
+        /// Stops the admission when `each` fails or panics, so that no thread waits for ever.
         struct Close<'a>(&'a Admission);
         impl Drop for Close<'_> {
             fn drop(&mut self) {
@@ -431,18 +442,18 @@ pub(super) fn in_order<W, T: Send, E: Send>(
         let _close = Close(admission);
         scope.spawn(move || {
             pool.install(|| {
-                // A bridge hands out the recordings one by one in order, so that what comes
-                // first is also finished early. Those who wait in it do no harm: either there are
-                // threads for all inputs and nobody waits, or no thread needs another's help.
+                // A parallel bridge takes inputs in order, which bounds the results that wait for
+                // an earlier one. Threads that block in it cause no deadlock: either every input
+                // has its own thread, or no thread needs another's help.
                 let admitted = inputs.iter().enumerate().map_while(|(i, input)| {
-                    let leave = admission.enter(i, input.expected_memory())?;
-                    Some((i, input, leave))
+                    let permit = admission.enter(i, input.expected_memory())?;
+                    Some((i, input, permit))
                 });
-                // A failed send means that `each` gave up and returned its error.
+                // A failed send means that `each` returned an error.
                 let _ = admitted
                     .par_bridge()
-                    .map_init(init, |worker, (i, input, mut leave)| {
-                        (i, work(worker, i, input, &mut leave))
+                    .map_init(init, |worker, (i, input, mut permit)| {
+                        (i, work(worker, i, input, &mut permit))
                     })
                     .try_for_each_with(sender, |sender, done| sender.send(done).map_err(drop));
             })
@@ -454,7 +465,7 @@ pub(super) fn in_order<W, T: Send, E: Send>(
             while let Some(outcome) = early.remove(&next) {
                 each(&inputs[next], outcome)?;
                 next += 1;
-                admission.hand_on();
+                admission.forward();
             }
         }
         Ok(())
@@ -496,17 +507,21 @@ mod tests {
         done.unwrap();
         assert!((2..=8).contains(&most.load(Ordering::SeqCst)), "{most:?}");
         assert!(order.iter().eq(inputs.iter().map(|i| &i.name)));
-        let mut handed = 0;
+        let mut forwarded = 0;
         let stopped = in_order(
             &pool,
             &inputs,
             || (),
             |_, _, _, _| (),
             |_, ()| {
-                handed += 1;
-                if handed == 3 { Err("enough") } else { Ok(()) }
+                forwarded += 1;
+                if forwarded == 3 {
+                    Err("enough")
+                } else {
+                    Ok(())
+                }
             },
         );
-        assert_eq!((stopped, handed), (Err("enough"), 3));
+        assert_eq!((stopped, forwarded), (Err("enough"), 3));
     }
 }

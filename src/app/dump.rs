@@ -1,10 +1,9 @@
-//! What the networks are fed, written as NumPy arrays, so that networks are trained on exactly what
-//! they are given later.
+//! Network inputs as NumPy arrays, the training data of the networks.
 //!
-//! A row is a recording, or a stretch of speech where the front end divides recordings into segments.
-//! Each file holds `paths_utf8` (the name of each row's recording as UTF-8, one per line), the rows of
-//! each array of fixed size, and the front end's sequence: the values of all rows one after the
-//! other, with the length of each row in `lengths`.
+//! A row is a recording, or a segment if the front end divides recordings. A file holds
+//! `paths_utf8` (the recording of each row, UTF-8 lines), each array of fixed size with one entry
+//! per row, and the front end's sequence: the steps of all rows concatenated, with the number of
+//! steps per row in `lengths`.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -22,62 +21,65 @@ use crate::nn::npz::{NpzError, Writer};
 use crate::parallelism::Parallelism;
 use crate::recognizer::{legacy2020, utterance};
 
-/// Why nothing is written.
+/// Error when no file is written.
 #[derive(Debug, thiserror::Error)]
 pub enum DumpError {
     /// The output cannot be written.
     #[error(transparent)]
     Write(#[from] NpzError),
-    /// No threads.
+    /// The threads cannot be started.
     #[error(transparent)]
     Batch(#[from] BatchError),
     #[error("none of the recordings gives features; {0} is not written")]
-    /// The path of an output in which nothing would be.
+    /// None of the recordings has features; the path of the output.
     Nothing(String),
 }
 
-/// One array: its name and its shape for one recording or segment, or for one step of a sequence.
+/// Name and shape of an array per row, or of one step of a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Array {
-    /// In the file.
+    /// Name in the file.
     pub name: &'static str,
-    /// Of one recording or row, without their number.
+    /// Shape without the leading number of rows or steps.
     pub shape: &'static [usize],
 }
 
-/// The networks' inputs for one recording, or for one of its segments.
+/// Network inputs of one recording or segment.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Computed {
-    /// In the order of [`FrontEnd::fixed`].
+pub struct RowFeatures {
+    /// Arrays in the order of [`FeatureSource::fixed`].
     pub fixed: Vec<Vec<f32>>,
-    /// Steps of [`FrontEnd::sequence`].
+    /// Steps of [`FeatureSource::sequence`], concatenated.
     pub sequence: Vec<f32>,
 }
 
-/// Computes the networks' inputs.
-pub trait FrontEnd: Sync {
-    /// The arrays that have the same size for every recording.
+/// Front end whose network inputs can be dumped.
+pub trait FeatureSource: Sync {
+    /// Returns the arrays of fixed size.
     fn fixed(&self) -> &'static [Array];
 
-    /// The array whose number of rows depends on the recording.
+    /// Returns the array whose number of steps depends on the recording.
     fn sequence(&self) -> Array;
 
+    /// Computes the rows of one recording.
+    ///
     /// # Errors
-    /// Why the recording gives none.
-    fn compute(&self, recording: &Recording) -> Result<Vec<Computed>, String>;
+    /// The reason why the recording has no features.
+    fn compute(&self, recording: &Recording) -> Result<Vec<RowFeatures>, String>;
 }
 
-/// The front end of the system of 2020: resampling, Wiener filter, voice activity; mel
-/// windows (`windows`) and the inputs of the feature network (`dct`, `dst`, `histogram`,
-/// `moments`).
+/// Front end of the 2020 system: resampling, Wiener filter and voice activity detection.
+///
+/// Arrays are the mel windows (`windows`) and the feature network's inputs (`dct`, `dst`,
+/// `histogram`, `moments`).
 #[derive(Debug, Default)]
-pub struct Reference {
+pub struct Legacy2020 {
     extractor: FeatureExtractor,
     resampling: Resampling,
 }
 
-impl Reference {
-    /// With a model's way to 16 kHz.
+impl Legacy2020 {
+    /// Creates a front end with the model's resampling to 16 kHz.
     pub fn new(resampling: Resampling) -> Self {
         Self {
             resampling,
@@ -86,7 +88,7 @@ impl Reference {
     }
 }
 
-impl FrontEnd for Reference {
+impl FeatureSource for Legacy2020 {
     fn fixed(&self) -> &'static [Array] {
         const SHAPES: [Array; 4] = [
             Array {
@@ -116,21 +118,21 @@ impl FrontEnd for Reference {
         }
     }
 
-    fn compute(&self, recording: &Recording) -> Result<Vec<Computed>, String> {
+    fn compute(&self, recording: &Recording) -> Result<Vec<RowFeatures>, String> {
         let prepared =
             legacy2020::prepare(Cow::Borrowed(recording), self.resampling, Parallelism::No);
         let prepared = prepared.map_err(|e| e.to_string())?;
         let features = self.extractor.extract(&prepared.signal);
         let features = features.map_err(|e| e.to_string())?;
-        Ok(vec![Computed {
+        Ok(vec![RowFeatures {
             fixed: features.branch_inputs().map(|b| b.data).into(),
             sequence: features.windows.data(),
         }])
     }
 }
 
-/// The front end of the default networks: one resampling step; descriptors of each stretch of speech
-/// (`stats`) and values of each of its frames (`frames`).
+/// Front end of the default networks: one resampling step, then descriptors (`stats`) and per-frame
+/// values (`frames`) of each stretch of speech.
 #[derive(Debug, Default)]
 pub struct Utterance {
     extractor: UtteranceExtractor,
@@ -138,7 +140,7 @@ pub struct Utterance {
 }
 
 impl Utterance {
-    /// With a model's way to 16 kHz.
+    /// Creates a front end with the model's resampling to 16 kHz.
     pub fn new(resampling: Resampling) -> Self {
         Self {
             resampling,
@@ -147,7 +149,7 @@ impl Utterance {
     }
 }
 
-impl FrontEnd for Utterance {
+impl FeatureSource for Utterance {
     fn fixed(&self) -> &'static [Array] {
         const SHAPES: [Array; 1] = [Array {
             name: "stats",
@@ -163,11 +165,11 @@ impl FrontEnd for Utterance {
         }
     }
 
-    fn compute(&self, recording: &Recording) -> Result<Vec<Computed>, String> {
+    fn compute(&self, recording: &Recording) -> Result<Vec<RowFeatures>, String> {
         let signal = utterance::signal(Cow::Borrowed(recording), self.resampling, Parallelism::No);
         let segments = self.extractor.analyse_segments(signal);
         let segments = segments.map_err(|e| e.to_string())?.segments;
-        let computed = segments.into_iter().map(|utterance| Computed {
+        let computed = segments.into_iter().map(|utterance| RowFeatures {
             fixed: vec![utterance.stats],
             sequence: utterance.frames,
         });
@@ -175,15 +177,15 @@ impl FrontEnd for Utterance {
     }
 }
 
-/// Computes the features of `inputs` in parallel and writes them to `path`, in the order of the
-/// inputs; `each` hears of every recording, with the reason where it gives none and is left out.
+/// Computes the features of `inputs` in parallel and writes them to `path` in input order.
 ///
-/// Memory grows with the size of the file, which is about that of the recordings.
+/// `each` is called for every recording. An error means that the recording is left out. Memory
+/// grows with the size of the file, which is about the size of the recordings.
 ///
 /// # Errors
-/// When the file cannot be written or nothing would be in it.
+/// When the file cannot be written or no recording has features.
 pub fn dump(
-    front_end: &dyn FrontEnd,
+    front_end: &dyn FeatureSource,
     inputs: &[Input],
     threads: usize,
     path: &Path,
@@ -198,7 +200,7 @@ pub fn dump(
     let mut lengths: Vec<i64> = Vec::new();
     let mut columns: Vec<Vec<f32>> = vec![Vec::new(); fixed.len()];
     let mut rows: Vec<f32> = Vec::new();
-    let compute = |_: &mut (), _: usize, input: &Input, _: &mut batch::Leave<'_>| {
+    let compute = |_: &mut (), _: usize, input: &Input, _: &mut batch::Permit<'_>| {
         let recording = input.read().map_err(|e| e.to_string())?;
         let computed = front_end.compute(&recording);
         computed.map_err(|e| format!("{}: {e}", input.subject()))

@@ -1,7 +1,7 @@
-//! How right a model is on recordings of which the truth is known.
+//! Evaluation of a model on recordings with known labels.
 //!
-//! [`Evaluator`] takes the outcome of each recording of a [`Manifest`] and gives an
-//! [`Evaluation`], which is written as JSON (`docs/eval.md` describes it) or as text.
+//! [`Evaluator`] collects the outcome of each recording of a [`Manifest`]. Its [`Evaluation`] is
+//! written as JSON (described in `docs/eval.md`) or as text.
 
 pub mod measure;
 pub mod profiles;
@@ -11,19 +11,20 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use self::measure::{AgeError, Calibration, Confusion, Covered, IntervalQuality};
+use self::measure::{AgeError, Calibration, Confusion, CoveragePoint, IntervalQuality};
 pub use self::profiles::{ProfilePoint, ProfileSize};
 use super::batch::Outcome;
 use super::manifest::Manifest;
 use crate::formats::json::{self, Dropout};
-use crate::formats::{Code, NOTICE};
+use crate::formats::{ErrorCode, NOTICE};
 use crate::model::ModelInfo;
 use crate::nn::DropoutMode;
 use crate::prediction::Age;
 
-/// Under this age, in years, a voice says little about gender; measured apart.
+/// Age in years under which gender is measured separately, because children's voices hardly differ
+/// by gender.
 pub const CHILD: f64 = 12.0;
-/// The age groups that results are given for: lower bound in years and name.
+/// Age groups of the results: lower bound in years and name.
 const AGE_BANDS: [(f64, &str); 5] = [
     (0.0, "under 12"),
     (CHILD, "12-19"),
@@ -32,109 +33,112 @@ const AGE_BANDS: [(f64, &str); 5] = [
     (40.0, "40+"),
 ];
 
-/// The measured quality of a model.
+/// Quality of a model on a manifest.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Evaluation {
-    /// The file as given.
+    /// Path of the manifest as given.
     pub manifest: String,
     /// The split that was evaluated, `None` for all rows.
     pub split: Option<String>,
-    /// What the model is called.
+    /// Name of the model.
     pub model: String,
-    /// SHA-256 of the bundle file.
+    /// SHA-256 of the bundle file, in hexadecimal.
     pub sha256: String,
     pub(super) dropout: Dropout,
-    /// Rows that were evaluated.
+    /// Number of evaluated rows.
     pub recordings: u64,
-    /// In the order of the manifest.
+    /// Recordings that failed, in the order of the manifest.
     pub failures: Vec<Failure>,
-    /// Of all recordings.
+    /// Results over all recordings.
     pub pooled: Results,
-    /// By the name of the corpus.
+    /// Results per corpus.
     pub corpora: Vec<Group>,
-    /// By the true gender.
+    /// Results per true gender.
     pub by_gender: Vec<Group>,
-    /// By the true age, where it is known, in five groups.
+    /// Results per age group, for recordings of known age.
     pub by_age: Vec<Group>,
-    /// By the manifest's own age bands.
+    /// Results per age band of the manifest.
     pub by_age_band: Vec<Group>,
-    /// By the manifest's language.
+    /// Results per language of the manifest.
     pub by_language: Vec<Group>,
-    /// By `corpus/speaker`.
+    /// Results per speaker, named `corpus/speaker`.
     pub by_speaker: Vec<Group>,
-    /// By the manifest's condition.
+    /// Results per recording condition of the manifest.
     pub by_condition: Vec<Group>,
-    /// Emotions with profiles of the speaker, by their size; empty unless asked for.
+    /// Emotion results by size of the speaker profile; empty if not requested.
     pub profiles: Vec<ProfilePoint>,
-    /// What every answer has to be read with.
+    /// Notice that accompanies every prediction.
     pub notice: &'static str,
 }
 
-/// A recording without an answer.
+/// Recording that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Failure {
-    /// As the manifest has it.
+    /// Path in the manifest.
     pub path: String,
-    /// Names the recording.
+    /// Message with the recording's name.
     pub error: String,
-    /// Of [`Code::name`].
+    /// [`ErrorCode::name`] of the error.
     pub code: &'static str,
 }
 
-/// The results of some of the recordings.
+/// Results for a subset of the recordings.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Group {
-    /// What its recordings have in common.
+    /// Shared label of the subset.
     pub name: String,
     #[serde(flatten)]
-    /// What was measured on them.
+    /// Measures over the subset.
     pub results: Results,
 }
 
-/// What was measured on a set of recordings; a measure without recordings is `None`. Recordings
-/// that failed count in no measure.
+/// Measures over a set of recordings.
+///
+/// A measure without any recordings is `None`. Failed recordings count in no measure.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Results {
-    /// Also those that failed.
+    /// Number of recordings, successful and failed.
     pub recordings: u64,
-    /// Recordings without an answer.
+    /// Number of failed recordings.
     pub failed: u64,
-    /// Different ones.
+    /// Number of distinct speakers.
     pub speakers: u64,
-    /// The answer is the emotion of the largest weight.
+    /// Classification by the largest emotion weight.
     pub emotion: Option<Classification>,
-    /// Of the largest emotion weight.
+    /// Calibration of the largest emotion weight.
     pub calibration: Option<Calibration>,
-    /// Speakers of 12 years and more, or of unknown age.
+    /// Gender of speakers of at least 12 years or unknown age.
     pub gender: Option<Classification>,
-    /// Children, whose voices say little about it.
+    /// Gender of children under 12 years.
     pub gender_under_12: Option<Classification>,
-    /// Of recordings whose age is known.
+    /// Age error over recordings of known age.
     pub age: Option<AgeError>,
-    /// Of those that failed, the ones in which no speech was found.
+    /// Number of failed recordings in which no speech was found.
     pub refused: u64,
-    /// The answer is the emotion of the largest weight among those that the recording's corpus has.
+    /// Classification by the largest weight among the emotions that occur in the recording's
+    /// corpus.
     pub emotion_in_corpus: Option<Classification>,
-    /// How right the surest answers are, by the share of recordings that are answered.
-    pub coverage: Vec<Covered>,
-    /// How often the true age lies in the stated interval, of a model that states one.
+    /// Accuracy of the most confident predictions, by their share of the recordings.
+    pub coverage: Vec<CoveragePoint>,
+    /// Coverage of the predicted age intervals, if the model predicts intervals.
     pub age_interval: Option<IntervalQuality>,
 }
 
-/// How often the right label was answered.
+/// Classification quality.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Classification {
-    /// With an answer and a true label.
+    /// Number of recordings with a prediction and a true label.
     pub recordings: u64,
-    /// Unweighted average recall over the labels that are present.
+    /// Unweighted average recall over the labels that occur.
     pub uar: f64,
     /// 95 % bootstrap interval over speakers; `None` for fewer than two.
     pub uar_interval: Option<[f64; 2]>,
-    /// Share of right answers (weighted accuracy).
+    /// Share of correct predictions (weighted accuracy).
     pub accuracy: f64,
-    /// Per label, in the order of the confusion's labels; `None` where it is not present.
+    /// Recall per label, in the order of the confusion's labels; `None` for a label that does not
+    /// occur.
     pub recalls: Vec<Option<f64>>,
-    /// All answers.
+    /// Confusion matrix of all predictions.
     pub confusion: Confusion,
 }
 
@@ -151,9 +155,9 @@ impl Classification {
     }
 }
 
-/// The labels' indices and the numbers of one answer.
+/// Predicted label indices and values of one recording.
 #[derive(Debug, Clone)]
-struct Answer {
+struct PredictedLabels {
     emotion: usize,
     weight: f64,
     weights: Vec<f64>,
@@ -161,30 +165,30 @@ struct Answer {
     age: Age,
 }
 
-/// Collects outcomes.
+/// Collector of outcomes.
 #[derive(Debug)]
 pub struct Evaluator<'m> {
     manifest: &'m Manifest,
     emotions: Vec<String>,
     genders: Vec<String>,
-    /// In the order of the manifest's rows.
-    answers: Vec<Option<Answer>>,
-    /// Whether the row has no answer because there is no speech in it.
+    /// Prediction of each row of the manifest so far; `None` if it failed.
+    predictions: Vec<Option<PredictedLabels>>,
+    /// True for each row that failed for lack of speech.
     refused: Vec<bool>,
     profiles: Vec<ProfilePoint>,
     failures: Vec<Failure>,
-    /// Of the answers.
+    /// Dropout mode of the predictions.
     dropout: DropoutMode,
 }
 
 impl<'m> Evaluator<'m> {
-    /// For a manifest whose labels were checked against the model that `info` describes.
+    /// Creates a collector. The manifest's labels must have been checked against `info`.
     pub fn new(manifest: &'m Manifest, info: &ModelInfo) -> Self {
         Self {
             manifest,
             emotions: info.emotions.clone(),
             genders: info.genders.clone(),
-            answers: Vec::new(),
+            predictions: Vec::new(),
             refused: Vec::new(),
             profiles: Vec::new(),
             failures: Vec::new(),
@@ -192,11 +196,13 @@ impl<'m> Evaluator<'m> {
         }
     }
 
-    /// Takes the outcome of the next row. The emotion is the one of the largest weight among all
-    /// that the model has, also for a corpus with fewer; so is the gender.
+    /// Adds the outcome of the next row.
+    ///
+    /// The predicted emotion and gender are those of the largest weight among all labels of the
+    /// model, also in a corpus with fewer labels.
     pub fn add(&mut self, outcome: &Outcome) {
-        let row = &self.manifest.rows[self.answers.len()];
-        let answer = match outcome {
+        let row = &self.manifest.rows[self.predictions.len()];
+        let prediction = match outcome {
             Err(error) => {
                 self.failures.push(Failure {
                     path: row.path.clone(),
@@ -209,7 +215,7 @@ impl<'m> Evaluator<'m> {
                 self.dropout.clone_from(&p.dropout);
                 let genders = p.gender.iter().enumerate();
                 let emotion = p.strongest_emotion();
-                Some(Answer {
+                Some(PredictedLabels {
                     emotion,
                     weight: p.emotions[emotion].mean,
                     weights: p.emotions.iter().map(|e| e.mean).collect(),
@@ -218,19 +224,19 @@ impl<'m> Evaluator<'m> {
                 })
             }
         };
-        self.answers.push(answer);
-        let refused = (outcome.as_ref()).is_err_and(|error| error.code == Code::NoSpeech);
+        self.predictions.push(prediction);
+        let refused = (outcome.as_ref()).is_err_and(|error| error.code == ErrorCode::NoSpeech);
         self.refused.push(refused);
     }
 
-    /// Takes what [`profiles::curves`] measured.
+    /// Adds the measurements of [`profiles::curves`].
     pub fn add_profiles(&mut self, points: Vec<ProfilePoint>) {
         self.profiles = points;
     }
 
-    /// Measures what was taken.
+    /// Computes the results.
     pub fn finish(self, split: Option<&str>, info: &ModelInfo, identity: &str) -> Evaluation {
-        let rows = &self.manifest.rows[..self.answers.len()];
+        let rows = &self.manifest.rows[..self.predictions.len()];
         let all: Vec<usize> = (0..rows.len()).collect();
         let pooled = self.results(&all);
         let age_band = |i: usize| {
@@ -246,33 +252,33 @@ impl<'m> Evaluator<'m> {
             dropout: json::dropout(&self.dropout),
             recordings: rows.len() as u64,
             pooled,
-            corpora: self.by(|i| Some(rows[i].corpus.clone())),
-            by_gender: self.by(|i| rows[i].gender.clone()),
+            corpora: self.group_by(|i| Some(rows[i].corpus.clone())),
+            by_gender: self.group_by(|i| rows[i].gender.clone()),
             by_age: self
                 .groups(age_band)
                 .into_iter()
                 .map(|((_, name), rows)| self.group(name, &rows))
                 .collect(),
-            by_age_band: self.by(|i| rows[i].age_band.clone()),
-            by_language: self.by(|i| rows[i].language.clone()),
-            by_speaker: self.by(|i| Some(self.speaker(i))),
-            by_condition: self.by(|i| rows[i].condition.clone()),
+            by_age_band: self.group_by(|i| rows[i].age_band.clone()),
+            by_language: self.group_by(|i| rows[i].language.clone()),
+            by_speaker: self.group_by(|i| Some(self.speaker(i))),
+            by_condition: self.group_by(|i| rows[i].condition.clone()),
             profiles: self.profiles,
             failures: self.failures,
             notice: NOTICE,
         }
     }
 
-    /// A speaker's name is unique in its corpus only.
+    /// Returns the speaker's unique name: speaker names are unique only within their corpus.
     fn speaker(&self, i: usize) -> String {
         let row = &self.manifest.rows[i];
         format!("{}/{}", row.corpus, row.speaker)
     }
 
-    /// The rows with the same key; rows without one are left out.
+    /// Groups rows by key, without rows that have no key.
     fn groups<K: Ord>(&self, key: impl Fn(usize) -> Option<K>) -> BTreeMap<K, Vec<usize>> {
         let mut groups: BTreeMap<K, Vec<usize>> = BTreeMap::new();
-        for i in 0..self.answers.len() {
+        for i in 0..self.predictions.len() {
             if let Some(key) = key(i) {
                 groups.entry(key).or_default().push(i);
             }
@@ -280,7 +286,7 @@ impl<'m> Evaluator<'m> {
         groups
     }
 
-    fn by(&self, key: impl Fn(usize) -> Option<String>) -> Vec<Group> {
+    fn group_by(&self, key: impl Fn(usize) -> Option<String>) -> Vec<Group> {
         let groups = self.groups(key).into_iter();
         groups.map(|(name, rows)| self.group(name, &rows)).collect()
     }
@@ -292,17 +298,17 @@ impl<'m> Evaluator<'m> {
 
     fn results(&self, rows: &[usize]) -> Results {
         let truth = |i: usize| &self.manifest.rows[i];
-        let answered = || {
-            let pair = |&i: &usize| Some((truth(i), self.answers[i].as_ref()?));
+        let predicted = || {
+            let pair = |&i: &usize| Some((truth(i), self.predictions[i].as_ref()?));
             rows.iter().filter_map(pair)
         };
         let mut calibration = Vec::new();
         let mut intervals = Vec::new();
-        for (row, answer) in answered() {
+        for (row, prediction) in predicted() {
             if let Some(emotion) = index(&self.emotions, &row.emotion) {
-                calibration.push((answer.weight, answer.emotion == emotion));
+                calibration.push((prediction.weight, prediction.emotion == emotion));
             }
-            if let (Some(age), Some(interval)) = (row.age, answer.age.interval) {
+            if let (Some(age), Some(interval)) = (row.age, prediction.age.interval) {
                 intervals.push((age, interval));
             }
         }
@@ -320,7 +326,7 @@ impl<'m> Evaluator<'m> {
             Some(all)
         };
         let ages = |rows: &[usize]| -> Vec<(f64, f64)> {
-            let pair = |&i: &usize| Some((truth(i).age?, self.answers[i].as_ref()?.age.years));
+            let pair = |&i: &usize| Some((truth(i).age?, self.predictions[i].as_ref()?.age.years));
             rows.iter().filter_map(pair).collect()
         };
         let mut age = measure::age_error(&ages(rows));
@@ -330,7 +336,7 @@ impl<'m> Evaluator<'m> {
         }
         Results {
             recordings: rows.len() as u64,
-            failed: (rows.len() - answered().count()) as u64,
+            failed: (rows.len() - predicted().count()) as u64,
             speakers: speakers.len() as u64,
             emotion: classification(&|rows| self.emotion(rows)),
             calibration: measure::calibration(&calibration),
@@ -348,14 +354,14 @@ impl<'m> Evaluator<'m> {
         let mut confusion = Confusion::new(&self.emotions);
         for &i in rows {
             let truth = index(&self.emotions, &self.manifest.rows[i].emotion);
-            if let (Some(truth), Some(answer)) = (truth, &self.answers[i]) {
-                confusion.add(truth, answer.emotion);
+            if let (Some(truth), Some(prediction)) = (truth, &self.predictions[i]) {
+                confusion.add(truth, prediction.emotion);
             }
         }
         confusion
     }
 
-    /// The emotions that each corpus has.
+    /// Returns the emotions that occur in each corpus.
     fn in_corpus(&self) -> BTreeMap<&str, Vec<bool>> {
         let mut present: BTreeMap<&str, Vec<bool>> = BTreeMap::new();
         for row in &self.manifest.rows {
@@ -376,28 +382,32 @@ impl<'m> Evaluator<'m> {
         for &i in rows {
             let row = &self.manifest.rows[i];
             let truth = index(&self.emotions, &row.emotion);
-            let (Some(truth), Some(answer)) = (truth, &self.answers[i]) else {
+            let (Some(truth), Some(prediction)) = (truth, &self.predictions[i]) else {
                 continue;
             };
             let present = &in_corpus[&*row.corpus];
-            let weights = answer.weights.iter().enumerate().filter(|w| present[w.0]);
+            let weights = prediction
+                .weights
+                .iter()
+                .enumerate()
+                .filter(|w| present[w.0]);
             let largest = weights.max_by(|a, b| a.1.total_cmp(b.1));
             confusion.add(truth, largest.map_or(truth, |w| w.0));
         }
         confusion
     }
 
-    /// Of children, or of everybody else.
+    /// Returns the gender confusion of children, or of all other speakers.
     fn gender(&self, rows: &[usize], children: bool) -> Confusion {
         let mut confusion = Confusion::new(&self.genders);
         for &i in rows {
             let row = &self.manifest.rows[i];
             let truth = index(&self.genders, &row.gender);
             let is_child = row.age.is_some_and(|age| age < CHILD);
-            if let (Some(truth), Some(answer)) = (truth, &self.answers[i])
+            if let (Some(truth), Some(prediction)) = (truth, &self.predictions[i])
                 && is_child == children
             {
-                confusion.add(truth, answer.gender);
+                confusion.add(truth, prediction.gender);
             }
         }
         confusion
@@ -410,14 +420,14 @@ fn index(labels: &[String], label: &Option<String>) -> Option<usize> {
 }
 
 impl Evaluation {
-    /// As one JSON document.
+    /// Returns the evaluation as one JSON document.
     pub fn json(&self) -> String {
         let mut text = serde_json::to_string_pretty(self).expect("all keys are strings");
         text.push('\n');
         text
     }
 
-    /// As tables for people.
+    /// Returns the evaluation as text tables.
     pub fn text(&self) -> String {
         text::text(self)
     }

@@ -1,4 +1,4 @@
-//! Which recordings were asked for: files, folders and standard input.
+//! Input recordings: files, folders and standard input.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -8,16 +8,18 @@ use std::path::{Path, PathBuf};
 use crate::audio::decode::{self, FileKind, Options, file_kind};
 use crate::audio::{DecodeError, Fault, Recording, file_formats};
 pub use crate::formats::STANDARD_INPUT;
-use crate::formats::{Code, NoAnswer};
+use crate::formats::{ErrorCode, RecordingError};
 
-/// The most recordings of one run: far above any real collection, low enough that a folder of
-/// endless links cannot take all memory.
+/// Maximum number of recordings of one run.
+///
+/// The limit is far above any real collection and keeps a folder with endless links from exhausting the
+/// memory.
 const MAX_INPUTS: usize = 10_000_000;
 
-/// One recording that was asked for, or why it cannot be found.
+/// One recording, or the error of an argument without one.
 #[derive(Debug)]
 pub struct Input {
-    /// What answers and messages call it: the path as it was given or found, or `-`.
+    /// Name in output and messages: the path as given or found, or `-`.
     pub name: String,
     source: Source,
     channel: Option<u32>,
@@ -30,60 +32,60 @@ enum Source {
     Failed(InputError),
 }
 
-/// Why an argument gives no recording.
+/// Error of an argument that yields no recording.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
-    /// No name in the folder or below ends as those of [`file_formats::FORMATS`] do.
+    /// No file below the folder has an extension of [`file_formats::FORMATS`].
     #[error(
         "{folder}: no recordings in this folder; looked for names ending in {}",
         file_formats::endings().collect::<Vec<_>>().join(", ")
     )]
     EmptyFolder {
-        /// Its path, as it was given.
+        /// Path as given.
         folder: String,
     },
-    /// The operating system does not list a folder.
+    /// A folder cannot be listed.
     #[error("{folder}: this folder cannot be read: {source}")]
     Folder {
-        /// Its path, as it was given or found.
+        /// Path as given or found.
         folder: String,
-        /// What the operating system says.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// More than ten million recordings, as a folder of endless links would give.
+    /// The number of recordings exceeds ten million.
     #[error("{folder}: more than {MAX_INPUTS} recordings; name parts of the folder")]
     TooMany {
-        /// Its path, as it was given.
+        /// Path as given.
         folder: String,
     },
 }
 
-/// Why an input gives no samples.
+/// Error of an input without samples.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// It cannot be read, or is in no format that is understood. The message names it.
+    /// The file cannot be read or decoded; the message names it.
     #[error(transparent)]
     Decode(#[from] DecodeError),
-    /// The message of the [`InputError`] that stands in the recording's place.
+    /// Message of the [`InputError`] that replaces the recording.
     #[error("{0}")]
     Input(String),
 }
 
-impl From<ReadError> for NoAnswer {
+impl From<ReadError> for RecordingError {
     fn from(error: ReadError) -> Self {
         let code = match &error {
             ReadError::Decode(error) => match error.fault {
-                Fault::Missing | Fault::Folder | Fault::Unreadable(_) => Code::Unreadable,
-                _ => Code::UnusableAudio,
+                Fault::Missing | Fault::Folder | Fault::Unreadable(_) => ErrorCode::Unreadable,
+                _ => ErrorCode::UnusableAudio,
             },
-            ReadError::Input(_) => Code::Unreadable,
+            ReadError::Input(_) => ErrorCode::Unreadable,
         };
         Self::new(code, error.to_string())
     }
 }
 
 impl Input {
-    /// The recording at `path`, called `name`.
+    /// Creates an input for the file at `path`, named `name`.
     pub fn file(name: String, path: PathBuf) -> Self {
         Self {
             name,
@@ -92,13 +94,13 @@ impl Input {
         }
     }
 
-    /// Hears only this channel, counted from 1, or the mean of all.
+    /// Selects one channel, counted from 1, or the mean of all.
     #[must_use]
     pub fn with_channel(self, channel: Option<u32>) -> Self {
         Self { channel, ..self }
     }
 
-    /// The file, if it is one.
+    /// Returns the path of a file; `None` for other inputs.
     pub fn path(&self) -> Option<&Path> {
         match &self.source {
             Source::File(path) => Some(path),
@@ -106,12 +108,12 @@ impl Input {
         }
     }
 
-    /// Whether it is standard input, which can be read only once.
+    /// Returns true for standard input, which can be read only once.
     pub fn is_standard_input(&self) -> bool {
         matches!(self.source, Source::StandardInput)
     }
 
-    /// What messages about it begin with.
+    /// Returns the beginning of messages about this input.
     pub fn subject(&self) -> &str {
         match self.source {
             Source::StandardInput => "standard input",
@@ -119,10 +121,10 @@ impl Input {
         }
     }
 
-    /// Reads and decodes it. Standard input gives its content once.
+    /// Reads and decodes the recording. Standard input can be read once.
     ///
     /// # Errors
-    /// The message names the input and says what to do.
+    /// The message names the input and the remedy.
     pub fn read(&self) -> Result<Recording, ReadError> {
         let options = Options {
             channel: self.channel,
@@ -138,7 +140,7 @@ impl Input {
         }
     }
 
-    /// Memory that the decoded recording is expected to take, in bytes, by the size of its file.
+    /// Returns the expected size of the decoded recording in bytes, by the size of its file.
     pub(super) fn expected_memory(&self) -> u64 {
         /// Expectation for inputs without a size, such as pipes.
         const UNKNOWN: u64 = 64 << 20;
@@ -148,8 +150,8 @@ impl Input {
         let Ok(size) = path.metadata().map(|metadata| metadata.len()) else {
             return 0;
         };
-        // Bytes of 32-bit samples that a byte of the file becomes: 8-bit mono without compression,
-        // half of 16 bits without loss, and 24 kbit/s at 48 kHz.
+        // Bytes of 32-bit samples per byte of the file, for 8-bit mono PCM, for lossless
+        // compression of 16 bits to half, and for 24 kbit/s at 48 kHz.
         let growth = match ending(path).as_deref() {
             Some("wav" | "wave" | "aif" | "aiff" | "aifc") => 4,
             Some("flac") => 8,
@@ -169,34 +171,35 @@ impl Input {
 
 /// Result of [`collect`].
 #[derive(Debug, Default)]
-pub struct Found {
-    /// The recordings, in the order of the arguments.
+pub struct Collected {
+    /// Recordings, in the order of the arguments.
     pub inputs: Vec<Input>,
-    /// Other files, one entry per folder.
-    pub passed_over: Vec<PassedOver>,
+    /// Skipped files, one entry per folder.
+    pub skipped: Vec<SkippedFiles>,
 }
 
-/// Files of a folder that are not taken for recordings; displayed as a sentence.
+/// Skipped files of a folder; displayed as a sentence.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct PassedOver {
-    /// The folder, as it was given.
+pub struct SkippedFiles {
+    /// Path of the folder as given.
     pub folder: String,
-    /// Number of files per ending, in small letters with the dot; `""` for files without one.
+    /// Number of files per extension, in lower case with the dot; `""` for files without one.
     pub endings: BTreeMap<String, usize>,
-    /// Pipes, devices and the like, which are never read in a folder: they may have no end.
+    /// Number of pipes, devices and similar files. They are never read from a folder, because
+    /// reading may not end.
     pub special: usize,
 }
 
-impl PassedOver {
-    /// Number of files.
+impl SkippedFiles {
+    /// Returns the number of skipped files.
     pub fn count(&self) -> usize {
         self.endings.values().sum::<usize>() + self.special
     }
 }
 
-impl fmt::Display for PassedOver {
+impl fmt::Display for SkippedFiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// Endings that are listed, the most frequent first.
+        /// Maximum number of listed extensions, the most frequent first.
         const LISTED: usize = 8;
         let files = |count: usize| if count == 1 { "file" } else { "files" };
         let count = self.count();
@@ -227,11 +230,13 @@ impl fmt::Display for PassedOver {
     }
 }
 
-/// The recordings behind the arguments, in their order. A folder stands for the files in it and
-/// below whose names end as those of [`file_formats::FORMATS`] do, sorted by path; names that begin with
-/// a dot are left out. What cannot be listed becomes an input that fails when it is read.
-pub fn collect(arguments: &[PathBuf]) -> Found {
-    let mut found = Found::default();
+/// Returns the recordings of the arguments, in order.
+///
+/// A folder yields the files below it whose extension is one of [`file_formats::FORMATS`], sorted by
+/// path and without hidden files. A folder that cannot be listed yields an input that fails on
+/// reading.
+pub fn collect(arguments: &[PathBuf]) -> Collected {
+    let mut found = Collected::default();
     for argument in arguments {
         if argument.as_os_str() == STANDARD_INPUT {
             found.inputs.push(Input {
@@ -249,17 +254,17 @@ pub fn collect(arguments: &[PathBuf]) -> Found {
     found
 }
 
-/// Contents of a folder listed so far.
+/// State of a folder's traversal.
 #[derive(Debug, Default)]
 struct Listing {
-    /// Folders in it that are still to be listed.
+    /// Subfolders yet to be listed.
     open: Vec<PathBuf>,
     /// Recordings, and folders that cannot be listed.
     found: Vec<(PathBuf, Option<io::Error>)>,
-    passed_over: PassedOver,
+    skipped: SkippedFiles,
 }
 
-fn folder(root: &Path, all: &mut Found) {
+fn folder(root: &Path, all: &mut Collected) {
     let mut seen = HashSet::new();
     let mut listing = Listing {
         open: vec![root.to_owned()],
@@ -267,7 +272,7 @@ fn folder(root: &Path, all: &mut Found) {
     };
     let name = root.display().to_string();
     while let Some(folder) = listing.open.pop() {
-        // A link to a folder above would lead round in circles.
+        // A link to a parent folder would cause an endless traversal.
         if let Ok(real) = folder.canonicalize()
             && !seen.insert(real)
         {
@@ -284,7 +289,7 @@ fn folder(root: &Path, all: &mut Found) {
     }
     let Listing {
         mut found,
-        mut passed_over,
+        mut skipped,
         ..
     } = listing;
     if found.is_empty() {
@@ -293,9 +298,9 @@ fn folder(root: &Path, all: &mut Found) {
         };
         all.inputs.push(Input::failed(root, error));
     }
-    if passed_over.count() > 0 {
-        passed_over.folder = name;
-        all.passed_over.push(passed_over);
+    if skipped.count() > 0 {
+        skipped.folder = name;
+        all.skipped.push(skipped);
     }
     found.sort_by(|a, b| a.0.cmp(&b.0));
     all.inputs
@@ -308,7 +313,7 @@ fn folder(root: &Path, all: &mut Found) {
         }));
 }
 
-/// Sorts what lies in `folder`.
+/// Classifies the entries of `folder`.
 fn list(folder: &Path, listing: &mut Listing) -> io::Result<()> {
     for entry in folder.read_dir()? {
         let entry = entry?;
@@ -318,21 +323,21 @@ fn list(folder: &Path, listing: &mut Listing) -> io::Result<()> {
         let path = entry.path();
         match path.metadata().map(|metadata| file_kind(&metadata)) {
             Ok(FileKind::Folder) => listing.open.push(path),
-            Ok(FileKind::Pipe | FileKind::Other) => listing.passed_over.special += 1,
-            // A dangling link fails with a message when it is read.
+            Ok(FileKind::Pipe | FileKind::Other) => listing.skipped.special += 1,
+            // A dangling link fails on reading, with a message.
             Ok(FileKind::Regular) | Err(_) if is_recording(&path) => {
                 listing.found.push((path, None));
             }
             Ok(FileKind::Regular) | Err(_) => {
                 let ending = ending(&path).map_or(String::new(), |ending| format!(".{ending}"));
-                *listing.passed_over.endings.entry(ending).or_default() += 1;
+                *listing.skipped.endings.entry(ending).or_default() += 1;
             }
         }
     }
     Ok(())
 }
 
-/// The ending of a name, in small letters.
+/// Returns the extension of a file name in lower case.
 fn ending(path: &Path) -> Option<String> {
     let ending = path.extension()?.to_string_lossy();
     Some(ending.to_lowercase())
@@ -380,8 +385,8 @@ mod tests {
             "gone.wav".into(),
         ];
         assert_eq!(names, wanted);
-        let [passed] = &found.passed_over[..] else {
-            panic!("{:?}", found.passed_over);
+        let [passed] = &found.skipped[..] else {
+            panic!("{:?}", found.skipped);
         };
         let wanted = format!(
             "{}: passed over 2 files (1 without an ending, 1 .txt); name a file to have it read \
@@ -390,7 +395,7 @@ mod tests {
         );
         assert_eq!(passed.to_string(), wanted);
         let empty = collect(&[root.join("none")]);
-        assert!(empty.passed_over.is_empty());
+        assert!(empty.skipped.is_empty());
         let error = empty.inputs[0].read().unwrap_err().to_string();
         assert!(error.starts_with(&path("none")), "{error}");
         assert!(error.contains("no recordings"), "{error}");

@@ -1,5 +1,7 @@
-//! A list of recordings and what is true of them: a CSV file with a header, as spreadsheets save it
-//! (in UTF-8, UTF-16 or CP949, with commas, semicolons or tabs).
+//! CSV list of recordings with their true labels.
+//!
+//! The file has a header and may come from a spreadsheet: in UTF-8, UTF-16 or CP949, with commas,
+//! semicolons or tabs.
 
 mod text;
 
@@ -11,106 +13,106 @@ use std::path::{Component, Path, PathBuf};
 use super::inputs::Input;
 use crate::model::ModelInfo;
 
-/// The largest manifest that is read, in bytes.
+/// Maximum size of a manifest, in bytes.
 const MAX_BYTES: u64 = 256 << 20;
-/// The highest age that is believed, in years.
+/// Maximum plausible age, in years.
 const MAX_AGE: f64 = 130.0;
-/// The corpus of a recording that lies in no folder below the manifest's.
+/// Corpus of a recording directly in the manifest's folder.
 const NO_CORPUS: &str = "none";
 
-/// Why a manifest cannot be used.
+/// Error of an unusable manifest.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// It cannot be read or is no CSV file.
+    /// The file cannot be read or is not CSV.
     #[error("{file}: {problem}; give a CSV file whose first line names its columns")]
     Unreadable {
-        /// Its path.
+        /// Path of the manifest.
         file: String,
-        /// What is wrong with it.
+        /// Description of the problem.
         problem: String,
     },
-    /// A column that is needed is not there.
+    /// A required column is missing.
     #[error("{file} has no column {column}; its first line must name the columns {needed}")]
     MissingColumn {
-        /// Its path.
+        /// Path of the manifest.
         file: String,
-        /// The one that is missing.
+        /// The missing column.
         column: String,
-        /// All that are needed.
+        /// All required columns.
         needed: String,
     },
-    /// Which of two columns counts cannot be known.
+    /// Two columns have the same name.
     #[error("{file} has two columns {column}; remove one")]
     RepeatedColumn {
-        /// Its path.
+        /// Path of the manifest.
         file: String,
-        /// The name that is there twice.
+        /// The repeated column name.
         column: String,
     },
-    /// A value that makes no sense.
+    /// A field has an invalid value.
     #[error("{file}, line {line}, column {column}: {problem}")]
     Value {
-        /// Its path.
+        /// Path of the manifest.
         file: String,
-        /// From 1.
+        /// Line number, from 1.
         line: u64,
-        /// The name in the header.
+        /// Column name.
         column: &'static str,
-        /// What is wrong and what to do.
+        /// Description of the problem and its remedy.
         problem: String,
     },
-    /// There is nothing to do.
+    /// The manifest, or the selected split, has no rows.
     #[error("{file} has no recordings{of}; {hint}")]
     Empty {
-        /// Its path.
+        /// Path of the manifest.
         file: String,
-        /// Of which split, as the message says it.
+        /// Suffix that names the split, or empty.
         of: String,
-        /// What to do.
+        /// Remedy.
         hint: String,
     },
 }
 
-/// A manifest as read, in the order of its lines.
+/// Parsed manifest, in the order of its lines.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Manifest {
-    /// Its name in messages.
+    /// Path for messages.
     pub file: String,
     folder: PathBuf,
-    /// The recordings.
+    /// One row per recording.
     pub rows: Vec<Row>,
 }
 
-/// One recording of a manifest. What is blank there is `None` or empty here.
+/// One recording of a manifest. Blank fields are `None` or empty.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Row {
-    /// Line of the manifest, from 1.
+    /// Line number of the manifest, from 1.
     pub line: u64,
-    /// As written: relative to the manifest's folder.
+    /// Path as written, relative to the manifest's folder.
     pub path: String,
-    /// As written, or else the first folder of the path.
+    /// Corpus as written, or the first folder of the path.
     pub corpus: String,
-    /// A name, unique in its corpus.
+    /// Speaker name, unique within the corpus.
     pub speaker: String,
-    /// Such as `train` or `test`.
+    /// Data split, such as `train` or `test`.
     pub split: String,
-    /// The true emotion.
+    /// True emotion.
     pub emotion: Option<String>,
-    /// The true gender.
+    /// True gender.
     pub gender: Option<String>,
-    /// In years.
+    /// True age in years.
     pub age: Option<f64>,
-    /// The true age, roughly, in words.
+    /// Approximate true age as free text.
     pub age_band: Option<String>,
-    /// In which it is spoken.
+    /// Spoken language.
     pub language: Option<String>,
-    /// How it was recorded or changed, in any words.
+    /// Recording condition as free text.
     pub condition: Option<String>,
-    /// The value of the column that groups were asked for by.
+    /// Value of the grouping column.
     pub group: Option<String>,
 }
 
-/// Where the known columns stand.
+/// Header of a manifest.
 struct Columns {
     header: Vec<String>,
 }
@@ -138,7 +140,7 @@ impl Columns {
         Ok(Self { header })
     }
 
-    /// The row's value, `None` where it is blank or there is no such column.
+    /// Returns the field in `column`; `None` if it is blank or there is no such column.
     fn value(&self, record: &csv::StringRecord, column: &str) -> Option<String> {
         let at = self.header.iter().position(|h| h == column)?;
         record.get(at).filter(|v| !v.is_empty()).map(str::to_owned)
@@ -146,23 +148,24 @@ impl Columns {
 }
 
 impl Manifest {
-    /// What an evaluation needs to know.
+    /// Columns that an evaluation requires.
     pub const EVALUATION: [&str; 5] = ["path", "emotion", "gender", "age", "speaker"];
 
-    /// Reads the manifest at `path`, which must have the columns `needed` (`path` among them).
-    /// Columns may come in any order; unknown ones are left out of account.
+    /// Reads the manifest at `path`, which must have the columns `needed` (including `path`).
+    ///
+    /// Columns may be in any order; unknown columns are ignored.
     ///
     /// # Errors
-    /// Names the file, line and column that is wrong.
+    /// The message names the file, line and column.
     pub fn read(path: &Path, needed: &[&str]) -> Result<Self, ManifestError> {
         Self::read_file(path, needed, None)
     }
 
-    /// Reads the manifest at `path`, which must have the columns `path` and `column`, with the latter
-    /// as each row's [`Row::group`].
+    /// Reads the manifest at `path` with the columns `path` and `column`; the latter becomes each
+    /// row's [`Row::group`].
     ///
     /// # Errors
-    /// As [`Manifest::read`].
+    /// Same as [`Manifest::read`].
     pub fn read_groups(path: &Path, column: &str) -> Result<Self, ManifestError> {
         Self::read_file(path, &["path", column], Some(column))
     }
@@ -184,10 +187,10 @@ impl Manifest {
         Self::parse_groups(&text, &file, folder, needed, group)
     }
 
-    /// Reads the bytes of a manifest that lies, or would lie, at `path`.
+    /// Parses the bytes of a manifest, with paths relative to the folder of `path`.
     ///
     /// # Errors
-    /// As [`Manifest::read`].
+    /// Same as [`Manifest::read`].
     pub fn from_bytes(bytes: &[u8], path: &Path, needed: &[&str]) -> Result<Self, ManifestError> {
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         Self::parse_groups(bytes, &path.display().to_string(), folder, needed, None)
@@ -217,14 +220,14 @@ impl Manifest {
         let text = text::decode(bytes).map_err(unreadable)?;
         let separator = text::separator(&text, needed);
         let text = text.as_bytes();
-        let unreadable = |e: csv::Error| unreadable(described(&e));
+        let unreadable = |e: csv::Error| unreadable(describe(&e));
         let mut reader = csv::ReaderBuilder::new()
             .delimiter(separator)
             .trim(csv::Trim::All)
             .from_reader(text);
         let columns = Columns::new(reader.headers().map_err(unreadable)?, file, needed)?;
         let mut rows = Vec::new();
-        // The reader's own count of lines is one short where they end in CR LF.
+        // The CSV reader's own line count is too low for CR LF line ends.
         let (mut line, mut counted) = (1, 0);
         for record in reader.records() {
             let record = record.map_err(unreadable)?;
@@ -254,10 +257,10 @@ impl Manifest {
         }
     }
 
-    /// Keeps the rows of one split.
+    /// Keeps only the rows of one split.
     ///
     /// # Errors
-    /// When there are none; the message names the splits that there are.
+    /// When the split has no rows; the message lists the existing splits.
     pub fn keep_split(&mut self, split: &str) -> Result<(), ManifestError> {
         let there: BTreeSet<String> = self.rows.iter().map(|r| r.split.clone()).collect();
         self.rows.retain(|r| r.split == split);
@@ -271,10 +274,10 @@ impl Manifest {
         Ok(())
     }
 
-    /// Checks that a model knows every emotion and gender in the rows.
+    /// Checks that the model has every emotion and gender label of the rows.
     ///
     /// # Errors
-    /// Names the line, the column and the labels that the model has.
+    /// The message names the line, the column and the model's labels.
     pub fn check_labels(&self, info: &ModelInfo) -> Result<(), ManifestError> {
         for row in &self.rows {
             for (column, label, known) in [
@@ -299,19 +302,19 @@ impl Manifest {
         Ok(())
     }
 
-    /// The recordings, called as the manifest calls them.
+    /// Returns the recordings, named by their paths in the manifest.
     pub fn inputs(&self) -> Vec<Input> {
         self.rows.iter().map(|row| self.input(row)).collect()
     }
 
-    /// The recording of a row.
+    /// Returns the recording of a row.
     pub(super) fn input(&self, row: &Row) -> Input {
         Input::file(row.path.clone(), self.folder.join(&row.path))
     }
 }
 
-/// What is wrong with a table.
-fn described(error: &csv::Error) -> String {
+/// Returns the description of a CSV error.
+fn describe(error: &csv::Error) -> String {
     match error.kind() {
         csv::ErrorKind::UnequalLengths {
             pos,
@@ -328,7 +331,7 @@ fn described(error: &csv::Error) -> String {
     }
 }
 
-/// An age in years. Where commas do not separate fields, they may stand for the point in a number.
+/// Parses an age in years. A comma is a decimal point unless it separates fields.
 fn age(text: &str, separator: u8) -> Option<f64> {
     let number = match separator {
         b',' => text.parse(),
@@ -346,20 +349,20 @@ fn row(
     group: Option<&str>,
 ) -> Result<Row, ManifestError> {
     let value = |column: &str| columns.value(record, column);
-    let wrong = |column, problem: String| ManifestError::Value {
+    let invalid = |column, problem: String| ManifestError::Value {
         file: file.into(),
         line,
         column,
         problem,
     };
-    let path = value("path").ok_or_else(|| wrong("path", "it is blank".into()))?;
+    let path = value("path").ok_or_else(|| invalid("path", "it is blank".into()))?;
     let age = match value("age") {
         None => None,
         Some(text) => Some(age(&text, separator).ok_or_else(|| {
             let problem = format!(
                 "{text:?} is no age in years from 0 to {MAX_AGE}; leave unknown ages blank"
             );
-            wrong("age", problem)
+            invalid("age", problem)
         })?),
     };
     Ok(Row {
@@ -440,20 +443,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_place() {
+    fn errors_name_line_and_column() {
         const HEADER: &str = "path,emotion,gender,age,speaker\n";
-        let said = refusal("path,emotion,gender,speaker\na.wav,,,\n");
-        assert!(said.contains("no column age"), "{said}");
-        let said = refusal("path,emotion,gender,age,speaker,age\na.wav,,,,,\n");
-        assert!(said.contains("two columns age"), "{said}");
+        let message = refusal("path,emotion,gender,speaker\na.wav,,,\n");
+        assert!(message.contains("no column age"), "{message}");
+        let message = refusal("path,emotion,gender,age,speaker,age\na.wav,,,,,\n");
+        assert!(message.contains("two columns age"), "{message}");
         for age in ["old", "-1", "NaN", "131"] {
-            let said = refusal(&format!("{HEADER}a.wav,,,20,\nb.wav,,,{age},\n"));
-            assert!(said.contains("line 3, column age"), "{said}");
+            let message = refusal(&format!("{HEADER}a.wav,,,20,\nb.wav,,,{age},\n"));
+            assert!(message.contains("line 3, column age"), "{message}");
         }
-        let said = refusal(&format!("{HEADER},anger,,,\n"));
-        assert!(said.contains("line 2, column path"), "{said}");
-        let said = refusal(&format!("{HEADER}a.wav,anger\n"));
-        assert!(said.contains("m.csv"), "{said}");
+        let message = refusal(&format!("{HEADER},anger,,,\n"));
+        assert!(message.contains("line 2, column path"), "{message}");
+        let message = refusal(&format!("{HEADER}a.wav,anger\n"));
+        assert!(message.contains("m.csv"), "{message}");
         assert!(refusal(HEADER).contains("no recordings"));
         assert!(refusal("").contains("no column path"));
     }
@@ -475,15 +478,18 @@ mod tests {
                 Manifest::parse(&bytes, "m.csv", "data".into(), &Manifest::EVALUATION).unwrap();
             assert_eq!(read, wanted);
         }
-        // With commas between fields, one inside a number is a mistake.
-        let said = refusal("path,emotion,gender,age,speaker\na.wav,,,\"31,5\",\n");
-        assert!(said.contains("line 2, column age"), "{said}");
-        let said = refusal("path,emotion,gender,age,speaker\na.wav,anger\n");
-        assert!(said.contains("has 2 fields, the header has 5"), "{said}");
+        // A comma inside a number is an error if commas separate fields.
+        let message = refusal("path,emotion,gender,age,speaker\na.wav,,,\"31,5\",\n");
+        assert!(message.contains("line 2, column age"), "{message}");
+        let message = refusal("path,emotion,gender,age,speaker\na.wav,anger\n");
+        assert!(
+            message.contains("has 2 fields, the header has 5"),
+            "{message}"
+        );
     }
 
     #[test]
-    fn labels_that_the_model_does_not_know_are_refused() {
+    fn unknown_labels_are_refused() {
         let info = ModelInfo::legacy2020();
         let with = |emotion: &str, gender: &str| {
             parse(&format!(
@@ -494,24 +500,24 @@ mod tests {
             .map_err(|e| e.to_string())
         };
         with("anger", "male").unwrap();
-        let said = with("joy", "male").unwrap_err();
-        assert!(said.contains("line 3, column emotion"), "{said}");
-        assert!(said.contains("happiness"), "{said}");
-        let said = with("", "Male").unwrap_err();
-        assert!(said.contains("line 3, column gender"), "{said}");
+        let message = with("joy", "male").unwrap_err();
+        assert!(message.contains("line 3, column emotion"), "{message}");
+        assert!(message.contains("happiness"), "{message}");
+        let message = with("", "Male").unwrap_err();
+        assert!(message.contains("line 3, column gender"), "{message}");
     }
 
     #[test]
-    fn a_split_is_kept_or_said_to_be_missing() {
+    fn a_split_is_kept_or_reported_as_missing() {
         let mut manifest =
             parse("path,emotion,gender,age,speaker,split\na.wav,,,,,train\nb.wav,,,,,test\n")
                 .unwrap();
         manifest.keep_split("test").unwrap();
         assert_eq!(manifest.rows[0].path, "b.wav");
-        let said = manifest.keep_split("valid").unwrap_err().to_string();
+        let message = manifest.keep_split("valid").unwrap_err().to_string();
         assert!(
-            said.contains("\"valid\"") && said.contains("holds: test"),
-            "{said}"
+            message.contains("\"valid\"") && message.contains("holds: test"),
+            "{message}"
         );
     }
 }

@@ -1,8 +1,8 @@
-//! Parts that the programs share.
+//! Application layer that the programs share.
 //!
-//! [`inputs`] finds the recordings that were asked for, [`batch`] recognises them in parallel and
-//! [`sink`] puts the text of [`crate::formats`] where it belongs. [`eval`] measures the answers against
-//! the truth in a [`manifest`]; [`dump`] writes the networks' inputs.
+//! [`inputs`] lists the recordings, [`batch`] recognises them in parallel and [`sink`] writes the
+//! text of [`crate::formats`]. [`eval`] compares predictions with the labels of a [`manifest`], and
+//! [`dump`] writes the networks' inputs.
 
 pub mod batch;
 pub mod dump;

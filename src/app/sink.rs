@@ -1,34 +1,34 @@
-//! Where the text goes: standard output or a file that appears only when it is complete.
+//! Output destination: standard output, or a file that appears only when it is complete.
 
 use std::io::{self, Write};
 use std::path::Path;
 
 use crate::atomic_file::AtomicFile;
 
-/// Why the output cannot be written.
+/// Error when the output cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
-    /// The path of an output that would replace a recording that is read.
-    #[error("the output {0} is one of the files that are read; give another name after -o")]
+    /// The output would replace an input file; the path of the output.
+    #[error("the output {0} is one of the files that are read; give another name")]
     IsInput(String),
-    /// The path of an output that is a folder.
-    #[error("the output {0} is a folder; give the name of a file in it after -o")]
+    /// The output is a folder; its path.
+    #[error("the output {0} is a folder; give the name of a file in it")]
     IsFolder(String),
-    /// The path of an output that names a folder which is not there.
-    #[error("there is no folder {0}; create it, or give the name of a file after -o")]
+    /// The output's folder does not exist; the path of the output.
+    #[error("there is no folder {0}; create it, or give the name of a file")]
     NoFolder(String),
-    /// A path that does not end in a name, such as `..`.
-    #[error("the output {0} is no file name; give one after -o")]
+    /// The path has no file name, such as `..`.
+    #[error("the output {0} is no file name; give one")]
     NoName(String),
-    /// The output cannot be created, written or given its name.
+    /// The output cannot be created, written or renamed.
     #[error("cannot write the output {file}: {source}")]
     Write {
-        /// Its path, or words for standard output.
+        /// Path, or a description of standard output.
         file: String,
-        /// What the operating system says.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The program that reads the output has stopped before the end.
+    /// The reader of the output closed it before the end.
     #[error("the output {0} is not complete: its reader has closed it; let it read to the end")]
     ReaderGone(String),
     /// An output that an earlier run began cannot be continued.
@@ -36,8 +36,8 @@ pub enum SinkError {
     Resume(#[from] super::resume::ResumeError),
 }
 
-/// Takes text. A file appears in [`Sink::finish`]; without that, an older file of that name stays as
-/// it was.
+/// Text output. A file is replaced in [`Sink::finish`]; if that is not reached, an older file of
+/// the same name stays unchanged.
 #[derive(Debug)]
 pub struct Sink {
     name: String,
@@ -51,7 +51,7 @@ enum Target {
 }
 
 impl Sink {
-    /// To standard output.
+    /// Creates an output to standard output.
     pub fn stdout() -> Self {
         Self {
             name: "on standard output".into(),
@@ -59,10 +59,10 @@ impl Sink {
         }
     }
 
-    /// To the file `path`, which must be none of `read`.
+    /// Creates an output to the file `path`, which must not be one of the input files `read`.
     ///
     /// # Errors
-    /// When it is one of those, is a folder, or cannot be created.
+    /// When `path` is one of `read`, is a folder, or cannot be created.
     pub fn file<'a>(
         path: &Path,
         read: impl IntoIterator<Item = &'a Path>,
@@ -70,10 +70,10 @@ impl Sink {
         Self::file_with(path, read, false)
     }
 
-    /// [`Sink::file`] for what nobody but the file's owner may read.
+    /// [`Sink::file`] with read permission for the owner only.
     ///
     /// # Errors
-    /// As [`Sink::file`].
+    /// Same as [`Sink::file`].
     pub fn private_file<'a>(
         path: &Path,
         read: impl IntoIterator<Item = &'a Path>,
@@ -87,7 +87,7 @@ impl Sink {
         is_private: bool,
     ) -> Result<Self, SinkError> {
         let name = path.display().to_string();
-        // Through links, so that a link to a file that is read is that file.
+        // The canonical path resolves links to input files.
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         if path.is_dir() {
             return Err(SinkError::IsFolder(name));
@@ -106,11 +106,11 @@ impl Sink {
             true => AtomicFile::create_private(&path),
             false => AtomicFile::create(&path),
         };
-        let target = Target::File(file.map_err(|source| fail(&name, source))?);
+        let target = Target::File(file.map_err(|source| write_error(&name, source))?);
         Ok(Self { name, target })
     }
 
-    /// Writes `text` through to its reader.
+    /// Writes `text` and flushes it.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -119,23 +119,23 @@ impl Sink {
             Target::Stdout(out) => out.write_all(text.as_bytes()).and_then(|()| out.flush()),
             Target::File(file) => file.write_all(text.as_bytes()),
         }
-        .map_err(|source| fail(&self.name, source))
+        .map_err(|source| write_error(&self.name, source))
     }
 
-    /// Completes the output.
+    /// Completes the output. A file gets its name.
     ///
     /// # Errors
-    /// When the file cannot get its name.
+    /// When the file cannot be renamed.
     pub fn finish(self) -> Result<(), SinkError> {
         let Self { name, target } = self;
         match target {
             Target::Stdout(_) => Ok(()),
-            Target::File(file) => file.finish().map_err(|source| fail(&name, source)),
+            Target::File(file) => file.finish().map_err(|source| write_error(&name, source)),
         }
     }
 }
 
-fn fail(name: &str, source: io::Error) -> SinkError {
+fn write_error(name: &str, source: io::Error) -> SinkError {
     let file = name.to_owned();
     match source.kind() {
         io::ErrorKind::BrokenPipe => SinkError::ReaderGone(file),
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_is_not_overwritten() {
+    fn inputs_are_not_overwritten() {
         let dir = tempfile::tempdir().unwrap();
         let wav = dir.path().join("a.wav");
         std::fs::write(&wav, "sound").unwrap();

@@ -1,4 +1,4 @@
-//! Recognises voice recordings from the command line.
+//! Command-line program for voice recordings.
 
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -9,9 +9,10 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use indicatif::{ProgressBar, ProgressStyle};
 use maeum::Recognizer;
-use maeum::app::batch::{Batch, Extracted, Threads, extract};
+use maeum::app::batch::{Batch, FeatureResult, Threads, extract_features};
 use maeum::app::inputs;
 use maeum::app::inputs::{Input, STANDARD_INPUT};
+use maeum::app::sink::SinkError;
 use maeum::audio::Resampling;
 use maeum::formats::{Format, Reporter, printable};
 use maeum::model::Model;
@@ -20,7 +21,7 @@ use maeum::recognizer::FrontEnd;
 use arguments::{Arguments, FrontEndArgument};
 use device::Device;
 use output::Output;
-use speakers::Asked;
+use speakers::Selection;
 
 #[path = "infer/arguments.rs"]
 mod arguments;
@@ -72,7 +73,7 @@ fn main() -> ExitCode {
             "--split chooses rows of a manifest; give one with --eval",
         );
     }
-    // Of an argument that recordings conflict with, clap checks no requirement.
+    // clap does not check the requirements of an argument that recordings conflict with.
     if !arguments.profile_sizes.is_empty() && arguments.eval.is_none() {
         usage_error(
             ErrorKind::MissingRequiredArgument,
@@ -82,14 +83,28 @@ fn main() -> ExitCode {
     exit(run(&arguments))
 }
 
-/// `outcome`: how many recordings failed, or why none could be tried.
+/// Returns the exit code for the number of failed recordings, or for the error that stopped the
+/// run.
 fn exit(outcome: Result<usize, String>) -> ExitCode {
     match outcome {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(message) => {
-            complain(&message);
+            print_error(&message);
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Returns the message of an output error, with the option that names the output.
+fn output_error(error: &SinkError) -> String {
+    match error {
+        SinkError::IsInput(_)
+        | SinkError::IsFolder(_)
+        | SinkError::NoFolder(_)
+        | SinkError::NoName(_) => format!("{error} after -o"),
+        SinkError::Write { .. } | SinkError::ReaderGone(_) | SinkError::Resume(_) => {
+            error.to_string()
         }
     }
 }
@@ -98,13 +113,13 @@ fn usage_error(kind: ErrorKind, message: &str) -> ! {
     Arguments::command().error(kind, message).exit()
 }
 
-/// To standard error; a reader that is gone does not matter.
-fn complain(message: &str) {
+/// Prints a message to standard error; a closed standard error is ignored.
+fn print_error(message: &str) {
     use io::Write;
     let _ = writeln!(io::stderr(), "infer: {}", printable(message));
 }
 
-/// Returns how many recordings have no answer.
+/// Runs the program. Returns the number of failed recordings.
 fn run(arguments: &Arguments) -> Result<usize, String> {
     let Arguments {
         self_test: tests,
@@ -114,44 +129,44 @@ fn run(arguments: &Arguments) -> Result<usize, String> {
         ..
     } = arguments;
     if !tests && dump_features.is_none() && eval.is_none() {
-        return answer(arguments);
+        return recognise(arguments);
     }
     let model = model::load(arguments.model.as_deref())?;
     if *tests {
-        complain(&self_test(&model).map_err(|e| of_model(arguments, &e))?);
+        print_error(&self_test(&model).map_err(|e| model_error(arguments, &e))?);
     }
     if let Some(path) = dump_features {
         let front_end = measure::front_end(&model).ok_or_else(|| {
             let problem = "it is no speech model; choose the features with --front-end";
-            of_model(arguments, &problem)
+            model_error(arguments, &problem)
         })?;
         return measure::dump(arguments, path, front_end, model.info().resampling);
     }
     if recordings.is_empty() && eval.is_none() {
         return Ok(0);
     }
-    let recognizer = Recognizer::new(model).map_err(|e| of_model(arguments, &e))?;
+    let recognizer = Recognizer::new(model).map_err(|e| model_error(arguments, &e))?;
     if let Some(manifest) = eval {
         return measure::evaluate(arguments, manifest, &recognizer);
     }
-    let asked = Asked::new(arguments)?;
-    let threads = threads(arguments, &asked.inputs)?;
-    answers(arguments, asked, &recognizer, threads, None)
+    let selection = Selection::new(arguments)?;
+    let threads = threads(arguments, &selection.inputs)?;
+    write_results(arguments, selection, &recognizer, threads, None)
 }
 
-/// Collects the recordings; reports other files in their folders.
-fn collected(arguments: &Arguments) -> Vec<Input> {
+/// Returns the recordings of the arguments; reports skipped files.
+fn collect_inputs(arguments: &Arguments) -> Vec<Input> {
     let found = inputs::collect(&arguments.recordings);
-    for passed_over in &found.passed_over {
-        complain(&passed_over.to_string());
+    for skipped in &found.skipped {
+        print_error(&skipped.to_string());
     }
     let channel = arguments.channel();
     let inputs = found.inputs.into_iter();
     inputs.map(|input| input.with_channel(channel)).collect()
 }
 
-/// Says which model has a problem.
-fn of_model(arguments: &Arguments, problem: &dyn std::fmt::Display) -> String {
+/// Returns a message about a problem of the model.
+fn model_error(arguments: &Arguments, problem: &dyn std::fmt::Display) -> String {
     match &arguments.model {
         Some(path) => format!("{}: {problem}", path.display()),
         None => format!("the built-in model: {problem}"),
@@ -162,81 +177,85 @@ fn threads(arguments: &Arguments, inputs: &[Input]) -> Result<Threads, String> {
     Threads::new(arguments.threads(inputs.len())).map_err(|e| e.to_string())
 }
 
-/// Returns how many recordings have no answer. A thread that has no recording of its own makes the
-/// networks ready while another listens to the first recording.
-fn answer(arguments: &Arguments) -> Result<usize, String> {
-    let asked = Asked::new(arguments)?;
-    let inputs = &asked.inputs;
-    // They start while the description is read.
+/// Recognises the recordings. Returns the number of failed recordings.
+///
+/// An idle thread loads the networks while another extracts the features of the first recording.
+fn recognise(arguments: &Arguments) -> Result<usize, String> {
+    let selection = Selection::new(arguments)?;
+    let inputs = &selection.inputs;
+    // The threads start before the model's description is read, so that both overlap.
     let threads = threads(arguments, inputs)?;
     let bundle = model::open(arguments.model.as_deref())?;
-    // A pipe may give nothing for a long time, in which a problem of the model would not be heard
-    // of.
+    // A pipe may deliver nothing for a long time, which would delay the report of a problem with
+    // the model.
     let is_file = |input: &&Input| input.path().is_some_and(Path::is_file);
     let first = inputs.first().filter(is_file);
-    let is_one_pass = arguments.enroll.is_none() && asked.groups.is_none() && !arguments.resume;
+    let is_one_pass = arguments.enroll.is_none() && selection.groups.is_none() && !arguments.resume;
     let is_spare = inputs.len() < threads.count() && arguments.device == Device::Cpu && is_one_pass;
     let front_end = FrontEnd::new(bundle.info()).ok().map(Arc::new);
-    let ready = |front_end: Option<Arc<FrontEnd>>| {
+    let load = |front_end: Option<Arc<FrontEnd>>| {
         let model = bundle.model().map_err(|e| e.to_string())?;
         match front_end {
             Some(front_end) => Recognizer::with_front_end(model, front_end),
             None => Recognizer::new(model),
         }
-        .map_err(|e| of_model(arguments, &e))
+        .map_err(|e| model_error(arguments, &e))
     };
-    let (first, recognizer) = match (first, &front_end) {
+    let (features, recognizer) = match (first, &front_end) {
         (Some(input), Some(front_end)) if is_spare => threads.join(
-            || Some(extract(front_end, input, true)),
-            || ready(Some(Arc::clone(front_end))),
+            || Some(extract_features(front_end, input, true)),
+            || load(Some(Arc::clone(front_end))),
         ),
-        _ => (None, ready(front_end)),
+        _ => (None, load(front_end)),
     };
-    answers(arguments, asked, &recognizer?, threads, first)
+    write_results(arguments, selection, &recognizer?, threads, features)
 }
 
-/// Returns how many recordings have no answer; `first` is what the first is to the networks, if
-/// that is known.
-fn answers(
+/// Writes the predictions, or the speaker profile. Returns the number of failed recordings.
+///
+/// `first` holds the first input's features if they are computed already.
+fn write_results(
     arguments: &Arguments,
-    mut asked: Asked,
+    mut selection: Selection,
     recognizer: &Recognizer,
     threads: Threads,
-    first: Option<Extracted>,
+    first: Option<FeatureResult>,
 ) -> Result<usize, String> {
     if let Some(path) = &arguments.enroll {
-        return speakers::enroll(arguments, path, recognizer, threads, &asked.inputs);
+        return speakers::enroll(arguments, path, recognizer, threads, &selection.inputs);
     }
     let identity = recognizer.model().identity();
     let reporter = Reporter::new(arguments.format, recognizer.info(), identity);
-    let reporter = reporter.map_err(|e| of_model(arguments, &e))?;
+    let reporter = reporter.map_err(|e| model_error(arguments, &e))?;
     let reporter = match arguments.segments {
         true => reporter.with_segment_rows(),
         false => reporter,
     };
     let output = match &arguments.output {
-        Some(path) if arguments.resume => Output::resume(arguments, path, recognizer, &mut asked)?,
-        _ => Output::new(arguments, &asked.inputs)?,
+        Some(path) if arguments.resume => {
+            Output::resume(arguments, path, recognizer, &mut selection)?
+        }
+        _ => Output::new(arguments, &selection.inputs)?,
     };
     let mut failed = output.failed();
-    let batch = Batch::on(threads, recognizer, arguments.dropout()).with_first(first);
-    let batch = match device::open(arguments.device, complain)? {
+    let batch = Batch::on(threads, recognizer, arguments.dropout()).with_first_features(first);
+    let batch = match device::open(arguments.device, print_error)? {
         Some(gpu) => on_gpu(batch, gpu)?,
         None => batch,
     };
-    let batch = speakers::of(batch, arguments, &mut asked)?;
-    let inputs = &*asked.inputs;
+    let batch = speakers::with_speakers(batch, arguments, &mut selection)?;
+    let inputs = &*selection.inputs;
     let seen = arguments.output.is_none() && io::stdout().is_terminal();
     let errors_are_seen = seen && matches!(arguments.format, Format::Table);
     match output.write(&batch, inputs, reporter, |message| {
         failed += 1;
         if !errors_are_seen {
-            complain(message);
+            print_error(message);
         }
     }) {
-        Err(error) => return Err(error.to_string()),
+        Err(error) => return Err(output_error(&error)),
         Ok(()) if failed > 0 && inputs.len() > 1 => {
-            complain(&format!("{failed} of {} recordings failed", inputs.len()));
+            print_error(&format!("{failed} of {} recordings failed", inputs.len()));
         }
         Ok(()) => {}
     }
@@ -254,7 +273,7 @@ fn on_gpu(_: Batch<'_>, none: device::Gpu) -> Result<Batch<'_>, String> {
     match none {}
 }
 
-/// Shown only for several recordings, and only to somebody who watches.
+/// Returns a progress bar, hidden for a single recording or without a terminal.
 fn progress(recordings: usize) -> ProgressBar {
     if recordings < 2 || !io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -264,7 +283,7 @@ fn progress(recordings: usize) -> ProgressBar {
     ProgressBar::new(recordings as u64).with_style(style)
 }
 
-/// Says what was compared.
+/// Runs the model's self-test. Returns a description of the comparison.
 fn self_test(model: &Model) -> Result<String, String> {
     let networks = model.networks();
     let tested = networks.iter().filter(|n| n.self_test.is_some()).count();

@@ -1,7 +1,7 @@
-//! Serves voice recognition over HTTP.
+//! HTTP server for voice recognition.
 
-use std::io::Write;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use std::time::Duration;
 use clap::Parser;
 use maeum::Recognizer;
 use maeum::nn::DropoutMode;
-use maeum::server::settings::Times;
-use maeum::server::{Settings, Shared, StartError, listen, router};
+use maeum::server::settings::{SettingNames, Times};
+use maeum::server::{ServerState, Settings, StartError, listen, router};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -25,8 +25,6 @@ mod device;
 mod log;
 #[path = "shared/model.rs"]
 mod model;
-#[path = "serve/probe.rs"]
-mod probe;
 
 fn main() -> ExitCode {
     maeum::audio::silence_caught_panics();
@@ -39,7 +37,7 @@ fn main() -> ExitCode {
 
 fn start(arguments: Arguments) -> Result<(), String> {
     if arguments.probe {
-        return probe::run(arguments.host, arguments.port);
+        return probe(arguments.host, arguments.port);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -48,7 +46,7 @@ fn start(arguments: Arguments) -> Result<(), String> {
         .map_err(|e| format!("cannot start the threads that talk to clients: {e}"))
         .and_then(|runtime| {
             let outcome = runtime.block_on(run(arguments));
-            // What has not ended in time is left where it is.
+            // Jobs that did not end in time are abandoned.
             runtime.shutdown_background();
             outcome
         })
@@ -71,13 +69,13 @@ async fn run(arguments: Arguments) -> Result<(), String> {
         None => format!("the built-in model: {e}"),
     };
     let mut recognizer = Recognizer::new(model::load(path)?).map_err(|e| of_model(&e))?;
-    if let Some(gpu) = device::open(arguments.device, |said| tracing::warn!("{said}"))? {
+    if let Some(gpu) = device::open(arguments.device, |reason| tracing::warn!("{reason}"))? {
         use_gpu(&mut recognizer, gpu)?;
     }
     let address = SocketAddr::new(arguments.host, arguments.port);
     let settings = settings(&arguments)?;
     let key_is_missing = !settings.loopback && settings.key.is_none();
-    let shared = Shared::new(Arc::new(recognizer), settings).map_err(|e| match e {
+    let shared = ServerState::new(Arc::new(recognizer), settings).map_err(|e| match e {
         StartError::Unguarded => format!(
             "--host {}: {e}. --key-file FILE or MAEUM_KEY sets the key, --allow-host NAME names a host, \
              such as the address or name that clients use",
@@ -99,15 +97,21 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     }
     tracing::info!("listening on http://{address}");
     if arguments.port == 0 {
-        // The program that started this one has no other way to find the port.
-        let said = writeln!(std::io::stdout(), "listening on http://{address}");
-        if let Err(e) = said {
+        // Port 0 makes the system choose a port, and the parent process can learn it only here.
+        let written = writeln!(std::io::stdout(), "listening on http://{address}");
+        if let Err(e) = written {
             tracing::warn!("cannot write the address to standard output: {e}");
         }
     }
-    let failed = test(&shared);
+    let failed = start_self_test(&shared);
     let mut broken = None;
-    let served = listen::serve(listener, router, &shared, ended(failed, &mut broken)).await;
+    let served = listen::serve(
+        listener,
+        router,
+        &shared,
+        shutdown_requested(failed, &mut broken),
+    )
+    .await;
     if let Some(message) = broken {
         return Err(of_model(&message));
     }
@@ -118,22 +122,22 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     Ok(())
 }
 
-/// Tests the model beside the listening; what is received is why it failed.
-fn test(shared: &Arc<Shared>) -> mpsc::Receiver<String> {
+/// Starts the model's self-test on a thread. The channel receives the error if it fails.
+fn start_self_test(shared: &Arc<ServerState>) -> mpsc::Receiver<String> {
     let (sender, failed) = mpsc::channel(1);
     let shared = Arc::clone(shared);
     std::thread::spawn(move || match shared.self_test() {
         Ok(()) => tracing::info!("the model's self-test has passed"),
         Err(message) => {
-            // Nobody listens any more if the server has been told to end.
+            // A stopped server no longer receives.
             let _ = sender.blocking_send(message);
         }
     });
     failed
 }
 
-/// Waits until the server is to end: a signal, or a model that does not pass its test.
-async fn ended(mut failed: mpsc::Receiver<String>, broken: &mut Option<String>) {
+/// Waits for the end of the server: a signal or a failed self-test.
+async fn shutdown_requested(mut failed: mpsc::Receiver<String>, broken: &mut Option<String>) {
     let fails = async {
         match failed.recv().await {
             Some(message) => message,
@@ -141,19 +145,19 @@ async fn ended(mut failed: mpsc::Receiver<String>, broken: &mut Option<String>) 
         }
     };
     tokio::select! {
-        () = stopped() => tracing::info!("ending"),
+        () = stop_signal() => tracing::info!("ending"),
         message = fails => *broken = Some(message),
     }
 }
 
-/// Waits for what a service manager or a person at the keyboard sends.
+/// Waits for SIGTERM or SIGINT.
 #[cfg(unix)]
-async fn stopped() {
+async fn stop_signal() {
     use tokio::signal::unix::{SignalKind, signal};
     let terminate = signal(SignalKind::terminate());
     let interrupt = signal(SignalKind::interrupt());
     let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else {
-        // Without signals the process can only be killed.
+        // Without signal handlers the process can only be killed.
         return std::future::pending().await;
     };
     tokio::select! {
@@ -163,7 +167,7 @@ async fn stopped() {
 }
 
 #[cfg(not(unix))]
-async fn stopped() {
+async fn stop_signal() {
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending().await
     }
@@ -183,7 +187,7 @@ fn settings(arguments: &Arguments) -> Result<Settings, String> {
         max_body: (arguments.max_body as usize) << 20,
         max_seconds: arguments.max_seconds,
         max_held: defaults.max_held.max((arguments.max_body as usize) << 22),
-        // Bytes: at least one stream of the greatest length.
+        // Bytes for at least one stream of the maximum length.
         max_streamed: defaults.max_streamed.max(2 * limit.frames),
         max_connections: arguments.connections as usize,
         dropout: match arguments.dropout {
@@ -200,6 +204,12 @@ fn settings(arguments: &Arguments) -> Result<Settings, String> {
         allow_hosts: arguments.allow_host.clone(),
         loopback: arguments.host.is_loopback(),
         card: arguments.model.is_none().then(card).flatten(),
+        names: SettingNames {
+            files_root: "--files-root",
+            write_root: "--write-root",
+            allow_hosts: "--allow-host",
+            allow_origins: "--allow-origin",
+        },
         times: Times {
             body: seconds(arguments.body_timeout),
             drain: seconds(arguments.drain),
@@ -209,7 +219,7 @@ fn settings(arguments: &Arguments) -> Result<Settings, String> {
     })
 }
 
-/// The first line of the file, or else the variable `MAEUM_KEY`.
+/// Returns the key: the file's first line, or else the variable `MAEUM_KEY`.
 fn key(file: Option<&Path>) -> Result<Option<String>, String> {
     let (key, of) = match file {
         Some(path) => {
@@ -224,7 +234,7 @@ fn key(file: Option<&Path>) -> Result<Option<String>, String> {
             Err(_) => return Err("MAEUM_KEY: the key is no text".into()),
         },
     };
-    // Anything else would never arrive in a header.
+    // Other characters cannot be sent in a header.
     match !key.is_empty() && key.bytes().all(|b| b.is_ascii_graphic()) {
         true => Ok(Some(key)),
         false => Err(format!(
@@ -255,4 +265,40 @@ fn card() -> Option<String> {
 #[cfg(not(feature = "default-model"))]
 fn card() -> Option<String> {
     None
+}
+
+/// Timeout of each step of the readiness check.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Start of a successful response.
+const READY_RESPONSE: &[u8] = b"HTTP/1.1 200 ";
+
+/// Checks whether the server at an address is ready: the health check of containers without other
+/// programs.
+///
+/// # Errors
+/// When the server does not respond, or is not ready to recognise recordings.
+fn probe(host: IpAddr, port: u16) -> Result<(), String> {
+    // A server on the unspecified address is reachable by the loopback address.
+    let host = match host {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        other => other,
+    };
+    let address = SocketAddr::new(host, port);
+    let start = request_ready(address).map_err(|e| format!("no answer from {address}: {e}"))?;
+    match start == READY_RESPONSE {
+        true => Ok(()),
+        false => Err(format!("the server on {address} is not ready")),
+    }
+}
+
+fn request_ready(address: SocketAddr) -> std::io::Result<[u8; READY_RESPONSE.len()]> {
+    let mut stream = TcpStream::connect_timeout(&address, PROBE_TIMEOUT)?;
+    stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
+    stream.set_write_timeout(Some(PROBE_TIMEOUT))?;
+    // The server always accepts the host name localhost.
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut start = [0; READY_RESPONSE.len()];
+    stream.read_exact(&mut start)?;
+    Ok(start)
 }

@@ -1,5 +1,7 @@
-//! The answer of the system of 2020, byte for byte: one JSON object with numbered keys, as Python's
-//! `json.dumps` writes numbers that went through `round(x, 4)`.
+//! JSON object of the 2020 system, reproduced byte for byte.
+//!
+//! Keys are numeric codes. Values are rounded by `round(x, 4)` and written like Python's
+//! `json.dumps`.
 
 use std::fmt::Write;
 
@@ -7,7 +9,7 @@ use super::ReportError;
 use crate::model::ModelInfo;
 use crate::prediction::{AgeGroup, Prediction};
 
-/// The keys of the emotions, in their order in the object.
+/// Emotion keys, in the order of the object.
 const EMOTIONS: [(u32, &str); 7] = [
     (10001, "happiness"),
     (10002, "anger"),
@@ -24,10 +26,10 @@ const AGE_GROUPS: [(u32, AgeGroup); 3] = [
     (20005, AgeGroup::From40),
 ];
 const MALE: u32 = 30001;
-/// One minus [`MALE`], not the model's own second output.
+/// Key of one minus [`MALE`], not of the model's own second output.
 const FEMALE: u32 = 30002;
 
-/// Where a model keeps what the object holds.
+/// Indices of the model outputs that the object holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Codes {
     emotions: [usize; EMOTIONS.len()],
@@ -35,6 +37,8 @@ pub struct Codes {
 }
 
 impl Codes {
+    /// Finds the outputs by their labels.
+    ///
     /// # Errors
     /// When the model lacks an emotion or a gender that the object holds.
     pub fn new(info: &ModelInfo) -> Result<Self, ReportError> {
@@ -55,18 +59,18 @@ impl Codes {
         Ok(Self { emotions, male })
     }
 
-    /// The emotion weights in the order of their keys.
+    /// Returns the emotion weights in the order of their keys.
     pub fn emotions(&self, prediction: &Prediction) -> [f64; EMOTIONS.len()] {
         self.emotions.map(|index| prediction.emotions[index].mean)
     }
 
-    /// The weight of male, and one minus it.
+    /// Returns the weight of male, and one minus it.
     pub fn gender(&self, prediction: &Prediction) -> [f64; 2] {
         let male = prediction.gender[self.male];
         [male, 1.0 - male]
     }
 
-    /// The object, without a line end.
+    /// Returns the object without a line end.
     pub fn object(&self, prediction: &Prediction) -> String {
         let group = prediction.age.group();
         let [male, female] = self.gender(prediction);
@@ -86,7 +90,7 @@ impl Codes {
     }
 }
 
-/// The line in the place of a recording that has no answer.
+/// Returns the line that replaces the object of a recording that failed.
 pub fn failure(file: &str, error: &str) -> String {
     let quoted = |text| serde_json::Value::from(text).to_string();
     format!(
@@ -96,14 +100,14 @@ pub fn failure(file: &str, error: &str) -> String {
     )
 }
 
-/// `round(x, 4)`: to the nearest decimal of the exact binary value, ties to even.
+/// Python's `round(x, 4)`: to the nearest decimal of the exact binary value, ties to even.
 fn python_round(x: f64) -> f64 {
     let text = format!("{x:.4}");
     text.parse().expect("a formatted number is a number")
 }
 
-/// `repr(x)`: the shortest decimal that reads back as `x`, with an exponent from 1e16 and below
-/// 1e-4. Only for finite numbers.
+/// Python's `repr(x)` of a finite number: the shortest decimal that reads back as `x`, with an
+/// exponent from 1e16 up and below 1e-4.
 fn python_repr(x: f64) -> String {
     let size = x.abs();
     if size == 0.0 || (1e-4..1e16).contains(&size) {
@@ -122,9 +126,9 @@ fn python_repr(x: f64) -> String {
 mod tests {
     use super::*;
 
-    /// What CPython 3 prints for `repr(round(x, 4))`.
+    /// Expected texts are CPython 3's output of `repr(round(x, 4))`.
     #[test]
-    fn numbers_look_like_pythons() {
+    fn numbers_are_formatted_like_python() {
         let cases = [
             (0.03125, "0.0312"),
             (0.09375, "0.0938"),

@@ -1,18 +1,18 @@
-//! One row per recording; fields are quoted as RFC 4180 says where they need it.
+//! CSV: one row per recording, fields quoted by RFC 4180.
 //!
-//! A spreadsheet takes a cell for a formula if its text begins with certain characters, and the
-//! names of files come from anywhere. Such a text is given an apostrophe in front, as the Open
-//! Worldwide Application Security Project advises (CSV Injection). Numbers stay as they are.
+//! Spreadsheets evaluate a cell as a formula if its text begins with certain characters, and file
+//! names are untrusted. Such a text gets an apostrophe in front, by the advice of the Open
+//! Worldwide Application Security Project (CSV Injection). Numbers stay unchanged.
 
-use super::{Context, NoAnswer, STANDARD_INPUT, group_name, largest};
+use super::{Context, RecordingError, STANDARD_INPUT, group_name, largest};
 use crate::prediction::{Age, Estimate, Prediction};
 
-/// What the rows are read with.
+/// Variant of the text encoding and line ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
     /// Lines end with a line feed alone.
     Plain,
-    /// Excel: a byte order mark says that the text is UTF-8, and lines end as RFC 4180 has it.
+    /// Excel: a byte order mark identifies UTF-8, and lines end with CR LF (RFC 4180).
     Excel,
 }
 
@@ -32,9 +32,9 @@ impl Dialect {
     }
 }
 
-/// Columns that every answer has, between those that the model names.
+/// Age columns, between the emotion and the gender columns.
 const AGE: [&str; 3] = ["age", "age_spread", "age_group"];
-/// Columns that a row of a segment has besides.
+/// Additional columns of a segment's row.
 const SEGMENT: [&str; 3] = ["segment", "start", "end"];
 const VOICE: [&str; 8] = [
     "duration",
@@ -47,8 +47,8 @@ const VOICE: [&str; 8] = [
     "warnings",
 ];
 
-/// Columns at the end, the last two for a recording without an answer.
-const LATER: [&str; 5] = [
+/// Columns at the end. The last two are filled only for a failed recording.
+const LAST: [&str; 5] = [
     "age_low",
     "age_high",
     "speaker_recordings",
@@ -56,10 +56,10 @@ const LATER: [&str; 5] = [
     "error",
 ];
 
-/// The first line.
+/// Returns the header line.
 pub fn header(dialect: Dialect, context: &Context) -> String {
     let mut fields = vec!["file".to_owned()];
-    if context.by_segment {
+    if context.segment_rows {
         fields.extend(SEGMENT.map(str::to_owned));
     }
     fields.push("strongest".to_owned());
@@ -68,38 +68,39 @@ pub fn header(dialect: Dialect, context: &Context) -> String {
     fields.extend(AGE.map(str::to_owned));
     fields.extend(context.genders.iter().map(|g| text(g)));
     fields.extend(VOICE.map(str::to_owned));
-    fields.extend(LATER.map(str::to_owned));
+    fields.extend(LAST.map(str::to_owned));
     dialect.start().to_owned() + &join(dialect, &fields)
 }
 
-/// A recording's line, or a line for each of its segments. Without an answer all fields but the
-/// first and the last two are empty.
+/// Returns a recording's row, or one row per segment.
+///
+/// A failed recording has one row, in which only the file and the two error columns are filled.
 pub fn row(
     dialect: Dialect,
     context: &Context,
     file: &str,
-    outcome: Result<&Prediction, &NoAnswer>,
+    outcome: Result<&Prediction, &RecordingError>,
 ) -> String {
     match outcome {
-        Ok(p) if context.by_segment && !p.segments.is_empty() => {
+        Ok(p) if context.segment_rows && !p.segments.is_empty() => {
             let rows = p.segments.iter().enumerate().map(|(i, s)| {
                 let place = [
                     (i + 1).to_string(),
                     s.time.start.to_string(),
                     s.time.end.to_string(),
                 ];
-                let said = Said {
+                let estimates = Estimates {
                     emotions: &s.emotions,
                     age: s.age,
                     gender: &s.gender,
                     voiced: s.voiced,
                 };
-                answered(dialect, context, file, &place, &said, p)
+                estimate_row(dialect, context, file, &place, &estimates, p)
             });
             rows.collect()
         }
         Ok(p) => {
-            let place = match context.by_segment {
+            let place = match context.segment_rows {
                 true => vec![
                     "1".to_owned(),
                     p.voice.analysed.start.to_string(),
@@ -107,18 +108,22 @@ pub fn row(
                 ],
                 false => Vec::new(),
             };
-            let said = Said {
+            let estimates = Estimates {
                 emotions: &p.emotions,
                 age: p.age,
                 gender: &p.gender,
                 voiced: p.voice.voiced,
             };
-            answered(dialect, context, file, &place, &said, p)
+            estimate_row(dialect, context, file, &place, &estimates, p)
         }
         Err(error) => {
-            let segment = if context.by_segment { SEGMENT.len() } else { 0 };
+            let segment = if context.segment_rows {
+                SEGMENT.len()
+            } else {
+                0
+            };
             let labels = 2 * context.emotions.len() + context.genders.len();
-            let empty = segment + 1 + labels + AGE.len() + VOICE.len() + LATER.len() - 2;
+            let empty = segment + 1 + labels + AGE.len() + VOICE.len() + LAST.len() - 2;
             let mut fields = vec![text(file)];
             fields.resize(1 + empty, String::new());
             fields.extend([error.code.name().to_owned(), text(&error.message)]);
@@ -127,34 +132,34 @@ pub fn row(
     }
 }
 
-/// The answer for a recording or for one of its segments.
-struct Said<'a> {
+/// Estimates for a recording or for one of its segments.
+struct Estimates<'a> {
     emotions: &'a [Estimate],
     age: Age,
     gender: &'a [f64],
     voiced: f64,
 }
 
-fn answered(
+fn estimate_row(
     dialect: Dialect,
     context: &Context,
     file: &str,
     place: &[String],
-    said: &Said<'_>,
+    estimates: &Estimates<'_>,
     p: &Prediction,
 ) -> String {
     let optional = |x: Option<f64>| x.map_or_else(String::new, |x| x.to_string());
-    let (voice, age) = (&p.voice, said.age);
+    let (voice, age) = (&p.voice, estimates.age);
     let warnings: Vec<&str> = p.warnings.iter().map(|w| w.code()).collect();
     let mut fields = vec![text(file)];
     fields.extend_from_slice(place);
-    fields.push(text(largest(&context.emotions, said.emotions).0));
-    fields.extend(said.emotions.iter().map(|e| e.mean.to_string()));
-    fields.extend(said.emotions.iter().map(|e| e.std.to_string()));
+    fields.push(text(largest(&context.emotions, estimates.emotions).0));
+    fields.extend(estimates.emotions.iter().map(|e| e.mean.to_string()));
+    fields.extend(estimates.emotions.iter().map(|e| e.std.to_string()));
     fields.push(age.years.to_string());
     fields.push(optional(age.spread));
     fields.push(group_name(age).to_owned());
-    fields.extend(said.gender.iter().map(f64::to_string));
+    fields.extend(estimates.gender.iter().map(f64::to_string));
     fields.extend([
         voice.duration.to_string(),
         voice.sample_rate.to_string(),
@@ -162,7 +167,7 @@ fn answered(
         text(&voice.format),
         voice.analysed.start.to_string(),
         voice.analysed.end.to_string(),
-        said.voiced.to_string(),
+        estimates.voiced.to_string(),
         warnings.join(" "),
         optional(age.interval.map(|i| i.low)),
         optional(age.interval.map(|i| i.high)),
@@ -178,11 +183,11 @@ fn join(dialect: Dialect, fields: &[String]) -> String {
     fields.join(",") + dialect.line_end()
 }
 
-/// A text that no spreadsheet takes for a formula.
+/// Returns `field` with an apostrophe in front if spreadsheets would evaluate it as a formula.
 fn text(field: &str) -> String {
     let is_formula =
         field.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']);
-    // Standard input, whose name is no formula.
+    // The name of standard input is a dash alone, which is no formula.
     match is_formula && field != STANDARD_INPUT {
         true => format!("'{field}"),
         false => field.to_owned(),
@@ -202,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_that_look_like_formulas_are_kept_from_being_any() {
+    fn texts_that_look_like_formulas_are_escaped() {
         for harmful in [
             "=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", "--",
         ] {

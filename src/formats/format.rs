@@ -1,22 +1,22 @@
-//! The names of the output formats, and what the outside world calls them.
+//! Output format names, media types and file extensions.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// How answers are written. `docs/formats.md` describes each.
+/// Output format of predictions. `docs/formats.md` describes each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// For people.
+    /// Text table for people.
     Table,
-    /// One document with everything; `docs/json.md` describes it.
+    /// One JSON document with all recordings; `docs/json.md` describes it.
     Json,
-    /// The same records, one per line.
+    /// JSON Lines: the records of [`Format::Json`], one per line.
     Jsonl,
     /// A header and one row per recording.
     Csv,
-    /// The same, as Excel takes it for UTF-8.
+    /// [`Format::Csv`] with a byte order mark, by which Excel recognises UTF-8.
     ExcelCsv,
-    /// The object of the system of 2020, one per line.
+    /// The JSON object of the 2020 system, one per line.
     Codes,
     /// Interval tiers for Praat and ELAN; one document per recording.
     TextGrid,
@@ -28,13 +28,13 @@ pub enum Format {
     Svg,
 }
 
-/// No format has this name.
+/// Error for a text that names no format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("there is no format named {0:?}; give one of {names}", names = Format::ALL.map(Format::name).join(", "))]
 pub struct UnknownFormat(String);
 
 impl Format {
-    /// Every format, in the order in which they are offered.
+    /// Every format, in the order of help texts and documents.
     pub const ALL: [Self; 10] = [
         Self::Table,
         Self::Json,
@@ -48,7 +48,7 @@ impl Format {
         Self::Svg,
     ];
 
-    /// The name that [`Format::from_str`] reads.
+    /// Returns the name that [`Format::from_str`] parses.
     pub fn name(self) -> &'static str {
         match self {
             Self::Table => "table",
@@ -64,7 +64,7 @@ impl Format {
         }
     }
 
-    /// What it is, in a few words.
+    /// Returns a short description for help texts and documents.
     pub fn description(self) -> &'static str {
         match self {
             Self::Table => "For people",
@@ -80,8 +80,9 @@ impl Format {
         }
     }
 
-    /// Its media type, as the HTTP header `Content-Type` has it. JSON and the formats that its
-    /// registration covers are UTF-8 by definition.
+    /// Returns the media type for the HTTP header `Content-Type`.
+    ///
+    /// JSON types have no charset parameter: JSON is UTF-8 by definition (RFC 8259).
     pub fn media_type(self) -> &'static str {
         match self {
             Self::Json => "application/json",
@@ -94,7 +95,7 @@ impl Format {
         }
     }
 
-    /// The usual ending of a file's name, without the dot.
+    /// Returns the usual file name extension, without the dot.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Json => "json",
@@ -107,7 +108,8 @@ impl Format {
         }
     }
 
-    /// Whether a document holds one recording, so that several recordings need several files.
+    /// Returns true if one document holds one recording, so that several recordings need several
+    /// files.
     pub fn is_per_recording(self) -> bool {
         match self {
             Self::TextGrid | Self::Audacity | Self::Svg => true,

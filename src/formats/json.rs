@@ -1,20 +1,20 @@
-//! The record of one recording. `docs/json.md` describes every name in it.
+//! JSON record of one recording. `docs/json.md` describes every field.
 
 use std::ops::Range;
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::{Context, NOTICE, NoAnswer, group_name, largest};
+use super::{Context, NOTICE, RecordingError, group_name, largest};
 use crate::model::Licence;
 use crate::nn::DropoutMode;
 use crate::prediction::{Prediction, Warning, Window};
 
-/// The record of one recording, as one line without its end.
+/// Returns the record of one recording as one line without a line end.
 pub(crate) fn line(
     context: &Context,
     file: &str,
-    outcome: Result<&Prediction, &NoAnswer>,
+    outcome: Result<&Prediction, &RecordingError>,
 ) -> String {
     let text = match outcome {
         Ok(prediction) => serde_json::to_string(&record(context, file, prediction)),

@@ -1,36 +1,33 @@
 //! Output formats: pure functions of a [`Prediction`].
 //!
-//! A table and a picture for people, JSON and CSV for programs, labels for programs that show sound,
-//! and the object that the system of 2020 answered with. [`Reporter`] turns each outcome into text.
+//! The formats are a table and a picture for people, JSON and CSV for programs, label tracks for sound
+//! editors, and the JSON object of the 2020 system. [`Reporter`] turns each outcome into text.
 
-mod audacity;
 pub mod codes;
 mod csv;
+mod error;
 mod format;
 pub(crate) mod json;
+mod labels;
 pub mod names;
-mod no_answer;
-mod rttm;
-mod short;
 mod svg;
 mod table;
-mod textgrid;
 mod timeline;
 
+pub use error::{ErrorCode, RecordingError};
 pub use format::{Format, UnknownFormat};
-pub use no_answer::{Code, NoAnswer};
 
 use crate::model::{FrontEndKind, Licence, ModelInfo};
 use crate::prediction::{Age, AgeGroup, Estimate, Prediction};
 
-/// What every answer has to be read with.
+/// Notice that accompanies every prediction.
 pub const NOTICE: &str = "A voice-based estimate of how a recording sounds; \
                           not to be used for decisions about people.";
 
-/// The name of a recording that comes from standard input.
+/// Name of a recording that is read from standard input.
 pub const STANDARD_INPUT: &str = "-";
 
-/// Why a model's answers cannot be written in a format.
+/// Error for a model whose predictions cannot be written in a format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReportError {
     /// [`Format::Codes`] writes fixed labels, and the model lacks one.
@@ -42,7 +39,7 @@ pub enum ReportError {
         model: String,
         /// `emotion` or `gender`.
         kind: &'static str,
-        /// The label that is needed.
+        /// The missing label.
         label: &'static str,
         /// The model's labels of this kind, separated by commas.
         has: String,
@@ -54,17 +51,17 @@ pub enum ReportError {
     RepeatedLabel {
         /// [`ModelInfo::name`].
         model: String,
-        /// The name of both.
+        /// The repeated label.
         label: String,
     },
 }
 
-/// Writes the answers of one model in one format.
+/// Writer of one model's predictions in one format.
 ///
-/// The text of [`Reporter::begin`], of [`Reporter::recording`] for each recording in order and of
-/// [`Reporter::end`], one after the other, is the whole output. In a format that
-/// [is per recording](Format::is_per_recording) the text of each [`Reporter::recording`] is an
-/// output of its own, empty if there is no answer, and the other two are empty.
+/// The whole output is the text of [`Reporter::begin`], of [`Reporter::recording`] for each
+/// recording in order, and of [`Reporter::end`]. In a format that [is per
+/// recording](Format::is_per_recording), each text of [`Reporter::recording`] is a separate
+/// document, empty for a failed recording, and `begin` and `end` return empty texts.
 #[derive(Debug, Clone)]
 pub struct Reporter {
     format: Format,
@@ -74,7 +71,7 @@ pub struct Reporter {
     written: usize,
 }
 
-/// What answers are written with besides themselves.
+/// Model properties that the formats write beside the predictions.
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
     model: String,
@@ -82,17 +79,17 @@ pub(crate) struct Context {
     emotions: Vec<String>,
     genders: Vec<String>,
     licences: Vec<Licence>,
-    /// Whether the model answers each stretch of speech by itself.
-    divides: bool,
-    /// Whether a row of CSV is a segment.
-    by_segment: bool,
+    /// True if the model estimates each segment separately.
+    has_segments: bool,
+    /// True if a CSV row is a segment.
+    segment_rows: bool,
 }
 
 impl Reporter {
-    /// For the answers of the model that `info` describes; `identity` is [`Model::identity`].
+    /// Creates a writer for the model that `info` describes; `identity` is [`Model::identity`].
     ///
     /// # Errors
-    /// When two of the model's labels are the same, or it has no such label as the format needs.
+    /// When two of the model's labels are equal, or the model lacks a label that the format needs.
     ///
     /// [`Model::identity`]: crate::model::Model::identity
     pub fn new(format: Format, info: &ModelInfo, identity: &str) -> Result<Self, ReportError> {
@@ -118,15 +115,15 @@ impl Reporter {
         })
     }
 
-    /// Gives each segment a row of its own in [`Format::Csv`]; the other formats hold all segments
-    /// anyway.
+    /// Writes one row per segment in [`Format::Csv`] and [`Format::ExcelCsv`]. The other formats
+    /// are unchanged: they always hold the segments.
     #[must_use]
     pub fn with_segment_rows(mut self) -> Self {
-        self.context.by_segment = true;
+        self.context.segment_rows = true;
         self
     }
 
-    /// What comes before the first recording.
+    /// Returns the text before the first recording.
     pub fn begin(&self) -> String {
         match self.format {
             Format::Json => "{\"results\": [".into(),
@@ -142,10 +139,15 @@ impl Reporter {
         }
     }
 
-    /// One recording: its answer, or why there is none. The formats that have no place for that
-    /// ([`Format::TextGrid`], [`Format::Audacity`], [`Format::Rttm`], [`Format::Svg`]) give an empty
-    /// text then.
-    pub fn recording(&mut self, file: &str, outcome: Result<&Prediction, &NoAnswer>) -> String {
+    /// Returns the text of one recording: its prediction or its error.
+    ///
+    /// The text of an error is empty in [`Format::TextGrid`], [`Format::Audacity`],
+    /// [`Format::Rttm`] and [`Format::Svg`], which cannot express it.
+    pub fn recording(
+        &mut self,
+        file: &str,
+        outcome: Result<&Prediction, &RecordingError>,
+    ) -> String {
         let first = self.written == 0;
         self.written += 1;
         let broken;
@@ -172,9 +174,9 @@ impl Reporter {
                 codes.object(prediction) + "\n"
             }
             (Format::Codes, Err(error)) => codes::failure(file, &error.message) + "\n",
-            (Format::TextGrid, Ok(p)) => textgrid::document(&self.context, p),
-            (Format::Audacity, Ok(p)) => audacity::document(&self.context, p),
-            (Format::Rttm, Ok(p)) => rttm::lines(&self.context, &self.names.next(file), p),
+            (Format::TextGrid, Ok(p)) => labels::textgrid(&self.context, p),
+            (Format::Audacity, Ok(p)) => labels::audacity(&self.context, p),
+            (Format::Rttm, Ok(p)) => labels::rttm(&self.context, &self.names.next(file), p),
             (Format::Svg, Ok(p)) => svg::document(&self.context, file, p),
             (Format::TextGrid | Format::Audacity | Format::Rttm | Format::Svg, Err(_)) => {
                 String::new()
@@ -182,7 +184,7 @@ impl Reporter {
         }
     }
 
-    /// What comes after the last recording.
+    /// Returns the text after the last recording.
     pub fn end(&self) -> String {
         match self.format {
             Format::Json if self.written == 0 => "]}\n".into(),
@@ -196,7 +198,7 @@ impl Reporter {
     }
 }
 
-/// Whether every number of an answer is finite: the only kind that is written.
+/// Returns true if every number of a prediction is finite. The formats refuse any other prediction.
 pub(crate) fn is_finite(p: &Prediction) -> bool {
     let spans = p.voice.speech.iter().chain([&p.voice.analysed]);
     let of_age = |age: &Age| {
@@ -235,15 +237,16 @@ pub(crate) fn is_finite(p: &Prediction) -> bool {
         .all(f64::is_finite)
 }
 
-pub(crate) fn not_finite(subject: &str) -> NoAnswer {
+/// Returns the error for a prediction with a number that is not finite.
+pub(crate) fn not_finite(subject: &str) -> RecordingError {
     let message = format!(
         "{subject}: the model gives numbers that are not finite for this recording; use another model"
     );
-    NoAnswer::new(Code::UnusableAudio, message)
+    RecordingError::new(ErrorCode::UnusableAudio, message)
 }
 
 impl Context {
-    /// Context of the answers of the model that `info` describes.
+    /// Creates the context of the model that `info` describes.
     pub(crate) fn new(info: &ModelInfo, identity: &str) -> Self {
         Self {
             model: info.name.clone(),
@@ -251,22 +254,22 @@ impl Context {
             emotions: info.emotions.clone(),
             genders: info.genders.clone(),
             licences: info.licences.clone(),
-            divides: info.front_end == Some(FrontEndKind::Utterance),
-            by_segment: false,
+            has_segments: info.front_end == Some(FrontEndKind::Utterance),
+            segment_rows: false,
         }
     }
 
-    /// Emotion labels in the model's order.
+    /// Returns the emotion labels in the model's order.
     pub(crate) fn emotions(&self) -> &[String] {
         &self.emotions
     }
 
-    /// Gender labels in the model's order.
+    /// Returns the gender labels in the model's order.
     pub(crate) fn genders(&self) -> &[String] {
         &self.genders
     }
 
-    /// The name of an answer's largest emotion weight.
+    /// Returns the label of the largest emotion weight.
     fn strongest(&self, prediction: &Prediction) -> &str {
         self.emotions
             .get(prediction.strongest_emotion())
@@ -274,14 +277,14 @@ impl Context {
     }
 }
 
-/// The label of the largest mean, and that mean.
+/// Returns the label of the largest mean, and that mean.
 fn largest<'a>(labels: &'a [String], estimates: &[Estimate]) -> (&'a str, f64) {
     let named = labels.iter().zip(estimates);
     let largest = named.max_by(|a, b| a.1.mean.total_cmp(&b.1.mean));
     largest.map_or(("", 0.0), |(name, estimate)| (name, estimate.mean))
 }
 
-/// The name of an age group, for people and programs alike.
+/// Returns the label of an age group, in every format.
 fn group_name(age: Age) -> &'static str {
     match age.group() {
         AgeGroup::Under20 => "under 20",
@@ -291,9 +294,10 @@ fn group_name(age: Age) -> &'static str {
     }
 }
 
-/// `text` without characters that steer a terminal: control characters become replacement
-/// characters; those that change the direction of text around them or break lines, which could make
-/// a name look like another, are written as their code.
+/// Returns `text` without the characters that control a terminal.
+///
+/// Control characters become replacement characters. Line breaks and characters that change the
+/// text direction, which could disguise a name, are written as escapes.
 pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -316,10 +320,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_steers_is_printed() {
+    fn terminal_controls_are_replaced() {
         assert_eq!(printable("목소리 é 🎙.wav"), "목소리 é 🎙.wav");
         assert_eq!(printable("a\u{1b}[2J\nb"), "a\u{FFFD}[2J\u{FFFD}b");
-        // Shown as it is, this ends in "wav.exe" spelt backwards.
+        // Displayed unescaped, this name would end in "wav.exe" spelt backwards.
         assert_eq!(printable("a\u{202E}vaw.exe"), "a\\u{202e}vaw.exe");
         let controls = [
             '\u{61C}', '\u{200E}', '\u{200F}', '\u{2028}', '\u{2029}', '\u{202A}', '\u{202B}',

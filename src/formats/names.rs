@@ -1,23 +1,24 @@
-//! Short names of recordings that stay apart.
+//! Unique short names of recordings.
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use super::STANDARD_INPUT;
 
-/// Gives each recording a name of its own: the file's name without its ending; if an earlier
-/// recording has that, the file's name; if that too, the path with `separator` between its parts,
-/// with a number where even that is taken. Names that differ only in case count as the same,
-/// as file systems may treat them so.
+/// Generator of unique names.
+///
+/// The first free one of these is taken: the file name without its extension, the file name, the
+/// path joined by `separator`, and that path with a number. Names that differ only in case are
+/// equal, because some file systems ignore case.
 #[derive(Debug, Clone)]
 pub struct Names {
     separator: &'static str,
-    /// In small letters, with the number that the next recording of that name gets.
+    /// Names in lower case, each with the number for its next recording.
     taken: HashMap<String, u64>,
 }
 
 impl Names {
-    /// No name is taken.
+    /// Creates a generator without any taken name.
     pub fn new(separator: &'static str) -> Self {
         Self {
             separator,
@@ -25,7 +26,7 @@ impl Names {
         }
     }
 
-    /// The name of the recording at `path`, as it was given or found.
+    /// Returns the name of the recording at `path`.
     pub fn next(&mut self, path: &str) -> String {
         if path == STANDARD_INPUT {
             return self.numbered("standard-input");

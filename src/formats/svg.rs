@@ -1,12 +1,10 @@
-//! The answer for one recording as a picture that needs nothing besides itself: no script, no font,
-//! no image from elsewhere. It follows the reader's choice of light or dark.
+//! Self-contained picture of one recording, without scripts, fonts or linked images. It follows the
+//! viewer's light or dark colour scheme.
 
 mod canvas;
-mod style;
 mod timeline;
 
 use canvas::{Anchor, Canvas, escape, shorten, width, wrap};
-use style::{COLOURS, SMALL_SIZE, STYLE, TEXT_SIZE, TITLE_SIZE};
 
 use super::timeline::{Cell, cells, strongest};
 use super::{Context, NOTICE, table};
@@ -14,20 +12,75 @@ use crate::prediction::{Prediction, Warning};
 
 const WIDTH: f64 = 960.0;
 const MARGIN: f64 = 24.0;
-/// The time axis' ends.
+/// Horizontal bounds of the time axis, in pixels.
 const LEFT: f64 = 104.0;
 const RIGHT: f64 = WIDTH - MARGIN;
-/// From one emotion's bar to the next.
+/// Distance between consecutive emotion bars.
 const BAR_STEP: f64 = 22.0;
 const BAR_HEIGHT: f64 = 14.0;
-/// Where the bars end if a weight is 1, and where what is said besides them begins.
+/// Right end of a bar of weight 1.
 const BARS_END: f64 = 470.0;
+/// Left edge of the text beside the bars.
 const TEXT_LEFT: f64 = 610.0;
 const LINE: f64 = 18.0;
-/// Changes of the strongest emotion that the description lists.
+/// Maximum number of emotion changes in the description.
 const DESCRIBED: usize = 20;
 
-/// The document of one recording.
+/// Number of distinct emotion colours; further emotions reuse them.
+const COLOURS: usize = 7;
+/// Font sizes in pixels; [`STYLE`] repeats them.
+const TITLE_SIZE: f64 = 20.0;
+const TEXT_SIZE: f64 = 13.0;
+const SMALL_SIZE: f64 = 12.0;
+
+/// Style sheet of the picture.
+///
+/// The colours of areas and bars are those of Okabe and Ito, "Color Universal Design" (2008), which
+/// are distinguishable with any kind of colour vision. Letters on them have a contrast of at least
+/// 4.5. Every rule is limited to the picture's class, so that the picture can be embedded in a
+/// page.
+const STYLE: &str = "\
+.maeum{font-family:system-ui,-apple-system,'Segoe UI','Noto Sans','Noto Sans CJK KR','DejaVu Sans',sans-serif;font-size:13px}
+.maeum text{fill:#1b1f24}
+.maeum .title{font-size:20px;font-weight:600}
+.maeum .head{font-weight:600}
+.maeum .small{font-size:12px;fill:#57606a}
+.maeum .warn{fill:#8a3b00}
+.maeum .back{fill:#fff}
+.maeum .plot{fill:#f1f3f5}
+.maeum .part{fill:#d3d9df}
+.maeum .speech{fill:#3d4752}
+.maeum .attention{fill:#3d4752}
+.maeum .grid{stroke:#57606a;stroke-opacity:.35;fill:none}
+.maeum .whisker{stroke:#1b1f24;stroke-width:1.5;fill:none}
+.maeum .halo{stroke:#fff;stroke-width:4;stroke-linecap:square;fill:none}
+.maeum .area{stroke:#fff;stroke-width:1;stroke-linejoin:round}
+.maeum .c0{fill:#e69f00}
+.maeum .c1{fill:#56b4e9}
+.maeum .c2{fill:#009e73}
+.maeum .c3{fill:#f0e442}
+.maeum .c4{fill:#0072b2}
+.maeum .c5{fill:#d55e00}
+.maeum .c6{fill:#cc79a7}
+.maeum text.on{fill:#000;font-size:12px}
+.maeum text.on4{fill:#fff}
+@media (prefers-color-scheme:dark){
+.maeum text{fill:#e6e9ec}
+.maeum .small{fill:#a3adb8}
+.maeum .warn{fill:#ffb27a}
+.maeum .back{fill:#14181d}
+.maeum .plot{fill:#20262d}
+.maeum .part{fill:#3b444e}
+.maeum .speech{fill:#c3ccd5}
+.maeum .attention{fill:#c3ccd5}
+.maeum .grid{stroke:#a3adb8}
+.maeum .whisker{stroke:#fff}
+.maeum .halo{stroke:#14181d}
+.maeum .area{stroke:#14181d}
+}
+";
+
+/// Returns the SVG document of one recording.
 pub fn document(context: &Context, file: &str, p: &Prediction) -> String {
     let mut canvas = Canvas::default();
     let title = shorten(file, TITLE_SIZE, RIGHT - MARGIN);
@@ -40,7 +93,7 @@ pub fn document(context: &Context, file: &str, p: &Prediction) -> String {
     }
     y = timeline::draw(&mut canvas, context, p, y + 10.0);
     let below_bars = bars(&mut canvas, context, p, y);
-    let below_text = sayings(&mut canvas, context, p, y);
+    let below_text = summary(&mut canvas, context, p, y);
     y = below_bars.max(below_text) + 20.0;
     for line in footer(context) {
         canvas.text("small", Anchor::Start, MARGIN, y, &line);
@@ -63,7 +116,8 @@ pub fn document(context: &Context, file: &str, p: &Prediction) -> String {
     )
 }
 
-/// The merged weights, strongest first, each with a whisker of one deviation to both sides.
+/// Draws the emotion weights of the recording, largest first, each with a whisker of one standard
+/// deviation to both sides. Returns the lower edge.
 fn bars(canvas: &mut Canvas, context: &Context, p: &Prediction, top: f64) -> f64 {
     let uncertain = p.emotions.iter().any(|e| e.std > 0.0);
     let left = context.emotions.iter().map(|n| width(n, TEXT_SIZE));
@@ -82,7 +136,7 @@ fn bars(canvas: &mut Canvas, context: &Context, p: &Prediction, top: f64) -> f64
         canvas.rect("plot", left, y, BARS_END - left, BAR_HEIGHT);
         let class = format!("c{}", i % COLOURS);
         canvas.rect(&class, left, y, x(estimate.mean) - left, BAR_HEIGHT);
-        let mut said = format!("{:.1} %", estimate.mean * 100.0);
+        let mut label = format!("{:.1} %", estimate.mean * 100.0);
         if uncertain {
             let ends = [-estimate.std, estimate.std].map(|d| x(estimate.mean + d));
             for class in ["halo", "whisker"] {
@@ -91,38 +145,44 @@ fn bars(canvas: &mut Canvas, context: &Context, p: &Prediction, top: f64) -> f64
                     canvas.line(class, (end, middle - 4.0), (end, middle + 4.0));
                 }
             }
-            said += &format!(" ± {:.1}", estimate.std * 100.0);
+            label += &format!(" ± {:.1}", estimate.std * 100.0);
         }
-        canvas.text("value", Anchor::Start, BARS_END + 10.0, middle + 4.5, &said);
+        canvas.text(
+            "value",
+            Anchor::Start,
+            BARS_END + 10.0,
+            middle + 4.5,
+            &label,
+        );
         y += BAR_STEP;
     }
     if let Some(draws) = table::draws(p) {
-        let said = format!("± over {draws} random draws of the network");
-        canvas.text("small", Anchor::Start, MARGIN, y + 10.0, &said);
+        let label = format!("± over {draws} random draws of the network");
+        canvas.text("small", Anchor::Start, MARGIN, y + 10.0, &label);
         y += LINE;
     }
     y
 }
 
-/// Age, gender and warnings, beside the bars.
-fn sayings(canvas: &mut Canvas, context: &Context, p: &Prediction, top: f64) -> f64 {
+/// Writes age, gender and warnings beside the bars. Returns the lower edge.
+fn summary(canvas: &mut Canvas, context: &Context, p: &Prediction, top: f64) -> f64 {
     let room = RIGHT - TEXT_LEFT;
     let mut y = top + TEXT_SIZE;
     let warnings: Vec<String> = p.warnings.iter().map(Warning::to_string).collect();
-    let mut said = vec![
+    let mut label = vec![
         ("age", "name", vec![table::age(p)]),
         ("gender", "name", vec![table::gender(context, p)]),
     ];
     if let Some(speaker) = &p.speaker {
-        said.push(("speaker", "name", vec![table::relative(speaker)]));
+        label.push(("speaker", "name", vec![table::speaker_profile(speaker)]));
     }
     if !warnings.is_empty() {
-        said.push(("warnings", "warn", warnings));
+        label.push(("warnings", "warn", warnings));
     }
-    for (heading, class, said) in said {
+    for (heading, class, label) in label {
         canvas.text("head", Anchor::Start, TEXT_LEFT, y, heading);
         y += LINE;
-        for line in said.iter().flat_map(|s| wrap(s, TEXT_SIZE, room)) {
+        for line in label.iter().flat_map(|s| wrap(s, TEXT_SIZE, room)) {
             canvas.text(class, Anchor::Start, TEXT_LEFT, y, &line);
             y += LINE;
         }
@@ -131,7 +191,7 @@ fn sayings(canvas: &mut Canvas, context: &Context, p: &Prediction, top: f64) -> 
     y
 }
 
-/// What the picture may be used for.
+/// Returns the lines about the model, its licences and the permitted use.
 fn footer(context: &Context) -> Vec<String> {
     let model = format!("model {}, sha256 {}", context.model, context.identity);
     let licences = table::licences(context);
@@ -140,7 +200,7 @@ fn footer(context: &Context) -> Vec<String> {
     lines.collect()
 }
 
-/// The picture in words.
+/// Returns the text alternative of the picture.
 fn description(context: &Context, p: &Prediction) -> String {
     let mut order: Vec<_> = context.emotions.iter().zip(&p.emotions).collect();
     order.sort_by(|a, b| b.1.mean.total_cmp(&a.1.mean));
@@ -156,16 +216,16 @@ fn description(context: &Context, p: &Prediction) -> String {
         table::voice(p)
     );
     let runs = runs(context, &cells(p));
-    let mut said: Vec<String> = runs
+    let mut label: Vec<String> = runs
         .iter()
         .take(DESCRIBED)
         .map(|(name, start, end)| format!("{name} from {start:.1} to {end:.1} s"))
         .collect();
     if runs.len() > DESCRIBED {
-        said.push(format!("and {} more changes", runs.len() - DESCRIBED));
+        label.push(format!("and {} more changes", runs.len() - DESCRIBED));
     }
-    if !said.is_empty() {
-        text += &format!(" Strongest over time: {}.", said.join(", "));
+    if !label.is_empty() {
+        text += &format!(" Strongest over time: {}.", label.join(", "));
     }
     for warning in &p.warnings {
         text += &format!(" Warning: {warning}.");
@@ -173,7 +233,7 @@ fn description(context: &Context, p: &Prediction) -> String {
     text + " " + NOTICE
 }
 
-/// The strongest emotion and from when to when it stays the strongest.
+/// Returns each run of the strongest emotion: its name, start and end in seconds.
 fn runs<'a>(context: &'a Context, cells: &[Cell]) -> Vec<(&'a str, f64, f64)> {
     let mut runs: Vec<(&str, f64, f64)> = Vec::new();
     for cell in cells {

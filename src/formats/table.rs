@@ -1,23 +1,23 @@
-//! One block of text per recording, for people.
+//! Text table: one block per recording.
 
 use std::fmt::Write;
 use std::ops::Range;
 
 use super::timeline::strongest;
-use super::{Code, Context, NoAnswer, group_name, largest, printable};
+use super::{Context, ErrorCode, RecordingError, group_name, largest, printable};
 use crate::nn::DropoutMode;
 use crate::prediction::{Prediction, Speaker};
 
-/// Characters of a bar that stands for 100 %.
+/// Length of a bar of 100 %, in characters.
 const BAR: usize = 40;
-/// Left edge of what is said, after its heading.
+/// Left edge of the values, after the headings.
 const INDENT: usize = 11;
 
-/// The block of one recording; blocks are separated by an empty line.
+/// Returns the block of one recording; an empty line separates blocks.
 pub fn block(
     context: &Context,
     file: &str,
-    outcome: Result<&Prediction, &NoAnswer>,
+    outcome: Result<&Prediction, &RecordingError>,
     first: bool,
 ) -> String {
     let mut text = String::new();
@@ -27,9 +27,9 @@ pub fn block(
     text.push_str(&printable(file));
     text.push('\n');
     match outcome {
-        Ok(prediction) => answer(&mut text, context, prediction),
-        Err(NoAnswer {
-            code: Code::NoSpeech,
+        Ok(prediction) => estimates(&mut text, context, prediction),
+        Err(RecordingError {
+            code: ErrorCode::NoSpeech,
             ..
         }) => row(&mut text, "answer", "no speech"),
         Err(error) => row(&mut text, "error", &printable(&error.message)),
@@ -37,7 +37,7 @@ pub fn block(
     text
 }
 
-/// What the results may be used for, a line each.
+/// Returns the terms of use, one line per licence.
 pub fn licences(context: &Context) -> String {
     let mut text = String::new();
     for licence in &context.licences {
@@ -53,18 +53,18 @@ pub fn licences(context: &Context) -> String {
     text
 }
 
-fn row(text: &mut String, heading: &str, said: &str) {
-    writeln!(text, "  {heading:<width$}{said}", width = INDENT - 2)
+fn row(text: &mut String, heading: &str, value: &str) {
+    writeln!(text, "  {heading:<width$}{value}", width = INDENT - 2)
         .expect("a string takes everything");
 }
 
-fn answer(text: &mut String, context: &Context, p: &Prediction) {
+fn estimates(text: &mut String, context: &Context, p: &Prediction) {
     emotions(text, context, p);
     row(text, "age", &age(p));
     row(text, "gender", &gender(context, p));
     row(text, "voice", &voice(p));
     if let Some(speaker) = &p.speaker {
-        row(text, "speaker", &relative(speaker));
+        row(text, "speaker", &speaker_profile(speaker));
     }
     segments(text, context, p);
     for warning in &p.warnings {
@@ -72,7 +72,7 @@ fn answer(text: &mut String, context: &Context, p: &Prediction) {
     }
 }
 
-/// Years or a range of years, and their group.
+/// Returns the age in years, or its range, with the age group.
 pub fn age(p: &Prediction) -> String {
     let mut age = format!("{:.1} years", p.age.years);
     if let (Some(spread), windows @ 2..) = (p.age.spread, p.windows.len()) {
@@ -94,8 +94,8 @@ pub fn age(p: &Prediction) -> String {
     format!("{age}, group {}", group_name(p.age))
 }
 
-/// Whom the emotions are relative to.
-pub fn relative(speaker: &Speaker) -> String {
+/// Returns the description of the speaker profile that the emotions are relative to.
+pub fn speaker_profile(speaker: &Speaker) -> String {
     let recordings = match speaker.recordings {
         1 => "1 recording".into(),
         n => format!("{n} recordings"),
@@ -106,7 +106,7 @@ pub fn relative(speaker: &Speaker) -> String {
     )
 }
 
-/// Each stretch of speech with its own answer, where there are several.
+/// Writes one row per segment if there are several.
 fn segments(text: &mut String, context: &Context, p: &Prediction) {
     if p.segments.len() < 2 {
         return;
@@ -118,7 +118,7 @@ fn segments(text: &mut String, context: &Context, p: &Prediction) {
         let gender = gender.map_or_else(String::new, |(name, share)| {
             format!(", {} {:.1} %", printable(name), share * 100.0)
         });
-        let said = format!(
+        let value = format!(
             "{:.2} to {:.2} s: {} {:.1} %, {:.1} years{gender}",
             segment.time.start,
             segment.time.end,
@@ -126,11 +126,11 @@ fn segments(text: &mut String, context: &Context, p: &Prediction) {
             weight * 100.0,
             segment.age.years,
         );
-        row(text, heading, &said);
+        row(text, heading, &value);
     }
 }
 
-/// Every gender's weight, the largest first.
+/// Returns every gender's weight, the largest first.
 pub fn gender(context: &Context, p: &Prediction) -> String {
     let mut genders: Vec<(&String, f64)> = context
         .genders
@@ -146,7 +146,7 @@ pub fn gender(context: &Context, p: &Prediction) -> String {
     format!("{genders} (voice-based estimate)")
 }
 
-/// How many random draws the weights are the mean of, if they are.
+/// Returns the number of random draws behind the mean weights, if there are several.
 pub fn draws(p: &Prediction) -> Option<u32> {
     match &p.dropout {
         DropoutMode::Draws { n, .. } if n.get() > 1 => Some(n.get()),
@@ -154,7 +154,7 @@ pub fn draws(p: &Prediction) -> Option<u32> {
     }
 }
 
-/// Strongest first: which emotion it is matters more than where it stands in the model.
+/// Writes the emotion weights, the largest first.
 fn emotions(text: &mut String, context: &Context, p: &Prediction) {
     let names: Vec<String> = context.emotions.iter().map(|n| printable(n)).collect();
     let width = names.iter().map(|n| n.chars().count()).max().unwrap_or(0);
@@ -169,12 +169,12 @@ fn emotions(text: &mut String, context: &Context, p: &Prediction) {
             None => String::new(),
         };
         let heading = if place == 0 { "emotion" } else { "" };
-        let said = format!(
+        let value = format!(
             "{:<width$}  {percent:>5.1} %{deviation}  {}",
             names[i],
             bar(estimate.mean)
         );
-        row(text, heading, said.trim_end());
+        row(text, heading, value.trim_end());
     }
     if let Some(n) = draws {
         row(
@@ -185,14 +185,14 @@ fn emotions(text: &mut String, context: &Context, p: &Prediction) {
     }
 }
 
-/// A bar in steps of an eighth of a character.
+/// Returns a bar in steps of an eighth of a character.
 fn bar(share: f64) -> String {
     const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
     let eighths = (share.clamp(0.0, 1.0) * (BAR * 8) as f64).round() as usize;
     "█".repeat(eighths / 8) + EIGHTHS[eighths % 8]
 }
 
-/// How much of the recording is voice, what was analysed, and how it is stored.
+/// Returns the voiced and analysed durations and the audio format.
 pub fn voice(p: &Prediction) -> String {
     let voice = &p.voice;
     let span = |s: &Range<f64>| format!("{:.2} to {:.2} s", s.start, s.end);

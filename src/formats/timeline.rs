@@ -1,31 +1,32 @@
-//! The answer over time, in stretches that do not overlap.
+//! Estimates over time, in stretches that do not overlap.
 
 use std::ops::Range;
 
 use super::Context;
 use crate::prediction::{Prediction, Segment, Window};
 
-/// Bounds of windows nearer to each other than this are one bound, in seconds: two analysis frames.
-/// It is far below the second by which windows follow each other, and above the rounding of their
-/// times to frames.
+/// Largest distance of window bounds that count as one, in seconds: two analysis frames.
+///
+/// This is far below the 1 s between windows and above the rounding of window times to frames.
 const SAME_BOUND: f64 = 0.02;
 
-/// A stretch of time and the mean of the windows that cover it.
+/// Mean of the windows that cover a stretch of time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cell {
-    /// In seconds.
+    /// Start and end in seconds.
     pub time: Range<f64>,
-    /// In the model's order.
+    /// Emotion weights in the model's order.
     pub emotions: Vec<f64>,
-    /// In years; `None` if the windows have none.
+    /// Age in years; `None` if the windows have none.
     pub age: Option<f64>,
-    /// In the model's order; empty if the windows have none.
+    /// Gender weights in the model's order; empty if the windows have none.
     pub gender: Vec<f64>,
 }
 
-/// The time that the windows cover, cut where one begins or ends: of windows of 2 s that begin every
-/// second, cells of 1 s. In order, within the recording, without overlaps; where no window lies
-/// there is no cell.
+/// Divides the time that the windows cover at every start and end of a window.
+///
+/// Windows of 2 s that start every second give cells of 1 s. Cells are in order, within the
+/// recording and without overlaps. Time without a window has no cell.
 pub fn cells(p: &Prediction) -> Vec<Cell> {
     let within = |t: f64| t.clamp(0.0, p.voice.duration.max(0.0));
     let mut windows: Vec<(Range<f64>, &Window)> = p
@@ -67,7 +68,7 @@ fn mean(time: Range<f64>, windows: &[&Window]) -> Cell {
     }
 }
 
-/// Of rows of the same length; none for no rows.
+/// Returns the column means of rows of equal length; empty without rows.
 fn column_means<'a>(rows: impl Iterator<Item = &'a [f64]>) -> Vec<f64> {
     let mut sums: Vec<f64> = Vec::new();
     let mut count = 0.0;
@@ -79,14 +80,14 @@ fn column_means<'a>(rows: impl Iterator<Item = &'a [f64]>) -> Vec<f64> {
     sums.iter().map(|sum| sum / count).collect()
 }
 
-/// The largest of `weights` and its name.
+/// Returns the largest weight and its name.
 pub fn strongest<'a>(names: &'a [String], weights: &[f64]) -> Option<(&'a str, f64)> {
     let named = names.iter().zip(weights.iter().copied());
     let largest = named.max_by(|a, b| a.1.total_cmp(&b.1));
     largest.map(|(name, weight)| (&**name, weight))
 }
 
-/// The stretches heard as speech: in order, within the recording, without overlaps, none empty.
+/// Returns the stretches of speech: in order, within the recording, not overlapping, not empty.
 pub fn speech(p: &Prediction) -> Vec<Range<f64>> {
     let mut spans = p.voice.speech.clone();
     spans.sort_by(|a, b| a.start.total_cmp(&b.start));
@@ -102,10 +103,10 @@ pub fn speech(p: &Prediction) -> Vec<Range<f64>> {
     joined
 }
 
-/// The segments of a model that divides recordings: in order, within the recording, without
-/// overlaps, none empty.
+/// Returns the segments of a model that divides recordings: in order, within the recording, not
+/// overlapping, not empty.
 pub fn segments<'p>(context: &Context, p: &'p Prediction) -> Vec<(Range<f64>, &'p Segment)> {
-    if !context.divides {
+    if !context.has_segments {
         return Vec::new();
     }
     let mut order: Vec<&Segment> = p.segments.iter().collect();
@@ -128,7 +129,7 @@ mod tests {
     use crate::nn::DropoutMode;
     use crate::prediction::{Age, Voice};
 
-    fn of(windows: &[(f64, f64, f64)]) -> Vec<Cell> {
+    fn cells_of(windows: &[(f64, f64, f64)]) -> Vec<Cell> {
         let windows = windows.iter().map(|&(start, end, weight)| Window {
             time: start..end,
             emotions: vec![weight, 1.0 - weight],
@@ -168,8 +169,8 @@ mod tests {
 
     #[test]
     fn windows_that_overlap_by_half_give_cells_of_a_second() {
-        // The second window's end misses the last one's start by one frame, as rounding may do.
-        let cells = of(&[
+        // Rounding to frames may move a window's end by one frame from a later window's start.
+        let cells = cells_of(&[
             (0.5, 2.5, 0.25),
             (1.5, 3.51, 0.75),
             (2.5, 4.5, 0.5),
@@ -182,8 +183,8 @@ mod tests {
     }
 
     #[test]
-    fn what_no_window_covers_has_no_cell() {
-        let cells = of(&[(6.0, 12.0, 0.5), (1.0, 2.0, 0.5), (9.0, 9.01, 0.5)]);
+    fn time_without_a_window_has_no_cell() {
+        let cells = cells_of(&[(6.0, 12.0, 0.5), (1.0, 2.0, 0.5), (9.0, 9.01, 0.5)]);
         let times: Vec<Range<f64>> = cells.iter().map(|c| c.time.clone()).collect();
         assert_eq!(times, [1.0..2.0, 6.0..10.0]);
     }

@@ -1,4 +1,5 @@
-//! `POST /v1/audio/emotion`: a recording in the request, its answer in any format.
+//! `POST /v1/audio/emotion`: recognition of one recording from the request body, in any output
+//! format.
 
 use std::sync::Arc;
 
@@ -9,11 +10,11 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use utoipa::{IntoParams, ToSchema};
 
-use super::Shared;
-use super::answer::{self, DropoutChoice};
+use super::ServerState;
 use super::body::{self, Field, Kind};
 use super::errors::{ApiError, ErrorBody};
-use super::metrics::Heard;
+use super::metrics::AudioSeconds;
+use super::recognise::{DropoutChoice, recognise_bytes};
 use super::schema::Answer;
 use super::settings::MAX_TEXT;
 use super::speaker;
@@ -21,59 +22,59 @@ use crate::audio::decode;
 use crate::formats::Format;
 use crate::recognizer::{self, Recognizer, SpeakerProfile};
 
-/// What a recording without a name of its own is called in its answer.
+/// Name of a recording without a file name.
 const UNNAMED: &str = "recording";
-/// Characters of a recording's name that are kept.
+/// Maximum length of a recording's name, in characters.
 const MAX_NAME: usize = 255;
 
-/// What a request may choose, as query parameters or as fields of the form.
+/// Options of a request, as query parameters or form fields.
 #[derive(Debug, IntoParams, ToSchema)]
 #[into_params(parameter_in = Query)]
 #[allow(dead_code)] // described here, read by `Options`
 pub struct Choices {
-    /// How the answer is written: `json` (default), or another that `/v1/models` lists.
+    /// Output format: `json` (default), or another one of `/v1/models`.
     #[param(required = false, example = "json")]
     #[schema(required = false)]
     pub response_format: String,
-    /// `off`, or the number of draws, up to 1024, whose mean and deviation are given.
+    /// `off`, or the number of draws, up to 1024, for the mean and deviation.
     #[param(required = false, example = "32")]
     #[schema(required = false)]
     pub dropout: String,
-    /// Which draws; the same seed gives the same answer.
+    /// Seed of the draws; the same seed gives the same result.
     #[param(required = false, minimum = 0, example = 0)]
     #[schema(required = false)]
     pub seed: u64,
-    /// The channel that is heard, from 1, or `mix` (default) for the mean of all.
+    /// Channel to analyse: a number from 1, or `mix` (default) for the mean of all channels.
     #[param(required = false, example = "mix")]
     #[schema(required = false)]
     pub channel: String,
 }
 
-/// A form with a recording.
+/// Form with a recording.
 #[derive(Debug, ToSchema)]
 #[allow(dead_code)] // described here, read by `Upload`
 pub struct UploadForm {
-    /// The recording: WAV, FLAC, MP3, AAC, Ogg (Vorbis, Opus), AIFF, M4A, MP4 or WebM.
+    /// Recording: WAV, FLAC, MP3, AAC, Ogg (Vorbis, Opus), AIFF, M4A, MP4 or WebM.
     #[schema(value_type = String, format = Binary)]
     pub file: Vec<u8>,
-    /// As the query parameter.
+    /// Same as the query parameter.
     #[schema(required = false)]
     pub response_format: String,
-    /// As the query parameter.
+    /// Same as the query parameter.
     #[schema(required = false)]
     pub dropout: String,
-    /// As the query parameter.
+    /// Same as the query parameter.
     #[schema(required = false)]
     pub seed: u64,
-    /// As the query parameter.
+    /// Same as the query parameter.
     #[schema(required = false)]
     pub channel: String,
-    /// What `/v1/speaker/profile` has made: the emotions are relative to this speaker.
+    /// Speaker profile from `/v1/speaker/profile`; emotions become relative to this speaker.
     #[schema(required = false)]
     pub profile: String,
 }
 
-/// What a request chose.
+/// Parsed options of a request.
 #[derive(Debug)]
 struct Options {
     format: Format,
@@ -83,10 +84,10 @@ struct Options {
 }
 
 impl Options {
-    /// Takes one choice.
+    /// Sets one option.
     ///
     /// # Errors
-    /// 400 when the name is unknown or the value makes no sense.
+    /// 400 when the name is unknown or the value invalid.
     fn set(&mut self, name: &str, value: &str) -> Result<(), ApiError> {
         match name {
             "response_format" => {
@@ -128,12 +129,12 @@ impl Options {
         Ok(options)
     }
 
-    /// Takes the choices among the fields and returns the recording.
+    /// Sets the options of the form's fields and returns the recording.
     fn take(&mut self, fields: Vec<Field>, recognizer: &Recognizer) -> Result<Upload, ApiError> {
         let mut upload = None;
         for field in fields {
             if field.name == "profile" {
-                let profile = speaker::of_field(&field, recognizer)?;
+                let profile = speaker::read_field(&field, recognizer)?;
                 if self.profile.replace(profile).is_some() {
                     return Err(ApiError::bad_request(
                         "there are two fields named profile; send the one of the recording's speaker",
@@ -172,14 +173,16 @@ impl Options {
     }
 }
 
-/// A recording as it arrived.
+/// Uploaded recording.
 #[derive(Debug)]
 struct Upload {
     bytes: Bytes,
     name: String,
 }
 
-/// Recognises one recording. As `json`, the answer is what `infer --format json` writes for it.
+/// Recognises one recording.
+///
+/// The `json` result equals the output of `infer --format json`.
 #[utoipa::path(
     post,
     path = "/v1/audio/emotion",
@@ -214,7 +217,7 @@ struct Upload {
     )
 )]
 pub async fn recognise(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ServerState>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
@@ -239,7 +242,7 @@ pub async fn recognise(
         &settings.times,
     )
     .await?;
-    let body::Held { bytes, lease } = held;
+    let body::BufferedBody { bytes, lease } = held;
     let upload = match kind {
         Kind::Multipart => {
             let fields = body::multipart(&headers, &bytes).await?;
@@ -267,15 +270,15 @@ pub async fn recognise(
             dropout: &dropout,
             profile: profile.as_ref(),
         };
-        let answered = answer::of_bytes(worker, &bytes, &name, decoding, options)?;
+        let recognised = recognise_bytes(worker, &bytes, &name, decoding, options)?;
         drop((bytes, lease));
         let text = reporter.begin()
-            + &reporter.recording(&name, Ok(&answered.prediction))
+            + &reporter.recording(&name, Ok(&recognised.prediction))
             + &reporter.end();
-        Ok::<_, ApiError>((text, answered.seconds))
+        Ok::<_, ApiError>((text, recognised.seconds))
     };
     let (text, seconds) = shared.pool.run(work).await??;
     let mut response = ([(CONTENT_TYPE, format.media_type())], text).into_response();
-    response.extensions_mut().insert(Heard(seconds));
+    response.extensions_mut().insert(AudioSeconds(seconds));
     Ok(response)
 }

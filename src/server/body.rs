@@ -1,4 +1,5 @@
-//! Bodies: read completely before any work begins, bounded in size, time and in sum.
+//! Request bodies, read completely before any work starts, with bounds on size, time and total
+//! memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,24 +16,24 @@ use super::disposition::Disposition;
 use super::errors::ApiError;
 use super::settings::{MAX_FIELDS, MAX_TEXT, Times};
 
-/// How much more than the limit is read and thrown away, so that a client that sends before it
-/// listens hears why it was refused.
-pub(super) const DISCARDED: usize = 4;
+/// Multiple of the size limit up to which a too large body is read and discarded. A client that
+/// sends its whole body before it reads then receives the refusal.
+pub(super) const DISCARD_FACTOR: usize = 4;
 
-/// Most memory that is taken for a body because it was announced, before any of it is there.
-const AT_ONCE: usize = 1 << 20;
+/// Maximum preallocation for the announced length of a body, in bytes.
+const MAX_PREALLOCATION: usize = 1 << 20;
 
-/// The code of the refusal of compressed bodies.
-pub(super) const CODED: &str = "encoded_body";
+/// Error code of encoded bodies.
+pub(super) const ENCODED_BODY: &str = "encoded_body";
 
-/// Counts the bytes that all requests hold together.
+/// Bound on the total bytes of all requests.
 #[derive(Debug, Clone)]
 pub struct Budget {
     used: Arc<AtomicUsize>,
     limit: usize,
 }
 
-/// Bytes of a [`Budget`] that are in use until this is dropped.
+/// Bytes of a [`Budget`], released on drop.
 #[derive(Debug)]
 pub struct Lease {
     budget: Budget,
@@ -40,7 +41,7 @@ pub struct Lease {
 }
 
 impl Budget {
-    /// Of `limit` bytes.
+    /// Creates a budget of `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Self {
             used: Arc::new(AtomicUsize::new(0)),
@@ -48,7 +49,7 @@ impl Budget {
         }
     }
 
-    /// Of no bytes yet.
+    /// Creates an empty lease.
     pub fn lease(&self) -> Lease {
         Lease {
             budget: self.clone(),
@@ -56,17 +57,17 @@ impl Budget {
         }
     }
 
-    /// Bytes in use.
+    /// Returns the bytes in use.
     pub fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
 }
 
 impl Lease {
-    /// Takes `bytes` more.
+    /// Adds `bytes` to the lease.
     ///
     /// # Errors
-    /// When the budget has no room for them.
+    /// 429 when the budget is exhausted.
     pub fn extend(&mut self, bytes: usize) -> Result<(), ApiError> {
         let before = self.budget.used.fetch_add(bytes, Ordering::Relaxed);
         self.bytes += bytes;
@@ -83,36 +84,36 @@ impl Drop for Lease {
     }
 }
 
-/// A complete body.
+/// Complete body.
 #[derive(Debug)]
-pub struct Held {
-    /// All of it.
+pub struct BufferedBody {
+    /// Content of the body.
     pub bytes: Bytes,
-    /// Dropped when the bytes are no longer needed.
+    /// Memory lease, to be dropped together with the bytes.
     pub lease: Lease,
 }
 
 /// Reads a body of at most `limit` bytes.
 ///
 /// # Errors
-/// 415 when it is compressed, 413 when it is larger, 408 when it takes too long, 400 when it breaks off, 429 when the requests
-/// together hold too much.
+/// 415 when the body is encoded, 413 when it is larger, 408 when it takes too long, 400 when it is
+/// incomplete, 429 when all requests together hold too much.
 pub async fn read(
     headers: &HeaderMap,
     body: Body,
     limit: usize,
     budget: &Budget,
     times: &Times,
-) -> Result<Held, ApiError> {
-    check_coding(headers)?;
+) -> Result<BufferedBody, ApiError> {
+    check_encoding(headers)?;
     let length = content_length(headers);
-    // A client that asks first needs nothing to be thrown away.
-    let hopeless = limit.saturating_mul(DISCARDED);
-    if length.is_some_and(|n| n > hopeless || n > limit && headers.contains_key(EXPECT)) {
-        return Err(larger_than(limit));
+    // A client that sends `Expect` reads the refusal before it sends the body.
+    let discard_limit = limit.saturating_mul(DISCARD_FACTOR);
+    if length.is_some_and(|n| n > discard_limit || n > limit && headers.contains_key(EXPECT)) {
+        return Err(body_too_large(limit));
     }
-    let expected = length.unwrap_or(0).min(AT_ONCE);
-    let reading = read_all(body, limit, hopeless, expected, budget);
+    let expected = length.unwrap_or(0).min(MAX_PREALLOCATION);
+    let reading = read_all(body, limit, discard_limit, expected, budget);
     tokio::time::timeout(times.body, reading)
         .await
         .unwrap_or_else(|_| {
@@ -127,9 +128,11 @@ pub async fn read(
         })
 }
 
+/// Checks that the body is not compressed.
+///
 /// # Errors
-/// 415 when the body is not as it was before it was sent.
-fn check_coding(headers: &HeaderMap) -> Result<(), ApiError> {
+/// 415 when the body has a content or transfer encoding other than `identity` and `chunked`.
+fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
     let codings = |name| headers.get_all(name).iter().map(|v| v.as_bytes());
     let content = codings(CONTENT_ENCODING).flat_map(|v| v.split(|&b| b == b','));
     let transfer = codings(TRANSFER_ENCODING).flat_map(|v| v.split(|&b| b == b','));
@@ -148,7 +151,7 @@ fn check_coding(headers: &HeaderMap) -> Result<(), ApiError> {
         None => Ok(()),
         Some(coding) => Err(ApiError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            CODED,
+            ENCODED_BODY,
             format!(
                 "the body is encoded as {:?}; send the recording as it is, in a format that is small by itself such as FLAC, MP3 or Ogg Vorbis",
                 String::from_utf8_lossy(&coding[..coding.len().min(40)]).trim()
@@ -161,7 +164,7 @@ fn content_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn larger_than(limit: usize) -> ApiError {
+fn body_too_large(limit: usize) -> ApiError {
     ApiError::too_large(
         "too_large",
         format!("the body is larger than {limit} bytes; send a shorter or a compressed recording"),
@@ -171,10 +174,10 @@ fn larger_than(limit: usize) -> ApiError {
 async fn read_all(
     body: Body,
     limit: usize,
-    hopeless: usize,
+    discard_limit: usize,
     expected: usize,
     budget: &Budget,
-) -> Result<Held, ApiError> {
+) -> Result<BufferedBody, ApiError> {
     let mut lease = budget.lease();
     let mut chunks = body.into_data_stream();
     let mut first = Bytes::new();
@@ -186,21 +189,21 @@ async fn read_all(
             ApiError::bad_request("the body broke off before its end; send it again")
         })?;
         seen = seen.saturating_add(chunk.len());
-        if seen > hopeless {
-            return Err(refused.unwrap_or_else(|| larger_than(limit)));
+        if seen > discard_limit {
+            return Err(refused.unwrap_or_else(|| body_too_large(limit)));
         }
         if refused.is_some() {
             continue;
         }
         refused = match lease.extend(chunk.len()) {
-            _ if seen > limit => Some(larger_than(limit)),
+            _ if seen > limit => Some(body_too_large(limit)),
             full => full.err(),
         };
         if refused.is_some() {
             (first, all) = (Bytes::new(), Vec::new());
             lease = budget.lease();
         } else if seen == chunk.len() {
-            // Most bodies arrive in one piece.
+            // Most bodies consist of one chunk, which needs no copy.
             first = chunk;
         } else {
             if all.is_empty() {
@@ -213,18 +216,18 @@ async fn read_all(
     }
     match refused {
         Some(error) => Err(error),
-        None if all.is_empty() => Ok(Held {
+        None if all.is_empty() => Ok(BufferedBody {
             bytes: first,
             lease,
         }),
-        None => Ok(Held {
+        None => Ok(BufferedBody {
             bytes: all.into(),
             lease,
         }),
     }
 }
 
-/// What kind of body a request says that it has.
+/// Kind of a body by its content type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// `application/x-www-form-urlencoded`
@@ -233,12 +236,12 @@ pub enum Kind {
     Multipart,
     /// `audio/*` or `application/octet-stream`
     Audio,
-    /// None, or something else.
+    /// No content type, or another one.
     Other,
 }
 
 impl Kind {
-    /// By the content type.
+    /// Returns the kind of the content type.
     pub fn of(headers: &HeaderMap) -> Self {
         let value = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
         let name = value.and_then(|v| v.split(';').next()).unwrap_or("").trim();
@@ -252,19 +255,19 @@ impl Kind {
     }
 }
 
-/// One field of a multipart body.
+/// Field of a multipart body.
 #[derive(Debug)]
 pub struct Field {
-    /// What the form calls it.
+    /// Name of the field.
     pub name: String,
-    /// The name of the file, if it is one.
+    /// File name, if the field is a file.
     pub file_name: Option<String>,
-    /// Its content.
+    /// Content of the field.
     pub bytes: Bytes,
 }
 
 impl Field {
-    /// Its content as text; what is not UTF-8 is replaced.
+    /// Returns the content as text, with replacement characters for invalid UTF-8.
     pub fn text(&self) -> Result<String, ApiError> {
         if self.bytes.len() > MAX_TEXT {
             return Err(ApiError::bad_request(format!(
@@ -276,10 +279,10 @@ impl Field {
     }
 }
 
-/// The fields of a multipart body.
+/// Parses the fields of a multipart body.
 ///
 /// # Errors
-/// 400 when it is malformed or has too many.
+/// 400 when the body is malformed or has too many fields.
 pub async fn multipart(headers: &HeaderMap, bytes: &Bytes) -> Result<Vec<Field>, ApiError> {
     let malformed = |e: &dyn std::fmt::Display| {
         ApiError::bad_request(format!("the multipart body is malformed: {e}"))
@@ -288,7 +291,7 @@ pub async fn multipart(headers: &HeaderMap, bytes: &Bytes) -> Result<Vec<Field>,
     if let Some(kind) = headers.get(CONTENT_TYPE) {
         request.headers_mut().insert(CONTENT_TYPE, kind.clone());
     }
-    // The body was read within its own limit.
+    // The body was already read with its own limit.
     DefaultBodyLimit::disable().apply(&mut request);
     let mut form = Multipart::from_request(request, &())
         .await
@@ -323,10 +326,10 @@ pub async fn multipart(headers: &HeaderMap, bytes: &Bytes) -> Result<Vec<Field>,
     Ok(fields)
 }
 
-/// The fields of a form, urlencoded or multipart. Another content type has none.
+/// Parses the fields of an urlencoded or multipart form. Other content types have none.
 ///
 /// # Errors
-/// As [`multipart`].
+/// Same as [`multipart`].
 pub async fn form(headers: &HeaderMap, bytes: &Bytes) -> Result<Vec<(String, String)>, ApiError> {
     match Kind::of(headers) {
         Kind::Form => Ok(form_urlencoded::parse(bytes).into_owned().collect()),
@@ -350,12 +353,16 @@ mod tests {
         Body::from_stream(futures_util::stream::iter(chunks))
     }
 
-    async fn read_with(body: Body, limit: usize, budget: &Budget) -> Result<Held, ApiError> {
+    async fn read_with(
+        body: Body,
+        limit: usize,
+        budget: &Budget,
+    ) -> Result<BufferedBody, ApiError> {
         read(&HeaderMap::new(), body, limit, budget, &Times::default()).await
     }
 
     #[tokio::test]
-    async fn bodies_are_whole_and_bounded_and_given_back() {
+    async fn bodies_are_complete_bounded_and_released() {
         let budget = Budget::new(8);
         for chunks in [&[&b"abcdef"[..]][..], &[b"ab", b"", b"cde", b"f"]] {
             let held = read_with(chunked(chunks), 6, &budget).await.unwrap();

@@ -1,5 +1,6 @@
-//! `POST /`: the interface of the system of 2020 and of the multimodal system beside it. Both name
-//! files on the server's own disk, so it is open only for folders that the server was given.
+//! `POST /`: the interface of the 2020 system and of the related multimodal system.
+//!
+//! Requests name files on the server's disk, so the route is enabled only for configured folders.
 
 use std::sync::Arc;
 
@@ -12,46 +13,46 @@ use ndarray::{Array1, ArrayView1};
 use ndarray_npy::WriteNpyExt;
 use utoipa::ToSchema;
 
-use super::answer::{self, Answered};
 use super::errors::{ApiError, ErrorBody};
 use super::files::Root;
-use super::metrics::Heard;
+use super::metrics::AudioSeconds;
+use super::recognise::{Recognised, recognise_bytes};
 use super::settings::MAX_FORM;
-use super::{Shared, body};
+use super::{ServerState, body};
 use crate::audio::decode;
 use crate::formats::codes::Codes;
 use crate::prediction::Prediction;
 use crate::recognizer::Worker;
 
-/// What the route needs to be open.
-pub struct Open {
-    /// Writes the object with numbered keys.
+/// Resources of the route.
+pub struct Resources {
+    /// Writer of the object with numbered keys.
     pub codes: Codes,
-    /// Where recordings may lie.
+    /// Folder of the recordings.
     pub files: Root,
-    /// Where arrays may be written to.
+    /// Folder for output arrays.
     pub output: Option<Root>,
 }
 
-/// What the clients of both systems send.
+/// Form fields of the clients of both systems.
 #[derive(Debug, ToSchema)]
 #[allow(dead_code)] // described here, read by `Paths`
 pub struct CompatibleForm {
     /// First part of the path.
     #[schema(required = false)]
     pub path_dir: String,
-    /// Second part of the path, which follows without a separator.
+    /// Second part of the path, appended without a separator.
     #[schema(required = false)]
     pub wav_name: String,
-    /// The whole path, in place of the two parts.
+    /// Complete path, instead of the two parts.
     #[schema(required = false)]
     pub input_speech: String,
-    /// What the names of the arrays that are written begin with.
+    /// Path prefix of the written arrays.
     #[schema(required = false)]
     pub output_path: String,
 }
 
-/// The paths of a request.
+/// Paths of a request.
 #[derive(Debug, PartialEq)]
 struct Paths {
     recording: String,
@@ -59,7 +60,8 @@ struct Paths {
 }
 
 impl Paths {
-    /// As in the original's web framework, the first of several fields of a name counts.
+    /// Parses the form fields. The first of several fields with the same name counts, as in the
+    /// 2020 system.
     fn from_form(fields: Vec<(String, String)>) -> Result<Self, ApiError> {
         let find = |name: &str| fields.iter().find(|(n, _)| n == name).map(|(_, v)| &**v);
         let missing = |name| {
@@ -85,8 +87,9 @@ impl Paths {
     }
 }
 
-/// Recognises a recording on the server's disk, as the system of 2020 did; only if the server was
-/// started with `--files-root`.
+/// Recognises a recording on the server's disk, like the 2020 system.
+///
+/// The server must have been started with `--files-root`.
 #[utoipa::path(
     post,
     path = "/",
@@ -113,51 +116,57 @@ impl Paths {
     )
 )]
 pub async fn recognise(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ServerState>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     shared.check_ready()?;
     if shared.compatible.is_none() {
+        let option = shared.settings.names.files_root;
         return Err(ApiError::forbidden(
             "files_off",
-            "this server does not read its own disk; start it with --files-root FOLDER, or post the recording itself to /v1/audio/emotion",
+            format!(
+                "this server does not read its own disk; start it with {option} FOLDER, or post the recording itself to /v1/audio/emotion"
+            ),
         ));
     }
     let times = &shared.settings.times;
     let held = body::read(&headers, body, MAX_FORM, &shared.budget, times).await?;
     let paths = Paths::from_form(body::form(&headers, &held.bytes).await?)?;
     drop(held);
-    let of_job = Arc::clone(&shared);
-    let work = move |worker: &mut Worker<'_>| of_job.recognise_file(worker, &paths);
+    let state = Arc::clone(&shared);
+    let work = move |worker: &mut Worker<'_>| state.recognise_file(worker, &paths);
     let (text, seconds) = shared.pool.run(work).await??;
     let mut response = ([(CONTENT_TYPE, "text/html; charset=utf-8")], text).into_response();
-    response.extensions_mut().insert(Heard(seconds));
+    response.extensions_mut().insert(AudioSeconds(seconds));
     Ok(response)
 }
 
-impl Shared {
+impl ServerState {
     fn recognise_file(
         &self,
         worker: &mut Worker<'_>,
         paths: &Paths,
     ) -> Result<(String, f64), ApiError> {
-        let open = self
+        let resources = self
             .compatible
             .as_ref()
             .expect("the handler has checked it");
-        if paths.output.is_some() && open.output.is_none() {
+        if paths.output.is_some() && resources.output.is_none() {
+            let option = self.settings.names.write_root;
             return Err(ApiError::forbidden(
                 "writing_off",
-                "this server does not write files; start it with --write-root FOLDER, or leave output_path out",
+                format!(
+                    "this server does not write files; start it with {option} FOLDER, or leave output_path out"
+                ),
             ));
         }
         let settings = &self.settings;
-        let bytes = open.files.read(&paths.recording, settings.max_body)?;
-        let Answered {
+        let bytes = resources.files.read(&paths.recording, settings.max_body)?;
+        let Recognised {
             prediction,
             seconds,
-        } = answer::of_bytes(
+        } = recognise_bytes(
             worker,
             &bytes,
             &paths.recording,
@@ -167,14 +176,14 @@ impl Shared {
             },
             &settings.dropout,
         )?;
-        if let (Some(prefix), Some(root)) = (&paths.output, &open.output) {
-            root.write(prefix, &arrays(&open.codes, &prediction))?;
+        if let (Some(prefix), Some(root)) = (&paths.output, &resources.output) {
+            root.write(prefix, &arrays(&resources.codes, &prediction))?;
         }
-        Ok((open.codes.object(&prediction), seconds))
+        Ok((resources.codes.object(&prediction), seconds))
     }
 }
 
-/// The NumPy files of the multimodal system, as 64-bit floats that are not rounded.
+/// Returns the NumPy files of the multimodal system, as 64-bit floats without rounding.
 fn arrays(codes: &Codes, prediction: &Prediction) -> [(&'static str, Vec<u8>); 3] {
     let npy = |values: &[f64]| {
         let mut bytes = Vec::new();
@@ -215,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn missing_fields_are_named() {
         let missing = paths(&[("path_dir", "./")]).unwrap_err();
         assert!(missing.contains("field wav_name is missing"), "{missing}");
         for fields in [&[][..], &[("wav_name", "x")], &[("output_path", "x")]] {

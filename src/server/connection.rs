@@ -1,11 +1,11 @@
-//! The socket of a connection: detects clients that are gone, and closes without losing an answer.
+//! Socket of a connection, which detects disconnected clients and closes without losing a response.
 //!
-//! - A client that shuts down its sending side after a complete request gets its answer; one that has
-//!   gone away altogether does not keep its place in the queue. Both look the same until something
-//!   is sent, so the first bytes of the answer, which are always the same, are sent ahead: a client
-//!   that is gone refuses them.
-//! - A client that sends before it reads receives a refusal: closing a socket with bytes in it that
-//!   nobody has read would destroy the answer on its way. They are read and thrown away first,
+//! - A client that shuts down its sending side after a complete request receives its response. A
+//!   disconnected client loses its place in the queue. Both look alike until the server writes, so
+//!   the socket sends the first bytes of the response, which are constant, ahead: writing them to a
+//!   disconnected client fails.
+//! - A client that sends before it reads receives its refusal. Closing a socket with unread bytes
+//!   would reset the connection and destroy the response, so the unread bytes are discarded first,
 //!   bounded in number and time.
 
 use std::future::{Future, poll_fn};
@@ -28,102 +28,102 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 
-/// The first bytes of every answer.
-const AHEAD: &[u8] = b"HTTP/1.";
+/// Constant first bytes of every response.
+const RESPONSE_PREFIX: &[u8] = b"HTTP/1.";
 /// Time between two checks of a client that has shut down its sending side.
-const LOOK: Duration = Duration::from_millis(50);
-/// Checks after which a body that is not complete is taken to be cut off. Its last bytes may be here
-/// before the request has taken them.
-const LOOKS: u32 = 10;
-/// Longest pause of a client whose remaining bytes are dropped; also the longest time for a client
-/// that has sent no request.
-const PAUSE: Duration = Duration::from_secs(2);
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
+/// Number of checks after which an incomplete body counts as cut off. Its last bytes may be in the
+/// socket before the request reads them.
+const MAX_CHECKS: u32 = 10;
+/// Maximum pause of a client whose remaining bytes are discarded, and maximum wait for a client
+/// without a request.
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 
-/// State that the requests of a connection share with its socket.
+/// State shared by the requests of a connection and its socket.
 #[derive(Debug, Default)]
-pub struct Client {
-    /// A request has arrived, and its answer is not yet sent.
+pub struct ClientState {
+    /// True from the arrival of a request until its response is sent.
     waits: AtomicBool,
-    /// The body of the request has arrived.
+    /// True if the request's body is complete.
     complete: AtomicBool,
-    /// The answer is complete, but not yet sent.
+    /// True if the response is complete but not yet sent.
     answered: AtomicBool,
-    /// A request was there.
-    has_asked: AtomicBool,
-    /// Bytes came that belong to no complete request.
+    /// True if the connection has had a request.
+    has_requested: AtomicBool,
+    /// True if bytes arrived that belong to no complete request.
     unread: AtomicBool,
 }
 
-impl Client {
+impl ClientState {
     fn set(flag: &AtomicBool, value: bool) {
         flag.store(value, Ordering::Relaxed);
     }
 
-    fn is(flag: &AtomicBool) -> bool {
+    fn get(flag: &AtomicBool) -> bool {
         flag.load(Ordering::Relaxed)
     }
 
-    /// The body of the request is complete.
+    /// Marks the body of the request as complete.
     fn complete(&self) {
         Self::set(&self.complete, true);
         Self::set(&self.unread, false);
     }
 }
 
-/// Bounds of the bytes that are read and dropped before a socket is closed.
+/// Bounds of the bytes that are discarded before a socket is closed.
 #[derive(Debug, Clone, Copy)]
-pub struct Remainder {
-    /// Most bytes.
+pub struct DiscardLimits {
+    /// Maximum number of bytes.
     pub bytes: usize,
-    /// Longest time, for a client that has sent a request.
+    /// Maximum time for a client that has sent a request.
     pub time: Duration,
 }
 
-/// A TCP stream with the state of its requests.
+/// TCP stream with the state of its requests.
 pub struct Socket {
-    /// Taken out in the end.
+    /// Taken out on drop.
     stream: Option<Pin<Box<TimeoutStream<TcpStream>>>>,
-    /// Given back when the socket is closed.
-    place: Option<OwnedSemaphorePermit>,
-    client: Arc<Client>,
-    remainder: Remainder,
-    /// The client sends no more.
+    /// Connection permit, released when the socket is closed.
+    permit: Option<OwnedSemaphorePermit>,
+    client: Arc<ClientState>,
+    discard_limits: DiscardLimits,
+    /// True if the client has shut down its sending side.
     ended: bool,
-    /// The connection is broken.
+    /// True if the connection is broken.
     broken: bool,
-    /// Everything that was to be written is written.
+    /// True if all written bytes are flushed.
     flushed: bool,
-    /// The first bytes of the answer were sent ahead.
-    probed: bool,
-    /// Number of these bytes that the answer has yet to leave out.
+    /// True if the first bytes of the response were sent ahead.
+    sent_ahead: bool,
+    /// Number of bytes sent ahead that the response must skip.
     ahead: usize,
-    look: Option<Pin<Box<Sleep>>>,
-    looks: u32,
+    check_timer: Option<Pin<Box<Sleep>>>,
+    checks: u32,
 }
 
 impl Socket {
-    /// Waits at most `write` for the client to take a piece of an answer.
+    /// Creates a socket; `write` is the time limit for the client to accept a chunk of a response.
     pub fn new(
         stream: TcpStream,
         write: Duration,
-        remainder: Remainder,
-        place: OwnedSemaphorePermit,
-        client: Arc<Client>,
+        discard_limits: DiscardLimits,
+        permit: OwnedSemaphorePermit,
+        client: Arc<ClientState>,
     ) -> Self {
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(write));
         Self {
             stream: Some(Box::pin(stream)),
-            place: Some(place),
+            permit: Some(permit),
             client,
-            remainder,
+            discard_limits,
             ended: false,
             broken: false,
             flushed: true,
-            probed: false,
+            sent_ahead: false,
             ahead: 0,
-            look: None,
-            looks: 0,
+            check_timer: None,
+            checks: 0,
         }
     }
 
@@ -132,23 +132,23 @@ impl Socket {
         stream.as_mut()
     }
 
-    /// Waits until a client that sends no more turns out to be gone, or its body to be incomplete.
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Waits until a client that sends no more is disconnected, or its body is incomplete.
+    fn poll_disconnected(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let socket = self.stream().get_ref().take_error();
             if !matches!(socket, Ok(None)) {
                 self.broken = true;
                 return Poll::Ready(());
             }
-            let is_complete = Client::is(&self.client.complete);
-            if !is_complete && self.looks >= LOOKS {
+            let is_complete = ClientState::get(&self.client.complete);
+            if !is_complete && self.checks >= MAX_CHECKS {
                 return Poll::Ready(());
             }
-            // Among the bytes of an earlier answer they would be wrong.
-            let is_next = self.flushed && !Client::is(&self.client.answered);
-            if is_complete && is_next && !self.probed {
-                self.probed = true;
-                match self.stream().get_ref().try_write(AHEAD) {
+            // Bytes sent ahead must not interleave with an earlier response.
+            let is_next = self.flushed && !ClientState::get(&self.client.answered);
+            if is_complete && is_next && !self.sent_ahead {
+                self.sent_ahead = true;
+                match self.stream().get_ref().try_write(RESPONSE_PREFIX) {
                     Ok(n) => self.ahead = n,
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                     Err(_) => {
@@ -157,14 +157,16 @@ impl Socket {
                     }
                 }
             }
-            let look = self.look.get_or_insert_with(|| Box::pin(sleep(LOOK)));
-            ready!(look.as_mut().poll(cx));
-            self.look = None;
-            self.looks += 1;
+            let check_timer = self
+                .check_timer
+                .get_or_insert_with(|| Box::pin(sleep(CHECK_INTERVAL)));
+            ready!(check_timer.as_mut().poll(cx));
+            self.check_timer = None;
+            self.checks += 1;
         }
     }
 
-    fn wrote(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn record_write(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.flushed = false;
         self.broken |= matches!(written, Poll::Ready(Err(_)));
         written
@@ -183,13 +185,13 @@ impl AsyncRead for Socket {
             let read = ready!(this.stream().poll_read(cx, buffer));
             this.broken |= read.is_err();
             if read.is_err() || buffer.filled().len() > before || buffer.capacity() == before {
-                Client::set(&this.client.unread, true);
+                ClientState::set(&this.client.unread, true);
                 return Poll::Ready(read);
             }
             this.ended = true;
         }
-        match Client::is(&this.client.waits) {
-            true => this.poll_gone(cx).map(Ok),
+        match ClientState::get(&this.client.waits) {
+            true => this.poll_disconnected(cx).map(Ok),
             false => Poll::Ready(Ok(())),
         }
     }
@@ -202,7 +204,7 @@ impl AsyncWrite for Socket {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let ahead = self.ahead.min(bytes.len());
-        debug_assert!(ahead == 0 || bytes.starts_with(&AHEAD[..ahead]));
+        debug_assert!(ahead == 0 || bytes.starts_with(&RESPONSE_PREFIX[..ahead]));
         let written = match ahead == bytes.len() {
             true => Poll::Ready(Ok(0)),
             false => self.stream().poll_write(cx, &bytes[ahead..]),
@@ -210,7 +212,7 @@ impl AsyncWrite for Socket {
         if let Poll::Ready(Ok(_)) = written {
             self.ahead -= ahead;
         }
-        self.wrote(written.map_ok(|n| n + ahead))
+        self.record_write(written.map_ok(|n| n + ahead))
     }
 
     fn poll_write_vectored(
@@ -223,7 +225,7 @@ impl AsyncWrite for Socket {
             return self.poll_write(cx, first.map_or(&[], |s| &s[..]));
         }
         let written = self.stream().poll_write_vectored(cx, slices);
-        self.wrote(written)
+        self.record_write(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -234,9 +236,9 @@ impl AsyncWrite for Socket {
         ready!(self.stream().poll_flush(cx))?;
         self.flushed = true;
         let client = &self.client;
-        if Client::is(&client.answered) {
-            Client::set(&client.answered, false);
-            Client::set(&client.waits, false);
+        if ClientState::get(&client.answered) {
+            ClientState::set(&client.answered, false);
+            ClientState::set(&client.waits, false);
         }
         Poll::Ready(Ok(()))
     }
@@ -248,30 +250,30 @@ impl AsyncWrite for Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let has_rest = !self.ended && !self.broken && Client::is(&self.client.unread);
-        let (Some(stream), place) = (self.stream.take(), self.place.take()) else {
+        let has_unread = !self.ended && !self.broken && ClientState::get(&self.client.unread);
+        let (Some(stream), permit) = (self.stream.take(), self.permit.take()) else {
             return;
         };
         let Some(runtime) = tokio::runtime::Handle::try_current()
             .ok()
-            .filter(|_| has_rest)
+            .filter(|_| has_unread)
         else {
             return;
         };
-        let Remainder { bytes, time } = self.remainder;
-        let time = match Client::is(&self.client.has_asked) {
+        let DiscardLimits { bytes, time } = self.discard_limits;
+        let time = match ClientState::get(&self.client.has_requested) {
             true => time,
-            false => PAUSE,
+            false => MAX_PAUSE,
         };
         runtime.spawn(async move {
-            let _ = timeout(time, throw_away(stream, bytes)).await;
-            drop(place);
+            let _ = timeout(time, discard(stream, bytes)).await;
+            drop(permit);
         });
     }
 }
 
-/// Says that nothing more is sent and reads what still comes.
-async fn throw_away(mut stream: Pin<Box<TimeoutStream<TcpStream>>>, mut bytes: usize) {
+/// Shuts down the sending side, then reads and discards up to `bytes` bytes.
+async fn discard(mut stream: Pin<Box<TimeoutStream<TcpStream>>>, mut bytes: usize) {
     if poll_fn(|cx| stream.as_mut().poll_shutdown(cx))
         .await
         .is_err()
@@ -280,7 +282,7 @@ async fn throw_away(mut stream: Pin<Box<TimeoutStream<TcpStream>>>, mut bytes: u
     }
     let socket = stream.get_ref();
     let mut buffer = vec![0; 16 << 10];
-    while let Ok(Ok(())) = timeout(PAUSE, socket.readable()).await {
+    while let Ok(Ok(())) = timeout(MAX_PAUSE, socket.readable()).await {
         match socket.try_read(&mut buffer) {
             Ok(n) if n > 0 && n <= bytes => bytes -= n,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
@@ -289,15 +291,15 @@ async fn throw_away(mut stream: Pin<Box<TimeoutStream<TcpStream>>>, mut bytes: u
     }
 }
 
-/// Service that answers the requests of one connection and keeps its [`Client`] current.
+/// Service that handles the requests of one connection and updates its [`ClientState`].
 pub struct Requests {
     router: TowerToHyperService<Router>,
-    client: Arc<Client>,
+    client: Arc<ClientState>,
 }
 
 impl Requests {
-    /// By `router`.
-    pub fn new(router: Router, client: Arc<Client>) -> Self {
+    /// Creates a service that forwards to `router`.
+    pub fn new(router: Router, client: Arc<ClientState>) -> Self {
         Self {
             router: TowerToHyperService::new(router),
             client,
@@ -312,33 +314,33 @@ impl Service<Request<Incoming>> for Requests {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let client = Arc::clone(&self.client);
-        Client::set(&client.has_asked, true);
-        Client::set(&client.waits, true);
-        Client::set(&client.complete, false);
-        Client::set(&client.answered, false);
+        ClientState::set(&client.has_requested, true);
+        ClientState::set(&client.waits, true);
+        ClientState::set(&client.complete, false);
+        ClientState::set(&client.answered, false);
         if request.body().is_end_stream() {
             client.complete();
         }
         let request = request.map(|body| {
             let client = Arc::clone(&client);
-            Body::new(Watched { body, client })
+            Body::new(TrackedBody { body, client })
         });
         let answer = self.router.call(request);
         Box::pin(async move {
             let answer = answer.await;
-            Client::set(&client.answered, true);
+            ClientState::set(&client.answered, true);
             answer
         })
     }
 }
 
-/// A body that says when it is complete.
-struct Watched {
+/// Request body that marks its completion in the connection's [`ClientState`].
+struct TrackedBody {
     body: Incoming,
-    client: Arc<Client>,
+    client: Arc<ClientState>,
 }
 
-impl HttpBody for Watched {
+impl HttpBody for TrackedBody {
     type Data = Bytes;
     type Error = hyper::Error;
 

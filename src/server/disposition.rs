@@ -1,37 +1,37 @@
-//! The header `Content-Disposition` of a part of a form: the names of the field and its file.
+//! Header `Content-Disposition` of a multipart field.
 //!
-//! Clients write names that are not ASCII in three ways: as UTF-8 bytes (browsers), as `filename*`
-//! of RFC 5987 (`filename*=utf-8''%EC%9D%8C.wav`), or with the same percent signs in `filename`.
+//! Clients write non-ASCII names in three ways: as UTF-8 bytes (browsers), as `filename*` of RFC
+//! 5987 (`filename*=utf-8''%EC%9D%8C.wav`), or percent-encoded in `filename`.
 
-/// Names of a part.
+/// Names of a multipart field.
 #[derive(Debug, Default, PartialEq)]
 pub struct Disposition {
     /// Name of the field.
     pub name: String,
-    /// Name of the file, if the part is one.
+    /// Name of the file, if the field is a file.
     pub file_name: Option<String>,
 }
 
 impl Disposition {
-    /// Reads the header's value; what makes no sense in it is left out.
+    /// Parses the header's value and ignores invalid parameters.
     pub fn read(value: &[u8]) -> Self {
         let mut name = None;
         let (mut plain, mut extended) = (None, None);
-        let mut rest = after(value, b';');
+        let mut rest = skip_past(value, b';');
         while !rest.is_empty() {
             let end = rest.iter().position(|b| b"=;".contains(b));
             let end = end.unwrap_or(rest.len());
             let key = rest[..end].trim_ascii().to_ascii_lowercase();
             if rest.get(end) != Some(&b'=') {
-                rest = after(rest, b';');
+                rest = skip_past(rest, b';');
                 continue;
             }
-            let (text, next) = parameter(&rest[end + 1..]);
+            let (text, next) = split_value(&rest[end + 1..]);
             rest = next;
             match &key[..] {
                 b"name" => name = name.or_else(|| Some(lossy(&text))),
-                b"filename" => plain = plain.or_else(|| Some(unescaped(&text))),
-                b"filename*" => extended = extended.or_else(|| of_charset(&text)),
+                b"filename" => plain = plain.or_else(|| Some(decode_escapes(&text))),
+                b"filename*" => extended = extended.or_else(|| decode_rfc5987(&text)),
                 _ => {}
             }
         }
@@ -43,27 +43,27 @@ impl Disposition {
 }
 
 /// Returns the bytes behind the first `byte`.
-fn after(bytes: &[u8], byte: u8) -> &[u8] {
+fn skip_past(bytes: &[u8], byte: u8) -> &[u8] {
     match bytes.iter().position(|&b| b == byte) {
         Some(at) => &bytes[at + 1..],
         None => &[],
     }
 }
 
-/// Splits off the value at the start of `bytes`, without its quotes; also returns the bytes behind
-/// its semicolon.
-fn parameter(bytes: &[u8]) -> (Vec<u8>, &[u8]) {
+/// Splits off the value at the start of `bytes`, without quotes. Also returns the bytes after its
+/// semicolon.
+fn split_value(bytes: &[u8]) -> (Vec<u8>, &[u8]) {
     let bytes = bytes.trim_ascii_start();
     let Some(quoted) = bytes.strip_prefix(b"\"") else {
         let end = bytes.iter().position(|&b| b == b';');
         let end = end.unwrap_or(bytes.len());
-        return (bytes[..end].trim_ascii().to_vec(), after(bytes, b';'));
+        return (bytes[..end].trim_ascii().to_vec(), skip_past(bytes, b';'));
     };
     let mut text = Vec::new();
     let mut at = 0;
     while let Some(&byte) = quoted.get(at) {
         match (byte, quoted.get(at + 1)) {
-            // Other backslashes are those of a path, which some clients leave as they are.
+            // Other backslashes are path separators, which some clients do not escape.
             (b'\\', Some(&next @ (b'"' | b'\\'))) => {
                 text.push(next);
                 at += 2;
@@ -75,16 +75,16 @@ fn parameter(bytes: &[u8]) -> (Vec<u8>, &[u8]) {
             }
         }
     }
-    (text, after(&quoted[at..], b';'))
+    (text, skip_past(&quoted[at..], b';'))
 }
 
 fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A name with percent signs in place of bytes that are not ASCII. Any other is left as it is: a
-/// file may be called `100%25.wav`.
-fn unescaped(text: &[u8]) -> String {
+/// Decodes a percent-encoded name if it stands for non-ASCII characters. Other names are unchanged:
+/// a file may be named `100%25.wav`.
+fn decode_escapes(text: &[u8]) -> String {
     let decoded = percent_decoded(text).and_then(|bytes| String::from_utf8(bytes).ok());
     match decoded {
         Some(decoded) if text.is_ascii() && !decoded.is_ascii() => decoded,
@@ -92,8 +92,8 @@ fn unescaped(text: &[u8]) -> String {
     }
 }
 
-/// A value of RFC 5987: the charset, a language and the text with percent signs.
-fn of_charset(text: &[u8]) -> Option<String> {
+/// Decodes a value of RFC 5987: charset, language and percent-encoded text.
+fn decode_rfc5987(text: &[u8]) -> Option<String> {
     let mut parts = text.splitn(3, |&b| b == b'\'');
     let charset = parts.next()?.to_ascii_lowercase();
     let bytes = percent_decoded(parts.nth(1)?)?;
@@ -104,7 +104,7 @@ fn of_charset(text: &[u8]) -> Option<String> {
     }
 }
 
-/// `None` where a percent sign has no two digits.
+/// Decodes percent-encoded bytes; `None` if a percent sign lacks its two digits.
 fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
     let mut bytes = Vec::with_capacity(text.len());
@@ -172,7 +172,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn nothing_makes_it_fail(value: Vec<u8>, text in "[;=\"\\\\%a-f' *0-9가]{0,40}") {
+        fn no_header_makes_parsing_panic(value: Vec<u8>, text in "[;=\"\\\\%a-f' *0-9가]{0,40}") {
             Disposition::read(&value);
             let text = format!("form-data; filename={text}");
             Disposition::read(text.as_bytes());

@@ -1,5 +1,4 @@
-//! The API's description: the OpenAPI document that is made from the handlers, and a page for people
-//! that is made from the document, so neither can leave out what the other has.
+//! OpenAPI document, made from the handlers, and an HTML page, made from the document.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use utoipa::openapi::{
     ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Server,
 };
 
-use super::Shared;
+use super::ServerState;
 use super::page::Page;
 
 const ABOUT: &str = "Listens to a voice recording and estimates which emotion it carries, how old the \
@@ -22,7 +21,7 @@ const ABOUT: &str = "Listens to a voice recording and estimates which emotion it
     `Authorization: Bearer KEY`. These are voice-based estimates of how a recording sounds; they are \
     not to be used for decisions about people.";
 
-/// The document without its routes.
+/// Returns the document without routes.
 pub fn base() -> OpenApi {
     let key = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     let info = InfoBuilder::new()
@@ -35,7 +34,7 @@ pub fn base() -> OpenApi {
         .build();
     OpenApiBuilder::new()
         .info(info)
-        // From where the document lies, also behind a proxy that puts a path before it.
+        // The relative server address also holds behind a proxy that adds a path prefix.
         .servers(Some([Server::new(".")]))
         .components(Some(
             ComponentsBuilder::new().security_scheme("key", key).build(),
@@ -43,8 +42,8 @@ pub fn base() -> OpenApi {
         .build()
 }
 
-/// `/openapi.json` and `/docs`.
-pub fn routes(api: &OpenApi) -> Router<Arc<Shared>> {
+/// Returns the routes `/openapi.json` and `/docs`.
+pub fn routes(api: &OpenApi) -> Router<Arc<ServerState>> {
     let document = serde_json::to_value(api).expect("all keys are strings");
     let json: Arc<str> = document.to_string().into();
     let answer = async move || ([(CONTENT_TYPE, "application/json")], json.to_string());
@@ -70,7 +69,7 @@ curl -F file=@recording.wav http://127.0.0.1:9999/v1/audio/emotion
 curl -H 'Content-Type: audio/wav' --data-binary @recording.wav 'http://127.0.0.1:9999/v1/audio/emotion?response_format=csv'
 curl -d path_dir=./ -d wav_name=recording.wav http://127.0.0.1:9999/";
 
-/// The document as a page.
+/// Returns the document as an HTML page.
 fn html(document: &Value) -> String {
     let mut page = format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>maeum: HTTP interface</title>\
@@ -166,7 +165,7 @@ fn add(page: &mut String, text: std::fmt::Arguments<'_>) {
     page.write_fmt(text).expect("a string takes everything");
 }
 
-/// What a schema says about the type, with a link where it has a name.
+/// Returns the type of a schema as HTML, with a link to a named schema.
 fn type_of(schema: &Value) -> String {
     if let Some(name) = schema["$ref"].as_str().and_then(|r| r.rsplit('/').next()) {
         let name = escape(name);
@@ -196,7 +195,7 @@ fn entries(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
     value.as_object().into_iter().flatten()
 }
 
-/// A string, escaped, with `code` where it has backquotes; empty for anything else.
+/// Returns a string as HTML, with `code` for backquotes; empty for other values.
 fn text(value: &Value) -> String {
     let parts = value.as_str().unwrap_or_default().split('`');
     parts

@@ -1,4 +1,4 @@
-//! What a client is told when it gets no answer: always the same JSON shape.
+//! Error responses, all with the same JSON body.
 
 use axum::Json;
 use axum::http::header::{ACCEPT_ENCODING, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -11,46 +11,46 @@ use crate::audio::{DecodeError, Fault};
 use crate::front_end::AudioError;
 use crate::recognizer::RecognizeError;
 
-use super::body::CODED;
+use super::body::ENCODED_BODY;
 use super::pool::Refusal;
 
-/// Why a request has no answer.
+/// Error response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
-    /// Of the answer.
+    /// HTTP status.
     pub status: StatusCode,
-    /// A stable name for programs.
+    /// Stable machine-readable name.
     pub code: &'static str,
-    /// What is wrong and what to do, for people.
+    /// Description of the problem and its remedy.
     pub message: String,
-    /// When to try again, in seconds.
+    /// Value of `Retry-After`, in seconds.
     pub retry_after: Option<u64>,
 }
 
-/// The body of every answer whose status is 400 or more.
+/// Body of every response with a status of 400 or more.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ErrorBody {
-    /// What went wrong.
+    /// Error of the request.
     pub error: ErrorDetail,
 }
 
-/// What went wrong, for programs and for people.
+/// Error of a request.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ErrorDetail {
-    /// A stable name.
+    /// Stable machine-readable name.
     pub code: String,
-    /// What is wrong and what to do.
+    /// Description of the problem and its remedy.
     pub message: String,
 }
 
-/// How a request ended, for the metrics: `ok` or an error's code.
+/// Outcome of a request for the metrics: `ok` or an error's code.
 #[derive(Debug, Clone, Copy)]
 pub struct Outcome(pub &'static str);
 
 impl ApiError {
-    /// Without a time to try again.
+    /// Creates an error without `Retry-After`.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
@@ -60,32 +60,32 @@ impl ApiError {
         }
     }
 
-    /// 400: something in the request is missing or makes no sense.
+    /// 400: a part of the request is missing or invalid.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }
 
-    /// 403: not allowed.
+    /// 403: the request is not permitted.
     pub fn forbidden(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, code, message)
     }
 
-    /// 422: nothing that can be recognised.
+    /// 422: the recording cannot be recognised.
     pub fn unusable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unusable_audio", message)
     }
 
-    /// 413: more than the server takes.
+    /// 413: the request exceeds a limit.
     pub fn too_large(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, code, message)
     }
 
-    /// 507: no room on the server's disk.
+    /// 507: the server's disk is full.
     pub fn disk_full(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", message)
     }
 
-    /// 500: a fault of the server.
+    /// 500: internal error of the server.
     pub fn internal() -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -94,7 +94,7 @@ impl ApiError {
         )
     }
 
-    /// 429: too much to do, try again later.
+    /// 429: the server is busy; `retry_after` is in seconds.
     pub fn busy(retry_after: u64) -> Self {
         Self {
             retry_after: Some(retry_after),
@@ -106,7 +106,7 @@ impl ApiError {
         }
     }
 
-    /// 503: not before a time, in seconds.
+    /// 503: the server is temporarily unavailable.
     pub fn unavailable(code: &'static str, message: impl Into<String>) -> Self {
         Self {
             retry_after: Some(1),
@@ -114,7 +114,7 @@ impl ApiError {
         }
     }
 
-    /// The shape that the client gets.
+    /// Returns the JSON body.
     pub fn body(&self) -> ErrorBody {
         ErrorBody {
             error: ErrorDetail {
@@ -134,14 +134,14 @@ impl IntoResponse for ApiError {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.status == StatusCode::REQUEST_TIMEOUT {
-            // The rest of the body may still come.
+            // The client may still be sending the remainder of the body.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Bearer");
             headers.insert(WWW_AUTHENTICATE, challenge);
         }
-        if self.code == CODED {
+        if self.code == ENCODED_BODY {
             let identity = HeaderValue::from_static("identity");
             headers.insert(ACCEPT_ENCODING, identity);
         }

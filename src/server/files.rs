@@ -1,6 +1,7 @@
-//! The folders that clients of the compatible route may name files in. The operating system itself
-//! resolves each path inside the folder (cap-std), so no `..` and no link leads out, whatever is
-//! moved meanwhile.
+//! Folders for the files of the compatible route.
+//!
+//! The operating system resolves each path inside the folder (cap-std), so neither `..` nor a link
+//! leads out, even if files are moved at the same time.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
@@ -13,44 +14,44 @@ use cap_std::fs::{Dir, OpenOptions};
 use super::errors::ApiError;
 use crate::atomic_file::create_unique;
 
-/// A folder that paths cannot leave.
+/// Folder that paths cannot leave.
 #[derive(Debug)]
 pub struct Root {
     dir: Dir,
-    /// How absolute paths into it may begin.
+    /// Prefixes of absolute paths into the folder.
     names: Vec<PathBuf>,
-    /// The option that set it, for messages.
+    /// Name of the setting, for messages.
     option: &'static str,
-    /// Held while files get their names.
-    turn: Mutex<()>,
+    /// BufferedBody while files are renamed.
+    rename_lock: Mutex<()>,
 }
 
-/// Files of one folder that are to appear together.
+/// Files of one folder that are replaced together.
 struct Exchange<'d> {
     folder: &'d Dir,
-    files: Vec<New<'d>>,
+    files: Vec<PendingFile<'d>>,
 }
 
-/// One of them.
-struct New<'d> {
+/// File of an [`Exchange`].
+struct PendingFile<'d> {
     name: PathBuf,
-    /// The complete file under another name, until it gets its own.
-    partial: Partial<'d>,
-    /// The older file under another name.
-    older: Option<Partial<'d>>,
-    /// The complete file has its own name.
-    is_there: bool,
+    /// Complete file under a temporary name, until it is renamed.
+    temporary: TemporaryName<'d>,
+    /// Previous file under a temporary name.
+    previous: Option<TemporaryName<'d>>,
+    /// True if the complete file has its final name.
+    is_renamed: bool,
 }
 
-/// A name that is removed unless it is used.
-struct Partial<'d> {
+/// Temporary name that is removed on drop.
+struct TemporaryName<'d> {
     folder: &'d Dir,
     name: PathBuf,
 }
 
-impl Drop for Partial<'_> {
+impl Drop for TemporaryName<'_> {
     fn drop(&mut self) {
-        // Gone already where it was used; a file that does not let itself be removed has to stay.
+        // The name is already gone if it was renamed. A file that cannot be removed has to stay.
         let _ = self.folder.remove_file(&self.name);
     }
 }
@@ -63,79 +64,81 @@ impl<'d> Exchange<'d> {
         }
     }
 
-    /// Writes a file under another name.
+    /// Writes a file under a temporary name.
     fn add(&mut self, name: &Path, content: &[u8]) -> io::Result<()> {
         let folder = self.folder;
         check_free(folder, name)?;
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
-        let (partial, mut file) = create_unique(|name| folder.open_with(name, &options))?;
-        let partial = Partial {
+        let (temporary, mut file) = create_unique(|name| folder.open_with(name, &options))?;
+        let temporary = TemporaryName {
             folder,
-            name: partial.into(),
+            name: temporary.into(),
         };
         file.write_all(content)?;
-        // Some file systems find out only then that they are full.
+        // Some file systems report a full disk only on sync.
         file.sync_data()?;
-        self.files.push(New {
+        self.files.push(PendingFile {
             name: name.to_owned(),
-            partial,
-            older: None,
-            is_there: false,
+            temporary,
+            previous: None,
+            is_renamed: false,
         });
         Ok(())
     }
 
-    /// Gives all files their names.
+    /// Renames all files to their final names.
     ///
     /// # Errors
-    /// The number of the file that cannot have its own; the older files are there again.
+    /// Index and error of the file that cannot be renamed; the previous files are restored.
     fn finish(mut self) -> Result<(), (usize, io::Error)> {
         let folder = self.folder;
         for (i, file) in self.files.iter_mut().enumerate() {
-            // A rename would move a folder out of the way.
+            // The renames below would move a folder aside.
             check_free(folder, &file.name).map_err(|e| (i, e))?;
-            let older = create_unique(|older| folder.hard_link(&file.name, folder, older));
-            let older = older.or_else(|e| match e.kind() {
+            let previous = create_unique(|previous| folder.hard_link(&file.name, folder, previous));
+            let previous = previous.or_else(|e| match e.kind() {
                 ErrorKind::NotFound => Err(e),
-                // A file of somebody else's, or a file system without second names.
-                _ => create_unique(|older| folder.rename(&file.name, folder, older)),
+                // The file belongs to another user, or the file system has no hard links.
+                _ => create_unique(|previous| folder.rename(&file.name, folder, previous)),
             });
-            file.older = match older {
-                Ok((name, ())) => Some(Partial {
+            file.previous = match previous {
+                Ok((name, ())) => Some(TemporaryName {
                     folder,
                     name: name.into(),
                 }),
-                // There is none.
+                // There is no previous file.
                 Err(e) if e.kind() == ErrorKind::NotFound => None,
                 Err(e) => return Err((i, e)),
             };
             folder
-                .rename(&file.partial.name, folder, &file.name)
+                .rename(&file.temporary.name, folder, &file.name)
                 .map_err(|e| (i, e))?;
-            file.is_there = true;
+            file.is_renamed = true;
         }
         for file in &mut self.files {
-            file.is_there = false;
+            file.is_renamed = false;
         }
         Ok(())
     }
 }
 
+/// Checks that `name` is not a folder.
+///
 /// # Errors
-/// When a folder has the name.
+/// When it is a folder.
 fn check_free(folder: &Dir, name: &Path) -> io::Result<()> {
     match folder.symlink_metadata(name) {
-        Ok(older) if older.is_dir() => Err(ErrorKind::IsADirectory.into()),
+        Ok(previous) if previous.is_dir() => Err(ErrorKind::IsADirectory.into()),
         _ => Ok(()),
     }
 }
 
 impl Drop for Exchange<'_> {
     fn drop(&mut self) {
-        for file in self.files.iter().filter(|f| f.is_there) {
-            let _ = match &file.older {
-                Some(older) => self.folder.rename(&older.name, self.folder, &file.name),
+        for file in self.files.iter().filter(|f| f.is_renamed) {
+            let _ = match &file.previous {
+                Some(previous) => self.folder.rename(&previous.name, self.folder, &file.name),
                 None => self.folder.remove_file(&file.name),
             };
         }
@@ -143,8 +146,10 @@ impl Drop for Exchange<'_> {
 }
 
 impl Root {
+    /// Opens the folder `path`, named `option` in messages.
+    ///
     /// # Errors
-    /// When there is no such folder.
+    /// When the folder cannot be opened.
     pub fn open(path: &Path, option: &'static str) -> io::Result<Self> {
         let mut names = vec![path.canonicalize()?];
         names.extend(path.is_absolute().then(|| path.to_owned()));
@@ -152,28 +157,29 @@ impl Root {
             dir: Dir::open_ambient_dir(path, ambient_authority())?,
             names,
             option,
-            turn: Mutex::new(()),
+            rename_lock: Mutex::new(()),
         })
     }
 
-    /// Reads the recording at `path`, at most `limit` bytes of it.
+    /// Reads up to `limit` bytes of the recording at `path`.
     ///
     /// # Errors
-    /// 403 when the path leads out of the folder or must not be read, 404 when nothing is there, 422
-    /// when it is no regular file, 413 when it is larger.
+    /// 403 when the path leads out of the folder or is not readable, 404 when it does not exist,
+    /// 422 when it is not a regular file, 413 when it is larger.
     pub fn read(&self, path: &str, limit: usize) -> Result<Vec<u8>, ApiError> {
         let mut options = OpenOptions::new();
         options.read(true);
         #[cfg(unix)]
         {
             use cap_std::fs::OpenOptionsExt;
-            // Opening a named pipe would wait for its writer, opening a terminal would take it.
+            // Opening a named pipe would block until it has a writer; opening a terminal could make
+            // it the controlling one.
             options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
         }
         let fail = |e: io::Error| self.failure(path, &e);
         let file = self
             .dir
-            .open_with(self.inside(path)?, &options)
+            .open_with(self.relative(path)?, &options)
             .map_err(fail)?;
         let metadata = file.metadata().map_err(fail)?;
         if metadata.is_dir() {
@@ -205,11 +211,14 @@ impl Root {
         }
     }
 
-    /// Writes all files or none; they appear, or replace older ones, when all are complete. Each name is `prefix` and its end; their folder must exist.
+    /// Writes all files or none.
+    ///
+    /// Each name is `prefix` with the file's suffix; the folder must exist. Files appear, or
+    /// replace previous ones, when all are complete.
     ///
     /// # Errors
-    /// 403 when a path leads out of the folder or must not be written, 404 when the folder is not
-    /// there, 409 when something else has a name, 507 when the disk is full.
+    /// 403 when a path leads out of the folder or is not writable, 404 when the folder does not
+    /// exist, 409 when a folder has a file's name, 507 when the disk is full.
     pub fn write(&self, prefix: &str, files: &[(&str, Vec<u8>)]) -> Result<(), ApiError> {
         let full: Vec<String> = files
             .iter()
@@ -222,8 +231,8 @@ impl Root {
             let path = path.to_owned();
             move |e: io::Error| self.write_failure(&path, &e)
         };
-        // Once opened, the folder stays the same even if it is moved.
-        let folder = match self.inside(first)?.parent() {
+        // An open folder stays the same even if it is moved.
+        let folder = match self.relative(first)?.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => {
                 self.dir.open_dir(parent).map_err(fail(first))?
             }
@@ -231,20 +240,23 @@ impl Root {
         };
         let mut exchange = Exchange::new(&folder);
         for (path, (_, content)) in full.iter().zip(files) {
-            let name = self.inside(path)?.file_name().ok_or_else(|| {
+            let name = self.relative(path)?.file_name().ok_or_else(|| {
                 ApiError::forbidden("outside", format!("{path}: this is no name of a file"))
             })?;
             exchange.add(Path::new(name), content).map_err(fail(path))?;
         }
-        // Two requests for the same names do not mix.
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        // The lock keeps two requests for the same names from mixing.
+        let _guard = self
+            .rename_lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         exchange
             .finish()
             .map_err(|(i, e)| self.write_failure(&full[i], &e))
     }
 
-    /// The path seen from the folder.
-    fn inside<'p>(&self, path: &'p str) -> Result<&'p Path, ApiError> {
+    /// Returns the path relative to the folder.
+    fn relative<'p>(&self, path: &'p str) -> Result<&'p Path, ApiError> {
         let path = Path::new(path);
         if !path.has_root() {
             return Ok(path);
@@ -295,7 +307,7 @@ impl Root {
 
     fn failure(&self, path: &str, error: &io::Error) -> ApiError {
         match error.kind() {
-            // cap-std's own refusal has no number of the operating system.
+            // cap-std's own refusal has no OS error number.
             ErrorKind::PermissionDenied if error.raw_os_error().is_none() => self.outside(path),
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => ApiError::forbidden(
                 "no_permission",
@@ -322,7 +334,7 @@ mod tests {
 
     const SECRET: &[u8] = b"secret";
 
-    /// `out/` with a secret beside `root/` with a recording, and links of every kind.
+    /// Creates `out/` with a secret file beside `root/` with a recording and links of every kind.
     fn place() -> (tempfile::TempDir, Root) {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
@@ -339,7 +351,7 @@ mod tests {
         symlink("a.wav", at("root/inner")).unwrap();
         symlink("../a.wav", at("root/sub/up")).unwrap();
         symlink("round", at("root/round")).unwrap();
-        let root = Root::open(&at("root"), "--files-root").unwrap();
+        let root = Root::open(&at("root"), "files_root").unwrap();
         (dir, root)
     }
 
@@ -423,7 +435,7 @@ mod tests {
         write("sub/x.npy", b"one").unwrap();
         write("sub/x.npy", b"two").unwrap();
         assert_eq!(fs::read(at("root/sub/x.npy")).unwrap(), b"two");
-        // A link is replaced and not followed.
+        // A link is replaced, not followed.
         write("link", b"mine").unwrap();
         assert_eq!(fs::read(at("root/link")).unwrap(), b"mine");
         for path in ["../x", "folder/x", "/tmp/x", "..", "sub/../.."] {
@@ -431,7 +443,7 @@ mod tests {
         }
         assert_eq!(write("none/x", b"x").unwrap_err().code, "not_found");
         assert_eq!(write("sub", b"x").unwrap_err().code, "name_taken");
-        // All or none: a folder has the last name.
+        // A folder has the last name, so none of the files is written.
         fs::create_dir(at("root/sub/deep/c")).unwrap();
         fs::write(at("root/sub/deep/a"), "older").unwrap();
         let three = ["a", "b", "c"].map(|name| (name, b"new".to_vec()));
@@ -464,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_were_given_are_taken_back() {
+    fn renames_are_rolled_back() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Dir::open_ambient_dir(dir.path(), ambient_authority()).unwrap();
         let at = |name: &str| dir.path().join(name);
@@ -473,7 +485,7 @@ mod tests {
         for name in ["a", "b", "c"] {
             exchange.add(Path::new(name), b"new").unwrap();
         }
-        // Comes between the look and the rename.
+        // The folder appears after the check and before the rename.
         fs::create_dir(at("c")).unwrap();
         assert_eq!(exchange.finish().unwrap_err().0, 2);
         assert_eq!(fs::read(at("a")).unwrap(), b"older");

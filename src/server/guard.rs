@@ -1,8 +1,8 @@
-//! Who may use the server: no page of another site, and with a key only who has it.
+//! Access control: web pages of other sites are refused, and a key can be required.
 //!
-//! A browser lets any page send simple requests to any address that it reaches, and a name of the
-//! attacker's can be made to point there (DNS rebinding). Programs send no `Origin` and are not
-//! hindered.
+//! A browser lets any page send simple requests to any reachable address, and an attacker can make
+//! a name of their own resolve to it (DNS rebinding). Other programs send no `Origin` header and
+//! are not affected.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::errors::ApiError;
-use super::{Settings, Shared};
+use super::{ServerState, Settings};
 
-/// A secret that clients send, kept as its hash: comparing hashes in constant time tells nothing
-/// about the secret, not even its length.
+/// Key of the server, stored as its hash. The comparison of hashes takes constant time, so it
+/// reveals neither content nor length of the key.
 pub struct Key([u8; 32]);
 
 impl Key {
-    /// For this secret.
+    /// Creates a key from its text.
     pub fn new(secret: &str) -> Self {
         Self(Sha256::digest(secret.as_bytes()).into())
     }
@@ -38,9 +38,9 @@ impl Key {
     }
 }
 
-/// Asks for the key, if there is one.
+/// Checks the request's key if the server has one.
 pub async fn check_key(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ServerState>>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
@@ -54,9 +54,9 @@ pub async fn check_key(
     }
 }
 
-/// Refuses requests under foreign names and from pages of foreign sites.
+/// Refuses requests with a foreign host name and requests from pages of foreign sites.
 pub async fn check_origin(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ServerState>>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
@@ -72,10 +72,10 @@ pub async fn check_origin(
     Ok(next.run(request).await)
 }
 
-/// Reads the origin of web pages, as browsers send it, into small letters.
+/// Parses the origin of web pages and returns it in lower case, like browsers send it.
 ///
 /// # Errors
-/// Says why no page has this origin, and the right form.
+/// The message explains why no page has this origin, and the valid form.
 pub fn origin(text: &str) -> Result<String, String> {
     let refuse = |why: &str| {
         Err(format!(
@@ -121,10 +121,10 @@ pub fn origin(text: &str) -> Result<String, String> {
     Ok(lower)
 }
 
-/// Reads a host that requests may be for, a name or an address without a port, into small letters.
+/// Parses a host name or address without a port and returns it in lower case.
 ///
 /// # Errors
-/// Says why no request is for it, and the right form.
+/// The message explains why no request has this host, and the valid form.
 pub fn host(text: &str) -> Result<String, String> {
     let refuse = |why: &str| {
         Err(format!(
@@ -155,8 +155,10 @@ pub fn host(text: &str) -> Result<String, String> {
     }
 }
 
+/// Checks a host name or address; an IPv6 address has brackets.
+///
 /// # Errors
-/// Why this is neither a name nor an address, the latter in brackets where it has colons.
+/// The reason why it is neither.
 fn check_name(name: &str) -> Result<(), &'static str> {
     let inner = name.strip_prefix('[').and_then(|n| n.strip_suffix(']'));
     if let Some(inner) = inner {
@@ -184,7 +186,7 @@ pub fn is_allowed(settings: &Settings, origin: &str) -> bool {
     allowed.any(|o| o.eq_ignore_ascii_case(origin))
 }
 
-/// The name and port that a request was sent to.
+/// Returns the host and port that a request was sent to.
 fn target<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Option<&'r str> {
     match uri.authority() {
         Some(authority) => Some(authority.as_str()),
@@ -193,13 +195,13 @@ fn target<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Option<&'r str> {
 }
 
 fn check_host(settings: &Settings, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
-    // Programs on the way could each read another one.
+    // A proxy and this server could select different headers.
     if headers.get_all(HOST).iter().count() > 1 {
         return Err(ApiError::bad_request(
             "the request has more than one Host header; send one",
         ));
     }
-    // No browser leaves the name out.
+    // Browsers always send the host.
     let Some(target) = target(uri, headers) else {
         return Ok(());
     };
@@ -211,7 +213,10 @@ fn check_host(settings: &Settings, uri: &Uri, headers: &HeaderMap) -> Result<(),
         true => Ok(()),
         false => Err(ApiError::forbidden(
             "foreign_host",
-            "the server does not go by this name; use 127.0.0.1 or localhost, or start it with --allow-host and the name",
+            format!(
+                "the server does not go by this name; use 127.0.0.1 or localhost, or start it with {} and the name",
+                settings.names.allow_hosts
+            ),
         )),
     }
 }
@@ -220,7 +225,10 @@ fn check_page(settings: &Settings, uri: &Uri, headers: &HeaderMap) -> Result<(),
     let refused = || {
         Err(ApiError::forbidden(
             "foreign_origin",
-            "pages of other sites may not use this server; start it with --allow-origin ORIGIN to let them",
+            format!(
+                "pages of other sites may not use this server; start it with {} ORIGIN to let them",
+                settings.names.allow_origins
+            ),
         ))
     };
     let mut origins = headers.get_all(ORIGIN).iter();
@@ -369,7 +377,7 @@ mod tests {
 
     #[test]
     fn names_that_no_request_can_have_are_refused_with_why() {
-        for (text, said) in [
+        for (text, expected) in [
             ("*", "`*`"),
             ("http://*:3000", "`*`"),
             ("http://localhost:3000/", "`/`"),
@@ -392,7 +400,7 @@ mod tests {
             ("http://a..b", "no name"),
         ] {
             let why = origin(text).unwrap_err();
-            assert!(why.contains(said), "{text}: {why}");
+            assert!(why.contains(expected), "{text}: {why}");
         }
         for (text, wanted) in [
             ("https://Voice.Example", "https://voice.example"),
@@ -403,7 +411,7 @@ mod tests {
         ] {
             assert_eq!(origin(text).as_deref(), Ok(wanted));
         }
-        for (text, said) in [
+        for (text, expected) in [
             ("voice.example:443", "leave out the port"),
             ("https://voice.example", "leave out the scheme"),
             ("voice.example/", "leave out the path"),
@@ -414,7 +422,7 @@ mod tests {
             ("[::1]:9", "leave out the port"),
         ] {
             let why = super::host(text).unwrap_err();
-            assert!(why.contains(said), "{text}: {why}");
+            assert!(why.contains(expected), "{text}: {why}");
         }
         for (text, wanted) in [
             ("Voice.Example", "voice.example"),

@@ -1,4 +1,4 @@
-//! The routes that say how the server is, and those that do not exist.
+//! Status routes and the responses of unknown paths and methods.
 
 use std::sync::Arc;
 
@@ -11,27 +11,27 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::errors::{ApiError, ErrorBody};
-use super::{Phase, Shared};
+use super::{Phase, ServerState};
 
-/// Where to look.
+/// Entry points of the API.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pointer {
-    /// What this is.
+    /// Name of the program.
     pub name: String,
-    /// Its version.
+    /// Version of the program.
     pub version: String,
-    /// The route of the page for people.
+    /// Path of the web page.
     pub ui: String,
-    /// The route of the readable description.
+    /// Path of the human-readable API description.
     pub docs: String,
-    /// The route of the description for programs.
+    /// Path of the machine-readable API description.
     pub openapi: String,
-    /// What answers must not be used for.
+    /// Limits on the use of results.
     pub notice: String,
 }
 
-/// Where the API is described.
+/// Returns the entry points of the API.
 #[utoipa::path(
     get,
     path = "/",
@@ -49,11 +49,11 @@ pub async fn root() -> Json<Pointer> {
     })
 }
 
-/// How the server is.
+/// Status of the server.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Status {
-    /// `ok`.
+    /// Always `ok`.
     pub status: String,
 }
 
@@ -63,7 +63,7 @@ fn ok() -> Json<Status> {
     })
 }
 
-/// Whether the process runs at all.
+/// Checks that the process runs.
 #[utoipa::path(
     get,
     path = "/livez",
@@ -74,8 +74,9 @@ pub async fn live() -> Json<Status> {
     ok()
 }
 
-/// Whether recordings are recognised: the model's self-test has passed and the server is not about
-/// to end.
+/// Checks that recordings can be recognised.
+///
+/// The model's self-test has passed and the server is not shutting down.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -85,7 +86,7 @@ pub async fn live() -> Json<Status> {
         (status = 503, description = "Not yet, or not any more", body = ErrorBody),
     )
 )]
-pub async fn ready(State(shared): State<Arc<Shared>>) -> Result<Json<Status>, ApiError> {
+pub async fn ready(State(shared): State<Arc<ServerState>>) -> Result<Json<Status>, ApiError> {
     shared.check_ready()?;
     match shared.phase() {
         Phase::Draining => Err(ApiError::unavailable(
@@ -96,8 +97,9 @@ pub async fn ready(State(shared): State<Arc<Shared>>) -> Result<Json<Status>, Ap
     }
 }
 
-/// Requests by route and outcome, latencies, audio seconds, queue depth, panics, in Prometheus' text
-/// format.
+/// Returns the metrics in Prometheus' text format.
+///
+/// Metrics are requests by route and outcome, latencies, audio seconds, queue depth and panics.
 #[utoipa::path(
     get,
     path = "/metrics",
@@ -108,12 +110,12 @@ pub async fn ready(State(shared): State<Arc<Shared>>) -> Result<Json<Status>, Ap
         (status = 401, description = "The key is missing", body = ErrorBody),
     )
 )]
-pub async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+pub async fn metrics(State(shared): State<Arc<ServerState>>) -> Response {
     let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (kind, shared.metrics.render(&shared)).into_response()
 }
 
-/// The answer for paths without a route.
+/// Response for paths without a route.
 pub async fn not_found() -> ApiError {
     ApiError::new(
         StatusCode::NOT_FOUND,
@@ -122,7 +124,7 @@ pub async fn not_found() -> ApiError {
     )
 }
 
-/// The answer for methods that a route does not have.
+/// Response for methods that a route does not support.
 pub async fn method_not_allowed() -> ApiError {
     ApiError::new(
         StatusCode::METHOD_NOT_ALLOWED,
@@ -140,7 +142,10 @@ mod tests {
     use axum::http::Request;
     use tower::ServiceExt;
 
-    async fn ask(shared: &Arc<Shared>, path: &str) -> (StatusCode, Option<String>, ErrorBody) {
+    async fn request(
+        shared: &Arc<ServerState>,
+        path: &str,
+    ) -> (StatusCode, Option<String>, ErrorBody) {
         let method = if path == "/readyz" { "GET" } else { "POST" };
         let request = Request::builder()
             .method(method)
@@ -165,9 +170,9 @@ mod tests {
     async fn nothing_is_recognised_before_the_test_has_passed() {
         let model = crate::default_model::load().unwrap();
         let recognizer = Arc::new(Recognizer::new(model).unwrap());
-        let shared = Shared::new(recognizer, Settings::default()).unwrap();
+        let shared = ServerState::new(recognizer, Settings::default()).unwrap();
         for path in ["/readyz", "/v1/audio/emotion", "/"] {
-            let (status, retry, error) = ask(&shared, path).await;
+            let (status, retry, error) = request(&shared, path).await;
             assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
             assert_eq!(
                 (retry.as_deref(), &*error.error.code),
@@ -175,15 +180,15 @@ mod tests {
             );
         }
         shared.self_test().unwrap();
-        assert_eq!(ask(&shared, "/readyz").await.0, StatusCode::OK);
-        let status = ask(&shared, "/v1/audio/emotion").await.0;
+        assert_eq!(request(&shared, "/readyz").await.0, StatusCode::OK);
+        let status = request(&shared, "/v1/audio/emotion").await.0;
         assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
         shared.start_draining();
-        let (status, _, error) = ask(&shared, "/readyz").await;
+        let (status, _, error) = request(&shared, "/readyz").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(error.error.code, "draining");
-        // What comes over a connection that is still open is answered.
-        let status = ask(&shared, "/v1/audio/emotion").await.0;
+        // Requests on open connections are still handled.
+        let status = request(&shared, "/v1/audio/emotion").await.0;
         assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     }
 }

@@ -1,5 +1,4 @@
-//! What is counted about requests, and the one line that is logged about each. Neither holds
-//! anything of a recording but its duration.
+//! Metrics and the request log. The only content of a recording in them is its duration.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -14,15 +13,15 @@ use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
-use super::Shared;
+use super::ServerState;
 use super::errors::{ApiError, Outcome};
 
 /// Upper bounds of the latency histogram, in seconds.
 const LATENCIES: [f64; 14] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
-/// How often what the histograms have gathered is put into their bounds.
-const UPKEEP: Duration = Duration::from_secs(5);
+/// Interval at which the histograms' samples are aggregated.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 const REQUESTS: &str = "maeum_requests_total";
 const LATENCY: &str = "maeum_request_seconds";
@@ -33,19 +32,21 @@ const PANICS: &str = "maeum_panics_total";
 const HELD: &str = "maeum_held_bytes";
 const STREAMS: &str = "maeum_open_streams";
 
-/// Seconds of audio that an answer is about, for the metrics.
+/// Response extension: duration of the recognised audio in seconds.
 #[derive(Debug, Clone, Copy)]
-pub struct Heard(pub f64);
+pub struct AudioSeconds(pub f64);
 
-/// Everything that is counted, of one server.
+/// Metrics of one server.
 pub struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
 }
 
 impl Metrics {
+    /// Creates the metrics with the counters at 0.
+    ///
     /// # Errors
-    /// When the bounds are refused.
+    /// When the histogram bounds are invalid.
     pub fn new() -> Result<Self, String> {
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Full(LATENCY.into()), &LATENCIES)
@@ -75,8 +76,8 @@ impl Metrics {
         ::metrics::with_local_recorder(&self.recorder, f)
     }
 
-    /// Counts recognised audio, in seconds. A counter holds whole numbers, hence milliseconds.
-    pub fn heard(&self, seconds: f64) {
+    /// Counts recognised audio, in seconds. Counters are integers, hence milliseconds.
+    pub fn count_audio(&self, seconds: f64) {
         let milliseconds = (seconds * 1e3).round() as u64;
         self.record(|| counter!(AUDIO).increment(milliseconds));
     }
@@ -89,8 +90,8 @@ impl Metrics {
         });
     }
 
-    /// Everything, in Prometheus' text format.
-    pub fn render(&self, shared: &Shared) -> String {
+    /// Returns all metrics in Prometheus' text format.
+    pub fn render(&self, shared: &ServerState) -> String {
         let load = shared.pool.load();
         let streams = shared.settings.max_streams - shared.streams.available_permits();
         self.record(|| {
@@ -104,9 +105,9 @@ impl Metrics {
         self.handle.render()
     }
 
-    /// Keeps the histograms small for as long as the server lives.
-    pub async fn keep_up(shared: Arc<Shared>) {
-        let mut ticks = tokio::time::interval(UPKEEP);
+    /// Aggregates the histograms' samples for ever, to bound their memory.
+    pub async fn run_upkeep(shared: Arc<ServerState>) {
+        let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
         loop {
             ticks.tick().await;
             shared.metrics.handle.run_upkeep();
@@ -114,30 +115,32 @@ impl Metrics {
     }
 }
 
-/// The answer to a request whose handler panicked.
+/// Response to a request whose handler panicked.
 pub fn panicked(_: Box<dyn Any + Send>) -> axum::http::Response<axum::body::Body> {
     ApiError::internal().into_response()
 }
 
-/// Counts a request even if the client goes away before the answer.
-struct Observed {
-    shared: Arc<Shared>,
+/// Request in progress; counted on drop, even if the client disconnects before the response.
+struct RequestRecord {
+    shared: Arc<ServerState>,
     method: Method,
     route: String,
     start: Instant,
-    answered: Option<(StatusCode, &'static str, Option<f64>)>,
+    response: Option<(StatusCode, &'static str, Option<f64>)>,
 }
 
-impl Drop for Observed {
+impl Drop for RequestRecord {
     fn drop(&mut self) {
         let seconds = self.start.elapsed().as_secs_f64();
-        let (status, outcome, heard) = match self.answered {
-            Some((status, outcome, heard)) => (status.as_u16(), outcome, heard),
+        let (status, outcome, seconds_of_audio) = match self.response {
+            Some((status, outcome, seconds_of_audio)) => {
+                (status.as_u16(), outcome, seconds_of_audio)
+            }
             None => (0, "client_gone", None),
         };
         self.shared.metrics.request(&self.route, outcome, seconds);
-        if let Some(heard) = heard {
-            self.shared.metrics.heard(heard);
+        if let Some(seconds_of_audio) = seconds_of_audio {
+            self.shared.metrics.count_audio(seconds_of_audio);
         }
         tracing::info!(
             method = %self.method,
@@ -145,20 +148,24 @@ impl Drop for Observed {
             status,
             outcome,
             ms = (seconds * 1e4).round() / 10.0,
-            audio_s = heard.unwrap_or(0.0),
+            audio_s = seconds_of_audio.unwrap_or(0.0),
         );
     }
 }
 
-/// Counts and logs every request. The route is the pattern, never the path that was asked for.
-pub async fn observe(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+/// Counts and logs every request, by the route's pattern instead of the actual path.
+pub async fn observe(
+    State(shared): State<Arc<ServerState>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let route = request.extensions().get::<MatchedPath>();
-    let mut observed = Observed {
-        method: known(request.method()),
+    let mut record = RequestRecord {
+        method: standard_method(request.method()),
         route: route.map_or_else(|| "other".to_owned(), |r| r.as_str().to_owned()),
         shared,
         start: Instant::now(),
-        answered: None,
+        response: None,
     };
     let response = next.run(request).await;
     let outcome = match response.extensions().get::<Outcome>() {
@@ -167,13 +174,13 @@ pub async fn observe(State(shared): State<Arc<Shared>>, request: Request, next: 
         None if response.status().is_server_error() => "server_error",
         None => "ok",
     };
-    let heard = response.extensions().get::<Heard>().map(|h| h.0);
-    observed.answered = Some((response.status(), outcome, heard));
+    let seconds_of_audio = response.extensions().get::<AudioSeconds>().map(|h| h.0);
+    record.response = Some((response.status(), outcome, seconds_of_audio));
     response
 }
 
-/// A method of the client's own making could be anything.
-fn known(method: &Method) -> Method {
+/// Replaces non-standard methods, whose number clients could increase without bound.
+fn standard_method(method: &Method) -> Method {
     match *method {
         Method::GET
         | Method::POST

@@ -1,8 +1,8 @@
-//! The HTTP server: the interface of the system of 2020 unchanged, a modern one, streaming.
+//! HTTP server with the interface of the 2020 system, a modern interface and streaming.
 //!
-//! A request is checked by [`guard`], read completely by [`body`], recognised on a thread of the
-//! [`pool`] by [`answer`] and counted by [`metrics`]. [`listen`] keeps the connections. `docs/server.md`
-//! describes all of it from outside.
+//! A request is checked by [`guard`], read by [`body`], recognised on a thread of the [`pool`] by
+//! [`recognise`] and counted by [`metrics`]. [`listen`] manages the connections. `docs/server.md`
+//! describes the interface.
 
 use std::io;
 use std::path::PathBuf;
@@ -27,7 +27,6 @@ use crate::Recognizer;
 use crate::formats::codes::Codes;
 use crate::formats::{Format, ReportError, Reporter};
 
-pub mod answer;
 pub mod audio;
 pub mod body;
 pub mod compatible;
@@ -43,6 +42,7 @@ pub mod metrics;
 pub mod models;
 pub mod page;
 pub mod pool;
+pub mod recognise;
 pub mod schema;
 pub mod settings;
 pub mod speaker;
@@ -52,42 +52,52 @@ pub use settings::Settings;
 
 use errors::ApiError;
 
-/// Why a server cannot start.
+/// Error when a server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A folder that was named cannot be opened.
+    /// A configured folder cannot be opened.
     #[error("{option} {folder}: {source}; name a folder that exists", folder = folder.display())]
     Folder {
-        /// The option that names it.
+        /// Name of the setting.
         option: &'static str,
-        /// Its path.
+        /// Path of the folder.
         folder: PathBuf,
-        /// What the operating system says.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The model's answers cannot be written.
+    /// The model's predictions cannot be written.
     #[error(transparent)]
     Report(#[from] ReportError),
     /// The compatible route cannot be served with this model.
-    #[error("--files-root opens the compatible route, but {0}; start without --files-root")]
-    Compatible(ReportError),
-    /// A folder to write to without one to read from.
-    #[error("--write-root serves the compatible route only; give --files-root with it")]
-    OnlyWriteRoot,
-    /// An origin or host that no request can have.
+    #[error("{option} opens the compatible route, but {problem}; start without {option}")]
+    Compatible {
+        /// Name of the setting that enables the route.
+        option: &'static str,
+        /// Property that the model lacks.
+        problem: ReportError,
+    },
+    /// A folder for writing is set without one for reading.
+    #[error("{write_root} serves the compatible route only; give {files_root} with it")]
+    OnlyWriteRoot {
+        /// Name of the setting for writing.
+        write_root: &'static str,
+        /// Name of the setting for reading.
+        files_root: &'static str,
+    },
+    /// A configured origin or host that no request can have.
     #[error("{0}")]
     Name(String),
-    /// Open to others than this machine, and to every page that their browsers show.
+    /// The server is reachable from other machines but requires neither a key nor a host name.
     #[error(
         "a server that can be reached from outside needs a key, or the names of the hosts that requests may be for; without them any web page could use it through a visitor's browser"
     )]
     Unguarded,
-    /// The operating system gives no more threads.
+    /// The operating system cannot start the threads.
     #[error("cannot start {threads} threads: {source}; ask for fewer")]
     Threads {
-        /// How many were asked for.
+        /// Requested number of threads.
         threads: usize,
-        /// What the operating system says.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// The metrics cannot be set up.
@@ -95,50 +105,50 @@ pub enum StartError {
     Metrics(String),
 }
 
-/// Whether the server answers.
+/// Life-cycle phase of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
-    /// The self-test runs.
+    /// The self-test is running.
     Starting,
-    /// It has passed.
+    /// The self-test has passed.
     Ready,
-    /// It has failed: nothing is recognised.
+    /// The self-test has failed; recordings are refused.
     Failed,
-    /// What runs is finished, nothing new is begun.
+    /// Running requests are finished; new connections are refused.
     Draining,
 }
 
-/// Everything that the handlers share.
-pub struct Shared {
-    /// How the server behaves.
+/// State shared by all handlers.
+pub struct ServerState {
+    /// Configuration.
     pub settings: Settings,
-    /// The model.
+    /// Recogniser with the model.
     pub recognizer: Arc<Recognizer>,
-    /// The threads that run it.
+    /// Recognition threads.
     pub pool: pool::Pool,
-    /// What is counted.
+    /// Request metrics.
     pub metrics: metrics::Metrics,
-    /// Bytes that requests hold.
+    /// Memory budget of request bodies.
     pub budget: body::Budget,
-    /// Bytes that streams hold: apart, so that they take nothing from requests.
+    /// Memory budget of streams, separate so that streams cannot starve requests.
     pub streamed: body::Budget,
-    /// What the compatible route needs, if it is open.
-    compatible: Option<compatible::Open>,
-    /// Of every format that fits the model.
+    /// Resources of the compatible route; `None` if it is disabled.
+    compatible: Option<compatible::Resources>,
+    /// Writers of every format that the model supports.
     reporters: Vec<(Format, Reporter)>,
-    /// One permit per stream.
+    /// Stream permits.
     streams: Arc<Semaphore>,
     phase: AtomicU8,
     drain: watch::Sender<bool>,
     key: Option<guard::Key>,
 }
 
-impl Shared {
-    /// Starts the pool and prepares everything but the listening.
+impl ServerState {
+    /// Starts the pool and creates the state.
     ///
     /// # Errors
-    /// When a setting does not fit the model or the machine.
+    /// When a setting is invalid for the model or the machine.
     pub fn new(recognizer: Arc<Recognizer>, settings: Settings) -> Result<Arc<Self>, StartError> {
         for origin in &settings.allow_origins {
             guard::origin(origin).map_err(StartError::Name)?;
@@ -151,21 +161,30 @@ impl Shared {
         }
         let info = recognizer.info();
         let identity = recognizer.model().identity();
-        // Every format refuses labels that are there twice; codes alone may not fit.
+        // Every format refuses repeated labels; only the codes format may be unsupported.
         Reporter::new(Format::Json, info, identity)?;
         let reporters = Format::ALL
             .into_iter()
             .filter_map(|f| Some((f, Reporter::new(f, info, identity).ok()?)))
             .collect();
+        let names = settings.names;
         let compatible = match (&settings.files_root, &settings.write_root) {
             (None, None) => None,
-            (None, Some(_)) => return Err(StartError::OnlyWriteRoot),
-            (Some(files), write) => Some(compatible::Open {
-                codes: Codes::new(info).map_err(StartError::Compatible)?,
-                files: open_root(files, "--files-root")?,
+            (None, Some(_)) => {
+                return Err(StartError::OnlyWriteRoot {
+                    write_root: names.write_root,
+                    files_root: names.files_root,
+                });
+            }
+            (Some(files), write) => Some(compatible::Resources {
+                codes: Codes::new(info).map_err(|problem| StartError::Compatible {
+                    option: names.files_root,
+                    problem,
+                })?,
+                files: open_root(files, names.files_root)?,
                 output: write
                     .as_ref()
-                    .map(|path| open_root(path, "--write-root"))
+                    .map(|path| open_root(path, names.write_root))
                     .transpose()?,
             }),
         };
@@ -188,17 +207,17 @@ impl Shared {
         }))
     }
 
-    /// Replays the model's self-test and sets the phase after it.
+    /// Runs the model's self-test and sets the resulting phase.
     ///
     /// # Errors
-    /// What the test says; the server then answers 503.
+    /// The message of the failed test; the server then responds with 503.
     pub fn self_test(&self) -> Result<(), String> {
         let outcome = self.recognizer.model().self_test();
         let phase = match outcome {
             Ok(()) => Phase::Ready,
             Err(_) => Phase::Failed,
         };
-        // A server that is told to end meanwhile goes on ending.
+        // A server that started draining meanwhile continues to drain.
         let starting = Phase::Starting as u8;
         let order = Ordering::SeqCst;
         let _ = self
@@ -207,18 +226,18 @@ impl Shared {
         outcome.map_err(|e| e.to_string())
     }
 
-    /// Tells everybody that the server ends.
+    /// Starts the shutdown.
     pub fn start_draining(&self) {
         self.phase.store(Phase::Draining as u8, Ordering::SeqCst);
         self.drain.send_replace(true);
     }
 
-    /// Becomes true when the server is told to end.
+    /// Returns a watch that becomes true when the shutdown starts.
     pub fn draining(&self) -> watch::Receiver<bool> {
         self.drain.subscribe()
     }
 
-    /// Whether the server answers.
+    /// Returns the current phase.
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::SeqCst) {
             0 => Phase::Starting,
@@ -228,9 +247,11 @@ impl Shared {
         }
     }
 
+    /// Checks that recordings can be recognised. Requests on open connections are still handled
+    /// while the server drains.
+    ///
     /// # Errors
-    /// 503 unless the self-test has passed. While the server drains, what still comes over an open
-    /// connection is answered.
+    /// 503 unless the self-test has passed.
     fn check_ready(&self) -> Result<(), ApiError> {
         match self.phase() {
             Phase::Ready | Phase::Draining => Ok(()),
@@ -245,8 +266,10 @@ impl Shared {
         }
     }
 
+    /// Returns a writer of the format.
+    ///
     /// # Errors
-    /// 400 when the model lacks what the format needs.
+    /// 400 when the model does not support the format.
     fn reporter(&self, format: Format) -> Result<Reporter, ApiError> {
         let found = self.reporters.iter().find(|(f, _)| *f == format);
         found.map(|(_, reporter)| reporter.clone()).ok_or_else(|| {
@@ -256,7 +279,7 @@ impl Shared {
         })
     }
 
-    /// The formats that [`Shared::reporter`] gives.
+    /// Returns the names of the supported formats.
     fn formats(&self) -> Vec<&'static str> {
         self.reporters.iter().map(|(f, _)| f.name()).collect()
     }
@@ -270,11 +293,11 @@ fn open_root(path: &std::path::Path, option: &'static str) -> Result<files::Root
     })
 }
 
-/// What no page and no other site may do with an answer.
+/// Policy of responses without a page of their own: browsers may load and embed nothing.
 const NO_CONTENT: &str = "default-src 'none'; frame-ancestors 'none'";
 
-/// All routes.
-pub fn router(shared: &Arc<Shared>) -> Router {
+/// Returns the router with all routes.
+pub fn router(shared: &Arc<ServerState>) -> Router {
     let protected = OpenApiRouter::new()
         .routes(routes!(audio::recognise))
         .routes(routes!(stream::open))
@@ -299,7 +322,7 @@ pub fn router(shared: &Arc<Shared>) -> Router {
         .method_not_allowed_fallback(health::method_not_allowed)
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(Arc::clone(shared), guard::check_origin));
-    // Without allowed origins there is nothing to say about them.
+    // Without allowed origins, responses need no CORS headers.
     let router = match shared.settings.allow_origins.is_empty() {
         true => router,
         false => router.layer(cors(Arc::clone(shared))),
@@ -313,8 +336,8 @@ pub fn router(shared: &Arc<Shared>) -> Router {
         .with_state(Arc::clone(shared))
 }
 
-/// Lets the pages of the allowed origins read answers.
-fn cors(shared: Arc<Shared>) -> CorsLayer {
+/// Returns the layer that lets pages of the allowed origins read responses.
+fn cors(shared: Arc<ServerState>) -> CorsLayer {
     let allowed = AllowOrigin::predicate(move |origin, _| {
         let origin = origin.to_str();
         origin.is_ok_and(|origin| guard::is_allowed(&shared.settings, origin))

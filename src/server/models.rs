@@ -1,4 +1,4 @@
-//! Which model answers, what its results may be used for, and what the server takes.
+//! Model description: labels, licences and limits.
 
 use std::sync::Arc;
 
@@ -7,62 +7,62 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Shared;
+use super::ServerState;
 use super::errors::ErrorBody;
 use super::schema::Licence;
 use super::settings::MAX_DRAWS;
 
-/// The models that answer.
+/// List of models.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Models {
-    /// One.
+    /// The only model.
     pub models: Vec<ModelCard>,
 }
 
-/// A model.
+/// Description of a model.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelCard {
-    /// What it calls itself.
+    /// Name of the model.
     pub name: String,
-    /// Hash of the bundle file: the same hash means the same model.
+    /// SHA-256 of the bundle file; an equal hash identifies an equal model.
     pub sha256: String,
-    /// Names of the emotions, in the order of the answers.
+    /// Emotion labels, in the order of the results.
     pub emotions: Vec<String>,
-    /// Names of the genders.
+    /// Gender labels.
     pub genders: Vec<String>,
-    /// What the results may be used for, where the model says so.
+    /// Terms of use of the results, if the model has any.
     pub licences: Vec<Licence>,
-    /// Whether it takes speaker profiles.
+    /// True if the model supports speaker profiles.
     pub speaker_profiles: bool,
-    /// Training data, measurements and terms, as Markdown; `null` where nothing is known.
+    /// Training data, measurements and terms as Markdown; `null` if unknown.
     pub card: Option<String>,
-    /// What the server takes.
+    /// Limits of the server.
     pub limits: Limits,
-    /// What the answers must not be used for.
+    /// Limits on the use of results.
     pub notice: String,
 }
 
-/// What the server takes.
+/// Limits of the server.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// Largest body.
+    /// Maximum size of a body, in bytes.
     pub body_bytes: u64,
-    /// Longest recording or stream.
+    /// Maximum duration of a recording or stream, in seconds.
     pub audio_seconds: u32,
-    /// Most samples per channel, at whatever rate.
+    /// Maximum number of samples per channel, at any sample rate.
     pub audio_frames: u64,
-    /// Most draws of `dropout`.
+    /// Maximum number of draws in `dropout`.
     pub draws: u32,
-    /// Streams that are open at once.
+    /// Maximum number of open streams.
     pub streams: u32,
-    /// What `response_format` takes.
+    /// Valid values of `response_format`.
     pub formats: Vec<String>,
 }
 
-/// The model that answers, with its licences, limits and card.
+/// Returns the model with its licences, limits and card.
 #[utoipa::path(
     get,
     path = "/v1/models",
@@ -73,7 +73,7 @@ pub struct Limits {
         (status = 401, description = "The key is missing", body = ErrorBody),
     )
 )]
-pub async fn list(State(shared): State<Arc<Shared>>) -> Json<Models> {
+pub async fn list(State(shared): State<Arc<ServerState>>) -> Json<Models> {
     let info = shared.recognizer.info();
     let settings = &shared.settings;
     let licence = |l: &crate::model::Licence| Licence {

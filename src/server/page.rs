@@ -1,5 +1,5 @@
-//! Pages that the server brings along, without outside resources: readable documents, and at `/ui` the
-//! page that records, sends and shows (`page/`, as the browser gets it).
+//! Embedded web pages without external resources: HTML documents, and the recording page at `/ui`
+//! with its files in `page/`.
 
 use std::sync::Arc;
 
@@ -12,22 +12,22 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use sha2::{Digest, Sha256};
 
-use super::Shared;
+use super::ServerState;
 
-/// A page and what its browser may do with it.
+/// HTML page with its content security policy.
 #[derive(Debug, Clone)]
 pub struct Page {
-    /// Where it lies.
+    /// Path of the route.
     pub path: &'static str,
-    /// HTML.
+    /// HTML content.
     pub html: Arc<str>,
-    /// The value of its `Content-Security-Policy`.
+    /// Value of `Content-Security-Policy`.
     pub policy: &'static str,
 }
 
 impl Page {
-    /// The route that serves it.
-    pub fn route(self) -> Router<Arc<Shared>> {
+    /// Returns the route of the page.
+    pub fn route(self) -> Router<Arc<ServerState>> {
         let Self { path, html, policy } = self;
         let answer = async move || {
             let headers = [
@@ -43,9 +43,9 @@ impl Page {
     }
 }
 
-/// What the page at `/ui` may do: use what lies beside it and talk to its own server, nothing else.
+/// Content security policy of `/ui`: resources and connections of its own server only.
 const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'";
-/// The only thing of the device's that it uses.
+/// Permissions policy of `/ui`: the microphone only.
 const PERMISSIONS: &str = "microphone=(self), camera=(), geolocation=()";
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -53,7 +53,7 @@ const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
-/// Path, content type and content of everything that the page is made of.
+/// Path, content type and content of each file of the page.
 const FILES: [(&str, &str, &str); 12] = [
     ("/ui", HTML, include_str!("page/index.html")),
     ("/ui/style.css", CSS, include_str!("page/style.css")),
@@ -69,49 +69,51 @@ const FILES: [(&str, &str, &str); 12] = [
     ("/ui/worklet.js", JS, include_str!("page/worklet.js")),
 ];
 
-/// `/ui` and what it loads. Nothing here is secret: a server with a key asks for it where recordings
-/// are recognised, not here.
-pub fn routes() -> Router<Arc<Shared>> {
-    // Relative, so that it holds behind a proxy that puts a path before it.
+/// Returns the routes of `/ui` and its files. They need no key: only the recognition routes are
+/// protected.
+pub fn routes() -> Router<Arc<ServerState>> {
+    // The relative redirect also holds behind a proxy that adds a path prefix.
     let router = Router::new().route("/ui/", get(|| async { Redirect::permanent("../ui") }));
     FILES.into_iter().fold(router, |router, file| {
-        let tag = tag(file.2);
-        let answer = async move |headers: HeaderMap| answer(file, &tag, &headers);
+        let tag = entity_tag(file.2);
+        let answer = async move |headers: HeaderMap| respond(file, &tag, &headers);
         router.route(file.0, get(answer))
     })
 }
 
-/// The hash of a content, as an entity tag.
-fn tag(content: &str) -> HeaderValue {
+/// Returns the entity tag of a content: its hash.
+fn entity_tag(content: &str) -> HeaderValue {
     let hash = Sha256::digest(content);
     let hex: String = hash.iter().take(16).map(|b| format!("{b:02x}")).collect();
     HeaderValue::from_str(&format!("\"{hex}\"")).expect("a quoted hexadecimal number")
 }
 
-fn answer(
+fn respond(
     (_, kind, content): (&str, &'static str, &'static str),
     tag: &HeaderValue,
-    asked: &HeaderMap,
+    request_headers: &HeaderMap,
 ) -> Response {
-    let always = |name: HeaderName, value: &'static str| (name, HeaderValue::from_static(value));
+    let fixed_header =
+        |name: HeaderName, value: &'static str| (name, HeaderValue::from_static(value));
     let headers = [
         (ETAG, tag.clone()),
-        always(CONTENT_TYPE, kind),
-        always(CONTENT_SECURITY_POLICY, POLICY),
-        always(HeaderName::from_static("permissions-policy"), PERMISSIONS),
-        always(REFERRER_POLICY, "no-referrer"),
-        // Kept by the browser, but asked for each time: another build may have another page.
-        always(CACHE_CONTROL, "no-cache"),
+        fixed_header(CONTENT_TYPE, kind),
+        fixed_header(CONTENT_SECURITY_POLICY, POLICY),
+        fixed_header(HeaderName::from_static("permissions-policy"), PERMISSIONS),
+        fixed_header(REFERRER_POLICY, "no-referrer"),
+        // Browsers cache the files but revalidate them each time, because another build may have
+        // other files.
+        fixed_header(CACHE_CONTROL, "no-cache"),
     ];
-    match is_known(asked, tag) {
+    match matches_etag(request_headers, tag) {
         true => (StatusCode::NOT_MODIFIED, headers).into_response(),
         false => (headers, content).into_response(),
     }
 }
 
-/// Whether `If-None-Match` names the tag, by the weak comparison that RFC 9110, 13.1.2 asks for.
-fn is_known(asked: &HeaderMap, tag: &HeaderValue) -> bool {
-    let lists = asked
+/// Returns true if `If-None-Match` contains the tag, by the weak comparison of RFC 9110, 13.1.2.
+fn matches_etag(request_headers: &HeaderMap, tag: &HeaderValue) -> bool {
+    let lists = request_headers
         .get_all(IF_NONE_MATCH)
         .iter()
         .filter_map(|v| v.to_str().ok());
@@ -127,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_browser_that_has_a_file_is_not_sent_it_again() {
-        let tag = tag("a");
+        let tag = entity_tag("a");
         let asked = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(IF_NONE_MATCH, value.parse().unwrap());
@@ -135,12 +137,12 @@ mod tests {
         };
         let own = tag.to_str().unwrap();
         for value in [own, "*", &format!("W/{own}"), &format!("\"x\", {own}")] {
-            assert!(is_known(&asked(value), &tag), "{value}");
+            assert!(matches_etag(&asked(value), &tag), "{value}");
         }
         for value in ["\"x\"", "", own.trim_matches('"')] {
-            assert!(!is_known(&asked(value), &tag), "{value}");
+            assert!(!matches_etag(&asked(value), &tag), "{value}");
         }
-        let of = |value: &str| answer(FILES[0], &tag, &asked(value)).status();
+        let of = |value: &str| respond(FILES[0], &tag, &asked(value)).status();
         assert_eq!(of(own), StatusCode::NOT_MODIFIED);
         assert_eq!(of("\"x\""), StatusCode::OK);
     }

@@ -1,5 +1,6 @@
-//! The threads that decode and recognise: a fixed number, each with one worker, behind a bounded
-//! queue. Nothing that takes processor time runs anywhere else.
+//! Recognition threads behind a bounded queue.
+//!
+//! Each thread has one worker. All processor-intensive work runs here.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,32 +11,32 @@ use tokio::sync::oneshot;
 
 use crate::recognizer::{Recognizer, Worker};
 
-/// Why a job gave no answer.
+/// Reason why a job has no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// The queue is full.
     Full {
-        /// Seconds until what waits is likely to be done.
+        /// Estimated seconds until the waiting jobs are done.
         retry_after: u64,
     },
-    /// The job panicked; its worker was replaced.
+    /// The job panicked, and its worker was replaced.
     Panicked,
-    /// The pool takes no jobs any more.
+    /// The pool is closed.
     Closed,
 }
 
-/// What the pool is doing.
+/// Current load of the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Load {
-    /// Jobs that wait.
+    /// Number of waiting jobs.
     pub queued: usize,
-    /// Jobs that run.
+    /// Number of running jobs.
     pub running: usize,
-    /// Jobs that panicked since the start.
+    /// Number of jobs that panicked since the start.
     pub panics: u64,
 }
 
-/// Threads that recognise.
+/// Pool of recognition threads.
 pub struct Pool {
     inner: Arc<Inner>,
 }
@@ -45,22 +46,23 @@ struct Inner {
     wake: Condvar,
     limit: usize,
     threads: usize,
-    /// Bytes of buffers that a thread keeps for the next job; larger ones are given back.
-    kept: usize,
+    /// Maximum size of the buffers that a thread keeps between jobs, in bytes; larger ones are
+    /// released.
+    max_kept: usize,
 }
 
 struct State {
     jobs: VecDeque<Box<dyn Job>>,
     load: Load,
     closed: bool,
-    /// Of a job, as a moving average.
+    /// Moving average of a job's duration, in seconds.
     seconds: f64,
 }
 
 trait Job: Send {
-    /// Whether nobody waits for the answer any more.
+    /// Returns true if the receiver of the result is gone.
     fn is_abandoned(&self) -> bool;
-    /// Returns whether the job panicked.
+    /// Runs the job. Returns true if it panicked.
     fn run(self: Box<Self>, worker: &mut Worker<'_>) -> bool;
 }
 
@@ -80,40 +82,40 @@ where
 
     fn run(self: Box<Self>, worker: &mut Worker<'_>) -> bool {
         let Self { work, reply } = *self;
-        // The worker is not used again after a panic.
+        // A worker is not reused after a panic, so its state cannot be observed broken.
         let outcome = catch_unwind(AssertUnwindSafe(|| work(worker)));
         let panicked = outcome.is_err();
-        // A client that has gone in the meantime does not hear it.
+        // The receiver may be gone by now.
         let _ = reply.send(outcome.map_err(|_| Refusal::Panicked));
         panicked
     }
 }
 
-/// How much the newest job counts in the average duration.
-const NEWEST: f64 = 0.1;
-/// What a job is taken to last before the first one has ended, in seconds.
-const FIRST_GUESS: f64 = 0.02;
-/// [`Inner::kept`], unless a test wants less.
+/// Weight of the newest job in the moving average.
+const AVERAGE_WEIGHT: f64 = 0.1;
+/// Initial estimate of a job's duration, in seconds.
+const INITIAL_SECONDS: f64 = 0.02;
+/// Value of [`Inner::max_kept`] outside tests.
 const KEPT_BYTES: usize = 32 << 20;
-/// Longest time that a client is asked to wait, in seconds.
-const LONGEST_RETRY: f64 = 60.0;
+/// Maximum value of `Retry-After`, in seconds.
+const MAX_RETRY_AFTER: f64 = 60.0;
 
 impl Pool {
-    /// Starts `threads` threads; at most `limit` jobs wait for them.
+    /// Starts `threads` threads with a queue of at most `limit` waiting jobs.
     ///
     /// # Errors
-    /// When the operating system does not give that many threads.
+    /// When the operating system cannot start that many threads.
     pub fn new(
         recognizer: &Arc<Recognizer>,
         threads: usize,
         limit: usize,
     ) -> Result<Self, std::io::Error> {
-        Self::keeping(KEPT_BYTES, recognizer, threads, limit)
+        Self::with_kept_bytes(KEPT_BYTES, recognizer, threads, limit)
     }
 
-    /// The same, with buffers of at most `kept` bytes per thread between jobs.
-    fn keeping(
-        kept: usize,
+    /// Starts a pool that keeps at most `max_kept` bytes of buffers per thread between jobs.
+    fn with_kept_bytes(
+        max_kept: usize,
         recognizer: &Arc<Recognizer>,
         threads: usize,
         limit: usize,
@@ -123,12 +125,12 @@ impl Pool {
                 jobs: VecDeque::with_capacity(limit),
                 load: Load::default(),
                 closed: false,
-                seconds: FIRST_GUESS,
+                seconds: INITIAL_SECONDS,
             }),
             wake: Condvar::new(),
             limit,
             threads,
-            kept,
+            max_kept,
         });
         let pool = Self { inner };
         for i in 0..threads {
@@ -140,8 +142,7 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Runs `work` on a thread of the pool. If the returned future is dropped while the job waits,
-    /// the job is not begun.
+    /// Runs `work` on a thread of the pool. A waiting job whose future is dropped does not start.
     ///
     /// # Errors
     /// When the queue is full, the job panics or the pool is closed.
@@ -153,10 +154,10 @@ impl Pool {
         answer.await.unwrap_or(Err(Refusal::Closed))
     }
 
-    /// The same, but only if a thread has nothing to do; [`Refusal::Full`] otherwise.
+    /// Runs `work` if a thread is idle; otherwise returns [`Refusal::Full`].
     ///
     /// # Errors
-    /// As [`Pool::run`].
+    /// Same as [`Pool::run`].
     pub async fn run_if_idle<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Worker<'_>) -> T + Send + 'static,
@@ -165,7 +166,7 @@ impl Pool {
         answer.await.unwrap_or(Err(Refusal::Closed))
     }
 
-    /// Takes a job if a thread is free or fewer than `limit` jobs wait.
+    /// Queues a job if a thread is idle or fewer than `limit` jobs wait.
     fn submit<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Worker<'_>) -> T + Send + 'static,
@@ -186,7 +187,7 @@ impl Pool {
         if !room(&state) {
             let ahead = (state.jobs.len() + state.load.running) as f64;
             let wait = (ahead * state.seconds / self.inner.threads as f64).ceil();
-            let retry_after = wait.clamp(1.0, LONGEST_RETRY) as u64;
+            let retry_after = wait.clamp(1.0, MAX_RETRY_AFTER) as u64;
             return Err(Refusal::Full { retry_after });
         }
         state.jobs.push_back(Box::new(Task { work, reply }));
@@ -195,7 +196,7 @@ impl Pool {
         Ok(answer)
     }
 
-    /// What waits, runs and has gone wrong.
+    /// Returns the current load.
     pub fn load(&self) -> Load {
         let state = self.inner.lock();
         Load {
@@ -204,7 +205,7 @@ impl Pool {
         }
     }
 
-    /// Takes no more jobs; those that wait are refused, those that run end.
+    /// Closes the pool: waiting jobs are refused, running jobs end.
     pub fn close(&self) {
         let mut state = self.inner.lock();
         state.closed = true;
@@ -221,7 +222,7 @@ impl Drop for Pool {
 }
 
 impl Inner {
-    /// No code that can panic runs under the lock.
+    /// Poisoning is ignored, because no code that can panic runs under the lock.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -231,17 +232,18 @@ impl Inner {
         while let Some(job) = self.next() {
             let start = Instant::now();
             let panicked = job.run(&mut worker);
-            if panicked || worker.held_bytes() > self.kept {
+            if panicked || worker.held_bytes() > self.max_kept {
                 worker = recognizer.worker();
             }
             let mut state = self.lock();
             state.load.running -= 1;
             state.load.panics += u64::from(panicked);
-            state.seconds += NEWEST * (start.elapsed().as_secs_f64() - state.seconds);
+            state.seconds += AVERAGE_WEIGHT * (start.elapsed().as_secs_f64() - state.seconds);
         }
     }
 
-    /// The next job that somebody waits for, counted as running; `None` when the pool is closed.
+    /// Returns the next job that has a receiver, counted as running; `None` when the pool is
+    /// closed.
     fn next(&self) -> Option<Box<dyn Job>> {
         let mut state = self.lock();
         loop {
@@ -277,7 +279,7 @@ mod tests {
         Pool::new(&recognizer(), threads, limit).unwrap()
     }
 
-    /// A job that says when it runs and ends when it is told to.
+    /// Returns a job that signals its start and ends on release.
     fn blocker() -> (
         impl FnOnce(&mut Worker<'_>) + Send + 'static,
         mpsc::Receiver<()>,
@@ -339,7 +341,7 @@ mod tests {
         assert_eq!(pool.load().panics, 1);
     }
 
-    /// Speech of so many seconds, with pauses.
+    /// Returns speech of `seconds` seconds, with pauses.
     fn recording(seconds: usize) -> Recording {
         let voice = std::fs::read("tests/data/voice.wav").unwrap();
         let pcm = voice[44..].chunks_exact(2).cycle();
@@ -347,7 +349,8 @@ mod tests {
         Recording::from_pcm16(&bytes, 16_000).unwrap()
     }
 
-    /// Bytes in use after a recording of so many seconds, and at the next job's beginning.
+    /// Returns the bytes of buffers after a recording of `seconds` seconds, and at the start of the
+    /// next job.
     async fn held_after(pool: &Pool, seconds: usize) -> (usize, usize) {
         let answer = pool.run(move |worker| {
             let off = crate::nn::DropoutMode::Off;
@@ -362,7 +365,7 @@ mod tests {
     async fn buffers_are_kept_unless_they_are_large() {
         let (usual, kept) = held_after(&pool(1, 1), 6).await;
         assert!(kept == usual && kept > 0, "{usual} {kept}");
-        let pool = Pool::keeping(usual, &recognizer(), 1, 1).unwrap();
+        let pool = Pool::with_kept_bytes(usual, &recognizer(), 1, 1).unwrap();
         assert_eq!(held_after(&pool, 6).await, (usual, usual));
         let (used, kept) = held_after(&pool, 60).await;
         assert!(used > usual && kept == 0, "{used} {kept}");
@@ -380,7 +383,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_closed_pool_refuses_what_waits_and_what_comes() {
+    async fn a_closed_pool_refuses_waiting_and_new_jobs() {
         let pool = pool(1, 4);
         let (work, started, release) = blocker();
         let running = pool.submit(work, 4).unwrap();
@@ -394,7 +397,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_time_to_try_again_follows_from_what_is_ahead() {
+    async fn the_retry_time_follows_from_the_queue() {
         let pool = pool(1, 1);
         let (work, started, release) = blocker();
         let running = pool.submit(work, 1).unwrap();

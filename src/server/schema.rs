@@ -1,235 +1,237 @@
-//! The shape of a JSON answer, for the API's description. The tests read real answers into it, so it
-//! cannot say anything else than what is sent. `docs/json.md` describes every name.
+//! JSON result of a recording, for the OpenAPI document.
+//!
+//! Tests deserialise actual responses into these types. `docs/json.md` describes every field.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// The document of `response_format=json`.
+/// Document of `response_format=json`.
 #[derive(Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Answer {
-    /// One record, of the recording that was sent.
+    /// One record, for the recording of the request.
     pub results: Vec<Record>,
 }
 
-/// What was heard in one recording. Times are seconds from its beginning.
+/// Result for one recording. Times are in seconds from its start.
 #[derive(Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
-    /// The name that the recording came with.
+    /// Name of the recording.
     pub file: String,
-    /// Weight of each emotion, over the draws; the means sum to 1.
+    /// Weight of each emotion over the draws; the means sum to 1.
     pub emotions: BTreeMap<String, Estimate>,
     /// Name of the emotion with the largest mean.
     pub strongest: String,
-    /// How old the speaker sounds.
+    /// Apparent age of the speaker.
     pub age: Age,
-    /// Weight of each class of voices.
+    /// Weight of each gender.
     pub gender: BTreeMap<String, f64>,
-    /// What was heard as speech.
+    /// Analysed part and speech in the recording.
     pub voice: Voice,
-    /// What was said about each window of 2 s.
+    /// Results per window of 2 s.
     pub timeline: Vec<Window>,
-    /// What was said about each stretch of speech; the answer is their mean, by their voiced seconds.
+    /// Results per segment of speech; the recording's result is their mean, weighted by voiced
+    /// seconds.
     pub segments: Vec<Segment>,
-    /// Whom the emotions are relative to; `null` without a speaker profile.
+    /// Speaker profile that the emotions are relative to; `null` without one.
     pub speaker: Option<Speaker>,
-    /// Which model answered.
+    /// Model that made the estimates.
     pub model: Model,
-    /// How random dropout was treated.
+    /// Mode of random dropout.
     pub dropout: Dropout,
-    /// Reasons to trust the answer less.
+    /// Reasons for less confidence in the result.
     pub warnings: Vec<Warning>,
-    /// What the answer must not be used for.
+    /// Limits on the use of the result.
     pub notice: String,
 }
 
-/// A mean and the standard deviation of a single draw.
+/// Mean over the draws and standard deviation of a single draw.
 #[derive(Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Estimate {
-    /// From 0 to 1.
+    /// Mean, from 0 to 1.
     pub mean: f64,
-    /// 0 with one draw or with dropout off.
+    /// Standard deviation; 0 with one draw or with dropout off.
     pub std: f64,
 }
 
-/// How old the speaker sounds.
+/// Apparent age of the speaker.
 #[derive(Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Age {
-    /// The estimate.
+    /// Estimate in years.
     pub years: f64,
-    /// Standard deviation over the windows; `null` if the model hears the whole recording at once.
+    /// Standard deviation over the windows; `null` if the model estimates from the whole recording.
     pub spread: Option<f64>,
-    /// Mean absolute error on unknown speakers that the model states.
+    /// Mean absolute error on unknown speakers, as measured for the model.
     pub typical_error: Option<f64>,
     /// `under 20`, `20-29`, `30-39` or `40+`.
     pub group: String,
-    /// Where the age lies; `null` if the model states no interval.
+    /// Interval of the age; `null` if the model predicts none.
     pub interval: Option<AgeInterval>,
 }
 
-/// Years between which the true age lies as often as `coverage` says.
+/// Interval that contains the true age with the probability `coverage`.
 #[derive(Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AgeInterval {
-    /// In years.
+    /// Lower bound in years.
     pub low: f64,
-    /// In years.
+    /// Upper bound in years.
     pub high: f64,
-    /// Share of unknown speakers whose age lies in theirs, from 0 to 1.
+    /// Share of unknown speakers whose age is in their interval, from 0 to 1.
     pub coverage: f64,
 }
 
-/// A stretch of speech that was answered by itself.
+/// Segment of speech with its own result.
 #[derive(Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Segment {
-    /// In seconds.
+    /// Start in seconds.
     pub start: f64,
-    /// In seconds.
+    /// End in seconds.
     pub end: f64,
-    /// Seconds of voice in it.
+    /// Voiced seconds in the segment.
     pub voiced: f64,
-    /// As of the recording.
+    /// Weight of each emotion, like that of the recording.
     pub emotions: BTreeMap<String, Estimate>,
     /// Name of the emotion with the largest mean.
     pub strongest: String,
-    /// How old the speaker sounds in it.
+    /// Apparent age of the speaker in the segment.
     pub age: SegmentAge,
-    /// As of the recording.
+    /// Weight of each gender.
     pub gender: BTreeMap<String, f64>,
-    /// The largest mean.
+    /// Largest emotion mean.
     pub confidence: f64,
 }
 
-/// How old the speaker sounds in a segment.
+/// Apparent age of the speaker in a segment.
 #[derive(Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SegmentAge {
-    /// The estimate.
+    /// Estimate in years.
     pub years: f64,
-    /// As of the recording.
+    /// Interval of the age; `null` if the model predicts none.
     pub interval: Option<AgeInterval>,
 }
 
-/// What a speaker profile was made of.
+/// Source of a speaker profile.
 #[derive(Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Speaker {
-    /// Recordings of the speaker.
+    /// Number of the speaker's recordings.
     pub recordings: u32,
-    /// Their speech, in seconds.
+    /// Speech in the recordings, in seconds.
     pub seconds: f64,
 }
 
-/// A stretch of time.
+/// Time interval.
 #[derive(Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Span {
-    /// In seconds.
+    /// Start in seconds.
     pub start: f64,
-    /// In seconds.
+    /// End in seconds.
     pub end: f64,
 }
 
-/// What was heard of the recording.
+/// Audio properties and speech of the recording.
 #[derive(Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Voice {
-    /// Of the recording, in seconds.
+    /// Duration of the recording in seconds.
     pub duration: f64,
-    /// Of the file, in Hz.
+    /// Sample rate of the file in Hz.
     pub sample_rate: u32,
-    /// Of the file; they are averaged, unless one was chosen.
+    /// Number of channels of the file; they are averaged unless one was selected.
     pub channels: u32,
-    /// The channel that was chosen, from 1; `null` for the mean of all.
+    /// Selected channel, from 1; `null` for the mean of all.
     pub channel: Option<u32>,
-    /// Container and encoding, for people.
+    /// Container and encoding, as text for people.
     pub format: String,
-    /// The part that the answer is about.
+    /// Analysed part of the recording.
     pub analysed: Span,
-    /// Whether silence was cut off at the ends.
+    /// True if silence at the ends was trimmed.
     pub trimmed: bool,
-    /// Seconds of the analysed part that were heard as speech.
+    /// Seconds of speech in the analysed part.
     pub voiced: f64,
-    /// The stretches heard as speech.
+    /// Stretches of speech.
     pub speech: Vec<Span>,
 }
 
-/// One window of 2 s, one every second.
+/// Result for a window of 2 s; one window starts every second.
 #[derive(Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Window {
-    /// In seconds.
+    /// Start in seconds.
     pub start: f64,
-    /// In seconds.
+    /// End in seconds.
     pub end: f64,
-    /// Weight per emotion, from the window network alone.
+    /// Weight of each emotion, by the window network alone.
     pub emotions: BTreeMap<String, f64>,
-    /// In years; `null` if the model hears the whole recording at once.
+    /// Age in years; `null` if the model estimates from the whole recording.
     pub age: Option<f64>,
-    /// Weight per gender; `null` likewise.
+    /// Weight of each gender; `null` if the model estimates from the whole recording.
     pub gender: Option<BTreeMap<String, f64>>,
-    /// Where the emotion network looked; `null` if it has no attention.
+    /// Attention of the emotion network; `null` if it has no attention.
     pub attention: Option<Attention>,
 }
 
-/// How attention is spread over a window.
+/// Attention weights over a window.
 #[derive(Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Attention {
     /// Seconds per weight.
     pub cell_seconds: f64,
-    /// They sum to 1.
+    /// Weights, which sum to 1.
     pub weights: Vec<f64>,
 }
 
-/// Which model answered.
+/// Identity of the model.
 #[derive(Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
-    /// What it calls itself.
+    /// Name of the model.
     pub name: String,
-    /// Hash of the bundle file.
+    /// SHA-256 of the bundle file.
     pub sha256: String,
-    /// What the results may be used for, where the model says so.
+    /// Terms of use of the results, if the model has any.
     pub licences: Vec<Licence>,
 }
 
-/// What some results may be used for.
+/// Terms of use of some of the results.
 #[derive(Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Licence {
-    /// `emotion`, `age`, `gender`.
+    /// Results under these terms: `emotion`, `age`, `gender`.
     pub estimates: Vec<String>,
-    /// An SPDX identifier.
+    /// SPDX identifier.
     pub licence: String,
-    /// What that means, in a few words.
+    /// Summary of the terms.
     pub terms: String,
 }
 
-/// How random dropout was treated.
+/// Mode of random dropout.
 #[derive(Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Dropout {
-    /// `draws` or `off`.
+    /// Mode: `draws` or `off`.
     pub mode: String,
-    /// `null` when it is off.
+    /// Number of draws; `null` if dropout is off.
     pub draws: Option<u32>,
-    /// `null` when it is off. May be larger than 2^53.
+    /// Seed; `null` if dropout is off. It may exceed 2^53.
     pub seed: Option<u64>,
 }
 
-/// A reason to trust the answer less.
+/// Reason for less confidence in the result.
 #[derive(Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Warning {
-    /// A stable name.
+    /// Stable machine-readable name.
     pub code: String,
-    /// The same in a sentence.
+    /// Description for people.
     pub message: String,
 }

@@ -1,4 +1,4 @@
-//! What can be set, and the bounds that hold for everybody.
+//! Configuration of the server, and fixed limits.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,77 +6,102 @@ use std::time::Duration;
 use crate::audio::decode::Limit;
 use crate::nn::DropoutMode;
 
-/// Draws that a request may ask for.
+/// Maximum number of draws of a request.
 pub const MAX_DRAWS: u32 = 1024;
-/// Form of the compatible route, in bytes: two paths.
+/// Maximum size of the compatible route's form, in bytes; it holds two paths.
 pub const MAX_FORM: usize = 64 << 10;
-/// Fields of a multipart body.
+/// Maximum number of fields in a multipart body.
 pub const MAX_FIELDS: usize = 16;
-/// Bytes of a multipart text field or of a query.
+/// Maximum size of a multipart text field or a query, in bytes.
 pub const MAX_TEXT: usize = 8 << 10;
-/// Most samples per second of the longest duration: a recording of a higher rate may only be
-/// shorter, so that memory stays bounded.
+/// Sample rate in Hz up to which a recording may have the maximum duration. Recordings at higher
+/// rates must be shorter, which bounds the memory.
 const FULL_LENGTH_RATE: usize = 48_000;
 
-/// How a server behaves.
+/// Configuration of a server.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Threads that recognise.
+    /// Number of recognition threads.
     pub workers: usize,
-    /// Requests that may wait for them.
+    /// Maximum number of waiting requests.
     pub queue: usize,
-    /// Largest body, in bytes.
+    /// Maximum size of a body, in bytes.
     pub max_body: usize,
-    /// Longest recording, in seconds.
+    /// Maximum duration of a recording, in seconds.
     pub max_seconds: u32,
-    /// Bytes of all bodies together that are held at once.
+    /// Maximum total size of all bodies in memory, in bytes.
     pub max_held: usize,
-    /// Bytes of all streams together that are held at once.
+    /// Maximum total size of all streams in memory, in bytes.
     pub max_streamed: usize,
-    /// Connections at once; more wait until they are accepted.
+    /// Maximum number of open connections; further connections wait.
     pub max_connections: usize,
-    /// Streams at once.
+    /// Maximum number of open streams.
     pub max_streams: usize,
-    /// How forced dropout is treated where a request does not say.
+    /// Default dropout mode of requests.
     pub dropout: DropoutMode,
-    /// The folder that the compatible route may read.
+    /// Folder that the compatible route may read.
     pub files_root: Option<PathBuf>,
-    /// The folder that the compatible route may write to.
+    /// Folder that the compatible route may write to.
     pub write_root: Option<PathBuf>,
-    /// What clients must send as bearer token.
+    /// Bearer token that clients must send.
     pub key: Option<String>,
-    /// Origins of web pages that may use the server besides its own, as [`guard::origin`] gives
-    /// them.
+    /// Origins of other web pages that may use the server, in the form of [`guard::origin`].
     ///
     /// [`guard::origin`]: super::guard::origin
     pub allow_origins: Vec<String>,
-    /// Hosts that requests may be for, besides loopback ones, as [`guard::host`] gives them. A
-    /// server that can be reached from outside needs a key or at least one host.
+    /// Host names, besides loopback ones, that requests may use, in the form of [`guard::host`]. A
+    /// server that is reachable from other machines needs a key or at least one host.
     ///
     /// [`guard::host`]: super::guard::host
     pub allow_hosts: Vec<String>,
-    /// Whether only programs of the same machine reach it.
+    /// True if only programs on the same machine can connect.
     pub loopback: bool,
-    /// Licences and measurements of the model, as Markdown.
+    /// Model card as Markdown.
     pub card: Option<String>,
-    /// What slow clients are given.
+    /// Time limits for clients.
     pub times: Times,
+    /// Names of settings in messages.
+    pub names: SettingNames,
 }
 
-/// How long a client may take.
+/// Names that messages use for settings, so that a program can refer to its own options.
+#[derive(Debug, Clone, Copy)]
+pub struct SettingNames {
+    /// Name of [`Settings::files_root`].
+    pub files_root: &'static str,
+    /// Name of [`Settings::write_root`].
+    pub write_root: &'static str,
+    /// Name of [`Settings::allow_hosts`].
+    pub allow_hosts: &'static str,
+    /// Name of [`Settings::allow_origins`].
+    pub allow_origins: &'static str,
+}
+
+impl Default for SettingNames {
+    fn default() -> Self {
+        Self {
+            files_root: "files_root",
+            write_root: "write_root",
+            allow_hosts: "allow_hosts",
+            allow_origins: "allow_origins",
+        }
+    }
+}
+
+/// Time limits for clients.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
-    /// For the head of a request; also how long a connection may stay idle.
+    /// Time for the head of a request; also the maximum idle time of a connection.
     pub head: Duration,
-    /// For the body.
+    /// Time for the body.
     pub body: Duration,
-    /// For taking a piece of an answer.
+    /// Time for the client to accept a chunk of a response.
     pub write: Duration,
-    /// Without a sample of a stream.
+    /// Maximum time without samples in a stream.
     pub stream_idle: Duration,
-    /// Between the pings of a stream.
+    /// Interval of a stream's pings.
     pub ping: Duration,
-    /// For what runs when the server is told to end.
+    /// Time for running requests at shutdown.
     pub drain: Duration,
 }
 
@@ -102,7 +127,7 @@ impl Default for Settings {
             max_seconds: 600,
             max_held: 512 << 20,
             max_streamed: 256 << 20,
-            // Below the usual limit of 1,024 open files, with room for those that are read.
+            // Below the usual limit of 1,024 open files, with reserve for files being read.
             max_connections: 900,
             max_streams: 64,
             dropout: DropoutMode::draws(32, 0),
@@ -114,12 +139,13 @@ impl Default for Settings {
             loopback: true,
             card: None,
             times: Times::default(),
+            names: SettingNames::default(),
         }
     }
 }
 
 impl Settings {
-    /// How much of a recording is decoded.
+    /// Returns the decoding limits of a recording.
     pub fn limit(&self) -> Limit {
         Limit {
             seconds: self.max_seconds,

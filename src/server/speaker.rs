@@ -1,5 +1,5 @@
-//! `POST /v1/speaker/profile`: a speaker's profile, made of recordings in the request. It goes to the
-//! client, which sends it along later; the server keeps none.
+//! `POST /v1/speaker/profile`: a speaker profile from recordings in the request body. The client
+//! keeps it and sends it with later requests; the server stores none.
 
 use std::sync::Arc;
 
@@ -10,21 +10,21 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use utoipa::ToSchema;
 
-use super::Shared;
+use super::ServerState;
 use super::body::{self, Field, Kind};
 use super::errors::{ApiError, ErrorBody};
-use super::metrics::Heard;
+use super::metrics::AudioSeconds;
 use crate::audio::decode::decode_within;
 use crate::recognizer::{ProfileBuilder, ProfileError, Recognizer, SpeakerProfile};
 
-/// The largest profile that is taken, in bytes: many times what one has.
+/// Maximum size of a profile, in bytes; real profiles are far smaller.
 pub const MAX_PROFILE: usize = 256 << 10;
-/// What a recording without a name of its own is called.
+/// Name of a recording without a file name.
 const UNNAMED: &str = "recording";
-/// Characters of a recording's name that are kept.
+/// Maximum length of a recording's name, in characters.
 const MAX_NAME: usize = 255;
 
-/// A form with recordings of one speaker.
+/// Form with recordings of one speaker.
 #[derive(Debug, ToSchema)]
 #[allow(dead_code)] // described here, read by `make`
 pub struct ProfileForm {
@@ -33,10 +33,10 @@ pub struct ProfileForm {
     pub file: Vec<Vec<u8>>,
 }
 
-/// Reads the profile that a client sends along.
+/// Parses a profile from a client.
 ///
 /// # Errors
-/// 400 when it is none, or was made with another model.
+/// 400 when the text is not a profile, or the profile belongs to another model.
 pub fn read(text: &str, recognizer: &Recognizer) -> Result<SpeakerProfile, ApiError> {
     if text.len() > MAX_PROFILE {
         let problem = ProfileError::Format(format!("it has more than {MAX_PROFILE} bytes"));
@@ -49,11 +49,11 @@ pub fn read(text: &str, recognizer: &Recognizer) -> Result<SpeakerProfile, ApiEr
     Ok(profile)
 }
 
-/// Reads it from the field of a form.
+/// Parses a profile from a form field.
 ///
 /// # Errors
-/// As [`read`].
-pub fn of_field(field: &Field, recognizer: &Recognizer) -> Result<SpeakerProfile, ApiError> {
+/// Same as [`read`].
+pub fn read_field(field: &Field, recognizer: &Recognizer) -> Result<SpeakerProfile, ApiError> {
     let text = std::str::from_utf8(&field.bytes)
         .map_err(|_| refused(&ProfileError::Format("it is not UTF-8 text".into())))?;
     read(text, recognizer)
@@ -64,8 +64,10 @@ fn refused(error: &ProfileError) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, "bad_profile", message)
 }
 
-/// Makes a profile of the speaker of one or several recordings. It holds statistics of the voice, is
-/// personal data, and is stored nowhere: send it as `profile` with the speaker's next recordings.
+/// Makes a profile of the speaker of one or several recordings.
+///
+/// The profile holds statistics of the voice, is personal data, and is not stored: send it as
+/// `profile` with the speaker's next recordings.
 #[utoipa::path(
     post,
     path = "/v1/speaker/profile",
@@ -86,7 +88,7 @@ fn refused(error: &ProfileError) -> ApiError {
     )
 )]
 pub async fn make(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ServerState>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -98,7 +100,7 @@ pub async fn make(
             "send the recordings as fields `file` of a multipart/form-data body",
         ));
     }
-    // Before anything is read: there may be nothing to make.
+    // A model without profiles is refused before the body is read.
     if let Err(error @ ProfileError::Unsupported(_)) =
         shared.recognizer.profile(&ProfileBuilder::default())
     {
@@ -107,7 +109,7 @@ pub async fn make(
     let settings = &shared.settings;
     let max = settings.max_body;
     let held = body::read(&headers, body, max, &shared.budget, &settings.times).await?;
-    let body::Held { bytes, lease } = held;
+    let body::BufferedBody { bytes, lease } = held;
     let fields = body::multipart(&headers, &bytes).await?;
     drop(bytes);
     if let Some(other) = fields.iter().find(|field| field.name != "file") {
@@ -121,20 +123,20 @@ pub async fn make(
             "the field file is missing; send one or several recordings in fields of this name",
         ));
     }
-    let of_job = Arc::clone(&shared);
+    let state = Arc::clone(&shared);
     let work = move |_: &mut crate::recognizer::Worker<'_>| {
-        let made = of_job.profile_of(&fields);
+        let made = state.profile_of(&fields);
         drop((fields, lease));
         made
     };
     let (text, seconds) = shared.pool.run(work).await??;
     let mut response = ([(CONTENT_TYPE, "application/json")], text).into_response();
-    response.extensions_mut().insert(Heard(seconds));
+    response.extensions_mut().insert(AudioSeconds(seconds));
     Ok(response)
 }
 
-impl Shared {
-    /// The profile as JSON, and the seconds of all recordings.
+impl ServerState {
+    /// Returns the profile as JSON and the total duration of the recordings in seconds.
     fn profile_of(&self, fields: &[Field]) -> Result<(String, f64), ApiError> {
         let mut builder = ProfileBuilder::default();
         let mut seconds = 0.0;

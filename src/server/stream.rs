@@ -1,5 +1,7 @@
-//! `GET /v1/audio/stream`: a recording as it is made. Results on the way are of the last seconds;
-//! the last result is of everything and the same as for a file of the same samples.
+//! `GET /v1/audio/stream`: recognition of a recording while it is made.
+//!
+//! Interim results cover the last seconds. The final result covers everything and equals that of a
+//! file with the same samples.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,12 +18,12 @@ use tokio::time::Instant;
 use tungstenite::Error as Fault;
 use tungstenite::error::ProtocolError;
 
-use super::answer::{self, Answered};
 use super::body::Lease;
 use super::errors::{ApiError, ErrorBody, Outcome};
-use super::listen::told_to_end;
+use super::listen::draining_started;
 use super::pool::Refusal;
-use super::{Phase, Shared};
+use super::recognise::{Recognised, recognise_recording};
+use super::{Phase, ServerState};
 use crate::audio::Recording;
 use crate::formats::Format;
 use crate::nn::DropoutMode;
@@ -32,30 +34,31 @@ mod messages;
 
 use messages::{Setup, is_end};
 
-/// Largest message, in bytes.
+/// Maximum size of a message, in bytes.
 const MAX_MESSAGE: usize = 1 << 20;
-/// Length of a window and distance of two, in seconds.
+/// Length of a window, in seconds.
 const WINDOW: u64 = 2;
-/// A result on the way is of at most this much, so that its cost does not grow with the stream.
-const INTERIM: u64 = 15;
-/// Draws of a result on the way, at most.
+/// Maximum length of audio in an interim result, in seconds. It bounds the cost per result in a
+/// long stream.
+const INTERIM_SECONDS: u64 = 15;
+/// Maximum number of draws in an interim result.
 const INTERIM_DRAWS: u32 = 32;
-/// How often the last job is offered to a pool that is full, and how far apart.
-const OFFERS: u32 = 100;
-const OFFER_EVERY: Duration = Duration::from_millis(200);
-/// A stream may stay open for this many times the longest recording.
-const OPEN: u32 = 2;
+/// Maximum number of retries of the final job on a full pool, and the delay between them.
+const MAX_RETRIES: u32 = 100;
+const RETRY_DELAY: Duration = Duration::from_millis(200);
+/// Maximum lifetime of a stream, as a multiple of the maximum duration of a recording.
+const LIFETIME_FACTOR: u32 = 2;
 
 /// Recognises a recording while it is made, over a WebSocket.
 ///
-/// The client first sends a text message such as `{"sample_rate": 16000, "encoding": "s16le"}`, where
-/// it may add `dropout`, `seed`, `name`, `profile` (what `/v1/speaker/profile` has made) and `interim`
-/// (`false`: only the last result), then binary messages with 16-bit little-endian mono samples, of any
-/// length, and `{"type": "end"}`. The server sends `{"type": "interim", "start", "end", "result"}` about
-/// the last 15 s after every second from the second one on, where it has time, and last
-/// `{"type": "final", "result"}` about everything, the same record as for a file; `result` is a record
-/// as in the JSON answer. Instead of `result` there is `error` where nothing can be recognised;
-/// `{"type": "error", "error"}` ends a stream that broke a rule.
+/// The client first sends a text message such as `{"sample_rate": 16000, "encoding": "s16le"}`. It
+/// may add `dropout`, `seed`, `name`, `profile` (from `/v1/speaker/profile`) and `interim`
+/// (`false`: only the final result). Binary messages of any length with 16-bit little-endian mono
+/// samples follow, then `{"type": "end"}`. The server sends `{"type": "interim", "start", "end",
+/// "result"}` about the last 15 s after each second from the second one on, if a thread is idle,
+/// and finally `{"type": "final", "result"}` about everything. `result` is a record of the JSON
+/// document and equals that of a file. An `error` replaces `result` if nothing can be recognised;
+/// `{"type": "error", "error"}` ends a stream that violates the protocol.
 #[utoipa::path(
     get,
     path = "/v1/audio/stream",
@@ -72,7 +75,7 @@ const OPEN: u32 = 2;
     )
 )]
 pub async fn open(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ServerState>>,
     upgrade: Result<WebSocketUpgrade, rejection::WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     shared.check_ready()?;
@@ -87,7 +90,7 @@ pub async fn open(
     if shared.phase() == Phase::Draining {
         return Err(Refusal::Closed.into());
     }
-    let place = Arc::clone(&shared.streams)
+    let permit = Arc::clone(&shared.streams)
         .try_acquire_owned()
         .map_err(|_| ApiError::busy(1))?;
     let mut response = upgrade
@@ -95,36 +98,36 @@ pub async fn open(
         .max_frame_size(MAX_MESSAGE)
         .on_upgrade(async move |socket| {
             Stream::run(shared, socket).await;
-            drop(place);
+            drop(permit);
         });
     response.extensions_mut().insert(Outcome("stream"));
     Ok(response)
 }
 
-/// A result on the way that is being computed.
+/// Future of an interim result.
 type Pending = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
 
-/// An open stream.
+/// Open stream.
 struct Stream {
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     socket: WebSocket,
     setup: Setup,
     samples: Vec<u8>,
     lease: Lease,
-    /// Whole seconds for which a result on the way was given or left out.
-    heard: u64,
+    /// Number of whole seconds that an interim result was started or skipped for.
+    reported: u64,
     pending: Option<Pending>,
 }
 
-/// Why a stream ends.
+/// Reason for the end of a stream.
 enum End {
-    /// The client is gone.
+    /// The client has disconnected.
     Gone,
     /// The client has closed the stream.
     Closed,
-    /// The client has sent everything.
+    /// The client has sent all samples.
     Complete,
-    /// It is told why, with this code of RFC 6455.
+    /// The server refuses the stream, with a close code of RFC 6455.
     Refused(u16, ApiError),
 }
 
@@ -139,7 +142,7 @@ impl From<ApiError> for End {
 }
 
 impl From<axum::Error> for End {
-    /// The client has sent what is no WebSocket message of a stream, or is gone.
+    /// Converts a WebSocket error: the client has violated the protocol or disconnected.
     fn from(error: axum::Error) -> Self {
         let Ok(fault) = error.into_inner().downcast::<Fault>() else {
             return Self::Gone;
@@ -172,8 +175,8 @@ impl From<axum::Error> for End {
 }
 
 impl Stream {
-    async fn run(shared: Arc<Shared>, mut socket: WebSocket) {
-        let seconds = shared.settings.max_seconds.saturating_mul(OPEN);
+    async fn run(shared: Arc<ServerState>, mut socket: WebSocket) {
+        let seconds = shared.settings.max_seconds.saturating_mul(LIFETIME_FACTOR);
         let deadline = Instant::now() + Duration::from_secs(seconds.into());
         let setup = match configure(&shared, &mut socket).await {
             Ok(setup) => setup,
@@ -185,10 +188,10 @@ impl Stream {
             socket,
             setup,
             samples: Vec::new(),
-            heard: WINDOW - 1,
+            reported: WINDOW - 1,
             pending: None,
         };
-        let end = match stream.listen(deadline).await {
+        let end = match stream.receive(deadline).await {
             End::Complete => stream.complete().await,
             end => end,
         };
@@ -198,13 +201,13 @@ impl Stream {
             lease,
             ..
         } = stream;
-        // A client that is slow to take the end holds no memory.
+        // The memory is released before a slow client takes the last messages.
         drop((samples, lease));
         finish(&mut socket, end).await;
     }
 
-    /// Takes samples and gives results on the way until the client has sent everything.
-    async fn listen(&mut self, deadline: Instant) -> End {
+    /// Receives samples and sends interim results until the client has sent all samples.
+    async fn receive(&mut self, deadline: Instant) -> End {
         let times = self.shared.settings.times;
         let mut draining = self.shared.draining();
         let mut pings = tokio::time::interval(times.ping);
@@ -213,14 +216,14 @@ impl Stream {
             tokio::select! {
                 message = self.socket.recv() => match message {
                     Some(Ok(Message::Binary(bytes))) => {
-                        // Nothing but samples keeps a stream open.
+                        // Only samples count as activity of a stream.
                         if !bytes.is_empty() {
                             idle = Instant::now() + times.stream_idle;
                         }
-                        if let Err(error) = self.take(&bytes) {
+                        if let Err(error) = self.append(&bytes) {
                             return error.into();
                         }
-                        self.begin_interim();
+                        self.start_interim();
                     }
                     Some(Ok(Message::Text(text))) => {
                         return match is_end(&text) {
@@ -251,15 +254,15 @@ impl Stream {
                     let message = "the stream has been open for too long; start another";
                     return ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", message).into();
                 }
-                () = told_to_end(&mut draining) => {
+                () = draining_started(&mut draining) => {
                     return End::Refused(close_code::AWAY, Refusal::Closed.into());
                 }
             }
         }
     }
 
-    /// Keeps samples.
-    fn take(&mut self, bytes: &Bytes) -> Result<(), ApiError> {
+    /// Appends samples.
+    fn append(&mut self, bytes: &Bytes) -> Result<(), ApiError> {
         let settings = &self.shared.settings;
         let frames = settings.limit().frames(self.setup.rate);
         if (self.samples.len() + bytes.len()) / 2 > frames {
@@ -273,16 +276,16 @@ impl Stream {
         Ok(())
     }
 
-    /// Begins a result on the way if another second is complete and a thread has nothing else to do.
-    fn begin_interim(&mut self) {
+    /// Starts an interim result if another second is complete and a thread is idle.
+    fn start_interim(&mut self) {
         let frames = (self.samples.len() / 2) as u64;
         let rate = u64::from(self.setup.rate);
         let seconds = frames / rate;
-        if !self.setup.interim || seconds <= self.heard || self.pending.is_some() {
+        if !self.setup.interim || seconds <= self.reported || self.pending.is_some() {
             return;
         }
-        self.heard = seconds;
-        let start = seconds.saturating_sub(INTERIM);
+        self.reported = seconds;
+        let start = seconds.saturating_sub(INTERIM_SECONDS);
         let part = (start * rate * 2) as usize..(seconds * rate * 2) as usize;
         let part: Vec<u8> = self.samples[part].to_vec();
         let dropout = match &self.setup.dropout {
@@ -296,39 +299,39 @@ impl Stream {
             self.setup.rate,
         );
         self.pending = Some(Box::pin(async move {
-            let of_job = name.clone();
+            let job_name = name.clone();
             let job = move |worker: &mut crate::recognizer::Worker<'_>| {
                 let recording = Recording::from_pcm16(&part, rate).map_err(|fault| {
-                    let name = of_job.clone();
+                    let name = job_name.clone();
                     ApiError::from(crate::audio::DecodeError { name, fault })
                 })?;
                 let options = Options {
                     dropout: &dropout,
                     profile: profile.as_deref(),
                 };
-                answer::of_recording(worker, recording, &of_job, options)
+                recognise_recording(worker, recording, &job_name, options)
             };
             let outcome = match shared.pool.run_if_idle(job).await {
                 Ok(outcome) => outcome,
-                // There will be another one in a second.
+                // The next second has another interim result.
                 Err(Refusal::Full { .. } | Refusal::Closed) => return None,
                 Err(refusal @ Refusal::Panicked) => Err(refusal.into()),
             };
-            let outcome = outcome.map(|mut answered| {
-                shift(&mut answered.prediction, start as f64);
-                answered
+            let outcome = outcome.map(|mut recognised| {
+                shift(&mut recognised.prediction, start as f64);
+                recognised
             });
             let head = format!("{{\"type\":\"interim\",\"start\":{start},\"end\":{seconds},");
             Some(head + &shared.member(&name, outcome.as_ref()) + "}")
         }));
     }
 
-    /// The last result, of everything.
+    /// Computes and sends the final result.
     async fn complete(&mut self) -> End {
-        // Its result would come after the last one.
+        // An interim result after the final one would violate the protocol.
         self.pending = None;
         let samples: Bytes = std::mem::take(&mut self.samples).into();
-        let mut offers = 0;
+        let mut retries = 0;
         let outcome = loop {
             let (samples, rate) = (samples.clone(), self.setup.rate);
             let (name, dropout) = (self.setup.name.clone(), self.setup.dropout.clone());
@@ -343,19 +346,19 @@ impl Stream {
                     dropout: &dropout,
                     profile: profile.as_deref(),
                 };
-                answer::of_recording(worker, recording, &name, options)
+                recognise_recording(worker, recording, &name, options)
             };
             match self.shared.pool.run(job).await {
                 Ok(outcome) => break outcome,
-                Err(Refusal::Full { .. }) if offers < OFFERS => {
-                    offers += 1;
-                    tokio::time::sleep(OFFER_EVERY).await;
+                Err(Refusal::Full { .. }) if retries < MAX_RETRIES => {
+                    retries += 1;
+                    tokio::time::sleep(RETRY_DELAY).await;
                 }
                 Err(refusal) => return End::Refused(close_code::AGAIN, refusal.into()),
             }
         };
-        if let Ok(answered) = &outcome {
-            self.shared.metrics.heard(answered.seconds);
+        if let Ok(recognised) = &outcome {
+            self.shared.metrics.count_audio(recognised.seconds);
         }
         let member = self.shared.member(&self.setup.name, outcome.as_ref());
         match self.send(format!("{{\"type\":\"final\",{member}}}")).await {
@@ -364,18 +367,18 @@ impl Stream {
         }
     }
 
-    /// Returns whether the client is still there.
+    /// Sends a text message. Returns true if the client is still connected.
     async fn send(&mut self, text: String) -> bool {
         self.socket.send(Message::Text(text.into())).await.is_ok()
     }
 }
 
-impl Shared {
-    /// `"result": ` with a record, or `"error": ` with why there is none.
-    fn member(&self, name: &str, outcome: Result<&Answered, &ApiError>) -> String {
-        let record = outcome.map_err(ApiError::clone).and_then(|answered| {
+impl ServerState {
+    /// Returns the JSON member `"result"` with a record, or `"error"` with the error.
+    fn member(&self, name: &str, outcome: Result<&Recognised, &ApiError>) -> String {
+        let record = outcome.map_err(ApiError::clone).and_then(|recognised| {
             let mut reporter = self.reporter(Format::Jsonl)?;
-            Ok(reporter.recording(name, Ok(&answered.prediction)))
+            Ok(reporter.recording(name, Ok(&recognised.prediction)))
         });
         match record {
             Ok(line) => format!("\"result\":{}", line.trim_end()),
@@ -388,8 +391,8 @@ fn detail(error: &ApiError) -> String {
     serde_json::to_string(&error.body().error).expect("all keys are strings")
 }
 
-/// Waits for the first message and reads it.
-async fn configure(shared: &Shared, socket: &mut WebSocket) -> Result<Setup, End> {
+/// Receives and parses the first message.
+async fn configure(shared: &ServerState, socket: &mut WebSocket) -> Result<Setup, End> {
     let idle = shared.settings.times.stream_idle;
     let mut draining = shared.draining();
     let first = async {
@@ -406,7 +409,7 @@ async fn configure(shared: &Shared, socket: &mut WebSocket) -> Result<Setup, End
     };
     let text: Utf8Bytes = tokio::select! {
         text = tokio::time::timeout(idle, first) => text.map_err(|_| idle_for(idle))??,
-        () = told_to_end(&mut draining) => {
+        () = draining_started(&mut draining) => {
             return Err(End::Refused(close_code::AWAY, Refusal::Closed.into()));
         }
     };
@@ -429,12 +432,13 @@ fn idle_for(idle: Duration) -> End {
     ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", message).into()
 }
 
-/// Says why the stream ends and closes it. A client that is gone does not hear it.
+/// Sends the reason for the end and closes the stream. Send errors are ignored, because the client
+/// may be gone.
 async fn finish(socket: &mut WebSocket, end: End) {
     let code = match end {
         End::Gone => return,
-        // Reading on sends the answer to the client's close.
-        End::Closed => return last(socket).await,
+        // Reading sends the reply to the client's close frame.
+        End::Closed => return drain_socket(socket).await,
         End::Complete => close_code::NORMAL,
         End::Refused(code, error) => {
             let text = format!("{{\"type\":\"error\",\"error\":{}}}", detail(&error));
@@ -446,17 +450,17 @@ async fn finish(socket: &mut WebSocket, end: End) {
     let _ = socket
         .send(Message::Close(Some(CloseFrame { code, reason })))
         .await;
-    // The other side's answer to it, so that nothing that was sent is lost.
-    last(socket).await;
+    // Closing before the client's close frame arrives could lose sent data.
+    drain_socket(socket).await;
 }
 
-/// Reads up to the end of the connection, but not for long.
-async fn last(socket: &mut WebSocket) {
+/// Reads up to the end of the connection, for at most 1 s.
+async fn drain_socket(socket: &mut WebSocket) {
     let end = async { while let Some(Ok(_)) = socket.recv().await {} };
     let _ = tokio::time::timeout(Duration::from_secs(1), end).await;
 }
 
-/// From the time of a part that begins at `start` to that of the whole, in seconds.
+/// Shifts the times of a part that starts at `start` seconds to those of the whole recording.
 fn shift(prediction: &mut Prediction, start: f64) {
     let spans = prediction.voice.speech.iter_mut();
     for span in spans

@@ -1,11 +1,11 @@
-//! Bundles whose document says something wrong.
+//! Bundles with an invalid document.
 
 use maeum::nn::layer::{Activation, Layer};
 use serde_json::{Value, json};
 
 use crate::models::{Builder, SINGLE, SPEECH, edited, load, single};
 
-/// Each edit of the document of [`single`] must be refused with a message that has this part.
+/// Each edit of [`single`]'s document must be refused with a message that contains this text.
 #[test]
 fn inconsistent_documents_are_refused() {
     const MAX: u64 = u64::MAX;
@@ -291,7 +291,7 @@ fn networks_that_do_not_belong_together_are_refused() {
 
 #[test]
 fn graphs_that_would_take_all_memory_are_refused() {
-    // Every value alone is allowed, all together are not.
+    // Every value is allowed separately; their combination is not.
     let many = edited(&SINGLE, |d| {
         let nodes = d["networks"][0]["nodes"].as_array_mut().unwrap();
         for i in 0..16 {
@@ -303,7 +303,7 @@ fn graphs_that_would_take_all_memory_are_refused() {
     });
     let text = load(&many).unwrap_err().to_string();
     assert!(text.contains("hold more than"), "{text}");
-    // A large weight that many nodes read is packed for each.
+    // A large weight that many nodes share is packed once per node.
     let mut b = Builder::new("wide", &[&[Some(1024)]]);
     let kernel = b.weight(&[1024, 1024]);
     let mut x = 0;

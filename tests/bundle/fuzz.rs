@@ -1,11 +1,11 @@
-//! Bundles changed at random.
+//! Randomly modified bundles.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::models::{SINGLE, SPEECH, assert_sound, edited, load};
 
-/// All places of a JSON document, by what leads to them.
+/// Collects the JSON pointers of all values in a document.
 fn places(value: &Value, at: String, all: &mut Vec<String>) {
     match value {
         Value::Object(map) => {
@@ -62,7 +62,7 @@ fn replacement() -> impl Strategy<Value = Value> {
 #[derive(Debug, Clone)]
 enum Edit {
     Replace(Value),
-    /// With what stands at another place.
+    /// Replacement by the value at another pointer.
     Copy(prop::sample::Index),
     Repeat,
     Remove,

@@ -1,4 +1,4 @@
-//! Small models made by hand, as bundles, and how to change those.
+//! Small handmade models as bundles, and helpers to modify bundles.
 
 use std::sync::{Arc, LazyLock};
 
@@ -15,7 +15,7 @@ use maeum::nn::network::Provenance;
 use maeum::nn::{DropoutMode, Plan, Session, cost};
 use serde_json::Value;
 
-/// Builds graphs; the weights are small numbers in a fixed pattern.
+/// Graph builder; weights are small values in a fixed pattern.
 #[derive(Default)]
 pub struct Builder(pub Graph);
 
@@ -99,7 +99,7 @@ pub fn network(role: Role, graph: Graph) -> Network {
     network
 }
 
-/// One network with most kinds of layers.
+/// Returns one network with most kinds of layers.
 pub fn single() -> Model {
     let mut b = Builder::new("single", &[&[Some(8), Some(6), Some(1)], &[None, Some(2)]]);
     let conv = Conv {
@@ -169,7 +169,7 @@ pub fn single() -> Model {
     Model::new(vec![network(Role::Network, graph)], info).unwrap()
 }
 
-/// The smallest networks that fit the five roles.
+/// Returns the smallest networks for the five roles.
 pub fn speech() -> Model {
     let window = |name: &str, units: usize| {
         let mut b = Builder::new(name, &[&[Some(200), Some(40), Some(1)]]);
@@ -206,7 +206,7 @@ pub fn load(bytes: &[u8]) -> Result<Model, BundleError> {
     bundle::from_bytes(bytes, "x.safetensors")
 }
 
-/// Header and data of a safetensors file.
+/// Splits a safetensors file into header and data.
 pub fn split(bytes: &[u8]) -> (Value, Vec<u8>) {
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let header = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
@@ -221,7 +221,7 @@ pub fn join(header: &Value, data: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The bundle with another document.
+/// Returns the bundle with a modified document.
 pub fn edited(bytes: &[u8], edit: impl FnOnce(&mut Value)) -> Vec<u8> {
     let (mut header, data) = split(bytes);
     let text = &mut header["__metadata__"][bundle::METADATA_KEY];
@@ -231,7 +231,7 @@ pub fn edited(bytes: &[u8], edit: impl FnOnce(&mut Value)) -> Vec<u8> {
     join(&header, &data)
 }
 
-/// The bundle with `number` at place `index` of an `F32` tensor.
+/// Returns the bundle with `number` at `index` of an `F32` tensor.
 pub fn tampered(bytes: &[u8], tensor: &str, index: usize, number: f32) -> Vec<u8> {
     let (header, mut data) = split(bytes);
     assert_eq!(header[tensor]["dtype"], "F32");
@@ -240,7 +240,7 @@ pub fn tampered(bytes: &[u8], tensor: &str, index: usize, number: f32) -> Vec<u8
     join(&header, &data)
 }
 
-/// What holds for every model that loads; running its self-test must not panic.
+/// Checks invariants of a loaded model. Its self-test must not panic.
 pub fn assert_sound(model: &Model) {
     for network in model.networks() {
         let graph = &network.graph;
@@ -260,13 +260,13 @@ pub fn assert_sound(model: &Model) {
         let flops: u64 = cost::flops(graph, &test.input_shapes).unwrap().iter().sum();
         let shapes = graph.infer_shapes(&test.input_shapes).unwrap();
         let largest = shapes.iter().map(|s| s.iter().product::<usize>()).max();
-        // Larger ones are allowed, but take more time than a test has.
+        // Larger networks are allowed but take too long for a test.
         if flops < 1 << 24 && largest < Some(1 << 20) {
             let plan = Arc::new(Plan::new(graph, &test.input_shapes).unwrap());
             let inputs: Vec<&[f32]> = test.inputs.iter().map(|i| &**i).collect();
             let mut session = Session::new(&plan);
             session.run(&inputs, 1, &DropoutMode::draws(2, 1)).unwrap();
-            // Whether it passes is not the question here.
+            // The result of the self-test does not matter here.
             let _ = network_alone(network).self_test();
         }
     }

@@ -1,5 +1,4 @@
-//! Networks as Keras computed them: every layer output that was captured, compared with what
-//! runs the same network here.
+//! Comparison of layer outputs captured from Keras with those of an engine.
 #![allow(dead_code)] // each test binary uses its own part
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,11 +12,12 @@ use ndarray::ArrayD;
 use ndarray_npy::{NpzReader, ReadableElement};
 use serde_json::Value;
 
-/// What a captured number may differ by, as part of the largest magnitude of its layer's output
-/// or of 1, whichever is larger: both sides sum in `f32`, in another order.
+/// Maximum difference of a captured value, relative to the larger of 1 and the largest magnitude of
+/// its layer's output: both sides sum in `f32` but in different orders.
 pub const TOLERANCE: f64 = 1e-5;
 
-/// Runs a graph on inputs of these shapes: every value, inputs first, or why it cannot be run.
+/// Runner of a graph with inputs of these shapes: returns every value, inputs first, or the reason
+/// why the graph cannot run.
 pub type Run<'a> = &'a dyn Fn(
     &Graph,
     &[Vec<usize>],
@@ -26,7 +26,7 @@ pub type Run<'a> = &'a dyn Fn(
     &DropoutMode,
 ) -> Result<Vec<Vec<f64>>, String>;
 
-/// An array in row-major order.
+/// Array in row-major order.
 #[derive(Debug, Clone)]
 pub struct Array {
     pub shape: Vec<usize>,
@@ -51,7 +51,7 @@ impl Array {
     }
 }
 
-/// The numeric arrays of an `.npz` file.
+/// Returns the numeric arrays of an `.npz` file.
 pub fn arrays(path: &Path) -> BTreeMap<String, Array> {
     fn read<T>(reader: &mut NpzReader<File>, name: &str) -> Option<Array>
     where
@@ -77,7 +77,7 @@ pub fn arrays(path: &Path) -> BTreeMap<String, Array> {
     found
 }
 
-/// How many arrays agreed, and which differed most, in units of its scale.
+/// Number of arrays that agreed, and the largest difference relative to its array's scale.
 #[derive(Debug, Default)]
 pub struct Agreement {
     pub arrays: usize,
@@ -97,7 +97,7 @@ impl Agreement {
     /// Adds a comparison of `wanted` with the first rows of `got`.
     ///
     /// # Errors
-    /// Says which number differs.
+    /// The message names the differing element.
     fn compare(&mut self, what: &str, got: &[f64], wanted: &[f64]) -> Result<(), String> {
         let difference = difference(got, wanted).ok_or(format!("{what}: too few numbers"))?;
         if difference.is_nan() || difference > TOLERANCE {
@@ -112,8 +112,8 @@ impl Agreement {
     }
 }
 
-/// The largest difference from `wanted` in units of its largest magnitude or of 1; NaN if
-/// anything is; `None` if `got` is shorter.
+/// Returns the largest difference from `wanted`, relative to the larger of 1 and its largest
+/// magnitude. The result is NaN if any element is NaN, and `None` if `got` is shorter.
 fn difference(got: &[f64], wanted: &[f64]) -> Option<f64> {
     let got = got.get(..wanted.len())?;
     let scale = wanted.iter().fold(1.0f64, |m, v| m.max(v.abs()));
@@ -130,8 +130,8 @@ fn value_named(graph: &Graph, name: &str) -> Option<ValueId> {
     inputs.chain(nodes).position(|n| n == name).map(ValueId)
 }
 
-/// Compares every model of `tests/golden` that is not there to be refused, and the five networks
-/// in `five/`; reports all that differ.
+/// Compares every accepted model of `tests/golden` and the five networks in `five/`; reports all
+/// differences.
 pub fn check_keras_models(run: Run) -> Agreement {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let index = std::fs::read(dir.join("index.json")).unwrap();
@@ -144,7 +144,7 @@ pub fn check_keras_models(run: Run) -> Agreement {
             continue;
         };
         if model.get("refused").is_some() {
-            // Some may be understood or refused; if understood, then rightly.
+            // Some models may be accepted or refused; an accepted one must be correct.
             let understood = model["may_run"] == true && keras::load(dir.join(file)).is_ok();
             if !understood {
                 continue;
@@ -171,9 +171,9 @@ pub fn check_keras_models(run: Run) -> Agreement {
     all
 }
 
-/// In these models a mask's name, which counts the runs of a Dropout, is not that of its node,
-/// which counts its uses: Keras ran the second use first, or the first use drops nothing and so
-/// does not count.
+/// Dropout masks whose captured name differs from their node's. A mask's name counts the runs of a
+/// Dropout layer, a node's name its uses. In these models Keras ran the second use first, or the
+/// first use drops nothing and is not counted.
 const NODES_OF_MASKS: [(&str, &str, &str); 4] = [
     (
         "dropout_shared_training_true.h5",
@@ -197,10 +197,10 @@ const NODES_OF_MASKS: [(&str, &str, &str); 4] = [
     ),
 ];
 
-/// Compares one model with its arrays. with its arrays.
+/// Compares one model with its arrays.
 ///
 /// # Errors
-/// Says which array differs or has no counterpart.
+/// The message names the array that differs or has no counterpart.
 fn check_keras_model(
     run: Run,
     file: &Path,
@@ -256,7 +256,7 @@ fn check_keras_model(
                 agreement.compare(key, &values[value.0], &wanted.data)?;
                 continue;
             }
-            // Models are dissolved and layers without effect left out, so that their output is
+            // The importer flattens nested models and removes identity layers, so their output is
             // another layer's.
             let held = |v: &Vec<f64>| {
                 v.len() == wanted.data.len()
@@ -273,11 +273,11 @@ fn check_keras_model(
     Ok(agreement)
 }
 
-/// Compares the five original networks with everything that was captured of them on one
-/// recording, each network on the captured inputs.
+/// Compares the five original networks with all captures of one recording, each network on its
+/// captured inputs.
 ///
 /// # Errors
-/// Says which array differs or has no counterpart.
+/// The message names the array that differs or has no counterpart.
 pub fn check_original(run: Run, dir: &Path, recording: &str) -> Result<Agreement, String> {
     let load = |name: &str| {
         let file = dir.join("models").join(format!("{name}.h5"));
@@ -345,7 +345,7 @@ pub fn check_original(run: Run, dir: &Path, recording: &str) -> Result<Agreement
     Ok(agreement)
 }
 
-/// One run of an original network.
+/// Captures of one run of an original network.
 struct Captured {
     graph: Graph,
     values: Vec<Vec<f64>>,
@@ -389,14 +389,14 @@ impl Captured {
             .ok_or(format!("nothing of {prefix} was captured"))
     }
 
-    /// The node behind a captured name; `model_9.call2.out3` is output 3 of the second use of
-    /// the model `model_9`.
+    /// Returns the node of a captured name; `model_9.call2.out3` is output 3 of the second use of
+    /// `model_9`.
     fn node_of(&self, layer: &str) -> Result<String, String> {
         let Some((model, rest)) = layer.split_once(".call") else {
             return Ok(layer.into());
         };
         let (call, output) = rest.split_once(".out").ok_or(layer)?;
-        // What the models inside the features network return, by its configuration.
+        // Last layers of the models nested in the feature network, from its configuration.
         let last = match model {
             "model_5" => "dropout_2".into(),
             "model_6" => "dropout_4".into(),

@@ -1,7 +1,7 @@
-//! Random graphs of every layer and option, and the comparison of an engine with the reference.
+//! Random graphs of every layer and option, and the comparison of an engine with the naive oracle.
 //!
-//! A graph is built from a list of random numbers, each of which makes one choice; when a test
-//! fails, proptest makes the numbers, and with them the graph, smaller.
+//! A graph is built from a list of random integers, each of which makes one choice. When a test
+//! fails, proptest shrinks the integers and with them the graph.
 #![allow(dead_code)] // each test binary uses its own part
 
 #[path = "graphs/attention.rs"]
@@ -31,12 +31,12 @@ use proptest::prelude::*;
 pub use {
     attention::{multiplied, pooled},
     chains::{convolution, scaled, windowed},
-    compare::{TOLERANCE, assert_close, check_against_reference, masks_of, repeat_rows, widen},
+    compare::{TOLERANCE, assert_close, check_against_oracle, masks_of, repeat_rows, widen},
     kinds::{KINDS, Kind},
     networks::network,
 };
 
-/// A graph with everything that a run of it needs.
+/// Graph with all data of a run.
 #[derive(Clone)]
 pub struct Case {
     pub graph: Graph,
@@ -47,7 +47,7 @@ pub struct Case {
 }
 
 impl fmt::Debug for Case {
-    /// Without the numbers, which would bury the rest.
+    /// Omits the data, which would obscure the graph.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "batch {}, dropout {:?}", self.batch, self.mode)?;
         let shapes = self.graph.infer_shapes(&self.shapes).unwrap_or_default();
@@ -68,7 +68,8 @@ impl fmt::Debug for Case {
     }
 }
 
-/// Random numbers, each used for one choice; when they run out, the smallest choice is made.
+/// List of random integers, each used for one choice. The smallest choice is made once the list is
+/// exhausted.
 pub struct Choices {
     numbers: Vec<u32>,
     next: usize,
@@ -85,7 +86,7 @@ impl Choices {
         range.start() + self.number() as usize % count
     }
 
-    /// From 1 to `most`, more often small, and 1 itself often.
+    /// Returns a size from 1 to `most`, biased towards small sizes and 1.
     pub fn size(&mut self, most: usize) -> usize {
         match self.within(0..=9) {
             0 | 1 => 1,
@@ -103,8 +104,8 @@ impl Choices {
     }
 }
 
-/// Uniform numbers in [-1, 1) (splitmix64, Steele et al. 2014), or the multiples of 1/8 among
-/// them: sums of products of those are exact in `f32`.
+/// Returns uniform values in [-1, 1) (splitmix64, Steele et al. 2014), or multiples of 1/8, whose
+/// sums of products are exact in `f32`.
 pub fn numbers(seed: u32, count: usize, dyadic: bool) -> Vec<f32> {
     let mut state = u64::from(seed);
     let mut next = || {
@@ -122,12 +123,12 @@ pub fn numbers(seed: u32, count: usize, dyadic: bool) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
-/// A graph under construction.
+/// Graph under construction.
 pub struct Builder {
     pub choices: Choices,
     pub graph: Graph,
-    /// All weights and inputs are multiples of 1/8, so that no rounding can push a number over
-    /// the jump of an activation.
+    /// True if all weights and inputs are multiples of 1/8, so that rounding cannot cross the
+    /// discontinuity of an activation.
     pub dyadic: bool,
 }
 
@@ -201,7 +202,7 @@ impl Builder {
     }
 }
 
-/// One layer of this kind, with random options, on its own inputs.
+/// Returns one layer of this kind with random options and its own inputs.
 pub fn single(kind: Kind) -> impl Strategy<Value = Case> {
     let numbers = prop::collection::vec(any::<u32>(), 80);
     numbers.prop_map(move |numbers| {
@@ -215,7 +216,7 @@ pub fn single(kind: Kind) -> impl Strategy<Value = Case> {
         let shapes: Vec<Vec<usize>> = items.iter().map(|s| [&outer[..], s].concat()).collect();
         let inputs = shapes.iter().map(|s| b.input(s)).collect();
         let scale = match layer {
-            // e^100 is not a number that f32 can hold.
+            // e^100 exceeds the range of f32.
             Layer::Activation(Activation::Exponential) => b.choices.pick(&[1.0, 20.0]),
             Layer::Activation(_) | Layer::Softmax { .. } => b.choices.pick(&[1.0, 10.0, 100.0]),
             _ => 1.0,
@@ -227,7 +228,7 @@ pub fn single(kind: Kind) -> impl Strategy<Value = Case> {
     })
 }
 
-/// A weight of this shape in [-scale, scale) around `centre`.
+/// Adds a weight of this shape with values in [-scale, scale) around `centre`.
 pub fn weight(b: &mut Builder, shape: &[usize], scale: f32, centre: f32) -> WeightId {
     let seed = b.choices.number();
     let mut data = numbers(seed, shape.iter().product(), b.dyadic);

@@ -1,4 +1,4 @@
-//! Runs the program `infer` as a user runs it, in a folder with a small model made for it.
+//! Runs the program `infer` in a folder with a small generated model.
 #![allow(dead_code)] // each test binary uses its own part
 
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::model;
 
-/// A folder with a model and three recordings, `a.wav` (longer than 15 s), `b.wav`, `c.wav`.
+/// Folder with a model and three recordings: `a.wav` (longer than 15 s), `b.wav`, `c.wav`.
 pub struct Place(pub TempDir);
 
 impl Place {
@@ -39,7 +39,7 @@ impl Place {
         self.0.path().join(name)
     }
 
-    /// A wav header with these fields in front of `data`.
+    /// Writes a WAV file with these header fields and `data`.
     pub fn raw_wav(&self, name: &str, tag: u16, rate: u32, bits: u16, data: &[u8]) {
         let align = bits / 8;
         let mut bytes = b"RIFF".to_vec();
@@ -58,7 +58,7 @@ impl Place {
         std::fs::write(self.path(name), bytes).unwrap();
     }
 
-    /// `infer --model model.safetensors ARGUMENTS` in this folder.
+    /// Runs `infer --model model.safetensors ARGUMENTS` in this folder.
     pub fn infer(&self, arguments: &[&str]) -> Run {
         let mut all = vec!["--model", "model.safetensors"];
         all.extend(arguments);
@@ -89,7 +89,7 @@ pub fn command(folder: &Path) -> Command {
     command
 }
 
-/// What a run gave.
+/// Result of a run.
 #[derive(Debug)]
 pub struct Run {
     pub code: Option<i32>,

@@ -1,13 +1,14 @@
-//! What the integration tests share: where the reference files are, and how their goldens are read.
+//! Shared helpers of the integration tests: captures of the 2020 system and their readers.
 #![allow(dead_code)] // each test binary uses its own part
 
 use std::path::PathBuf;
 
-/// The folder with `models/` and `golden/`, from `MAEUM_REFERENCE_DIR` (default `../shared`).
+/// Returns the folder with `models/` and `golden/`, from `MAEUM_REFERENCE_DIR` (default
+/// `../shared`).
 ///
-/// `None`, said loudly, when it is not there; a failure when it is not there in CI, so that a
-/// green run always means that the reference was compared.
-pub fn reference_dir() -> Option<PathBuf> {
+/// If it does not exist, the result is `None` with a message, or in CI a panic, so that a
+/// successful CI run always includes the comparison.
+pub fn legacy2020_dir() -> Option<PathBuf> {
     let dir = std::env::var_os("MAEUM_REFERENCE_DIR").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"),
         PathBuf::from,
@@ -27,7 +28,7 @@ pub fn reference_dir() -> Option<PathBuf> {
     None
 }
 
-/// The recordings whose every stage was captured.
+/// Recordings with captures of every stage.
 pub const RECORDINGS: [&str; 10] = [
     "alsa_front_center",
     "de_8k",
@@ -41,10 +42,10 @@ pub const RECORDINGS: [&str; 10] = [
     "noise4s",
 ];
 
-/// The eleventh one, whose recording lies among the models.
+/// Eleventh captured recording, whose file is among the models.
 pub const SAMPLE: &str = "test_dis";
 
-/// The recording behind a golden.
+/// Returns the path of a captured recording.
 pub fn recording(dir: &std::path::Path, name: &str) -> PathBuf {
     if name == SAMPLE {
         dir.join("models/test_dis.wav")
@@ -53,12 +54,12 @@ pub fn recording(dir: &std::path::Path, name: &str) -> PathBuf {
     }
 }
 
-/// All eleven names.
+/// Returns the names of all eleven captured recordings.
 pub fn all_recordings() -> impl Iterator<Item = &'static str> {
     RECORDINGS.into_iter().chain([SAMPLE])
 }
 
-/// One golden file.
+/// Golden file of one recording.
 pub struct Golden(ndarray_npy::NpzReader<std::fs::File>, String);
 
 impl Golden {
@@ -68,7 +69,7 @@ impl Golden {
         Self(ndarray_npy::NpzReader::new(file).unwrap(), name.into())
     }
 
-    /// Array `key`, flattened in C order, with its shape.
+    /// Returns array `key`, flattened in C order, with its shape.
     pub fn get<T: ndarray_npy::ReadableElement + Clone>(
         &mut self,
         key: &str,
@@ -92,7 +93,7 @@ impl Golden {
     }
 }
 
-/// What the system of 2020 answered for each captured recording, from age on: the emotions before
+/// Response of the 2020 system for each captured recording, from the age on. The preceding emotions
 /// are one random draw of many. Source: `response` in the goldens.
 pub const RESPONSES: [(&str, &str); 11] = [
     (

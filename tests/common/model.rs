@@ -1,5 +1,5 @@
-//! A speech model of five tiny networks with seeded weights, and recordings that sound like speech
-//! to a voice activity detector: all that a test of the whole way needs.
+//! Speech model of five tiny networks with seeded weights, and synthetic recordings that a voice
+//! activity detector accepts.
 #![allow(dead_code)] // each test binary uses its own part
 
 use std::path::Path;
@@ -10,10 +10,10 @@ use maeum::nn::layer::{Activation, Dropout, MergeOp, Padding, Pool, PoolKind};
 use maeum::nn::network::Provenance;
 use maeum::nn::{Graph, Input, Layer, Node, Output, ValueId, Weight, WeightId};
 
-/// Cells of the attention pool: 200 frames, pooled by 8.
+/// Number of cells of the attention pool: 200 frames, pooled by 8.
 pub const CELLS: usize = 25;
 
-/// A number in [-1, 1) for each (stream, index); splitmix64's mixing.
+/// Returns a value in [-1, 1) for each (stream, index), by splitmix64's mixing function.
 pub fn noise(stream: u64, index: u64) -> f64 {
     let mut z = (stream << 32 | index).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -109,7 +109,8 @@ impl Builder {
 const MEL: (&str, &[usize]) = ("mel", &[200, 40, 1]);
 const X: ValueId = ValueId(0);
 
-/// With the attention pool that the recogniser shows: softmax over time per unit.
+/// Returns the window network with the attention pool that the recogniser exposes: softmax over
+/// time per unit.
 fn emotion_windows(emotions: usize) -> Network {
     const UNITS: usize = 6;
     let mut b = Builder::new("emotion", 1, &[MEL]);
@@ -144,7 +145,7 @@ fn window_network(role: Role, seed: u64, units: usize, activation: Activation) -
     b.network(role)
 }
 
-/// One answer per branch and one of all, through dropout that stays on.
+/// Returns the feature network with one output per branch and a merged one, through forced dropout.
 fn emotion_features(emotions: usize) -> Network {
     let branches: [(&str, &[usize]); 4] = [
         ("dct", &[40, 40, 1]),
@@ -187,7 +188,7 @@ fn merge(emotions: usize) -> Network {
     b.network(Role::Merge)
 }
 
-/// A speech model with the labels of `info`.
+/// Returns a speech model with the labels of `info`.
 pub fn speech_model(info: ModelInfo) -> Model {
     let emotions = info.emotions.len();
     let genders = info.genders.len();
@@ -201,7 +202,7 @@ pub fn speech_model(info: ModelInfo) -> Model {
     Model::new(networks, info).unwrap()
 }
 
-/// A model that is a single network.
+/// Returns a model with a single network.
 pub fn single_network() -> Model {
     let network = Network {
         role: Role::Network,
@@ -210,8 +211,8 @@ pub fn single_network() -> Model {
     Model::new(vec![network], ModelInfo::network("single")).unwrap()
 }
 
-/// Syllables of a hummed voice: harmonics of a gliding pitch under a formant-like slope, with
-/// pauses between them and half a second of faint noise at both ends.
+/// Returns syllables of a hummed voice: harmonics of a gliding pitch under a formant-like slope,
+/// with pauses and half a second of faint noise at both ends.
 pub fn speech_like(seconds: f64, rate: u32, pitch: f64) -> Vec<f32> {
     const EDGE: f64 = 0.5;
     let count = (seconds * f64::from(rate)) as usize;
@@ -241,7 +242,7 @@ pub fn speech_like(seconds: f64, rate: u32, pitch: f64) -> Vec<f32> {
         .collect()
 }
 
-/// Writes 16-bit mono.
+/// Writes a 16-bit mono file.
 pub fn write_wav(path: &Path, rate: u32, samples: &[f32]) {
     let spec = hound::WavSpec {
         channels: 1,

@@ -1,4 +1,4 @@
-//! A model that takes speaker profiles and refuses what is no speech, made from the built-in one.
+//! Model with speaker profiles and a speech detector, derived from the built-in model.
 #![allow(dead_code)] // each test binary uses its own part
 
 use std::path::Path;
@@ -15,7 +15,8 @@ use maeum::nn::{Graph, Input, Layer, Node, Output, ValueId, Weight, WeightId};
 use super::infer::Place;
 use super::model;
 
-/// Says of everything with the same sureness that it is speech; what has no voice is none anyway.
+/// Returns a speech detector with the same confidence for every input; input without voice is
+/// refused before it.
 fn speech() -> Network {
     let weight = |name: &str, shape: &[usize], value: f32| Weight {
         name: name.into(),
@@ -57,7 +58,7 @@ fn speech() -> Network {
     network
 }
 
-/// The model; `name` is what it calls itself, so that there can be several.
+/// Returns the model; `name` distinguishes several models.
 pub fn profile_model(name: &str) -> Model {
     let default = default_model::load().unwrap();
     let mut info = default.info().clone();
@@ -76,14 +77,14 @@ pub fn profile_model(name: &str) -> Model {
     Model::new(networks, info).unwrap()
 }
 
-/// Two stretches of a hummed voice with a second of near silence between them.
+/// Returns two stretches of a hummed voice with a second of near silence between them.
 pub fn two_stretches() -> Vec<f32> {
     let mut samples = model::speech_like(3.0, 16_000, 140.0);
     samples.extend(model::speech_like(2.5, 16_000, 190.0));
     samples
 }
 
-/// Steady noise.
+/// Returns steady noise.
 pub fn noise(seconds: usize) -> Vec<f32> {
     let count = (seconds * 16_000) as u64;
     (0..count)
@@ -91,8 +92,8 @@ pub fn noise(seconds: usize) -> Vec<f32> {
         .collect()
 }
 
-/// A folder with this model as `model.safetensors`, the recordings `a.wav` to `d.wav`, `two.wav`
-/// ([`two_stretches`]) and `noise.wav`.
+/// Creates a folder with this model as `model.safetensors`, the recordings `a.wav` to `d.wav`,
+/// `two.wav` ([`two_stretches`]) and `noise.wav`.
 pub fn place() -> Place {
     let place = Place(tempfile::tempdir().unwrap());
     bundle::save(&profile_model("first"), &place.path("model.safetensors")).unwrap();

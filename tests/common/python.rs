@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-/// A path in the repository.
+/// Returns a path in the repository.
 pub fn source(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Whether a command ends well; says what it printed if not.
+/// Runs a command and returns true if it succeeds; otherwise prints its output.
 pub fn succeeds(command: &mut Command) -> bool {
     let output = command.output();
     let done = output.as_ref().is_ok_and(|o| o.status.success());
@@ -19,10 +19,10 @@ pub fn succeeds(command: &mut Command) -> bool {
     done
 }
 
-/// The Python of an environment of this name in which `module` can be imported, from a file of
-/// requirements; made if it is not there yet.
+/// Returns the Python of the environment `name` in which `module` can be imported. A missing
+/// environment is created from the requirements file.
 pub fn environment(name: &str, requirements: &str, module: &str) -> Option<PathBuf> {
-    // Tests of one binary wait for the one that makes it.
+    // Tests of one binary wait for the creation of the environment.
     static MAKING: Mutex<()> = Mutex::new(());
     let _making = MAKING.lock();
     let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -40,7 +40,7 @@ pub fn environment(name: &str, requirements: &str, module: &str) -> Option<PathB
     made.then_some(python)
 }
 
-/// Says loudly that a test is skipped, or fails in CI.
+/// Reports a skipped test, or panics in CI.
 pub fn skip(missing: &str) {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "{missing}");
     eprintln!("SKIPPED: {missing}");

@@ -1,4 +1,4 @@
-//! Threads that help with a recording's networks change nothing.
+//! Spare threads must not change a prediction.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use maeum::Recognizer;
 use maeum::audio::decode::decode_path;
 use maeum::nn::DropoutMode;
 
-/// Compares the answer of one thread with those of several.
+/// Compares the prediction of one thread with that of several.
 pub fn check(recognizer: &Recognizer, recording: &Path) {
     let recording = decode_path(recording).unwrap();
     let draws = DropoutMode::draws(3, 1);

@@ -20,7 +20,7 @@ use maeum::front_end::{FeatureError, Mel, MelFilterbank, N_MELS};
 use maeum::nn::cuda::{Driver, Stream, Timed};
 use proptest::prelude::*;
 
-use crate::common::{Golden, all_recordings, recording, reference_dir};
+use crate::common::{Golden, all_recordings, legacy2020_dir, recording};
 use crate::features::{
     BRANCHES, Expected, FROM_SIGNAL, check_mel, check_share, compare, from_mel_limits, is_emulated,
     own_mel, take,
@@ -417,7 +417,7 @@ proptest! {
 /// All captured recordings in one batch.
 #[test]
 fn features_of_the_captured_recordings_are_the_references() {
-    let Some(dir) = reference_dir() else { return };
+    let Some(dir) = legacy2020_dir() else { return };
     let names: Vec<&str> = all_recordings().collect();
     let recordings: Vec<Recording> = names
         .iter()

@@ -73,7 +73,7 @@ const EMULATED: [&str; 1] = ["en_short"];
 
 #[test]
 fn the_original_networks_are_reproduced() {
-    let Some(dir) = common::reference_dir() else {
+    let Some(dir) = common::legacy2020_dir() else {
         return;
     };
     let on_emulator = if on_gpu_alone() { &[] } else { &EMULATED[..] };
@@ -97,7 +97,7 @@ fn the_original_networks_are_reproduced() {
 /// From files to predictions, with the recordings in one batch.
 #[test]
 fn the_original_answers_are_those_of_the_processor() {
-    let Some(dir) = common::reference_dir() else {
+    let Some(dir) = common::legacy2020_dir() else {
         return;
     };
     let files = [

@@ -9,9 +9,7 @@ use maeum::nn::{Graph, Layer, Plan, Session, ValueId};
 use proptest::prelude::*;
 
 use crate::drivers;
-use crate::graphs::{
-    self, Case, Kind, check_against_reference, convolution, network, scaled, single,
-};
+use crate::graphs::{self, Case, Kind, check_against_oracle, convolution, network, scaled, single};
 
 pub fn keeping_all(driver: &Arc<dyn Driver>, graph: &Graph, shapes: &[Vec<usize>]) -> CudaSession {
     CudaSession::new(&Arc::new(
@@ -40,7 +38,7 @@ fn outputs(session: &CudaSession, graph: &Graph) -> Vec<Vec<f32>> {
 pub fn check(case: &Case) {
     for driver in drivers() {
         let session = RefCell::new(keeping_all(&driver, &case.graph, &case.shapes));
-        check_against_reference(case, |case| {
+        check_against_oracle(case, |case| {
             let session = &mut *session.borrow_mut();
             run(session, case);
             let count = case.graph.inputs.len() + case.graph.nodes.len();

@@ -1,9 +1,9 @@
-"""Uses the page at /ui as a person does, in headless Chromium.
+"""Tests the page at /ui in headless Chromium.
 
     python browse.py http://127.0.0.1:PORT voice.wav FOLDER
 
-voice.wav is what is chosen and what the microphone hears; FOLDER takes the downloads. The server must
-have been started with --max-body 1 --max-seconds 60. What does not hold ends it with an exception.
+voice.wav is the uploaded file and the microphone's input; FOLDER receives the downloads. The server must
+have been started with --max-body 1 --max-seconds 60. A failed check raises an exception.
 """
 
 import json
@@ -20,7 +20,7 @@ from selenium.webdriver.common.by import By
 
 BASE, VOICE, FOLDER = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 DOWNLOADS = FOLDER / "downloads"
-# Enough for any step on a busy machine; then the test fails instead of hanging.
+# Timeout of any step in seconds, after which a test fails instead of hanging on a busy machine.
 PATIENCE = 120
 FLAGS = [
     "--headless=new",
@@ -111,7 +111,7 @@ class Page:
         return self.get("error").text
 
     def seen(self):
-        """Everything that was asked for since the last call, as (method, address)."""
+        """Returns all requests since the last call, as (method, address)."""
         new = []
         for entry in self.browser.get_log("performance"):
             message = json.loads(entry["message"])["message"]
@@ -124,7 +124,7 @@ class Page:
         return new
 
     def shows(self, record):
-        """The numbers that are shown are those of the record, to the last bit."""
+        """Checks that the displayed values equal those of the record, to the last bit."""
         bars = self.js(
             "return [...document.querySelectorAll('#bars .bar, #gender-bars .bar')].map(b =>"
             " [b.dataset.name, b.querySelector('data').value, b.querySelector('data').textContent])"
@@ -152,7 +152,7 @@ class Page:
         equal(warned, [w["message"] for w in record["warnings"]], "warnings")
 
     def pictures(self):
-        """Every picture has content and words for who cannot see it."""
+        """Checks that every chart has content and a text alternative."""
         for name in ["timeline", "wave", "mel", "attention"]:
             colours, words = self.js(
                 "const c = document.getElementById(arguments[0]);"
@@ -270,7 +270,7 @@ def what_goes_wrong_is_said(page):
         recording.writeframes(bytes(2 * 8000 * 61))
     page.choose(long)
     page.wait("document.getElementById('error').textContent.includes('60 seconds')", "too long is said")
-    # A server that is busy, and then is not.
+    # Simulates a server that is busy once.
     page.js(
         "window.kept = fetch; window.fetch = async () => new Response("
         "JSON.stringify({ error: { code: 'busy', message: '' } }), { status: 429, headers: { 'Retry-After': '2' } })"
@@ -312,7 +312,8 @@ def nothing_left_the_server(page):
     equal([url for _, url in page.requests if not url.startswith(hosts)], [], "requests elsewhere")
     if not any(url.endswith("/ui/app.js") for _, url in page.requests):
         raise AssertionError("the requests were not recorded")
-    # Failed requests are the tests' own; anything else, such as a broken policy, is the page's.
+    # Failed requests are expected; any other message, such as a policy violation, is an error of
+    # the page.
     faults = [e["message"] for e in page.browser.get_log("browser") if e["level"] == "SEVERE"]
     equal([f for f in faults if "Failed to load resource" not in f], [], "faults")
 
@@ -322,7 +323,7 @@ def main():
     browser = start()
     try:
         page = Page(browser)
-        # What the browser's own first page asks for is not the page's.
+        # Requests of the browser's own start page do not count.
         browser.get("about:blank")
         browser.get_log("performance")
         browser.get(f"{BASE}/ui")

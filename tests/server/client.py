@@ -1,4 +1,4 @@
-"""Posts what the clients of the system of 2020 post, and prints what comes back as JSON."""
+"""Sends the requests of the 2020 system's clients and prints the responses as JSON."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-//! `POST /`: the interface of the system of 2020.
+//! `POST /`: the interface of the 2020 system.
 
 use ndarray::Array1;
 use ndarray_npy::ReadNpyExt;
@@ -176,7 +176,7 @@ fn the_arrays_of_the_multimodal_system_are_written() {
 }
 
 #[test]
-fn a_full_disk_is_said_and_nothing_is_written() {
+fn a_full_disk_is_reported_and_nothing_is_written() {
     let place = Place::new();
     std::fs::create_dir_all(place.path("out")).unwrap();
     std::fs::write(place.path("out/speech_age.npy"), "older").unwrap();
@@ -190,7 +190,7 @@ fn a_full_disk_is_said_and_nothing_is_written() {
     };
     let fields = [("input_speech", "b.wav"), ("output_path", "")];
     {
-        // A process that may write no file is one whose disk is full.
+        // A file size limit of 0 simulates a full disk.
         let program = command(place.0.path());
         let mut limited = std::process::Command::new("bash");
         limited
@@ -207,7 +207,7 @@ fn a_full_disk_is_said_and_nothing_is_written() {
         let message = post(&server, &fields).refused(507, "disk_full");
         assert!(message.starts_with("speech_emotion.npy"), "{message}");
         assert_eq!(files(), ["speech_age.npy"]);
-        // Without writing it answers.
+        // Requests without output still succeed.
         post(&server, &fields[..1]).expect(200);
     }
     let server = Server::start(place.0.path(), &root);
@@ -220,7 +220,7 @@ fn a_full_disk_is_said_and_nothing_is_written() {
 }
 
 #[test]
-fn a_server_that_could_not_keep_its_word_does_not_start() {
+fn an_unusable_configuration_prevents_the_start() {
     let place = Place::new();
     let mut info = maeum::model::ModelInfo::legacy2020();
     info.emotions[2] = "joy".into();
@@ -231,7 +231,7 @@ fn a_server_that_could_not_keep_its_word_does_not_start() {
     networks[1].self_test.as_mut().unwrap().outputs[0][0] += 1.0;
     let damaged = maeum::model::Model::new(networks, damaged.info().clone()).unwrap();
     maeum::model::bundle::save(&damaged, &place.path("damaged.safetensors")).unwrap();
-    for (arguments, said) in [
+    for (arguments, expected) in [
         (
             &["--model", "other.safetensors", "--files-root", "."][..],
             "start without --files-root",
@@ -254,8 +254,8 @@ fn a_server_that_could_not_keep_its_word_does_not_start() {
         let output = command(place.0.path()).args(arguments).output().unwrap();
         let log = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success(), "{arguments:?}: {log}");
-        assert!(log.contains(said), "{arguments:?}: {log}");
+        assert!(log.contains(expected), "{arguments:?}: {log}");
     }
-    // Without the compatible route the same model serves.
+    // The same model can be served without the compatible route.
     Server::start(place.0.path(), &["--model", "other.safetensors"]);
 }

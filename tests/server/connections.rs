@@ -1,4 +1,4 @@
-//! Clients that send before they read, stop sending early, or speak HTTP in doubtful ways.
+//! Clients that send before they read, stop sending early, or send invalid HTTP.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -18,7 +18,7 @@ fn head(server: &Server, method: &str, path: &str, headers: &str) -> String {
 }
 
 #[test]
-fn who_sends_all_before_reading_hears_the_refusal() {
+fn a_client_that_sends_before_reading_gets_the_refusal() {
     let place = Place::new();
     std::fs::write(place.path("key"), "a-secret\n").unwrap();
     let limits = ["--max-body", "4", "--key-file", "key"];
@@ -90,7 +90,7 @@ fn who_sends_all_before_reading_hears_the_refusal() {
             _ => drop(answer.refused(status, code)),
         }
     }
-    // Bytes that are no HTTP, and heads that are too long, are answered as well.
+    // Invalid HTTP and oversized heads receive a response.
     let long = format!("GET / HTTP/1.1\r\n{}", "x: y\r\n".repeat(60_000));
     for text in [vec![b'x'; 1 << 20], long.into_bytes()] {
         let mut stream = server.connect();
@@ -102,11 +102,11 @@ fn who_sends_all_before_reading_hears_the_refusal() {
 }
 
 #[test]
-fn what_is_thrown_away_is_bounded() {
+fn discarded_bytes_are_bounded() {
     let place = Place::empty();
     let limits = ["--max-body", "1", "--body-timeout", "3"];
     let server = Server::start(place.0.path(), &[&MODEL[..], &limits].concat());
-    // Bytes: four times the largest body, and the buffers on the way.
+    // The limit in bytes is four times the largest body plus the buffers on the way.
     let mut endless = server.connect();
     let length = "Content-Type: text/plain\r\nContent-Length: 99999999999\r\n";
     endless
@@ -117,7 +117,7 @@ fn what_is_thrown_away_is_bounded() {
         sent += 1 << 16;
     }
     assert!(((4 << 20)..(64 << 20)).contains(&sent), "{sent}");
-    // Time, for a client that goes on slowly, and for one that stands still.
+    // The limit in time applies to a client that sends slowly and to one that stops.
     let mut slow = server.connect();
     slow.write_all(head(&server, "POST", ROUTE, length).as_bytes())
         .unwrap();
@@ -131,14 +131,14 @@ fn what_is_thrown_away_is_bounded() {
         .write_all(head(&server, "POST", ROUTE, length).as_bytes())
         .unwrap();
     std::thread::sleep(Duration::from_secs(5));
-    // The first is answered by a reset, which the second finds.
+    // The first write is answered by a reset, which the second one reports.
     let _ = still.write_all(b"x");
     std::thread::sleep(Duration::from_millis(300));
     assert!(still.write_all(b"x").is_err());
 }
 
 #[test]
-fn who_stops_sending_after_the_request_is_answered() {
+fn a_client_that_shuts_down_its_sending_side_gets_the_response() {
     let place = Place::new();
     let server = Server::start(place.0.path(), &MODEL);
     let sound = std::fs::read(place.path("a.wav")).unwrap();
@@ -164,7 +164,7 @@ fn who_stops_sending_after_the_request_is_answered() {
         let answer = Answer::read(half_closed(&[&request])).expect(200);
         assert!(answer.body == wanted.body);
     }
-    // HTTP/1.0, a request without a body, and two requests in one go.
+    // HTTP/1.0, a request without a body, and two pipelined requests.
     let old = format!("GET /livez HTTP/1.0\r\nHost: {}\r\n\r\n", server.address);
     Answer::read(half_closed(&[old.as_bytes()])).expect(200);
     let get = head(&server, "GET", "/livez", "");
@@ -175,7 +175,7 @@ fn who_stops_sending_after_the_request_is_answered() {
         .unwrap();
     assert_eq!(both.matches("HTTP/1.1 200 OK").count(), 2, "{both}");
     assert!(both.as_bytes().ends_with(&wanted.body));
-    // A client that stops in the middle of its body gets 400 or the end of the connection.
+    // A client that stops within its body receives 400 or the end of the connection.
     let mut rest = String::new();
     let start = Instant::now();
     half_closed(&[&request[..request.len() / 2]])
@@ -217,7 +217,7 @@ fn doubtful_requests_are_refused() {
         assert!(answer.starts_with("HTTP/1.1 400 "), "{text}: {answer}");
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{text}: {answer}");
     }
-    // A length beside chunks: nothing that is hidden in the body is answered as a request.
+    // With both a length and chunks, no data of the body is handled as a request.
     let hidden = "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let text = format!(
         "POST {ROUTE} HTTP/1.1\r\nHost: {own}\r\nContent-Type: audio/wav\r\nContent-Length: {}\r\n\

@@ -1,4 +1,4 @@
-//! What the server says about itself.
+//! API description of the server.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use crate::infer::Place;
 use crate::support::{Server, multipart};
 
 const MODEL: [&str; 2] = ["--model", "model.safetensors"];
-/// Every route that is described, with its methods.
+/// Every documented route with its methods.
 const ROUTES: [(&str, &[&str]); 8] = [
     ("/", &["get", "post"]),
     ("/livez", &["get"]),
@@ -59,7 +59,7 @@ fn the_description_names_every_route_and_error() {
             }
         }
     }
-    // Nothing from elsewhere.
+    // The page loads no external resources.
     assert!(
         !html.contains("src=") && !html.contains("http-equiv"),
         "{html}"
@@ -69,7 +69,7 @@ fn the_description_names_every_route_and_error() {
 }
 
 #[test]
-fn what_is_not_there_is_refused_in_the_same_shape() {
+fn unknown_routes_are_refused_in_the_same_shape() {
     let place = Place::empty();
     let server = Server::start(place.0.path(), &MODEL);
     for path in ["/none", "/v1", "/v1/audio/emotion/", "/ui/..", "//"] {
@@ -182,7 +182,7 @@ fn requests_are_counted_and_nothing_of_a_recording_is_logged() {
 }
 
 #[test]
-fn the_probe_says_whether_a_server_is_ready() {
+fn the_probe_checks_readiness() {
     let place = Place::empty();
     std::fs::write(place.path("key"), "a-secret\n").unwrap();
     let arguments = [&MODEL[..], &["--key-file", "key"]].concat();

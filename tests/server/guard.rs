@@ -1,4 +1,4 @@
-//! Who is let in.
+//! Access control.
 
 use crate::infer::Place;
 use crate::support::Server;
@@ -7,7 +7,7 @@ const MODEL: [&str; 2] = ["--model", "model.safetensors"];
 const ROUTE: &str = "/v1/audio/emotion";
 
 #[test]
-fn with_a_key_only_who_has_it_is_answered() {
+fn a_key_is_required_if_set() {
     let place = Place::new();
     std::fs::write(place.path("key"), "a-secret\n").unwrap();
     let server = Server::start(
@@ -85,7 +85,7 @@ fn pages_of_other_sites_do_not_get_through() {
 }
 
 #[test]
-fn who_is_named_gets_through() {
+fn allowed_hosts_and_origins_are_accepted() {
     let place = Place::new();
     let named = [
         "--allow-origin",

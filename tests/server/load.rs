@@ -1,4 +1,4 @@
-//! Many clients, slow clients, clients that leave, and the end.
+//! Many clients, slow clients, disconnecting clients, and shutdown.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,8 +12,7 @@ const ROUTE: &str = "/v1/audio/emotion";
 const RUNNING: &str = "maeum_running_jobs";
 const QUEUED: &str = "maeum_queue_jobs";
 
-/// A request that keeps a thread busy for long enough to see what happens meanwhile: four minutes at
-/// a rate that must be resampled.
+/// Returns a request that keeps a thread busy: four minutes at a rate that needs resampling.
 fn heavy(place: &Place) -> Vec<u8> {
     let path = place.path("heavy.wav");
     let samples = model::speech_like(240.0, 11_025, 140.0);
@@ -65,7 +64,7 @@ fn an_answer_is_the_same_alone_and_among_two_hundred() {
 }
 
 #[test]
-fn a_full_queue_asks_to_come_back() {
+fn a_full_queue_sets_a_retry_time() {
     let place = Place::new();
     let arguments = [&MODEL[..], &["--threads", "1", "--queue", "1"]].concat();
     let server = Server::start(place.0.path(), &arguments);
@@ -87,7 +86,7 @@ fn a_full_queue_asks_to_come_back() {
 }
 
 #[test]
-fn who_leaves_while_waiting_costs_nothing() {
+fn disconnected_clients_cost_nothing() {
     let place = Place::new();
     let arguments = [&MODEL[..], &["--threads", "1"]].concat();
     let server = Server::start(place.0.path(), &arguments);
@@ -118,7 +117,7 @@ fn who_leaves_while_waiting_costs_nothing() {
 }
 
 #[test]
-fn slow_clients_hold_no_worker_and_are_told_in_the_end() {
+fn slow_clients_hold_no_worker_and_time_out() {
     let place = Place::new();
     let arguments = [
         &MODEL[..],
@@ -150,7 +149,7 @@ fn slow_clients_hold_no_worker_and_are_told_in_the_end() {
 }
 
 #[test]
-fn what_runs_is_finished_before_the_end() {
+fn running_requests_end_before_the_server() {
     let place = Place::new();
     let mut server = Server::start(place.0.path(), &[&MODEL[..], &["--drain", "300"]].concat());
     let heavy = heavy(&place);

@@ -1,4 +1,4 @@
-//! A log that cannot be written costs no answer.
+//! A log that cannot be written affects no response.
 
 use std::process::Stdio;
 
@@ -20,7 +20,7 @@ fn answers(place: &Place, log: Stdio) {
 }
 
 #[test]
-fn whoever_does_not_take_the_log_costs_no_answer() {
+fn a_closed_log_costs_no_response() {
     let place = Place::new();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -30,11 +30,11 @@ fn whoever_does_not_take_the_log_costs_no_answer() {
 }
 
 #[test]
-fn a_reader_of_the_log_that_stands_still_costs_no_answer() {
+fn a_stalled_log_reader_costs_no_response() {
     let place = Place::empty();
     let (reader, writer) = std::io::pipe().unwrap();
     let mut server = Server::with_log(place.0.path(), &MODEL, writer.into());
-    // More lines than a pipe holds, and then more than may wait.
+    // Fills the pipe, then the log's queue.
     for _ in 0..6000 {
         server.get("/livez").expect(200);
     }
@@ -44,7 +44,7 @@ fn a_reader_of_the_log_that_stands_still_costs_no_answer() {
 }
 
 #[test]
-fn a_free_port_is_said_on_standard_output_in_one_line() {
+fn a_free_port_is_printed_in_one_line() {
     let place = Place::empty();
     let arguments = [&MODEL[..], &["--quiet"]].concat();
     let (reader, writer) = std::io::pipe().unwrap();
@@ -56,9 +56,9 @@ fn a_free_port_is_said_on_standard_output_in_one_line() {
 }
 
 #[test]
-fn what_cannot_be_started_is_said() {
+fn start_errors_are_reported() {
     let place = Place::empty();
-    for (arguments, code, said) in [
+    for (arguments, code, expected) in [
         (&["--host", "0.0.0.0"][..], 1, "--allow-host NAME"),
         (&["--host", "::"], 1, "--key-file FILE"),
         (&["--allow-origin", "*"], 2, "name each origin"),
@@ -90,7 +90,7 @@ fn what_cannot_be_started_is_said() {
         let output = command(place.0.path()).args(&all).output().unwrap();
         let log = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {log}");
-        assert!(log.contains(said), "{arguments:?}: {log}");
+        assert!(log.contains(expected), "{arguments:?}: {log}");
         assert!(!log.contains("panicked"), "{arguments:?}: {log}");
     }
 }

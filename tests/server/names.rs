@@ -1,4 +1,4 @@
-//! Names of recordings, and names under which the server answers.
+//! Names of recordings, and host names of the server.
 
 use crate::infer::Place;
 use crate::support::{Answer, Server};
@@ -30,7 +30,7 @@ fn a_korean_name_comes_back_however_it_was_sent() {
 }
 
 #[test]
-fn a_recording_in_another_field_is_told_where_it_belongs() {
+fn a_recording_in_a_wrong_field_is_refused() {
     let place = Place::new();
     let server = Server::start(place.0.path(), &MODEL);
     let sound = std::fs::read(place.path("c.wav")).unwrap();
@@ -49,7 +49,7 @@ fn a_recording_in_another_field_is_told_where_it_belongs() {
 }
 
 #[test]
-fn a_compressed_body_is_told_so() {
+fn a_compressed_body_is_refused() {
     let place = Place::new();
     let server = Server::start(place.0.path(), &MODEL);
     let sound = std::fs::read(place.path("c.wav")).unwrap();

@@ -1,4 +1,4 @@
-//! The interface of the system of 2020 as its clients see it: from Python with `requests`.
+//! The interface of the 2020 system from Python with `requests`, the library of its clients.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +10,7 @@ use crate::environment::{environment, skip};
 use crate::infer::Place;
 use crate::support::Server;
 
-/// A Python with `requests`; `None`, said loudly, where there is no way to one, which fails in CI.
+/// Returns a Python with `requests`; otherwise `None` with a message, or in CI a panic.
 fn python() -> Option<PathBuf> {
     let python = environment("server-venv", "tests/server/requirements.txt", "requests");
     if python.is_none() {
@@ -62,7 +62,7 @@ fn the_original_client_is_answered() {
 
 #[test]
 fn the_original_models_are_answered_as_by_the_original() {
-    let Some(dir) = common::reference_dir() else {
+    let Some(dir) = common::legacy2020_dir() else {
         return;
     };
     let Some(python) = python() else { return };
@@ -93,7 +93,7 @@ fn the_original_models_are_answered_as_by_the_original() {
         let text = answer["text"].as_str().unwrap();
         let (emotions, rest) = text.split_at(text.find("\"20000\"").unwrap());
         assert_eq!(rest, wanted, "{name}");
-        // The emotions are means over draws here and one draw there, in the same form.
+        // The emotions are means over draws here and one draw in the capture, in the same format.
         let pairs: Vec<String> = answer["json"].as_array().unwrap()[..7]
             .iter()
             .map(|p| format!("{}: {:?}, ", p[0], p[1].as_f64().unwrap()))

@@ -1,4 +1,4 @@
-//! `POST /v1/speaker/profile`, and answers relative to a speaker.
+//! `POST /v1/speaker/profile`, and predictions relative to a speaker.
 
 use maeum::server::schema;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ const PROFILE: &str = "/v1/speaker/profile";
 const EMOTION: &str = "/v1/audio/emotion";
 const BOUNDARY: &str = "a-boundary-between-recordings";
 
-/// A form with several recordings of the folder.
+/// Sends a form with several recordings of the folder.
 fn enroll(server: &Server, place: &Place, names: &[&str]) -> Answer {
     let mut body = Vec::new();
     for name in names {
@@ -63,31 +63,31 @@ fn the_profile_is_the_one_of_infer_and_so_are_the_answers() {
     assert_eq!(record.segments.len(), 2);
     let models = server.get("/v1/models").expect(200).json();
     assert_eq!(models["models"][0]["speaker_profiles"], true);
-    // Of all requests nothing is kept: the next one is answered as ever.
+    // The server stores nothing: the next request is independent of earlier ones.
     let plain = ask(&server, &place, "two.wav", &[]).expect(200).json();
     assert_eq!(plain["results"][0]["speaker"], Value::Null);
 }
 
 #[test]
-fn what_makes_no_profile_is_named() {
+fn recordings_without_a_profile_are_named() {
     let place = profiles::place();
     std::fs::write(place.path("text.wav"), "no sound").unwrap();
     let arguments = [&MODEL[..], &["--max-seconds", "6"]].concat();
     let server = Server::start(place.0.path(), &arguments);
-    let said = enroll(&server, &place, &["b.wav", "noise.wav"]).refused(422, "no_speech");
-    assert!(said.contains("noise.wav"), "{said}");
-    let said = enroll(&server, &place, &["text.wav"]).refused(422, "unusable_audio");
-    assert!(said.contains("text.wav"), "{said}");
+    let message = enroll(&server, &place, &["b.wav", "noise.wav"]).refused(422, "no_speech");
+    assert!(message.contains("noise.wav"), "{message}");
+    let message = enroll(&server, &place, &["text.wav"]).refused(422, "unusable_audio");
+    assert!(message.contains("text.wav"), "{message}");
     enroll(&server, &place, &["a.wav", "c.wav"]).refused(413, "too_long");
     enroll(&server, &place, &[]).refused(400, "bad_request");
     server
         .post(PROFILE, "audio/wav", b"RIFF")
         .refused(415, "no_recording");
     let (kind, body) = multipart(&[("seed", "1")], None);
-    let said = server
+    let message = server
         .post(PROFILE, &kind, &body)
         .refused(400, "bad_request");
-    assert!(said.contains("\"seed\""), "{said}");
+    assert!(message.contains("\"seed\""), "{message}");
 
     let profile = enroll(&server, &place, &["b.wav"]).expect(200).text();
     let other = profile.replace("\"model\":\"", "\"model\":\"0");
@@ -96,7 +96,7 @@ fn what_makes_no_profile_is_named() {
     }
     let twice = [("profile", &*profile), ("profile", &profile)];
     ask(&server, &place, "a.wav", &twice).refused(400, "bad_request");
-    // A query is logged by proxies: a profile has no place in it.
+    // Proxies log queries, so a profile must not be in one.
     let sound = std::fs::read(place.path("a.wav")).unwrap();
     server
         .post(&format!("{EMOTION}?profile=x"), "audio/wav", &sound)
@@ -105,11 +105,11 @@ fn what_makes_no_profile_is_named() {
 }
 
 #[test]
-fn a_model_without_profiles_says_so() {
+fn a_model_without_profiles_is_reported() {
     let place = Place::new();
     let server = Server::start(place.0.path(), &MODEL);
-    let said = enroll(&server, &place, &["b.wav"]).refused(400, "bad_profile");
-    assert!(said.contains("cannot use speaker profiles"), "{said}");
+    let message = enroll(&server, &place, &["b.wav"]).refused(400, "bad_profile");
+    assert!(message.contains("cannot use speaker profiles"), "{message}");
     let models = server.get("/v1/models").expect(200).json();
     assert_eq!(models["models"][0]["speaker_profiles"], false);
 }
@@ -128,7 +128,7 @@ fn a_stream_is_relative_to_the_speaker_from_the_beginning() {
     };
     let mut socket = open(&config(profile.json()));
     let file = std::fs::read(place.path("two.wav")).unwrap();
-    // Behind the header of 44 bytes; 5 s, so that the second stretch has begun.
+    // Skips the header of 44 bytes; 5 s include the start of the second stretch.
     socket
         .send(Message::binary(file[44..][..160_000].to_vec()))
         .unwrap();

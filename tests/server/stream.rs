@@ -1,4 +1,4 @@
-//! `GET /v1/audio/stream`.
+//! `GET /v1/audio/stream`: recognition over a WebSocket.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -14,7 +14,7 @@ use crate::support::{Server, connect, in_process, multipart, send};
 const MODEL: [&str; 2] = ["--model", "model.safetensors"];
 const ROUTE: &str = "/v1/audio/stream";
 
-/// Bytes of a wav file that [`crate::model::write_wav`] wrote, behind its header.
+/// Size of the header of [`crate::model::write_wav`]'s files.
 const HEADER: usize = 44;
 
 pub struct Stream(WebSocket<TcpStream>);
@@ -40,7 +40,7 @@ impl Stream {
         self.0.send(Message::binary(bytes.to_vec())).unwrap();
     }
 
-    /// The next text message, or the code that the server closes with.
+    /// Returns the next text message, or the server's close code.
     fn next(&mut self) -> Result<Value, u16> {
         loop {
             match self.0.read().unwrap() {
@@ -51,7 +51,7 @@ impl Stream {
         }
     }
 
-    /// The messages up to the end, and the code of the close.
+    /// Returns all remaining messages and the close code.
     fn rest(mut self) -> (Vec<Value>, u16) {
         let mut messages = Vec::new();
         loop {
@@ -62,7 +62,7 @@ impl Stream {
         }
     }
 
-    /// The only message, which says what was wrong.
+    /// Returns the only message, which is an error, and the close code.
     fn refused(self) -> (Value, u16) {
         let (messages, code) = self.rest();
         assert_eq!(messages.len(), 1, "{messages:?}");
@@ -121,13 +121,13 @@ fn the_last_result_is_the_files_bit_for_bit() {
 }
 
 #[test]
-fn results_on_the_way_are_of_the_last_seconds_and_marked() {
+fn interim_results_cover_the_last_seconds_and_are_marked() {
     let place = Place::new();
     let server = Server::start(place.0.path(), &MODEL);
     let samples = std::fs::read(place.path("a.wav")).unwrap()[HEADER..].to_vec();
     let mut stream = Stream::open(&server, &config(16_000));
-    // 17.5 s of the 18: one second at a time, each after the result of the one before, so that a
-    // thread is always free.
+    // Sends 17.5 s of the 18, each second after the result of the previous one, so that a thread is
+    // always idle.
     let mut heard = Vec::new();
     for (second, part) in samples[..560_000].chunks(32_000).enumerate() {
         stream.samples(part);
@@ -153,7 +153,7 @@ fn results_on_the_way_are_of_the_last_seconds_and_marked() {
         assert_eq!(record.voice.duration, end - start);
         assert_eq!(record.file, "stream");
         assert!(!record.timeline.is_empty());
-        // Resampling rounds up, by less than two samples of 16 kHz.
+        // Resampling rounds up, by less than two samples at 16 kHz.
         let inside = |a: f64, b: f64| start <= a && a < b && b <= end + 2.0 / 16_000.0;
         for window in &record.timeline {
             assert!(inside(window.start, window.end), "{window:?}");
@@ -164,7 +164,7 @@ fn results_on_the_way_are_of_the_last_seconds_and_marked() {
         ));
         assert!(record.voice.speech.iter().all(|s| inside(s.start, s.end)));
     }
-    // The first is what a file of the first two seconds gives.
+    // The first result equals that of a file with the first two seconds.
     let place = Place::empty();
     let mut wav = std::fs::read(write(&place, &samples[..64_000])).unwrap();
     wav.truncate(HEADER + 64_000);
@@ -183,13 +183,13 @@ fn write(place: &Place, samples: &[u8]) -> std::path::PathBuf {
 }
 
 #[test]
-fn what_breaks_a_rule_is_told_and_closed() {
+fn protocol_violations_are_reported_and_closed() {
     let place = Place::new();
     let server = Server::start(
         place.0.path(),
         &[&MODEL[..], &["--max-seconds", "3"]].concat(),
     );
-    for (config, said) in [
+    for (config, expected) in [
         (json!({}), "sample_rate"),
         (json!({"sample_rate": 16000, "encoding": "opus"}), "s16le"),
         (json!({"sample_rate": 1, "encoding": "s16le"}), "1000"),
@@ -204,7 +204,10 @@ fn what_breaks_a_rule_is_told_and_closed() {
             (&"bad_request".into(), 1008),
             "{error}"
         );
-        assert!(error["message"].as_str().unwrap().contains(said), "{error}");
+        assert!(
+            error["message"].as_str().unwrap().contains(expected),
+            "{error}"
+        );
     }
     let mut stream = Stream::open(&server, &config(16_000));
     stream.text("hello");
@@ -222,7 +225,7 @@ fn what_breaks_a_rule_is_told_and_closed() {
 }
 
 #[test]
-fn a_stream_without_sound_ends_with_why() {
+fn a_stream_without_samples_ends_with_a_reason() {
     let place = Place::new();
     let server = Server::start(place.0.path(), &MODEL);
     for bytes in [&[][..], &[0], &[0; 200], &[0; 64_000]] {
@@ -240,7 +243,7 @@ fn a_stream_without_sound_ends_with_why() {
 }
 
 #[test]
-fn a_server_that_ends_says_so() {
+fn a_draining_server_closes_streams_with_a_reason() {
     let place = Place::empty();
     let mut server = Server::start(place.0.path(), &MODEL);
     let stream = Stream::open(&server, &config(16_000));
@@ -251,7 +254,7 @@ fn a_server_that_ends_says_so() {
     assert!(server.wait().success());
 }
 
-/// Returns the text messages up to the end of the connection and the code of the close.
+/// Returns the text messages up to the end of the connection, and the close code.
 fn raw(server: &Server, frames: &[&[u8]]) -> (Vec<String>, Option<u16>) {
     let mut stream = server.connect();
     let head = format!(
@@ -289,7 +292,7 @@ fn raw(server: &Server, frames: &[&[u8]]) -> (Vec<String>, Option<u16>) {
     (texts, code)
 }
 
-/// A masked frame, with zeros as the mask.
+/// Returns a masked frame with a mask of zeros.
 fn frame(first: u8, content: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     match content.len() {
@@ -316,7 +319,7 @@ fn each_fault_has_its_message_and_its_code() {
     huge.extend([0; 4000]);
     let half = frame(0x02, &vec![0; 700_000]);
     let other_half = frame(0x80, &vec![0; 700_000]);
-    for (name, frames, wanted, said) in [
+    for (name, frames, wanted, expected) in [
         ("a large message", vec![&setup, &large], 1009, "1048576"),
         (
             "a message of a terabyte",
@@ -381,9 +384,9 @@ fn each_fault_has_its_message_and_its_code() {
         let message: Value = serde_json::from_str(&texts[0]).unwrap();
         assert_eq!(message["type"], "error", "{name}");
         let text = message["error"]["message"].as_str().unwrap();
-        assert!(text.contains(said), "{name}: {text}");
+        assert!(text.contains(expected), "{name}: {text}");
     }
-    // The client's own close is answered by the same code, with or without a setup.
+    // The server replies to a client's close with the same code, with or without a setup.
     for code in [1000u16, 1001, 4000] {
         let close = frame(0x88, &code.to_be_bytes());
         for frames in [
@@ -394,7 +397,7 @@ fn each_fault_has_its_message_and_its_code() {
             assert_eq!(raw(&server, frames), (vec![], Some(code)));
         }
     }
-    // Pings before the first message change nothing.
+    // Pings before the first message have no effect.
     let end = frame(0x81, br#"{"type": "end"}"#);
     let (texts, code) = raw(&server, &[&frame(0x89, b"x"), &setup, &end]);
     assert_eq!((texts.len(), code), (1, Some(1000)), "{texts:?}");
@@ -419,7 +422,7 @@ fn streams_take_nothing_from_requests_and_only_samples_keep_them_open() {
     let mut full = Stream::at(&address, &config);
     full.samples(&vec![1; 1 << 20]);
     let start = Instant::now();
-    // Empty messages and pongs, for longer than a stream may be idle.
+    // Sends empty messages and pongs for longer than the idle limit of a stream.
     let mut idle = Stream::at(&address, &config);
     let mut refused = None;
     while start.elapsed() < Duration::from_secs(20) && refused.is_none() {
@@ -449,7 +452,7 @@ fn streams_take_nothing_from_requests_and_only_samples_keep_them_open() {
         "{:?}",
         start.elapsed()
     );
-    // There is room again once the full stream has been idle for as long.
+    // Memory is available again once the full stream has exceeded its idle limit.
     let wait_for = |held: f64| {
         let line = format!("maeum_held_bytes {held}\n");
         let metrics = || send(&address, "GET", "/metrics", &[], b"").text();

@@ -1,5 +1,4 @@
-//! A server as its own process, in a folder with a small model and recordings, and an HTTP client
-//! that shows every byte.
+//! Server process in a folder with a small model and recordings, and a raw HTTP client.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -10,10 +9,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// Enough for any request of these tests on a busy machine; then a test fails instead of hanging.
+/// Timeout of any request, after which a test fails instead of hanging on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// A running server; killed when it goes out of scope.
+/// Running server, killed on drop.
 pub struct Server {
     child: Child,
     pub address: String,
@@ -21,12 +20,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// `serve ARGUMENTS --port 0` in a folder, ready.
+    /// Starts `serve ARGUMENTS --port 0` in a folder and waits until it is ready.
     pub fn start(folder: &Path, arguments: &[&str]) -> Self {
         Self::run(command(folder).args(arguments))
     }
 
-    /// A command that ends up as `serve --port 0`, ready.
+    /// Starts a command that runs `serve --port 0` and waits until it is ready.
     pub fn run(command: &mut Command) -> Self {
         let mut child = command.spawn().expect("the program starts");
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -37,7 +36,7 @@ impl Server {
             };
             *log.lock().unwrap() += &format!("{line}\n");
             if let Some((_, address)) = line.split_once("listening on http://") {
-                // Who listens on all addresses is asked on the loopback one.
+                // A server on the unspecified address is reachable by the loopback address.
                 break address.trim().replace("0.0.0.0", "127.0.0.1");
             }
         };
@@ -58,7 +57,7 @@ impl Server {
         server
     }
 
-    /// [`Server::start`] with its log sent elsewhere; the address comes from standard output.
+    /// Starts a server with its log in `log`; the address comes from standard output.
     pub fn with_log(folder: &Path, arguments: &[&str], log: Stdio) -> Self {
         let mut child = command(folder)
             .args(arguments)
@@ -82,7 +81,7 @@ impl Server {
         server
     }
 
-    /// What it has logged so far.
+    /// Returns the log so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
@@ -99,12 +98,12 @@ impl Server {
         self.send("POST", path, &[("Content-Type", kind)], body)
     }
 
-    /// One request over a connection of its own.
+    /// Sends one request over its own connection.
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         send(&self.address, method, path, headers, body)
     }
 
-    /// The number after a metric's name and labels.
+    /// Returns the value of a metric with this name and labels.
     pub fn metric(&self, name: &str) -> f64 {
         let text = self.get("/metrics").text();
         let line = text
@@ -115,8 +114,7 @@ impl Server {
             .unwrap()
     }
 
-    /// Waits until the metric has a value; it is read again and again because only the server knows
-    /// when.
+    /// Polls until the metric has this value.
     pub fn wait_for(&self, name: &str, value: f64) {
         let start = std::time::Instant::now();
         while self.metric(name) != value {
@@ -133,7 +131,7 @@ impl Server {
         assert!(kill.unwrap().success());
     }
 
-    /// Waits for the end of the process.
+    /// Waits for the process to end.
     pub fn wait(&mut self) -> ExitStatus {
         self.child.wait().unwrap()
     }
@@ -146,7 +144,7 @@ impl Drop for Server {
     }
 }
 
-/// `serve --port 0` in a folder, not started yet.
+/// Returns the command `serve --port 0` in a folder.
 pub fn command(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_serve"));
     command
@@ -184,12 +182,12 @@ pub fn send(
         head += &format!("{name}: {value}\r\n");
     }
     stream.write_all((head + "\r\n").as_bytes()).unwrap();
-    // A server that refuses may do so before it has read everything.
+    // A server may refuse a request before it has read everything.
     let _ = stream.write_all(body);
     Answer::read(stream)
 }
 
-/// What came back.
+/// HTTP response.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
     pub status: u16,
@@ -198,7 +196,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Reads to the end of the connection.
+    /// Reads a response up to the end of the connection.
     pub fn read(mut stream: TcpStream) -> Self {
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).unwrap();
@@ -251,7 +249,7 @@ impl Answer {
         self
     }
 
-    /// An error in the shape that all errors have.
+    /// Checks the status, code and shape of an error; returns its message.
     #[track_caller]
     pub fn refused(self, status: u16, code: &str) -> String {
         let answer = self.expect(status);
@@ -265,12 +263,12 @@ impl Answer {
     }
 }
 
-/// A server in this process with settings of its own; it runs until the process ends.
+/// Starts a server in this process with the given settings; it runs until the process ends.
 pub fn in_process(folder: &Path, settings: maeum::server::Settings) -> String {
-    use maeum::server::{Shared, listen, router};
+    use maeum::server::{ServerState, listen, router};
     let model = maeum::model::bundle::load(&folder.join("model.safetensors")).unwrap();
     let recognizer = Arc::new(maeum::Recognizer::new(model).unwrap());
-    let shared = Shared::new(recognizer, settings).unwrap();
+    let shared = ServerState::new(recognizer, settings).unwrap();
     shared.self_test().unwrap();
     let (sender, address) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
@@ -289,7 +287,7 @@ pub fn in_process(folder: &Path, settings: maeum::server::Settings) -> String {
     address.recv().unwrap().to_string()
 }
 
-/// A multipart body of text fields and a file, with its content type.
+/// Returns a multipart body of text fields and a file, with its content type.
 pub fn multipart(fields: &[(&str, &str)], file: Option<(&str, &[u8])>) -> (String, Vec<u8>) {
     const BOUNDARY: &str = "a-boundary-that-no-recording-holds";
     let mut body = Vec::new();
@@ -310,7 +308,7 @@ pub fn multipart(fields: &[(&str, &str)], file: Option<(&str, &[u8])>) -> (Strin
     (format!("multipart/form-data; boundary={BOUNDARY}"), body)
 }
 
-/// The body of a form.
+/// Returns an urlencoded form.
 pub fn urlencoded(fields: &[(&str, &str)]) -> Vec<u8> {
     let escape = |text: &str| -> String {
         text.bytes()

@@ -1,4 +1,4 @@
-//! `POST /v1/audio/emotion`.
+//! `POST /v1/audio/emotion`: recognition of an uploaded recording.
 
 use std::io::Write;
 
@@ -81,7 +81,7 @@ fn the_described_shape_is_the_one_that_is_sent() {
 }
 
 #[test]
-fn what_cannot_be_recognised_is_said() {
+fn invalid_uploads_are_refused() {
     let place = Place::new();
     let server = Server::start(place.0.path(), &MODEL);
     let sound = std::fs::read(place.path("c.wav")).unwrap();
@@ -89,7 +89,7 @@ fn what_cannot_be_recognised_is_said() {
 
     let message = upload(&server, &[], None).refused(400, "bad_request");
     assert!(message.contains("field file is missing"), "{message}");
-    for (choice, said) in [
+    for (choice, expected) in [
         (("dropout", "1025"), "1 to 1024"),
         (("dropout", "0"), "1 to 1024"),
         (("seed", "-1"), "seed"),
@@ -97,7 +97,7 @@ fn what_cannot_be_recognised_is_said() {
         (("form", "json"), "there is no parameter"),
     ] {
         let message = upload(&server, &[choice], file).refused(400, "bad_request");
-        assert!(message.contains(said), "{message}");
+        assert!(message.contains(expected), "{message}");
         let query = format!("{ROUTE}?{}={}", choice.0, choice.1);
         server
             .post(&query, "audio/wav", &sound)
@@ -153,7 +153,7 @@ fn what_cannot_be_recognised_is_said() {
             .post(ROUTE, "application/octet-stream", bytes)
             .refused(422, "unusable_audio");
     }
-    // What follows bad input is answered as ever.
+    // A request after invalid requests succeeds.
     upload(&server, &[], file).expect(200);
 }
 

@@ -1,11 +1,11 @@
-//! WAV files made in memory, and the committed recordings in other formats.
+//! WAV files in memory, and the committed recordings in other formats.
 #![allow(dead_code)] // each test binary uses its own part
 
 use std::path::PathBuf;
 
 use maeum::audio::Recording;
 
-/// A WAV file of any kind; every field can be made to lie.
+/// WAV file of any kind; every field can be set to a wrong value.
 #[derive(Clone)]
 pub struct Wav {
     pub riff: &'static [u8; 4],
@@ -14,11 +14,11 @@ pub struct Wav {
     pub rate: u32,
     pub align: u16,
     pub bits: u16,
-    /// Valid bits, for an extensible header.
+    /// Number of valid bits in an extensible header.
     pub extensible: Option<u16>,
     pub before: Vec<u8>,
     pub data: Vec<u8>,
-    /// The data chunk's length field.
+    /// Length field of the data chunk.
     pub length: Option<u32>,
     pub after: Vec<u8>,
 }
@@ -97,7 +97,7 @@ pub fn chunk(id: &[u8; 4], body: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Samples of all sizes, both extremes among them.
+/// Returns samples of all magnitudes, including both extremes.
 pub fn pattern() -> Vec<i16> {
     let noise = (0..997u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 16) as i16);
     noise
@@ -123,8 +123,8 @@ pub fn fixture(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// File, what it is called, and how far its samples may be from the original's: nothing for
-/// lossless ones, a little noise on the average for the others.
+/// File, its format name, and the maximum mean difference of its samples from the original: zero
+/// for lossless formats, a little noise for lossy formats.
 pub const FORMATS: [(&str, &str, f32); 15] = [
     ("sweep.flac", "flac", 0.0),
     ("sweep24.flac", "flac", 0.0),
@@ -139,7 +139,7 @@ pub const FORMATS: [(&str, &str, f32); 15] = [
     ("sweep.m4a", "isomp4", 0.02),
     ("sweep_ima.wav", "wav adpcm", 0.02),
     ("sweep_ms.wav", "wav adpcm", 0.02),
-    // Neither of these two says how many silent frames its encoder put in front.
+    // The next two formats do not state the number of silent frames in front.
     ("sweep.aac", "aac", 0.02),
     ("sweep_mp3.wav", "wav mp3", 0.02),
 ];

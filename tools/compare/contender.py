@@ -1,5 +1,4 @@
-"""ONNX Runtime or Keras as a contender of tools/compare.py, which describes the lines that go in
-and out.
+"""ONNX Runtime or Keras as a contender of tools/compare.py, which describes the protocol.
 
 usage: contender.py onnxruntime ONNX_DIR GOLDEN_DIR THREADS
        contender.py keras H5_DIR GOLDEN_DIR THREADS
@@ -16,7 +15,7 @@ BRANCHES = ("dct", "dst", "hist", "moments")
 
 
 def onnxruntime_networks(folder, threads):
-    """A function from crops and branches to the merged emotion weights."""
+    """Returns an ONNX Runtime function from crops and branches to the merged emotion weights."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -47,7 +46,7 @@ def onnxruntime_networks(folder, threads):
 
 
 def keras_networks(folder, threads):
-    """The same with Keras, all five networks compiled into one TensorFlow function."""
+    """Returns the same function in Keras, all five networks compiled into one TensorFlow function."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf
 
@@ -65,7 +64,7 @@ def keras_networks(folder, threads):
     def everything(crops, branches):
         windows = emotion(crops, training=False)
         inputs = [tf.reduce_mean(windows, 0, keepdims=True), *features(branches, training=False)]
-        # Returned too, or TensorFlow would leave age and gender out.
+        # Age and gender are returned too, or TensorFlow would prune them.
         others = age(crops, training=False), gender(crops, training=False)
         return merge(inputs, training=False), others
 

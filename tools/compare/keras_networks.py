@@ -1,7 +1,7 @@
 """The five networks of 2020, rebuilt in Keras 2.15 from the graphs and weights of their .h5 files.
 
-Keras 2.15 cannot load the files itself: their Lambda layers are bytecode of Python 3.5, and its
-bilinear upsampling has other coordinates than that of TensorFlow 1.
+Keras 2.15 cannot load the files directly: their Lambda layers are Python 3.5 bytecode, and its
+bilinear upsampling has different coordinates from TensorFlow 1.
 """
 
 import json
@@ -19,7 +19,7 @@ class SumOverTime(L.Layer):
 
 
 class SpatialMultiply(L.Layer):
-    """Maps (h, w, c) times an attention map (h, w, 1)."""
+    """Multiplies maps (h, w, c) by an attention map (h, w, 1)."""
 
     def call(self, inputs):
         maps, attention = inputs
@@ -27,7 +27,7 @@ class SpatialMultiply(L.Layer):
 
 
 class ChannelMultiply(L.Layer):
-    """Maps (h, w, c) times one factor per channel (c)."""
+    """Multiplies maps (h, w, c) by one factor per channel (c)."""
 
     def call(self, inputs):
         maps, attention = inputs
@@ -35,7 +35,7 @@ class ChannelMultiply(L.Layer):
 
 
 class BilinearUpsampling(L.Layer):
-    """Source = destination / factor, edges clamped, as TensorFlow 1 had it."""
+    """Upsamples with source = destination / factor and clamped edges, like TensorFlow 1."""
 
     def __init__(self, size, **options):
         super().__init__(**options)
@@ -50,8 +50,8 @@ CUSTOM = {c.__name__: c for c in (SumOverTime, SpatialMultiply, ChannelMultiply,
 
 
 def lambda_class(layer):
-    """What the Lambda computes, by its place: the original's Lambdas are a sum over the LSTM's
-    steps, the only one with a single input, and the products with either attention."""
+    """Returns the function of a Lambda layer, by its position: the only one with a single input is the sum
+    over the LSTM's steps; the two others multiply by attention."""
     sources = [source[0] for source in layer["inbound_nodes"][0]]
     if len(sources) == 1:
         return SumOverTime
@@ -59,7 +59,7 @@ def lambda_class(layer):
 
 
 def readable(config):
-    """The config of a model for Keras 2.15, in place, with dropout off."""
+    """Adapts the config of a model to Keras 2.15 in place, with dropout off."""
     for layer in config["layers"]:
         kind, options = layer["class_name"], layer["config"]
         if kind == "Model":
@@ -78,7 +78,7 @@ def readable(config):
 
 
 def load(path):
-    """The model of one file."""
+    """Returns the model of one file."""
     with h5py.File(path, "r") as file:
         config = readable(json.loads(file.attrs["model_config"])["config"])
         model = keras.Model.from_config(config, custom_objects=CUSTOM)

@@ -1,6 +1,6 @@
-//! maeum as a contender of `tools/compare.py`, which describes the lines that go in and out.
+//! maeum as a contender of `tools/compare.py`, which describes the protocol.
 //!
-//! usage: `compare REFERENCE_BUNDLE GOLDEN_DIR THREADS`
+//! Usage: `compare REFERENCE_BUNDLE GOLDEN_DIR THREADS`
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -30,10 +30,10 @@ const WINDOW_ROLES: [Role; 3] = [Role::EmotionWindows, Role::Age, Role::Gender];
 const EMOTIONS: usize = 7;
 const BANDS: usize = 40;
 
-/// The captured network inputs of one recording.
+/// Captured network inputs of one recording.
 struct Captured {
-    /// The frames that the windows are cut from, and the one that each starts at.
-    sheet: Vec<f32>,
+    /// Frames of all windows, and the first frame of each window.
+    frames: Vec<f32>,
     starts: Vec<usize>,
     branches: Vec<Vec<f32>>,
 }
@@ -49,13 +49,13 @@ impl Captured {
             return Err(format!("{recording}: {} windows were expected", starts.len()).into());
         }
         let rows = starts.last().map_or(0, |last| last + WINDOW_FRAMES);
-        let mut sheet = vec![0.0; rows * BANDS];
+        let mut frames = vec![0.0; rows * BANDS];
         let places = || starts.iter().map(|start| start * BANDS);
         for (at, window) in places().zip(windows.chunks_exact(VALUES)) {
-            sheet[at..][..VALUES].copy_from_slice(window);
+            frames[at..][..VALUES].copy_from_slice(window);
         }
         let mut cut = places().zip(windows.chunks_exact(VALUES));
-        if !cut.all(|(at, window)| sheet[at..][..VALUES] == *window) {
+        if !cut.all(|(at, window)| frames[at..][..VALUES] == *window) {
             return Err(format!("{recording}: the windows differ where they overlap").into());
         }
         let branches = BRANCHES
@@ -63,16 +63,16 @@ impl Captured {
             .map(|name| Ok(npz.read(name)?.data))
             .collect::<Result<_, Failure>>()?;
         Ok(Self {
-            sheet,
+            frames,
             starts,
             branches,
         })
     }
 }
 
-/// What one thread does at a time.
+/// Work of one thread.
 enum Part {
-    /// One network on neighbouring windows.
+    /// One network on consecutive windows.
     Windows(Session, Range<usize>),
     Features(Session),
 }
@@ -89,15 +89,15 @@ impl Part {
     }
 }
 
-/// Runs a window network the way the recogniser does: what windows have in common is computed once.
+/// Runs a window network like the recogniser: computations shared by overlapping windows run once.
 fn windows(session: &mut Session, input: &Captured, range: Range<usize>) -> Result<(), RunError> {
-    session.run_windows(&input.sheet, &input.starts[range], &DropoutMode::Off)
+    session.run_windows(&input.frames, &input.starts[range], &DropoutMode::Off)
 }
 
 /// The five networks on one recording's captured inputs.
 struct Networks {
     input: Captured,
-    /// The emotion windows' first, the features' last.
+    /// Parts in order: the emotion windows first, the features last.
     parts: Vec<Part>,
     merge: Session,
     threads: Option<rayon::ThreadPool>,
@@ -127,7 +127,7 @@ impl Networks {
         })
     }
 
-    /// The merged emotion weights, one row per draw; age and gender are computed and left.
+    /// Computes all networks; returns the merged emotion weights, one row per draw.
     fn run(&mut self, dropout: &DropoutMode) -> Result<&[f32], Failure> {
         let Self {
             input,
@@ -165,7 +165,7 @@ impl Networks {
     }
 }
 
-/// `0..n` in at most `parts` ranges of nearly equal length.
+/// Splits `0..n` into at most `parts` ranges of nearly equal length.
 fn shares(n: usize, parts: usize) -> Vec<Range<usize>> {
     let bound = |i: usize| n * i / parts;
     (0..parts)
@@ -174,7 +174,7 @@ fn shares(n: usize, parts: usize) -> Vec<Range<usize>> {
         .collect()
 }
 
-/// Everything that is kept from request to request.
+/// State that persists between requests.
 struct Contender {
     reference: Model,
     golden: PathBuf,
@@ -193,7 +193,7 @@ impl Contender {
         Ok(self.networks.get_mut(recording).expect("just inserted"))
     }
 
-    /// By the bundle's path, or `default`.
+    /// Returns the recogniser of a bundle, by its path or `default`.
     fn recognizer(
         &mut self,
         bundle: &str,
@@ -203,7 +203,7 @@ impl Contender {
                 "default" => maeum::default_model::load()?,
                 path => bundle::load(Path::new(path))?,
             };
-            // Lives as long as the process, as its worker does.
+            // The worker, which borrows the recogniser, lives as long as the process.
             let recognizer: &'static Recognizer = Box::leak(Box::new(Recognizer::new(model)?));
             let worker = recognizer.worker();
             self.recognizers.insert(bundle.into(), (recognizer, worker));
@@ -263,7 +263,7 @@ fn dropout(draws: &str) -> Result<DropoutMode, Failure> {
     })
 }
 
-/// Nanoseconds that `work` takes on average over `n` calls.
+/// Returns the mean nanoseconds of `work` over `n` calls.
 fn time(n: &str, mut work: impl FnMut() -> Result<(), Failure>) -> Result<String, Failure> {
     let n: u32 = n.parse()?;
     let start = Instant::now();

@@ -1,13 +1,13 @@
-"""Times the networks of 2020 in PyTorch on the first GPU, eager and compiled.
+"""Measures the networks of 2020 in PyTorch on the first GPU, eager and compiled.
 
     python3 pytorch.py RATES.csv
-    python3 pytorch.py --device cpu --rows 1,2 RATES.csv    # does it run at all?
+    python3 pytorch.py --device cpu --rows 1,2 RATES.csv    # smoke test
 
-Random weights, without dropout, in float32 without TF32, from the GPU's memory to the GPU's memory, by
-CUDA's events; on the CPU, by its clock. The LSTM is written out: PyTorch's own has no hard sigmoid. A row
-is a window, and a recording of the features' network. Appends a line to the file for each network and
-number of rows: its name, rows, and rows a second eager and compiled. Prints what it is in Markdown.
-pytorch_check.py compares what the networks compute with Keras and the original.
+Weights are random, dropout is off, arithmetic is float32 without TF32. Times are from GPU memory to GPU
+memory by CUDA events, or by the clock on the CPU. The LSTM is written out, because PyTorch's own has no
+hard sigmoid. A row is a window, or a recording for the feature network. The script appends a line per
+network and batch size to the file: name, rows, and rows per second eager and compiled. It prints its
+environment as Markdown. pytorch_check.py compares the outputs with Keras and the original.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-# The one that counts most comes first: compiling takes long.
+# The most important batch size comes first, because compiling takes long.
 ROWS = (1024, 64, 1, 16384)
 RUNS = 7
 
@@ -28,7 +28,7 @@ def softmax(x):
 
 
 class WindowNetwork(nn.Module):
-    """Takes windows x 1 x 200 time steps x 40 bands, gives windows x outputs."""
+    """Window network: windows x 1 x 200 time steps x 40 bands to windows x outputs."""
 
     shapes = ((1, 200, 40),)
 
@@ -36,7 +36,7 @@ class WindowNetwork(nn.Module):
         super().__init__()
         sizes = zip((1, *channels), channels)
         self.convolutions = nn.ModuleList(nn.Conv2d(i, o, 5, padding=2) for i, o in sizes)
-        # Three halvings leave 25 time steps of 5 bands.
+        # Three poolings leave 25 time steps of 5 bands.
         self.input = nn.Linear(5 * channels[-1], 4 * units)
         self.recurrent = nn.Linear(units, 4 * units, bias=False)
         self.attention = nn.Linear(25, 25)
@@ -46,7 +46,7 @@ class WindowNetwork(nn.Module):
     def forward(self, x):
         for convolution in self.convolutions:
             x = functional.max_pool2d(torch.relu(convolution(x)), 2)
-        # Windows, channels, time, bands: a vector per time step.
+        # From windows, channels, time, bands to one vector per time step.
         x = self.input(x.permute(0, 2, 3, 1).flatten(2))
         hidden = cell = x.new_zeros(x.shape[0], self.units)
         steps = []
@@ -62,7 +62,7 @@ class WindowNetwork(nn.Module):
 
 
 def upsampling(side, scale):
-    """Bilinear upsampling of a side in TensorFlow 1's coordinates, as a (side * scale) x side matrix."""
+    """Returns TensorFlow 1's bilinear upsampling of a side, as a (side * scale) x side matrix."""
     at = torch.arange(side * scale)
     low, part = at // scale, at % scale / scale
     matrix = torch.zeros(side * scale, side)
@@ -72,25 +72,25 @@ def upsampling(side, scale):
 
 
 def block(inputs, outputs):
-    """Halves both sides. The normalisation comes behind the ReLU, so no convolution can take it in."""
+    """Returns a block that halves both sides. Batch normalisation follows the ReLU, so it cannot be folded."""
     convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
     return nn.Sequential(convolution, nn.ReLU(), nn.BatchNorm2d(outputs, eps=1e-3), nn.MaxPool2d(2))
 
 
 class Branch(nn.Module):
-    """What one kind of features, rows x 1 x 40 x width, goes through."""
+    """Branch for one kind of features, rows x 1 x 40 x width."""
 
     def __init__(self, width, scale, channels):
         super().__init__()
         first, second, third = channels
-        # The map of attention, and after upsampling.
+        # Size of the attention map, before and after upsampling.
         high, wide = 20 // scale, width // 2 // scale
         self.size = (1, 20, width // 2)
         self.trunk = block(1, first)
         self.spatial = nn.Sequential(
             nn.AvgPool2d(scale), nn.Flatten(), nn.Linear(4 * high * wide, high * wide), nn.ReLU()
         )
-        # It is linear, so one product does both sides.
+        # Upsampling is linear, so one product covers both sides.
         matrix = torch.kron(upsampling(high, scale), upsampling(wide, scale))
         self.register_buffer("upsampling", matrix, persistent=False)
         self.body = nn.Sequential(
@@ -114,7 +114,7 @@ class Branch(nn.Module):
 
 
 class FeaturesNetwork(nn.Module):
-    """Takes DCT, DST, histogram and moments, gives what each says and what all say, of rows x 7."""
+    """Feature network: DCT, DST, histogram and moments to the logits of each branch and of all, rows x 7."""
 
     shapes = ((1, 40, 40),) * 3 + ((1, 40, 8),)
 
@@ -135,7 +135,7 @@ class FeaturesNetwork(nn.Module):
         return [softmax(x) for x in self.logits(maps)]
 
 
-# The sizes of the files of these names in tests/golden.
+# Sizes of the networks in the files of these names in tests/golden.
 NETWORKS = {
     "arch_emotion_windows": lambda: WindowNetwork((8, 16, 32), 64, 7, softmax),
     "arch_emotion_features": lambda: FeaturesNetwork((8, 12, 16)),
@@ -159,9 +159,9 @@ def seconds(network, inputs):
 
 
 def rate(network, inputs):
-    """Rows a second, or what is wrong."""
+    """Returns rows per second, or the error."""
     try:
-        # The first runs compile and choose.
+        # The first runs compile and select algorithms.
         times = [seconds(network, inputs) for _ in range(3 + RUNS)][3:]
     except Exception as error:  # compiling needs a C compiler and Triton
         return f"failed: {type(error).__name__}"
@@ -188,8 +188,8 @@ def main():
         for rows in arguments.rows:
             for name, network in networks.items():
                 inputs = [torch.rand(rows, *shape, device=device) for shape in network.shapes]
-                # A program for each number of rows. PyTorch keeps eight of a class, and without the reset
-                # would run the ninth eagerly.
+                # PyTorch compiles a program per batch size and keeps eight per class; without the
+                # reset it would run the ninth eagerly.
                 torch.compiler.reset()
                 compiled = torch.compile(network, dynamic=False, fullgraph=True)
                 eager, fast = rate(network, inputs), rate(compiled, inputs)

@@ -1,12 +1,12 @@
-"""Whether the networks of pytorch.py compute what Keras and the original of 2020 compute, on the CPU.
+"""Compares the outputs of pytorch.py's networks with Keras and the original of 2020, on the CPU.
 
     python3 -m venv .venv && .venv/bin/pip install -r tools/requirements-pytorch.txt
     .venv/bin/python tools/gpu_check/pytorch_check.py [REFERENCE]
 
-Gives each network the weights of the Keras file of its name in tests/golden and compares its outputs with
-Keras's, and then those of the original's files with the original's outputs, dropout off. These
-are in REFERENCE (or MAEUM_REFERENCE_DIR), in models/*.h5 and golden/*.npz; without them, that half is
-skipped and says so. The code is 1 if anything is too far off.
+Each network gets the weights of the Keras file of its name in tests/golden, and its outputs are compared
+with Keras's. Then the original's files are compared with the original's outputs, dropout off. These are
+in REFERENCE (or MAEUM_REFERENCE_DIR), in models/*.h5 and golden/*.npz; without them, that half is
+skipped with a message. The exit code is 1 if a difference is too large.
 """
 
 import os
@@ -20,13 +20,15 @@ from torch import nn
 
 from pytorch import NETWORKS, FeaturesNetwork, WindowNetwork, softmax
 
-# Of numbers around 1. Sums of up to 1600 products in float32 are taken in another order than Keras's, which
-# was seen to make 1e-6; the rest is for other processors. What is wired wrongly moves some output by 7e-3 or
-# more: upsampling by pixels' centres, a plain sigmoid in the LSTM, no second pass.
+# Maximum difference of values around 1. Sums of up to 1600 products in float32 differ in order from
+# Keras, which makes 1e-6 here; the margin is for other processors. A wrong architecture changes
+# some output by at least 7e-3: pixel-centre upsampling, a plain sigmoid in the LSTM, no second
+# pass.
 TOLERANCE = 1e-4
 KERAS = pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden"
 
-# The original's files, their networks at full size, and which of a recording's arrays go in and come out.
+# The original's files, their networks at full size, and the names of a recording's input and output
+# arrays.
 FEATURES = ("dct", "dst", "hist", "moments")
 ORIGINAL = {
     "Model_Emotion_crop": (NETWORKS["arch_emotion_windows"], ["crops"], ["emotion_crop.output_layer"]),
@@ -59,7 +61,7 @@ PARTS = {
 
 
 def places(network):
-    """The module's name for each of Keras's layers."""
+    """Returns the module's name for each of Keras's layers."""
     if isinstance(network, WindowNetwork):
         names = {f"conv2d_{n + 1}": f"convolutions.{n}" for n in range(3)}
         return names | {"lstm_1": "input", "dense_1": "attention", "output_layer": "output"}
@@ -84,7 +86,7 @@ def places(network):
 
 
 def with_weights(network, path):
-    """The network with a Keras file's weights: all of them, and no other."""
+    """Loads a Keras file's weights into the network: all of them, and no others."""
     modules, state = places(network), {}
 
     def take(where, dataset):
@@ -97,7 +99,7 @@ def with_weights(network, path):
             values = values.permute(3, 2, 0, 1)
         elif values.ndim == 2:
             if module.endswith("body.3"):
-                # Keras flattens pixels of channels, PyTorch channels of pixels.
+                # Keras flattens channels last, PyTorch channels first.
                 channels = network.get_submodule(module.replace("body.3", "body.1.0")).out_channels
                 values = values.unflatten(0, (-1, channels)).transpose(0, 1).flatten(0, 1)
             values = values.T
@@ -117,7 +119,7 @@ def outputs(network, inputs):
 
 
 def compare(what, network, inputs, expected):
-    """Whether all outputs are close; NaN is not."""
+    """Returns whether all outputs are close; NaN is not."""
     found = outputs(network, inputs)
     assert len(found) == len(expected) and all(f.shape == e.shape for f, e in zip(found, expected)), what
     worst = max(float(numpy.max(numpy.abs(f.numpy() - e))) for f, e in zip(found, expected))

@@ -59,7 +59,7 @@ FIVE = {
 
 
 def write_five(folder):
-    """The five small files and one golden.npz: `<file>.in.<input>`, `<file>.out.<k>`, ..."""
+    """Writes the five small files and golden.npz: `<file>.in.<input>`, `<file>.out.<k>`, ..."""
     folder.mkdir(parents=True, exist_ok=True)
     everything, entries = {}, []
     for name, (build, options) in FIVE.items():

@@ -1,4 +1,4 @@
-"""Models as graphs: sequential, nested, shared, several inputs and outputs, and file layout."""
+"""Graph models: sequential, nested, shared, several inputs and outputs, and file layout."""
 
 import keras
 from keras import layers as L

@@ -1,4 +1,4 @@
-"""Lambda layers: the three that are known, and those that only look like them."""
+"""Lambda layers: the three supported functions, and functions that resemble them."""
 
 import base64
 import marshal
@@ -54,7 +54,7 @@ def known():
         lambda x, y: (lambda l: [l(x), l(y)])(L.Lambda(total, name="lambda_1")),
     )
 
-    # Other ways to write the sum: whoever reads them as one must get these numbers.
+    # Equivalent forms of the sum: an importer that accepts one must compute these outputs.
     variants = {
         "sum_axis2": (lambda x: K.sum(x, axis=2), "sum over axis 2"),
         "sum_axis_minus2": (lambda x: K.sum(x, axis=-2), "sum over axis -2"),
@@ -77,7 +77,7 @@ def known():
 
 def refused():
     def no(name, covers, function, shapes=((4, 4),)):
-        """`function` is stored but never run: the model is built around another one."""
+        """Stores `function` without running it: the model is built around another function."""
 
         def store(config):
             (layer,) = [n for n in config["config"]["layers"] if n["class_name"] == "Lambda"]
@@ -105,7 +105,7 @@ def refused():
         "names os.system; opening the file must not run it",
         lambda x: os.system("echo this must never run"),
     )
-    # The names and constants of the known ones, in code that does something else.
+    # Names and constants of the supported functions, in code with another meaning.
     no("sum_of_squares", "K.sum(x * x, axis=1)", lambda x: K.sum(x * x, axis=1))
     no("negative_sum", "-K.sum(x, axis=1)", lambda x: -K.sum(x, axis=1))
     no("sum_of_first", "K.sum(x[1], axis=1)", lambda x: K.sum(x[1], axis=1))

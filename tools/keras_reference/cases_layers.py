@@ -6,7 +6,7 @@ from .core import case
 
 
 def one(name, covers, shape, layer, **options):
-    """A model of a single layer; `layer` makes it."""
+    """Registers a model of a single layer, returned by `layer`."""
     case(name, covers, shape, lambda x: layer()(x), **options)
 
 
@@ -290,7 +290,7 @@ def activations():
 
 
 def wide(item, model):
-    """Past both corners of every activation, and the corners themselves."""
+    """Returns values beyond and at both corners of every activation."""
     import numpy as np
 
     from .core import rng

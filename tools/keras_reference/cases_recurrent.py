@@ -13,7 +13,7 @@ def one(name, covers, layer, shape=STEPS, **options):
 
 
 def recurrent(kind, tag, fixed):
-    """The options both kinds share; `fixed` is set on every layer."""
+    """Registers the options of both kinds; `fixed` is set on every layer."""
     label = f"{kind.__name__} {fixed or ''}".strip()
     for name, covers, args in (
         ("last", "last step", {}),

@@ -1,4 +1,4 @@
-"""Files that must be refused, by an error that says which layer and option it is about."""
+"""Files that must be refused with an error that names the layer and option."""
 
 import json
 

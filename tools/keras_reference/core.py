@@ -1,4 +1,4 @@
-"""What every test model shares: seeds, weights, forced dropout, and how the files are written."""
+"""Common parts of the test models: seeds, weights, forced dropout, and file output."""
 
 import contextlib
 import dataclasses
@@ -56,19 +56,19 @@ CASES: list[Case] = []
 
 
 def case(name, covers, shapes=(), build=None, **options):
-    """Registers a model; inputs are called input_1, input_2, ..."""
+    """Registers a model with the inputs input_1, input_2, ..."""
     shapes = [shapes] if shapes and not isinstance(shapes[0], (tuple, list)) else shapes
     assert all(c.name != name for c in CASES), name
     CASES.append(Case(name, covers, build, shapes, **options))
 
 
 def rng(*key):
-    """A generator for this key alone, so that adding a model changes no other."""
+    """Returns a generator specific to this key, so that a new model changes no other."""
     return np.random.default_rng(zlib.crc32("/".join(map(str, key)).encode()))
 
 
 class LegacyUpSampling2D(L.UpSampling2D):
-    """UpSampling2D as Keras 2.2.4 on TensorFlow 1 computed it: no half-pixel shift."""
+    """Upsamples like UpSampling2D of Keras 2.2.4 on TensorFlow 1: without a half-pixel shift."""
 
     def call(self, inputs):
         if self.interpolation != "bilinear":
@@ -91,7 +91,7 @@ def Channel_multiply(x):
 
 
 def portable(function):
-    """Takes the folder of this program out of the function's code, which Lambda layers store."""
+    """Removes this program's folder from the function's code, which Lambda layers store."""
     function.__code__ = function.__code__.replace(co_filename="models.py")
     return function
 
@@ -105,7 +105,7 @@ def make_model(item):
 
 
 def set_weights(model, key, scale=None):
-    """Seeded weights with every sign and no constant among them, scaled to the fan-in."""
+    """Sets seeded weights of both signs without constants, scaled to the fan-in."""
     values = []
     for k, weight in enumerate(model.weights):
         shape = tuple(weight.shape)
@@ -174,19 +174,19 @@ def dropout_as(mask_of):
 
 
 def evaluate(model, inputs):
-    """The model's outputs in order, computed eagerly at inference, as float32."""
+    """Returns the model's outputs in order, computed eagerly at inference, as float32."""
     result = model(inputs if len(inputs) > 1 else inputs[0], training=False)
     result = result if isinstance(result, (list, tuple)) else [result]
     return [np.asarray(r, np.float32) for r in result]
 
 
-# Layer outputs are kept up to this many values, and not where they repeat their input.
+# Maximum number of stored values of a layer output; outputs that equal their input are omitted.
 LAYER_VALUES = 8192
 REPEATS = (L.InputLayer, L.Dropout, L.Reshape, L.Permute, L.Flatten)
 
 
 def layer_outputs(model, inputs):
-    """Outputs of every node of the outermost graph: `name`, `name@call`, `name@call.output`."""
+    """Returns the outputs of the outermost graph: `name`, `name@call`, `name@call.output`."""
     found = {}
     nodes = {id(n) for ns in model._nodes_by_depth.values() for n in ns}
     for layer in model.layers:
@@ -204,7 +204,7 @@ def layer_outputs(model, inputs):
 
 
 def golden_arrays(item, model):
-    """Every array of the model's .npz."""
+    """Returns every array of the model's .npz."""
     inputs = make_inputs(item, model)
     arrays = {f"in.{n}": x for n, x in zip(model.input_names, inputs)}
     with dropout_as(None):
@@ -228,7 +228,7 @@ def golden_arrays(item, model):
 
 
 def write_npz(path, arrays):
-    """Like numpy.savez_compressed, without the clock."""
+    """Writes an .npz like numpy.savez_compressed, but without the time."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, array in arrays.items():
             data = io.BytesIO()
@@ -253,7 +253,7 @@ def read_config(path):
 
 
 def replace_config(path, config):
-    """Into a new file: an attribute written twice leaves its first value's space behind."""
+    """Copies a file, because an overwritten attribute leaves its old value's space behind."""
     old = path.with_suffix(".old")
     path.rename(old)
     with h5py.File(old, "r") as source, h5py.File(path, "w") as target:
@@ -267,7 +267,7 @@ def replace_config(path, config):
 
 
 def reload(path, legacy):
-    """The file as Keras itself opens it."""
+    """Loads the file with Keras itself."""
     known = {
         "K": keras.backend,
         "Spatial_multiply": Spatial_multiply,
@@ -279,7 +279,7 @@ def reload(path, legacy):
 
 
 def same_outputs(path, item, arrays):
-    """Keras, given the file alone, must find the outputs in `arrays` again."""
+    """Checks that Keras computes the outputs in `arrays` from the file alone."""
     model = reload(path, item.legacy)
     inputs = [arrays[f"in.{n}"] for n in model.input_names]
     with dropout_as(None):
@@ -292,7 +292,7 @@ def same_outputs(path, item, arrays):
 
 
 def write_case(item, folder):
-    """Writes the files of one model and returns its line of the index."""
+    """Writes the files of one model and returns its entry of the index."""
     from . import legacy
 
     folder = pathlib.Path(folder)

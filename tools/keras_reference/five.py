@@ -22,7 +22,7 @@ COLUMNS = {"dct": 40, "dst": 40, "hist": 40, "moments": 8}
 
 @dataclasses.dataclass
 class Sizes:
-    """Filters and units; the defaults are the original's."""
+    """Numbers of filters and units; the defaults are the original's."""
 
     window_filters: typing.Sequence[int] = (8, 16, 32)
     lstm: int = 64
@@ -53,7 +53,7 @@ def window_model(outputs, activation, sizes):
 
 
 def body(branch, shape, sizes):
-    """model_5 to model_8: maps to 16 values, with two forced Dropouts."""
+    """Builds model_5 to model_8: maps to 16 values, with two forced Dropouts."""
     x = i = L.Input(shape, name=f"input_{5 + branch}")
     for k, filters in enumerate(sizes.body_filters, 5 + 2 * branch):
         x = L.Conv2D(filters, 3, padding="same", activation="relu", name=f"conv2d_{k}")(x)
@@ -67,7 +67,7 @@ def body(branch, shape, sizes):
 
 
 def head(sizes):
-    """model_9: logits of every branch and of all together."""
+    """Builds model_9: logits of every branch and of all together."""
     inputs = [L.Input((sizes.body_units,), name=f"input_{9 + b}") for b in range(4)]
     logits = [L.Dense(EMOTIONS, name=f"dense_{13 + b}")(x) for b, x in enumerate(inputs)]
     total = L.Dense(EMOTIONS, name="dense_17")(L.Concatenate(name="concatenate_1")(logits))
@@ -116,22 +116,22 @@ def merge_model(sizes):
 
 
 def window_inputs(item, model):
-    """Rows like a standardised power spectrogram: mostly a little below 0, rarely far above."""
+    """Returns rows like a standardised power spectrogram: mostly just below 0, rarely far above."""
     draw = rng(item.name, "input")
     x = draw.standard_normal((item.batch, 200, 40, 1))
     loud = draw.uniform(0.2, 2.0, (item.batch, 200, 1, 1)) * draw.uniform(0.2, 2.0, (item.batch, 1, 40, 1))
     x = (x * loud) ** 2
     x = (x - x.mean((1, 2), keepdims=True)) / x.std((1, 2), keepdims=True)
-    # An eighth is as fine as a test needs, and it compresses.
+    # Multiples of 1/8 are precise enough for a test and compress well.
     return [(x * 8).round().astype("float32") / 8]
 
 
 def feature_inputs(item, model):
-    """Rows in the range of real ones: DCT and DST fall off, histograms are densities."""
+    """Returns rows in a realistic range: DCT and DST decay, histograms are densities."""
     draw = rng(item.name, "input")
     order = np.arange(40).reshape(1, 1, 40, 1)
     fall = 1 / (1 + draw.uniform(0.1, 1, (item.batch, 1, 1, 1)) * order)
-    # Rows of different size, or a network of random weights answers all of them alike.
+    # Scales differ between rows, or a network of random weights would give equal outputs.
     size = np.geomspace(0.3, 4.0, item.batch).reshape(-1, 1, 1, 1)
     dct = draw.standard_normal((item.batch, 40, 40, 1)) * 4 * fall * size
     dst = draw.standard_normal((item.batch, 40, 40, 1)) * 4 * fall * size[::-1]
@@ -142,13 +142,13 @@ def feature_inputs(item, model):
 
 
 def merge_inputs(item, model):
-    """Rows that sum to 1, as the models before it put out."""
+    """Returns rows that sum to 1, like the outputs of the preceding models."""
     x = rng(item.name, "input").exponential(1.0, (6, item.batch, EMOTIONS))
     return list((x / x.sum(-1, keepdims=True)).astype("float32"))
 
 
 def rename_merge_weights(file):
-    """In the original's merging file two layers' weights have a name that is not the layer's."""
+    """Renames two layers' weights like the original's merging file, where names do not match."""
     group = file["model_weights"]
     for layer in ("dense_1", "dense_2"):
         group[layer].move(layer, f"{layer}_1")
@@ -156,7 +156,7 @@ def rename_merge_weights(file):
         group[layer].attrs["weight_names"] = np.array(names)
 
 
-# A random network's logits lie too close together, or, after two passes, too far apart.
+# Scales for a random network's logits, which lie too close or, after two passes, too far apart.
 WINDOW_SCALE = {"output_layer": 4.0}
 FEATURE_SCALE = {
     "conv2d_1": 2.0,

@@ -1,4 +1,4 @@
-"""Turns a file of Keras 2.15 into one laid out as Keras 2.2.4 on Python 3.5 laid out its own."""
+"""Converts a file of Keras 2.15 to the layout of Keras 2.2.4 on Python 3.5."""
 
 import json
 
@@ -9,13 +9,13 @@ from . import core
 
 VERSION = b"2.2.4"
 
-# Keys of a layer's config that came after 2.2.4.
+# Keys of a layer's config that are newer than 2.2.4.
 NEWER = {
     "registered_name", "module", "build_config", "ragged", "groups", "time_major", "keepdims",
     "output_shape_module", "synchronized", "zero_output_for_mask", "use_legacy_config",
 }  # fmt: skip
 
-# 2.2.4 kept `dtype` only where an input shape was given.
+# Keras 2.2.4 stored `dtype` only together with an input shape.
 INITIALIZERS = {
     "GlorotUniform": (
         "VarianceScaling",
@@ -25,7 +25,7 @@ INITIALIZERS = {
 
 
 def layer_config(layer):
-    """One entry of `layers`, nested models included."""
+    """Converts one entry of `layers`, including nested models."""
     layer = dict(layer)
     name = layer["class_name"]
     if name in ("Functional", "Sequential"):
@@ -55,7 +55,7 @@ def layer_config(layer):
 def graph_config(config):
     layers = [layer_config(layer) for layer in config["layers"]]
     if "input_layers" not in config:
-        # Keras 2.2 wrote no InputLayer for a Sequential whose first layer knows its shape.
+        # Keras 2.2 wrote no InputLayer for a Sequential whose first layer has an input shape.
         if layers[0]["class_name"] == "InputLayer" and "batch_input_shape" in layers[1]["config"]:
             layers = layers[1:]
         return {"name": config["name"], "layers": layers}
@@ -64,12 +64,12 @@ def graph_config(config):
 
 
 def weight_name(name):
-    """Recurrent weights lay directly under their layer then: no cell in between."""
+    """Returns the old name of recurrent weights, which were directly under their layer."""
     return name.replace("/lstm_cell/", "/").replace("/gru_cell/", "/")
 
 
 def rewrite(path, model):
-    """Replaces the file Keras 2.15 wrote at `path`."""
+    """Replaces the file of Keras 2.15 at `path`."""
     config = core.read_config(path)
     kind = "Model" if config["class_name"] == "Functional" else config["class_name"]
     config = {"class_name": kind, "config": graph_config(config["config"])}

@@ -1,4 +1,4 @@
-"""Marshalled Lambda code of several Python versions, each written by that very Python."""
+"""Marshalled Lambda code of several Python versions, each written by that version."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ RECOGNISE = {
     "lambda x: Spatial_multiply(x)": "spatial_multiply",
     "lambda x: Channel_multiply(x)": "channel_multiply",
 }
-# The same sum in other words: may be recognised or refused, but never as something else.
+# Equivalent forms of the sum: a reader may accept or refuse them, but not as another function.
 EITHER = {
     "lambda x: K.sum(x, 1)": "sum_axis1",
     "lambda x: K.sum(x, axis=2)": "sum_axis2",
@@ -47,7 +47,7 @@ REFUSE = [
     "lambda x: Temporal_multiply(x)",
 ]
 
-# Run by each Python in turn. Keras stores base64 with line breaks.
+# Program for each Python version. Keras stores base64 with line breaks.
 DUMP = """
 import base64, json, marshal, platform, sys
 sources = json.load(sys.stdin)
@@ -57,7 +57,7 @@ print(json.dumps({"version": platform.python_version(), "implementation": platfo
 
 
 def write(folder, pythons):
-    """One file per Python, named by its minor version; leaves the other files alone."""
+    """Writes one file per Python, named by its minor version; leaves other files unchanged."""
     folder.mkdir(parents=True, exist_ok=True)
     kinds = [("recognise", s, m) for s, m in RECOGNISE.items()]
     kinds += [("either", s, m) for s, m in EITHER.items()]

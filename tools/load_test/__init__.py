@@ -1,1 +1,1 @@
-"""The parts of tools/load_test.py."""
+"""Parts of tools/load_test.py."""

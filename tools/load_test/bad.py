@@ -1,4 +1,4 @@
-"""Requests that must be refused, each with the status that it deserves, while others are answered."""
+"""Invalid requests, each with the expected status, while valid ones are handled."""
 
 import asyncio
 import json
@@ -9,18 +9,18 @@ from . import recordings
 from .client import Connection, Gone, form, once, request
 from .good import AUDIO, ROUTE
 
-# Of the server's defaults.
+# Default body limit of the server, in bytes.
 MAX_BODY = 25 << 20
 MAX_SECONDS = 600
-# Told to the server, so that the test does not wait long for its end. Long enough for a recording
-# on a machine with much else to do.
+# Body timeout of the server in seconds: short for a fast test, but long enough for a recording on a
+# busy machine.
 BODY_SECONDS = 8
-# Of what a slow client sends, in seconds.
+# Interval between the bytes of a slow client, in seconds.
 DRIP = 0.5
 
 
 class Case:
-    """A request and the outcomes that are right for it; or, with `act`, something else to do."""
+    """Request with its valid outcomes, or another action `act`."""
 
     def __init__(self, name, outcomes, request=None, act=None):
         self.name, self.outcomes, self.request, self.act = name, outcomes, request, act
@@ -41,7 +41,7 @@ class Case:
 
 
 def cases(port, voice):
-    """All of them. Broken files that can still be decoded in part may be answered."""
+    """Returns all cases. Broken files that decode in part may get a prediction."""
     sound = recordings.voice(voice, 6.0)
     dice = random.Random(7)
     noise = dice.randbytes(60_000)
@@ -53,7 +53,7 @@ def cases(port, voice):
     as_text = request(port, "POST", ROUTE, [("Content-Type", "text/plain")], sound)
     to_root = request(port, "POST", "/", [], b"path_dir=/etc/&wav_name=passwd")
     unusable, bad = {"422 unusable_audio"}, {"400 bad_request"}
-    # A busy machine may need longer for many megabytes than the server waits.
+    # A busy machine may need longer for many megabytes than the body timeout.
     late = "408 timeout"
     maybe = unusable | {"200"}
     return [
@@ -91,7 +91,7 @@ def cases(port, voice):
 
 
 def with_length(data):
-    """The same with the length that its body has."""
+    """Returns the request with the correct length of its body."""
     head, _, body = data.partition(b"\r\n\r\n")
     lines = [
         b"Content-Length: %d" % len(body) if line.startswith(b"Content-Length:") else line
@@ -132,8 +132,8 @@ def dripping(data):
 
 
 async def clients(port, all_cases, count, go_on):
-    """So many clients go through the cases again and again; all cases come at least once.
-    Returns how often which outcome came, and the same of those that were wrong."""
+    """Runs concurrent clients that repeat the cases; every case runs at least once.
+    Returns the counts of all outcomes, and the counts of wrong outcomes."""
     seen, wrong = Counter(), Counter()
     queue = list(all_cases)
 
@@ -145,7 +145,7 @@ async def clients(port, all_cases, count, go_on):
             case = queue.pop()
             outcome = await case.outcome(port)
             seen[outcome] += 1
-            # Who sends while the queue is full is told so first.
+            # A full queue refuses any request.
             if outcome not in case.outcomes and outcome != "429 busy":
                 wrong[f"{case.name}: {outcome}"] += 1
 

@@ -1,14 +1,14 @@
-"""A small HTTP/1.1 client for asyncio that costs little: whole requests, answers with a length."""
+"""Low-overhead HTTP/1.1 client for asyncio: whole requests, responses with a length."""
 
 import asyncio
 import socket
 
-# Holds a recording of 6 s, so that a request is handed to the system at once.
+# Send buffer in bytes, large enough that a recording of 6 s is sent at once.
 SEND_BUFFER = 1 << 20
 
 
 class Gone(Exception):
-    """The connection ended before the answer did."""
+    """Error of a connection that ended before the response."""
 
 
 class Answer:
@@ -26,7 +26,7 @@ class Answer:
 
 
 class Connection(asyncio.Protocol):
-    """One connection; one request at a time."""
+    """Connection with one request at a time."""
 
     def __init__(self):
         self.transport = None
@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
 
 
 async def once(port, request):
-    """One request over a connection of its own."""
+    """Sends one request over its own connection."""
     connection = await Connection.open(port)
     try:
         return await connection.ask(request)
@@ -110,7 +110,7 @@ def request(port, method, path, headers=(), body=b""):
 
 
 def form(port, fields, name=None, sound=b""):
-    """An upload as a browser sends it."""
+    """Returns an upload as a browser sends it."""
     boundary = "----------a-boundary-of-the-load-test"
     parts = []
     for key, value in fields:

@@ -1,4 +1,4 @@
-"""Requests whose answers are known: each must be the one that was given alone, byte for byte."""
+"""Valid requests whose responses must equal, byte for byte, the response to the request alone."""
 
 import asyncio
 import itertools
@@ -11,13 +11,13 @@ from .client import Connection, Gone, form, once, request
 
 ROUTE = "/v1/audio/emotion"
 AUDIO = [("Content-Type", "audio/wav")]
-# What a client waits that is told to come back after a second: so much of it, at random, that
-# they do not all come back together.
+# Random extra delay of clients that are refused with a retry time, as a fraction of a second, so
+# that they do not all retry together.
 SPREAD = 0.5
 
 
 class Known:
-    """A request and its answer."""
+    """Request and its expected response."""
 
     def __init__(self, request):
         self.request = request
@@ -25,13 +25,13 @@ class Known:
 
 
 def of_one_length(port, voice, seconds, count=8):
-    """Different recordings of the same length, as the body."""
+    """Returns requests with different recordings of the same length as the body."""
     sounds = (recordings.voice(voice, seconds, 0.31 * i) for i in range(count))
     return [Known(request(port, "POST", ROUTE, AUDIO, sound)) for sound in sounds]
 
 
 def of_all_kinds(port, voice):
-    """Lengths, formats, draws and ways to send."""
+    """Returns requests with different lengths, formats, draws and encodings."""
     known = []
     formats = ["json", "csv", "codes", "textgrid", "audacity", "rttm"]
     for i, seconds in enumerate([0.8, 2.0, 3.3, 6.0, 11.0, 25.0]):
@@ -44,7 +44,7 @@ def of_all_kinds(port, voice):
 
 
 async def learn(port, known):
-    """Asks for each alone, twice."""
+    """Sends each request alone, twice, to get the expected response."""
     for one in known:
         first, second = await once(port, one.request), await once(port, one.request)
         if first.status != 200 or first.body != second.body:
@@ -53,7 +53,7 @@ async def learn(port, known):
 
 
 class Tally:
-    """What came back."""
+    """Counts of responses."""
 
     def __init__(self):
         self.seconds = []
@@ -65,11 +65,11 @@ class Tally:
         return len(self.seconds)
 
     def wrong(self):
-        """Everything but the right answer and being told to come back."""
+        """Returns all outcomes except expected responses and refusals with a retry time."""
         return {k: n for k, n in self.outcomes.items() if k not in ("right", "429")}
 
     def count(self, answer, known, seconds):
-        """Returns whether the client is to come back later."""
+        """Counts a response; returns whether the client must retry later."""
         if answer.status == 200 and answer.body == known.answer:
             self.outcomes["right"] += 1
             self.seconds.append(seconds)
@@ -82,7 +82,7 @@ class Tally:
         return False
 
     def percentile(self, percent):
-        """In milliseconds; NaN without any answer."""
+        """Returns a percentile of the latency in milliseconds; NaN without responses."""
         return percentile(self.seconds, percent)
 
     def percentile_of_refused(self, percent):
@@ -97,7 +97,7 @@ def percentile(seconds, percent):
 
 
 async def client(port, known, tally, go_on):
-    """Asks again and again over one connection while it may go on."""
+    """Sends requests over one connection until the limit."""
     connection = await Connection.open(port)
     try:
         while go_on():
@@ -117,13 +117,13 @@ async def client(port, known, tally, go_on):
 
 
 def until(seconds):
-    """True for so long."""
+    """Returns a predicate that is true for this many seconds."""
     end = time.monotonic() + seconds
     return lambda: time.monotonic() < end
 
 
 async def clients(port, known, count, go_on):
-    """So many at the same time; what came back, and how long it took."""
+    """Runs concurrent clients; returns the counts and the duration."""
     tally = Tally()
     endless = itertools.cycle(known)
     start = time.perf_counter()
@@ -131,15 +131,15 @@ async def clients(port, known, count, go_on):
     return tally, time.perf_counter() - start
 
 
-# Connections of the overload, below the server's limit.
+# Number of connections of the overload, below the server's limit.
 CROWD = 800
-# How often requests are sent, in seconds.
+# Interval between batches of requests, in seconds.
 TICK = 0.005
 
 
 async def arrivals(port, known, rate, seconds):
-    """Sends `rate` requests a second whether or not they are answered. Also returns how many could
-    be sent: a request needs a connection that is idle."""
+    """Sends `rate` requests per second without waiting for responses. Also returns the number of sent
+    requests: a request needs an idle connection."""
     tally = Tally()
     endless = itertools.cycle(known)
     idle = [await Connection.open(port) for _ in range(CROWD)]

@@ -1,4 +1,4 @@
-"""Recordings of a wanted length, all made of one."""
+"""Recordings of any length, made from one recording."""
 
 import io
 import wave
@@ -22,7 +22,7 @@ def wav(rate, data):
 
 
 def voice(path, seconds, shift=0.0):
-    """The recording, repeated and begun `shift` seconds later, until it is `seconds` long."""
+    """Returns the recording, repeated to `seconds` and started `shift` seconds later."""
     rate, data = samples(path)
     start = 2 * int(shift * rate) % len(data)
     wanted = 2 * int(seconds * rate)

@@ -1,4 +1,4 @@
-"""The table that is printed."""
+"""Printed table of results."""
 
 import os
 import pathlib
@@ -20,12 +20,12 @@ def machine():
 
 
 def load():
-    """Of the last minute: how many processes wanted to run."""
+    """Returns the load average of the last minute."""
     return os.getloadavg()[0]
 
 
 def table(head, rows):
-    """As Markdown, its columns aligned."""
+    """Returns a Markdown table with aligned columns."""
     cells = [head, *rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
 

@@ -1,4 +1,4 @@
-"""The server under test: a process of its own, and what the system says about it."""
+"""Server under test: its process and its resource usage."""
 
 import os
 import pathlib
@@ -9,13 +9,13 @@ import tempfile
 import time
 
 TICKS = os.sysconf("SC_CLK_TCK")
-# The self-test of the model of 2020 takes seconds on a busy machine.
+# Start timeout in seconds; the self-test of the 2020 model takes seconds on a busy machine.
 START_SECONDS = 60
 END_SECONDS = 60
 
 
 class Server:
-    """Started on a free port of the loopback interface, ended with the block."""
+    """Starts the server on a free loopback port; ends it with the block."""
 
     def __init__(self, program, arguments):
         self.log = tempfile.TemporaryFile()
@@ -47,7 +47,7 @@ class Server:
         self.end()
 
     def end(self):
-        """Asks the server to end; returns its exit code."""
+        """Ends the server; returns its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
@@ -61,14 +61,14 @@ class Server:
         return int(re.search(rf"^{key}:\s+(\d+)", text, re.MULTILINE).group(1))
 
     def memory(self):
-        """Resident memory in MiB."""
+        """Returns the resident memory in MiB."""
         return self._status("VmRSS") / 1024
 
     def peak(self):
         return self._status("VmHWM") / 1024
 
     def cpu(self):
-        """Seconds of processor time."""
+        """Returns the used processor time in seconds."""
         text = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text()
         fields = text.rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS

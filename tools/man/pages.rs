@@ -1,4 +1,4 @@
-//! The manual pages and shell completions of the programs, made from their command lines.
+//! Manual pages and shell completions of the programs, generated from their command lines.
 
 use std::fs;
 use std::io;
@@ -8,7 +8,7 @@ use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-// The parts of the modules that the programs use when they run are not needed here.
+// Only the argument types of the modules are used here.
 #[cfg(feature = "convert")]
 #[allow(dead_code)]
 #[path = "../convert/arguments.rs"]
@@ -32,7 +32,7 @@ const SHELLS: [Shell; 5] = [
     Shell::Zsh,
 ];
 
-/// The command line of every program that this build has.
+/// Returns the command line of every program in this build.
 pub fn commands() -> Vec<Command> {
     vec![
         infer::Arguments::command(),
@@ -46,7 +46,7 @@ pub fn commands() -> Vec<Command> {
 /// Writes `man/PROGRAM.1` and `completions/*` into `folder`; returns their paths.
 ///
 /// # Errors
-/// When a file cannot be written, with its path.
+/// When a file cannot be written; the message has its path.
 pub fn write(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let fail = |path: &Path, e: io::Error| format!("cannot write {}: {e}", path.display());
     let (man, completions) = (folder.join("man"), folder.join("completions"));

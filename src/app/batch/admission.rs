@@ -3,14 +3,15 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Memory for decoded recordings in progress at the same time, in bytes, unless the system sets a
-/// limit: 1 GiB, eleven minutes of sound at 48 kHz for each of eight threads. A larger recording is
-/// processed alone. The memory of the analysis comes on top.
+/// Memory for decoded recordings in progress, in bytes, unless the system sets a lower limit.
+///
+/// 1 GiB holds eleven minutes of audio at 48 kHz for each of eight threads. A larger recording is
+/// processed alone. The memory of the analysis is additional.
 const BUDGET: u64 = 1 << 30;
-/// Part of a container's memory limit that decoded recordings may take.
+/// Divisor of a container's memory limit that gives the part for decoded recordings.
 const PART_OF_LIMIT: u64 = 4;
 
-/// Admits recordings in order.
+/// Admission of recordings in order.
 #[derive(Debug)]
 pub struct Admission {
     state: Mutex<State>,
@@ -24,14 +25,14 @@ pub struct Admission {
 struct State {
     /// Number of forwarded recordings.
     done: usize,
-    /// Memory of those in work.
+    /// Bytes of the admitted recordings.
     used: u64,
     closed: bool,
 }
 
-/// Permission to work on a recording, held until dropped.
+/// Permission to process a recording, valid until dropped.
 #[derive(Debug)]
-pub struct Leave<'a> {
+pub struct Permit<'a> {
     admission: &'a Admission,
     bytes: u64,
 }
@@ -47,8 +48,9 @@ impl Admission {
         }
     }
 
-    /// Waits until recording `number`, expected to take `bytes`, may begin; `None` once closed.
-    pub fn enter(&self, number: usize, bytes: u64) -> Option<Leave<'_>> {
+    /// Waits until recording `number` with the expected size `bytes` may start. Returns `None` once
+    /// the admission is closed.
+    pub fn enter(&self, number: usize, bytes: u64) -> Option<Permit<'_>> {
         let mut state = self.lock();
         loop {
             if state.closed {
@@ -58,7 +60,7 @@ impl Admission {
             let has_room = state.used == 0 || state.used.saturating_add(bytes) <= self.budget;
             if is_near && has_room {
                 state.used = state.used.saturating_add(bytes);
-                return Some(Leave {
+                return Some(Permit {
                     admission: self,
                     bytes,
                 });
@@ -71,7 +73,7 @@ impl Admission {
     }
 
     /// Counts a forwarded recording.
-    pub fn hand_on(&self) {
+    pub fn forward(&self) {
         self.lock().done += 1;
         self.changed.notify_all();
     }
@@ -87,7 +89,7 @@ impl Admission {
     }
 }
 
-impl Leave<'_> {
+impl Permit<'_> {
     /// Replaces the expected memory by the actual `bytes`.
     pub fn settle(&mut self, bytes: u64) {
         let mut state = self.admission.lock();
@@ -97,13 +99,13 @@ impl Leave<'_> {
     }
 }
 
-impl Drop for Leave<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         self.settle(0);
     }
 }
 
-/// Memory for decoded recordings, in bytes.
+/// Returns the memory for decoded recordings, in bytes.
 pub fn budget() -> u64 {
     // cgroup v2; the file reads `max` without a limit.
     let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
@@ -133,8 +135,8 @@ mod tests {
             assert_eq!(admission.lock().used, 0);
             let fourth = scope.spawn(|| admission.enter(3, 0).is_some());
             std::thread::sleep(std::time::Duration::from_millis(50));
-            assert!(!fourth.is_finished(), "none of three has been handed on");
-            admission.hand_on();
+            assert!(!fourth.is_finished(), "none of three has been forwarded");
+            admission.forward();
             assert!(fourth.join().unwrap());
             let never = scope.spawn(|| admission.enter(4, 0).is_some());
             std::thread::sleep(std::time::Duration::from_millis(50));

@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, SyncSender};
 
 use super::{Batch, BatchError, Outcome, in_order, pool};
 use crate::app::inputs::Input;
-use crate::formats::{Code, NoAnswer};
+use crate::formats::{ErrorCode, RecordingError};
 use crate::nn::cuda::Driver;
 use crate::recognizer::{
     BatchSize, DeviceFailure, DeviceLimits, DeviceRecognizer, DeviceRecognizerError,
@@ -30,10 +30,10 @@ pub enum OnDeviceError {
 const WAITING_BATCHES: usize = 1;
 
 /// Decoded recordings of a batch in input order, or their errors.
-type Decoded = Vec<Result<NamedRecording, NoAnswer>>;
+type Decoded = Vec<Result<NamedRecording, RecordingError>>;
 
 /// Pending outcomes of a batch in input order, or the errors of its recordings.
-type Submitted = Vec<Result<PendingPrediction, NoAnswer>>;
+type Submitted = Vec<Result<PendingPrediction, RecordingError>>;
 
 /// Error when the receiver of the outcomes has stopped.
 struct Stopped;
@@ -78,7 +78,7 @@ impl<'r> Batch<'r> {
         inputs: &[Input],
         sender: &SyncSender<Submitted>,
     ) {
-        let decode = |place: usize, input: &Input| -> Result<NamedRecording, NoAnswer> {
+        let decode = |place: usize, input: &Input| -> Result<NamedRecording, RecordingError> {
             let recording = input.read()?;
             let profile = self.profile_for_device(place, &recording, input.subject());
             Ok(NamedRecording {
@@ -125,7 +125,7 @@ impl<'r> Batch<'r> {
     /// Submits the recordings of a batch that were decoded.
     fn submit(&self, device: &DeviceRecognizer<'r>, batch: Decoded) -> Submitted {
         let mut recordings = Vec::with_capacity(batch.len());
-        let decoded: Vec<Result<(), NoAnswer>> = batch
+        let decoded: Vec<Result<(), RecordingError>> = batch
             .into_iter()
             .map(|decoded| decoded.map(|recording| recordings.push(recording)))
             .collect();
@@ -137,13 +137,17 @@ impl<'r> Batch<'r> {
     }
 
     /// Waits for the outcome of a recording.
-    fn wait(submitted: Result<PendingPrediction, NoAnswer>, subject: &str) -> Outcome {
+    fn wait(submitted: Result<PendingPrediction, RecordingError>, subject: &str) -> Outcome {
         match submitted?.wait() {
             Ok(outcome) => Self::checked(outcome, subject),
-            Err(DeviceFailure::Run(error)) => {
-                Err(NoAnswer::new(Code::Internal, format!("{subject}: {error}")))
-            }
-            Err(failure) => Err(NoAnswer::of(&failure.for_recording(subject), subject)),
+            Err(DeviceFailure::Run(error)) => Err(RecordingError::new(
+                ErrorCode::Internal,
+                format!("{subject}: {error}"),
+            )),
+            Err(failure) => Err(RecordingError::from_recognizer(
+                &failure.for_recording(subject),
+                subject,
+            )),
         }
     }
 }

@@ -1,21 +1,21 @@
-//! How right answers are: each measure from counts or pairs of numbers, and nothing else.
+//! Quality measures, each a pure function of counts or pairs of values.
 
 use serde::Serialize;
 
 use crate::nn::dropout::philox4x32;
 use crate::prediction::AgeInterval;
 
-/// How often each label was answered for each true one.
+/// Confusion matrix.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Confusion {
-    /// In the model's order.
+    /// Labels in the model's order.
     pub labels: Vec<String>,
-    /// `counts[truth][answer]`.
+    /// Number of recordings, `counts[truth][prediction]`.
     pub counts: Vec<Vec<u64>>,
 }
 
 impl Confusion {
-    /// Without any answer.
+    /// Creates a matrix of zeros.
     pub fn new(labels: &[String]) -> Self {
         Self {
             labels: labels.to_vec(),
@@ -23,10 +23,12 @@ impl Confusion {
         }
     }
 
+    /// Counts one recording.
+    ///
     /// # Panics
-    /// When `truth` or `answer` is no index of a label.
-    pub fn add(&mut self, truth: usize, answer: usize) {
-        self.counts[truth][answer] += 1;
+    /// When `truth` or `prediction` is not the index of a label.
+    pub fn add(&mut self, truth: usize, prediction: usize) {
+        self.counts[truth][prediction] += 1;
     }
 
     /// Adds the counts of another matrix of the same labels.
@@ -38,29 +40,29 @@ impl Confusion {
         }
     }
 
-    /// How many answers were counted.
+    /// Returns the number of recordings.
     pub fn total(&self) -> u64 {
         self.counts.iter().flatten().sum()
     }
 
-    /// How many answers there are for a true label.
-    pub fn of(&self, truth: usize) -> u64 {
+    /// Returns the number of recordings with the true label `truth`.
+    pub fn count(&self, truth: usize) -> u64 {
         self.counts[truth].iter().sum()
     }
 
-    /// Share of right answers per true label; `None` where there are no such recordings.
+    /// Returns the recall of each true label; `None` for a label without recordings.
     pub fn recalls(&self) -> Vec<Option<f64>> {
-        let recall = |truth: usize| ratio(self.counts[truth][truth], self.of(truth));
+        let recall = |truth: usize| ratio(self.counts[truth][truth], self.count(truth));
         (0..self.counts.len()).map(recall).collect()
     }
 
-    /// Unweighted average recall: the mean of the recalls of the labels that are present.
+    /// Returns the unweighted average recall: the mean recall of the labels that occur.
     pub fn uar(&self) -> Option<f64> {
         let recalls: Vec<f64> = self.recalls().into_iter().flatten().collect();
         (!recalls.is_empty()).then(|| recalls.iter().sum::<f64>() / recalls.len() as f64)
     }
 
-    /// Share of right answers over all recordings (weighted accuracy).
+    /// Returns the share of correct predictions over all recordings (weighted accuracy).
     pub fn accuracy(&self) -> Option<f64> {
         let right = (0..self.counts.len()).map(|i| self.counts[i][i]).sum();
         ratio(right, self.total())
@@ -71,53 +73,53 @@ fn ratio(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 
-/// Bins of the top weight, of equal width.
+/// Number of equal bins of the largest weight.
 pub const BINS: usize = 15;
 
-/// Whether a weight of p is right in a share p of the cases.
+/// Agreement of the largest weight with the accuracy.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Calibration {
     /// Expected calibration error: the mean over all recordings of the distance between accuracy
     /// and mean weight in their bin (Guo et al., "On calibration of modern neural networks", ICML
     /// 2017).
     pub expected_error: f64,
-    /// Mean top weight of all recordings.
+    /// Mean largest weight over all recordings.
     pub confidence: f64,
-    /// Share of right answers of all recordings.
+    /// Share of correct predictions over all recordings.
     pub accuracy: f64,
-    /// The reliability table.
+    /// Reliability table.
     pub bins: Vec<Bin>,
 }
 
-/// The recordings whose top weight lies in `[from, to)`; the last bin holds 1 too.
+/// Recordings whose largest weight is in `[from, to)`; the last bin includes 1.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Bin {
-    /// Lowest weight.
+    /// Lower bound.
     pub from: f64,
-    /// The next bin's lowest weight.
+    /// Upper bound.
     pub to: f64,
-    /// How many recordings.
+    /// Number of recordings.
     pub count: u64,
-    /// Mean top weight, `None` in an empty bin.
+    /// Mean largest weight; `None` for an empty bin.
     pub confidence: Option<f64>,
-    /// Share of right answers, `None` in an empty bin.
+    /// Share of correct predictions; `None` for an empty bin.
     pub accuracy: Option<f64>,
 }
 
-/// Calibration of `(top weight, whether it was right)`; `None` without any.
-pub fn calibration(answers: &[(f64, bool)]) -> Option<Calibration> {
-    if answers.is_empty() {
+/// Returns the calibration of pairs `(largest weight, is correct)`; `None` without pairs.
+pub fn calibration(predictions: &[(f64, bool)]) -> Option<Calibration> {
+    if predictions.is_empty() {
         return None;
     }
     let mut counts = [(0u64, 0.0f64, 0u64); BINS];
-    for &(weight, right) in answers {
+    for &(weight, right) in predictions {
         let bin = ((weight * BINS as f64) as usize).min(BINS - 1);
         let (count, weights, rights) = &mut counts[bin];
         *count += 1;
         *weights += weight;
         *rights += u64::from(right);
     }
-    let n = answers.len() as f64;
+    let n = predictions.len() as f64;
     let bins: Vec<Bin> = counts
         .iter()
         .enumerate()
@@ -140,22 +142,22 @@ pub fn calibration(answers: &[(f64, bool)]) -> Option<Calibration> {
     })
 }
 
-/// How far estimated ages are from the true ones, in years.
+/// Errors of predicted ages, in years.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AgeError {
-    /// How many.
+    /// Number of recordings.
     pub recordings: u64,
-    /// Mean distance from the truth.
+    /// Mean absolute error.
     pub mean_absolute: f64,
-    /// Median distance from the truth.
+    /// Median absolute error.
     pub median_absolute: f64,
-    /// Mean of estimate minus truth: above zero where speakers are thought too old.
+    /// Mean of prediction minus truth; positive if speakers are estimated too old.
     pub bias: f64,
     /// 95 % bootstrap interval of `mean_absolute` over speakers; `None` for fewer than two.
     pub mean_absolute_interval: Option<[f64; 2]>,
 }
 
-/// Errors of `(true, estimated)` ages; `None` without any.
+/// Returns the errors of `(true, predicted)` ages; `None` without pairs.
 pub fn age_error(ages: &[(f64, f64)]) -> Option<AgeError> {
     if ages.is_empty() {
         return None;
@@ -172,54 +174,54 @@ pub fn age_error(ages: &[(f64, f64)]) -> Option<AgeError> {
     })
 }
 
-/// Shares of the recordings that are answered, the surest first.
+/// Shares of the recordings with the most confident predictions.
 const COVERAGES: [f64; 4] = [0.5, 0.7, 0.9, 1.0];
 
-/// How right answers are if only the surest are given.
+/// Accuracy of the most confident predictions.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Covered {
-    /// Share of the recordings that are answered.
+pub struct CoveragePoint {
+    /// Share of the recordings.
     pub coverage: f64,
-    /// How many that are.
+    /// Number of recordings.
     pub recordings: u64,
-    /// The smallest top weight among them.
+    /// Smallest of their largest weights.
     pub least_weight: f64,
-    /// Share of right answers among them.
+    /// Share of correct predictions among them.
     pub accuracy: f64,
 }
 
-/// Accuracy of the surest `(top weight, whether it was right)`; nothing without any. Of equal
-/// weights those that come first count as surer.
-pub fn coverage(answers: &[(f64, bool)]) -> Vec<Covered> {
-    let mut order = answers.to_vec();
+/// Returns the accuracy at each coverage of pairs `(largest weight, is correct)`; empty without
+/// pairs. Earlier pairs rank first among equal weights.
+pub fn coverage(predictions: &[(f64, bool)]) -> Vec<CoveragePoint> {
+    let mut order = predictions.to_vec();
     order.sort_by(|a, b| b.0.total_cmp(&a.0));
     let at = |coverage: f64| {
         let count = (coverage * order.len() as f64).ceil() as usize;
-        let surest = &order[..count];
-        Some(Covered {
+        let most_confident = &order[..count];
+        Some(CoveragePoint {
             coverage,
             recordings: count as u64,
-            least_weight: surest.last()?.0,
-            accuracy: surest.iter().filter(|a| a.1).count() as f64 / count as f64,
+            least_weight: most_confident.last()?.0,
+            accuracy: most_confident.iter().filter(|a| a.1).count() as f64 / count as f64,
         })
     };
     COVERAGES.into_iter().filter_map(at).collect()
 }
 
-/// How often true ages lie in their intervals, and how wide these are.
+/// Coverage and width of predicted age intervals.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct IntervalQuality {
-    /// How many.
+    /// Number of recordings.
     pub recordings: u64,
-    /// Share of true ages that lie in theirs.
+    /// Share of true ages inside their intervals.
     pub coverage: f64,
-    /// The share that the model states.
+    /// Coverage that the model claims.
     pub stated: f64,
-    /// In years.
+    /// Mean width in years.
     pub mean_width: f64,
 }
 
-/// Quality of the intervals of true ages; `None` without any.
+/// Returns the quality of the intervals of true ages; `None` without ages.
 pub fn interval_quality(ages: &[(f64, AgeInterval)]) -> Option<IntervalQuality> {
     let n = ages.len() as f64;
     let inside = ages.iter().filter(|(t, i)| (i.low..=i.high).contains(t));
@@ -233,14 +235,16 @@ pub fn interval_quality(ages: &[(f64, AgeInterval)]) -> Option<IntervalQuality> 
     })
 }
 
-/// Samples of the bootstrap.
+/// Number of bootstrap samples.
 const RESAMPLES: u32 = 2_000;
-/// Philox key of the bootstrap: one interval per set of answers, on every machine.
+/// Philox key of the bootstrap, fixed for reproducible intervals on every machine.
 const KEY: [u32; 2] = [2_020, 95];
 
-/// The range in which 95 % of the unweighted average recalls lie when the speakers are drawn
-/// again with replacement (percentile bootstrap; a speaker's recordings stay together, since they
-/// are alike). `None` for fewer than two speakers.
+/// Returns the 95 % interval of the unweighted average recall over speakers; `None` for fewer than
+/// two.
+///
+/// The method is a percentile bootstrap that draws speakers with replacement. A speaker's recordings stay
+/// together because they are correlated.
 pub fn uar_interval(speakers: &[Confusion]) -> Option<[f64; 2]> {
     interval(speakers, |drawn| {
         let mut all = Confusion::new(&speakers[0].labels);
@@ -249,8 +253,8 @@ pub fn uar_interval(speakers: &[Confusion]) -> Option<[f64; 2]> {
     })
 }
 
-/// As [`uar_interval`], of the mean absolute age error; each speaker has pairs of true and estimated
-/// ages.
+/// Returns the 95 % interval of the mean absolute age error over speakers, as [`uar_interval`]
+/// does; each speaker has pairs of true and predicted ages.
 pub fn age_error_interval(speakers: &[Vec<(f64, f64)>]) -> Option<[f64; 2]> {
     let sums = speakers.iter().filter(|ages| !ages.is_empty()).map(|ages| {
         let sum: f64 = ages.iter().map(|(t, e)| (e - t).abs()).sum();
@@ -262,7 +266,7 @@ pub fn age_error_interval(speakers: &[Vec<(f64, f64)>]) -> Option<[f64; 2]> {
     })
 }
 
-/// The middle 95 % of a statistic of speakers that are drawn again with replacement.
+/// Returns the central 95 % of a statistic over bootstrap samples of the speakers.
 fn interval<T>(
     speakers: &[T],
     statistic: impl Fn(&mut dyn Iterator<Item = &T>) -> Option<f64>,
@@ -289,7 +293,7 @@ fn interval<T>(
 mod tests {
     use super::*;
 
-    /// Sums of a few numbers around 1 are exact to some units in the last place.
+    /// Rounding error of a sum of few values around 1.
     const ROUNDING: f64 = 1e-12;
 
     fn labels(n: usize) -> Vec<String> {
@@ -309,7 +313,7 @@ mod tests {
 
     #[test]
     fn unweighted_average_recall_counts_labels_not_recordings() {
-        // Recalls 3/4, 1/2, none, 0 of 1; 4 of 7 right.
+        // The recalls are 3/4, 1/2, none and 0; 4 of 7 recordings are correct.
         let c = confusion(&[&[3, 1, 0, 0], &[0, 1, 1, 0], &[0, 0, 0, 0], &[0, 0, 1, 0]]);
         assert_eq!(c.recalls(), [Some(0.75), Some(0.5), None, Some(0.0)]);
         close(c.uar().unwrap(), 1.25 / 3.0);
@@ -321,20 +325,20 @@ mod tests {
     #[test]
     fn rows_of_the_confusion_are_the_truth() {
         let mut c = Confusion::new(&labels(2));
-        for (truth, answer) in [(0, 1), (0, 1), (1, 1), (0, 0)] {
-            c.add(truth, answer);
+        for (truth, prediction) in [(0, 1), (0, 1), (1, 1), (0, 0)] {
+            c.add(truth, prediction);
         }
         assert_eq!(c.counts, [[1, 2], [0, 1]]);
         let mut twice = c.clone();
         twice.add_all(&c);
         assert_eq!(twice.counts, [[2, 4], [0, 2]]);
-        assert_eq!((twice.total(), twice.of(0)), (8, 6));
+        assert_eq!((twice.total(), twice.count(0)), (8, 6));
     }
 
     #[test]
     fn calibration_weighs_bins_by_their_recordings() {
-        // Bin 9 is [0.6, 0.666..): weights 0.61 and 0.65, one right: gap |1 - 1.26|.
-        // The last bin holds 1.0 (right) and 0.95 (wrong): gap |1 - 1.95|.
+        // Bin 9 is [0.6, 0.666..) with weights 0.61 and 0.65, one correct: gap |1 - 1.26|. The last
+        // bin holds 1.0 (correct) and 0.95 (wrong): gap |1 - 1.95|.
         let c = calibration(&[(0.61, true), (1.0, true), (0.65, false), (0.95, false)]).unwrap();
         close(c.expected_error, (0.26 + 0.95) / 4.0);
         close(c.confidence, 3.21 / 4.0);
@@ -353,7 +357,7 @@ mod tests {
 
     #[test]
     fn calibration_takes_its_edges() {
-        // A sum of 32-bit weights may come out above 1.
+        // A sum of 32-bit weights can exceed 1.
         let c = calibration(&[(0.0, false), (1.0, true), (1.0 + 1e-7, true)]).unwrap();
         assert_eq!((c.bins[0].count, c.bins[14].count), (1, 2));
         assert!(c.expected_error < 1e-7, "{}", c.expected_error);
@@ -374,24 +378,26 @@ mod tests {
     }
 
     #[test]
-    fn the_interval_spans_what_other_speakers_would_give() {
+    fn the_interval_covers_resampled_speakers() {
         let good = confusion(&[&[10, 0], &[0, 10]]);
         let bad = confusion(&[&[0, 10], &[10, 0]]);
         assert_eq!(uar_interval(std::slice::from_ref(&good)), None);
         assert_eq!(uar_interval(&vec![good.clone(); 3]), Some([1.0, 1.0]));
-        // With two speakers a quarter of the samples hold only the bad one, a quarter the good.
+        // A quarter of the samples holds only the bad one and a quarter only the
+        // good one.
         assert_eq!(uar_interval(&[good.clone(), bad.clone()]), Some([0.0, 1.0]));
         let many = [vec![good; 50], vec![bad; 50]].concat();
         let [low, high] = uar_interval(&many).unwrap();
-        // The share of good ones among 100 has a deviation of 0.05; its 95 % are 1.96 of them.
+        // The share of good speakers among 100 has a standard deviation of 0.05; 95 % lie within
+        // 1.96 of it.
         assert!((low - 0.402).abs() < 0.02, "{low}");
         assert!((high - 0.598).abs() < 0.02, "{high}");
     }
 
     #[test]
-    fn the_surest_answers_are_measured_first() {
-        let answers = [(0.9, true), (0.2, false), (0.8, true), (0.4, false)];
-        let points = coverage(&answers);
+    fn coverage_starts_with_the_most_confident_predictions() {
+        let predictions = [(0.9, true), (0.2, false), (0.8, true), (0.4, false)];
+        let points = coverage(&predictions);
         let numbers: Vec<(f64, u64, f64, f64)> = points
             .iter()
             .map(|p| (p.coverage, p.recordings, p.least_weight, p.accuracy))

@@ -1,4 +1,4 @@
-//! How much a profile of the speaker helps, by the recordings that it is made of.
+//! Benefit of speaker profiles, by the number of recordings in a profile.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,22 +11,22 @@ use super::{Classification, index};
 use crate::app::batch::Batch;
 use crate::app::inputs::Input;
 use crate::app::manifest::Manifest;
-use crate::formats::NoAnswer;
+use crate::formats::RecordingError;
 use crate::model::ModelInfo;
 use crate::nn::dropout::philox4x32;
 use crate::recognizer::{ProfileBuilder, ProfileError, Recognizer, SpeakerProfile};
 
-/// The emotion of recordings that a profile is made of in everyday life.
+/// Emotion of the recordings that a profile is usually made of.
 const NEUTRAL: &str = "neutral";
-/// More recordings than any speaker has.
+/// Upper bound that no speaker's number of recordings reaches.
 const MAX_SIZE: u32 = 1_000_000;
 
-/// How many of a speaker's other recordings a profile is made of, at most.
+/// Maximum number of a speaker's other recordings in a profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ProfileSize {
-    /// This many; 0 stands for no profile.
+    /// Number of recordings; 0 means no profile.
     Number(u32),
-    /// Every one.
+    /// All recordings.
     All,
 }
 
@@ -68,41 +68,43 @@ impl Serialize for ProfileSize {
     }
 }
 
-/// The emotions of recordings answered with profiles of one size.
+/// Emotion results with profiles of one size.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ProfilePoint {
-    /// As asked for.
+    /// Size as requested.
     pub size: ProfileSize,
-    /// Which recordings of the speaker the profiles are made of: `any` or `neutral`.
+    /// Source of the profiles' recordings: `any` or `neutral`.
     pub from: &'static str,
-    /// How many they are made of on average: less than `size` where a speaker has fewer.
+    /// Mean number of recordings per profile; below `size` if speakers have fewer.
     pub mean_recordings: f64,
-    /// Of all recordings.
+    /// Results over all recordings.
     pub pooled: Classification,
-    /// By the name of the corpus.
+    /// Results per corpus.
     pub corpora: Vec<CorpusPoint>,
 }
 
-/// One corpus of a [`ProfilePoint`].
+/// Results for one corpus of a [`ProfilePoint`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CorpusPoint {
-    /// Of the corpus.
+    /// Name of the corpus.
     pub name: String,
-    /// Its emotions.
+    /// Emotion results.
     pub emotion: Classification,
 }
 
-/// What is counted for one size and kind.
+/// Counts for one size and source.
 struct Count {
     profiled: u64,
     corpora: BTreeMap<String, Confusion>,
 }
 
-/// Answers every recording with a known speaker and emotion once for each of `sizes`, with profiles
-/// of any and, except for size 0, of neutral ones of the speaker's other recordings in the manifest.
-/// The choice depends on `seed` alone, and a smaller profile's recordings are in the larger one too.
-/// Speakers come one after the other, so only one's recordings' descriptors are held. `done` is told
-/// of each recording that was read.
+/// Measures emotion recognition of every recording with a known speaker and emotion at each of
+/// `sizes`.
+///
+/// Profiles are made of the speaker's other recordings in the manifest: of any and, except for size
+/// 0, of neutral ones. The choice depends on `seed` alone, and a smaller profile's recordings are a
+/// subset of a larger one's. Speakers are processed one by one, so memory holds the descriptors of
+/// one speaker's recordings. `done` is called for each recording.
 ///
 /// # Errors
 /// When the model takes no profiles.
@@ -138,49 +140,49 @@ pub fn curves(
             .iter()
             .map(|&i| manifest.input(&manifest.rows[i]))
             .collect();
-        let mut own = Vec::with_capacity(rows.len());
+        let mut statistics = Vec::with_capacity(rows.len());
         let Ok(()) = batch.collect(&inputs, |_, one| {
-            // What is wrong with it is said where it is answered.
-            own.push(one.unwrap_or_default());
+            // The later recognition reports this recording's error.
+            statistics.push(one.unwrap_or_default());
             done();
             Ok::<(), std::convert::Infallible>(())
         });
         let is_neutral = |i: usize| manifest.rows[i].emotion.as_deref() == Some(NEUTRAL);
         let chosen = |place: usize| {
-            let order = order(&rows, place, seed);
+            let order = random_order(&rows, place, seed);
             let usable = order
                 .into_iter()
-                .filter(|&other| own[other].recordings() > 0);
+                .filter(|&other| statistics[other].recordings() > 0);
             let usable: Vec<usize> = usable.collect();
             let neutral = usable.iter().copied().filter(|&o| is_neutral(rows[o]));
             (neutral.collect::<Vec<usize>>(), usable)
         };
-        // Those with a true emotion are answered.
-        let asked: Vec<usize> = (0..rows.len())
+        // Only recordings with a true emotion are recognised.
+        let selected: Vec<usize> = (0..rows.len())
             .filter(|&place| index(&info.emotions, &manifest.rows[rows[place]].emotion).is_some())
             .collect();
-        let asked_inputs: Vec<Input> = asked
+        let selected_inputs: Vec<Input> = selected
             .iter()
             .map(|&place| manifest.input(&manifest.rows[rows[place]]))
             .collect();
         let profiles = |i: usize| -> Vec<Option<SpeakerProfile>> {
-            let (neutral, any) = chosen(asked[i]);
-            let of = |&(size, from): &(ProfileSize, Kind)| {
+            let (neutral, any) = chosen(selected[i]);
+            let of = |&(size, from): &(ProfileSize, Source)| {
                 let from = match from {
-                    Kind::Any => &any,
-                    Kind::Neutral => &neutral,
+                    Source::Any => &any,
+                    Source::Neutral => &neutral,
                 };
                 let mut sum = ProfileBuilder::default();
                 let some = from.iter().take(size.at_most());
-                some.for_each(|&other| sum.merge(&own[other]));
+                some.for_each(|&other| sum.merge(&statistics[other]));
                 recognizer.profile(&sum).ok()
             };
             points.iter().map(of).collect()
         };
-        let mut places = asked.iter();
-        let Ok(()) = batch.run_with_profiles(&asked_inputs, profiles, |_, outcome| {
+        let mut places = selected.iter();
+        let Ok(()) = batch.run_with_profiles(&selected_inputs, profiles, |_, outcome| {
             let place = places.next().expect("an outcome for each input");
-            count(&mut counts, info, manifest, rows[*place], corpus, outcome);
+            add_outcomes(&mut counts, info, manifest, rows[*place], corpus, outcome);
             Ok::<(), std::convert::Infallible>(())
         });
     }
@@ -190,27 +192,28 @@ pub fn curves(
         .collect())
 }
 
-/// Which recordings of a speaker make a profile.
+/// Source of a profile's recordings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+enum Source {
     Any,
     Neutral,
 }
 
-/// Each size once, in order, of any and of neutral recordings.
-fn points(sizes: &[ProfileSize]) -> Vec<(ProfileSize, Kind)> {
-    let mut points: Vec<(ProfileSize, Kind)> = sizes
+/// Returns each size once, in ascending order, with its sources.
+fn points(sizes: &[ProfileSize]) -> Vec<(ProfileSize, Source)> {
+    let mut points: Vec<(ProfileSize, Source)> = sizes
         .iter()
-        .flat_map(|&size| [(size, Kind::Any), (size, Kind::Neutral)])
-        .filter(|&(size, from)| from == Kind::Any || size != ProfileSize::Number(0))
+        .flat_map(|&size| [(size, Source::Any), (size, Source::Neutral)])
+        .filter(|&(size, from)| from == Source::Any || size != ProfileSize::Number(0))
         .collect();
     points.sort();
     points.dedup();
     points
 }
 
-/// The places of the others among `rows`, in a random order of this row's own.
-fn order(rows: &[usize], place: usize, seed: u64) -> Vec<usize> {
+/// Returns the positions of the other recordings in `rows`, in a random order that is specific to
+/// the recording at `place`.
+fn random_order(rows: &[usize], place: usize, seed: u64) -> Vec<usize> {
     let key = [seed as u32, (seed >> 32) as u32];
     let mut others: Vec<usize> = (0..rows.len()).filter(|&other| other != place).collect();
     others.sort_by_key(|&other| {
@@ -220,13 +223,13 @@ fn order(rows: &[usize], place: usize, seed: u64) -> Vec<usize> {
     others
 }
 
-fn count(
+fn add_outcomes(
     counts: &mut [Count],
     info: &ModelInfo,
     manifest: &Manifest,
     row: usize,
     corpus: &str,
-    outcome: Result<Vec<crate::prediction::Prediction>, NoAnswer>,
+    outcome: Result<Vec<crate::prediction::Prediction>, RecordingError>,
 ) {
     let truth = index(&info.emotions, &manifest.rows[row].emotion);
     let (Some(truth), Ok(answers)) = (truth, outcome) else {
@@ -240,7 +243,7 @@ fn count(
     }
 }
 
-fn finish((size, from): (ProfileSize, Kind), count: Count) -> Option<ProfilePoint> {
+fn finish((size, from): (ProfileSize, Source), count: Count) -> Option<ProfilePoint> {
     let mut confusions = count.corpora.values();
     let mut pooled = confusions.next()?.clone();
     confusions.for_each(|c| pooled.add_all(c));
@@ -254,8 +257,8 @@ fn finish((size, from): (ProfileSize, Kind), count: Count) -> Option<ProfilePoin
     Some(ProfilePoint {
         size,
         from: match from {
-            Kind::Any => "any",
-            Kind::Neutral => NEUTRAL,
+            Source::Any => "any",
+            Source::Neutral => NEUTRAL,
         },
         mean_recordings: count.profiled as f64 / answered as f64,
         corpora: corpora.collect(),
@@ -281,9 +284,9 @@ mod tests {
     fn each_size_is_measured_once_and_none_without_a_profile_twice() {
         let sizes = [ProfileSize::All, ProfileSize::Number(0), ProfileSize::All];
         let wanted = [
-            (ProfileSize::Number(0), Kind::Any),
-            (ProfileSize::All, Kind::Any),
-            (ProfileSize::All, Kind::Neutral),
+            (ProfileSize::Number(0), Source::Any),
+            (ProfileSize::All, Source::Any),
+            (ProfileSize::All, Source::Neutral),
         ];
         assert_eq!(points(&sizes), wanted);
     }
@@ -291,9 +294,9 @@ mod tests {
     #[test]
     fn the_order_is_the_seeds_and_leaves_the_recording_out() {
         let rows: Vec<usize> = (10..30).collect();
-        let first = order(&rows, 3, 7);
-        assert_eq!(first, order(&rows, 3, 7));
-        assert!(first != order(&rows, 3, 8) && first != order(&rows, 4, 7));
+        let first = random_order(&rows, 3, 7);
+        assert_eq!(first, random_order(&rows, 3, 7));
+        assert!(first != random_order(&rows, 3, 8) && first != random_order(&rows, 4, 7));
         let mut sorted = first;
         sorted.sort();
         let others: Vec<usize> = (0..20).filter(|i| *i != 3).collect();

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::formats::NoAnswer;
+use crate::formats::RecordingError;
 use crate::prediction::{Age, Estimate, Prediction, Voice};
 
 const MANIFEST: &str = "path,emotion,gender,age,speaker,age_band,language,condition\n\
@@ -19,7 +19,7 @@ fn info() -> ModelInfo {
     }
 }
 
-fn said(emotion: usize, weight: f64, male: f64, years: f64) -> Outcome {
+fn predicted(emotion: usize, weight: f64, male: f64, years: f64) -> Outcome {
     let rest = (1.0 - weight) / 2.0;
     let mut emotions = vec![
         Estimate {
@@ -67,12 +67,15 @@ fn evaluation() -> Evaluation {
     .unwrap();
     let mut evaluator = Evaluator::new(&manifest, &info());
     for outcome in [
-        said(0, 0.9, 0.8, 33.0),
-        said(1, 0.5, 0.3, 26.0),
-        said(2, 0.7, 0.6, 20.0),
-        said(0, 0.8, 0.1, 50.0),
-        said(1, 0.9, 0.9, 40.0),
-        Err(NoAnswer::new(Code::Unreadable, "two/f.wav: no such file")),
+        predicted(0, 0.9, 0.8, 33.0),
+        predicted(1, 0.5, 0.3, 26.0),
+        predicted(2, 0.7, 0.6, 20.0),
+        predicted(0, 0.8, 0.1, 50.0),
+        predicted(1, 0.9, 0.9, 40.0),
+        Err(RecordingError::new(
+            ErrorCode::Unreadable,
+            "two/f.wav: no such file",
+        )),
     ] {
         evaluator.add(&outcome);
     }
@@ -80,7 +83,7 @@ fn evaluation() -> Evaluation {
 }
 
 fn close(a: f64, b: f64) {
-    // Sums of a few numbers around 1 are exact to some units in the last place.
+    // Rounding error of a sum of few values around 1.
     assert!((a - b).abs() < 1e-12, "{a} {b}");
 }
 
@@ -97,7 +100,7 @@ fn pooled_measures_are_those_counted_by_hand() {
     close(emotion.accuracy, 0.5);
     let [low, high] = emotion.uar_interval.unwrap();
     assert!(low <= 0.5 && high >= 0.5, "{low} {high}");
-    // Four weights in four bins: 0.9 right, 0.5 wrong, 0.7 right, 0.8 wrong; 0.8 and 0.7 apart.
+    // The weights are in four bins: 0.9 correct, 0.5 wrong, 0.7 correct, 0.8 wrong.
     let calibration = e.pooled.calibration.as_ref().unwrap();
     close(calibration.expected_error, (0.1 + 0.5 + 0.3 + 0.8) / 4.0);
     let age = e.pooled.age.as_ref().unwrap();
@@ -107,7 +110,7 @@ fn pooled_measures_are_those_counted_by_hand() {
 }
 
 #[test]
-fn children_are_told_apart_where_gender_is_measured() {
+fn gender_of_children_is_measured_separately() {
     let e = evaluation();
     let adults = e.pooled.gender.as_ref().unwrap();
     assert_eq!(adults.confusion.counts, [[1, 1], [0, 1]]);
@@ -118,7 +121,7 @@ fn children_are_told_apart_where_gender_is_measured() {
 }
 
 #[test]
-fn groups_are_told_apart_by_the_manifests_columns() {
+fn groups_follow_the_manifests_columns() {
     let e = evaluation();
     let names = |groups: &[Group]| -> Vec<(String, u64)> {
         let pair = |g: &Group| (g.name.clone(), g.results.recordings);
@@ -145,7 +148,7 @@ fn groups_are_told_apart_by_the_manifests_columns() {
 }
 
 #[test]
-fn both_forms_say_the_same() {
+fn json_and_text_agree() {
     let e = evaluation();
     let json: serde_json::Value = serde_json::from_str(&e.json()).unwrap();
     assert_eq!(json["split"], "test");
@@ -158,16 +161,16 @@ fn both_forms_say_the_same() {
         serde_json::Value::Null
     );
     let text = e.text();
-    for said in ["two/f.wav: no such file", "0.750", "under 12", NOTICE] {
-        assert!(text.contains(said), "{said}: {text}");
+    for part in ["two/f.wav: no such file", "0.750", "under 12", NOTICE] {
+        assert!(text.contains(part), "{part}: {text}");
     }
 }
 
 #[test]
-fn labels_that_a_corpus_lacks_are_no_answers_in_it() {
+fn labels_missing_from_a_corpus_are_excluded() {
     let e = evaluation();
-    // The second recording was answered with an emotion that neither corpus has; the remaining two
-    // weigh the same, of which the last counts.
+    // The second recording has an emotion that neither corpus has; its other two weights are equal,
+    // and the last one counts.
     let among = e.pooled.emotion_in_corpus.as_ref().unwrap();
     assert_eq!(among.confusion.counts, [[1, 0, 1], [0, 0, 0], [1, 0, 1]]);
     let one = e.corpora[0].results.emotion_in_corpus.as_ref().unwrap();
@@ -175,12 +178,12 @@ fn labels_that_a_corpus_lacks_are_no_answers_in_it() {
 }
 
 #[test]
-fn conditions_and_the_surest_answers_are_measured() {
+fn conditions_and_coverage_are_measured() {
     let e = evaluation();
     let names: Vec<&str> = e.by_condition.iter().map(|g| &*g.name).collect();
     assert_eq!(names, ["loud", "quiet"]);
     assert_eq!(e.by_condition[1].results.recordings, 3);
-    // 0.9 right, 0.8 wrong, 0.7 right, 0.5 wrong.
+    // By weight: 0.9 correct, 0.8 wrong, 0.7 correct, 0.5 wrong.
     let accuracy: Vec<f64> = e.pooled.coverage.iter().map(|c| c.accuracy).collect();
     assert_eq!(accuracy, [0.5, 2.0 / 3.0, 0.5, 0.5]);
     assert_eq!(e.pooled.age_interval, None);
@@ -204,9 +207,9 @@ fn a_recording_without_speech_is_refused_and_others_only_failed() {
     )
     .unwrap();
     let mut evaluator = Evaluator::new(&manifest, &info());
-    let refused = NoAnswer::new(Code::NoSpeech, "one/a.wav: no speech");
-    let failed = NoAnswer::new(Code::UnusableAudio, "one/b.wav: damaged");
-    for outcome in [Err(refused), Err(failed), said(2, 0.7, 0.6, 20.0)] {
+    let refused = RecordingError::new(ErrorCode::NoSpeech, "one/a.wav: no speech");
+    let failed = RecordingError::new(ErrorCode::UnusableAudio, "one/b.wav: damaged");
+    for outcome in [Err(refused), Err(failed), predicted(2, 0.7, 0.6, 20.0)] {
         evaluator.add(&outcome);
     }
     let e = evaluator.finish(None, &info(), "abc");

@@ -1,4 +1,4 @@
-//! An evaluation as aligned tables.
+//! Evaluation as aligned text tables.
 
 use std::fmt::Write;
 
@@ -6,8 +6,8 @@ use super::measure::{Calibration, Confusion};
 use super::{Classification, Evaluation, Group, Results};
 use crate::formats::printable;
 
-/// What stands where nothing was measured.
-const NONE: &str = "-";
+/// Placeholder for a missing value.
+const MISSING: &str = "-";
 
 pub fn text(e: &Evaluation) -> String {
     let mut out = String::new();
@@ -38,7 +38,7 @@ pub fn text(e: &Evaluation) -> String {
             confusion(&mut out, &emotion.confusion, &emotion.recalls);
         }
     }
-    measured_besides(&mut out, &overall);
+    further_measures(&mut out, &overall);
     profile_curves(&mut out, e);
     let (_, pooled) = overall[overall.len() - 1];
     for (title, genders) in [
@@ -133,7 +133,7 @@ fn quality(out: &mut String, sets: &[(&str, &Results)]) {
     table(out, &rows);
 }
 
-/// Count, unweighted average recall, share right.
+/// Returns count, unweighted average recall and accuracy.
 fn classification(c: &Option<Classification>) -> [String; 3] {
     let c = c.as_ref();
     [
@@ -143,8 +143,9 @@ fn classification(c: &Option<Classification>) -> [String; 3] {
     ]
 }
 
-/// Emotions among those that a corpus has, the surest answers, intervals of ages, and what was refused.
-fn measured_besides(out: &mut String, sets: &[(&str, &Results)]) {
+/// Writes the results among each corpus' emotions, at each coverage, of age intervals and of
+/// recordings without speech.
+fn further_measures(out: &mut String, sets: &[(&str, &Results)]) {
     heading(
         out,
         "Emotion among those that the corpus has; 95 % interval of UAR over speakers",
@@ -241,7 +242,7 @@ fn profile_curves(out: &mut String, e: &Evaluation) {
 fn ends(interval: Option<[f64; 2]>, decimals: usize) -> [String; 2] {
     match interval {
         Some(ends) => ends.map(|end| number(Some(end), decimals)),
-        None => [NONE.into(), NONE.into()],
+        None => [MISSING.into(), MISSING.into()],
     }
 }
 
@@ -274,7 +275,7 @@ fn confusion(out: &mut String, c: &Confusion, recalls: &[Option<f64>]) {
     for (i, label) in c.labels.iter().enumerate() {
         let mut row = vec![label.clone()];
         row.extend(c.counts[i].iter().map(u64::to_string));
-        row.extend([c.of(i).to_string(), number(recalls[i], 3)]);
+        row.extend([c.count(i).to_string(), number(recalls[i], 3)]);
         rows.push(row);
     }
     table(out, &rows);
@@ -298,23 +299,23 @@ fn reliability(out: &mut String, c: &Calibration) {
 }
 
 fn number(value: Option<f64>, decimals: usize) -> String {
-    value.map_or_else(|| NONE.into(), |v| format!("{v:.decimals$}"))
+    value.map_or_else(|| MISSING.into(), |v| format!("{v:.decimals$}"))
 }
 
-fn strings(words: &[&str]) -> Vec<String> {
-    words.iter().map(|&w| w.to_owned()).collect()
+fn strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|&t| t.to_owned()).collect()
 }
 
-fn line(out: &mut String, said: &str) {
-    writeln!(out, "{}", printable(said)).expect("a string takes everything");
+fn line(out: &mut String, text: &str) {
+    writeln!(out, "{}", printable(text)).expect("a string takes everything");
 }
 
-fn heading(out: &mut String, said: &str) {
+fn heading(out: &mut String, text: &str) {
     out.push('\n');
-    line(out, said);
+    line(out, text);
 }
 
-/// The first column to the left, the others to the right.
+/// Writes a table with a left-aligned first column and right-aligned others.
 fn table(out: &mut String, rows: &[Vec<String>]) {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |c: usize| {
@@ -323,10 +324,10 @@ fn table(out: &mut String, rows: &[Vec<String>]) {
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     for row in rows {
-        let mut said = format!("  {:<width$}", row[0], width = widths[0]);
+        let mut text = format!("  {:<width$}", row[0], width = widths[0]);
         for (cell, width) in row.iter().zip(&widths).skip(1) {
-            write!(said, "  {cell:>width$}").expect("a string takes everything");
+            write!(text, "  {cell:>width$}").expect("a string takes everything");
         }
-        line(out, &said);
+        line(out, &text);
     }
 }

@@ -1,17 +1,18 @@
-//! From the bytes of a table, as spreadsheets save them, to its text and its separator.
+//! Text and field separator of a CSV table that was saved by a spreadsheet.
 
 use std::borrow::Cow;
 
 use encoding_rs::{EUC_KR, Encoding, UTF_16BE, UTF_16LE};
 
-/// What may stand between fields, the most usual first.
+/// Field separators, the most common first.
 const SEPARATORS: [u8; 3] = [b',', b';', b'\t'];
 
-/// The text of a table in UTF-8, in UTF-16 with a byte order mark, or in CP949, the encoding in which
-/// Korean versions of Windows write files.
+/// Decodes a table in UTF-8, in UTF-16 with a byte order mark, or in CP949, the encoding of Korean
+/// versions of Windows.
 ///
 /// # Errors
-/// Says what the bytes are instead, as far as that can be told, and how to save them as UTF-8.
+/// The message describes the actual content, as far as it is recognisable, and how to save it as
+/// UTF-8.
 pub fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, String> {
     if let Some((encoding, mark)) = Encoding::for_bom(bytes) {
         let text = encoding.decode_without_bom_handling_and_without_replacement(&bytes[mark..]);
@@ -23,10 +24,10 @@ pub fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, String> {
     let problem = match std::str::from_utf8(bytes) {
         Ok(text) => match text.contains('\0') {
             false => return Ok(text.into()),
-            true => not_text(bytes),
+            true => describe_binary(bytes),
         },
-        Err(_) if bytes.contains(&0) => not_text(bytes),
-        Err(_) => match korean(bytes) {
+        Err(_) if bytes.contains(&0) => describe_binary(bytes),
+        Err(_) => match decode_cp949(bytes) {
             Some(text) => return Ok(text),
             None => "it is text in neither UTF-8 nor CP949 (EUC-KR); save it as UTF-8",
         },
@@ -34,10 +35,11 @@ pub fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, String> {
     Err(problem.into())
 }
 
-/// Text in CP949. Bytes of other encodings may be valid there, too, but make no Korean words: most of
-/// what is not ASCII must be among the 2,350 syllables of KS X 1001, which nearly all words consist
-/// of.
-fn korean(bytes: &[u8]) -> Option<Cow<'_, str>> {
+/// Decodes CP949 text; `None` for other encodings.
+///
+/// Bytes of other encodings may be valid CP949 but give no Korean text. Most non-ASCII characters
+/// have to be among the 2,350 syllables of KS X 1001, which cover nearly all Korean text.
+fn decode_cp949(bytes: &[u8]) -> Option<Cow<'_, str>> {
     const FIRST: std::ops::RangeInclusive<u8> = 0xB0..=0xC8;
     const SECOND: std::ops::RangeInclusive<u8> = 0xA1..=0xFE;
     let text = EUC_KR.decode_without_bom_handling_and_without_replacement(bytes)?;
@@ -54,8 +56,9 @@ fn korean(bytes: &[u8]) -> Option<Cow<'_, str>> {
     (2 * syllables > pairs).then_some(text)
 }
 
-/// What is no text: UTF-16 without its mark, or a spreadsheet's own format.
-fn not_text(bytes: &[u8]) -> &'static str {
+/// Returns the description of non-text content: UTF-16 without its mark, or a spreadsheet's native
+/// format.
+fn describe_binary(bytes: &[u8]) -> &'static str {
     let utf_16 = [UTF_16LE, UTF_16BE].into_iter().any(|encoding| {
         let text = encoding.decode_without_bom_handling_and_without_replacement(bytes);
         text.is_some_and(|text| {
@@ -76,8 +79,8 @@ fn not_text(bytes: &[u8]) -> &'static str {
     }
 }
 
-/// The separator with which the first line of a table names the most of `columns`; a comma if none
-/// names any.
+/// Returns the separator by which the first line names most of `columns`, or a comma if it names
+/// none.
 pub fn separator(text: &str, columns: &[&str]) -> u8 {
     let line = text.lines().find(|line| !line.trim().is_empty());
     let line = line.unwrap_or_default();
@@ -115,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_spreadsheets_save_is_read() {
+    fn encodings_of_spreadsheets_are_read() {
         let (cp949, _, failed) = EUC_KR.encode(TEXT);
         assert!(!failed);
         let marked = format!("\u{FEFF}{TEXT}");
@@ -128,22 +131,22 @@ mod tests {
         ] {
             assert_eq!(decode(&bytes).unwrap(), TEXT);
         }
-        // A syllable that EUC-KR itself lacks.
+        // The first syllable is in CP949 but not in EUC-KR.
         let word = b"\x8c\x63\xb9\xe6\xb0\xa2\xc7\xcf";
         assert_eq!(decode(word).unwrap(), "똠방각하");
     }
 
     #[test]
-    fn what_is_not_read_is_told_apart() {
+    fn unreadable_files_are_identified() {
         let says = |bytes: &[u8], part: &str| {
-            let said = decode(bytes).unwrap_err();
-            assert!(said.contains(part), "{said}");
+            let message = decode(bytes).unwrap_err();
+            assert!(message.contains(part), "{message}");
         };
         says(&utf_16(TEXT, false), "UTF-16 without the mark");
         says(&utf_16(TEXT, true), "UTF-16 without the mark");
         says(b"path,speaker\na.wav,Jos\xe9\n", "neither UTF-8 nor CP949");
         says(b"path\nb\xfccher/\xfcbung.wav\n", "neither UTF-8 nor CP949");
-        // Japanese in Shift JIS.
+        // Japanese text in Shift JIS.
         says(b"path\n\x89\xb9\x90\xba.wav\n", "neither UTF-8 nor CP949");
         says(b"PK\x03\x04\x14\0\0\0\x08\0\xff", "workbook");
         says(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0\0", "workbook");

@@ -1,4 +1,4 @@
-//! The command line of `infer`.
+//! Command line of `infer`.
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -13,48 +13,48 @@ use maeum::nn::DropoutMode;
 
 use super::device::{self, Device};
 
-/// Draws unless the command line says otherwise: the deviation of a mean over them is a sixth of
-/// that of a single answer of the original.
+/// Default number of draws: the standard deviation of their mean is less than a fifth of a single
+/// draw's.
 const DRAWS: &str = "32";
 const MAX_DRAWS: u32 = 100_000;
 const MAX_THREADS: u32 = 1024;
-/// One recording's networks are asked in this many parts.
+/// Maximum useful number of threads per recording.
 const THREADS_PER_RECORDING: usize = 4;
 
-/// Listens to voice recordings and estimates which emotion they carry, how old the speaker sounds
-/// and which gender.
+/// Estimates emotion, age and gender of the speaker from voice recordings.
 #[derive(Parser)]
 #[command(name = "infer", version, after_help = format!("{NOTICE}\n\n{ENVIRONMENT}\n\n{EXIT_CODES}"))]
 pub struct Arguments {
-    /// A converted model instead of the built-in one; `convert` makes one from Keras .h5 files.
+    /// Converted model to use instead of the built-in one; `convert` makes one from Keras .h5
+    /// files.
     #[arg(long, value_name = "BUNDLE")]
     pub model: Option<PathBuf>,
-    /// Random dropout in the emotion network: `off`, or the number of draws whose mean and
-    /// deviation are given.
+    /// Random dropout in the emotion network: `off`, or the number of draws for the mean and
+    /// deviation.
     #[arg(long, value_name = "off|N", default_value = DRAWS, value_parser = dropout)]
     dropout: DropoutArgument,
-    /// Which draws; the same seed gives the same answer.
+    /// Seed of the draws; the same seed gives the same results.
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
-    /// The channel to analyse: a number from 1, or `mix` for the mean of all.
+    /// Channel to analyse: a number from 1, or `mix` for the mean of all channels.
     #[arg(long, value_name = "N|mix", default_value = "mix", value_parser = channel, conflicts_with_all = ["eval", "dump_features"])]
     channel: ChannelArgument,
-    /// How many threads work, on as many recordings at once and, where there are fewer, side by side
-    /// on parts of one [default: one per processor]. Answers do not depend on it.
+    /// Number of threads, for several recordings at once and for parts of one [default: one per
+    /// processor]. Results do not depend on it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_THREADS)))]
     pub threads: Option<u32>,
-    /// What computes the answers: `cpu`, `cuda` or `cuda:N` for NVIDIA's GPU number N, or `auto`
-    /// for a GPU if there is one.
+    /// Device that computes: `cpu`, `cuda` or `cuda:N` for NVIDIA's GPU number N, or `auto` for a
+    /// GPU if there is one.
     #[arg(long, value_name = "cpu|cuda[:N]|auto", default_value = "cpu", value_parser = device::parse, conflicts_with_all = ["eval", "dump_features", "enroll"])]
     pub device: Device,
-    /// How the answers are written.
+    /// Output format.
     #[arg(long, value_parser = format(), default_value_t = Format::Table)]
     pub format: Format,
     /// Writes to this file instead of standard output. A format with one file per recording also
-    /// takes an existing folder and names the files in it after the recordings.
+    /// takes an existing folder, and each file gets its recording's name.
     #[arg(short, long, value_name = "FILE|DIR")]
     pub output: Option<PathBuf>,
-    /// With `--format csv`, writes a row for each stretch of speech that was answered by itself.
+    /// With `--format csv`, writes one row per segment of speech.
     #[arg(long)]
     pub segments: bool,
     /// Continues the output of an interrupted run: skips the recordings that the file after `-o` holds
@@ -65,24 +65,24 @@ pub struct Arguments {
     /// owner may read. It is personal data; nothing else is stored.
     #[arg(long, value_name = "PROFILE", conflicts_with_all = ["eval", "dump_features", "profile", "speaker_from", "output", "segments"])]
     pub enroll: Option<PathBuf>,
-    /// Answers relative to the speaker of this profile, which `--enroll` has made with the same
+    /// Makes emotions relative to the speaker of this profile, made by `--enroll` with the same
     /// model.
     #[arg(long, value_name = "PROFILE", conflicts_with_all = ["eval", "dump_features", "speaker_from"])]
     pub profile: Option<PathBuf>,
-    /// Answers each recording relative to its speaker's other recordings: those in the same folder,
-    /// those with the same value in a column of a manifest (`.csv`), `all`, or none of them
-    /// (`file`). Reads everything twice.
+    /// Makes the emotions of each recording relative to its speaker's other recordings: those in
+    /// the same folder, those with the same value in a column of a manifest (`.csv`), `all`, or
+    /// none of them (`file`). Reads everything twice.
     #[arg(long, value_name = "folder|column:NAME|all|file", conflicts_with_all = ["eval", "dump_features"])]
     pub speaker_from: Option<SpeakerFrom>,
     /// Measures the model on the recordings of a CSV file with the columns path, emotion, gender,
     /// age and speaker: tables to standard output, or with `--format json` or `-o` a JSON document.
     #[arg(long, value_name = "MANIFEST", conflicts_with = "dump_features")]
     pub eval: Option<PathBuf>,
-    /// Takes only the manifest's rows with this word in their column `split`.
+    /// Uses only the manifest's rows with this value in their column `split`.
     #[arg(long, value_name = "NAME")]
     pub split: Option<String>,
-    /// Also measures the emotions with profiles of that many of the speaker's other recordings:
-    /// numbers, and `all`.
+    /// Also measures emotions with profiles of this many of the speaker's other recordings: a list
+    /// of sizes, and `all`.
     #[arg(
         long,
         value_name = "0,1,3,10,all",
@@ -93,24 +93,23 @@ pub struct Arguments {
     /// Writes the tables of --eval to this file instead of standard output.
     #[arg(long, value_name = "FILE", requires = "eval")]
     pub text: Option<PathBuf>,
-    /// Writes what the networks are fed for recordings, folders or a manifest (`.csv`) as NumPy
-    /// arrays.
+    /// Writes the networks' inputs for recordings, folders or a manifest (`.csv`) as NumPy arrays.
     #[arg(long, value_name = "NPZ", conflicts_with = "output")]
     pub dump_features: Option<PathBuf>,
-    /// Computes the features this way [default: the model's].
+    /// Computes the features with this front end [default: the model's].
     #[arg(long, value_enum, requires = "dump_features", conflicts_with = "model")]
     pub front_end: Option<FrontEndArgument>,
-    /// First checks that the model gives the outputs that were stored with it.
+    /// Checks first that the model reproduces the outputs stored with it.
     #[arg(long)]
     pub self_test: bool,
-    /// Recordings (WAV, FLAC, MP3, AAC, Ogg with Vorbis or Opus, AIFF, M4A, MP4, WebM), folders to
-    /// look for them in, or `-` for standard input.
+    /// Recordings (WAV, FLAC, MP3, AAC, Ogg with Vorbis or Opus, AIFF, M4A, MP4, WebM), folders of
+    /// recordings, or `-` for standard input.
     #[arg(value_name = "WAV|DIR|-", required_unless_present_any = ["self_test", "eval"], conflicts_with = "eval")]
     pub recordings: Vec<PathBuf>,
 }
 
 impl Arguments {
-    /// What `--dropout` and `--seed` ask for.
+    /// Returns the dropout mode of `--dropout` and `--seed`.
     pub fn dropout(&self) -> DropoutMode {
         match self.dropout {
             DropoutArgument::Off => DropoutMode::Off,
@@ -118,12 +117,12 @@ impl Arguments {
         }
     }
 
-    /// The channel that `--channel` asks for.
+    /// Returns the channel of `--channel`.
     pub fn channel(&self) -> Option<u32> {
         self.channel.0
     }
 
-    /// The manifest that lists the recordings, if one does.
+    /// Returns the manifest that lists the recordings, if there is one.
     pub fn manifest(&self) -> Option<&Path> {
         match (&self.speaker_from, &*self.recordings) {
             (Some(SpeakerFrom::Column(_)), [path]) => Some(path),
@@ -131,7 +130,8 @@ impl Arguments {
         }
     }
 
-    /// As many as were asked for, or as there are processors, but no more than can help.
+    /// Returns the number of threads: as requested, or one per processor, but no more than are
+    /// useful.
     pub fn threads(&self, recordings: usize) -> usize {
         let processors = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = self.threads.map_or_else(processors, |n| n as usize);
@@ -172,16 +172,16 @@ fn channel(text: &str) -> Result<ChannelArgument, String> {
     decode::channel(text).map(ChannelArgument)
 }
 
-/// Which recordings have the same speaker.
+/// Rule that assigns recordings to speakers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SpeakerFrom {
-    /// Those in the same folder.
+    /// One speaker per folder.
     Folder,
-    /// None: each has a speaker of its own.
+    /// One speaker per recording.
     File,
-    /// All of them.
+    /// One speaker for all recordings.
     All,
-    /// Those with the same value in this column of a manifest.
+    /// One speaker per value of this column of a manifest.
     Column(String),
 }
 
@@ -202,7 +202,7 @@ impl FromStr for SpeakerFrom {
     }
 }
 
-/// The names of all formats, with what each is.
+/// Returns a parser with the name and description of every format.
 fn format() -> impl TypedValueParser<Value = Format> {
     let values = Format::ALL.map(|f| PossibleValue::new(f.name()).help(f.description()));
     PossibleValuesParser::new(values).try_map(|name| name.parse::<Format>())
@@ -210,8 +210,9 @@ fn format() -> impl TypedValueParser<Value = Format> {
 
 #[derive(Clone, Copy, ValueEnum)]
 pub enum FrontEndArgument {
-    /// Of the default networks: per-frame values and descriptors of the whole recording.
+    /// Default networks: per-frame values and descriptors of the whole recording.
     Utterance,
-    /// Of the system of 2020: mel windows, transforms, histogram and moments.
-    Reference,
+    /// System of 2020: mel windows, transforms, histogram and moments.
+    #[value(name = "reference")]
+    Legacy2020,
 }

@@ -1,4 +1,4 @@
-//! What `infer` does for those who make models: `--eval` and `--dump-features`.
+//! Options for model development: `--eval` and `--dump-features`.
 
 use std::path::Path;
 
@@ -15,9 +15,11 @@ use maeum::formats::Format;
 use maeum::model::FrontEndKind;
 use maeum::model::Model;
 
-use super::{Arguments, FrontEndArgument, complain, of_model, progress, usage_error};
+use super::{
+    Arguments, FrontEndArgument, model_error, output_error, print_error, progress, usage_error,
+};
 
-/// Returns how many recordings have no answer.
+/// Evaluates the model on a manifest. Returns the number of failed recordings.
 pub fn evaluate(
     arguments: &Arguments,
     path: &Path,
@@ -44,7 +46,7 @@ pub fn evaluate(
             .filter_map(|i| i.path())
             .chain(arguments.model.as_deref())
             .chain([path]);
-        Sink::file(output, read).map_err(|e| e.to_string())
+        Sink::file(output, read).map_err(|e| output_error(&e))
     };
     if arguments.text.is_some() && arguments.text == arguments.output {
         usage_error(
@@ -52,7 +54,7 @@ pub fn evaluate(
             "-o and --text name the same file; give each its own",
         );
     }
-    // Before the work, so that a name that cannot be written costs no time.
+    // An output that cannot be written is reported before the long computation.
     let json = match &arguments.output {
         Some(output) => Some(file(output)?),
         None => json_to_stdout.then(Sink::stdout),
@@ -75,7 +77,7 @@ pub fn evaluate(
         .run(&inputs, |_, outcome| {
             if let Err(error) = &outcome {
                 failed += 1;
-                progress.suspend(|| complain(&error.message));
+                progress.suspend(|| print_error(&error.message));
             }
             evaluator.add(&outcome);
             progress.inc(1);
@@ -94,27 +96,27 @@ pub fn evaluate(
             || progress.inc(1),
         );
         progress.finish_and_clear();
-        evaluator.add_profiles(points.map_err(|e| of_model(arguments, &e))?);
+        evaluator.add_profiles(points.map_err(|e| model_error(arguments, &e))?);
     }
     let identity = recognizer.model().identity();
     let evaluation = evaluator.finish(arguments.split.as_deref(), info, identity);
-    for (sink, said) in [(json, evaluation.json()), (text, evaluation.text())] {
+    for (sink, content) in [(json, evaluation.json()), (text, evaluation.text())] {
         let Some(mut sink) = sink else { continue };
-        let written = sink.write(&said).and_then(|()| sink.finish());
-        written.map_err(|e| e.to_string())?;
+        let written = sink.write(&content).and_then(|()| sink.finish());
+        written.map_err(|e| output_error(&e))?;
     }
     Ok(failed)
 }
 
-/// The features that the model's networks read.
+/// Returns the front end of the model.
 pub fn front_end(model: &Model) -> Option<FrontEndArgument> {
     model.info().front_end.map(|p| match p {
-        FrontEndKind::Legacy2020 => FrontEndArgument::Reference,
+        FrontEndKind::Legacy2020 => FrontEndArgument::Legacy2020,
         FrontEndKind::Utterance => FrontEndArgument::Utterance,
     })
 }
 
-/// Returns how many recordings are left out.
+/// Writes the features of the recordings. Returns the number of failed recordings.
 pub fn dump(
     arguments: &Arguments,
     output: &Path,
@@ -145,8 +147,8 @@ pub fn dump(
         ),
         (None, None) => {
             let found = inputs::collect(&arguments.recordings);
-            for passed_over in &found.passed_over {
-                complain(&passed_over.to_string());
+            for skipped in &found.skipped {
+                print_error(&skipped.to_string());
             }
             found.inputs
         }
@@ -162,11 +164,12 @@ pub fn dump(
         .chain(arguments.model.as_deref())
         .any(is_output)
     {
-        return Err(SinkError::IsInput(output.display().to_string()).to_string());
+        let error = SinkError::IsInput(output.display().to_string());
+        return Err(output_error(&error));
     }
-    let front_end: &dyn dump::FrontEnd = match front_end {
+    let front_end: &dyn dump::FeatureSource = match front_end {
         FrontEndArgument::Utterance => &dump::Utterance::new(resampling),
-        FrontEndArgument::Reference => &dump::Reference::new(resampling),
+        FrontEndArgument::Legacy2020 => &dump::Legacy2020::new(resampling),
     };
     let progress = progress(inputs.len());
     let mut failed = 0;
@@ -174,7 +177,7 @@ pub fn dump(
     let written = dump::dump(front_end, &inputs, threads, output, |outcome| {
         if let Err(message) = outcome {
             failed += 1;
-            progress.suspend(|| complain(message));
+            progress.suspend(|| print_error(message));
         }
         progress.inc(1);
     });

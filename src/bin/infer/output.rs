@@ -1,4 +1,4 @@
-//! Where the answers go: all to one place, or each to a file of its own.
+//! Output of predictions: one destination, or one file per recording.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -12,22 +12,22 @@ use maeum::app::sink::{Sink, SinkError};
 use maeum::formats::names::Names;
 use maeum::formats::{Format, Reporter};
 
-use super::{Arguments, Asked, complain, progress, usage_error};
+use super::{Arguments, Selection, output_error, print_error, progress, usage_error};
 
 pub enum Output {
-    One {
+    Single {
         sink: Sink,
-        /// Whether a recording without an answer leaves nothing to complete.
+        /// True if the format has one document per recording: a failed recording leaves no file.
         per_recording: bool,
     },
-    /// The path of each recording's file.
-    Each(std::vec::IntoIter<PathBuf>),
+    /// Path of each recording's file.
+    PerRecording(std::vec::IntoIter<PathBuf>),
     /// A file of JSON lines that an earlier run may have begun.
     Journal(Journal),
 }
 
 impl Output {
-    /// What the command line asks for; ends the program where that cannot be.
+    /// Creates the output of the command line; ends the program on a usage error.
     pub fn new(arguments: &Arguments, inputs: &[Input]) -> Result<Self, String> {
         let files = inputs.iter().filter_map(Input::path);
         let read = files
@@ -38,8 +38,8 @@ impl Output {
         let output = arguments.output.as_deref();
         if format.is_per_recording() {
             if let Some(folder) = output.filter(|path| path.is_dir()) {
-                let paths = paths(folder, format, inputs, read).map_err(|e| e.to_string())?;
-                return Ok(Self::Each(paths.into_iter()));
+                let paths = paths(folder, format, inputs, read).map_err(|e| output_error(&e))?;
+                return Ok(Self::PerRecording(paths.into_iter()));
             }
             if inputs.len() > 1 {
                 let message = format!(
@@ -52,9 +52,9 @@ impl Output {
         }
         let sink = match output {
             None => Sink::stdout(),
-            Some(path) => Sink::file(path, read).map_err(|e| e.to_string())?,
+            Some(path) => Sink::file(path, read).map_err(|e| output_error(&e))?,
         };
-        Ok(Self::One {
+        Ok(Self::Single {
             sink,
             per_recording: format.is_per_recording(),
         })
@@ -68,37 +68,44 @@ impl Output {
         arguments: &Arguments,
         path: &Path,
         recognizer: &Recognizer,
-        asked: &mut Asked,
+        selection: &mut Selection,
     ) -> Result<Self, String> {
         let is_output = |input: &Path| {
             let same = input.canonicalize().ok().zip(path.canonicalize().ok());
             same.is_some_and(|(input, output)| input == output)
         };
-        if asked.inputs.iter().filter_map(Input::path).any(is_output) {
-            return Err(SinkError::IsInput(path.display().to_string()).to_string());
+        if selection
+            .inputs
+            .iter()
+            .filter_map(Input::path)
+            .any(is_output)
+        {
+            return Err(output_error(&SinkError::IsInput(
+                path.display().to_string(),
+            )));
         }
         let journal = Journal::open(path, recognizer, &arguments.dropout());
         let journal = journal.map_err(|e| e.to_string())?;
         if journal.finished() > 0 {
-            complain(&format!(
+            print_error(&format!(
                 "{} holds {} of the recordings",
                 path.display(),
                 journal.finished()
             ));
         }
-        asked.inputs = journal.remaining(std::mem::take(&mut asked.inputs));
+        selection.inputs = journal.remaining(std::mem::take(&mut selection.inputs));
         Ok(Self::Journal(journal))
     }
 
     /// Number of recordings without an answer in an earlier run.
     pub fn failed(&self) -> usize {
         match self {
-            Self::One { .. } | Self::Each(_) => 0,
+            Self::Single { .. } | Self::PerRecording(_) => 0,
             Self::Journal(journal) => journal.failed(),
         }
     }
 
-    /// Writes all answers; `failed` hears why a recording has none.
+    /// Writes all predictions; `failed` is called with the message of each failed recording.
     pub fn write(
         mut self,
         batch: &Batch<'_>,
@@ -108,7 +115,7 @@ impl Output {
     ) -> Result<(), SinkError> {
         let progress = progress(inputs.len());
         let mut complete = true;
-        if let Self::One { sink, .. } = &mut self {
+        if let Self::Single { sink, .. } = &mut self {
             sink.write(&reporter.begin())?;
         }
         batch.run(inputs, |input, outcome| -> Result<(), SinkError> {
@@ -118,14 +125,14 @@ impl Output {
                 if let Err(error) = &outcome {
                     failed(&error.message);
                 }
-                self.put(&text, outcome.is_ok())
+                self.write_recording(&text, outcome.is_ok())
             })?;
             progress.inc(1);
             Ok(())
         })?;
         progress.finish_and_clear();
         match self {
-            Self::One {
+            Self::Single {
                 mut sink,
                 per_recording,
             } => {
@@ -135,18 +142,18 @@ impl Output {
                     false => sink.finish(),
                 }
             }
-            Self::Each(_) => Ok(()),
+            Self::PerRecording(_) => Ok(()),
             Self::Journal(journal) => Ok(journal.finish()?),
         }
     }
 
-    /// The text of the next recording, which is empty unless it is `answered` or the format has a
-    /// place for failures.
-    fn put(&mut self, text: &str, answered: bool) -> Result<(), SinkError> {
+    /// Writes the text of the next recording. It is empty for a failed recording (`answered` is
+    /// false) in a format that cannot express errors.
+    fn write_recording(&mut self, text: &str, answered: bool) -> Result<(), SinkError> {
         match self {
-            Self::One { sink, .. } => sink.write(text),
+            Self::Single { sink, .. } => sink.write(text),
             Self::Journal(journal) => Ok(journal.append(text)?),
-            Self::Each(paths) => {
+            Self::PerRecording(paths) => {
                 let path = paths.next();
                 let Some(path) = path.filter(|_| answered) else {
                     return Ok(());
@@ -159,8 +166,10 @@ impl Output {
     }
 }
 
-/// A file in `folder` for each input, named after it. None of them may be a file that is `read`:
-/// that is found out before the work, so that either all files can be written or none is.
+/// Returns a path in `folder` for each input.
+///
+/// None may be one of the files in `read`. The check precedes all work, so that either every file
+/// can be written or none is.
 fn paths<'a>(
     folder: &Path,
     format: Format,

@@ -1,4 +1,4 @@
-//! Whom emotions are relative to: `--enroll`, `--profile` and `--speaker-from`.
+//! Speaker profiles: `--enroll`, `--profile` and `--speaker-from`.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -15,26 +15,28 @@ use maeum::nn::DropoutMode;
 use maeum::recognizer::{ProfileBuilder, ProfileError, SpeakerProfile};
 
 use super::arguments::SpeakerFrom;
-use super::{Arguments, complain, of_model, progress, usage_error};
+use super::{Arguments, model_error, output_error, print_error, progress, usage_error};
 
-/// The largest profile that is read, in bytes: many times what one takes.
+/// Maximum size of a profile, in bytes; real profiles are far smaller.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// The recordings that were asked for, and the group of each where they are in groups.
-pub struct Asked {
+/// Recordings of the command line.
+pub struct Selection {
+    /// Recordings in order.
     pub inputs: Vec<Input>,
+    /// Group of each recording, for profiles within groups.
     pub groups: Option<Vec<Option<usize>>>,
 }
 
-impl Asked {
-    /// What the command line asks for; ends the program where that cannot be.
+impl Selection {
+    /// Collects the recordings; ends the program on a usage error.
     ///
     /// # Errors
     /// When a manifest is unusable.
     pub fn new(arguments: &Arguments) -> Result<Self, String> {
         let Some(speaker) = &arguments.speaker_from else {
             return Ok(Self {
-                inputs: super::collected(arguments),
+                inputs: super::collect_inputs(arguments),
                 groups: None,
             });
         };
@@ -46,7 +48,7 @@ impl Asked {
                 );
             };
             let manifest = Manifest::read_groups(path, column).map_err(|e| e.to_string())?;
-            // A name means the same speaker in its corpus only.
+            // A speaker name is unique only within its corpus.
             let key = |row: &Row| Some((row.corpus.clone(), row.group.clone()?));
             return Ok(Self {
                 groups: Some(numbered(manifest.rows.iter().map(key))),
@@ -55,7 +57,7 @@ impl Asked {
                     .collect(),
             });
         }
-        let inputs = super::collected(arguments);
+        let inputs = super::collect_inputs(arguments);
         if inputs.iter().any(Input::is_standard_input) {
             usage_error(
                 ErrorKind::ArgumentConflict,
@@ -76,7 +78,7 @@ impl Asked {
     }
 }
 
-/// The number of each key, in the order in which they come.
+/// Numbers the distinct keys in the order of their first occurrence.
 fn numbered<K: std::hash::Hash + Eq>(keys: impl Iterator<Item = Option<K>>) -> Vec<Option<usize>> {
     let mut numbers = HashMap::new();
     let number = |key: Option<K>| {
@@ -86,34 +88,34 @@ fn numbered<K: std::hash::Hash + Eq>(keys: impl Iterator<Item = Option<K>>) -> V
     keys.map(number).collect()
 }
 
-/// `batch` with the speakers that the command line names.
+/// Adds the speaker profiles of the command line to `batch`.
 ///
 /// # Errors
-/// When a profile is unusable or the model takes none.
-pub fn of<'r>(
+/// When a profile is unusable or the model has no profiles.
+pub fn with_speakers<'r>(
     batch: Batch<'r>,
     arguments: &Arguments,
-    asked: &mut Asked,
+    selection: &mut Selection,
 ) -> Result<Batch<'r>, String> {
     if let Some(path) = &arguments.profile {
-        let profile = read(path)?;
+        let profile = read_profile(path)?;
         return batch
             .with_profile(profile)
             .map_err(|e| format!("{}: {e}", path.display()));
     }
-    let Some(groups) = asked.groups.take() else {
+    let Some(groups) = selection.groups.take() else {
         return Ok(batch);
     };
-    let progress = progress(asked.inputs.len());
+    let progress = progress(selection.inputs.len());
     let batch = batch
-        .with_groups(&asked.inputs, groups, || progress.inc(1))
-        .map_err(|e| of_model(arguments, &e));
+        .with_groups(&selection.inputs, groups, || progress.inc(1))
+        .map_err(|e| model_error(arguments, &e));
     progress.finish_and_clear();
     batch
 }
 
-/// The profile in a file.
-fn read(path: &Path) -> Result<SpeakerProfile, String> {
+/// Reads a profile from a file.
+fn read_profile(path: &Path) -> Result<SpeakerProfile, String> {
     let name = path.display();
     let mut text = String::new();
     File::open(path)
@@ -126,11 +128,11 @@ fn read(path: &Path) -> Result<SpeakerProfile, String> {
     SpeakerProfile::from_json(&text).map_err(|e| format!("{name}: {e}"))
 }
 
-/// Writes the profile of the speaker of all recordings to `path`; returns how many recordings it
-/// lacks.
+/// Writes the profile of the speaker of all recordings to `path`. Returns the number of recordings
+/// that are not in it.
 ///
 /// # Errors
-/// When none has a voice, or it cannot be written.
+/// When no recording has voice, or the profile cannot be written.
 pub fn enroll(
     arguments: &Arguments,
     path: &Path,
@@ -138,15 +140,15 @@ pub fn enroll(
     threads: Threads,
     inputs: &[Input],
 ) -> Result<usize, String> {
-    // Before the work, so that a model without profiles costs no time.
+    // A model without profiles is reported before the long computation.
     if let Err(error @ ProfileError::Unsupported(_)) =
         recognizer.profile(&ProfileBuilder::default())
     {
-        return Err(of_model(arguments, &error));
+        return Err(model_error(arguments, &error));
     }
     let files = inputs.iter().filter_map(Input::path);
     let read = files.chain(arguments.model.as_deref());
-    let mut sink = Sink::private_file(path, read).map_err(|e| e.to_string())?;
+    let mut sink = Sink::private_file(path, read).map_err(|e| output_error(&e))?;
     let progress = progress(inputs.len());
     let mut failed = 0;
     let mut all = ProfileBuilder::default();
@@ -165,7 +167,7 @@ pub fn enroll(
         };
         if let Some(problem) = problem {
             failed += 1;
-            progress.suspend(|| complain(&problem));
+            progress.suspend(|| print_error(&problem));
         }
         progress.inc(1);
         Ok::<(), SinkError>(())

@@ -1,5 +1,4 @@
-//! The log: lines to standard error from a thread of its own, so that no answer waits for its reader
-//! and none is lost with it.
+//! Log to standard error from its own thread, so that a slow or closed reader delays no response.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -7,31 +6,31 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::time::Duration;
 
-/// Lines that may wait for the reader; more are lost, and their number is logged.
-const WAITING: usize = 4096;
-/// Longest wait for the reader when the program ends.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Maximum number of waiting lines; further lines are dropped and counted.
+const QUEUE_LENGTH: usize = 4096;
+/// Maximum wait for the reader at the end of the program.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 enum Entry {
     Line(Vec<u8>),
-    /// Answered once everything before it is written.
-    End(SyncSender<()>),
+    /// Flush request, acknowledged when all earlier lines are written.
+    Flush(SyncSender<()>),
 }
 
-/// The running log.
+/// Handle of the running log.
 pub struct Log(SyncSender<Entry>);
 
-/// Starts the log; `quiet` leaves out single requests.
+/// Starts the log; `quiet` omits single requests.
 pub fn start(quiet: bool) -> Log {
-    let (sender, entries) = mpsc::sync_channel(WAITING);
-    let lost = Arc::new(AtomicU64::new(0));
-    let lines = Lines {
+    let (sender, entries) = mpsc::sync_channel(QUEUE_LENGTH);
+    let dropped = Arc::new(AtomicU64::new(0));
+    let lines = LineWriter {
         sender: sender.clone(),
-        lost: Arc::clone(&lost),
+        dropped: Arc::clone(&dropped),
     };
     let thread = std::thread::Builder::new().name("log".into());
-    // Without the thread there is no log, but there are answers.
-    let _ = thread.spawn(move || write(&entries, &lost));
+    // If the thread cannot start, the server runs without a log.
+    let _ = thread.spawn(move || write(&entries, &dropped));
     tracing_subscriber::fmt()
         .with_writer(move || lines.clone())
         .log_internal_errors(false)
@@ -46,26 +45,26 @@ pub fn start(quiet: bool) -> Log {
 }
 
 impl Log {
-    /// Waits until everything is written, but not for ever.
+    /// Waits until all lines are written, at most [`FLUSH_TIMEOUT`].
     pub fn finish(self) {
         let (sender, written) = mpsc::sync_channel(1);
-        if self.0.try_send(Entry::End(sender)).is_ok() {
-            let _ = written.recv_timeout(PATIENCE);
+        if self.0.try_send(Entry::Flush(sender)).is_ok() {
+            let _ = written.recv_timeout(FLUSH_TIMEOUT);
         }
     }
 }
 
-/// Takes whole lines, without waiting.
+/// Writer that queues whole lines without blocking.
 #[derive(Clone)]
-struct Lines {
+struct LineWriter {
     sender: SyncSender<Entry>,
-    lost: Arc<AtomicU64>,
+    dropped: Arc<AtomicU64>,
 }
 
-impl Write for Lines {
+impl Write for LineWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.sender.try_send(Entry::Line(line.to_vec())).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+            self.dropped.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
     }
@@ -75,15 +74,15 @@ impl Write for Lines {
     }
 }
 
-/// Writes what comes. A reader that is gone, or a full disk, costs these lines and no others.
-fn write(entries: &Receiver<Entry>, lost: &AtomicU64) {
+/// Writes entries to standard error. A line that cannot be written is dropped.
+fn write(entries: &Receiver<Entry>, dropped: &AtomicU64) {
     let mut out = io::stderr();
     for entry in entries {
         match entry {
             Entry::Line(line) => drop(out.write_all(&line)),
-            Entry::End(written) => drop(written.try_send(())),
+            Entry::Flush(written) => drop(written.try_send(())),
         }
-        let count = lost.swap(0, Ordering::Relaxed);
+        let count = dropped.swap(0, Ordering::Relaxed);
         if count > 0 {
             let _ = writeln!(
                 out,

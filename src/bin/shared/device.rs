@@ -1,6 +1,6 @@
-//! The device that the command line names.
+//! Device option of the command line.
 
-/// What computes the answers.
+/// Device that computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Device {
     Cpu,
@@ -8,10 +8,10 @@ pub enum Device {
     Auto,
 }
 
-/// Reads the value of `--device`.
+/// Parses the value of `--device`.
 ///
 /// # Errors
-/// Says what it may be.
+/// The message lists the valid values.
 pub fn parse(text: &str) -> Result<Device, String> {
     match text {
         "cpu" => Ok(Device::Cpu),
@@ -26,12 +26,12 @@ pub fn parse(text: &str) -> Result<Device, String> {
     }
 }
 
-/// The GPU to compute on, if it is to be one. Where there is none, `auto` has that said and does
-/// without.
+/// Opens the GPU that `device` selects. If there is none, `auto` calls `report` with the reason and
+/// returns `None`.
 ///
 /// # Errors
-/// When a GPU is asked for by its number and cannot be used.
-pub fn open(device: Device, say: impl FnOnce(&str)) -> Result<Option<Gpu>, String> {
+/// When a GPU is selected by its number and cannot be used.
+pub fn open(device: Device, report: impl FnOnce(&str)) -> Result<Option<Gpu>, String> {
     let number = match device {
         Device::Cpu => return Ok(None),
         Device::Cuda(number) => number,
@@ -40,14 +40,14 @@ pub fn open(device: Device, say: impl FnOnce(&str)) -> Result<Option<Gpu>, Strin
     match (gpu(number), device) {
         (Ok(gpu), _) => Ok(Some(gpu)),
         (Err(e), Device::Auto) => {
-            say(&format!("computing on the processor: {e}"));
+            report(&format!("computing on the processor: {e}"));
             Ok(None)
         }
         (Err(e), _) => Err(format!("--device cuda:{number}: {e}")),
     }
 }
 
-/// What runs CUDA kernels.
+/// GPU driver.
 #[cfg(feature = "cuda")]
 pub type Gpu = std::sync::Arc<dyn maeum::nn::cuda::Driver>;
 
@@ -57,7 +57,7 @@ fn gpu(number: usize) -> Result<Gpu, String> {
     Ok(std::sync::Arc::new(gpu))
 }
 
-/// There is none.
+/// Uninhabited type: a build without CUDA has no GPU.
 #[cfg(not(feature = "cuda"))]
 pub type Gpu = std::convert::Infallible;
 

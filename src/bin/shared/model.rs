@@ -1,4 +1,4 @@
-//! The model that a program works with: the one that is named, or the built-in one.
+//! Model of a program: from a file, or the built-in one.
 
 use std::path::Path;
 
@@ -6,18 +6,19 @@ use maeum::model::Model;
 use maeum::model::bundle;
 use maeum::model::bundle::Opened;
 
-/// The model at `path`, or the built-in one.
+/// Loads the model at `path`, or the built-in one.
 ///
 /// # Errors
-/// Names the file and says what is wrong with it, or that there is no built-in model.
+/// The message names the file and its problem. Without `path`, an error means that there is no
+/// built-in model.
 pub fn load(path: Option<&Path>) -> Result<Model, String> {
     open(path)?.model().map_err(|e| e.to_string())
 }
 
-/// The description of the model at `path`, or of the built-in one.
+/// Reads the description of the model at `path`, or of the built-in one.
 ///
 /// # Errors
-/// As [`load`].
+/// Same as [`load`].
 pub fn open(path: Option<&Path>) -> Result<Opened<'static>, String> {
     match path {
         Some(path) => bundle::open(path).map_err(|e| e.to_string()),

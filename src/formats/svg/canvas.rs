@@ -1,22 +1,23 @@
-//! The elements of a picture.
+//! SVG elements and text metrics.
 
 use std::fmt::Write;
 
 use crate::formats::printable;
 
-/// Width of a letter, in parts of the font's size: the mean over English text in common sans-serif
-/// fonts, rounded up.
+/// Mean letter width as a fraction of the font size: over English text in common sans-serif fonts,
+/// rounded up.
 const LETTER: f64 = 0.56;
-/// Of Chinese, Japanese and Korean characters, which fill a square.
+/// Width of Chinese, Japanese and Korean characters as a fraction of the font size: they fill a
+/// square.
 const SQUARE: f64 = 1.0;
-/// The first character of the blocks that hold those (Hangul Jamo).
+/// First character of the Unicode blocks with square characters (Hangul Jamo).
 const FIRST_SQUARE: char = '\u{1100}';
 
-/// Elements, one after the other.
+/// Buffer of SVG elements.
 #[derive(Debug, Default)]
 pub struct Canvas(String);
 
-/// Where a text is anchored.
+/// Horizontal anchor of a text.
 #[derive(Debug, Clone, Copy)]
 pub enum Anchor {
     Start,
@@ -25,7 +26,7 @@ pub enum Anchor {
 }
 
 impl Canvas {
-    /// An upright rectangle, unless it is empty.
+    /// Draws a rectangle unless its width is 0.
     pub fn rect(&mut self, class: &str, x: f64, y: f64, width: f64, height: f64) {
         if width > 0.0 {
             self.element(format_args!(
@@ -41,7 +42,7 @@ impl Canvas {
         ));
     }
 
-    /// The area inside `points`, named `title` where the reader points at it.
+    /// Draws the polygon `points` with the tooltip `title`.
     pub fn area(&mut self, class: &str, points: &[(f64, f64)], title: &str) {
         let mut path = String::new();
         for (i, (x, y)) in points.iter().enumerate() {
@@ -75,7 +76,7 @@ impl Canvas {
     }
 }
 
-/// `text` as XML content or attribute, without characters that XML 1.0 does not allow.
+/// Escapes `text` for XML content and attributes, without characters that XML 1.0 forbids.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in printable(text).chars() {
@@ -92,7 +93,7 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
-/// About how wide `text` is at a font size.
+/// Returns the approximate width of `text` in pixels.
 pub fn width(text: &str, size: f64) -> f64 {
     text.chars().map(|c| width_of(c, size)).sum()
 }
@@ -101,7 +102,7 @@ fn width_of(c: char, size: f64) -> f64 {
     size * if c < FIRST_SQUARE { LETTER } else { SQUARE }
 }
 
-/// `text` in lines about as wide as `limit`, broken at blanks; a longer word has a line to itself.
+/// Breaks `text` at blanks into lines of approximate width `limit`; a longer word has its own line.
 pub fn wrap(text: &str, size: f64, limit: f64) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -116,7 +117,7 @@ pub fn wrap(text: &str, size: f64, limit: f64) -> Vec<String> {
     lines
 }
 
-/// `text`, its middle left out if it is wider than `limit`: both ends of a path tell paths apart.
+/// Omits the middle of a text that is wider than `limit`. Paths differ mostly at their ends.
 pub fn shorten(text: &str, size: f64, limit: f64) -> String {
     if width(text, size) <= limit {
         return text.to_owned();

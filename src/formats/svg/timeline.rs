@@ -1,10 +1,9 @@
-//! The upper half: emotions, attention and speech over time.
+//! Upper half of the picture: emotions, attention and speech over time.
 
 use std::ops::Range;
 
 use super::canvas::{Anchor, Canvas, width};
-use super::style::{COLOURS, SMALL_SIZE, TEXT_SIZE};
-use super::{LEFT, RIGHT};
+use super::{COLOURS, LEFT, RIGHT, SMALL_SIZE, TEXT_SIZE};
 use crate::formats::Context;
 use crate::formats::timeline;
 use crate::formats::timeline::Cell;
@@ -14,20 +13,20 @@ const AREA_HEIGHT: f64 = 200.0;
 const STRIP_HEIGHT: f64 = 36.0;
 const TRACK_HEIGHT: f64 = 14.0;
 const GAP: f64 = 12.0;
-/// Room for the axis' numbers and its caption.
+/// Height of the axis labels and caption.
 const AXIS_HEIGHT: f64 = 50.0;
-/// Steps that a curve has at most: one for every two pixels.
+/// Maximum number of steps of a curve: one per two pixels.
 const MAX_STEPS: usize = 418;
-/// Distance of an area's edges within which a name fits.
+/// Smallest height of an area that holds its name.
 const LABEL_HEIGHT: f64 = 15.0;
-/// Seconds between the axis' numbers that are easy to read.
+/// Candidate intervals between axis labels, in seconds.
 const TICKS: [f64; 16] = [
     0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0,
     21_600.0,
 ];
 const MAX_TICKS: f64 = 12.0;
 
-/// Where a time lies.
+/// Time axis, by the recording's duration in seconds.
 struct Axis(f64);
 
 impl Axis {
@@ -36,21 +35,21 @@ impl Axis {
     }
 }
 
-/// Draws from `top` on; returns where it ends.
+/// Draws from `top` downwards. Returns the lower edge.
 pub fn draw(canvas: &mut Canvas, context: &Context, p: &Prediction, top: f64) -> f64 {
     let axis = Axis(p.voice.duration);
     let cells = at_most(timeline::cells(p), MAX_STEPS);
     let mut y = top;
     label(canvas, "emotion", y + AREA_HEIGHT / 4.0 + 4.0);
     canvas.rect("plot", LEFT, y, RIGHT - LEFT, AREA_HEIGHT);
-    for (share, said) in [(0.0, "0 %"), (0.5, "50 %"), (1.0, "100 %")] {
+    for (share, text) in [(0.0, "0 %"), (0.5, "50 %"), (1.0, "100 %")] {
         let at = y + AREA_HEIGHT * (1.0 - share);
         canvas.text(
             "small",
             Anchor::End,
             LEFT - 6.0,
             (at + 4.0).max(y + 10.0),
-            said,
+            text,
         );
     }
     areas(canvas, context, &cells, &axis, y);
@@ -93,7 +92,7 @@ fn label(canvas: &mut Canvas, text: &str, y: f64) {
     canvas.text("head", Anchor::End, LEFT - 6.0, y, text);
 }
 
-/// Neighbours joined so that at most `most` are left; a joined cell has the mean over its time.
+/// Joins neighbours until at most `most` cells remain; a joined cell has the mean over its time.
 fn at_most(cells: Vec<Cell>, most: usize) -> Vec<Cell> {
     let together = cells.len().div_ceil(most).max(1);
     if together == 1 {
@@ -116,8 +115,10 @@ fn at_most(cells: Vec<Cell>, most: usize) -> Vec<Cell> {
     joined.collect()
 }
 
-/// One band per emotion, stacked in the model's order from the bottom, with its name where the band
-/// is thick enough. Windows say one thing about a stretch of time, hence steps and no slopes.
+/// Draws one band per emotion, stacked in the model's order from the bottom, with its name where
+/// the band is thick enough.
+///
+/// A cell has one value for its whole time, hence steps instead of slopes.
 fn areas(canvas: &mut Canvas, context: &Context, cells: &[Cell], axis: &Axis, top: f64) {
     let bands: Vec<Vec<f64>> = cells.iter().map(|c| stacked(&c.emotions)).collect();
     let y = |share: f64| top + AREA_HEIGHT * (1.0 - share);
@@ -147,7 +148,7 @@ fn areas(canvas: &mut Canvas, context: &Context, cells: &[Cell], axis: &Axis, to
     }
 }
 
-/// The bounds of the bands of weights that are taken to sum to 1: one more than weights.
+/// Returns the band bounds of `weights` scaled to the sum 1: one bound more than weights.
 fn stacked(weights: &[f64]) -> Vec<f64> {
     let positive = |w: &f64| w.max(0.0);
     let sum: f64 = weights.iter().map(positive).sum();
@@ -160,8 +161,8 @@ fn stacked(weights: &[f64]) -> Vec<f64> {
     bounds
 }
 
-/// The middle of the thickest place of band `i` that a text `wide` pixels wide fits into: its x and
-/// its height as a share.
+/// Returns the centre of the thickest part of band `i` that fits a text `wide` pixels wide: its x
+/// in pixels and its height as a share.
 fn place(
     cells: &[Cell],
     bands: &[Vec<f64>],
@@ -184,7 +185,7 @@ fn place(
                 covered += end - start;
             }
         }
-        // Half a pixel for rounding.
+        // Half a pixel allows for rounding.
         let inside = covered + 0.5 >= wide;
         let thick = high - low;
         if inside
@@ -197,7 +198,8 @@ fn place(
     best.map(|(_, x, share)| (x, share))
 }
 
-/// Attention per second, the mean of the windows that cover each step; empty without attention.
+/// Returns the mean attention per second of the windows that cover each step; empty without
+/// attention.
 fn attention(p: &Prediction) -> Vec<(Range<f64>, f64)> {
     let windows = p.windows.iter();
     let attended: Vec<_> = windows
@@ -234,7 +236,7 @@ fn attention(p: &Prediction) -> Vec<(Range<f64>, f64)> {
     steps.collect()
 }
 
-/// A curve as high as its largest value.
+/// Draws a curve scaled to its largest value.
 fn strip(canvas: &mut Canvas, steps: &[(Range<f64>, f64)], axis: &Axis, top: f64) {
     let bottom = top + STRIP_HEIGHT;
     let largest = steps.iter().map(|s| s.1).fold(f64::MIN_POSITIVE, f64::max);
@@ -259,8 +261,8 @@ fn ticks(canvas: &mut Canvas, axis: &Axis, top: f64, bottom: f64) {
         let seconds = i as f64 * step;
         let x = axis.x(seconds);
         canvas.line("grid", (x, top), (x, bottom + 4.0));
-        let said = clock(seconds, step, duration);
-        canvas.text("small", Anchor::Middle, x, bottom + 18.0, &said);
+        let text = clock(seconds, step, duration);
+        canvas.text("small", Anchor::Middle, x, bottom + 18.0, &text);
     }
     let unit = if duration < 120.0 { "seconds; " } else { "" };
     let caption = format!("{unit}speech: narrow bars, analysed part: wide bar");
@@ -270,7 +272,7 @@ fn ticks(canvas: &mut Canvas, axis: &Axis, top: f64, bottom: f64) {
     canvas.text("small", Anchor::End, RIGHT, y, &caption);
 }
 
-/// Seconds in the smallest form that says all of them.
+/// Returns the time in the shortest form for the axis' step and duration.
 fn clock(seconds: f64, step: f64, duration: f64) -> String {
     if duration < 120.0 {
         return if step < 1.0 {

@@ -1,9 +1,9 @@
-// The server that this page came from, and no other.
+// Client of the server's HTTP interface.
 
 const ROOT = new URL('../', import.meta.url);
 let key = null;
 
-/** Sent with every request from here on; kept in this tab's memory alone. */
+/** Sets the key of all later requests; it stays in this tab's memory. */
 export function setKey(value) {
   key = value;
 }
@@ -12,7 +12,7 @@ export function hasKey() {
   return key !== null;
 }
 
-/** Why a request has no answer. */
+/** Error of a request, from the server or from the page itself (status 0). */
 export class Refused extends Error {
   constructor(status, code, message, retryAfter = null) {
     super(message);
@@ -35,19 +35,19 @@ async function send(path, options = {}) {
   try {
     detail = JSON.parse(text).error ?? {};
   } catch {
-    // A proxy in between has its own pages.
+    // A proxy may respond with its own HTML page.
   }
   const wait = Number.parseInt(answer.headers.get('Retry-After') ?? '', 10);
   const retryAfter = Number.isFinite(wait) ? wait : null;
   throw new Refused(answer.status, detail.code ?? `http_${answer.status}`, detail.message ?? '', retryAfter);
 }
 
-/** What the server says about its model. */
+/** Returns the server's model description. */
 export async function model() {
   return (await (await send('v1/models')).json()).models[0];
 }
 
-/** A recording's answer in a format, with every byte, of its content type. */
+/** Recognises a recording and returns the response in a format, as a blob with its content type. */
 export async function recognise(file, name, format, signal, profile = null) {
   const body = new FormData();
   body.append('response_format', format);
@@ -57,14 +57,14 @@ export async function recognise(file, name, format, signal, profile = null) {
   return new Blob([await answer.arrayBuffer()], { type: answer.headers.get('Content-Type') });
 }
 
-/** The profile of the speaker of recordings, as text. */
+/** Returns the profile of the speaker of `recordings`, as text. */
 export async function profile(recordings, signal) {
   const body = new FormData();
   for (const { file, name } of recordings) body.append('file', file, name);
   return (await send('v1/speaker/profile', { method: 'POST', body, signal })).text();
 }
 
-/** The WebSocket of a recording that is being made. */
+/** Opens the WebSocket for a recording in progress. */
 export function stream() {
   const url = new URL('v1/audio/stream', ROOT);
   url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';

@@ -1,4 +1,4 @@
-// The page: takes a file or records one, asks the server, shows the answer.
+// The page: accepts or records a file, sends it to the server and shows the result.
 
 import * as api from './api.js';
 import * as charts from './charts.js';
@@ -9,16 +9,16 @@ import * as view from './view.js';
 import { clock, emotion, number, percent, speak, words } from './words.js';
 
 const { $ } = view;
-/** Taken until the server has said what it takes. */
+/** Limits until the server's own are loaded. */
 const LIMITS = { body_bytes: 25 << 20, audio_seconds: 600, formats: ['json', 'csv'] };
 const EXTENSIONS = { table: 'table.txt', codes: 'codes.json', textgrid: 'TextGrid', audacity: 'labels.txt' };
 const PEAKS = 2000;
-/** Seconds that the live picture shows at least. */
+/** Minimum time span of the live charts, in seconds. */
 const LIVE = 15;
-/** Recordings that a profile is made of at most; more add little. */
+/** Maximum number of recordings in a profile; more improve it little. */
 const PROFILED = 10;
 
-/** `session` holds the recordings with speech that were answered here, the newest first. */
+/** `session` holds the recognised recordings with speech, the newest first. */
 const state = { session: [], count: 0, profiles: new Map(), model: null, answer: null, status: null, error: null, recorder: null, live: null, abort: null };
 
 const limits = () => state.model?.limits ?? LIMITS;
@@ -34,7 +34,7 @@ function busy(is) {
   document.body.classList.toggle('busy', is);
 }
 
-/** `code` of the API's or of the page's own; `retry` where the same again may work. */
+/** Shows an error; `code` is the server's or the page's own, `retry` repeats the request if that may succeed. */
 function fail(error, retry) {
   busy(false);
   say(null);
@@ -59,7 +59,7 @@ function renderError() {
   const word = errors[code] ?? errors.other;
   const title = typeof word === 'function' ? word(values[code]) : word;
   const seconds = Math.max(0, Math.ceil((until - Date.now()) / 1000));
-  // The server's own words say more, where they do not only say the same.
+  // The server's message is hidden where it only repeats the title.
   const detail = ['busy', 'too_large', 'unauthorized'].includes(error.code) ? '' : error.message;
   view.failed({ title, detail, seconds, retry });
 }
@@ -71,7 +71,7 @@ function clear() {
   renderError();
 }
 
-const oops = code => new api.Refused(0, code, '');
+const pageError = code => new api.Refused(0, code, '');
 
 async function picture(file) {
   try {
@@ -83,15 +83,15 @@ async function picture(file) {
   }
 }
 
-/** The seed as it was written: it may be larger than a JavaScript number holds. */
+/** Returns the seed as text, because it may exceed the range of JavaScript's numbers. */
 const seedOf = text => text.match(/"dropout":\s*\{"mode":\s*"draws",\s*"draws":\s*\d+,\s*"seed":\s*(\d+)/)?.[1];
 
-/** Whether both are the same recording, which may have been chosen twice. */
+/** Compares two files, because a user may choose the same one twice. */
 const isSame = (a, b) =>
   a === b || (a.name === b.name && a.size === b.size && a.lastModified === b.lastModified && a.lastModified !== undefined);
 
-/** What the profile for `file` is made of: the newest other recordings that fit into one request. */
-function others(file) {
+/** Returns the recordings for the profile of `file`: the newest other ones that fit into one request. */
+function profileRecordings(file) {
   if (!$('same').checked) return [];
   let bytes = 64 << 10;
   let seconds = 0;
@@ -102,16 +102,16 @@ function others(file) {
   });
 }
 
-/** The profile of the speaker of the session's other recordings; `null` without any. Kept in this tab's memory alone. */
+/** Returns the profile of the speaker of the session's other recordings, cached in memory; `null` without any. */
 async function profileFor(file, signal) {
-  const recordings = others(file);
+  const recordings = profileRecordings(file);
   if (!recordings.length) return null;
   const key = recordings.map(r => r.id).join();
   if (!state.profiles.has(key)) state.profiles.set(key, await api.profile(recordings, signal));
   return state.profiles.get(key);
 }
 
-function remember(file, name, record) {
+function addToSession(file, name, record) {
   if (!record.voice.speech.length || state.session.some(r => isSame(r.file, file))) return;
   state.session.unshift({ file, name, seconds: record.voice.duration, id: ++state.count });
   state.session.length = Math.min(state.session.length, PROFILED + 1);
@@ -121,7 +121,7 @@ async function analyse(file, name, given = null) {
   clear();
   const abort = (state.abort = new AbortController());
   const again = () => analyse(file, name);
-  if (file.size > limits().body_bytes) return fail(oops('too_large'));
+  if (file.size > limits().body_bytes) return fail(pageError('too_large'));
   busy(true);
   say('listening', name);
   try {
@@ -131,13 +131,13 @@ async function analyse(file, name, given = null) {
       picture(file),
     ]);
     if (abort.signal.aborted) return;
-    remember(file, name, answered.record);
+    addToSession(file, name, answered.record);
     accept({ ...answered, profile, picture: drawn, file, name, recorded: given !== null || name === recordingName() });
   } catch (error) {
     if (error.name === 'AbortError' || abort.signal.aborted) return;
-    // Files that vanish between choosing and sending look like this too.
+    // A file that is deleted after its selection also fails with status 0.
     const worth = error.status === 0 || error.status === 401 || error.status === 408 || error.status === 429 || error.status >= 500;
-    fail(error instanceof api.Refused ? error : oops('other'), worth ? again : null);
+    fail(error instanceof api.Refused ? error : pageError('other'), worth ? again : null);
   }
 }
 
@@ -154,7 +154,7 @@ function accept(answer) {
   $('result').focus({ preventScroll: true });
 }
 
-async function take(format, button) {
+async function download(format, button) {
   const { file, name, profile } = state.answer;
   const stem = name.replace(/\.[^.]*$/, '') || 'recording';
   button.disabled = true;
@@ -162,7 +162,7 @@ async function take(format, button) {
     if (format === 'wav') return save(file, `${stem}.wav`);
     save(await api.recognise(file, name, format, undefined, profile), `${stem}.${EXTENSIONS[format] ?? format}`);
   } catch (error) {
-    fail(error instanceof api.Refused ? error : oops('other'), () => { clear(); take(format, button); });
+    fail(error instanceof api.Refused ? error : pageError('other'), () => { clear(); download(format, button); });
   } finally {
     button.disabled = false;
   }
@@ -191,7 +191,7 @@ function labelPlay(playing) {
   $('play-shape').setAttribute('d', playing ? 'M5 4h3.5v12H5zM11.5 4H15v12h-3.5z' : 'M6 3.5v13l11-6.5z');
 }
 
-/** Everything again: after an answer, another language, width or colours. */
+/** Updates the whole page after a change of result, language, width or colours. */
 function render() {
   const w = words();
   $('drop-hint').textContent = w.dropHint(megabytes(), limits().audio_seconds);
@@ -202,19 +202,19 @@ function render() {
   if (state.answer) {
     view.show(state.answer);
     view.moment(state.answer, player.position());
-    view.downloads(limits().formats, state.answer.recorded, take);
+    view.downloads(limits().formats, state.answer.recorded, download);
   }
   if (state.live) drawLive();
 }
 
-// The microphone.
+// Microphone.
 
 const recordingName = () => 'recording.wav';
 
 async function record() {
   clear();
   player.pause();
-  if (!navigator.mediaDevices || !window.AudioWorkletNode) return fail(oops('microphone_insecure'));
+  if (!navigator.mediaDevices || !window.AudioWorkletNode) return fail(pageError('microphone_insecure'));
   say('starting');
   $('record').disabled = true;
   let profile = null;
@@ -222,7 +222,7 @@ async function record() {
     profile = await profileFor(null);
   } catch (error) {
     $('record').disabled = false;
-    return fail(error instanceof api.Refused ? error : oops('other'), record);
+    return fail(error instanceof api.Refused ? error : pageError('other'), record);
   }
   const live = (state.live = { peaks: [], seconds: 0, windows: [], record: null, level: 0 });
   state.recorder = new Recorder(recordingName(), limits().audio_seconds, profile, {
@@ -234,7 +234,7 @@ async function record() {
       if (!message.result) return;
       live.record = message.result;
       const windows = message.result.timeline;
-      // What was said before about these seconds no longer stands.
+      // Newer results replace earlier results of the same seconds.
       const kept = live.windows.filter(w => windows.length && w.start < windows[0].start - 0.5);
       live.windows = [...kept, ...windows];
     },
@@ -246,7 +246,7 @@ async function record() {
     const codes = { NotAllowedError: 'microphone_denied', NotFoundError: 'microphone_missing' };
     state.recorder = state.live = null;
     $('record').disabled = false;
-    return fail(oops(codes[error.name] ?? 'microphone_failed'));
+    return fail(pageError(codes[error.name] ?? 'microphone_failed'));
   }
   say('recordingStatus');
   document.body.classList.add('recording');
@@ -265,7 +265,7 @@ async function record() {
 function drawLive() {
   const { live } = state;
   $('live-clock').textContent = clock(live.seconds, 1);
-  // From -60 dB to full scale.
+  // The meter covers -60 dB to full scale.
   const level = live.level > 0 ? Math.max(0, 1 + (20 * Math.log10(live.level)) / 60) : 0;
   $('live-level').style.transform = `scaleX(${Math.min(1, level)})`;
   const duration = Math.max(LIVE, live.seconds);
@@ -296,18 +296,18 @@ async function stop() {
   document.body.classList.remove('recording');
   $('result').hidden = !state.answer;
   const { frames } = recorder;
-  if (!frames) return fail(oops('nothing_recorded'));
+  if (!frames) return fail(pageError('nothing_recorded'));
   const name = recordingName();
   if (final?.type === 'final' && final.result) {
     return analyse(file, name, { record: final.result, seed: seedOf(final.text), profile: recorder.profile });
   }
   const refused = final?.error;
   if (refused) return fail(new api.Refused(422, refused.code, refused.message));
-  // The stream was cut off or could not be opened: the same samples as a file.
+  // The stream failed or could not be opened, so the samples are sent as a file.
   return analyse(file, name);
 }
 
-// Wiring.
+// Event handlers.
 
 async function introduce() {
   try {
@@ -321,18 +321,18 @@ async function introduce() {
 
 function choose(files) {
   if (state.recorder || !files.length) return;
-  if (files.length > 1) return fail(oops('one_file'));
+  if (files.length > 1) return fail(pageError('one_file'));
   analyse(files[0], files[0].name);
 }
 
 $('file').addEventListener('change', ({ target }) => {
   choose([...target.files]);
-  // So that choosing the same file again is a change too.
+  // An empty value makes choosing the same file again a change.
   target.value = '';
 });
 $('same').addEventListener('change', () => {
   state.profiles.clear();
-  // The same recording again, with or without the profile.
+  // The profile setting changes the result of the current recording.
   if (state.answer && !state.recorder) analyse(state.answer.file, state.answer.name);
 });
 $('record').addEventListener('click', record);

@@ -1,8 +1,8 @@
-// Pictures over time. Each fills its canvas's width and shares the axis of the others.
+// Charts over time. Each fills the width of its canvas; all have the same time axis.
 
 import { emotion, number } from './words.js';
 
-// Paul Tol's "bright" scheme: told apart by colour-blind people too; every area also has its name on it.
+// Paul Tol's "bright" scheme, distinguishable with colour blindness; areas also carry their names.
 const COLOURS = {
   anger: '#ee6677', disgust: '#228833', fear: '#aa3377', happiness: '#ccbb44',
   neutral: '#bbbbbb', sadness: '#4477aa', surprise: '#66ccee',
@@ -22,7 +22,7 @@ function luminance(hex) {
 
 const inkOn = hex => (luminance(hex) > 0.19 ? DARK_INK : '#ffffff');
 
-/** The page's colours, which depend on light and dark. */
+/** Returns the page's colours in the current colour scheme. */
 export function theme() {
   const style = getComputedStyle(document.documentElement);
   return Object.fromEntries(
@@ -44,7 +44,7 @@ function prepare(canvas) {
 
 const font = (size, weight = 500) => `${weight} ${size}px Inter, system-ui, sans-serif`;
 
-/** Marks what lies outside the analysed part. */
+/** Hatches the time outside the analysed part. */
 function hatch(g, width, height, duration, analysed) {
   const x = t => (t / duration) * width;
   for (const [from, to] of [[0, x(analysed.start)], [x(analysed.end), width]]) {
@@ -65,7 +65,7 @@ function hatch(g, width, height, duration, analysed) {
   }
 }
 
-/** Weights at a moment: eased between the middles of the windows, which keeps their sum. */
+/** Returns the weights at a time, eased between the window centres, which preserves their sum. */
 export function weightsAt(windows, names, time) {
   const middle = w => (w.start + w.end) / 2;
   let next = windows.findIndex(w => middle(w) > time);
@@ -77,7 +77,7 @@ export function weightsAt(windows, names, time) {
   return names.map(n => a.emotions[n] * (1 - ease) + b.emotions[n] * ease);
 }
 
-/** Emotions as stacked areas over the windows. */
+/** Draws the emotions of the windows as stacked areas. */
 export function timeline(canvas, { duration, windows, analysed, names, segments = [] }) {
   const { g, width, height } = prepare(canvas);
   hatch(g, width, height, duration, analysed);
@@ -118,7 +118,7 @@ export function timeline(canvas, { duration, windows, analysed, names, segments 
   }
 }
 
-/** What lies between stretches of speech says nothing: it is cleared, and each stretch's edges are drawn. */
+/** Clears the time between segments, which has no estimates, and draws the segments' edges. */
 function pauses(g, width, height, duration, segments) {
   const x = t => (t / duration) * width;
   g.strokeStyle = theme().ink;
@@ -137,7 +137,7 @@ function pauses(g, width, height, duration, segments) {
 
 const t0 = (tops, k, i) => tops[k][i];
 
-/** Writes an area's name where it is thickest, if it is thick enough there. */
+/** Writes an area's name at its thickest place if it fits there. */
 function nameArea(g, tops, i, from, tall, name) {
   const text = emotion(name);
   let best = null;
@@ -162,7 +162,7 @@ function nameArea(g, tops, i, from, tall, name) {
   g.fillText(text, best.x, best.y);
 }
 
-/** Bars around a middle line: in colour where speech was heard. */
+/** Draws the waveform as bars around a centre line, in the accent colour for speech. */
 export function wave(canvas, { duration, total = duration, peaks, speech, analysed }) {
   const { g, width, height } = prepare(canvas);
   const colours = theme();
@@ -211,7 +211,7 @@ export function mel(canvas, { columns, bands, cells }, { duration, analysed }) {
   hatch(g, width, height, duration, analysed);
 }
 
-/** Attention at moments 0.04 s or so apart, as multiples of an even one, over all windows. */
+/** Returns the attention over all windows in steps of about 0.04 s, as multiples of uniform attention. */
 export function attentionOver(windows, duration) {
   const cell = windows.find(w => w.attention)?.attention.cell_seconds;
   if (!cell) return null;
@@ -235,7 +235,7 @@ export function attention(canvas, { cell, values }, { duration, analysed }) {
   const heard = values.map(v => (Number.isNaN(v) ? 0 : v));
   const top = Math.max(1, ...heard);
   const x = k => (((k + 0.5) * cell) / duration) * width;
-  // The root keeps what is small in sight.
+  // The square root keeps small values visible.
   const y = k => height - 1.5 - Math.sqrt(heard[k] / top) * (height - 5);
   const end = values.length - 1;
   let last = end;

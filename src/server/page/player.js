@@ -1,7 +1,7 @@
-// Plays what was decoded, from any moment.
+// Player of the decoded recording.
 
 export class Player {
-  /** @param moved called with the position and whether it plays, at every frame while it does. */
+  /** @param moved called with the position in seconds and the playing state, at every frame during playback. */
   constructor(moved) {
     Object.assign(this, { moved, at: 0, source: null });
   }

@@ -1,17 +1,17 @@
-// The microphone: 16-bit samples at the device's rate, streamed while they are made.
+// Microphone recorder: 16-bit samples at the device's rate, streamed during the recording.
 
 import * as api from './api.js';
 import { quantise, wav } from './sound.js';
 
-/** More than this waiting to be sent, in bytes, means that the connection is too slow to go on. */
+/** Unsent bytes above which the connection counts as too slow and is closed. */
 const BACKLOG = 8 << 20;
 const FINAL_PATIENCE = 60_000;
 
 export class Recorder {
   /**
-   * @param profile of the speaker, as text, or `null`.
-   * @param on `level(peak, seconds)` for each block, `interim(message)`, and `ended()` when the
-   * microphone goes away or the longest recording is reached.
+   * @param profile speaker profile as text, or `null`.
+   * @param on callbacks: `level(peak, seconds)` per block, `interim(message)`, and `ended()` when the
+   * microphone disconnects or the maximum duration is reached.
    */
   constructor(name, seconds, profile, on) {
     Object.assign(this, { name, longest: seconds, profile, on, blocks: [], frames: 0, waiting: [] });
@@ -19,7 +19,7 @@ export class Recorder {
   }
 
   async start() {
-    // What browsers do to calls would change how the voice sounds.
+    // Browsers' call processing would change the voice.
     const audio = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
     this.media = await navigator.mediaDevices.getUserMedia({ audio });
     try {
@@ -40,7 +40,7 @@ export class Recorder {
     this.connect();
   }
 
-  /** A key cannot be sent with a WebSocket: the recording is then sent as a file at the end. */
+  /** Opens the stream. A WebSocket cannot carry a key; with a key the recording is sent as a file at the end. */
   connect() {
     if (api.hasKey()) return this.resolve(null);
     try {
@@ -77,7 +77,7 @@ export class Recorder {
     if (this.frames / this.rate >= this.longest - 1) this.on.ended();
   }
 
-  /** Ends the recording: its file, and the stream's last message or `null` where there is none. */
+  /** Ends the recording; returns its file and the stream's last message, or `null` without one. */
   async stop() {
     this.node.port.postMessage('end');
     await Promise.race([this.flushed, new Promise(done => setTimeout(done, 1000))]);

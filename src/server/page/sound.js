@@ -1,18 +1,18 @@
-// From a file's bytes to samples, and from samples to what is drawn: peaks and a mel spectrogram.
+// Decoding of audio files, and the peaks and mel spectrogram for the charts.
 
 const RATE = 48000;
 const MEL_TOP = 8000;
 const MEL_BANDS = 80;
 const MEL_COLUMNS = 1200;
-// Below the loudest cell, in dB: what is softer is drawn as silence.
+// Dynamic range in dB below the loudest cell; softer cells are drawn as silence.
 const MEL_RANGE = 75;
 
-/** The samples of a recording, for drawing and playing only: the server decodes for itself. */
+/** Decodes a file for the charts and the player only: the server has its own decoder. */
 export async function decode(bytes) {
   return new OfflineAudioContext(1, 1, RATE).decodeAudioData(bytes);
 }
 
-/** All channels' mean. */
+/** Returns the mean of all channels. */
 export function mono(buffer) {
   const out = new Float32Array(buffer.length);
   for (let c = 0; c < buffer.numberOfChannels; c++) {
@@ -22,7 +22,7 @@ export function mono(buffer) {
   return out;
 }
 
-/** Largest magnitude in each of `count` equal parts. */
+/** Returns the largest magnitude in each of `count` equal parts. */
 export function peaks(samples, count) {
   const out = new Float32Array(count);
   for (let p = 0; p < count; p++) {
@@ -35,12 +35,12 @@ export function peaks(samples, count) {
   return out;
 }
 
-/** 16-bit samples, rounded to the nearest. */
+/** Rounds samples to 16 bits. */
 export function quantise(samples) {
   return Int16Array.from(samples, x => Math.round(Math.max(-1, Math.min(1, x)) * 32767));
 }
 
-/** A WAV file of 16-bit mono samples. */
+/** Returns a WAV file of 16-bit mono samples. */
 export function wav(blocks, rate) {
   const bytes = blocks.reduce((n, b) => n + b.byteLength, 0);
   const head = new DataView(new ArrayBuffer(44));
@@ -60,7 +60,7 @@ export function wav(blocks, rate) {
   return new Blob([head, ...blocks], { type: 'audio/wav' });
 }
 
-/** In-place FFT of a power of two, radix 2. */
+/** Computes an in-place radix-2 FFT; the length is a power of two. */
 function fft(re, im) {
   const n = re.length;
   for (let i = 1, j = 0; i < n; i++) {
@@ -96,7 +96,7 @@ function fft(re, im) {
 const toMel = hz => 2595 * Math.log10(1 + hz / 700);
 const toHz = mel => 700 * (10 ** (mel / 2595) - 1);
 
-/** Triangular filters as lists of [bin, weight]. */
+/** Returns triangular filters as lists of [bin, weight]. */
 function filters(size, rate) {
   const top = toMel(Math.min(MEL_TOP, rate / 2));
   const edge = i => toHz((top * i) / (MEL_BANDS + 1));
@@ -108,12 +108,12 @@ function filters(size, rate) {
       const weight = hz < middle ? (hz - low) / (middle - low) : (high - hz) / (high - middle);
       if (weight > 0) taps.push([k, weight]);
     }
-    // A band narrower than a bin takes the nearest one.
+    // A band narrower than a bin has the nearest bin.
     return taps.length ? taps : [[Math.round((middle * size) / rate), 1]];
   });
 }
 
-/** Mel spectrogram: `columns` x `bands` values from 0 (silence) to 1 (the loudest cell); `hertz` is a band's middle. */
+/** Returns the mel spectrogram: `columns` x `bands` values from 0 (silence) to 1 (loudest cell); `hertz` is a band's centre. */
 export function mel(samples, rate) {
   const size = 2 ** Math.round(Math.log2(rate * 0.032));
   const hop = Math.max(Math.round(rate * 0.008), Math.ceil(samples.length / MEL_COLUMNS));

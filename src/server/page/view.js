@@ -1,13 +1,13 @@
-// Puts an answer into the document. Text only ever becomes text, never markup.
+// Rendering of a result into the document, as text only: no markup is parsed.
 
 import * as charts from './charts.js';
 import { clock, emotion, gender, language, number, percent, words } from './words.js';
 
 export const $ = id => document.getElementById(id);
 
-/** The ages that the scale shows, in years. */
+/** Range of the age scale, in years. */
 const AGES = [10, 80];
-/** At most this many rows of the table of levels. */
+/** Maximum number of rows in the table of levels. */
 const LEVELS = 60;
 
 function make(tag, properties = {}, ...children) {
@@ -50,7 +50,7 @@ function table(head, rows) {
     make('tbody', {}, ...rows.map(r => make('tr', {}, ...cells(r, 'td')))));
 }
 
-/** The emotions, strongest first. */
+/** Returns the emotions, the largest weight first. */
 const ranked = record => Object.entries(record.emotions).sort((a, b) => b[1].mean - a[1].mean);
 
 export function emotionBars(record) {
@@ -133,7 +133,7 @@ function tables({ record, picture }) {
   if (picture) $('sound-table').replaceChildren(table([`${w.from} (s)`, w.loudness, w.brightness], levels(picture)));
 }
 
-/** What waveform and spectrogram show, as rows. */
+/** Returns the waveform and spectrogram as table rows. */
 function levels({ peaks, mel, duration }) {
   const rows = Math.max(1, Math.min(LEVELS, Math.ceil(duration * 4)));
   const part = (length, r) => [Math.floor((r * length) / rows), Math.max(Math.floor((r * length) / rows) + 1, Math.floor(((r + 1) * length) / rows))];
@@ -150,7 +150,7 @@ function levels({ peaks, mel, duration }) {
   });
 }
 
-/** Draws what depends on the width, the colours and the language. */
+/** Draws the parts that depend on width, colours and language. */
 export function draw({ record, picture }) {
   const w = words();
   const names = Object.keys(record.emotions);
@@ -177,7 +177,7 @@ export function draw({ record, picture }) {
   charts.axis($('axis'), duration);
 }
 
-/** Everything about an answer. */
+/** Shows a result. */
 export function show(answer) {
   const w = words();
   summary(answer);
@@ -188,7 +188,7 @@ export function show(answer) {
   draw(answer);
 }
 
-/** What the answers may be used for. */
+/** Shows the terms of use. */
 export function terms({ notice, licences, name, sha256 }) {
   const w = words();
   const said = (e, known, text) => Object.assign(e, { textContent: known[text] ?? text, lang: text in known ? language() : 'en' });
@@ -202,7 +202,7 @@ export function terms({ notice, licences, name, sha256 }) {
   $('model').textContent = w.modelName(name, sha256.slice(0, 16));
 }
 
-/** One button per format, and one for a recording made here. */
+/** Shows one download button per format, and one for a recording made on this page. */
 export function downloads(formats, recorded, take) {
   const w = words();
   const item = (format, title, text) => {
@@ -216,7 +216,7 @@ export function downloads(formats, recorded, take) {
   $('downloads').replaceChildren(...items);
 }
 
-/** The strongest emotions at a moment. */
+/** Shows the strongest emotions at a time. */
 export function moment({ record }, time) {
   const names = Object.keys(record.emotions);
   const { start, end } = record.voice.analysed;
@@ -230,7 +230,7 @@ export function moment({ record }, time) {
   $('moment').textContent = parts.join(' · ');
 }
 
-/** What is wrong and what to do; `seconds` until another try makes sense, `retry` if it does at all. */
+/** Shows an error with its remedy; `seconds` is the time until a retry is possible, `retry` repeats the request if that may succeed. */
 export function failed({ title, detail, seconds, retry }) {
   const w = words();
   const box = $('error');

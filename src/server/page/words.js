@@ -1,11 +1,11 @@
-// Everything that the page says, in its two languages.
+// Texts of the page in English and Korean.
 
 const EN = {
   skip: 'Skip to the content', site: 'Site', language: 'Language', docs: 'API',
   title: 'How does this voice sound?',
   lead: 'Give it a recording. It estimates which emotion the voice carries, how old the speaker sounds and which gender, second by second, and says how sure it is.',
   choose: 'Choose a recording', record: 'Record', recordAgain: 'Record again', stop: 'Stop and analyse',
-  dropHint: (mb, s) => `or drop a file here · WAV, FLAC, MP3, Ogg Vorbis, AIFF, M4A · up to ${mb} MB and ${s} s`,
+  dropHint: (mb, s) => `or drop a file here · WAV, FLAC, MP3, AAC, Ogg Vorbis, Opus, AIFF, M4A, WebM · up to ${mb} MB and ${s} s`,
   same: 'These recordings are of the same person',
   sameHint: 'Emotions are then heard as differences from how this person usually sounds, from the other recordings given here. The profile stays in this page’s memory and is gone when you close it.',
   relative: (n, s) => `Emotions are relative to this person’s ${n} other ${n === 1 ? 'recording' : 'recordings'} (${s} s of speech).`,
@@ -84,7 +84,7 @@ const KO = {
   title: '이 목소리는 어떻게 들리나요?',
   lead: '녹음을 주세요. 목소리에 담긴 감정, 들리는 나이와 성별을 시간에 따라 추정하고, 얼마나 확실한지도 알려 줍니다.',
   choose: '녹음 파일 선택', record: '녹음하기', recordAgain: '다시 녹음하기', stop: '멈추고 분석',
-  dropHint: (mb, s) => `또는 여기에 파일을 끌어 놓으세요 · WAV, FLAC, MP3, Ogg Vorbis, AIFF, M4A · 최대 ${mb} MB, ${s}초`,
+  dropHint: (mb, s) => `또는 여기에 파일을 끌어 놓으세요 · WAV, FLAC, MP3, AAC, Ogg Vorbis, Opus, AIFF, M4A, WebM · 최대 ${mb} MB, ${s}초`,
   same: '같은 사람의 녹음입니다',
   sameHint: '그러면 여기에 준 다른 녹음을 바탕으로, 이 사람이 평소 말하는 소리와의 차이로 감정을 듣습니다. 프로필은 이 페이지의 메모리에만 있으며 닫으면 사라집니다.',
   relative: (n, s) => `감정은 이 사람의 다른 녹음 ${n}개(말소리 ${s}초)에 견준 것입니다.`,
@@ -171,14 +171,14 @@ const KO = {
   },
 };
 
-/** By language. */
+/** Texts by language code. */
 export const ALL = { en: EN, ko: KO };
 let now = (navigator.languages ?? [navigator.language]).map(l => l.slice(0, 2)).find(l => l in ALL) ?? 'en';
 
 export const language = () => now;
 export const words = () => ALL[now];
 
-/** Chooses a language and puts its words where the document asks for them. */
+/** Selects a language and fills the document's texts. */
 export function speak(chosen = now) {
   now = chosen;
   const w = words();
@@ -191,7 +191,7 @@ export function speak(chosen = now) {
   }
 }
 
-/** A label of the model's, translated where it is known. */
+/** Returns the translated label of the model, or the label itself if it is unknown. */
 export const emotion = name => words().emotions[name] ?? name;
 export const gender = name => words().genders[name] ?? name;
 
@@ -200,7 +200,7 @@ export const percent = (x, digits = 1) =>
 export const number = (x, digits = 1) =>
   new Intl.NumberFormat(now, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(x);
 
-/** Minutes and seconds. */
+/** Formats seconds as minutes and seconds. */
 export function clock(seconds, digits = 0) {
   const unit = 10 ** digits;
   const all = Math.floor(seconds * unit + 1e-6);

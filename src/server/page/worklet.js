@@ -1,4 +1,4 @@
-// Hands the microphone's samples, mixed to one channel, to the page.
+// Sends the microphone's samples, mixed to one channel, to the page.
 
 const FRAMES = 2048;
 
@@ -10,12 +10,12 @@ class Capture extends AudioWorkletProcessor {
     this.ended = false;
     this.port.onmessage = () => {
       this.ended = true;
-      this.hand(this.block.slice(0, this.filled));
+      this.post(this.block.slice(0, this.filled));
       this.port.postMessage(null);
     };
   }
 
-  hand(samples) {
+  post(samples) {
     this.port.postMessage(samples, [samples.buffer]);
   }
 
@@ -27,7 +27,7 @@ class Capture extends AudioWorkletProcessor {
       for (const channel of channels) sum += channel[i];
       this.block[this.filled++] = sum / channels.length;
       if (this.filled === FRAMES) {
-        this.hand(this.block.slice());
+        this.post(this.block.slice());
         this.filled = 0;
       }
     }

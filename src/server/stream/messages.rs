@@ -1,4 +1,4 @@
-//! What a client says in a stream besides its samples.
+//! Text messages of a stream.
 
 use std::sync::Arc;
 
@@ -7,16 +7,16 @@ use serde::Deserialize;
 use crate::audio::decode::{MAX_SAMPLE_RATE, MIN_SAMPLE_RATE};
 use crate::nn::DropoutMode;
 use crate::recognizer::{Recognizer, SpeakerProfile};
-use crate::server::answer::DropoutChoice;
 use crate::server::errors::ApiError;
+use crate::server::recognise::DropoutChoice;
 use crate::server::speaker;
 
-/// What the recording is called where the client does not say.
+/// Name of a recording without a name.
 const UNNAMED: &str = "stream";
-/// Characters of a name that are kept.
+/// Maximum length of a name, in characters.
 const MAX_NAME: usize = 255;
 
-/// The first message.
+/// First message of a stream.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
@@ -36,39 +36,39 @@ enum Dropout {
     Text(String),
 }
 
-/// A text message after the first.
+/// Text message after the first.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Control {
     r#type: String,
 }
 
-/// Whether the message says that the recording is complete.
+/// Returns true if the message marks the end of the recording.
 pub fn is_end(text: &str) -> bool {
     serde_json::from_str(text).is_ok_and(|c: Control| c.r#type == "end")
 }
 
-/// What a stream is about.
+/// Parameters of a stream.
 #[derive(Debug, PartialEq)]
 pub struct Setup {
-    /// What the recording is called in the results.
+    /// Name of the recording in the results.
     pub name: String,
-    /// Samples per second.
+    /// Sample rate in Hz.
     pub rate: u32,
-    /// How forced dropout is treated.
+    /// Dropout mode.
     pub dropout: DropoutMode,
-    /// Whether results on the way are wanted.
+    /// True if interim results are requested.
     pub interim: bool,
-    /// Whom the emotions are relative to.
+    /// Speaker profile that the emotions are relative to.
     pub profile: Option<Arc<SpeakerProfile>>,
 }
 
 impl Setup {
-    /// Reads the first message; `dropout` is what it may leave out, and a profile must be of the
+    /// Parses the first message. `dropout` is the default mode; a profile must belong to the
     /// recogniser's model.
     ///
     /// # Errors
-    /// Says what is wrong with it.
+    /// The message describes the problem.
     pub fn read(
         text: &str,
         dropout: &DropoutMode,
@@ -118,7 +118,7 @@ impl Setup {
         })
     }
 
-    /// The answer to a stream that begins with samples.
+    /// Returns the error for a stream that starts with samples.
     pub fn missing() -> ApiError {
         ApiError::bad_request(
             "the first message must be text such as {\"sample_rate\": 16000, \"encoding\": \"s16le\"}",
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_message_says_all_or_little() {
+    fn fields_of_the_first_message_are_optional() {
         let default = DropoutMode::draws(32, 0);
         let none = |text: &str| Err(ApiError::bad_request(format!("profile {text}")));
         let read = |text: &str| Setup::read_with(text, &default, none);
@@ -154,7 +154,7 @@ mod tests {
             profile: None,
         };
         assert_eq!(read(all).unwrap(), wanted);
-        for (text, said) in [
+        for (text, expected) in [
             ("", "first message"),
             ("{}", "sample_rate"),
             (r#"{"sample_rate": 999, "encoding": "s16le"}"#, "from 1000"),
@@ -173,7 +173,7 @@ mod tests {
             ),
         ] {
             let message = read(text).unwrap_err().message;
-            assert!(message.contains(said), "{text}: {message}");
+            assert!(message.contains(expected), "{text}: {message}");
         }
     }
 

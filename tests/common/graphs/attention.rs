@@ -1,4 +1,4 @@
-//! Sequences that are pooled by attention, and maps that are multiplied by it.
+//! Attention pooling of sequences, and maps multiplied by upsampled attention.
 
 use maeum::nn::ValueId;
 use maeum::nn::layer::{Activation, Dropout, Interpolation, Layer, MergeOp, PoolKind};
@@ -6,22 +6,23 @@ use proptest::prelude::*;
 
 use super::{Builder, Case, weight};
 
-/// How the weights of a sequence's rows come about.
+/// Source of the weights of a sequence's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Weighing {
-    /// A dense layer over the time of each column, as in the networks of 2020; with its softmax
-    /// or with one of its own.
+    /// Dense layer over the time axis of each column, like the networks of 2020, with a built-in or
+    /// separate softmax.
     Columns { own: bool },
-    /// One score per row, whose softmax is repeated for every column.
+    /// One score per row, whose softmax is repeated over the columns.
     Repeated,
-    /// A second input, of the sequence's shape or of one column.
+    /// Second input with the sequence's shape or with one column.
     Given { narrow: bool },
-    /// A dense layer from the scores of all rows to their softmax.
+    /// Dense layer from the scores of all rows to their softmax.
     DenseRows,
 }
 
-/// A sequence pooled by attention: the sum or mean of its rows, weighed by a softmax over them; and
-/// whether that can be done at once, as nobody reads what lies within but the weights.
+/// Returns a sequence pooled by attention: the sum or mean of its rows, weighted by a softmax over
+/// the rows. The flag is true if the layers can be fused, because only the attention weights are
+/// read elsewhere.
 pub fn pooled() -> impl Strategy<Value = (Case, bool)> {
     let numbers = prop::collection::vec(any::<u32>(), 80);
     numbers.prop_map(|numbers| {
@@ -90,7 +91,7 @@ pub fn pooled() -> impl Strategy<Value = (Case, bool)> {
                 b.output(read);
                 true
             }
-            // The softmax before it is permuted or repeated.
+            // The preceding softmax is permuted or repeated.
             2 if inner >= b.graph.inputs.len() + first && given.is_none() => {
                 b.output(ValueId(inner));
                 weighing != Weighing::DenseRows
@@ -103,8 +104,8 @@ pub fn pooled() -> impl Strategy<Value = (Case, bool)> {
     })
 }
 
-/// Maps times attention that is upsampled to their pixels; and whether that can be done at once, as
-/// nobody else reads what it is upsampled to.
+/// Returns maps multiplied by attention that is upsampled to their size. The flag is true if the
+/// layers can be fused, because the upsampled attention is not read elsewhere.
 pub fn multiplied() -> impl Strategy<Value = (Case, bool)> {
     let numbers = prop::collection::vec(any::<u32>(), 40);
     numbers.prop_map(|numbers| {
@@ -133,7 +134,7 @@ pub fn multiplied() -> impl Strategy<Value = (Case, bool)> {
         };
         let attention = b.node(upsample, vec![small], outer);
         if b.choices.flag() {
-            // The maps come later than the attention.
+            // Computes the maps after the attention.
             maps = b.node(Layer::Activation(Activation::Relu), vec![maps], outer);
         }
         let product = b.node(Layer::SpatialMultiply, vec![maps, attention], outer);
@@ -147,7 +148,7 @@ pub fn multiplied() -> impl Strategy<Value = (Case, bool)> {
     })
 }
 
-/// The weights of the rows of `x`.
+/// Returns the weights of the rows of `x`.
 fn weigh(
     b: &mut Builder,
     weighing: Weighing,

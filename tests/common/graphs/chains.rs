@@ -1,4 +1,4 @@
-//! Chains of layers that the engine computes together.
+//! Chains of layers that the engine fuses.
 
 use maeum::nn::ValueId;
 use maeum::nn::layer::{Activation, Dropout, Layer, Padding, Pool, PoolKind};
@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::{Builder, Case, Kind, kinds, layers};
 
-/// A convolution and what may follow it: an activation, a normalisation, a maximum of neighbours
-/// or another pooling.
+/// Returns a convolution with possible followers: an activation, a normalisation, a max pooling or
+/// another pooling.
 pub fn convolution() -> impl Strategy<Value = Case> {
     let numbers = prop::collection::vec(any::<u32>(), 120);
     numbers.prop_map(|numbers| {
@@ -50,8 +50,8 @@ pub fn convolution() -> impl Strategy<Value = Case> {
     })
 }
 
-/// Maps whose channels are scaled and then convolved, with what may follow; either may differ from
-/// draw to draw.
+/// Returns maps whose channels are scaled and then convolved, with possible followers. Either
+/// operand may differ between draws.
 pub fn scaled() -> impl Strategy<Value = Case> {
     let numbers = prop::collection::vec(any::<u32>(), 160);
     numbers.prop_map(|numbers| {
@@ -84,8 +84,8 @@ pub fn scaled() -> impl Strategy<Value = Case> {
     })
 }
 
-/// Adds a layer after `last`, if it fits there; of convolutions and poolings those that give a row
-/// for each row, or for each few, where `local`.
+/// Adds a layer after `last` if one fits. If `local`, convolutions and poolings must map each row,
+/// or each few rows, to one row.
 fn follow(
     b: &mut Builder,
     shapes: &[Vec<usize>],
@@ -115,17 +115,17 @@ fn follow(
     b.node(layer, vec![last], 0)
 }
 
-/// A network over windows that overlap in a sheet.
+/// Network over overlapping windows of a frame sequence.
 #[derive(Debug, Clone)]
 pub struct Windowed {
-    /// The windows as rows of the batch.
+    /// Batch with the windows as rows.
     pub case: Case,
     pub sheet: Vec<f32>,
-    /// The window's first rows in the sheet, of this many numbers.
+    /// First frame of each window.
     pub starts: Vec<usize>,
 }
 
-/// A network that begins with one or two chains of layers that are local in time.
+/// Returns a network that starts with one or two chains of layers that are local in time.
 pub fn windowed() -> impl Strategy<Value = Windowed> {
     let numbers = prop::collection::vec(any::<u32>(), 300);
     numbers.prop_map(|numbers| {

@@ -1,4 +1,4 @@
-//! The comparison of an engine with the reference.
+//! Comparison of an engine with the naive oracle.
 
 use std::collections::HashMap;
 
@@ -12,19 +12,21 @@ pub fn widen(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&v| f64::from(v)).collect()
 }
 
-/// How far a number of the engine may be from the reference, as part of the largest magnitude of
-/// that layer's output or of 1, whichever is larger. It is what the project promises; a sum of a
-/// thousand products near 1 in `f32` is off by a tenth of it.
+/// Maximum difference of an engine from the oracle, relative to the larger of 1 and the largest
+/// magnitude of the layer's output.
+///
+/// The project guarantees this bound. A sum of a thousand products near 1 in `f32` has a tenth of
+/// this error.
 pub const TOLERANCE: f64 = 1e-5;
 
-/// Panics, naming `what`, unless `got` agrees with `wanted` within `tolerance` of the largest
-/// magnitude wanted, or of 1 if that is larger.
+/// Panics with `what` unless `got` agrees with `wanted` within `tolerance`, relative to the larger
+/// of 1 and the largest wanted magnitude.
 #[track_caller]
 pub fn assert_close(what: &str, tolerance: f64, got: &[f64], wanted: &[f64]) {
     assert_eq!(got.len(), wanted.len(), "{what}: length");
     let scale = wanted.iter().fold(1.0f64, |m, v| m.max(v.abs()));
     for (i, (g, w)) in got.iter().zip(wanted).enumerate() {
-        // Written so that a NaN fails.
+        // A NaN fails this comparison.
         let near = (g - w).abs() <= tolerance * scale;
         assert!(
             near,
@@ -34,13 +36,13 @@ pub fn assert_close(what: &str, tolerance: f64, got: &[f64], wanted: &[f64]) {
     }
 }
 
-/// Compares every value that an engine computes with the reference.
+/// Compares every value of an engine with the oracle.
 ///
-/// `run_engine` returns every value of the graph, inputs first, each for all rows (those that do
-/// not depend on dropout may have one row per input row instead of one per draw). Each node is compared with
-/// what the reference makes of the engine's own inputs to it, so that errors do not add up and
-/// the tolerance can stay that of a single layer.
-pub fn check_against_reference(case: &Case, run_engine: impl Fn(&Case) -> Vec<Vec<f32>>) {
+/// `run_engine` returns every value of the graph, inputs first, for all rows. Values that are
+/// independent of dropout may have one row per input row instead of one per draw. The oracle
+/// computes each node from the engine's own inputs to it, so errors do not accumulate and the
+/// tolerance is that of a single layer.
+pub fn check_against_oracle(case: &Case, run_engine: impl Fn(&Case) -> Vec<Vec<f32>>) {
     let shapes = case.graph.infer_shapes(&case.shapes).unwrap();
     let draws = case.mode.rows();
     let rows = case.batch * draws;
@@ -83,7 +85,7 @@ pub fn check_against_reference(case: &Case, run_engine: impl Fn(&Case) -> Vec<Ve
     }
 }
 
-/// A graph of this node only.
+/// Returns a graph of this node only.
 fn alone(graph: &Graph, node: &Node, shapes: &[Vec<usize>]) -> Graph {
     let inputs: Vec<Input> = node
         .inputs
@@ -110,12 +112,12 @@ fn alone(graph: &Graph, node: &Node, shapes: &[Vec<usize>]) -> Graph {
     }
 }
 
-/// Every row `times` times, side by side.
+/// Repeats every row `times` times consecutively.
 pub fn repeat_rows<T: Copy>(x: &[T], size: usize, times: usize) -> Vec<T> {
     x.chunks(size).flat_map(|row| row.repeat(times)).collect()
 }
 
-/// The decisions that the case's dropout mode makes, one mask row per output row.
+/// Returns the dropout masks of the case, one per output row.
 pub fn masks_of(case: &Case) -> Masks {
     let shapes = case.graph.infer_shapes(&case.shapes).unwrap();
     let mut masks = HashMap::new();

@@ -1,10 +1,10 @@
-//! The kinds of layers, and shapes of what they read.
+//! Kinds of layers, and valid input shapes for each.
 
 use maeum::nn::Layer;
 
 use super::Choices;
 
-/// A variant of [`Layer`].
+/// Variant of [`Layer`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Conv,
@@ -58,8 +58,7 @@ pub const KINDS: &[Kind] = &[
     Kind::ChannelMultiply,
 ];
 
-/// The kind of a layer. A new variant of [`Layer`] does not compile until it is added here, and
-/// so to what is tested.
+/// Returns the kind of a layer. The exhaustive match makes every new variant part of the tests.
 pub fn kind_of(layer: &Layer) -> Kind {
     match layer {
         Layer::Conv(_) => Kind::Conv,
@@ -100,7 +99,7 @@ fn sequence(c: &mut Choices) -> Vec<usize> {
     vec![c.size(30), c.size(40)]
 }
 
-/// Input shapes that this kind of layer can take.
+/// Returns valid input shapes for this kind of layer.
 pub fn items(kind: Kind, c: &mut Choices) -> Vec<Vec<usize>> {
     let one = match kind {
         Kind::Conv | Kind::Pool | Kind::GlobalPool => match c.flag() {
@@ -163,7 +162,7 @@ pub fn items(kind: Kind, c: &mut Choices) -> Vec<Vec<usize>> {
     vec![one]
 }
 
-/// A shape that can be broadcast to `full`.
+/// Returns a shape that can be broadcast to `full`.
 pub fn stretchable(c: &mut Choices, full: &[usize]) -> Vec<usize> {
     let dropped = match c.within(0..=3) {
         0 => c.within(0..=full.len() - 1),

@@ -6,7 +6,7 @@ use maeum::nn::layer::*;
 use super::kinds::{kind_of, stretchable};
 use super::{Builder, Choices, Kind, weight};
 
-/// Any activation; one that jumps only if the numbers in front of it are exact.
+/// Returns any activation; a discontinuous one only if `jumps`, when its inputs are exact.
 fn activation(c: &mut Choices, jumps: bool) -> Activation {
     let slope = c.pick(&[0.0, 0.1]);
     let threshold = if jumps {
@@ -41,7 +41,7 @@ fn activation(c: &mut Choices, jumps: bool) -> Activation {
     c.pick(&all[..count])
 }
 
-/// The magnitude that keeps a sum of `inputs` products near 1.
+/// Returns the magnitude that keeps a sum of `inputs` products near 1.
 fn near_one(inputs: usize) -> f32 {
     1.7 / (inputs as f32).sqrt()
 }
@@ -50,7 +50,7 @@ fn optional(c: &mut Choices) -> bool {
     c.within(0..=3) != 0
 }
 
-/// Window sizes, strides and dilations for these spatial dimensions.
+/// Returns window sizes, strides and dilations for these spatial dimensions.
 fn window(c: &mut Choices, rank: usize) -> ([usize; 2], [usize; 2]) {
     let mut size = [c.within(1..=6), c.within(1..=6)];
     let mut strides = [c.within(1..=3), c.within(1..=4)];
@@ -66,7 +66,7 @@ fn window(c: &mut Choices, rank: usize) -> ([usize; 2], [usize; 2]) {
     (size, strides)
 }
 
-/// `Valid` only where a window fits.
+/// Returns a padding; `Valid` only if a window fits.
 fn padding(c: &mut Choices, spatial: &[usize], extent: [usize; 2], causal: bool) -> Padding {
     let fits = spatial.iter().zip(extent).all(|(&n, e)| e <= n);
     let mut all = vec![Padding::Same];
@@ -87,7 +87,7 @@ fn conv(b: &mut Builder, x: &[usize]) -> Option<Layer> {
     let (size, mut strides) = window(&mut b.choices, x.len());
     let mut dilation = [1, 1];
     if b.choices.within(0..=2) == 0 {
-        // Keras has either strides or dilation.
+        // Keras supports either strides or dilation.
         strides = [1, 1];
         dilation = [b.choices.within(1..=3), b.choices.within(1..=3)];
         if x.len() == 2 {
@@ -110,7 +110,7 @@ fn conv(b: &mut Builder, x: &[usize]) -> Option<Layer> {
     }))
 }
 
-/// A convolution to attention over places.
+/// Returns a convolution with one filter, as in spatial attention.
 pub fn one_filter(b: &mut Builder, x: &[usize]) -> Option<Layer> {
     let &[_, _, channels] = x else { return None };
     Some(Layer::Conv(Conv {
@@ -133,11 +133,11 @@ fn is_bounded(activation: Activation) -> bool {
 
 fn recurrent(b: &mut Builder, x: &[usize], gates: usize, reset_after: bool) -> Option<Recurrent> {
     let &[time, channels] = x else { return None };
-    // Weights of that size would let the state, and its rounding, grow with every step.
+    // Weights of that size would amplify the state and its rounding error with every step.
     b.dyadic = false;
-    // Gates above 1 multiply the state (and its rounding) with every step; over a few steps they
-    // are as good as any. An exponential of an exponential magnifies rounding beyond measure, so
-    // one that is fed back, or applied twice as in an LSTM, proves nothing.
+    // Gates above 1 multiply the state and its rounding error with every step, which is tolerable
+    // over few steps. An exponential that is fed back, or applied twice as in an LSTM, amplifies
+    // the error without bound and tests nothing.
     const FEW: usize = 2;
     let cell = match activation(&mut b.choices, false) {
         Activation::Exponential if time > 1 || gates == 4 => Activation::Tanh,
@@ -202,8 +202,8 @@ fn permutation(c: &mut Choices, rank: usize) -> Vec<usize> {
         .collect()
 }
 
-/// A layer of this kind with random options and weights for inputs of these shapes, or `None` if
-/// it cannot take them.
+/// Returns a layer of this kind with random options and weights for inputs of these shapes, or
+/// `None` if the kind does not accept them.
 pub fn layer(kind: Kind, b: &mut Builder, inputs: &[Vec<usize>]) -> Option<Layer> {
     let x = &inputs[0][..];
     let spatial = x.len().checked_sub(1)?;
@@ -302,7 +302,7 @@ pub fn layer(kind: Kind, b: &mut Builder, inputs: &[Vec<usize>]) -> Option<Layer
             forced: optional(&mut b.choices),
             per_channel: b.choices.flag(),
         }),
-        // A jump is no trouble here: nothing is computed, and so rounded, before it.
+        // A discontinuity is harmless here: the inputs are exact.
         Kind::Activation => Layer::Activation(activation(&mut b.choices, true)),
         Kind::Softmax => Layer::Softmax {
             axis: b.choices.within(0..=x.len() - 1),

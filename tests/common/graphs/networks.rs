@@ -1,4 +1,4 @@
-//! Networks of any layers.
+//! Networks of arbitrary layers.
 
 use maeum::nn::layer::{Conv, Layer};
 use maeum::nn::{DropoutMode, Node, Output, ValueId, oracle};
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{Builder, Case, KINDS, Kind, layers, numbers, widen};
 
-/// A network of up to sixteen layers with branches, shared weights and several outputs.
+/// Returns a network of up to sixteen layers with branches, shared weights and several outputs.
 pub fn network() -> impl Strategy<Value = Case> {
     let numbers = prop::collection::vec(any::<u32>(), 400);
     numbers.prop_map(|numbers| {
@@ -20,7 +20,7 @@ pub fn network() -> impl Strategy<Value = Case> {
         }
         for _ in 0..b.choices.within(1..=16) {
             let before = b.graph.nodes.len();
-            if !(grow(&mut b, &shapes).is_some() && tame(&mut b, &shapes)) {
+            if !(grow(&mut b, &shapes).is_some() && is_bounded_case(&mut b, &shapes)) {
                 b.graph.nodes.truncate(before);
             }
         }
@@ -35,7 +35,7 @@ pub fn network() -> impl Strategy<Value = Case> {
     })
 }
 
-/// Adds a random layer, if it fits on the values that were picked for it.
+/// Adds a random layer if one fits the selected values.
 fn grow(b: &mut Builder, shapes: &[Vec<usize>]) -> Option<()> {
     b.graph.outputs = vec![Output {
         name: "last".into(),
@@ -43,11 +43,11 @@ fn grow(b: &mut Builder, shapes: &[Vec<usize>]) -> Option<()> {
     }];
     let known = b.graph.infer_shapes(shapes).ok()?;
     b.graph.outputs.clear();
-    // Late values more often, so that networks become deep.
+    // Late values are preferred, so that networks become deep.
     let early = b.choices.within(0..=known.len() - 1);
     let first = b.choices.within(early..=known.len() - 1);
     if b.choices.within(0..=4) == 0 && !b.graph.nodes.is_empty() {
-        // The same layer once more, with the same weights, on another value.
+        // Reuses a layer and its weights on another value.
         let used = b.choices.within(0..=b.graph.nodes.len() - 1);
         let Node {
             mut layer,
@@ -58,7 +58,7 @@ fn grow(b: &mut Builder, shapes: &[Vec<usize>]) -> Option<()> {
         if let Layer::Conv(Conv { bias, .. }) | Layer::Dense { bias, .. } = &mut layer
             && b.choices.flag()
         {
-            // Layers that share a kernel may differ in the rest.
+            // Layers with a shared kernel may differ in their other parameters.
             *bias = None;
         }
         if inputs.len() == 1 {
@@ -78,7 +78,7 @@ fn grow(b: &mut Builder, shapes: &[Vec<usize>]) -> Option<()> {
     let mut inputs = vec![ValueId(first)];
     if matches!(kind, Kind::Concat | Kind::Merge) {
         for _ in 0..b.choices.within(1..=2) {
-            // Of the values that have as many dimensions, one; this one itself at worst.
+            // Selects another value with the same number of dimensions, or the first value itself.
             let rank = known[first].len();
             let fits =
                 |&v: &usize| known[v].len() == rank && known[v][..outer] == known[first][..outer];
@@ -87,7 +87,7 @@ fn grow(b: &mut Builder, shapes: &[Vec<usize>]) -> Option<()> {
         }
     }
     let item = known[first][outer..].to_vec();
-    // Attention needs a second value of just the right shape, which is made from the first.
+    // Attention needs a second value of a matching shape, which is derived from the first.
     let attention = match kind {
         Kind::SpatialMultiply => Some(layers::one_filter(b, &item)?),
         Kind::ChannelMultiply => Some(layers::layer(
@@ -116,9 +116,9 @@ fn grow(b: &mut Builder, shapes: &[Vec<usize>]) -> Option<()> {
     Some(())
 }
 
-/// Whether what was just added fits and stays small: numbers far above 1 that later cancel would
-/// leave an error that says nothing about the engine.
-fn tame(b: &mut Builder, shapes: &[Vec<usize>]) -> bool {
+/// Returns true if the new layer is valid and its values stay small: large values that cancel later
+/// would leave a rounding error that is independent of the engine.
+fn is_bounded_case(b: &mut Builder, shapes: &[Vec<usize>]) -> bool {
     const LARGEST: f64 = 4.0;
     const MOST: usize = 3000;
     let last = ValueId(b.graph.inputs.len() + b.graph.nodes.len() - 1);

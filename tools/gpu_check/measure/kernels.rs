@@ -1,4 +1,4 @@
-//! Kernels one by one.
+//! Measurements of single kernels.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use maeum::nn::cuda::{CudaPlan, CudaSession, Driver, Timed, Timing};
 use crate::{Ceilings, Failure, RUNS, batch, network};
 
 const NETWORKS: [&str; 3] = ["arch_emotion_windows", "arch_age", "arch_emotion_features"];
-/// Rows at a time.
-const COUNT: usize = 1024;
+/// Batch size.
+const BATCH: usize = 1024;
 
 pub fn tables(driver: &Arc<dyn Driver>, folder: &str, ceilings: &Ceilings) -> Result<(), Failure> {
     for name in NETWORKS {
@@ -18,18 +18,18 @@ pub fn tables(driver: &Arc<dyn Driver>, folder: &str, ceilings: &Ceilings) -> Re
         let timed = Arc::new(Timed::new(driver.clone()));
         let inner: Arc<dyn Driver> = timed.clone();
         let shapes = graph.fixed_input_shapes().ok_or("open input shapes")?;
-        let inputs = batch(&shapes, COUNT);
+        let inputs = batch(&shapes, BATCH);
         let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
         let plan = Arc::new(CudaPlan::new(&inner, &graph, &shapes)?);
         let mut session = CudaSession::new(&plan).with_part(usize::MAX);
         let mut runs = Vec::new();
         for _ in 0..=RUNS {
             timed.take()?;
-            session.run(&inputs, COUNT, &DropoutMode::Off)?;
+            session.run(&inputs, BATCH, &DropoutMode::Off)?;
             runs.push(timed.take()?);
         }
         println!(
-            "### Kernels of {}, {COUNT} rows\n",
+            "### Kernels of {}, {BATCH} rows\n",
             name.trim_start_matches("arch_").replace('_', " ")
         );
         table(&runs[1..], ceilings);
@@ -37,10 +37,11 @@ pub fn tables(driver: &Arc<dyn Driver>, folder: &str, ceilings: &Ceilings) -> Re
     Ok(())
 }
 
-/// Of a run with more launches than this, those of a kernel are put parallelism.
-const MOST_LINES: usize = 20;
+/// Maximum number of launches that are listed separately; above it, the launches of a kernel are
+/// added up.
+const MAX_LINES: usize = 20;
 
-/// What a line of the table is about.
+/// Subject of a table line.
 struct Line<'a> {
     kernel: &'a str,
     launches: usize,
@@ -50,7 +51,7 @@ struct Line<'a> {
     seconds: f64,
 }
 
-/// A line for each launch of a run, in its order, or for each kernel if those are many, with the
+/// Prints a line per launch of a run, in order, or per kernel if there are many launches, with the
 /// median time of all runs.
 pub fn table(runs: &[Vec<Timing>], ceilings: &Ceilings) {
     println!(
@@ -61,7 +62,7 @@ pub fn table(runs: &[Vec<Timing>], ceilings: &Ceilings) {
     let all: f64 = lines.iter().map(|line| line.seconds).sum();
     let share = |value: f64, of: f64| format!("{:.1} %", 100.0 * value / of);
     for line in &lines {
-        // A clock that has not moved tells nothing.
+        // The clock may be too coarse to have advanced.
         let seconds = line.seconds.max(f64::MIN_POSITIVE);
         let arithmetic = if line.flops > 0 {
             let rate = line.flops as f64 / seconds;
@@ -91,7 +92,7 @@ fn lines(runs: &[Vec<Timing>]) -> Vec<Line<'_>> {
     let Some(first) = runs.first() else {
         return Vec::new();
     };
-    let parallelism = first.len() > MOST_LINES;
+    let parallelism = first.len() > MAX_LINES;
     let mut lines: Vec<Line> = Vec::new();
     for (launch, timing) in first.iter().enumerate() {
         let all = runs.iter().filter_map(|run| Some(run.get(launch)?.time));

@@ -1,12 +1,12 @@
 //! Measures the networks and the front end on a GPU; `tools/gpu_check.sh` runs it.
 //!
-//! usage: `gpu device`
-//!        `gpu networks FOLDER [PYTORCH.csv]`
-//!        `gpu kernels FOLDER`
-//!        `gpu recordings FOLDER`
+//! Usage: `gpu device`
+//! `gpu networks FOLDER [PYTORCH.csv]`
+//! `gpu kernels FOLDER`
+//! `gpu recordings FOLDER`
 //!
-//! FOLDER holds the networks' `.h5` files (tests/golden). Writes Markdown. Times are medians of several
-//! runs after one that does not count.
+//! FOLDER contains the networks' `.h5` files (tests/golden). The output is Markdown. Times are
+//! medians of several runs after one warm-up run.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -18,8 +18,8 @@ use maeum::nn::{Graph, cuda::Limits};
 
 mod kernels;
 mod networks;
+mod pipeline;
 mod recordings;
-mod whole_way;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -60,7 +60,7 @@ fn measure() -> Result<(), Failure> {
     }
 }
 
-/// What the device can do at most: as measured in this run, and as follows from its clocks.
+/// Peak rates of the device: measured in this run, and derived from its clocks.
 struct Ceilings {
     measured: Peaks,
     limits: Limits,
@@ -86,12 +86,12 @@ impl Ceilings {
     }
 }
 
-/// The network of a file of the folder.
+/// Loads a network from a file of the folder.
 fn network(folder: &str, name: &str) -> Result<Graph, Failure> {
     Ok(maeum::keras::load(format!("{folder}/{name}.h5"))?.graph)
 }
 
-/// The median time of a few runs, by the host's clock.
+/// Returns the median time of a few runs, by the host's clock.
 fn median(mut run: impl FnMut() -> Result<(), Failure>) -> Result<Duration, Failure> {
     median_of(|| {
         let begin = Instant::now();
@@ -100,7 +100,7 @@ fn median(mut run: impl FnMut() -> Result<(), Failure>) -> Result<Duration, Fail
     })
 }
 
-/// The median of a few runs that tell their own time.
+/// Returns the median of a few runs that measure their own time.
 fn median_of(mut run: impl FnMut() -> Result<Duration, Failure>) -> Result<Duration, Failure> {
     run()?;
     let mut times = Vec::new();
@@ -111,7 +111,7 @@ fn median_of(mut run: impl FnMut() -> Result<Duration, Failure>) -> Result<Durat
     Ok(times[RUNS / 2])
 }
 
-/// Numbers between -1 and 1, the same on every machine.
+/// Returns reproducible floats between -1 and 1.
 fn random(count: usize) -> Vec<f32> {
     let mut state = 1u64;
     let mut next = || {
@@ -123,7 +123,7 @@ fn random(count: usize) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
-/// A batch of random rows for each input.
+/// Returns a batch of random rows for each input.
 fn batch(shapes: &[Vec<usize>], rows: usize) -> Vec<Vec<f32>> {
     let numbers = |shape: &Vec<usize>| random(rows * shape.iter().product::<usize>());
     shapes.iter().map(numbers).collect()

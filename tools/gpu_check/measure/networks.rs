@@ -1,4 +1,4 @@
-//! Whole networks: how many rows a second, and how close to the CPU's.
+//! Measurements of whole networks: rows per second, and difference from the CPU.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,23 +10,23 @@ use rayon::prelude::*;
 
 use crate::{Failure, batch, median, median_of, network};
 
-/// The networks of 2020, with other weights. Their rows are windows, but the features' are recordings.
+/// Networks of 2020 with other weights. Rows are windows, or recordings for the feature network.
 const NETWORKS: [&str; 4] = [
     "arch_emotion_windows",
     "arch_age",
     "arch_gender",
     "arch_emotion_features",
 ];
-/// Rows at a time.
-const COUNTS: [usize; 4] = [1, 64, 1024, 16_384];
-/// More rows than this would keep the CPU busy for long.
-const MOST_ON_CPU: usize = 1024;
+/// Batch sizes.
+const BATCHES: [usize; 4] = [1, 64, 1024, 16_384];
+/// Maximum batch size on the CPU, to bound the time.
+const MAX_ON_CPU: usize = 1024;
 
-/// Rows a second of PyTorch, eager and compiled, by network and rows at a time.
-type Other = HashMap<(String, usize), [Option<f64>; 2]>;
+/// Rows per second of PyTorch, eager and compiled, by network and batch size.
+type PytorchRates = HashMap<(String, usize), [Option<f64>; 2]>;
 
 pub fn tables(driver: &Arc<dyn Driver>, folder: &str, other: Option<&str>) -> Result<(), Failure> {
-    let other = other.map_or(Ok(Other::new()), read)?;
+    let other = other.map_or(Ok(PytorchRates::new()), read)?;
     println!("### Networks, rows a second on {}\n", driver.name());
     println!(
         "\"Host\" is from the host's memory and back to it. \"Device\" is from the device's memory to the \
@@ -41,7 +41,7 @@ pub fn tables(driver: &Arc<dyn Driver>, folder: &str, other: Option<&str>) -> Re
     println!("|---|---|---|---|---|---|---|---|---|---|");
     for name in NETWORKS {
         let graph = network(folder, name)?;
-        for count in COUNTS {
+        for count in BATCHES {
             row(driver, name, &graph, count, &other)
                 .map_err(|e| format!("{name}, {count} rows: {e}"))?;
         }
@@ -55,7 +55,7 @@ fn row(
     name: &str,
     graph: &Graph,
     count: usize,
-    other: &Other,
+    other: &PytorchRates,
 ) -> Result<(), Failure> {
     let shapes = graph.fixed_input_shapes().ok_or("open input shapes")?;
     let inputs = batch(&shapes, count);
@@ -64,7 +64,7 @@ fn row(
     let mut session = CudaSession::new(&Arc::new(CudaPlan::new(driver, graph, &shapes)?));
     let host = median(|| Ok(session.run(&inputs, count, &DropoutMode::Off)?))?;
     let device = rate(on_device(driver, graph, &shapes, &inputs, count)?);
-    let (cpu, difference) = match count > MOST_ON_CPU {
+    let (cpu, difference) = match count > MAX_ON_CPU {
         true => ("-".into(), "-".into()),
         false => {
             let (time, outputs) = on_cpu(graph, &shapes, &inputs, count)?;
@@ -95,7 +95,7 @@ fn row(
     Ok(())
 }
 
-/// The time from the first kernel's beginning to the last one's end.
+/// Returns the time from the start of the first kernel to the end of the last one.
 fn on_device(
     driver: &Arc<dyn Driver>,
     graph: &Graph,
@@ -106,7 +106,7 @@ fn on_device(
     let timed = Arc::new(Timed::new(driver.clone()));
     let inner: Arc<dyn Driver> = timed.clone();
     let plan = Arc::new(CudaPlan::new(&inner, graph, shapes)?);
-    // In one part, copies come before the first kernel and behind the last.
+    // In a single part, copies come before the first and after the last kernel.
     let mut session = CudaSession::new(&plan).with_part(usize::MAX);
     median_of(|| {
         timed.take()?;
@@ -116,7 +116,7 @@ fn on_device(
     })
 }
 
-/// On all of the CPU's threads: the time, and each output.
+/// Runs on all CPU threads; returns the time and each output.
 fn on_cpu(
     graph: &Graph,
     shapes: &[Vec<usize>],
@@ -153,10 +153,11 @@ fn on_cpu(
     Ok((time, outputs.collect()))
 }
 
-/// Lines of a network's name, its rows and two numbers, of which either may be missing.
-fn read(path: &str) -> Result<Other, Failure> {
+/// Parses lines with a network's name, its batch size and two rates, either of which may be
+/// missing.
+fn read(path: &str) -> Result<PytorchRates, Failure> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?;
-    let mut all = Other::new();
+    let mut all = PytorchRates::new();
     for line in text.lines() {
         let [name, rows, eager, compiled] = *line.split(',').collect::<Vec<_>>() else {
             return Err(format!("{path}: {line} has not four fields").into());

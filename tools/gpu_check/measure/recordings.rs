@@ -1,4 +1,4 @@
-//! Recordings through the front end, and all the way to answers.
+//! Measurements of recordings through the front end, and of the whole pipeline.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use maeum::front_end::utterance::UtteranceExtractor;
 use maeum::nn::cuda::{Driver, Stream, Timed};
 
 use crate::kernels::table;
-use crate::{Ceilings, Failure, RUNS, median, random, whole_way};
+use crate::{Ceilings, Failure, RUNS, median, pipeline, random};
 
-/// The recordings of the batch: seconds, and how many of them.
+/// Duration in seconds of the recordings in a batch.
 const SECONDS: usize = 10;
 const RECORDINGS: usize = 512;
 const RATES: [u32; 3] = [16_000, 44_100, 48_000];
 
-/// Something like speech: tones that come and go, and noise.
+/// Returns a speech-like signal: intermittent tones with noise.
 fn recording(rate: u32, seed: usize) -> Recording {
     let noise = random(SECONDS * rate as usize);
     let samples = noise.iter().enumerate().map(|(i, noise)| {
@@ -42,10 +42,10 @@ fn recording(rate: u32, seed: usize) -> Recording {
     }
 }
 
-/// What a front end makes of a batch, until all of it is done.
+/// Runs a front end on a batch to completion.
 type Run<'a> = Box<dyn FnMut(&[&Recording]) -> Result<(), Failure> + 'a>;
 
-/// The front ends of a device, by their names.
+/// Returns the front ends of a device with their names.
 fn front_ends<'a>(
     driver: &Arc<dyn Driver>,
     resampling: Resampling,
@@ -118,5 +118,5 @@ pub fn tables(driver: &Arc<dyn Driver>, folder: &str, ceilings: &Ceilings) -> Re
             wholes[1 + RUNS / 2].as_secs_f64() * 1e3
         );
     }
-    whole_way::table(driver, Path::new(folder), &RATES, recording)
+    pipeline::table(driver, Path::new(folder), &RATES, recording)
 }

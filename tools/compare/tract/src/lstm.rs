@@ -1,7 +1,7 @@
-//! An LSTM whose gates are hard sigmoids.
+//! LSTM with hard sigmoid gates.
 //!
-//! tract reads the ONNX operator but not its `activations`, and computes logistic gates. This puts
-//! the gates that the files ask for into tract's own step, at the place of its fused cell.
+//! tract parses the ONNX operator but ignores its `activations` and computes logistic gates. This
+//! operator puts the gates of the files into tract's step in place of its fused cell.
 
 use tract_linalg::routines::Func;
 use tract_onnx::model::ParsingContext;
@@ -15,7 +15,7 @@ use tract_onnx::tract_hir::ops;
 
 const ACTIVATIONS: [&str; 3] = ["HardSigmoid", "Tanh", "Tanh"];
 
-/// Builds the operator, tract's own for any other activations.
+/// Builds the operator, or tract's own for any other activations.
 pub fn build(
     context: &ParsingContext,
     node: &NodeProto,
@@ -68,7 +68,8 @@ impl WireBody for HardLstm {
     }
 }
 
-/// Next output and state from the sums of the gates (input, output, forget, cell) and the state.
+/// Cell function: next output and state from the gate sums (input, output, forget, cell) and the
+/// state.
 #[derive(Debug, Clone, Hash, PartialEq, Eq)]
 struct HardCell {
     hidden: usize,

@@ -1,6 +1,6 @@
-//! tract as a contender of `tools/compare.py`, which describes the lines that go in and out.
+//! tract as a contender of `tools/compare.py`, which describes the protocol.
 //!
-//! usage: `compare-tract ONNX_DIR GOLDEN_DIR THREADS`
+//! Usage: `compare-tract ONNX_DIR GOLDEN_DIR THREADS`
 
 mod lstm;
 
@@ -24,10 +24,9 @@ type Network = Arc<TypedRunnableModel>;
 const BRANCHES: [&str; 4] = ["dct", "dst", "hist", "moments"];
 const EMOTIONS: usize = 7;
 
-/// The networks for one number of windows, which tract wants to know to optimise them, and the
-/// captured inputs.
+/// Networks optimised for one number of windows, and the captured inputs.
 struct Prepared {
-    /// Emotion, age, gender.
+    /// Emotion, age and gender networks.
     windows: [Network; 3],
     features: Network,
     merge: Network,
@@ -75,7 +74,7 @@ impl Prepared {
         })
     }
 
-    /// The merged emotion weights; age and gender are computed and left.
+    /// Computes all networks; returns the merged emotion weights.
     fn run(&self) -> Result<Vec<f32>, Failure> {
         let crops: TValue = self.crops.clone().into();
         let mut merge_inputs = tvec!();

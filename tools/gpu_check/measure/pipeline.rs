@@ -1,4 +1,4 @@
-//! From files to answers, as `infer --device cuda` does it.
+//! Measurement from files to predictions, like `infer --device cuda`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use maeum::nn::network::Provenance;
 
 use crate::Failure;
 
-/// The networks of 2020, by their files in `tests/golden`.
+/// Networks of 2020, by their files in `tests/golden`.
 const NETWORKS: [(Role, &str); 5] = [
     (Role::EmotionWindows, "arch_emotion_windows.h5"),
     (Role::Age, "arch_age.h5"),
@@ -24,10 +24,10 @@ const NETWORKS: [(Role, &str); 5] = [
     (Role::EmotionFeatures, "arch_emotion_features.h5"),
     (Role::Merge, "arch_emotion_merge.h5"),
 ];
-/// Recordings of a run, and the files that they are read from in turns.
+/// Number of recordings per run; they are read from few files in turn.
 const RECORDINGS: usize = 4096;
 const FILES: usize = 16;
-/// Runs after one that does not count.
+/// Number of runs after one warm-up run.
 const RUNS: usize = 3;
 const DRAWS: u32 = 32;
 
@@ -65,7 +65,7 @@ fn write(path: &Path, recording: &Recording) -> Result<(), Failure> {
     Ok(writer.finalize()?)
 }
 
-/// Writes the table; `recording` gives one of this rate by its number.
+/// Prints the table; `recording` returns the recording of a rate and index.
 pub fn table(
     driver: &Arc<dyn Driver>,
     folder: &Path,

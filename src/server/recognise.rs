@@ -1,4 +1,4 @@
-//! What a worker does with a recording, whichever way it came.
+//! Recognition of a recording by a worker, shared by all routes.
 
 use std::str::FromStr;
 
@@ -12,7 +12,7 @@ use crate::recognizer::{Options, Worker};
 use super::errors::ApiError;
 use super::settings::MAX_DRAWS;
 
-/// How forced dropout is to be treated, as a client says it.
+/// Dropout options of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DropoutChoice {
     draws: Option<Draws>,
@@ -26,10 +26,10 @@ enum Draws {
 }
 
 impl DropoutChoice {
-    /// Takes `off` or a number of draws.
+    /// Sets the number of draws, or `off`.
     ///
     /// # Errors
-    /// 400 when it is neither, or a number that is too large.
+    /// 400 when the text is neither `off` nor a number in range.
     pub fn set_draws(&mut self, text: &str) -> Result<(), ApiError> {
         let number = || {
             u32::from_str(text)
@@ -48,10 +48,10 @@ impl DropoutChoice {
         Ok(())
     }
 
-    /// Takes a seed.
+    /// Sets the seed.
     ///
     /// # Errors
-    /// 400 when it is no 64-bit number.
+    /// 400 when the text is not an unsigned 64-bit number.
     pub fn set_seed(&mut self, text: &str) -> Result<(), ApiError> {
         self.seed = Some(text.parse().map_err(|_| {
             ApiError::bad_request("seed must be a whole number from 0 to 18446744073709551615")
@@ -59,7 +59,7 @@ impl DropoutChoice {
         Ok(())
     }
 
-    /// The mode, with `default` where nothing was said.
+    /// Returns the dropout mode, with `default` for options that are not set.
     pub fn mode(self, default: &DropoutMode) -> DropoutMode {
         let (n, seed) = match default {
             DropoutMode::Draws { n, seed } => (Some(n.get()), *seed),
@@ -77,38 +77,38 @@ impl DropoutChoice {
     }
 }
 
-/// A recording's answer and its duration in seconds.
-pub struct Answered {
-    /// The answer.
+/// Result of the recognition of one recording.
+pub struct Recognised {
+    /// Prediction of the model.
     pub prediction: Prediction,
-    /// Of the recording, in seconds.
+    /// Duration of the recording in seconds.
     pub seconds: f64,
 }
 
-/// Decodes and recognises a file's bytes; `name` stands for it in messages.
+/// Decodes and recognises the bytes of a file; `name` identifies it in messages.
 ///
 /// # Errors
-/// 413 when it is too long, 422 when it is not usable.
-pub fn of_bytes<'a>(
+/// 413 when the recording is too long, 422 when it is not usable.
+pub fn recognise_bytes<'a>(
     worker: &mut Worker<'_>,
     bytes: &[u8],
     name: &str,
     decoding: decode::Options,
     options: impl Into<Options<'a>>,
-) -> Result<Answered, ApiError> {
-    of_recording(worker, decode_with(bytes, name, decoding)?, name, options)
+) -> Result<Recognised, ApiError> {
+    recognise_recording(worker, decode_with(bytes, name, decoding)?, name, options)
 }
 
 /// Recognises a decoded recording.
 ///
 /// # Errors
-/// 422 when it is not usable.
-pub fn of_recording<'a>(
+/// 422 when the recording is not usable.
+pub fn recognise_recording<'a>(
     worker: &mut Worker<'_>,
     recording: Recording,
     name: &str,
     options: impl Into<Options<'a>>,
-) -> Result<Answered, ApiError> {
+) -> Result<Recognised, ApiError> {
     let seconds = recording.seconds();
     let prediction = worker.recognize_owned(recording, name, options)?;
     if !is_finite(&prediction) {
@@ -116,7 +116,7 @@ pub fn of_recording<'a>(
             "{name}: the model gives numbers that are not finite for this recording"
         )));
     }
-    Ok(Answered {
+    Ok(Recognised {
         prediction,
         seconds,
     })
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dropout_is_what_was_said_or_the_default() {
+    fn dropout_is_the_requested_or_the_default_mode() {
         let mode = |draws: Option<&str>, seed: Option<&str>, default: &DropoutMode| {
             let mut choice = DropoutChoice::default();
             draws.map_or(Ok(()), |d| choice.set_draws(d))?;
