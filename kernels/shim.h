@@ -17,7 +17,7 @@
 //   2. A new file goes into `SOURCES` in src/nn/cuda/sources.rs; the kernels in it are found by
 //      their `__global__`.
 //   3. Launch it through the trait `Driver` (src/nn/cuda/driver.rs) and test it as
-//      tests/cuda.rs does: one body for every driver that `drivers()` gives.
+//      tests/cuda/main.rs does: one body for every driver that `drivers()` gives.
 // What is not here yet of CUDA's built-in functions is added below.
 #pragma once
 

@@ -1,4 +1,5 @@
-//! The page at `/ui`, as the server sends it and as a browser uses it.
+//! The page at `/ui`, as the server sends it and as a browser uses it. A program of its own: beside
+//! the tests that load a server, a browser waits longer than its test allows.
 
 use std::io::{Read, Write};
 use std::path::PathBuf;
