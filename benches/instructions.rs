@@ -17,12 +17,13 @@ use maeum::front_end::legacy2020::clean;
 use maeum::front_end::legacy2020::trim::FRAME;
 use maeum::front_end::utterance;
 use maeum::front_end::utterance::UtteranceExtractor;
-use maeum::keras::speech;
+use maeum::model::ModelInfo;
+use maeum::model::from_keras;
+use maeum::model::{Model, Network, Role};
 use maeum::nn::dropout::philox4x32;
 use maeum::nn::graph::{Graph, Input, Node, Output, Weight, WeightId};
 use maeum::nn::layer::{Activation, Conv, Padding, Recurrent};
-use maeum::nn::model::BundleInfo;
-use maeum::nn::{DropoutMode, Layer, Model, Network, Plan, Role, Session, ValueId};
+use maeum::nn::{DropoutMode, Layer, Plan, Session, ValueId};
 use maeum::simd::Isa;
 use maeum::{Recognizer, default_model};
 
@@ -95,10 +96,10 @@ fn like_reference(root: &Path) -> Result<Model, Failure> {
                 Role::Merge => "emotion_merge",
                 role => role.name(),
             };
-            speech::network(&root.join(format!("tests/golden/arch_{name}.h5")), role)
+            from_keras::network(&root.join(format!("tests/golden/arch_{name}.h5")), role)
         })
         .collect::<Result<Vec<Network>, _>>()?;
-    Ok(Model::new(networks, BundleInfo::reference_2020())?)
+    Ok(Model::new(networks, ModelInfo::legacy2020())?)
 }
 
 /// What a network is fed; only the windows of the default model are open in their length.

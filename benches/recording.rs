@@ -199,7 +199,7 @@ mod answer {
     }
 
     #[cfg(feature = "convert")]
-    fn reference() -> Option<maeum::nn::Model> {
+    fn reference() -> Option<maeum::model::Model> {
         let dir = std::env::var_os("MAEUM_REFERENCE_DIR").map_or_else(
             || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"),
             PathBuf::from,
@@ -209,7 +209,7 @@ mod answer {
             eprintln!("left out: no original files in {}", models.display());
             return None;
         }
-        let mut files = maeum::keras::speech::SpeechFiles::default();
+        let mut files = maeum::model::from_keras::SpeechFiles::default();
         files.add_folder(&models).unwrap();
         Some(files.convert("the folder").unwrap())
     }

@@ -1,7 +1,8 @@
 //! The model that is built in, for those who bring none.
 
-use crate::nn::Model;
-use crate::nn::bundle::{self, BundleError, Opened};
+use crate::model::Model;
+use crate::model::bundle;
+use crate::model::bundle::{BundleError, Opened};
 
 /// What messages call the built-in model.
 pub const NAME: &str = "the built-in model";

@@ -4,8 +4,6 @@ use std::ops::Range;
 
 use crate::audio::Defect;
 use crate::nn::DropoutMode;
-use crate::nn::model::AgeScale;
-use crate::recognizer::listener::About;
 
 /// A mean over draws and its sample standard deviation (0 for a single draw).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,16 +17,16 @@ pub struct Estimate {
 /// The answer for one recording.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prediction {
-    /// One weight per emotion, in the order of [`BundleInfo::emotions`]; the means sum to 1.
+    /// One weight per emotion, in the order of [`ModelInfo::emotions`]; the means sum to 1.
     ///
-    /// [`BundleInfo::emotions`]: crate::nn::model::BundleInfo::emotions
+    /// [`ModelInfo::emotions`]: crate::model::ModelInfo::emotions
     pub emotions: Vec<Estimate>,
     /// From the windows alone: no draw changes it.
     pub age: Age,
-    /// One weight in [0, 1] per gender, in the order of [`BundleInfo::genders`]: the mean over the
+    /// One weight in [0, 1] per gender, in the order of [`ModelInfo::genders`]: the mean over the
     /// windows of independent sigmoids, so their sum is only close to 1.
     ///
-    /// [`BundleInfo::genders`]: crate::nn::model::BundleInfo::genders
+    /// [`ModelInfo::genders`]: crate::model::ModelInfo::genders
     pub gender: Vec<f64>,
     /// The stretches of speech that were answered one by one, in order; at least one. The answer for
     /// the recording is their mean, by the seconds of voice in each. A model that reads a recording
@@ -206,7 +204,7 @@ pub enum Warning {
         /// Length of the analysed part.
         seconds: f64,
     },
-    /// Only for models that state their ages, [`AgeScale::valid`].
+    /// Only for models that state their ages, [`AgeScale::valid`](crate::model::AgeScale::valid).
     #[error("the estimated age {years:.0} is outside the {}-{} years that the model was made for", range[0], range[1])]
     AgeOutOfRange {
         /// [`Age::years`].
@@ -250,50 +248,5 @@ impl Warning {
             Self::File(Defect::LeftOut { .. }) => "left_out",
             Self::File(Defect::ChannelsCancel { .. }) => "channels_cancel",
         }
-    }
-}
-
-/// Voice shorter than this is warned about, in seconds.
-const LITTLE_VOICE: f64 = 1.0;
-/// A share of full-scale samples above this is warned about: a few may be honest peaks.
-const CLIPPED_SHARE: f64 = 0.001;
-
-impl Warning {
-    /// What the recording as a whole and its estimates give reason to warn about; `voiced` is how
-    /// many seconds of voice were found.
-    pub(crate) fn general(
-        recording: &About,
-        voiced: f64,
-        age: &Age,
-        scale: &AgeScale,
-    ) -> Vec<Self> {
-        let clipped = recording.clipped_fraction;
-        let mut warnings = Vec::new();
-        if voiced == 0.0 {
-            warnings.push(Self::NoVoice);
-        } else if voiced < LITTLE_VOICE {
-            warnings.push(Self::LittleVoice { seconds: voiced });
-        }
-        if clipped > CLIPPED_SHARE {
-            warnings.push(Self::Clipped { fraction: clipped });
-        }
-        if let Some(range) = scale.valid
-            && !(range[0]..=range[1]).contains(&age.years)
-        {
-            warnings.push(Self::AgeOutOfRange {
-                years: age.years,
-                range,
-            });
-        }
-        if recording.truncated {
-            warnings.push(Self::Truncated);
-        }
-        if recording.damaged_packets > 0 {
-            warnings.push(Self::Damaged {
-                packets: recording.damaged_packets,
-            });
-        }
-        warnings.extend(recording.defects.iter().cloned().map(Self::File));
-        warnings
     }
 }

@@ -1,30 +1,30 @@
 //! From one recording to one [`Prediction`].
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::audio::Recording;
 use crate::audio::decode::Defect;
 use crate::front_end::AudioError;
 use crate::front_end::FeatureError;
-use crate::nn::model::BundleInfo;
-use crate::nn::{DropoutMode, GraphError, Model, Role, RunError};
+use crate::model::ModelInfo;
+use crate::model::{Model, Role};
+use crate::nn::{DropoutMode, GraphError, RunError};
 use crate::parallelism::Parallelism;
 use crate::prediction::Prediction;
 
 #[cfg(feature = "cuda")]
-pub use cuda::{DeviceLimits, DeviceRecognizerError, Named, OnDevice, Outcomes};
-use listener::{About, Heard};
-pub use listener::{Impression, Listener};
-use networks::{Answer, Plans, Question, Sessions};
+pub use cuda::{DeviceLimits, DeviceRecognizer, DeviceRecognizerError, NamedRecording, Outcomes};
+pub use front_end::{ExtractedFeatures, FrontEnd};
+use networks::{NetworkInputs, NetworkOutputs, Plans, Sessions};
 pub use profile::{ProfileBuilder, ProfileError, SpeakerProfile};
 use speech::{SpeechCheck, SpeechSession};
 
 mod attention;
 #[cfg(feature = "cuda")]
 mod cuda;
+pub(crate) mod front_end;
 pub(crate) mod legacy2020;
-pub(crate) mod listener;
 mod networks;
 mod profile;
 mod speech;
@@ -122,7 +122,7 @@ pub enum RecognizerError {
         "the model {model:?} has dropout that stays on in its {role} network; only the emotion_features network may have it"
     )]
     Dropout {
-        /// [`BundleInfo::name`].
+        /// [`ModelInfo::name`].
         model: String,
         /// The network that has it.
         role: Role,
@@ -136,12 +136,20 @@ pub enum RecognizerError {
 #[derive(Debug)]
 pub struct Recognizer {
     model: Model,
-    listener: Arc<Listener>,
+    front_end: Arc<FrontEnd>,
     plans: Plans,
     speech: SpeechCheck,
+    /// Mode of forced dropout of [`Recognizer::predict`] where its caller has none of its own.
+    dropout: DropoutMode,
+    /// Buffers of [`Recognizer::predict`] that no call uses at the moment.
+    idle: Mutex<Vec<(Sessions, SpeechSession)>>,
+    threads: Option<Arc<rayon::ThreadPool>>,
     #[cfg(feature = "cuda")]
-    device: Option<cuda::Shared>,
+    device: Option<cuda::DeviceQueue>,
 }
+
+/// Buffers that grew larger than this with a long recording are freed after use, in bytes.
+const MOST_IDLE_BYTES: usize = 32 << 20;
 
 impl Recognizer {
     /// Prepares a speech model.
@@ -150,20 +158,20 @@ impl Recognizer {
     /// When it is not one (see [`Model::new`]), or a network other than the emotion features' has
     /// forced dropout.
     pub fn new(model: Model) -> Result<Self, RecognizerError> {
-        let listener = Listener::new(model.info())?;
-        Self::with_listener(model, Arc::new(listener))
+        let front_end = FrontEnd::new(model.info())?;
+        Self::with_front_end(model, Arc::new(front_end))
     }
 
-    /// [`Recognizer::new`] with a listener that is there already. One that was made for another
+    /// [`Recognizer::new`] with a front_end that is there already. One that was made for another
     /// model is replaced.
     ///
     /// # Errors
     /// As [`Recognizer::new`].
-    pub fn with_listener(model: Model, listener: Arc<Listener>) -> Result<Self, RecognizerError> {
+    pub fn with_front_end(model: Model, front_end: Arc<FrontEnd>) -> Result<Self, RecognizerError> {
         let info = model.info();
-        let listener = match listener.is_for(info) {
-            true => listener,
-            false => Arc::new(Listener::new(info)?),
+        let front_end = match front_end.is_for(info) {
+            true => front_end,
+            false => Arc::new(FrontEnd::new(info)?),
         };
         for role in Role::SPEECH {
             let network = model.network(role);
@@ -179,7 +187,10 @@ impl Recognizer {
             plans: Plans::new(&model)?,
             speech: SpeechCheck::new(&model)?,
             model,
-            listener,
+            front_end,
+            dropout: DropoutMode::Off,
+            idle: Mutex::default(),
+            threads: None,
             #[cfg(feature = "cuda")]
             device: None,
         })
@@ -191,13 +202,62 @@ impl Recognizer {
     }
 
     /// Labels, age scale and pre-processing of the model.
-    pub fn info(&self) -> &BundleInfo {
+    pub fn info(&self) -> &ModelInfo {
         self.model.info()
     }
 
     /// The model's front end.
-    pub fn listener(&self) -> &Listener {
-        &self.listener
+    pub fn front_end(&self) -> &FrontEnd {
+        &self.front_end
+    }
+
+    /// Sets the mode of forced dropout of [`Recognizer::recognize`](crate::library); off by default.
+    #[must_use]
+    pub fn with_dropout(mut self, dropout: DropoutMode) -> Self {
+        self.dropout = dropout;
+        self
+    }
+
+    /// Mode of forced dropout where a call has none of its own.
+    pub fn dropout(&self) -> &DropoutMode {
+        &self.dropout
+    }
+
+    /// Sets the threads for many recordings.
+    pub(crate) fn with_threads(mut self, threads: Arc<rayon::ThreadPool>) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// Threads for many recordings; the global pool if there are none.
+    pub(crate) fn threads(&self) -> Option<&rayon::ThreadPool> {
+        self.threads.as_deref()
+    }
+
+    /// Recognises a recording with buffers that calls share one after the other.
+    ///
+    /// # Errors
+    /// As [`Worker::recognize`].
+    pub(crate) fn predict(
+        &self,
+        recording: &Recording,
+        name: &str,
+        options: Options,
+    ) -> Result<Prediction, RecognizeError> {
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = idle().pop();
+        let (sessions, speech) =
+            taken.unwrap_or_else(|| (self.plans.sessions(), self.speech.session()));
+        let mut worker = Worker {
+            recognizer: self,
+            sessions,
+            speech,
+        };
+        let outcome = worker.recognize(recording, name, options);
+        if worker.held_bytes() <= MOST_IDLE_BYTES {
+            idle().push((worker.sessions, worker.speech));
+        }
+        outcome
     }
 
     /// The buffers for one thread.
@@ -209,12 +269,12 @@ impl Recognizer {
         }
     }
 
-    /// Makes a profile of a speaker of recordings that this model's [`Listener`] has analysed.
+    /// Makes a profile of a speaker of recordings that this model's [`FrontEnd`] has analysed.
     ///
     /// # Errors
     /// If no recording has a voice, or the model takes no profiles.
     pub fn profile(&self, builder: &ProfileBuilder) -> Result<SpeakerProfile, ProfileError> {
-        if self.listener.speaker().is_none() {
+        if self.front_end.speaker().is_none() {
             return Err(ProfileError::Unsupported(self.info().name.clone()));
         }
         builder.finish(self.model.identity())
@@ -225,7 +285,7 @@ impl Recognizer {
     /// # Errors
     /// If it was made with another one, or the model takes no profiles.
     pub fn check_profile(&self, profile: &SpeakerProfile) -> Result<(), ProfileError> {
-        if self.listener.speaker().is_none() {
+        if self.front_end.speaker().is_none() {
             return Err(ProfileError::Unsupported(self.info().name.clone()));
         }
         match profile.model() == self.model.identity() {
@@ -237,24 +297,12 @@ impl Recognizer {
         }
     }
 
-    /// What dropout does to an answer.
-    fn drawn_with<'a>(&self, dropout: &'a DropoutMode) -> &'a DropoutMode {
+    /// Dropout mode in effect: off for a model without dropout that stays on.
+    fn effective_dropout<'a>(&self, dropout: &'a DropoutMode) -> &'a DropoutMode {
         match self.plans.is_stochastic() {
             true => dropout,
             false => &DropoutMode::Off,
         }
-    }
-
-    /// What their answer means.
-    fn conclude(
-        &self,
-        recording: &About,
-        heard: &Heard,
-        answers: Vec<Option<Answer>>,
-        dropout: &DropoutMode,
-    ) -> Prediction {
-        let dropout = self.drawn_with(dropout);
-        self.listener.conclude(recording, heard, answers, dropout)
     }
 }
 
@@ -341,76 +389,64 @@ impl Worker<'_> {
             return device.recognize(recording.into_owned(), numbers, name, options);
         }
         let parallelism = self.sessions.parallelism;
-        let impression = recognizer
-            .listener
-            .impression(recording, name, parallelism)?;
-        self.conclude(impression, name, options)
+        let mut features = recognizer
+            .front_end
+            .extract_with(recording, name, parallelism)?;
+        self.recognize_features(&mut features, name, options)
     }
 
-    /// The rest of [`Worker::recognize`], for what a [`Listener`] of the same model made of the
-    /// recording.
+    /// Runs the networks on features that a [`FrontEnd`] of the same model has extracted. The features
+    /// can be used again, for example with another profile.
     ///
     /// # Errors
     /// As [`Worker::recognize`].
     ///
     /// # Panics
-    /// If the listener was made for another front end.
-    pub fn conclude<'a>(
+    /// The features are of another kind of front end.
+    pub fn recognize_features<'a>(
         &mut self,
-        mut impression: Impression,
+        features: &mut ExtractedFeatures,
         name: &str,
         options: impl Into<Options<'a>>,
     ) -> Result<Prediction, RecognizeError> {
-        self.conclude_again(&mut impression, name, options)
-    }
-
-    /// [`Worker::conclude`] for an impression that is needed again, such as with another profile.
-    ///
-    /// # Errors
-    /// As [`Worker::recognize`].
-    ///
-    /// # Panics
-    /// If the listener was made for another front end.
-    pub fn conclude_again<'a>(
-        &mut self,
-        impression: &mut Impression,
-        name: &str,
-        options: impl Into<Options<'a>>,
-    ) -> Result<Prediction, RecognizeError> {
-        let Impression { about, heard } = impression;
+        let ExtractedFeatures {
+            recording,
+            features,
+        } = features;
         let Options { dropout, profile } = options.into();
-        let is_speech = self.speech.of(heard, &about.defects, name)?;
-        match (profile, self.recognizer.listener.speaker()) {
-            (Some(profile), Some(scale)) => heard.adapt(profile, scale),
-            _ => heard.forget_speaker(),
+        let is_speech = self.speech.check(features, &recording.defects, name)?;
+        match (profile, self.recognizer.front_end.speaker()) {
+            (Some(profile), Some(scale)) => features.adapt(profile, scale),
+            _ => features.remove_profile(),
         }
-        let mut answers = Vec::with_capacity(is_speech.len());
-        for (question, is_speech) in heard.questions().iter().zip(is_speech) {
-            let answer = match is_speech {
-                true => Some(self.ask(question, dropout, name)?),
+        let mut outputs = Vec::with_capacity(is_speech.len());
+        for (inputs, is_speech) in features.network_inputs().iter().zip(is_speech) {
+            outputs.push(match is_speech {
+                true => Some(self.run(inputs, dropout, name)?),
                 false => None,
-            };
-            if let Some(answer) = &answer {
-                answer.check(name)?;
-            }
-            answers.push(answer);
+            });
         }
-        Ok(self.recognizer.conclude(about, heard, answers, dropout))
+        let dropout = self.recognizer.effective_dropout(dropout);
+        let front_end = &self.recognizer.front_end;
+        Ok(front_end.prediction(recording, features, outputs, dropout))
     }
 
-    fn ask(
+    /// Runs the networks on one segment and checks that the outputs are finite.
+    fn run(
         &mut self,
-        question: &Question,
+        inputs: &NetworkInputs,
         dropout: &DropoutMode,
         name: &str,
-    ) -> Result<Answer, RecognizeError> {
+    ) -> Result<NetworkOutputs, RecognizeError> {
         #[cfg(feature = "cuda")]
-        if let Some(device) = &self.recognizer.device {
-            return device.ask(question, dropout, name);
-        }
-        // Only a device has failures of its own to name the recording in.
-        let _ = name;
-        Ok(self.sessions.ask(question, dropout)?)
+        let outputs = match &self.recognizer.device {
+            Some(device) => device.run(inputs, dropout, name)?,
+            None => self.sessions.run(inputs, dropout)?,
+        };
+        #[cfg(not(feature = "cuda"))]
+        let outputs = self.sessions.run(inputs, dropout)?;
+        outputs.check(name)?;
+        Ok(outputs)
     }
 }
 

@@ -8,12 +8,14 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use maeum::app::sink::Sink;
 use maeum::formats::printable;
-use maeum::keras::speech::{self, AssembleError, SpeechFiles};
-use maeum::nn::model::Network;
+use maeum::model::Network;
+use maeum::model::from_keras;
+use maeum::model::from_keras::{AssembleError, SpeechFiles};
+use maeum::model::{Model, Role, bundle, inspect};
+use maeum::nn::DropoutMode;
 use maeum::nn::npz::{self, NpzError, NpzFile};
 use maeum::nn::run::{self, ArraysError};
 use maeum::nn::self_test::SELF_TEST_TOLERANCE;
-use maeum::nn::{DropoutMode, Model, Role, bundle, inspect};
 
 use arguments::{Arguments, Draws};
 
@@ -153,7 +155,7 @@ fn convert(a: &Arguments) -> Result<String, Failure> {
             ErrorKind::MissingRequiredArgument,
             "name the .h5 files or their folder",
         ),
-        [single] if by_flag.is_empty() && folders == 0 => speech::convert_network(single)?,
+        [single] if by_flag.is_empty() && folders == 0 => from_keras::convert_network(single)?,
         inputs => {
             let mut files = SpeechFiles::default();
             for (role, path) in by_flag {
@@ -202,7 +204,7 @@ fn convert(a: &Arguments) -> Result<String, Failure> {
                     ..
                 },
             ],
-        ) = (speech::role_of(single), stored.networks())
+        ) = (from_keras::role_of(single), stored.networks())
     {
         text += &format!(
             "note: {} is by its name the {role} network of a speech model; for that, give all five files or their folder\n",
@@ -229,7 +231,7 @@ fn open(path: &Path) -> Result<Content, Failure> {
         .is_ok()
         && start == *b"\x89HDF";
     match named_h5 || is_hdf5 {
-        true => Ok(Content::Keras(Box::new(speech::network(
+        true => Ok(Content::Keras(Box::new(from_keras::network(
             path,
             Role::Network,
         )?))),
@@ -241,7 +243,7 @@ fn inspect_file(path: &Path) -> Result<String, Failure> {
     let name = path.display();
     Ok(match open(path)? {
         Content::Keras(network) => {
-            let role = speech::role_of(path).map_or(String::new(), |role| {
+            let role = from_keras::role_of(path).map_or(String::new(), |role| {
                 format!("role {role}, by the file's name\n")
             });
             format!("{name}: Keras file\n{role}{}", inspect::network(&network))

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks what the project is built from: licences, sources, and what NOTICE must name.
 
-Reads `cargo metadata` of the locked dependencies with every feature that the programs are built
+Checks the policy in deny.toml against `cargo metadata` of the locked dependencies with every feature that the programs are built
 with; needs no network where they are downloaded already. Ends with 1 and a line for each problem.
 `--list` prints the licence of every package instead.
 """
@@ -11,26 +11,20 @@ import pathlib
 import re
 import subprocess
 import sys
+import tomllib
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-FEATURES = "serve,cuda,man"
-
+# The policy: allowed licences, banned packages, registries.
+POLICY = tomllib.loads((ROOT / "deny.toml").read_text(encoding="utf-8"))
+FEATURES = ",".join(POLICY["graph"]["features"])
 # Any of these may be built in. Of a choice (OR), one must be here; of a combination (AND), all.
-ALLOWED = {
-    "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0",
-    "ISC", "MIT", "MPL-2.0", "Unicode-3.0", "Unlicense", "Zlib",
-}
+ALLOWED = set(POLICY["licenses"]["allow"])
 # These ask for no more than their text, or for nothing: NOTICE speaks of them together.
 COMMON = {
     "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSL-1.0", "MIT", "Unlicense", "Zlib",
 }
-REGISTRY = "registry+https://github.com/rust-lang/crates.io-index"
-# Packages that must not come in, and why.
-BANNED = {
-    "openssl-sys": "the programs speak no TLS and link no C library",
-    "native-tls": "the programs speak no TLS and link no C library",
-    "ring": "the programs speak no TLS",
-}
+REGISTRIES = {"registry+" + address for address in POLICY["sources"]["allow-registry"]}
+BANNED = {ban["crate"]: ban["reason"] for ban in POLICY["bans"]["deny"]}
 
 
 def metadata():
@@ -102,7 +96,7 @@ def problems(data, notice):
             continue
         name = package["name"] + " " + package["version"]
         licence = package["license"]
-        if package["source"] != REGISTRY:
+        if package["source"] not in REGISTRIES:
             yield f"{name} comes from {package['source'] or 'a folder'}, not from crates.io"
         if package["name"] in BANNED:
             yield f"{name} must not be used: {BANNED[package['name']]}"

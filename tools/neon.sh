@@ -51,5 +51,5 @@ if [ $# -gt 0 ]; then
     exec cargo test "$@"
 fi
 # The other parts hold no instructions of their own and take long to compile.
-cargo test --no-default-features --lib nn::
+cargo test --no-default-features --lib -- nn:: simd::
 PROPTEST_CASES=${PROPTEST_CASES:-32} cargo test --no-default-features --test engine bits:: random::

@@ -13,7 +13,7 @@ use crate::nn::DropoutMode;
 use crate::parallelism::Parallelism;
 use crate::prediction::Prediction;
 use crate::recognizer::{
-    Impression, Listener, Options, ProfileBuilder, ProfileError, RecognizeError, Recognizer,
+    ExtractedFeatures, FrontEnd, Options, ProfileBuilder, ProfileError, RecognizeError, Recognizer,
     SpeakerProfile, Worker,
 };
 
@@ -66,23 +66,28 @@ impl Threads {
     }
 }
 
-/// What a recording is to the networks, or why it is nothing.
-pub type Heard = Result<Impression, NoAnswer>;
+/// Features of a recording, or the reason that there are none.
+pub type Extracted = Result<ExtractedFeatures, NoAnswer>;
 
-/// Reads a recording and listens to it, with the rayon pool's other threads if they are `spare`.
-pub fn hear(listener: &Listener, input: &Input, spare: bool) -> Heard {
-    listen(listener, input, spare, |_| ())
+/// Reads a recording and extracts its features, with the rayon pool's other threads if they are `spare`.
+pub fn extract(front_end: &FrontEnd, input: &Input, spare: bool) -> Extracted {
+    extract_settling(front_end, input, spare, |_| ())
 }
 
-/// [`hear`]; `settle` receives the memory of the decoded recording.
-fn listen(listener: &Listener, input: &Input, spare: bool, settle: impl FnOnce(u64)) -> Heard {
+/// [`extract`]; `settle` receives the memory of the decoded recording.
+fn extract_settling(
+    front_end: &FrontEnd,
+    input: &Input,
+    spare: bool,
+    settle: impl FnOnce(u64),
+) -> Extracted {
     let recording = input.read()?;
     settle(size_of_val(&*recording.samples) as u64);
-    let heard = match spare {
-        true => listener.listen_with_spare_threads(recording, input.subject()),
-        false => listener.listen(recording, input.subject()),
+    let extracted = match spare {
+        true => front_end.extract_with_spare_threads(recording, input.subject()),
+        false => front_end.extract(recording, input.subject()),
     };
-    heard.map_err(|e| NoAnswer::of(&e, input.subject()))
+    extracted.map_err(|e| NoAnswer::of(&e, input.subject()))
 }
 
 /// Whom the emotions in the recordings are relative to.
@@ -107,7 +112,7 @@ pub struct Batch<'r> {
     dropout: DropoutMode,
     pool: rayon::ThreadPool,
     /// What the first input is, if it is known.
-    first: Mutex<Option<Heard>>,
+    first: Mutex<Option<Extracted>>,
     speakers: Speakers,
     #[cfg(feature = "cuda")]
     device: Option<device::Shared<'r>>,
@@ -138,11 +143,11 @@ impl<'r> Batch<'r> {
     }
 
     /// Spares the next [`Batch::run`] without a device listening to its first input: this is what
-    /// [`hear`] gave for it.
+    /// [`extract`] gave for it.
     #[must_use]
-    pub fn with_first(self, heard: Option<Heard>) -> Self {
+    pub fn with_first(self, extracted: Option<Extracted>) -> Self {
         Self {
-            first: Mutex::new(heard),
+            first: Mutex::new(extracted),
             ..self
         }
     }
@@ -225,7 +230,12 @@ impl<'r> Batch<'r> {
             wanted(i).then(|| {
                 let mut builder = ProfileBuilder::default();
                 let settle = |bytes| leave.settle(bytes);
-                builder.add(&listen(self.recognizer.listener(), input, spare, settle)?);
+                builder.add(&extract_settling(
+                    self.recognizer.front_end(),
+                    input,
+                    spare,
+                    settle,
+                )?);
                 Ok(builder)
             })
         };
@@ -245,13 +255,13 @@ impl<'r> Batch<'r> {
     ) -> Result<(), E> {
         let work = |worker: &mut Worker<'_>, i: usize, input: &Input, leave: &mut Leave<'_>| {
             let settle = |bytes| leave.settle(bytes);
-            let mut impression = listen(self.recognizer.listener(), input, false, settle)?;
+            let mut features = extract_settling(self.recognizer.front_end(), input, false, settle)?;
             let answer = |profile: Option<SpeakerProfile>| {
                 let options = Options {
                     dropout: &self.dropout,
                     profile: profile.as_ref(),
                 };
-                let outcome = worker.conclude_again(&mut impression, input.subject(), options);
+                let outcome = worker.recognize_features(&mut features, input.subject(), options);
                 Self::checked(outcome, input.subject())
             };
             profiles(i).into_iter().map(answer).collect()
@@ -285,12 +295,14 @@ impl<'r> Batch<'r> {
         name: &str,
     ) -> Option<Arc<SpeakerProfile>> {
         self.profile(place, || {
-            let listener = self.recognizer.listener();
+            let front_end = self.recognizer.front_end();
             let recording = Cow::Borrowed(recording);
             // The device says what is wrong with it.
-            let impression = listener.impression(recording, name, Parallelism::No).ok()?;
+            let features = front_end
+                .extract_with(recording, name, Parallelism::No)
+                .ok()?;
             let mut builder = ProfileBuilder::default();
-            builder.add(&impression);
+            builder.add(&features);
             Some(builder)
         })
     }
@@ -318,18 +330,20 @@ impl<'r> Batch<'r> {
             false => self.recognizer.worker(),
         };
         let first = &self.first;
-        let heard = |input: &Input, settle: &mut dyn FnMut(u64)| {
+        let extracted = |input: &Input, settle: &mut dyn FnMut(u64)| {
             let is_first = inputs
                 .first()
                 .is_some_and(|first| std::ptr::eq(first, input));
             let known = is_first.then(|| first.lock().unwrap_or_else(PoisonError::into_inner));
             let known = known.and_then(|mut known| known.take());
-            known.unwrap_or_else(|| listen(self.recognizer.listener(), input, spare, settle))
+            known.unwrap_or_else(|| {
+                extract_settling(self.recognizer.front_end(), input, spare, settle)
+            })
         };
         let outcome =
             |worker: &mut Worker, place: usize, input: &Input, settle: &mut dyn FnMut(u64)| {
-                let heard = heard(input, settle)?;
-                self.outcome(worker, place, input, heard)
+                let extracted = extracted(input, settle)?;
+                self.outcome(worker, place, input, extracted)
             };
         if let [input] = inputs {
             let outcome = self
@@ -348,18 +362,18 @@ impl<'r> Batch<'r> {
         worker: &mut Worker<'_>,
         place: usize,
         input: &Input,
-        heard: Impression,
+        mut extracted: ExtractedFeatures,
     ) -> Outcome {
         let profile = self.profile(place, || {
             let mut builder = ProfileBuilder::default();
-            builder.add(&heard);
+            builder.add(&extracted);
             Some(builder)
         });
         let options = Options {
             dropout: &self.dropout,
             profile: profile.as_deref(),
         };
-        let outcome = worker.conclude(heard, input.subject(), options);
+        let outcome = worker.recognize_features(&mut extracted, input.subject(), options);
         Self::checked(outcome, input.subject())
     }
 

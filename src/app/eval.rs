@@ -17,8 +17,8 @@ use super::batch::Outcome;
 use super::manifest::Manifest;
 use crate::formats::json::{self, Dropout};
 use crate::formats::{Code, NOTICE};
+use crate::model::ModelInfo;
 use crate::nn::DropoutMode;
-use crate::nn::model::BundleInfo;
 use crate::prediction::Age;
 
 /// Under this age, in years, a voice says little about gender; measured apart.
@@ -179,7 +179,7 @@ pub struct Evaluator<'m> {
 
 impl<'m> Evaluator<'m> {
     /// For a manifest whose labels were checked against the model that `info` describes.
-    pub fn new(manifest: &'m Manifest, info: &BundleInfo) -> Self {
+    pub fn new(manifest: &'m Manifest, info: &ModelInfo) -> Self {
         Self {
             manifest,
             emotions: info.emotions.clone(),
@@ -229,7 +229,7 @@ impl<'m> Evaluator<'m> {
     }
 
     /// Measures what was taken.
-    pub fn finish(self, split: Option<&str>, info: &BundleInfo, identity: &str) -> Evaluation {
+    pub fn finish(self, split: Option<&str>, info: &ModelInfo, identity: &str) -> Evaluation {
         let rows = &self.manifest.rows[..self.answers.len()];
         let all: Vec<usize> = (0..rows.len()).collect();
         let pooled = self.results(&all);

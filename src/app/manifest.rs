@@ -9,7 +9,7 @@ use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 use super::inputs::Input;
-use crate::nn::model::BundleInfo;
+use crate::model::ModelInfo;
 
 /// The largest manifest that is read, in bytes.
 const MAX_BYTES: u64 = 256 << 20;
@@ -275,7 +275,7 @@ impl Manifest {
     ///
     /// # Errors
     /// Names the line, the column and the labels that the model has.
-    pub fn check_labels(&self, info: &BundleInfo) -> Result<(), ManifestError> {
+    pub fn check_labels(&self, info: &ModelInfo) -> Result<(), ManifestError> {
         for row in &self.rows {
             for (column, label, known) in [
                 ("emotion", &row.emotion, &info.emotions),
@@ -484,7 +484,7 @@ mod tests {
 
     #[test]
     fn labels_that_the_model_does_not_know_are_refused() {
-        let info = BundleInfo::reference_2020();
+        let info = ModelInfo::legacy2020();
         let with = |emotion: &str, gender: &str| {
             parse(&format!(
                 "path,emotion,gender,age,speaker\na.wav,,,,\nb.wav,{emotion},{gender},,\n"

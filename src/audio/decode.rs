@@ -421,7 +421,7 @@ fn decode_bytes(bytes: &[u8], options: Options) -> Result<Recording, Fault> {
 }
 
 /// Whether a sample rate and a channel count make sense.
-pub(super) fn check_spec(sample_rate: u32, channels: u32) -> Result<(), Fault> {
+pub(crate) fn check_spec(sample_rate: u32, channels: u32) -> Result<(), Fault> {
     match (sample_rate, channels) {
         (0, _) => Err(Fault::ZeroSampleRate),
         (_, 0) => Err(Fault::ZeroChannels),

@@ -7,7 +7,7 @@ pub mod container;
 pub mod decode;
 mod decode_media;
 mod decode_wav;
-mod encoding;
+pub(crate) mod encoding;
 mod frames;
 mod join;
 mod mp4_edit;

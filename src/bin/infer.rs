@@ -9,15 +9,15 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use indicatif::{ProgressBar, ProgressStyle};
 use maeum::Recognizer;
-use maeum::app::batch::{Batch, Heard, Threads, hear};
+use maeum::app::batch::{Batch, Extracted, Threads, extract};
 use maeum::app::inputs;
 use maeum::app::inputs::{Input, STANDARD_INPUT};
 use maeum::audio::Resampling;
 use maeum::formats::{Format, Reporter, printable};
-use maeum::nn::Model;
-use maeum::recognizer::Listener;
+use maeum::model::Model;
+use maeum::recognizer::FrontEnd;
 
-use arguments::{Arguments, FrontEnd};
+use arguments::{Arguments, FrontEndArgument};
 use device::Device;
 use output::Output;
 use speakers::Asked;
@@ -170,23 +170,23 @@ fn answer(arguments: &Arguments) -> Result<usize, String> {
     let first = inputs.first().filter(is_file);
     let is_one_pass = arguments.enroll.is_none() && asked.groups.is_none();
     let is_spare = inputs.len() < threads.count() && arguments.device == Device::Cpu && is_one_pass;
-    let listener = Listener::new(bundle.info()).ok().map(Arc::new);
-    let ready = |listener: Option<Arc<Listener>>| {
+    let front_end = FrontEnd::new(bundle.info()).ok().map(Arc::new);
+    let ready = |front_end: Option<Arc<FrontEnd>>| {
         let model = bundle.model().map_err(|e| e.to_string())?;
-        match listener {
-            Some(listener) => Recognizer::with_listener(model, listener),
+        match front_end {
+            Some(front_end) => Recognizer::with_front_end(model, front_end),
             None => Recognizer::new(model),
         }
         .map_err(|e| of_model(arguments, &e))
     };
-    let (heard, recognizer) = match (first, &listener) {
-        (Some(input), Some(listener)) if is_spare => threads.join(
-            || Some(hear(listener, input, true)),
-            || ready(Some(Arc::clone(listener))),
+    let (first, recognizer) = match (first, &front_end) {
+        (Some(input), Some(front_end)) if is_spare => threads.join(
+            || Some(extract(front_end, input, true)),
+            || ready(Some(Arc::clone(front_end))),
         ),
-        _ => (None, ready(listener)),
+        _ => (None, ready(front_end)),
     };
-    answers(arguments, asked, &recognizer?, threads, heard)
+    answers(arguments, asked, &recognizer?, threads, first)
 }
 
 /// Returns how many recordings have no answer; `first` is what the first is to the networks, if
@@ -196,7 +196,7 @@ fn answers(
     mut asked: Asked,
     recognizer: &Recognizer,
     threads: Threads,
-    first: Option<Heard>,
+    first: Option<Extracted>,
 ) -> Result<usize, String> {
     if let Some(path) = &arguments.enroll {
         return speakers::enroll(arguments, path, recognizer, threads, &asked.inputs);

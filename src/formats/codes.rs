@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::ReportError;
-use crate::nn::model::BundleInfo;
+use crate::model::ModelInfo;
 use crate::prediction::{AgeGroup, Prediction};
 
 /// The keys of the emotions, in their order in the object.
@@ -37,7 +37,7 @@ pub struct Codes {
 impl Codes {
     /// # Errors
     /// When the model lacks an emotion or a gender that the object holds.
-    pub fn new(info: &BundleInfo) -> Result<Self, ReportError> {
+    pub fn new(info: &ModelInfo) -> Result<Self, ReportError> {
         let find = |kind, labels: &[String], label: &'static str| {
             let missing = || ReportError::MissingLabel {
                 model: info.name.clone(),

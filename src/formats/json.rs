@@ -6,12 +6,12 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::{Context, NOTICE, NoAnswer, group_name, largest};
+use crate::model::Licence;
 use crate::nn::DropoutMode;
-use crate::nn::model::Licence;
 use crate::prediction::{Prediction, Warning, Window};
 
 /// The record of one recording, as one line without its end.
-pub(super) fn line(
+pub(crate) fn line(
     context: &Context,
     file: &str,
     outcome: Result<&Prediction, &NoAnswer>,
@@ -35,7 +35,7 @@ struct Failure<'a> {
 }
 
 #[derive(Serialize)]
-struct Record<'a> {
+pub(crate) struct Record<'a> {
     file: &'a str,
     emotions: ByName<'a, Estimate>,
     strongest: &'a str,
@@ -189,7 +189,7 @@ struct WarningRecord {
     message: String,
 }
 
-fn record<'a>(context: &'a Context, file: &'a str, p: &'a Prediction) -> Record<'a> {
+pub(crate) fn record<'a>(context: &'a Context, file: &'a str, p: &'a Prediction) -> Record<'a> {
     Record {
         file,
         emotions: estimates(context, &p.emotions),

@@ -20,7 +20,7 @@ mod timeline;
 pub use format::{Format, UnknownFormat};
 pub use no_answer::{Code, NoAnswer};
 
-use crate::nn::model::{BundleInfo, Licence, Preprocessing};
+use crate::model::{FrontEndKind, Licence, ModelInfo};
 use crate::prediction::{Age, AgeGroup, Estimate, Prediction};
 
 /// What every answer has to be read with.
@@ -38,7 +38,7 @@ pub enum ReportError {
         "the model {model:?} has no {kind} named {label:?}, which the format codes needs (it has {has}); use another format"
     )]
     MissingLabel {
-        /// [`BundleInfo::name`].
+        /// [`ModelInfo::name`].
         model: String,
         /// `emotion` or `gender`.
         kind: &'static str,
@@ -52,7 +52,7 @@ pub enum ReportError {
         "the model {model:?} has two outputs named {label:?}; give each a name of its own and convert it again"
     )]
     RepeatedLabel {
-        /// [`BundleInfo::name`].
+        /// [`ModelInfo::name`].
         model: String,
         /// The name of both.
         label: String,
@@ -76,7 +76,7 @@ pub struct Reporter {
 
 /// What answers are written with besides themselves.
 #[derive(Debug, Clone)]
-struct Context {
+pub(crate) struct Context {
     model: String,
     identity: String,
     emotions: Vec<String>,
@@ -94,8 +94,8 @@ impl Reporter {
     /// # Errors
     /// When two of the model's labels are the same, or it has no such label as the format needs.
     ///
-    /// [`Model::identity`]: crate::nn::Model::identity
-    pub fn new(format: Format, info: &BundleInfo, identity: &str) -> Result<Self, ReportError> {
+    /// [`Model::identity`]: crate::model::Model::identity
+    pub fn new(format: Format, info: &ModelInfo, identity: &str) -> Result<Self, ReportError> {
         let labels: Vec<&String> = info.emotions.iter().chain(&info.genders).collect();
         for (i, label) in labels.iter().enumerate() {
             if labels[..i].contains(label) {
@@ -111,15 +111,7 @@ impl Reporter {
         };
         Ok(Self {
             format,
-            context: Context {
-                model: info.name.clone(),
-                identity: identity.into(),
-                emotions: info.emotions.clone(),
-                genders: info.genders.clone(),
-                licences: info.licences.clone(),
-                divides: info.preprocessing == Some(Preprocessing::Utterance),
-                by_segment: false,
-            },
+            context: Context::new(info, identity),
             codes,
             names: names::Names::new("/"),
             written: 0,
@@ -251,6 +243,29 @@ pub(crate) fn not_finite(subject: &str) -> NoAnswer {
 }
 
 impl Context {
+    /// Context of the answers of the model that `info` describes.
+    pub(crate) fn new(info: &ModelInfo, identity: &str) -> Self {
+        Self {
+            model: info.name.clone(),
+            identity: identity.into(),
+            emotions: info.emotions.clone(),
+            genders: info.genders.clone(),
+            licences: info.licences.clone(),
+            divides: info.front_end == Some(FrontEndKind::Utterance),
+            by_segment: false,
+        }
+    }
+
+    /// Emotion labels in the model's order.
+    pub(crate) fn emotions(&self) -> &[String] {
+        &self.emotions
+    }
+
+    /// Gender labels in the model's order.
+    pub(crate) fn genders(&self) -> &[String] {
+        &self.genders
+    }
+
     /// The name of an answer's largest emotion weight.
     fn strongest(&self, prediction: &Prediction) -> &str {
         self.emotions

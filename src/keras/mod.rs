@@ -19,7 +19,7 @@ mod kind;
 pub mod lambda;
 mod layers;
 mod options;
-pub mod speech;
+
 mod weights;
 
 use std::fs;
@@ -31,10 +31,11 @@ use self::error::Fault;
 use self::hdf5::H5Model;
 use self::layers::Dialect;
 use crate::nn::Graph;
-use crate::nn::model::Provenance;
+use crate::nn::network::Provenance;
 
 pub use self::error::ConvertError;
 pub use self::hdf5::pure::silence_caught_panics;
+pub(crate) use self::kind::folder as folder_kind;
 
 /// A converted file.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,25 +1,27 @@
-//! The bundle file: one or more networks with all that is needed to use them, as `.safetensors`.
+//! The bundle file: one or more networks and everything needed to use them, as `.safetensors`.
 //!
-//! The tensors are the weights (and each network's self-test pair): `F16` where that holds every
-//! number of the tensor exactly, else `F32`. The metadata entry [`METADATA_KEY`] is a JSON document: for each network its role, graph and provenance, and for
-//! the whole bundle its labels and pre-processing. Loading checks everything before it is used:
-//! a file that loads holds only finite weights and consistent graphs of bounded size.
+//! The tensors are the weights and each network's self-test pair, stored as `F16` if that holds every
+//! element exactly, else as `F32`. The metadata entry [`METADATA_KEY`] is a JSON document with the
+//! role, graph and provenance of each network, and metadata `M` of the whole bundle that the engine does
+//! not interpret. Loading checks everything first: a bundle that loads holds only finite weights and
+//! consistent graphs of bounded size.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, TensorView};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::graph::{GraphError, Input, Node, Output};
 use super::half;
-use super::model::{BundleInfo, Model, Provenance, Role};
+use super::network::{Network, Provenance};
 use crate::atomic_file;
 
 mod read;
 
-pub use read::Opened;
+pub use read::{Bundle, Opened};
 
 /// The metadata entry that holds the JSON document.
 pub const METADATA_KEY: &str = "maeum";
@@ -27,6 +29,8 @@ pub const METADATA_KEY: &str = "maeum";
 pub const FORMAT: u32 = 1;
 /// The largest bundle file that is read, in bytes.
 pub const MAX_FILE: u64 = 1 << 30;
+/// The most networks of one bundle.
+pub const MAX_NETWORKS: usize = 6;
 /// The most arithmetic a network may need per row: far above any real one of this kind, low
 /// enough that a hostile file cannot keep a processor busy for long.
 pub const MAX_FLOPS: u64 = 1 << 38;
@@ -65,7 +69,7 @@ pub enum BundleError {
         "{file} is not a maeum bundle: {problem}. Make one from Keras .h5 files with the tool `convert`"
     )]
     NotABundle {
-        /// What the caller calls the file, its path with [`load`].
+        /// Name of the bundle, its path with [`open`].
         file: String,
         /// What it is instead, or what it lacks.
         problem: String,
@@ -74,7 +78,7 @@ pub enum BundleError {
     /// `F32` and `F16`, or not finite.
     #[error("the bundle {file} is damaged: {problem}. Convert the original files again")]
     Damaged {
-        /// What the caller calls the file, its path with [`load`].
+        /// Name of the bundle, its path with [`open`].
         file: String,
         /// The tensor or the part of the metadata, and what is wrong with it.
         problem: String,
@@ -84,7 +88,7 @@ pub enum BundleError {
         "the bundle {file} has format {found}, this version reads format {FORMAT}. Convert the original files again"
     )]
     Format {
-        /// What the caller calls the file, its path with [`load`].
+        /// Name of the bundle, its path with [`open`].
         file: String,
         /// The version that it states.
         found: u32,
@@ -92,15 +96,16 @@ pub enum BundleError {
     /// A graph is inconsistent or too large.
     #[error("the bundle {file}: {source}")]
     Graph {
-        /// What the caller calls the file, its path with [`load`].
+        /// Name of the bundle, its path with [`open`].
         file: String,
         /// The graph and node, and what does not fit.
         source: GraphError,
     },
-    /// The networks do not make a [`Model`], are too many, or one needs more than [`MAX_FLOPS`].
+    /// The networks do not fit together, are more than [`MAX_NETWORKS`], or one needs more than
+    /// [`MAX_FLOPS`].
     #[error("the bundle {file}: {problem}")]
     Inconsistent {
-        /// What the caller calls the file, its path with [`load`].
+        /// Name of the bundle, its path with [`open`].
         file: String,
         /// The network, and what is wrong with it.
         problem: String,
@@ -109,16 +114,16 @@ pub enum BundleError {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Document {
+struct Document<M, R> {
     format: u32,
-    info: BundleInfo,
-    networks: Vec<NetworkRecord>,
+    info: M,
+    networks: Vec<NetworkRecord<R>>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NetworkRecord {
-    role: Role,
+struct NetworkRecord<R> {
+    role: R,
     name: String,
     inputs: Vec<Input>,
     nodes: Vec<Node>,
@@ -161,11 +166,11 @@ fn encode(shape: &[usize], data: &[f32]) -> Stored {
     }
 }
 
-/// The bytes of the bundle file for `model`. The same model gives the same bytes.
-pub fn to_bytes(model: &Model) -> Vec<u8> {
+/// Returns the bytes of a bundle file. Equal arguments give equal bytes.
+pub fn to_bytes<M: Serialize, R: Serialize>(metadata: &M, networks: &[Network<R>]) -> Vec<u8> {
     let mut tensors: BTreeMap<String, Stored> = BTreeMap::new();
-    let mut networks = Vec::new();
-    for (n, network) in model.networks().iter().enumerate() {
+    let mut records = Vec::new();
+    for (n, network) in networks.iter().enumerate() {
         let graph = &network.graph;
         for (w, weight) in graph.weights.iter().enumerate() {
             tensors.insert(weight_key(n, w), encode(&weight.shape, &weight.data));
@@ -177,8 +182,8 @@ pub fn to_bytes(model: &Model) -> Vec<u8> {
                 }
             }
         }
-        networks.push(NetworkRecord {
-            role: network.role,
+        records.push(NetworkRecord {
+            role: &network.role,
             name: graph.name.clone(),
             inputs: graph.inputs.clone(),
             nodes: graph.nodes.clone(),
@@ -192,8 +197,8 @@ pub fn to_bytes(model: &Model) -> Vec<u8> {
     }
     let document = Document {
         format: FORMAT,
-        info: model.info().clone(),
-        networks,
+        info: metadata,
+        networks: records,
     };
     let json = serde_json::to_string(&document).expect("the document has only string keys");
     let views = tensors.iter().map(|(name, (shape, dtype, data))| {
@@ -204,39 +209,25 @@ pub fn to_bytes(model: &Model) -> Vec<u8> {
     safetensors::serialize(views, Some(metadata)).expect("sizes and names are valid")
 }
 
-/// Writes the bundle file for `model`: to a new neighbouring file first, then renamed, so that a
+/// Writes the bytes of a bundle to a file: to a new neighbouring file first, then renamed, so that a
 /// failure leaves no half-written bundle.
 ///
 /// # Errors
-/// When the file cannot be written.
-pub fn save(model: &Model, path: &Path) -> Result<(), BundleError> {
-    atomic_file::write(path, &to_bytes(model)).map_err(|source| BundleError::Write {
+/// The file cannot be written.
+pub fn write(bytes: &[u8], path: &Path) -> Result<(), BundleError> {
+    atomic_file::write(path, bytes).map_err(|source| BundleError::Write {
         file: path.display().to_string(),
         source,
     })
 }
 
-/// Reads and checks a bundle file.
+/// Reads a bundle file and its metadata; the networks are read by [`Opened::read`].
 ///
 /// # Errors
-/// Names the file and what is wrong with it.
-pub fn load(path: &Path) -> Result<Model, BundleError> {
-    open(path)?.model()
-}
-
-/// Checks the bytes of a bundle; `name` is what messages call it.
-///
-/// # Errors
-/// Names the file and what is wrong with it.
-pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Model, BundleError> {
-    open_bytes(bytes, name)?.model()
-}
-
-/// Reads a bundle file and its description.
-///
-/// # Errors
-/// Names the file and what is wrong with it.
-pub fn open(path: &Path) -> Result<Opened<'static>, BundleError> {
+/// Names the file and its fault.
+pub fn open<M: DeserializeOwned, R: DeserializeOwned>(
+    path: &Path,
+) -> Result<Opened<'static, M, R>, BundleError> {
     let file = path.display().to_string();
     let read = |source| BundleError::Read {
         file: file.clone(),
@@ -250,10 +241,13 @@ pub fn open(path: &Path) -> Result<Opened<'static>, BundleError> {
     Opened::from_file(handle, bytes, &file)
 }
 
-/// Reads the description in the bytes of a bundle; `name` is what messages call it.
+/// Reads the metadata in the bytes of a bundle; `name` stands for it in messages.
 ///
 /// # Errors
-/// Names the file and what is wrong with it.
-pub fn open_bytes<'a>(bytes: &'a [u8], name: &str) -> Result<Opened<'a>, BundleError> {
+/// Names the bundle and its fault.
+pub fn open_bytes<'a, M: DeserializeOwned, R: DeserializeOwned>(
+    bytes: &'a [u8],
+    name: &str,
+) -> Result<Opened<'a, M, R>, BundleError> {
     Opened::from_bytes(bytes, name)
 }

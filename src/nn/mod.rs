@@ -1,7 +1,7 @@
 //! The networks: layers, graphs, the bundle file that holds them, and the engine that runs them.
 //!
 //! A [`Graph`] is what a converter produces and a bundle stores: a validated list of [`Node`]s,
-//! each a [`Layer`] with the values it reads. A [`Model`] is the graphs that answer together. A
+//! each a [`Layer`] with the values it reads. A
 //! [`Plan`] makes a graph ready to run and a [`Session`] runs it. [`oracle`] computes any
 //! graph slowly in `f64` and is the truth that the engine is tested against.
 //!
@@ -20,7 +20,7 @@ pub mod inspect;
 pub mod layer;
 mod limits;
 mod lowering;
-pub mod model;
+pub mod network;
 pub mod npz;
 pub mod oracle;
 mod plan;
@@ -33,7 +33,7 @@ mod windows;
 pub use dropout::DropoutMode;
 pub use graph::{Graph, GraphError, Input, Node, Output, ValueId, Weight, WeightId};
 pub use layer::Layer;
-pub use model::{Model, Network, Role};
+pub use network::{Network, Provenance};
 pub use plan::Plan;
 pub use self_test::SelfTest;
 pub use session::{RunError, Session};

@@ -120,6 +120,37 @@ pub fn run<E: From<ArraysError>>(
     Ok(compute(graph, &arrays, dropout)?)
 }
 
+/// [`run`] for arrays in memory.
+///
+/// ```
+/// use maeum::nn::npz::Array;
+/// use maeum::nn::{DropoutMode, Graph, run};
+///
+/// fn average(graph: &Graph, batch: usize, inputs: Vec<f32>) -> Result<f32, run::ArraysError> {
+///     let shape = vec![batch, inputs.len() / batch];
+///     let array = Array { shape, data: inputs };
+///     let outputs = run::run_arrays(graph, &[("input_1", array)], &DropoutMode::Off)?;
+///     let (_name, output) = &outputs[0];
+///     Ok(output.data.iter().sum::<f32>() / output.data.len() as f32)
+/// }
+/// ```
+///
+/// # Errors
+/// As [`run`].
+pub fn run_arrays(
+    graph: &Graph,
+    arrays: &[(&str, Array)],
+    dropout: &DropoutMode,
+) -> Result<Vec<(String, Array)>, ArraysError> {
+    let names: Vec<&str> = arrays.iter().map(|(name, _)| *name).collect();
+    let read = |wanted: &str| {
+        let found = arrays.iter().find(|(name, _)| *name == wanted);
+        let (_, array) = found.expect("`run` reads the listed names only");
+        Ok::<_, ArraysError>(array.clone())
+    };
+    run(graph, &names, read, dropout)
+}
+
 fn check_names(graph: &Graph, names: &[&str]) -> Result<(), ArraysError> {
     let list = |names: &mut dyn Iterator<Item = &str>| -> String {
         let names: Vec<String> = names.map(|n| format!("{n:?}")).collect();

@@ -1,36 +1,60 @@
-//! The self-test: numbers that a network must give again wherever it runs.
+//! The self-test of a network: a stored input and output pair that every machine must reproduce.
 
 use std::sync::Arc;
 
 use super::dropout::{DropoutMode, philox4x32};
-use super::model::{ModelError, Network};
+use super::graph::GraphError;
+use super::network::Network;
 use super::oracle;
 use super::plan::Plan;
-use super::session::Session;
+use super::session::{RunError, Session};
 
-/// An input and the output that the network must give for it with dropout off.
+/// An input and the output that the network must compute from it with dropout off.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SelfTest {
     /// One per graph input, without the batch.
     pub input_shapes: Vec<Vec<usize>>,
     /// For each input one row of its shape, row-major and finite.
     pub inputs: Vec<Vec<f32>>,
-    /// For each graph output the row that belongs to the inputs, as the `f64` reference computes
-    /// it.
+    /// For each graph output the row that the `f64` oracle computes from the inputs.
     pub outputs: Vec<Vec<f32>>,
 }
 
-/// How far a self-test's outputs may be from the stored ones, relative to their largest magnitude
-/// (or to 1, if that is larger): what `f32` rounding leaves after some ten thousand additions.
+/// Largest difference between computed and stored outputs, relative to the largest stored magnitude
+/// (at least 1): the rounding error of `f32` after some ten thousand additions.
 pub const SELF_TEST_TOLERANCE: f32 = 1e-5;
 
-impl Network {
-    /// Makes the self-test: seeded inputs in [-1, 1) and what the `f64` reference gives for them.
-    /// Open input dimensions are tried with a few lengths.
+/// Why a self-test cannot be made, is unusable or fails.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SelfTestError {
+    /// The graph does not accept the shapes.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// The stored pair has other sizes than the graph, or the graph gives numbers that are not finite.
+    #[error("{0}")]
+    Unusable(String),
+    /// The engine refuses to run the graph.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The engine computes another output than the stored one.
+    #[error("output {output} differs by {difference:e}, at most {limit:e} is allowed")]
+    Differs {
+        /// Name of the graph's output.
+        output: String,
+        /// The largest absolute difference; NaN if the engine gives numbers that are not finite.
+        difference: f32,
+        /// [`SELF_TEST_TOLERANCE`], scaled to the output.
+        limit: f32,
+    },
+}
+
+impl<R> Network<R> {
+    /// Stores a self-test: seeded inputs in [-1, 1) and the outputs of the `f64` oracle. Open input
+    /// dimensions are tried with a few lengths.
     ///
     /// # Errors
-    /// When the network fits none of them or gives numbers that are not finite.
-    pub fn make_self_test(&mut self) -> Result<(), ModelError> {
+    /// The network accepts none of the lengths or gives numbers that are not finite.
+    pub fn make_self_test(&mut self) -> Result<(), SelfTestError> {
         const LENGTHS: [usize; 5] = [12, 16, 40, 200, 1];
         let mut failure = None;
         for length in LENGTHS {
@@ -58,13 +82,15 @@ impl Network {
                 .map(|i| i.iter().map(|&x| f64::from(x)).collect())
                 .collect();
             let values = oracle::run(&self.graph, &shapes, &as_f64, 1, &DropoutMode::Off)
-                .map_err(|e| self.problem(e.to_string()))?;
+                .map_err(|e| SelfTestError::Unusable(e.to_string()))?;
             let outputs: Vec<Vec<f32>> = (0..self.graph.outputs.len())
                 .filter_map(|k| values.output(k))
                 .map(|value| value.data.iter().map(|&x| x as f32).collect())
                 .collect();
             if outputs.iter().flatten().any(|x| !x.is_finite()) {
-                return Err(self.problem("it gives numbers that are not finite".into()));
+                return Err(SelfTestError::Unusable(
+                    "it gives numbers that are not finite".into(),
+                ));
             }
             self.self_test = Some(SelfTest {
                 input_shapes: shapes,
@@ -76,7 +102,11 @@ impl Network {
         Err(failure.expect("at least one length was tried").into())
     }
 
-    pub(super) fn self_test(&self) -> Result<(), ModelError> {
+    /// Runs the stored input on the engine and compares the outputs.
+    ///
+    /// # Errors
+    /// The stored pair is unusable, or an output differs by more than [`SELF_TEST_TOLERANCE`].
+    pub fn replay_self_test(&self) -> Result<(), SelfTestError> {
         let Some(test) = &self.self_test else {
             return Ok(());
         };
@@ -84,12 +114,7 @@ impl Network {
         let plan = Arc::new(Plan::new(&self.graph, &test.input_shapes)?);
         let mut session = Session::new(&plan);
         let inputs: Vec<&[f32]> = test.inputs.iter().map(|i| &**i).collect();
-        session
-            .run(&inputs, 1, &DropoutMode::Off)
-            .map_err(|source| ModelError::Run {
-                role: self.role,
-                source,
-            })?;
+        session.run(&inputs, 1, &DropoutMode::Off)?;
         for (k, wanted) in test.outputs.iter().enumerate() {
             let got = session.output(k);
             let scale = wanted.iter().fold(1.0f32, |m, x| m.max(x.abs()));
@@ -100,8 +125,7 @@ impl Network {
                 .fold(0.0f32, |m, (g, w)| m.max((g - w).abs()));
             let finite = got.iter().all(|x| x.is_finite());
             if got.len() != wanted.len() || !finite || difference > limit {
-                return Err(ModelError::SelfTest {
-                    role: self.role,
+                return Err(SelfTestError::Differs {
                     output: self.graph.outputs[k].name.clone(),
                     difference: if finite { difference } else { f32::NAN },
                     limit,
@@ -111,9 +135,12 @@ impl Network {
         Ok(())
     }
 
-    /// The stored pair must have the network's sizes and hold only finite numbers: beside one that
-    /// is not, every difference would look small.
-    pub(super) fn check_self_test(&self) -> Result<(), ModelError> {
+    /// Checks that the stored pair has the graph's sizes and only finite elements. A comparison with an
+    /// infinite element would accept any output.
+    ///
+    /// # Errors
+    /// Sizes differ, or an element is not finite.
+    pub fn check_self_test(&self) -> Result<(), SelfTestError> {
         let Some(test) = &self.self_test else {
             return Ok(());
         };
@@ -129,17 +156,21 @@ impl Network {
             .map(|o| shapes[o.value.0].iter().product::<usize>());
         let lengths = |arrays: &[Vec<f32>]| arrays.iter().map(Vec::len).collect::<Vec<usize>>();
         if !wanted_in.eq(lengths(&test.inputs)) || !wanted_out.eq(lengths(&test.outputs)) {
-            return Err(self.problem("its self-test has other sizes than the network".into()));
+            return Err(SelfTestError::Unusable(
+                "its self-test has other sizes than the network".into(),
+            ));
         }
         let mut numbers = test.inputs.iter().chain(&test.outputs).flatten();
         match numbers.all(|x| x.is_finite()) {
             true => Ok(()),
-            false => Err(self.problem("its self-test holds a number that is not finite".into())),
+            false => Err(SelfTestError::Unusable(
+                "its self-test holds a number that is not finite".into(),
+            )),
         }
     }
 }
 
-/// The next number of a fixed sequence in [-1, 1).
+/// Returns the next element of a fixed pseudo-random sequence in [-1, 1).
 fn uniform(counter: &mut u32) -> f32 {
     let word = philox4x32([*counter, 0, 0, 0], [0; 2])[0];
     *counter += 1;

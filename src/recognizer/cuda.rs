@@ -10,14 +10,14 @@ use crate::nn::cuda::{CudaRunError, DeviceError, Driver, PlanError};
 use crate::prediction::Prediction;
 
 mod device;
+mod inputs;
 mod networks;
-mod questions;
-mod shared;
+mod queue;
 
 use device::Device;
-pub use device::Named;
-pub use shared::DeviceLimits;
-pub(super) use shared::Shared;
+pub use device::NamedRecording;
+pub use queue::DeviceLimits;
+pub(super) use queue::DeviceQueue;
 
 /// Why a recogniser cannot be brought to a device.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +44,7 @@ pub enum DeviceRecognizerError {
 /// those of a [`Worker`](super::Worker) up to the rounding of the features' sums, of the logarithm and of
 /// the root.
 #[derive(Debug)]
-pub struct OnDevice<'r> {
+pub struct DeviceRecognizer<'r> {
     recognizer: &'r Recognizer,
     device: Device,
 }
@@ -52,7 +52,7 @@ pub struct OnDevice<'r> {
 /// The outcome for each recording of a batch, or why the device failed.
 pub type Outcomes = Result<Vec<Result<Prediction, RecognizeError>>, CudaRunError>;
 
-/// Recordings, and numbers that they hold together (512 MiB), that [`OnDevice::recognize`] gives the
+/// Recordings, and numbers that they hold together (512 MiB), that [`DeviceRecognizer::recognize`] gives the
 /// device together at most; the last recording may exceed it.
 const RECORDINGS: usize = 1024;
 const NUMBERS: usize = 1 << 27;
@@ -66,10 +66,10 @@ impl Recognizer {
     pub fn on_device(
         &self,
         driver: &Arc<dyn Driver>,
-    ) -> Result<OnDevice<'_>, DeviceRecognizerError> {
-        Ok(OnDevice {
+    ) -> Result<DeviceRecognizer<'_>, DeviceRecognizerError> {
+        Ok(DeviceRecognizer {
             recognizer: self,
-            device: Device::new(driver, &self.model, &self.listener)?,
+            device: Device::new(driver, &self.model, &self.front_end)?,
         })
     }
 
@@ -92,14 +92,14 @@ impl Recognizer {
         driver: &Arc<dyn Driver>,
         limits: DeviceLimits,
     ) -> Result<(), DeviceRecognizerError> {
-        let device = Device::new(driver, &self.model, &self.listener)?;
-        self.device = Some(Shared::new(device, limits)?);
+        let device = Device::new(driver, &self.model, &self.front_end)?;
+        self.device = Some(DeviceQueue::new(device, limits)?);
         Ok(())
     }
 
     /// How many [`Worker`](super::Worker)s wait for the device, or for what it has of theirs.
     pub fn waiting_for_device(&self) -> usize {
-        self.device.as_ref().map_or(0, Shared::unanswered)
+        self.device.as_ref().map_or(0, DeviceQueue::unanswered)
     }
 
     /// Numbers of four bytes that a recording, and also its signal at 16 kHz, takes in a device's memory
@@ -115,7 +115,7 @@ impl Recognizer {
     }
 }
 
-impl OnDevice<'_> {
+impl DeviceRecognizer<'_> {
     /// What it runs on, for messages.
     pub fn device(&self) -> String {
         self.device.name()
@@ -161,7 +161,11 @@ impl OnDevice<'_> {
     /// takes the outcomes of the batch before, if there is one. While the networks look at that one, the
     /// front end listens to this one, and the processor does its part, on the threads of the rayon
     /// pool that this is called in.
-    pub fn submit(&mut self, batch: Vec<Named>, dropout: &DropoutMode) -> Option<Outcomes> {
+    pub fn submit(
+        &mut self,
+        batch: Vec<NamedRecording>,
+        dropout: &DropoutMode,
+    ) -> Option<Outcomes> {
         let mut before = None;
         self.device
             .submit(batch, dropout, |outcomes| before = Some(outcomes));

@@ -3,25 +3,24 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::listener::About;
-use super::networks::{Answer, Question};
+use super::front_end::{RecordingInfo, general_warnings};
+use super::networks::{NetworkInputs, NetworkOutputs};
 use super::statistics::{column_means, estimates, mean, sample_deviation};
 use super::{RecognizeError, row};
-use crate::audio;
 use crate::audio::{Recording, Resampling};
 use crate::front_end::legacy2020;
 use crate::front_end::legacy2020::Prepared;
 use crate::front_end::legacy2020::windows::real_frames;
 use crate::front_end::legacy2020::{BranchInput, FeatureExtractor, Windows};
 use crate::front_end::{AudioError, HOP};
+use crate::model::{AgeScale, ModelInfo};
 use crate::nn::DropoutMode;
-use crate::nn::model::{AgeScale, BundleInfo};
 use crate::parallelism::Parallelism;
 use crate::prediction::{Age, Prediction, Segment, Voice, Warning, Window};
 
 /// From a recording to the networks and from there to the answer.
 #[derive(Debug)]
-pub struct Way {
+pub struct Pipeline {
     emotions: usize,
     genders: usize,
     age: AgeScale,
@@ -31,7 +30,7 @@ pub struct Way {
 
 /// What a recording is to the networks.
 #[derive(Debug)]
-pub struct Heard {
+pub struct Features {
     known: Known,
     windows: Windows,
     branches: [BranchInput; 4],
@@ -61,9 +60,9 @@ pub fn prepare(
     legacy2020::prepare::prepare_from(recording, resampling, &mut detector, parallelism)
 }
 
-impl Way {
+impl Pipeline {
     /// For a model with this front end.
-    pub fn new(info: &BundleInfo, age: AgeScale) -> Self {
+    pub fn new(info: &ModelInfo, age: AgeScale) -> Self {
         Self {
             emotions: info.emotions.len(),
             genders: info.genders.len(),
@@ -73,22 +72,22 @@ impl Way {
         }
     }
 
-    /// What the networks are asked about a recording.
+    /// What the networks are inputs about a recording.
     ///
     /// # Errors
     /// When it cannot be analysed.
-    pub fn hear(
+    pub fn extract(
         &self,
         recording: Cow<'_, Recording>,
         name: &str,
         parallelism: Parallelism,
-    ) -> Result<Heard, RecognizeError> {
+    ) -> Result<Features, RecognizeError> {
         let prepared = prepare(recording, self.resampling, parallelism);
         let mut prepared = prepared.map_err(RecognizeError::audio(name))?;
         let mel = self.extractor.mel(&std::mem::take(&mut prepared.signal));
         let features = mel.and_then(legacy2020::of_mel);
         let features = features.map_err(RecognizeError::features(name))?;
-        Ok(Heard {
+        Ok(Features {
             branches: features.branch_inputs(),
             known: Known {
                 prepared,
@@ -100,11 +99,11 @@ impl Way {
     }
 
     /// What the networks' answer means.
-    pub fn conclude(
+    pub fn prediction(
         &self,
-        recording: &About,
+        recording: &RecordingInfo,
         known: &Known,
-        answer: Answer,
+        answer: NetworkOutputs,
         dropout: &DropoutMode,
     ) -> Prediction {
         let prepared = &known.prepared;
@@ -117,7 +116,7 @@ impl Way {
             interval: None,
         };
         let voiced = prepared.voiced_seconds_kept();
-        let mut warnings = Warning::general(recording, voiced, &age, &self.age);
+        let mut warnings = general_warnings(recording, voiced, &age, &self.age);
         if known.frames > legacy2020::MAX_FRAMES {
             warnings.push(Warning::Long {
                 seconds: prepared.kept.len() as f64 / f64::from(prepared.sample_rate),
@@ -148,7 +147,7 @@ impl Way {
         }
     }
 
-    fn timeline(&self, known: &Known, answer: Answer, ages: &[f64]) -> Vec<Window> {
+    fn timeline(&self, known: &Known, answer: NetworkOutputs, ages: &[f64]) -> Vec<Window> {
         let starts = known.starts.iter();
         starts
             .zip(answer.attention)
@@ -167,11 +166,14 @@ impl Way {
 #[cfg(feature = "cuda")]
 impl Known {
     /// What a device's front end has found out about a recording.
-    pub fn of_device(heard: crate::front_end::legacy2020::cuda::Heard, recording: &About) -> Self {
+    pub fn of_device(
+        heard: crate::front_end::legacy2020::cuda::Heard,
+        recording: &RecordingInfo,
+    ) -> Self {
         Self {
             prepared: Prepared {
                 signal: Vec::new(),
-                sample_rate: audio::resample::TARGET_RATE,
+                sample_rate: crate::audio::resample::TARGET_RATE,
                 kept: heard.kept,
                 trimmed: heard.trimmed,
                 voiced_frames: heard.voiced_frames,
@@ -185,16 +187,16 @@ impl Known {
     }
 }
 
-impl Heard {
+impl Features {
     /// What is known besides the networks' inputs.
     pub fn known(&self) -> &Known {
         &self.known
     }
 
     /// The networks' inputs.
-    pub fn question(&self) -> Question<'_> {
-        Question {
-            sheet: self.windows.sheet(),
+    pub fn network_inputs(&self) -> NetworkInputs<'_> {
+        NetworkInputs {
+            frames: self.windows.sheet(),
             starts: self.windows.starts(),
             whole: self.branches.iter().map(|b| &*b.data).collect(),
             descriptors: &[],
@@ -213,7 +215,7 @@ fn window_time(known: &Known, start: usize) -> Range<f64> {
 }
 
 /// What the front end found out about the recording.
-fn voice(recording: &About, prepared: &Prepared) -> Voice {
+fn voice(recording: &RecordingInfo, prepared: &Prepared) -> Voice {
     Voice {
         duration: recording.seconds,
         sample_rate: recording.sample_rate,

@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use super::statistics::column_means;
 use super::{RecognizeError, RecognizerError, attention};
+use crate::model::FrontEndKind;
+use crate::model::{Model, Role};
 use crate::nn::graph::{Graph, Output};
-use crate::nn::model::Preprocessing;
-use crate::nn::{DropoutMode, Model, Plan, Role, RunError, Session};
+use crate::nn::{DropoutMode, Plan, RunError, Session};
 use crate::parallelism::Parallelism;
 use crate::prediction::Attention;
 
 /// A plan for each role.
 #[derive(Debug)]
 pub struct Plans {
-    /// Age and gender are asked about each window, not about the whole recording.
+    /// Age and gender are inputs about each window, not about the whole recording.
     by_window: bool,
     emotions: usize,
     emotion_windows: Arc<Plan>,
@@ -40,9 +41,9 @@ pub struct Sessions {
 
 /// The networks' inputs for one recording, or for one of its segments.
 #[derive(Debug)]
-pub struct Question<'a> {
+pub struct NetworkInputs<'a> {
     /// Rows of numbers, a frame each.
-    pub sheet: &'a [f32],
+    pub frames: &'a [f32],
     /// The rows that the windows begin at.
     pub starts: &'a [usize],
     /// The emotion feature network's inputs.
@@ -52,9 +53,9 @@ pub struct Question<'a> {
     pub descriptors: &'a [f32],
 }
 
-/// The networks' outputs for a [`Question`].
+/// The networks' outputs for a [`NetworkInputs`].
 #[derive(Debug)]
-pub struct Answer {
+pub struct NetworkOutputs {
     /// `[windows, emotions]`; of networks that do not read windows for age and gender, merged with
     /// the feature network's output.
     pub windows: Vec<f32>,
@@ -75,7 +76,7 @@ impl Plans {
     /// When a network is missing or cannot be planned.
     pub fn new(model: &Model) -> Result<Self, RecognizerError> {
         Ok(Self {
-            by_window: model.info().preprocessing == Some(Preprocessing::Reference2020),
+            by_window: model.info().front_end == Some(FrontEndKind::Legacy2020),
             emotions: model.info().emotions.len(),
             emotion_windows: planned(model, Role::EmotionWindows)?,
             age: planned(model, Role::Age)?,
@@ -132,7 +133,11 @@ impl Sessions {
     ///
     /// # Errors
     /// When given dropout masks do not fit.
-    pub fn ask(&mut self, asked: &Question, dropout: &DropoutMode) -> Result<Answer, RunError> {
+    pub fn run(
+        &mut self,
+        inputs: &NetworkInputs,
+        dropout: &DropoutMode,
+    ) -> Result<NetworkOutputs, RunError> {
         let Self {
             emotion_windows,
             age,
@@ -143,20 +148,25 @@ impl Sessions {
         } = self;
         let by_window = self.by_window;
         let estimate = |session: &mut Session| match by_window {
-            true => look(session, asked),
+            true => run_windows_of(session, inputs),
             false => session
-                .run(&[asked.descriptors], 1, &DropoutMode::Off)
-                .map(|()| Seen::of(session, 1)),
+                .run(&[inputs.descriptors], 1, &DropoutMode::Off)
+                .map(|()| WindowOutputs::of(session, 1)),
         };
         let parallelism = self.parallelism;
         let ((drawn, age), (seen, gender)) = parallelism.join(
             || {
                 parallelism.join(
-                    || draw(emotion_features, &asked.whole, dropout),
+                    || run_draws(emotion_features, &inputs.whole, dropout),
                     || estimate(age),
                 )
             },
-            || parallelism.join(|| look(emotion_windows, asked), || estimate(gender)),
+            || {
+                parallelism.join(
+                    || run_windows_of(emotion_windows, inputs),
+                    || estimate(gender),
+                )
+            },
         );
         let seen = seen?;
         let window_mean = column_means(&seen.outputs, self.emotions);
@@ -184,7 +194,7 @@ impl Sessions {
             }
             _ => seen.outputs,
         };
-        Ok(Answer {
+        Ok(NetworkOutputs {
             windows,
             attention: seen.attention,
             age: age?.outputs,
@@ -194,7 +204,7 @@ impl Sessions {
     }
 }
 
-impl Answer {
+impl NetworkOutputs {
     /// Fails if a number is not finite; `name` stands for the recording.
     ///
     /// # Errors
@@ -218,12 +228,12 @@ impl Answer {
 }
 
 /// What a network gives for some rows, first output only.
-struct Seen {
+struct WindowOutputs {
     outputs: Vec<f32>,
     attention: Vec<Option<Attention>>,
 }
 
-impl Seen {
+impl WindowOutputs {
     fn of(session: &Session, rows: usize) -> Self {
         Self {
             outputs: session.output(0).to_vec(),
@@ -239,14 +249,17 @@ fn attention_of(session: &Session, row: usize) -> Option<Attention> {
 }
 
 /// All windows.
-fn look(session: &mut Session, asked: &Question) -> Result<Seen, RunError> {
-    let mut all = Seen {
+fn run_windows_of(
+    session: &mut Session,
+    inputs: &NetworkInputs,
+) -> Result<WindowOutputs, RunError> {
+    let mut all = WindowOutputs {
         outputs: Vec::new(),
         attention: Vec::new(),
     };
-    for starts in asked.starts.chunks(WINDOWS_AT_ONCE) {
-        session.run_windows(asked.sheet, starts, &DropoutMode::Off)?;
-        let seen = Seen::of(session, starts.len());
+    for starts in inputs.starts.chunks(WINDOWS_AT_ONCE) {
+        session.run_windows(inputs.frames, starts, &DropoutMode::Off)?;
+        let seen = WindowOutputs::of(session, starts.len());
         all.outputs.extend(seen.outputs);
         all.attention.extend(seen.attention);
     }
@@ -254,22 +267,22 @@ fn look(session: &mut Session, asked: &Question) -> Result<Seen, RunError> {
 }
 
 /// What the feature network gives for some draws.
-struct Drawn {
+struct DrawOutputs {
     rows: usize,
     outputs: Vec<Vec<f32>>,
 }
 
 /// All draws, in their order.
-fn draw(
+fn run_draws(
     session: &mut Session,
     inputs: &[&[f32]],
     dropout: &DropoutMode,
-) -> Result<Vec<Drawn>, RunError> {
+) -> Result<Vec<DrawOutputs>, RunError> {
     let is_stochastic = session.plan().is_stochastic();
     let mut part = |first: u32, mode: &DropoutMode| {
         session.run_from_draw(first, inputs, 1, mode)?;
         let outputs = 0..session.plan().outputs().len();
-        Ok(Drawn {
+        Ok(DrawOutputs {
             rows: session.rows(),
             outputs: outputs.map(|k| session.output(k).to_vec()).collect(),
         })
@@ -305,7 +318,7 @@ type RoleGraph<'m> = (Cow<'m, Graph>, Vec<Vec<usize>>);
 /// When the model has no such network.
 pub fn graph_of(model: &Model, role: Role) -> Result<RoleGraph<'_>, RecognizerError> {
     let not_speech = || RecognizerError::NotSpeech(model.info().name.clone());
-    let front_end = model.info().preprocessing.ok_or_else(not_speech)?;
+    let front_end = model.info().front_end.ok_or_else(not_speech)?;
     let mut graph = Cow::Borrowed(&model.network(role).ok_or_else(not_speech)?.graph);
     if role == Role::EmotionWindows {
         let pools = attention::weights(&graph).into_iter().enumerate();

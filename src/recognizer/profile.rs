@@ -7,10 +7,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::listener::{Heard, Impression};
+use super::front_end::{ExtractedFeatures, Features};
 use crate::front_end::N_MELS;
 use crate::front_end::utterance::{FRAME_VALUES, STATS};
-use crate::nn::model::{PROFILE_FRAME_VALUES, SpeakerScale};
+use crate::model::{PROFILE_FRAME_VALUES, SpeakerScale};
 use crate::prediction::Speaker;
 
 /// The only version of the file.
@@ -216,15 +216,15 @@ impl Default for ProfileBuilder {
 
 impl ProfileBuilder {
     /// Adds a recording of the speaker, if it has a voice; returns whether it has.
-    pub fn add(&mut self, impression: &Impression) -> bool {
-        let Heard::Utterance(heard) = &impression.heard else {
+    pub fn add(&mut self, features: &ExtractedFeatures) -> bool {
+        let Features::Utterance(features) = &features.features else {
             return false;
         };
-        if !heard.is_voiced() {
+        if !features.is_voiced() {
             return false;
         }
         self.recordings += 1;
-        for segment in heard.segments() {
+        for segment in features.segments() {
             self.add_segment(&segment.utterance.stats, &segment.utterance.frames);
         }
         true

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::listener::Heard;
+use super::front_end::Features;
 use super::networks::planned;
 use super::{RecognizeError, RecognizerError};
 use crate::audio::decode::Defect;
-use crate::nn::{DropoutMode, Model, Plan, Role, Session};
+use crate::model::{Model, Role};
+use crate::nn::{DropoutMode, Plan, Session};
 
 /// A model's speech network, if it has one.
 #[derive(Debug)]
@@ -55,19 +56,19 @@ impl SpeechSession {
     ///
     /// # Errors
     /// [`RecognizeError::NoSpeech`] if none is, or the recording has no voice.
-    pub fn of(
+    pub fn check(
         &mut self,
-        heard: &Heard,
+        features: &Features,
         defects: &[Defect],
         name: &str,
     ) -> Result<Vec<bool>, RecognizeError> {
-        let (Some(session), Heard::Utterance(heard)) = (&mut self.session, heard) else {
-            return Ok(vec![true; heard.segments()]);
+        let (Some(session), Features::Utterance(features)) = (&mut self.session, features) else {
+            return Ok(vec![true; features.segments()]);
         };
-        let mut of_segments = Vec::with_capacity(heard.segments().len());
-        for segment in heard.segments() {
+        let mut of_segments = Vec::with_capacity(features.segments().len());
+        for segment in features.segments() {
             session.run(&[&segment.utterance.stats], 1, &DropoutMode::Off)?;
-            of_segments.push(heard.is_voiced() && f64::from(session.output(0)[0]) >= self.least);
+            of_segments.push(features.is_voiced() && f64::from(session.output(0)[0]) >= self.least);
         }
         match of_segments.contains(&true) {
             true => Ok(of_segments),

@@ -4,8 +4,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::listener::About;
-use super::networks::{Answer, Question};
+use super::front_end::{RecordingInfo, general_warnings};
+use super::networks::{NetworkInputs, NetworkOutputs};
 use super::profile::SpeakerProfile;
 use super::statistics::estimates;
 use super::{RecognizeError, row};
@@ -16,8 +16,8 @@ use crate::front_end::utterance::{
 };
 use crate::front_end::{HOP, SAMPLE_RATE};
 use crate::front_end::{is_silent, samples};
+use crate::model::{AgeScale, ModelInfo, SpeakerScale};
 use crate::nn::DropoutMode;
-use crate::nn::model::{AgeScale, BundleInfo, SpeakerScale};
 use crate::parallelism::Parallelism;
 use crate::prediction::{Age, AgeInterval, Prediction, Segment, Speaker, Voice, Warning, Window};
 
@@ -26,7 +26,7 @@ const FRAME_SECONDS: f64 = HOP as f64 / SAMPLE_RATE as f64;
 
 /// From a recording to the networks and from there to the answer.
 #[derive(Debug)]
-pub struct Way {
+pub struct Pipeline {
     emotions: usize,
     age: AgeScale,
     speaker: Option<SpeakerScale>,
@@ -37,7 +37,7 @@ pub struct Way {
 
 /// The networks' inputs for a recording.
 #[derive(Debug)]
-pub struct Heard {
+pub struct Features {
     segments: Vec<SegmentInputs>,
     is_voiced: bool,
     speaker: Option<Speaker>,
@@ -56,7 +56,7 @@ pub struct SegmentInputs {
     reads_both: bool,
 }
 
-/// The recording at 16 kHz as this front end takes it: in one step either way, and as it is where
+/// The recording at 16 kHz as this front end takes it: in one step either pipeline, and as it is where
 /// that is its rate.
 pub fn signal(
     recording: Cow<'_, Recording>,
@@ -67,9 +67,9 @@ pub fn signal(
     resampling.straight(samples(recording), rate, parallelism)
 }
 
-impl Way {
+impl Pipeline {
     /// For a model with this front end.
-    pub fn new(info: &BundleInfo, age: AgeScale) -> Self {
+    pub fn new(info: &ModelInfo, age: AgeScale) -> Self {
         Self {
             emotions: info.emotions.len(),
             age,
@@ -84,12 +84,12 @@ impl Way {
     ///
     /// # Errors
     /// When it cannot be analysed.
-    pub fn hear(
+    pub fn extract(
         &self,
         recording: Cow<'_, Recording>,
         name: &str,
         parallelism: Parallelism,
-    ) -> Result<Heard, RecognizeError> {
+    ) -> Result<Features, RecognizeError> {
         if is_silent(&recording) {
             return Err(RecognizeError::audio(name)(AudioError::Silence));
         }
@@ -100,7 +100,7 @@ impl Way {
     }
 
     /// The networks' inputs for the segments of a recording.
-    pub fn inputs(&self, segments: Segments) -> Heard {
+    pub fn inputs(&self, segments: Segments) -> Features {
         let inputs = segments
             .segments
             .into_iter()
@@ -110,7 +110,7 @@ impl Way {
                 adapted: None,
                 reads_both: self.speaker.is_some(),
             });
-        Heard {
+        Features {
             segments: inputs.collect(),
             is_voiced: segments.is_voiced,
             speaker: None,
@@ -132,11 +132,11 @@ impl Way {
     ///
     /// # Panics
     /// If no segment has an answer.
-    pub fn conclude(
+    pub fn prediction(
         &self,
-        recording: &About,
-        heard: &Heard,
-        answers: Vec<Option<Answer>>,
+        recording: &RecordingInfo,
+        heard: &Features,
+        answers: Vec<Option<NetworkOutputs>>,
         dropout: &DropoutMode,
     ) -> Prediction {
         let mut windows = Vec::new();
@@ -155,7 +155,7 @@ impl Way {
         let age = whole_age(&segments, &self.age);
         let emotions = estimates(&weighted(&segments, &drawn), self.emotions);
         let voice = voice(recording, &spoken, heard.is_voiced);
-        let mut warnings = Warning::general(recording, voice.voiced, &age, &self.age);
+        let mut warnings = general_warnings(recording, voice.voiced, &age, &self.age);
         let largest = emotions.iter().map(|e| e.mean).fold(0.0, f64::max);
         if self.unsure_below.is_some_and(|least| largest < least) {
             warnings.push(Warning::Unsure {
@@ -177,9 +177,9 @@ impl Way {
 
     fn segment(
         &self,
-        recording: &About,
+        recording: &RecordingInfo,
         inputs: &SegmentInputs,
-        answer: &Answer,
+        answer: &NetworkOutputs,
         windows: Range<usize>,
     ) -> Segment {
         let utterance = &inputs.utterance;
@@ -220,9 +220,9 @@ impl Way {
 
     fn timeline<'a>(
         &'a self,
-        recording: &'a About,
+        recording: &'a RecordingInfo,
         inputs: &'a SegmentInputs,
-        answer: &'a Answer,
+        answer: &'a NetworkOutputs,
     ) -> impl Iterator<Item = Window> + 'a {
         let SegmentInputs {
             utterance, windows, ..
@@ -239,7 +239,7 @@ impl Way {
     }
 }
 
-impl Heard {
+impl Features {
     /// The inputs for each segment.
     pub fn segments(&self) -> &[SegmentInputs] {
         &self.segments
@@ -262,7 +262,7 @@ impl Heard {
     }
 
     /// Takes the inputs as they are again.
-    pub fn forget_speaker(&mut self) {
+    pub fn remove_profile(&mut self) {
         for segment in &mut self.segments {
             segment.adapted = None;
         }
@@ -270,19 +270,19 @@ impl Heard {
     }
 
     /// The networks' inputs, segment by segment.
-    pub fn questions(&self) -> impl Iterator<Item = Question<'_>> {
-        self.segments.iter().map(SegmentInputs::question)
+    pub fn network_inputs(&self) -> impl Iterator<Item = NetworkInputs<'_>> {
+        self.segments.iter().map(SegmentInputs::network_inputs)
     }
 }
 
 impl SegmentInputs {
-    fn question(&self) -> Question<'_> {
+    fn network_inputs(&self) -> NetworkInputs<'_> {
         let (windows, stats) = match &self.adapted {
             Some((windows, stats)) => (windows, stats),
             None => (&self.windows, &self.utterance.stats),
         };
-        Question {
-            sheet: windows.sheet(),
+        NetworkInputs {
+            frames: windows.sheet(),
             starts: windows.starts(),
             whole: match self.reads_both {
                 true => vec![&self.utterance.stats, stats],
@@ -294,7 +294,7 @@ impl SegmentInputs {
 }
 
 /// Where a frame of a recording lies, in seconds.
-fn time_of(frame: usize, recording: &About) -> f64 {
+fn time_of(frame: usize, recording: &RecordingInfo) -> f64 {
     (frame as f64 * FRAME_SECONDS).min(recording.seconds)
 }
 
@@ -332,7 +332,7 @@ fn whole_age(segments: &[Segment], scale: &AgeScale) -> Age {
 }
 
 /// What was analysed: the answered segments, in which speech is what is loud enough.
-fn voice(recording: &About, segments: &[&Utterance], is_voiced: bool) -> Voice {
+fn voice(recording: &RecordingInfo, segments: &[&Utterance], is_voiced: bool) -> Voice {
     let seconds = |frame| time_of(frame, recording);
     let speech_of = |utterance: &&Utterance| {
         let start = utterance.kept.start;

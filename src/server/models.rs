@@ -76,7 +76,7 @@ pub struct Limits {
 pub async fn list(State(shared): State<Arc<Shared>>) -> Json<Models> {
     let info = shared.recognizer.info();
     let settings = &shared.settings;
-    let licence = |l: &crate::nn::model::Licence| Licence {
+    let licence = |l: &crate::model::Licence| Licence {
         estimates: l.estimates.clone(),
         licence: l.licence.clone(),
         terms: l.terms.clone(),

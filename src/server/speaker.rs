@@ -150,8 +150,8 @@ impl Shared {
                 );
                 return Err(ApiError::too_large("too_long", message));
             }
-            let impression = self.recognizer.listener().listen(recording, &name)?;
-            if !builder.add(&impression) {
+            let features = self.recognizer.front_end().extract(recording, &name)?;
+            if !builder.add(&features) {
                 let message =
                     format!("{name}: no speech was found in this recording; leave it out");
                 return Err(ApiError::new(

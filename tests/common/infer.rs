@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use maeum::nn::bundle;
-use maeum::nn::model::BundleInfo;
+use maeum::model::ModelInfo;
+use maeum::model::bundle;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -30,7 +30,7 @@ impl Place {
 
     pub fn empty() -> Self {
         let place = Self(tempfile::tempdir().unwrap());
-        let info = BundleInfo::reference_2020();
+        let info = ModelInfo::legacy2020();
         bundle::save(&model::speech_model(info), &place.path("model.safetensors")).unwrap();
         place
     }

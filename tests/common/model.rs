@@ -4,11 +4,11 @@
 
 use std::path::Path;
 
+use maeum::model::ModelInfo;
+use maeum::model::{Model, Network, Role};
 use maeum::nn::layer::{Activation, Dropout, MergeOp, Padding, Pool, PoolKind};
-use maeum::nn::model::{BundleInfo, Provenance};
-use maeum::nn::{
-    Graph, Input, Layer, Model, Network, Node, Output, Role, ValueId, Weight, WeightId,
-};
+use maeum::nn::network::Provenance;
+use maeum::nn::{Graph, Input, Layer, Node, Output, ValueId, Weight, WeightId};
 
 /// Cells of the attention pool: 200 frames, pooled by 8.
 pub const CELLS: usize = 25;
@@ -188,7 +188,7 @@ fn merge(emotions: usize) -> Network {
 }
 
 /// A speech model with the labels of `info`.
-pub fn speech_model(info: BundleInfo) -> Model {
+pub fn speech_model(info: ModelInfo) -> Model {
     let emotions = info.emotions.len();
     let genders = info.genders.len();
     let networks = vec![
@@ -207,7 +207,7 @@ pub fn single_network() -> Model {
         role: Role::Network,
         ..merge(3)
     };
-    Model::new(vec![network], BundleInfo::network("single")).unwrap()
+    Model::new(vec![network], ModelInfo::network("single")).unwrap()
 }
 
 /// Syllables of a hummed voice: harmonics of a gliding pitch under a formant-like slope, with

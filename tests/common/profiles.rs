@@ -6,11 +6,11 @@ use std::path::Path;
 use maeum::default_model;
 use maeum::front_end::N_MELS;
 use maeum::front_end::utterance::STATS;
+use maeum::model::SpeakerScale;
+use maeum::model::{Model, Network, Role, bundle};
 use maeum::nn::layer::Activation;
-use maeum::nn::model::{Provenance, SpeakerScale};
-use maeum::nn::{
-    Graph, Input, Layer, Model, Network, Node, Output, Role, ValueId, Weight, WeightId, bundle,
-};
+use maeum::nn::network::Provenance;
+use maeum::nn::{Graph, Input, Layer, Node, Output, ValueId, Weight, WeightId};
 
 use super::infer::Place;
 use super::model;

@@ -181,7 +181,7 @@ fn the_network_of_2020_multiplies_at_once() {
 #[test]
 fn the_built_in_model_pools_at_once() {
     let model = maeum::default_model::load().unwrap();
-    let network = model.network(maeum::nn::Role::EmotionWindows).unwrap();
+    let network = model.network(maeum::model::Role::EmotionWindows).unwrap();
     let shapes = network.graph.fixed_input_shapes().unwrap();
     let steps = steps(&network.graph, &shapes);
     let pools = steps.iter().filter(|&&step| step == "attention pool");

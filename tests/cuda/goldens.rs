@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use maeum::Recognizer;
 use maeum::audio::decode::decode_path;
+use maeum::model::ModelInfo;
+use maeum::model::{Model, Network, Role};
 use maeum::nn::cuda::Driver;
-use maeum::nn::model::{BundleInfo, Provenance};
-use maeum::nn::{DropoutMode, Graph, Model, Network, Role, ValueId};
+use maeum::nn::network::Provenance;
+use maeum::nn::{DropoutMode, Graph, ValueId};
 
 use crate::captures::{check_keras_models, check_original};
 use crate::emulator::{Emulator, ORDERS};
@@ -115,7 +117,7 @@ fn the_original_answers_are_those_of_the_processor() {
         self_test: None,
     };
     let networks = files.into_iter().map(network).collect();
-    let model = Model::new(networks, BundleInfo::reference_2020()).unwrap();
+    let model = Model::new(networks, ModelInfo::legacy2020()).unwrap();
     let recognizer = Recognizer::new(model).unwrap();
     let dropout = DropoutMode::draws(4, 9);
     let check = |driver: &Arc<dyn Driver>, names: &[&str]| {

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use maeum::audio::Recording;
+use maeum::model::Model;
+use maeum::nn::DropoutMode;
 use maeum::nn::cuda::Driver;
-use maeum::nn::{DropoutMode, Model};
 use maeum::recognizer::RecognizeError;
 use maeum::{Prediction, Recognizer};
 

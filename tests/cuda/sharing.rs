@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use maeum::Recognizer;
 use maeum::audio::Recording;
+use maeum::model::ModelInfo;
+use maeum::model::{Model, Role};
 use maeum::nn::cuda::{DeviceError, Driver};
 use maeum::nn::dropout::Masks;
-use maeum::nn::model::BundleInfo;
-use maeum::nn::{DropoutMode, Layer, Model, Role};
+use maeum::nn::{DropoutMode, Layer};
 use maeum::recognizer::{DeviceLimits, RecognizeError};
 use rayon::prelude::*;
 
@@ -20,7 +21,7 @@ use crate::whole_way::{Outcome, bits, check};
 use crate::{gpu, on_gpu_alone};
 
 fn model_2020() -> Model {
-    speech_model(BundleInfo::reference_2020())
+    speech_model(ModelInfo::legacy2020())
 }
 
 /// The emulator, or the GPU where that alone is to be tested.

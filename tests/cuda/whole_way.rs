@@ -7,10 +7,10 @@ use maeum::app::batch::Batch;
 use maeum::app::inputs;
 use maeum::audio::{Recording, Resampling};
 use maeum::front_end::legacy2020::cuda::FrontEnd;
+use maeum::model::ModelInfo;
 use maeum::nn::DropoutMode;
 use maeum::nn::cuda::{DeviceError, Driver, Stream};
-use maeum::nn::model::BundleInfo;
-use maeum::recognizer::{OnDevice, RecognizeError};
+use maeum::recognizer::{DeviceRecognizer, RecognizeError};
 use maeum::{Prediction, Recognizer};
 
 use crate::drivers;
@@ -21,7 +21,7 @@ use crate::recognizer::compare;
 use crate::watched::{Watched, check_transfers};
 
 fn recognizer() -> Recognizer {
-    Recognizer::new(speech_model(BundleInfo::reference_2020())).unwrap()
+    Recognizer::new(speech_model(ModelInfo::legacy2020())).unwrap()
 }
 
 /// Rates and lengths, loud and cut off and silent ones, and what cannot be analysed at every stage.
@@ -115,7 +115,7 @@ fn check_batches(recognizer: &Recognizer, recordings: &[Recording], drivers: &[A
     for driver in drivers {
         let mut device = recognizer.on_device(driver).unwrap();
         let names: Vec<String> = (0..recordings.len()).map(|i| format!("no. {i}")).collect();
-        let all = |device: &mut OnDevice| {
+        let all = |device: &mut DeviceRecognizer| {
             let given = recordings.iter().cloned().zip(names.iter().map(|n| &**n));
             device.recognize(given.collect(), &dropout).unwrap()
         };

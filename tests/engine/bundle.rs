@@ -10,9 +10,10 @@ mod models;
 use std::path::Path;
 
 use maeum::audio::Resampling;
-use maeum::nn::Model;
-use maeum::nn::bundle::{self, BundleError};
-use maeum::nn::model::BundleInfo;
+use maeum::model::Model;
+use maeum::model::ModelInfo;
+use maeum::model::bundle;
+use maeum::model::bundle::BundleError;
 use serde_json::json;
 
 use self::models::{
@@ -115,7 +116,7 @@ fn halves() -> (Vec<u8>, Vec<f32>) {
     weight.data[1] = -0.0;
     let numbers = weight.data.clone();
     network.self_test = None;
-    let model = Model::new(vec![network], BundleInfo::network("halves")).unwrap();
+    let model = Model::new(vec![network], ModelInfo::network("halves")).unwrap();
     (bundle::to_bytes(&model), numbers)
 }
 

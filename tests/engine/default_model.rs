@@ -9,8 +9,9 @@ use crate::captures::arrays;
 use crate::spare_threads;
 use maeum::audio::Recording;
 use maeum::audio::decode::decode_path;
-use maeum::keras::speech::SpeechFiles;
-use maeum::nn::{DropoutMode, Plan, Role, Session, bundle};
+use maeum::model::from_keras::SpeechFiles;
+use maeum::model::{Role, bundle};
+use maeum::nn::{DropoutMode, Plan, Session};
 use maeum::recognizer::{Options, ProfileBuilder, RecognizeError, SpeakerProfile};
 use maeum::{Recognizer, default_model};
 
@@ -195,14 +196,14 @@ fn other_speech_does_not_change_an_answer() {
 fn a_profile_changes_the_emotions_alone() {
     let recognizer = Recognizer::new(default_model::load().unwrap()).unwrap();
     let recording = decode_path(voice()).unwrap();
-    let listen = || {
+    let extract = || {
         recognizer
-            .listener()
-            .listen(recording.clone(), "voice.wav")
+            .front_end()
+            .extract(recording.clone(), "voice.wav")
             .unwrap()
     };
     let mut builder = ProfileBuilder::default();
-    assert!(builder.add(&listen()));
+    assert!(builder.add(&extract()));
     let profile = recognizer.profile(&builder).unwrap();
     recognizer.check_profile(&profile).unwrap();
     assert_eq!(
@@ -214,7 +215,7 @@ fn a_profile_changes_the_emotions_alone() {
         let options = Options { dropout, profile };
         recognizer
             .worker()
-            .conclude(listen(), "voice.wav", options)
+            .recognize_features(&mut extract(), "voice.wav", options)
             .unwrap()
     };
     let (plain, adapted) = (answer(None), answer(Some(&profile)));

@@ -14,6 +14,7 @@ mod spare_threads;
 mod bits;
 mod bundle;
 mod default_model;
+mod library;
 mod networks;
 mod oracle;
 mod pipeline;

@@ -14,8 +14,10 @@ use maeum::formats::{Format, Reporter};
 use maeum::front_end::legacy2020::FeatureExtractor;
 use maeum::front_end::legacy2020::prepare;
 use maeum::keras;
-use maeum::nn::model::{BundleInfo, Provenance};
-use maeum::nn::{DropoutMode, Model, Network, Plan, Role, Session};
+use maeum::model::ModelInfo;
+use maeum::model::{Model, Network, Role};
+use maeum::nn::network::Provenance;
+use maeum::nn::{DropoutMode, Plan, Session};
 use maeum::recognizer::Recognizer;
 
 /// Emotion weights with dropout off, from wav to answer: the `f32` networks agree to 1e-5, the
@@ -61,7 +63,7 @@ fn original_model(dir: &Path) -> Model {
             self_test: None,
         })
         .collect();
-    Model::new(networks, BundleInfo::reference_2020()).unwrap()
+    Model::new(networks, ModelInfo::legacy2020()).unwrap()
 }
 
 #[test]

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use crate::common;
 use maeum::audio::Resampling;
+use maeum::model::{Role, bundle};
 use maeum::nn::npz::Array;
-use maeum::nn::{Role, bundle};
 
 use self::support::{
     FIVE, Place, arrays, assert_close, assert_outputs, bad, convert, golden, good, open, text,

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use maeum::formats::{Format, Reporter};
+use maeum::model::{FrontEndKind, Licence, ModelInfo};
 use maeum::nn::DropoutMode;
-use maeum::nn::model::{BundleInfo, Licence, Preprocessing};
 use maeum::prediction::{
     Age, AgeInterval, Attention, Estimate, Prediction, Segment, Speaker, Voice, Warning, Window,
 };
@@ -92,11 +92,11 @@ fn divided(emotions: usize) -> impl Strategy<Value = (Vec<Segment>, Option<Speak
 }
 
 /// An answer, the model's description and the recording's name.
-fn answer() -> impl Strategy<Value = (Prediction, BundleInfo, String)> {
+fn answer() -> impl Strategy<Value = (Prediction, ModelInfo, String)> {
     let labels = prop::collection::btree_set(hostile(), 3..12).prop_shuffle_set();
     (labels, any::<bool>()).prop_flat_map(|(labels, divides)| {
         let emotions = labels.len() - 2;
-        let info = BundleInfo {
+        let info = ModelInfo {
             emotions: labels[..emotions].to_vec(),
             genders: labels[emotions..].to_vec(),
             licences: vec![Licence {
@@ -104,11 +104,11 @@ fn answer() -> impl Strategy<Value = (Prediction, BundleInfo, String)> {
                 licence: labels[1].clone(),
                 terms: labels[2].clone(),
             }],
-            preprocessing: Some(match divides {
-                true => Preprocessing::Utterance,
-                false => Preprocessing::Reference2020,
+            front_end: Some(match divides {
+                true => FrontEndKind::Utterance,
+                false => FrontEndKind::Legacy2020,
             }),
-            ..BundleInfo::reference_2020()
+            ..ModelInfo::legacy2020()
         };
         (
             estimates(emotions),
@@ -162,7 +162,7 @@ impl<S: Strategy<Value = std::collections::BTreeSet<String>> + 'static> ShuffleS
     }
 }
 
-fn write(format: Format, answer: &Prediction, info: &BundleInfo, name: &str) -> String {
+fn write(format: Format, answer: &Prediction, info: &ModelInfo, name: &str) -> String {
     let mut reporter = Reporter::new(format, info, "0123abcd").unwrap();
     reporter.recording(name, Ok(answer))
 }
@@ -405,7 +405,7 @@ fn a_long_recording_gives_a_small_picture() {
         warnings: Vec::new(),
         dropout: DropoutMode::Off,
     };
-    let info = BundleInfo::reference_2020();
+    let info = ModelInfo::legacy2020();
     let text = write(Format::Svg, &answer, &info, "long.wav");
     assert!(text.len() < 300_000, "{}", text.len());
     assert!(text.contains("5:00:00"));

@@ -5,8 +5,8 @@ use std::process::Stdio;
 
 use crate::infer::{Place, Run, command, files};
 use crate::model;
-use maeum::nn::bundle;
-use maeum::nn::model::BundleInfo;
+use maeum::model::ModelInfo;
+use maeum::model::bundle;
 use serde_json::Value;
 
 #[test]
@@ -245,11 +245,11 @@ fn the_self_test_says_what_it_did() {
     assert!(run.err.contains("self-test passed"), "{}", run.err);
     assert_eq!(run.lines().len(), 1);
 
-    let good = model::speech_model(BundleInfo::reference_2020());
-    let save = |name: &str, spoil: fn(&mut maeum::nn::Network)| {
+    let good = model::speech_model(ModelInfo::legacy2020());
+    let save = |name: &str, spoil: fn(&mut maeum::model::Network)| {
         let mut networks = good.networks().to_vec();
         networks.iter_mut().for_each(spoil);
-        let bad = maeum::nn::Model::new(networks, good.info().clone()).unwrap();
+        let bad = maeum::model::Model::new(networks, good.info().clone()).unwrap();
         bundle::save(&bad, &place.path(name)).unwrap();
     };
     save("wrong.safetensors", |n| {

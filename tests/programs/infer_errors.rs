@@ -2,8 +2,8 @@
 
 use crate::infer::{self, Place, files};
 use crate::model;
-use maeum::nn::bundle;
-use maeum::nn::model::BundleInfo;
+use maeum::model::ModelInfo;
+use maeum::model::bundle;
 use serde_json::Value;
 
 /// A bad recording, what its message says besides its name, and what it says to do.
@@ -174,7 +174,7 @@ fn a_bad_model_is_named() {
     std::fs::write(place.path("half.safetensors"), &bytes[..bytes.len() / 2]).unwrap();
     std::fs::write(place.path("keras.h5"), b"\x89HDF\r\n\x1a\n").unwrap();
     bundle::save(&model::single_network(), &place.path("single.safetensors")).unwrap();
-    let mut joyful = BundleInfo::reference_2020();
+    let mut joyful = ModelInfo::legacy2020();
     joyful.emotions[3] = "joy".into();
     bundle::save(&model::speech_model(joyful), &place.path("joy.safetensors")).unwrap();
     for (name, said) in [

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::common::{Golden, RESPONSES, all_recordings, reference_dir};
 use maeum::formats::{Code, Format, NoAnswer, ReportError, Reporter};
+use maeum::model::{FrontEndKind, ModelInfo};
 use maeum::nn::DropoutMode;
-use maeum::nn::model::{BundleInfo, Preprocessing};
 use maeum::prediction::{
     Age, AgeInterval, Attention, Estimate, Prediction, Segment, Speaker, Voice, Warning, Window,
 };
@@ -164,16 +164,16 @@ fn divided() -> Prediction {
 }
 
 /// A model that divides recordings.
-fn dividing() -> BundleInfo {
-    BundleInfo {
-        preprocessing: Some(Preprocessing::Utterance),
-        ..BundleInfo::reference_2020()
+fn dividing() -> ModelInfo {
+    ModelInfo {
+        front_end: Some(FrontEndKind::Utterance),
+        ..ModelInfo::legacy2020()
     }
 }
 
 /// The whole output for three recordings, or for the first if a document holds one.
 fn render(format: Format) -> String {
-    let info = BundleInfo::reference_2020();
+    let info = ModelInfo::legacy2020();
     let mut reporter = Reporter::new(format, &info, "0123abcd").unwrap();
     let mut text = reporter.begin();
     text += &reporter.recording("one.wav", Ok(&prediction()));
@@ -219,7 +219,7 @@ fn every_format_is_as_committed() {
 
 #[test]
 fn labels_say_what_the_windows_say_and_no_more() {
-    let info = BundleInfo::reference_2020();
+    let info = ModelInfo::legacy2020();
     for (format, answer, name) in [
         (Format::TextGrid, of_the_whole(), "whole.TextGrid"),
         (Format::Audacity, of_the_whole(), "whole.txt"),
@@ -379,7 +379,7 @@ fn json_and_jsonl_hold_the_same_records() {
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     assert_eq!(document["results"], Value::from(lines));
-    let info = BundleInfo::reference_2020();
+    let info = ModelInfo::legacy2020();
     let reporter = Reporter::new(Format::Json, &info, "").unwrap();
     let nothing: Value = serde_json::from_str(&(reporter.begin() + &reporter.end())).unwrap();
     assert_eq!(nothing, serde_json::json!({"results": []}));
@@ -415,7 +415,7 @@ fn csv_rows_have_as_many_fields_as_the_header() {
 
 #[test]
 fn names_are_no_formulas_in_a_spreadsheet_and_numbers_stay_numbers() {
-    let info = BundleInfo::reference_2020();
+    let info = ModelInfo::legacy2020();
     for format in [Format::Csv, Format::ExcelCsv] {
         let mut reporter = Reporter::new(format, &info, "").unwrap();
         let mut first_cell = |file: &str, outcome: Result<&Prediction, &NoAnswer>| {
@@ -497,7 +497,7 @@ fn a_number_that_is_not_finite_is_a_failure() {
         for spoil in breaks {
             let mut broken = prediction();
             spoil(&mut broken);
-            let info = BundleInfo::reference_2020();
+            let info = ModelInfo::legacy2020();
             let mut reporter = Reporter::new(format, &info, "").unwrap();
             let text = reporter.recording("x.wav", Ok(&broken));
             let silent = format.is_per_recording() || format == Format::Rttm;
@@ -510,8 +510,8 @@ fn a_number_that_is_not_finite_is_a_failure() {
 
 #[test]
 fn labels_must_be_there_and_differ() {
-    let with = |change: fn(&mut BundleInfo)| {
-        let mut info = BundleInfo::reference_2020();
+    let with = |change: fn(&mut ModelInfo)| {
+        let mut info = ModelInfo::legacy2020();
         change(&mut info);
         info
     };
@@ -533,7 +533,7 @@ fn labels_must_be_there_and_differ() {
 
 #[test]
 fn control_characters_do_not_reach_the_terminal() {
-    let info = BundleInfo::reference_2020();
+    let info = ModelInfo::legacy2020();
     let mut reporter = Reporter::new(Format::Table, &info, "").unwrap();
     let name = "a\u{1b}[2J\n.wav";
     let text = reporter.recording(name, Ok(&prediction()));
@@ -546,7 +546,7 @@ fn control_characters_do_not_reach_the_terminal() {
 #[test]
 fn codes_are_the_captured_responses() {
     let Some(dir) = reference_dir() else { return };
-    let info = BundleInfo::reference_2020();
+    let info = ModelInfo::legacy2020();
     let scale = info.age.unwrap();
     for name in all_recordings() {
         let mut golden = Golden::open(&dir, name);

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::infer::{Place, Run};
 use crate::model;
 use crate::profiles;
-use maeum::nn::bundle;
+use maeum::model::bundle;
 use serde_json::Value;
 
 /// A profile made by taking a recording out of a sum differs in the last bits from one that was made
@@ -164,7 +164,7 @@ fn what_cannot_be_is_refused_with_its_reason() {
         "a.wav",
     ];
     refused(&with_other, "made with another model");
-    let legacy = model::speech_model(maeum::nn::model::BundleInfo::reference_2020());
+    let legacy = model::speech_model(maeum::model::ModelInfo::legacy2020());
     bundle::save(&legacy, &place.path("legacy.safetensors")).unwrap();
     for more in [
         &["--profile", "me.json", "a.wav"][..],

@@ -222,15 +222,15 @@ fn a_full_disk_is_said_and_nothing_is_written() {
 #[test]
 fn a_server_that_could_not_keep_its_word_does_not_start() {
     let place = Place::new();
-    let mut info = maeum::nn::model::BundleInfo::reference_2020();
+    let mut info = maeum::model::ModelInfo::legacy2020();
     info.emotions[2] = "joy".into();
     let other = crate::model::speech_model(info);
-    maeum::nn::bundle::save(&other, &place.path("other.safetensors")).unwrap();
-    let damaged = crate::model::speech_model(maeum::nn::model::BundleInfo::reference_2020());
+    maeum::model::bundle::save(&other, &place.path("other.safetensors")).unwrap();
+    let damaged = crate::model::speech_model(maeum::model::ModelInfo::legacy2020());
     let mut networks = damaged.networks().to_vec();
     networks[1].self_test.as_mut().unwrap().outputs[0][0] += 1.0;
-    let damaged = maeum::nn::Model::new(networks, damaged.info().clone()).unwrap();
-    maeum::nn::bundle::save(&damaged, &place.path("damaged.safetensors")).unwrap();
+    let damaged = maeum::model::Model::new(networks, damaged.info().clone()).unwrap();
+    maeum::model::bundle::save(&damaged, &place.path("damaged.safetensors")).unwrap();
     for (arguments, said) in [
         (
             &["--model", "other.safetensors", "--files-root", "."][..],

@@ -79,7 +79,7 @@ fn config(rate: u32) -> Value {
 fn the_last_result_is_the_files_bit_for_bit() {
     let place = Place::new();
     let segments = crate::profiles::profile_model("segments");
-    maeum::nn::bundle::save(&segments, &place.path("segments.safetensors")).unwrap();
+    maeum::model::bundle::save(&segments, &place.path("segments.safetensors")).unwrap();
     for arguments in [&MODEL[..], &["--model", "segments.safetensors"]] {
         let server = Server::start(place.0.path(), arguments);
         for (name, rate, piece) in [

@@ -268,7 +268,7 @@ impl Answer {
 /// A server in this process with settings of its own; it runs until the process ends.
 pub fn in_process(folder: &Path, settings: maeum::server::Settings) -> String {
     use maeum::server::{Shared, listen, router};
-    let model = maeum::nn::bundle::load(&folder.join("model.safetensors")).unwrap();
+    let model = maeum::model::bundle::load(&folder.join("model.safetensors")).unwrap();
     let recognizer = Arc::new(maeum::Recognizer::new(model).unwrap());
     let shared = Shared::new(recognizer, settings).unwrap();
     shared.self_test().unwrap();

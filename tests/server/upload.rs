@@ -64,7 +64,7 @@ fn the_answer_is_the_one_of_infer_in_every_format() {
 fn the_described_shape_is_the_one_that_is_sent() {
     let place = Place::new();
     let segments = crate::profiles::profile_model("segments");
-    maeum::nn::bundle::save(&segments, &place.path("segments.safetensors")).unwrap();
+    maeum::model::bundle::save(&segments, &place.path("segments.safetensors")).unwrap();
     for arguments in [&MODEL[..], &["--model", "segments.safetensors"]] {
         let server = Server::start(place.0.path(), arguments);
         for name in ["a.wav", "b.wav", "c.wav"] {

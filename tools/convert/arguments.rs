@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use maeum::audio::Resampling;
-use maeum::nn::Role;
+use maeum::model::Role;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -9,7 +9,9 @@ use crate::audio::Recording;
 use crate::formats::{Code, NoAnswer, is_finite, not_finite};
 use crate::nn::DropoutMode;
 use crate::nn::cuda::Driver;
-use crate::recognizer::{DeviceRecognizerError, Named, OnDevice, Outcomes, SpeakerProfile};
+use crate::recognizer::{
+    DeviceRecognizer, DeviceRecognizerError, NamedRecording, Outcomes, SpeakerProfile,
+};
 
 /// Why a batch cannot be brought to a device.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +27,7 @@ pub enum OnDeviceError {
 /// What recognises on a device, for one run at a time.
 #[derive(Debug)]
 pub struct Shared<'r> {
-    device: Mutex<OnDevice<'r>>,
+    device: Mutex<DeviceRecognizer<'r>>,
     /// Threads for what the processor does for the device. Those that decode may all be waiting for the
     /// device to take what they have.
     listeners: rayon::ThreadPool,
@@ -124,7 +126,7 @@ impl<'r> Batch<'r> {
 /// A run on the device: a batch's answers come when it has been given the next one, or there is
 /// none yet.
 struct Pipeline<'p, 'r> {
-    device: &'p mut OnDevice<'r>,
+    device: &'p mut DeviceRecognizer<'r>,
     shared: &'p Shared<'r>,
     dropout: &'p DropoutMode,
     /// Those that were not given yet.
@@ -158,7 +160,7 @@ impl Pipeline<'_, '_> {
             for (input, read) in own.iter().zip(read) {
                 let error = match read {
                     Ok((recording, profile)) => {
-                        recordings.push(Named {
+                        recordings.push(NamedRecording {
                             recording,
                             name: input.subject().to_owned(),
                             profile,

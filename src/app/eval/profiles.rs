@@ -12,8 +12,8 @@ use crate::app::batch::Batch;
 use crate::app::inputs::Input;
 use crate::app::manifest::Manifest;
 use crate::formats::NoAnswer;
+use crate::model::ModelInfo;
 use crate::nn::dropout::philox4x32;
-use crate::nn::model::BundleInfo;
 use crate::recognizer::{ProfileBuilder, ProfileError, Recognizer, SpeakerProfile};
 
 /// The emotion of recordings that a profile is made of in everyday life.
@@ -222,7 +222,7 @@ fn order(rows: &[usize], place: usize, seed: u64) -> Vec<usize> {
 
 fn count(
     counts: &mut [Count],
-    info: &BundleInfo,
+    info: &ModelInfo,
     manifest: &Manifest,
     row: usize,
     corpus: &str,

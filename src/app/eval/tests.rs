@@ -12,10 +12,10 @@ const MANIFEST: &str = "path,emotion,gender,age,speaker,age_band,language,condit
     two/e.wav,,,45,A,20s,ko,loud\n\
     two/f.wav,anger,female,,A,20s,ko,quiet\n";
 
-fn info() -> BundleInfo {
-    BundleInfo {
+fn info() -> ModelInfo {
+    ModelInfo {
         emotions: ["anger", "neutral", "sadness"].map(Into::into).to_vec(),
-        ..BundleInfo::reference_2020()
+        ..ModelInfo::legacy2020()
     }
 }
 

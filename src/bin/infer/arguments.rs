@@ -95,7 +95,7 @@ pub struct Arguments {
     pub dump_features: Option<PathBuf>,
     /// Computes the features this way [default: the model's].
     #[arg(long, value_enum, requires = "dump_features", conflicts_with = "model")]
-    pub front_end: Option<FrontEnd>,
+    pub front_end: Option<FrontEndArgument>,
     /// First checks that the model gives the outputs that were stored with it.
     #[arg(long)]
     pub self_test: bool,
@@ -205,7 +205,7 @@ fn format() -> impl TypedValueParser<Value = Format> {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-pub enum FrontEnd {
+pub enum FrontEndArgument {
     /// Of the default networks: per-frame values and descriptors of the whole recording.
     Utterance,
     /// Of the system of 2020: mel windows, transforms, histogram and moments.

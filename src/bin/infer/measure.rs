@@ -12,10 +12,10 @@ use maeum::app::manifest::Manifest;
 use maeum::app::sink::{Sink, SinkError};
 use maeum::audio::Resampling;
 use maeum::formats::Format;
-use maeum::nn::Model;
-use maeum::nn::model::Preprocessing;
+use maeum::model::FrontEndKind;
+use maeum::model::Model;
 
-use super::{Arguments, FrontEnd, complain, of_model, progress, usage_error};
+use super::{Arguments, FrontEndArgument, complain, of_model, progress, usage_error};
 
 /// Returns how many recordings have no answer.
 pub fn evaluate(
@@ -107,10 +107,10 @@ pub fn evaluate(
 }
 
 /// The features that the model's networks read.
-pub fn front_end(model: &Model) -> Option<FrontEnd> {
-    model.info().preprocessing.map(|p| match p {
-        Preprocessing::Reference2020 => FrontEnd::Reference,
-        Preprocessing::Utterance => FrontEnd::Utterance,
+pub fn front_end(model: &Model) -> Option<FrontEndArgument> {
+    model.info().front_end.map(|p| match p {
+        FrontEndKind::Legacy2020 => FrontEndArgument::Reference,
+        FrontEndKind::Utterance => FrontEndArgument::Utterance,
     })
 }
 
@@ -118,7 +118,7 @@ pub fn front_end(model: &Model) -> Option<FrontEnd> {
 pub fn dump(
     arguments: &Arguments,
     output: &Path,
-    front_end: FrontEnd,
+    front_end: FrontEndArgument,
     resampling: Resampling,
 ) -> Result<usize, String> {
     let manifest = match &*arguments.recordings {
@@ -165,8 +165,8 @@ pub fn dump(
         return Err(SinkError::IsInput(output.display().to_string()).to_string());
     }
     let front_end: &dyn dump::FrontEnd = match front_end {
-        FrontEnd::Utterance => &dump::Utterance::new(resampling),
-        FrontEnd::Reference => &dump::Reference::new(resampling),
+        FrontEndArgument::Utterance => &dump::Utterance::new(resampling),
+        FrontEndArgument::Reference => &dump::Reference::new(resampling),
     };
     let progress = progress(inputs.len());
     let mut failed = 0;

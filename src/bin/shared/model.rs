@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use maeum::nn::Model;
-use maeum::nn::bundle::{self, Opened};
+use maeum::model::Model;
+use maeum::model::bundle;
+use maeum::model::bundle::Opened;
 
 /// The model at `path`, or the built-in one.
 ///

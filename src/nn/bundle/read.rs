@@ -1,4 +1,4 @@
-//! From the bytes of a bundle to a model.
+//! Reading of bundles.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -7,39 +7,51 @@ use std::io::Read;
 
 use safetensors::tensor::{Dtype, Metadata, SafeTensorError, SafeTensors};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::{
-    BundleError, Document, FORMAT, MAX_FILE, MAX_FLOPS, METADATA_KEY, NetworkRecord, test_key,
-    weight_key,
+    BundleError, Document, FORMAT, MAX_FILE, MAX_FLOPS, MAX_NETWORKS, METADATA_KEY, NetworkRecord,
+    test_key, weight_key,
 };
 use crate::nn::cost;
 use crate::nn::graph::{Graph, GraphError, Weight};
 use crate::nn::half;
-use crate::nn::model::{BundleInfo, Model, Network, Role};
+use crate::nn::network::Network;
 use crate::nn::self_test::SelfTest;
 
-/// A bundle of which the description was read and the networks were not: whoever has it can
-/// prepare a recording for a model while the model is being made.
-pub struct Opened<'a> {
-    file: String,
-    bytes: Cow<'a, [u8]>,
-    /// Gives the bytes that are not read yet.
-    rest: Option<File>,
-    document: Document,
+/// The contents of a bundle.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bundle<M, R> {
+    /// Metadata of the whole bundle.
+    pub metadata: M,
+    /// At most [`MAX_NETWORKS`] networks, each checked by itself.
+    pub networks: Vec<Network<R>>,
+    /// SHA-256 of the bundle's bytes, in hexadecimal.
+    pub identity: String,
 }
 
-impl std::fmt::Debug for Opened<'_> {
-    /// The name and the description.
+/// A bundle whose metadata was read and whose networks were not. Its owner can prepare a recording for
+/// the model while the networks are being read.
+pub struct Opened<'a, M, R> {
+    file: String,
+    bytes: Cow<'a, [u8]>,
+    /// Source of the bytes that are not read yet.
+    rest: Option<File>,
+    document: Document<M, R>,
+}
+
+impl<M: std::fmt::Debug, R> std::fmt::Debug for Opened<'_, M, R> {
+    /// Shows the name and the metadata.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Opened")
             .field("file", &self.file)
-            .field("info", &self.document.info)
+            .field("metadata", &self.document.info)
             .finish_non_exhaustive()
     }
 }
 
-impl<'a> Opened<'a> {
+impl<'a, M: DeserializeOwned, R: DeserializeOwned> Opened<'a, M, R> {
     pub(super) fn from_bytes(bytes: &'a [u8], name: &str) -> Result<Self, BundleError> {
         let document = described(bytes, name)?;
         Ok(Self {
@@ -50,12 +62,12 @@ impl<'a> Opened<'a> {
         })
     }
 
-    /// Reads the header of a file of `size` bytes, which are at most `MAX_FILE`.
+    /// Reads the header of a file of `size` bytes, at most `MAX_FILE`.
     pub(super) fn from_file(
         mut file: File,
         size: u64,
         name: &str,
-    ) -> Result<Opened<'static>, BundleError> {
+    ) -> Result<Opened<'static, M, R>, BundleError> {
         let failed = unreadable(name);
         let mut bytes = Vec::with_capacity(size.try_into().unwrap_or(0));
         let mut read = |limit: u64, bytes: &mut Vec<u8>| {
@@ -66,7 +78,7 @@ impl<'a> Opened<'a> {
         };
         read(LENGTH as u64, &mut bytes)?;
         let header = <[u8; LENGTH]>::try_from(&*bytes).map_or(0, u64::from_le_bytes);
-        // A length that cannot be makes a complaint later, when all is read.
+        // An impossible length is reported later, with the complete bytes.
         read(header.min(size), &mut bytes)?;
         let (document, rest) = match described(&bytes, name) {
             Ok(document) => (document, Some(file)),
@@ -84,16 +96,21 @@ impl<'a> Opened<'a> {
         })
     }
 
-    /// What the model is about. Only [`Opened::model`] says whether it makes sense.
-    pub fn info(&self) -> &BundleInfo {
+    /// Name of the bundle in messages.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Metadata, read but not validated.
+    pub fn metadata(&self) -> &M {
         &self.document.info
     }
 
-    /// Checks everything and makes the model.
+    /// Reads and checks all networks.
     ///
     /// # Errors
-    /// Names the file and what is wrong with it.
-    pub fn model(self) -> Result<Model, BundleError> {
+    /// Names the bundle and its fault.
+    pub fn read(self) -> Result<Bundle<M, R>, BundleError> {
         let Self {
             file,
             mut bytes,
@@ -118,7 +135,7 @@ impl<'a> Opened<'a> {
             .into_iter()
             .enumerate()
             .map(|(n, record)| reader.network(&bytes[reader.data..], n, record))
-            .collect::<Result<Vec<Network>, BundleError>>()?;
+            .collect::<Result<Vec<Network<R>>, BundleError>>()?;
         let stored = reader.tensors.offset_keys().len();
         if reader.used != stored {
             let used = reader.used;
@@ -130,16 +147,15 @@ impl<'a> Opened<'a> {
             .iter()
             .map(|b| format!("{b:02x}"))
             .collect();
-        Model::new(networks, document.info)
-            .map(|model| model.with_identity(identity))
-            .map_err(|e| BundleError::Inconsistent {
-                file: reader.file,
-                problem: e.to_string(),
-            })
+        Ok(Bundle {
+            metadata: document.info,
+            networks,
+            identity,
+        })
     }
 }
 
-/// What a safetensors file begins with: the length of its header, 8 bytes.
+/// Bytes of the header length at the start of a safetensors file.
 const LENGTH: usize = size_of::<u64>();
 
 fn unreadable(name: &str) -> impl Fn(std::io::Error) -> BundleError {
@@ -163,9 +179,12 @@ fn no_safetensors(bytes: &[u8], error: SafeTensorError, name: &str) -> BundleErr
     }
 }
 
-/// The description in the header that `bytes` begin with. Nothing else is looked at: what comes
-/// behind may not be there yet.
-fn described(bytes: &[u8], name: &str) -> Result<Document, BundleError> {
+/// Parses the metadata in the header at the start of `bytes`. The bytes behind the header may be missing
+/// and are not read.
+fn described<M: DeserializeOwned, R: DeserializeOwned>(
+    bytes: &[u8],
+    name: &str,
+) -> Result<Document<M, R>, BundleError> {
     #[derive(Deserialize)]
     struct Header {
         #[serde(rename = "__metadata__")]
@@ -187,16 +206,19 @@ fn described(bytes: &[u8], name: &str) -> Result<Document, BundleError> {
     document(&json, name)
 }
 
-/// The description, of the format that is understood.
-fn document(json: &str, name: &str) -> Result<Document, BundleError> {
+/// Parses the JSON document and checks its format version.
+fn document<M: DeserializeOwned, R: DeserializeOwned>(
+    json: &str,
+    name: &str,
+) -> Result<Document<M, R>, BundleError> {
     let damaged = |e: serde_json::Error| BundleError::Damaged {
         file: name.to_owned(),
         problem: format!("metadata: {e}"),
     };
-    let document: Result<Document, _> = serde_json::from_str(json);
+    let document: Result<Document<M, R>, _> = serde_json::from_str(json);
     let format = match &document {
         Ok(document) => document.format,
-        // Another version may look quite different.
+        // A document of another version may have other fields.
         Err(_) => {
             #[derive(Deserialize)]
             struct Version {
@@ -213,7 +235,7 @@ fn document(json: &str, name: &str) -> Result<Document, BundleError> {
         });
     }
     let document = document.map_err(damaged)?;
-    if document.networks.len() > Role::SPEECH.len() + 1 {
+    if document.networks.len() > MAX_NETWORKS {
         return Err(BundleError::Inconsistent {
             file: name.to_owned(),
             problem: format!("it lists {} networks", document.networks.len()),
@@ -222,10 +244,10 @@ fn document(json: &str, name: &str) -> Result<Document, BundleError> {
     Ok(document)
 }
 
-/// The tensors of a bundle and how many of them its networks have used.
+/// The tensors of a bundle, with the number of those that its networks use.
 struct Reader {
     file: String,
-    /// Where the tensors' bytes begin.
+    /// Offset of the tensors' bytes.
     data: usize,
     tensors: Metadata,
     used: usize,
@@ -246,7 +268,7 @@ impl Reader {
         }
     }
 
-    /// Shape and numbers of a tensor; `data` holds the bytes of all.
+    /// Returns the shape and elements of a tensor; `data` holds the bytes of all tensors.
     fn tensor(&mut self, data: &[u8], key: &str) -> Result<(Vec<usize>, Vec<f32>), BundleError> {
         let info = self
             .tensors
@@ -273,17 +295,17 @@ impl Reader {
         Ok((shape, data))
     }
 
-    /// Network number `n`, checked by itself.
-    fn network(
+    /// Reads network `n` and checks it by itself.
+    fn network<R>(
         &mut self,
         data: &[u8],
         n: usize,
-        record: NetworkRecord,
-    ) -> Result<Network, BundleError> {
+        record: NetworkRecord<R>,
+    ) -> Result<Network<R>, BundleError> {
         let mut weights = Vec::with_capacity(record.weights.len().min(4096));
         for (w, name) in record.weights.into_iter().enumerate() {
             let (shape, data) = self.tensor(data, &weight_key(n, w))?;
-            // All of them, without a branch in between.
+            // Without a branch per element.
             if !data.iter().fold(true, |all, x| all & x.is_finite()) {
                 return Err(
                     self.damaged(format!("weight {name} holds a number that is not finite"))
@@ -334,7 +356,7 @@ impl Reader {
             .collect()
     }
 
-    /// Fails if the network needs more than [`MAX_FLOPS`].
+    /// Checks that the network needs at most [`MAX_FLOPS`].
     fn check_cost(&self, graph: &Graph, shapes: &[Vec<usize>]) -> Result<(), BundleError> {
         let total = cost::flops(graph, shapes)
             .map_err(|e| self.graph_error(e))?

@@ -5,20 +5,21 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::networks::{Asked, Given, Networks};
-use super::questions::Questions;
+use super::inputs::InputBuffers;
+use super::networks::{DeviceInputs, Networks, PendingOutputs};
 use super::{DeviceRecognizerError, Outcomes};
 use crate::audio::Recording;
 use crate::front_end::cuda::FrontEndError;
 use crate::front_end::legacy2020::cuda::{FrontEnd, Listened};
 use crate::front_end::utterance::cuda::UtteranceFrontEnd;
+use crate::model::FrontEndKind;
+use crate::model::Model;
 use crate::nn::cuda::{CudaRunError, DeviceError, Driver, Source, Stream};
-use crate::nn::model::Preprocessing;
-use crate::nn::{DropoutMode, Model, RunError};
+use crate::nn::{DropoutMode, RunError};
 use crate::parallelism::Parallelism;
 use crate::prediction::Prediction;
-use crate::recognizer::listener::{About, Heard, Listener};
-use crate::recognizer::networks::{Answer, Question};
+use crate::recognizer::front_end::{self, Features, RecordingInfo};
+use crate::recognizer::networks::{NetworkInputs, NetworkOutputs};
 use crate::recognizer::profile::SpeakerProfile;
 use crate::recognizer::speech::{SpeechCheck, SpeechSession};
 use crate::recognizer::{RecognizeError, legacy2020, utterance};
@@ -26,62 +27,62 @@ use crate::recognizer::{RecognizeError, legacy2020, utterance};
 /// A model's front end and its networks, with the memory for a batch.
 #[derive(Debug)]
 pub struct Device {
-    listener: Arc<Listener>,
+    cpu_front_end: Arc<front_end::FrontEnd>,
     front_end: DeviceFrontEnd,
     networks: Networks,
-    /// On the processor: it decides what the networks are asked.
+    /// On the processor: it decides what the networks are inputs.
     speech: SpeechSession,
-    questions: Questions,
-    at_work: Option<AtWork>,
+    questions: InputBuffers,
+    in_flight: Option<InFlight>,
 }
 
 /// The front ends, each beside the networks' first stream.
 #[derive(Debug)]
 enum DeviceFrontEnd {
-    Reference(Box<FrontEnd>),
+    Legacy2020(Box<FrontEnd>),
     Utterance(Box<UtteranceFrontEnd>),
 }
 
-/// What a front end has found out about a batch before the networks are asked.
+/// What a front end has found out about a batch before the networks are inputs.
 #[derive(Debug)]
-enum FoundOut {
+enum FrontEndOutput {
     /// Where voice is; the networks' inputs come from the device's own part of the signals.
     Voices(Listened),
     /// All of it, told by the processor from the device's frames.
-    All(Vec<Result<Heard, FrontEndError>>),
+    All(Vec<Result<Features, FrontEndError>>),
 }
 
 /// What the device has been given.
 #[derive(Debug)]
-struct AtWork {
-    batch: Vec<Remembered>,
+struct InFlight {
+    batch: Vec<PendingRecording>,
     dropout: DropoutMode,
     state: Result<State, CudaRunError>,
 }
 
 /// A recording without its samples.
 #[derive(Debug)]
-struct Remembered {
-    about: About,
+struct PendingRecording {
+    about: RecordingInfo,
     name: String,
 }
 
 #[derive(Debug)]
 enum State {
     /// The networks' inputs are on the device alone. Nothing was given if no recording has a voice.
-    Described(Listened, Option<Given>),
+    Described(Listened, Option<PendingOutputs>),
     /// They were brought there, of those that could be analysed.
-    Asked(Vec<Result<Spoken, RecognizeError>>, Option<Given>),
+    DeviceInputs(Vec<Result<Spoken, RecognizeError>>, Option<PendingOutputs>),
     /// The device had no room for all of them at once.
     InParts(Vec<Result<Prediction, RecognizeError>>),
 }
 
 /// A recording's inputs, and which of its segments are speech.
-type Spoken = (Heard, Vec<bool>);
+type Spoken = (Features, Vec<bool>);
 
 /// A recording with its name, and its speaker's profile if there is one.
 #[derive(Debug)]
-pub struct Named {
+pub struct NamedRecording {
     /// Decoded.
     pub recording: Recording,
     /// What errors call it.
@@ -90,7 +91,7 @@ pub struct Named {
     pub profile: Option<Arc<SpeakerProfile>>,
 }
 
-impl From<(Recording, String)> for Named {
+impl From<(Recording, String)> for NamedRecording {
     /// Without a speaker profile.
     fn from((recording, name): (Recording, String)) -> Self {
         Self {
@@ -102,33 +103,33 @@ impl From<(Recording, String)> for Named {
 }
 
 impl Device {
-    /// For a model with this listener.
+    /// For a model with this front end.
     ///
     /// # Errors
     /// When the device fails or has no memory left.
     pub fn new(
         driver: &Arc<dyn Driver>,
         model: &Model,
-        listener: &Arc<Listener>,
+        cpu_front_end: &Arc<front_end::FrontEnd>,
     ) -> Result<Self, DeviceRecognizerError> {
         let (resampling, stream) = (model.info().resampling, Stream::B);
-        let front_end = match listener.front_end() {
-            Preprocessing::Reference2020 => {
+        let front_end = match cpu_front_end.kind() {
+            FrontEndKind::Legacy2020 => {
                 let front_end = FrontEnd::new(driver.clone(), stream, resampling)?;
-                DeviceFrontEnd::Reference(Box::new(front_end))
+                DeviceFrontEnd::Legacy2020(Box::new(front_end))
             }
-            Preprocessing::Utterance => {
+            FrontEndKind::Utterance => {
                 let front_end = UtteranceFrontEnd::new(driver.clone(), stream, resampling)?;
                 DeviceFrontEnd::Utterance(Box::new(front_end))
             }
         };
         Ok(Self {
-            listener: Arc::clone(listener),
+            cpu_front_end: Arc::clone(cpu_front_end),
             front_end,
             networks: Networks::new(driver, model)?,
             speech: SpeechCheck::new(model)?.session(),
-            questions: Questions::default(),
-            at_work: None,
+            questions: InputBuffers::default(),
+            in_flight: None,
         })
     }
 
@@ -145,74 +146,75 @@ impl Device {
     /// Gives the memory of the batches so far back; nothing is at work.
     pub fn give_back(&mut self) {
         match &mut self.front_end {
-            DeviceFrontEnd::Reference(front_end) => front_end.give_back(),
+            DeviceFrontEnd::Legacy2020(front_end) => front_end.give_back(),
             DeviceFrontEnd::Utterance(front_end) => front_end.give_back(),
         }
         self.networks.give_back();
-        self.questions = Questions::default();
+        self.questions = InputBuffers::default();
     }
 
     /// Waits until it does nothing any more, so that what a panic has left meets no buffer that is
     /// used again.
-    pub fn settle(&self) {
+    pub fn synchronise(&self) {
         for stream in [Stream::A, Stream::B] {
-            // What it fails with was asked for by those that the panic met.
+            // What it fails with was inputs for by those that the panic met.
             let _ = self.networks.driver().synchronise(stream);
         }
     }
 
-    /// See [`OnDevice::submit`](super::OnDevice::submit); `before` is given the outcomes of the
+    /// See [`DeviceRecognizer::submit`](super::DeviceRecognizer::submit); `before` is given the outcomes of the
     /// batch before as soon as they are there.
     pub fn submit(
         &mut self,
-        batch: Vec<Named>,
+        batch: Vec<NamedRecording>,
         dropout: &DropoutMode,
         before: impl FnOnce(Outcomes),
     ) {
-        let found_out = self.listen(&batch);
+        let front_end_output = self.listen(&batch);
         if let Some(outcomes) = self.finish() {
             before(outcomes);
         }
-        let given = found_out.and_then(|found_out| self.give(Some(found_out), &batch, dropout));
+        let given = front_end_output
+            .and_then(|front_end_output| self.give(Some(front_end_output), &batch, dropout));
         let (state, batch) = match given {
             Err(error) if has_no_room(&error) => {
                 (self.in_parts(batch, dropout).map(State::InParts), vec![])
             }
-            state => (state, remembered(batch)),
+            state => (state, pending(batch)),
         };
-        self.at_work = Some(AtWork {
+        self.in_flight = Some(InFlight {
             batch,
             dropout: dropout.clone(),
             state,
         });
     }
 
-    /// See [`OnDevice::finish`](super::OnDevice::finish).
+    /// See [`DeviceRecognizer::finish`](super::DeviceRecognizer::finish).
     pub fn finish(&mut self) -> Option<Outcomes> {
-        let AtWork {
+        let InFlight {
             batch,
             dropout,
             state,
-        } = self.at_work.take()?;
+        } = self.in_flight.take()?;
         Some(state.and_then(|state| self.outcomes(batch, state, &dropout)))
     }
 
     /// What the networks say about recordings that were analysed elsewhere; nothing is at work.
-    pub fn ask(
+    pub fn run(
         &mut self,
-        questions: &[Question],
+        questions: &[NetworkInputs],
         dropout: &DropoutMode,
-    ) -> Vec<Result<Answer, CudaRunError>> {
-        let mut answers = self.ask_together(questions, dropout);
+    ) -> Vec<Result<NetworkOutputs, CudaRunError>> {
+        let mut answers = self.run_batch(questions, dropout);
         if answers.as_ref().is_err_and(has_no_room) {
             self.give_back();
             if questions.len() > 1 {
                 let (some, others) = questions.split_at(questions.len() / 2);
-                let mut answers = self.ask(some, dropout);
-                answers.extend(self.ask(others, dropout));
+                let mut answers = self.run(some, dropout);
+                answers.extend(self.run(others, dropout));
                 return answers;
             }
-            answers = self.ask_together(questions, dropout);
+            answers = self.run_batch(questions, dropout);
         }
         match answers {
             Ok(answers) => answers.into_iter().map(Ok).collect(),
@@ -220,89 +222,90 @@ impl Device {
         }
     }
 
-    fn ask_together(
+    fn run_batch(
         &mut self,
-        questions: &[Question],
+        questions: &[NetworkInputs],
         dropout: &DropoutMode,
-    ) -> Result<Vec<Answer>, CudaRunError> {
+    ) -> Result<Vec<NetworkOutputs>, CudaRunError> {
         let given = self
             .questions
             .give(&mut self.networks, questions, dropout)?;
         self.take(given)
     }
 
-    /// The front end's part of the work before the networks are asked.
-    fn listen(&mut self, batch: &[Named]) -> Result<FoundOut, CudaRunError> {
+    /// The front end's part of the work before the networks are inputs.
+    fn listen(&mut self, batch: &[NamedRecording]) -> Result<FrontEndOutput, CudaRunError> {
         let recordings: Vec<&Recording> = batch.iter().map(|named| &named.recording).collect();
         Ok(match &mut self.front_end {
-            DeviceFrontEnd::Reference(front_end) => {
-                FoundOut::Voices(front_end.listen(&recordings)?)
+            DeviceFrontEnd::Legacy2020(front_end) => {
+                FrontEndOutput::Voices(front_end.listen(&recordings)?)
             }
             DeviceFrontEnd::Utterance(front_end) => {
-                let way = of_utterances(&self.listener);
-                let extractor = way.extractor();
+                let pipeline = of_utterances(&self.cpu_front_end);
+                let extractor = pipeline.extractor();
                 let analysed = front_end
                     .analyse_segments(extractor, &recordings)?
                     .into_par_iter();
-                let heard = |segments| Heard::Utterance(Box::new(way.inputs(segments)));
-                FoundOut::All(analysed.map(|result| result.map(heard)).collect())
+                let heard = |segments| Features::Utterance(Box::new(pipeline.inputs(segments)));
+                FrontEndOutput::All(analysed.map(|result| result.map(heard)).collect())
             }
         })
     }
 
-    /// The rest, and what the networks are asked. What no front end has found out about is analysed by the
+    /// The rest, and what the networks are inputs. What no front end has found out about is analysed by the
     /// processor.
     fn give(
         &mut self,
-        found_out: Option<FoundOut>,
-        batch: &[Named],
+        front_end_output: Option<FrontEndOutput>,
+        batch: &[NamedRecording],
         dropout: &DropoutMode,
     ) -> Result<State, CudaRunError> {
-        let heard: Vec<Result<Heard, RecognizeError>> = match (found_out, &mut self.front_end) {
-            (Some(FoundOut::Voices(listened)), DeviceFrontEnd::Reference(front_end)) => {
-                let given = describe(front_end, &listened, &mut self.networks, dropout)?;
-                return Ok(State::Described(listened, given));
-            }
-            (Some(FoundOut::Voices(_)), _) => unreachable!("told by this front end"),
-            (Some(FoundOut::All(heard)), _) => {
-                let pairs = heard.into_iter().zip(batch);
-                pairs
-                    .map(|(heard, named)| heard.map_err(refused(&named.name)))
-                    .collect()
-            }
-            (None, _) => {
-                let listener = &self.listener;
-                let hear = |named: &Named| {
-                    let recording = Cow::Borrowed(&named.recording);
-                    listener.hear(recording, &named.name, Parallelism::No)
-                };
-                batch.par_iter().map(hear).collect()
-            }
-        };
-        let (listener, speech) = (&self.listener, &mut self.speech);
+        let heard: Vec<Result<Features, RecognizeError>> =
+            match (front_end_output, &mut self.front_end) {
+                (Some(FrontEndOutput::Voices(listened)), DeviceFrontEnd::Legacy2020(front_end)) => {
+                    let given = describe(front_end, &listened, &mut self.networks, dropout)?;
+                    return Ok(State::Described(listened, given));
+                }
+                (Some(FrontEndOutput::Voices(_)), _) => unreachable!("told by this front end"),
+                (Some(FrontEndOutput::All(heard)), _) => {
+                    let pairs = heard.into_iter().zip(batch);
+                    pairs
+                        .map(|(heard, named)| heard.map_err(refused(&named.name)))
+                        .collect()
+                }
+                (None, _) => {
+                    let cpu_front_end = &self.cpu_front_end;
+                    let hear = |named: &NamedRecording| {
+                        let recording = Cow::Borrowed(&named.recording);
+                        cpu_front_end.features(recording, &named.name, Parallelism::No)
+                    };
+                    batch.par_iter().map(hear).collect()
+                }
+            };
+        let (cpu_front_end, speech) = (&self.cpu_front_end, &mut self.speech);
         let spoken = heard.into_iter().zip(batch).map(|(heard, named)| {
             let mut heard = heard?;
-            let is_speech = speech.of(&heard, &named.recording.defects, &named.name)?;
-            if let (Some(profile), Some(scale)) = (&named.profile, listener.speaker()) {
+            let is_speech = speech.check(&heard, &named.recording.defects, &named.name)?;
+            if let (Some(profile), Some(scale)) = (&named.profile, cpu_front_end.speaker()) {
                 heard.adapt(profile, scale);
             }
             Ok((heard, is_speech))
         });
         let heard: Vec<Result<Spoken, RecognizeError>> = spoken.collect();
         let good = heard.iter().flatten().flat_map(|(heard, is_speech)| {
-            let pairs = heard.questions().into_iter().zip(is_speech);
+            let pairs = heard.network_inputs().into_iter().zip(is_speech);
             pairs.filter_map(|(question, is_speech)| is_speech.then_some(question))
         });
-        let questions: Vec<Question> = good.collect();
+        let questions: Vec<NetworkInputs> = good.collect();
         let given = self
             .questions
             .give(&mut self.networks, &questions, dropout)?;
-        Ok(State::Asked(heard, given))
+        Ok(State::DeviceInputs(heard, given))
     }
 
     /// The outcomes of a batch that there is no room for, so that the answer for one of its
     /// recordings is the same as without the others: halves of it, down to single recordings.
-    fn in_parts(&mut self, mut batch: Vec<Named>, dropout: &DropoutMode) -> Outcomes {
+    fn in_parts(&mut self, mut batch: Vec<NamedRecording>, dropout: &DropoutMode) -> Outcomes {
         self.give_back();
         // Masks are given for all recordings together.
         if batch.len() == 1 || matches!(dropout, DropoutMode::Masks(_)) {
@@ -321,40 +324,46 @@ impl Device {
 
     /// The outcomes of what cannot be divided: with all the memory, or else analysed by the
     /// processor.
-    fn at_last(&mut self, batch: Vec<Named>, dropout: &DropoutMode) -> Outcomes {
-        let found_out = self.listen(&batch);
-        let mut given = found_out.and_then(|found_out| self.give(Some(found_out), &batch, dropout));
+    fn at_last(&mut self, batch: Vec<NamedRecording>, dropout: &DropoutMode) -> Outcomes {
+        let front_end_output = self.listen(&batch);
+        let mut given = front_end_output
+            .and_then(|front_end_output| self.give(Some(front_end_output), &batch, dropout));
         if given.as_ref().is_err_and(has_no_room) {
             self.give_back();
             given = self.give(None, &batch, dropout);
         }
-        let batch = remembered(batch);
+        let batch = pending(batch);
         match given {
             Err(error) if has_no_room(&error) => {
-                let refused = |r: Remembered| Err(RecognizeError::device(&r.name, &error));
+                let refused = |r: PendingRecording| Err(RecognizeError::device(&r.name, &error));
                 Ok(batch.into_iter().map(refused).collect())
             }
             given => self.outcomes(batch, given?, dropout),
         }
     }
 
-    fn take(&self, given: Option<Given>) -> Result<Vec<Answer>, CudaRunError> {
+    fn take(&self, given: Option<PendingOutputs>) -> Result<Vec<NetworkOutputs>, CudaRunError> {
         match given {
             None => Ok(Vec::new()),
             Some(given) => self.networks.take(given),
         }
     }
 
-    fn outcomes(&self, batch: Vec<Remembered>, state: State, dropout: &DropoutMode) -> Outcomes {
+    fn outcomes(
+        &self,
+        batch: Vec<PendingRecording>,
+        state: State,
+        dropout: &DropoutMode,
+    ) -> Outcomes {
         let dropout = match self.networks.is_stochastic() {
             true => dropout,
             false => &DropoutMode::Off,
         };
         match (state, &self.front_end) {
             (State::InParts(outcomes), _) => Ok(outcomes),
-            (State::Described(listened, given), DeviceFrontEnd::Reference(front_end)) => {
+            (State::Described(listened, given), DeviceFrontEnd::Legacy2020(front_end)) => {
                 let answers = self.take(given)?.into_iter();
-                let mut answers: Vec<Option<Answer>> = answers.map(Some).collect();
+                let mut answers: Vec<Option<NetworkOutputs>> = answers.map(Some).collect();
                 let heard = front_end.heard(&listened)?;
                 let outcomes = batch.iter().zip(heard).map(|(recording, heard)| {
                     let heard = heard.map_err(refused(&recording.name))?;
@@ -362,14 +371,14 @@ impl Device {
                     let answer = answer.expect("every recording has a row of its own");
                     answer.check(&recording.name)?;
                     let known = legacy2020::Known::of_device(heard, &recording.about);
-                    let way = self.listener.legacy2020();
-                    let way = way.expect("the listener is of the same model as the front end");
-                    Ok(way.conclude(&recording.about, &known, answer, dropout))
+                    let pipeline = self.cpu_front_end.legacy2020();
+                    let pipeline = pipeline.expect("both front ends are of the same model");
+                    Ok(pipeline.prediction(&recording.about, &known, answer, dropout))
                 });
                 Ok(outcomes.collect())
             }
             (State::Described(..), _) => unreachable!("described by this front end"),
-            (State::Asked(heard, given), _) => {
+            (State::DeviceInputs(heard, given), _) => {
                 let mut answers = self.take(given)?.into_iter();
                 let outcomes = batch.iter().zip(heard).map(|(recording, heard)| {
                     let (heard, is_speech) = heard?;
@@ -382,7 +391,9 @@ impl Device {
                         answer.check(&recording.name)?;
                     }
                     let about = &recording.about;
-                    Ok(self.listener.conclude(about, &heard, answers, dropout))
+                    Ok(self
+                        .cpu_front_end
+                        .prediction(about, &heard, answers, dropout))
                 });
                 Ok(outcomes.collect())
             }
@@ -398,17 +409,17 @@ fn refused(name: &str) -> impl FnOnce(FrontEndError) -> RecognizeError {
     }
 }
 
-fn remembered(batch: Vec<Named>) -> Vec<Remembered> {
-    let without_samples = |named: Named| Remembered {
-        about: About::of(&named.recording),
+fn pending(batch: Vec<NamedRecording>) -> Vec<PendingRecording> {
+    let without_samples = |named: NamedRecording| PendingRecording {
+        about: RecordingInfo::of(&named.recording),
         name: named.name,
     };
     batch.into_iter().map(without_samples).collect()
 }
 
-fn of_utterances(listener: &Listener) -> &utterance::Way {
-    let way = listener.utterance();
-    way.expect("the listener is of the same model as the front end")
+fn of_utterances(cpu_front_end: &front_end::FrontEnd) -> &utterance::Pipeline {
+    let pipeline = cpu_front_end.utterance();
+    pipeline.expect("both front ends are of the same model")
 }
 
 /// Whether less may be what the device has room for.
@@ -426,16 +437,16 @@ fn describe(
     listened: &Listened,
     networks: &mut Networks,
     dropout: &DropoutMode,
-) -> Result<Option<Given>, CudaRunError> {
+) -> Result<Option<PendingOutputs>, CudaRunError> {
     let inputs = front_end.describe(listened)?;
     if inputs.rows == 0 {
         return Ok(None);
     }
-    let asked = Asked {
+    let inputs = DeviceInputs {
         windows: Source::Device(inputs.window_rows()),
         firsts: inputs.first_windows.clone(),
         whole: inputs.branch_rows().map(Source::Device).into(),
         descriptors: None,
     };
-    Ok(Some(networks.give(&asked, dropout)?))
+    Ok(Some(networks.give(&inputs, dropout)?))
 }

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use super::DeviceRecognizerError;
+use crate::model::FrontEndKind;
+use crate::model::{Model, Role};
+use crate::nn::DropoutMode;
 use crate::nn::cuda::{
     CudaPlan, CudaRunError, CudaSession, DeviceError, Driver, Means, RowParts, Rows, Source,
     Stream, bytes_mut,
 };
-use crate::nn::model::Preprocessing;
-use crate::nn::{DropoutMode, Model, Role};
 use crate::recognizer::attention;
-use crate::recognizer::networks::{Answer, graph_of};
+use crate::recognizer::networks::{NetworkOutputs, graph_of};
 
 /// Draws of a recording that are computed together, so that any number of them fits the device.
 const DRAWS_AT_ONCE: u32 = 1024;
@@ -32,9 +33,9 @@ pub struct Networks {
     plans: [Arc<CudaPlan>; 5],
 }
 
-/// What they are asked about some recordings.
+/// What they are inputs about some recordings.
 #[derive(Debug)]
-pub struct Asked<'a> {
+pub struct DeviceInputs<'a> {
     /// The windows of all.
     pub windows: Source<'a>,
     /// The first window of each, and behind them how many there are.
@@ -45,9 +46,9 @@ pub struct Asked<'a> {
     pub descriptors: Option<Source<'a>>,
 }
 
-/// What was asked, while the device computes the answers.
+/// What was inputs, while the device computes the answers.
 #[derive(Debug)]
-pub struct Given {
+pub struct PendingOutputs {
     firsts: Vec<u32>,
     /// Cells of a window's attention, if there is any.
     cells: Option<usize>,
@@ -76,7 +77,7 @@ impl Networks {
             [0, 1, 2, 3, 4].map(|i| CudaSession::new(&plans[i]));
         let info = model.info();
         Ok(Self {
-            by_window: info.preprocessing == Some(Preprocessing::Reference2020),
+            by_window: info.front_end == Some(FrontEndKind::Legacy2020),
             emotions: info.emotions.len(),
             means: Means::new(driver),
             emotion_windows,
@@ -109,7 +110,7 @@ impl Networks {
         .sum()
     }
 
-    /// Gives the memory of what was asked so far back.
+    /// Gives the memory of what was inputs so far back.
     pub fn give_back(&mut self) {
         self.means = Means::new(&self.driver().clone());
         let sessions = [
@@ -141,14 +142,18 @@ impl Networks {
     ///
     /// # Errors
     /// When the device fails, or given dropout masks do not fit.
-    pub fn give(&mut self, asked: &Asked, dropout: &DropoutMode) -> Result<Given, CudaRunError> {
-        let recordings = asked.firsts.len().saturating_sub(1);
-        let windows = asked.firsts.last().map_or(0, |&n| n as usize);
+    pub fn give(
+        &mut self,
+        inputs: &DeviceInputs,
+        dropout: &DropoutMode,
+    ) -> Result<PendingOutputs, CudaRunError> {
+        let recordings = inputs.firsts.len().saturating_sub(1);
+        let windows = inputs.firsts.last().map_or(0, |&n| n as usize);
         let off = DropoutMode::Off;
-        let seen = std::slice::from_ref(&asked.windows);
+        let seen = std::slice::from_ref(&inputs.windows);
         self.emotion_windows.run_on_device(0, seen, windows, &off)?;
         for session in [&mut self.age, &mut self.gender] {
-            match &asked.descriptors {
+            match &inputs.descriptors {
                 Some(descriptors) if !self.by_window => {
                     let inputs = std::slice::from_ref(descriptors);
                     session.run_on_device(0, inputs, recordings, &off)?;
@@ -156,8 +161,8 @@ impl Networks {
                 _ => session.run_on_device(0, seen, windows, &off)?,
             }
         }
-        let mut given = Given {
-            firsts: asked.firsts.clone(),
+        let mut given = PendingOutputs {
+            firsts: inputs.firsts.clone(),
             cells: self.attend(windows)?,
             merged: vec![Vec::new(); recordings],
         };
@@ -169,13 +174,13 @@ impl Networks {
                         self.take_merged(&mut given.merged)?;
                     }
                     let count = DRAWS_AT_ONCE.min(n.get() - first);
-                    self.draw(first, asked, &DropoutMode::draws(count, seed))?;
+                    self.run_draws(first, inputs, &DropoutMode::draws(count, seed))?;
                 }
             }
-            _ => self.draw(0, asked, dropout)?,
+            _ => self.run_draws(0, inputs, dropout)?,
         }
         if !self.by_window {
-            self.merge_windows(&asked.firsts, windows)?;
+            self.merge_windows(&inputs.firsts, windows)?;
         }
         Ok(given)
     }
@@ -218,7 +223,7 @@ impl Networks {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn take(&self, mut given: Given) -> Result<Vec<Answer>, CudaRunError> {
+    pub fn take(&self, mut given: PendingOutputs) -> Result<Vec<NetworkOutputs>, CudaRunError> {
         let recordings = given.merged.len();
         let windows = given.firsts.last().map_or(0, |&n| n as usize);
         let looked = match self.by_window {
@@ -255,7 +260,7 @@ impl Networks {
                     let weights = attention[window * cells..][..cells].to_vec();
                     Some(attention::of_weights(weights))
                 };
-                Answer {
+                NetworkOutputs {
                     windows: rows(&looked, own.clone(), windows),
                     attention: own.clone().map(attend).collect(),
                     age: estimate(&age),
@@ -290,15 +295,20 @@ impl Networks {
     }
 
     /// Some draws of all recordings.
-    fn draw(&mut self, first: u32, asked: &Asked, mode: &DropoutMode) -> Result<(), CudaRunError> {
-        let recordings = asked.firsts.len().saturating_sub(1);
+    fn run_draws(
+        &mut self,
+        first: u32,
+        inputs: &DeviceInputs,
+        mode: &DropoutMode,
+    ) -> Result<(), CudaRunError> {
+        let recordings = inputs.firsts.len().saturating_sub(1);
         let features = &mut self.emotion_features;
-        features.run_on_device(first, &asked.whole, recordings, mode)?;
+        features.run_on_device(first, &inputs.whole, recordings, mode)?;
         let draws = features.rows() / recordings.max(1);
         let looked = self.emotion_windows.on_device(0);
         let means = self
             .means
-            .of_groups(looked, &asked.firsts, self.emotions, draws)?;
+            .of_groups(looked, &inputs.firsts, self.emotions, draws)?;
         let mut inputs = vec![Source::Device(means)];
         let outputs = 0..features.plan().outputs().len();
         inputs.extend(outputs.map(|k| Source::Device(features.on_device(k))));

@@ -2,14 +2,17 @@
 
 use std::sync::{Arc, LazyLock};
 
-use maeum::nn::bundle::{self, BundleError};
+use maeum::model::ModelInfo;
+use maeum::model::bundle;
+use maeum::model::bundle::BundleError;
+use maeum::model::{Model, Network, Role};
 use maeum::nn::graph::{Graph, Input, Node, Output, ValueId, Weight, WeightId};
 use maeum::nn::layer::{
     Activation, BatchNorm, Conv, Dropout, Interpolation, Layer, MergeOp, Padding, Pool, PoolKind,
     Recurrent,
 };
-use maeum::nn::model::{BundleInfo, Provenance};
-use maeum::nn::{DropoutMode, Model, Network, Plan, Role, Session, cost};
+use maeum::nn::network::Provenance;
+use maeum::nn::{DropoutMode, Plan, Session, cost};
 use serde_json::Value;
 
 /// Builds graphs; the weights are small numbers in a fixed pattern.
@@ -162,7 +165,7 @@ pub fn single() -> Model {
     let squared = b.node(Layer::Merge { op }, &[permuted, permuted]);
     let last = b.dense(both, 5, 3);
     let graph = b.build(&[last, squared]);
-    let info = BundleInfo::network("single");
+    let info = ModelInfo::network("single");
     Model::new(vec![network(Role::Network, graph)], info).unwrap()
 }
 
@@ -193,7 +196,7 @@ pub fn speech() -> Model {
         network(Role::EmotionFeatures, features),
         network(Role::Merge, b.build(&[out])),
     ];
-    Model::new(networks, BundleInfo::reference_2020()).unwrap()
+    Model::new(networks, ModelInfo::legacy2020()).unwrap()
 }
 
 pub static SINGLE: LazyLock<Vec<u8>> = LazyLock::new(|| bundle::to_bytes(&single()));
@@ -272,5 +275,5 @@ pub fn assert_sound(model: &Model) {
 pub fn network_alone(network: &Network) -> Model {
     let mut network = network.clone();
     network.role = Role::Network;
-    Model::new(vec![network], BundleInfo::network("alone")).unwrap()
+    Model::new(vec![network], ModelInfo::network("alone")).unwrap()
 }

@@ -8,9 +8,11 @@ use maeum::Recognizer;
 use maeum::app::batch::Batch;
 use maeum::app::inputs;
 use maeum::audio::{Recording, Resampling};
+use maeum::model::ModelInfo;
+use maeum::model::{Model, Network, Role};
+use maeum::nn::DropoutMode;
 use maeum::nn::cuda::Driver;
-use maeum::nn::model::{BundleInfo, Provenance};
-use maeum::nn::{DropoutMode, Model, Network, Role};
+use maeum::nn::network::Provenance;
 
 use crate::Failure;
 
@@ -42,9 +44,9 @@ fn model(folder: &Path, resampling: Resampling) -> Result<Model, Failure> {
         .into_iter()
         .map(network)
         .collect::<Result<_, _>>()?;
-    let info = BundleInfo {
+    let info = ModelInfo {
         resampling,
-        ..BundleInfo::reference_2020()
+        ..ModelInfo::legacy2020()
     };
     Ok(Model::new(networks, info)?)
 }

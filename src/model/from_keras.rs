@@ -6,10 +6,9 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::{ConvertError, kind, load};
-use crate::nn::bundle::{self, BundleError};
-use crate::nn::model::{BundleInfo, ModelError};
-use crate::nn::{Model, Network, Role};
+use super::bundle::{self, BundleError};
+use super::{Model, ModelError, ModelInfo, Network, Role, failed};
+use crate::keras::{ConvertError, folder_kind, load};
 
 /// What the five files of a speech model are called, whatever the case of their letters.
 pub const FILE_NAMES: [(Role, &str); 5] = [
@@ -170,12 +169,12 @@ impl SpeechFiles {
                 Some(role) => self.add(role, path)?,
                 None if is_h5 => self.others.push(path),
                 None => {
-                    let problem = path.is_dir().then(|| kind::folder(&path)).flatten();
+                    let problem = path.is_dir().then(|| folder_kind(&path)).flatten();
                     self.folders.extend(problem.map(|problem| (path, problem)));
                 }
             }
         }
-        match kind::folder(folder) {
+        match folder_kind(folder) {
             Some(problem) if self.files.is_empty() => Err(ConvertError::Format {
                 file: shown(folder),
                 problem: problem.into(),
@@ -211,7 +210,7 @@ impl SpeechFiles {
         }
         let info = match &self.info {
             Some(path) => read_info(path)?,
-            None => BundleInfo::reference_2020(),
+            None => ModelInfo::legacy2020(),
         };
         finish(networks, info)
     }
@@ -243,7 +242,7 @@ impl SpeechFiles {
     }
 }
 
-fn read_info(path: &Path) -> Result<BundleInfo, AssembleError> {
+fn read_info(path: &Path) -> Result<ModelInfo, AssembleError> {
     let fail = |problem: String| AssembleError::Info {
         file: shown(path),
         problem,
@@ -283,15 +282,15 @@ pub fn network(path: &Path, role: Role) -> Result<Network, ConvertError> {
 pub fn convert_network(path: &Path) -> Result<Model, AssembleError> {
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     let network = network(path, Role::Network)?;
-    finish(vec![network], BundleInfo::network(&name))
+    finish(vec![network], ModelInfo::network(&name))
 }
 
 /// A model of networks that fit, with self-tests that the engine passes, as a bundle gives it.
-fn finish(networks: Vec<Network>, info: BundleInfo) -> Result<Model, AssembleError> {
+fn finish(networks: Vec<Network>, info: ModelInfo) -> Result<Model, AssembleError> {
     // That they fit is checked first: its messages say more than a self-test could.
     let mut networks = Model::new(networks, info.clone())?.networks().to_vec();
     for network in &mut networks {
-        network.make_self_test()?;
+        network.make_self_test().map_err(failed(network))?;
     }
     let bytes = bundle::to_bytes(&Model::new(networks, info)?);
     let model = bundle::from_bytes(&bytes, "made from these files")?;

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 
-use super::device::{Device, Named};
+use super::device::{Device, NamedRecording};
 use super::{DeviceRecognizerError, Outcomes};
 use crate::audio::Recording;
 use crate::front_end::cuda::MOST_RECORDINGS;
 use crate::nn::DropoutMode;
 use crate::nn::cuda::CudaRunError;
 use crate::prediction::Prediction;
-use crate::recognizer::networks::{Answer, Question};
+use crate::recognizer::networks::{NetworkInputs, NetworkOutputs};
 use crate::recognizer::{Options, RecognizeError};
 
 /// How much [`Recognizer::use_device`](crate::Recognizer::use_device) gives a device at a time, and
@@ -48,11 +48,11 @@ impl Default for DeviceLimits {
 /// Who asks only waits for its own answer, on any thread: holding a lock while the device's rayon
 /// threads work would let a thread of another rayon pool begin work that waits for the same lock.
 #[derive(Debug)]
-pub struct Shared {
+pub struct DeviceQueue {
     /// There until the end.
-    waiting: Option<Sender<Waiting>>,
+    waiting: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
-    /// Of those that asked, who has no answer yet.
+    /// Of those that inputs, who has no answer yet.
     unanswered: AtomicUsize,
 }
 
@@ -60,15 +60,15 @@ pub struct Shared {
 type Recognised = Result<Prediction, RecognizeError>;
 
 #[derive(Debug)]
-enum Waiting {
-    Recording(Asking<Named, Recognised>),
-    Question(Asking<Owned, Answer>),
+enum Job {
+    Recording(Request<NamedRecording, Recognised>),
+    NetworkInputs(Request<OwnedInputs, NetworkOutputs>),
 }
 
-/// Something to ask, with the way back to who asked.
+/// Something to ask, with the way back to who inputs.
 #[derive(Debug)]
-struct Asking<T, A> {
-    asked: T,
+struct Request<T, A> {
+    inputs: T,
     /// As in [`DeviceLimits::numbers`].
     numbers: usize,
     dropout: DropoutMode,
@@ -78,28 +78,28 @@ struct Asking<T, A> {
 /// A thread that is gone does not hear it.
 type Reply<A> = Sender<Result<A, CudaRunError>>;
 
-/// A [`Question`] that another thread can ask.
+/// A [`NetworkInputs`] that another thread can ask.
 #[derive(Debug)]
-struct Owned {
-    sheet: Vec<f32>,
+struct OwnedInputs {
+    frames: Vec<f32>,
     starts: Vec<usize>,
     whole: Vec<Vec<f32>>,
     descriptors: Vec<f32>,
 }
 
-impl Owned {
-    fn of(question: &Question) -> Self {
+impl OwnedInputs {
+    fn of(question: &NetworkInputs) -> Self {
         Self {
-            sheet: question.sheet.to_vec(),
+            frames: question.frames.to_vec(),
             starts: question.starts.to_vec(),
             whole: question.whole.iter().map(|x| x.to_vec()).collect(),
             descriptors: question.descriptors.to_vec(),
         }
     }
 
-    fn question(&self) -> Question<'_> {
-        Question {
-            sheet: &self.sheet,
+    fn network_inputs(&self) -> NetworkInputs<'_> {
+        NetworkInputs {
+            frames: &self.frames,
             starts: &self.starts,
             whole: self.whole.iter().map(|x| &**x).collect(),
             descriptors: &self.descriptors,
@@ -107,27 +107,27 @@ impl Owned {
     }
 }
 
-impl Shared {
+impl DeviceQueue {
     /// With a device that has nothing to do.
     ///
     /// # Errors
     /// When the operating system gives no threads.
     pub(super) fn new(device: Device, limits: DeviceLimits) -> Result<Self, DeviceRecognizerError> {
-        let listeners = rayon::ThreadPoolBuilder::new()
+        let threads = rayon::ThreadPoolBuilder::new()
             .thread_name(|i| format!("listen {i}"))
             .build()
             .map_err(|e| DeviceRecognizerError::Threads(std::io::Error::other(e)))?;
         let (sender, receiver) = mpsc::channel();
-        let rounds = Rounds {
+        let rounds = DeviceThread {
             device,
             limits: DeviceLimits {
                 recordings: limits.recordings.min(MOST_RECORDINGS),
                 ..limits
             },
-            listeners,
+            threads,
             recordings: Vec::new(),
             questions: Vec::new(),
-            at_work: Vec::new(),
+            in_flight: Vec::new(),
             most_numbers: 0,
         };
         let thread = std::thread::Builder::new()
@@ -154,9 +154,9 @@ impl Shared {
         options: Options,
     ) -> Result<Prediction, RecognizeError> {
         let (reply, answer) = mpsc::channel();
-        let waiting = Waiting::Recording(Asking {
+        let waiting = Job::Recording(Request {
             numbers,
-            asked: Named {
+            inputs: NamedRecording {
                 recording,
                 name: name.to_owned(),
                 profile: options.profile.cloned().map(Arc::new),
@@ -171,16 +171,16 @@ impl Shared {
     ///
     /// # Errors
     /// When given dropout masks do not fit, or the device fails.
-    pub fn ask(
+    pub fn run(
         &self,
-        question: &Question,
+        question: &NetworkInputs,
         dropout: &DropoutMode,
         name: &str,
-    ) -> Result<Answer, RecognizeError> {
+    ) -> Result<NetworkOutputs, RecognizeError> {
         let (reply, answer) = mpsc::channel();
-        let waiting = Waiting::Question(Asking {
-            asked: Owned::of(question),
-            numbers: question.sheet.len(),
+        let waiting = Job::NetworkInputs(Request {
+            inputs: OwnedInputs::of(question),
+            numbers: question.frames.len(),
             dropout: dropout.clone(),
             reply,
         });
@@ -194,7 +194,7 @@ impl Shared {
 
     fn wait<A>(
         &self,
-        waiting: Waiting,
+        waiting: Job,
         answer: &Receiver<Result<A, CudaRunError>>,
         name: &str,
     ) -> Result<A, RecognizeError> {
@@ -215,7 +215,7 @@ impl Shared {
     }
 }
 
-impl Drop for Shared {
+impl Drop for DeviceQueue {
     fn drop(&mut self) {
         self.waiting = None;
         if let Some(thread) = self.thread.take() {
@@ -226,25 +226,25 @@ impl Drop for Shared {
 }
 
 /// The device's thread.
-struct Rounds {
+struct DeviceThread {
     device: Device,
     limits: DeviceLimits,
     /// Threads for what the processor does for the device.
-    listeners: rayon::ThreadPool,
-    recordings: Vec<Asking<Named, Recognised>>,
-    questions: Vec<Asking<Owned, Answer>>,
+    threads: rayon::ThreadPool,
+    recordings: Vec<Request<NamedRecording, Recognised>>,
+    questions: Vec<Request<OwnedInputs, NetworkOutputs>>,
     /// The ways back to those whose recordings the device has.
-    at_work: Vec<Reply<Recognised>>,
+    in_flight: Vec<Reply<Recognised>>,
     /// Of a batch, since memory was given back.
     most_numbers: usize,
 }
 
-impl Rounds {
+impl DeviceThread {
     /// Until nobody is left who could ask.
-    fn run(mut self, receiver: &Receiver<Waiting>) {
+    fn run(mut self, receiver: &Receiver<Job>) {
         loop {
             let is_idle = self.recordings.is_empty() && self.questions.is_empty();
-            if is_idle && self.at_work.is_empty() {
+            if is_idle && self.in_flight.is_empty() {
                 match receiver.recv() {
                     Ok(first) => self.receive(first),
                     Err(_) => return,
@@ -255,16 +255,16 @@ impl Rounds {
                 // Those whose recordings it met find their way back gone. The batch before may be
                 // there still.
                 let _ = catch_unwind(AssertUnwindSafe(|| self.conclude()));
-                self.at_work.clear();
-                let _ = catch_unwind(AssertUnwindSafe(|| self.device.settle()));
+                self.in_flight.clear();
+                let _ = catch_unwind(AssertUnwindSafe(|| self.device.synchronise()));
             }
         }
     }
 
-    fn receive(&mut self, waiting: Waiting) {
+    fn receive(&mut self, waiting: Job) {
         match waiting {
-            Waiting::Recording(asking) => self.recordings.push(asking),
-            Waiting::Question(asking) => self.questions.push(asking),
+            Job::Recording(asking) => self.recordings.push(asking),
+            Job::NetworkInputs(asking) => self.questions.push(asking),
         }
     }
 
@@ -276,7 +276,7 @@ impl Rounds {
         }
         if !self.questions.is_empty() {
             self.conclude();
-            self.ask();
+            self.run_inputs();
         }
     }
 
@@ -291,22 +291,22 @@ impl Rounds {
             self.conclude();
         }
         self.most_numbers = self.most_numbers.max(numbers);
-        let (batch, replies) = batch.into_iter().map(|w| (w.asked, w.reply)).unzip();
-        let (device, at_work) = (&mut self.device, &mut self.at_work);
-        self.listeners.install(|| {
+        let (batch, replies) = batch.into_iter().map(|w| (w.inputs, w.reply)).unzip();
+        let (device, in_flight) = (&mut self.device, &mut self.in_flight);
+        self.threads.install(|| {
             device.submit(batch, &dropout, |before| {
-                hand_on(before, std::mem::take(at_work));
+                forward(before, std::mem::take(in_flight));
             });
         });
-        self.at_work = replies;
+        self.in_flight = replies;
     }
 
-    /// Takes the answers that the device has been asked for.
+    /// Takes the answers that the device has been inputs for.
     fn conclude(&mut self) {
         let outcomes = self.device.finish();
         self.give_back();
         if let Some(outcomes) = outcomes {
-            hand_on(outcomes, std::mem::take(&mut self.at_work));
+            forward(outcomes, std::mem::take(&mut self.in_flight));
         }
     }
 
@@ -322,13 +322,14 @@ impl Rounds {
         self.most_numbers > self.limits.numbers || self.device.held_bytes() > self.limits.kept_bytes
     }
 
-    fn ask(&mut self) {
+    fn run_inputs(&mut self) {
         let asking = together(&mut self.questions, &self.limits);
         let Some(first) = asking.first() else {
             return;
         };
-        let questions: Vec<Question> = asking.iter().map(|w| w.asked.question()).collect();
-        let answers = self.device.ask(&questions, &first.dropout);
+        let questions: Vec<NetworkInputs> =
+            asking.iter().map(|w| w.inputs.network_inputs()).collect();
+        let answers = self.device.run(&questions, &first.dropout);
         let numbers = asking.iter().fold(0, |n, w| w.numbers.saturating_add(n));
         self.most_numbers = self.most_numbers.max(numbers);
         self.give_back();
@@ -339,15 +340,15 @@ impl Rounds {
 }
 
 /// Takes those that have waited longest and want the same dropout, as far as they fit.
-fn together<T, A>(waiting: &mut Vec<Asking<T, A>>, limits: &DeviceLimits) -> Vec<Asking<T, A>> {
+fn together<T, A>(waiting: &mut Vec<Request<T, A>>, limits: &DeviceLimits) -> Vec<Request<T, A>> {
     let dropout = match waiting.first().map(|first| &first.dropout) {
         None => return Vec::new(),
-        // Given for the rows of one recording.
+        // PendingOutputs for the rows of one recording.
         Some(DropoutMode::Masks(_)) => return vec![waiting.remove(0)],
         Some(dropout) => dropout.clone(),
     };
     let (mut count, mut numbers) = (0, 0usize);
-    let fits = |w: &mut Asking<T, A>| {
+    let fits = |w: &mut Request<T, A>| {
         let all = numbers.saturating_add(w.numbers);
         let is_full = count >= limits.recordings || all > limits.numbers;
         let fits = w.dropout == dropout && (count == 0 || !is_full);
@@ -360,7 +361,7 @@ fn together<T, A>(waiting: &mut Vec<Asking<T, A>>, limits: &DeviceLimits) -> Vec
 }
 
 /// Hands on the outcomes of a batch.
-fn hand_on(outcomes: Outcomes, replies: Vec<Reply<Recognised>>) {
+fn forward(outcomes: Outcomes, replies: Vec<Reply<Recognised>>) {
     match outcomes {
         Ok(outcomes) => {
             for (reply, outcome) in replies.iter().zip(outcomes) {

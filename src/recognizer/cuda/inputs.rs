@@ -1,23 +1,23 @@
 //! Recordings that the processor has analysed, brought to the device.
 
-use super::networks::{Asked, Given, Networks};
+use super::networks::{DeviceInputs, Networks, PendingOutputs};
 use crate::nn::DropoutMode;
 use crate::nn::cuda::{CudaRunError, DeviceError, Driver, Memory, Rows, Source, Stream, bytes};
-use crate::recognizer::networks::Question;
+use crate::recognizer::networks::NetworkInputs;
 
 /// Inputs of the feature network begin at multiples of so many numbers.
 const ALIGNMENT: usize = 64;
 
-/// The device memory of questions. Each recording's sheet of frames goes there once; the windows,
+/// The device memory of questions. Each recording's frames of frames goes there once; the windows,
 /// which overlap, are gathered there.
 #[derive(Debug, Default)]
-pub struct Questions {
+pub struct InputBuffers {
     memory: Memory,
     starts: Vec<u64>,
 }
 
-impl Questions {
-    /// What the networks, whose windows have this shape, are asked.
+impl InputBuffers {
+    /// What the networks, whose windows have this shape, are inputs.
     ///
     /// # Errors
     /// When the device fails or has no memory left.
@@ -25,10 +25,10 @@ impl Questions {
         &mut self,
         driver: &dyn Driver,
         window: &[usize],
-        questions: &[Question],
-    ) -> Result<Asked<'_>, DeviceError> {
+        questions: &[NetworkInputs],
+    ) -> Result<DeviceInputs<'_>, DeviceError> {
         let row: usize = window.iter().skip(1).product();
-        let count: usize = questions.iter().map(|q| q.sheet.len()).sum();
+        let count: usize = questions.iter().map(|q| q.frames.len()).sum();
         self.memory.room::<f32>(driver, "sheets", count)?;
         self.starts.clear();
         let mut firsts = vec![0];
@@ -36,12 +36,12 @@ impl Questions {
         for question in questions {
             let sheets = self.memory.get("sheets");
             let at = base * size_of::<f32>();
-            driver.upload(Stream::A, bytes(question.sheet), sheets, at)?;
+            driver.upload(Stream::A, bytes(question.frames), sheets, at)?;
             let starts = question.starts.iter();
             self.starts
                 .extend(starts.map(|start| (base + start * row) as u64));
             firsts.push(self.starts.len() as u32);
-            base += question.sheet.len();
+            base += question.frames.len();
         }
         let inputs = questions.first().map_or(0, |q| q.whole.len());
         let mut offsets = Vec::new();
@@ -62,7 +62,7 @@ impl Questions {
             offset,
             ready: Stream::A,
         };
-        Ok(Asked {
+        Ok(DeviceInputs {
             windows: Source::Gathered {
                 numbers: rows("sheets", 0),
                 count,
@@ -84,15 +84,15 @@ impl Questions {
     pub fn give(
         &mut self,
         networks: &mut Networks,
-        questions: &[Question],
+        questions: &[NetworkInputs],
         dropout: &DropoutMode,
-    ) -> Result<Option<Given>, CudaRunError> {
+    ) -> Result<Option<PendingOutputs>, CudaRunError> {
         if questions.is_empty() {
             return Ok(None);
         }
         let driver = networks.driver().clone();
         let window = networks.window().to_vec();
-        let asked = self.put(&*driver, &window, questions)?;
-        Ok(Some(networks.give(&asked, dropout)?))
+        let inputs = self.put(&*driver, &window, questions)?;
+        Ok(Some(networks.give(&inputs, dropout)?))
     }
 }

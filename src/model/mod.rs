@@ -1,16 +1,29 @@
-//! A model: the networks that answer together, checked against each other.
+//! A model: the networks of one recogniser with their roles and labels, checked against each other.
+//!
+//! [`Model`] is immutable and validated. [`bundle`] reads and writes it, [`inspect`] describes it and
+//! `from_keras` converts it from Keras files.
 
 use std::collections::HashSet;
 
-use crate::audio::Resampling;
-use crate::front_end::utterance;
 use serde::{Deserialize, Serialize};
 
-use super::graph::{Graph, GraphError};
-use super::self_test::SelfTest;
-use super::session::RunError;
+use crate::audio::Resampling;
+use crate::front_end::{N_MELS, utterance};
+use crate::nn::network;
+use crate::nn::self_test::SelfTestError;
+use crate::nn::{GraphError, RunError};
 
-/// What a network of a model does.
+pub mod bundle;
+#[cfg(feature = "convert")]
+pub mod from_keras;
+pub mod inspect;
+
+pub use crate::nn::network::Provenance;
+
+/// One network of a model; at most one network has a [`Role`].
+pub type Network = network::Network<Role>;
+
+/// Purpose of a network of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -24,15 +37,15 @@ pub enum Role {
     EmotionFeatures,
     /// All emotion weights to the final ones.
     Merge,
-    /// Descriptors to the probability that a sound is speech; not every speech model has it.
+    /// Descriptors to the probability of speech; optional in a speech model.
     Speech,
-    /// A network of no known role, converted to be run on given tensors.
+    /// A network without a role, converted to be run on given tensors.
     Network,
 }
 
 impl Role {
-    /// The five roles that a speech model needs, in the order of computation. It may have a
-    /// [`Role::Speech`] network besides.
+    /// The five roles that a speech model needs, in the order of computation. A [`Role::Speech`] network
+    /// is optional.
     pub const SPEECH: [Self; 5] = [
         Self::EmotionWindows,
         Self::Age,
@@ -41,7 +54,7 @@ impl Role {
         Self::Merge,
     ];
 
-    /// Its name in bundles and messages.
+    /// Name in bundles and messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::EmotionWindows => "emotion_windows",
@@ -61,61 +74,35 @@ impl std::fmt::Display for Role {
     }
 }
 
-/// Where a network came from.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Provenance {
-    /// Name of the converted file, without its folder.
-    pub file: String,
-    /// SHA-256 of the converted file, in hexadecimal.
-    pub sha256: String,
-    /// The Keras version that wrote it, as it says itself (`2.2.4`, `2.2.4-tf`), if it does.
-    pub keras_version: Option<String>,
-    /// As it says itself, for example `tensorflow`.
-    pub backend: Option<String>,
-}
-
-/// One network of a model.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Network {
-    /// At most one network of a model has it.
-    pub role: Role,
-    /// Its layers and weights.
-    pub graph: Graph,
-    /// The file that it was converted from.
-    pub provenance: Provenance,
-    /// What [`Model::self_test`] replays; a network without one passes.
-    pub self_test: Option<SelfTest>,
-}
-
-/// What the numbers that the networks take and give mean.
+/// Description of a model: labels, scales, front end and licences of the networks' inputs and outputs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct BundleInfo {
-    /// What the model is called.
+pub struct ModelInfo {
+    /// Name of the model.
     pub name: String,
-    /// What the networks' inputs are computed with; `None` for networks of no known role.
-    pub preprocessing: Option<Preprocessing>,
-    /// How the front end brings recordings to 16 kHz.
+    /// The front end that computes the networks' inputs; `None` for networks without a role.
+    #[serde(rename = "preprocessing")]
+    pub front_end: Option<FrontEndKind>,
+    /// Resampling method of the front end.
     #[serde(default, skip_serializing_if = "is_exact")]
     pub resampling: Resampling,
-    /// Names of the emotion weights, in the networks' order.
+    /// Emotion labels, in the order of the networks' outputs.
     pub emotions: Vec<String>,
-    /// Names of the gender outputs, in the network's order.
+    /// Gender labels, in the order of the network's outputs.
     pub genders: Vec<String>,
-    /// How the age network's output becomes years; a speech model without it cannot be used.
+    /// Scale of the age network's output; required in a speech model.
     pub age: Option<AgeScale>,
-    /// What speaker profiles are relative to; a model without it takes none.
+    /// Population statistics for speaker profiles; a model without them accepts no profile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speaker: Option<SpeakerScale>,
-    /// The probability of speech that a segment is answered from on; only beside a
+    /// Smallest probability of speech of an answered segment; present if and only if the model has a
     /// [`Role::Speech`] network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speech_from: Option<f64>,
-    /// An answer whose largest emotion weight is smaller is marked as unsure.
+    /// Threshold of the largest emotion weight below which an answer is marked as unsure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsure_below: Option<f64>,
-    /// What the results may be used for, where the model says so.
+    /// Permitted uses of the results, if stated.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub licences: Vec<Licence>,
 }
@@ -124,34 +111,35 @@ fn is_exact(resampling: &Resampling) -> bool {
     *resampling == Resampling::Exact
 }
 
-/// The front end that a model was trained with.
+/// Front end of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Preprocessing {
-    /// Two-step resampling, Wiener filter, pre-emphasis and WebRTC voice activity, as in the
-    /// system of 2020.
-    Reference2020,
-    /// One resampling, silence cut off by level, level-normalised mel with pitch, descriptors of
-    /// the whole recording ([`features::utterance`](crate::front_end::utterance)).
+pub enum FrontEndKind {
+    /// Two-step resampling, Wiener filter, pre-emphasis and WebRTC voice activity detection, as in the
+    /// system of 2020 ([`front_end::legacy2020`](crate::front_end::legacy2020)).
+    #[serde(rename = "reference2020")]
+    Legacy2020,
+    /// One-step resampling, level-normalised mel with pitch, descriptors per segment of speech
+    /// ([`front_end::utterance`](crate::front_end::utterance)).
     Utterance,
 }
 
-impl Preprocessing {
-    /// Shapes of the inputs that a role's network takes.
-    pub(crate) fn inputs(self, role: Role, info: &BundleInfo) -> Vec<Vec<usize>> {
+impl FrontEndKind {
+    /// Input shapes of the network of a role.
+    pub(crate) fn inputs(self, role: Role, info: &ModelInfo) -> Vec<Vec<usize>> {
         let emotions = info.emotions.len();
         match (self, role) {
             (_, Role::Network) => Vec::new(),
-            (Self::Reference2020, Role::Speech) => Vec::new(),
-            (Self::Reference2020, Role::EmotionFeatures) => {
+            (Self::Legacy2020, Role::Speech) => Vec::new(),
+            (Self::Legacy2020, Role::EmotionFeatures) => {
                 BRANCHES.iter().map(|b| b.to_vec()).collect()
             }
-            (Self::Reference2020, Role::Merge) => vec![vec![emotions]; BRANCHES.len() + 2],
-            (Self::Reference2020, _) => vec![WINDOW.to_vec()],
+            (Self::Legacy2020, Role::Merge) => vec![vec![emotions]; BRANCHES.len() + 2],
+            (Self::Legacy2020, _) => vec![WINDOW.to_vec()],
             (Self::Utterance, Role::EmotionWindows) => {
                 vec![vec![utterance::WINDOW_FRAMES, utterance::FRAME_VALUES]]
             }
-            // As they are, and relative to a speaker.
+            // Descriptors as computed, and relative to a speaker.
             (Self::Utterance, Role::EmotionFeatures) if info.speaker.is_some() => {
                 vec![vec![utterance::STATS]; 2]
             }
@@ -160,8 +148,8 @@ impl Preprocessing {
         }
     }
 
-    /// Shapes of the outputs that a role's network gives.
-    fn outputs(self, role: Role, info: &BundleInfo) -> Vec<usize> {
+    /// Output sizes of the network of a role.
+    fn outputs(self, role: Role, info: &ModelInfo) -> Vec<usize> {
         let emotions = info.emotions.len();
         match (self, role) {
             (_, Role::Network) => Vec::new(),
@@ -170,25 +158,25 @@ impl Preprocessing {
             }
             (_, Role::Age | Role::Speech) => vec![1],
             (_, Role::Gender) => vec![info.genders.len()],
-            (Self::Reference2020, Role::EmotionFeatures) => vec![emotions; BRANCHES.len() + 1],
+            (Self::Legacy2020, Role::EmotionFeatures) => vec![emotions; BRANCHES.len() + 1],
             _ => vec![emotions],
         }
     }
 }
 
-/// What the results of some networks may be used for.
+/// Permitted use of some networks' results.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Licence {
-    /// What it is about: `emotion`, `age`, `gender`.
+    /// Estimates that the licence covers: `emotion`, `age`, `gender`.
     pub estimates: Vec<String>,
-    /// The licence of the networks' weights, by its SPDX identifier.
+    /// SPDX identifier of the licence of the networks' weights.
     pub licence: String,
-    /// What that means, in a few words.
+    /// Summary of the terms in a few words.
     pub terms: String,
 }
 
-/// How the age network's output becomes years: `output * deviation + mean`.
+/// Scale of the age network's output: years are `output * deviation + mean`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgeScale {
@@ -196,33 +184,33 @@ pub struct AgeScale {
     pub mean: f64,
     /// Years per unit of output.
     pub deviation: f64,
-    /// The ages that the model was made for, in years, if it states them.
+    /// Youngest and oldest age that the model was made for, in years, if stated.
     pub valid: Option<[f64; 2]>,
-    /// Mean absolute error in years on speakers that it was not trained on, if it is stated.
+    /// Mean absolute error in years on speakers outside the training data, if stated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<f64>,
-    /// For a network whose outputs are the lower end, the middle and the upper end of an interval: the
-    /// share of unknown speakers whose age lies in theirs.
+    /// Share of unknown speakers whose age lies in the interval, for a network whose three outputs are
+    /// the lower end, the middle and the upper end of an interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coverage: Option<f64>,
 }
 
-/// Values of a frame that a speaker profile knows: the levels of the bands, and the pitch.
-pub const PROFILE_FRAME_VALUES: usize = crate::front_end::N_MELS + 1;
+/// Elements of a frame in a speaker profile: the levels of the mel bands, and the pitch.
+pub const PROFILE_FRAME_VALUES: usize = N_MELS + 1;
 
-/// The population that speaker profiles are relative to, as the networks were trained with it.
+/// Population statistics that speaker profiles are relative to, as in training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SpeakerScale {
-    /// Of each descriptor.
+    /// Mean of each descriptor.
     pub mean: Vec<f64>,
     /// Standard deviation of each descriptor.
     pub deviation: Vec<f64>,
     /// Means of the levels of the bands and of log2(F0 / 200 Hz) over voiced frames.
     pub frames: Vec<f64>,
-    /// Segments that the population's means count for beside a speaker's.
+    /// Weight of the population's means against a speaker's, in segments.
     pub mean_prior: f64,
-    /// Segments that its deviations count for.
+    /// Weight of the population's deviations, in segments.
     pub deviation_prior: f64,
 }
 
@@ -238,13 +226,13 @@ impl SpeakerScale {
     }
 }
 
-impl BundleInfo {
-    /// What the five networks of 2020 mean.
-    pub fn reference_2020() -> Self {
+impl ModelInfo {
+    /// Description of the five networks of 2020.
+    pub fn legacy2020() -> Self {
         let strings = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect();
         Self {
             name: "Keras speech emotion, age and gender recogniser of 2020".into(),
-            preprocessing: Some(Preprocessing::Reference2020),
+            front_end: Some(FrontEndKind::Legacy2020),
             resampling: Resampling::Exact,
             emotions: strings(&[
                 "anger",
@@ -270,9 +258,9 @@ impl BundleInfo {
         }
     }
 
-    /// Fails if names or numbers make no sense.
+    /// Checks labels, scales and thresholds.
     fn check(&self) -> Result<(), String> {
-        if self.preprocessing.is_none() && !is_exact(&self.resampling) {
+        if self.front_end.is_none() && !is_exact(&self.resampling) {
             return Err(format!(
                 "the resampling is {}, but only a speech model hears recordings; leave it out",
                 self.resampling.name()
@@ -319,11 +307,11 @@ impl BundleInfo {
         }
     }
 
-    /// For a single network of no known role.
+    /// Description of a model of a single network without a role.
     pub fn network(name: &str) -> Self {
         Self {
             name: name.into(),
-            preprocessing: None,
+            front_end: None,
             resampling: Resampling::Exact,
             emotions: Vec::new(),
             genders: Vec::new(),
@@ -350,7 +338,7 @@ pub enum ModelError {
         "the role {0} is missing; a speech model needs emotion_windows, age, gender, emotion_features and merge"
     )]
     MissingRole(Role),
-    /// The [`BundleInfo`]: a label is empty or used twice, or the age's numbers make no sense.
+    /// The [`ModelInfo`]: a label is empty or used twice, or the age's numbers make no sense.
     #[error("its description does not fit: {0}")]
     Info(String),
     /// A [`Role::Network`] beside other networks; give it a model of its own.
@@ -359,11 +347,11 @@ pub enum ModelError {
     /// A network's shapes are not those of its role, or its self-test is unusable.
     #[error("network {role} ({file}): {problem}")]
     Role {
-        /// What the network was to do.
+        /// Role of the network.
         role: Role,
         /// [`Provenance::file`].
         file: String,
-        /// What was found and what is needed.
+        /// Found and required shapes.
         problem: String,
     },
     /// A graph is invalid in itself, or does not take the shapes of a self-test.
@@ -372,9 +360,9 @@ pub enum ModelError {
     /// The engine refuses to run a self-test.
     #[error("network {role}: {source}")]
     Run {
-        /// Whose self-test it is.
+        /// Role of the network.
         role: Role,
-        /// Why it is refused.
+        /// Reason of the refusal.
         source: RunError,
     },
     /// The engine gives other numbers than the self-test holds: weights were changed, or it
@@ -383,26 +371,26 @@ pub enum ModelError {
         "network {role} fails its self-test: output {output} differs by {difference:e}, at most {limit:e} is allowed"
     )]
     SelfTest {
-        /// Whose self-test it is.
+        /// Role of the network.
         role: Role,
         /// Name of the graph's output.
         output: String,
         /// The largest absolute difference; NaN if the engine gives numbers that are not finite.
         difference: f32,
-        /// [`SELF_TEST_TOLERANCE`](super::self_test::SELF_TEST_TOLERANCE), scaled to the output.
+        /// [`SELF_TEST_TOLERANCE`](crate::nn::self_test::SELF_TEST_TOLERANCE), scaled to the output.
         limit: f32,
     },
 }
 
-/// Networks that answer together; immutable and checked.
+/// The networks of one recogniser; immutable and validated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
     networks: Vec<Network>,
-    info: BundleInfo,
+    info: ModelInfo,
     identity: String,
 }
 
-/// The reference front end's shapes: of the mel windows and of the four feature branches (DCT, DST, histogram, moments).
+/// Input shapes of the front end of 2020: mel windows, and the four feature branches (DCT, DST, histogram, moments).
 const WINDOW: [usize; 3] = [200, 40, 1];
 const BRANCHES: [[usize; 3]; 4] = [[40, 40, 1], [40, 40, 1], [40, 40, 1], [40, 8, 1]];
 
@@ -412,10 +400,10 @@ impl Model {
     ///
     /// # Errors
     /// Names the role and the file that do not fit, and why.
-    pub fn new(networks: Vec<Network>, info: BundleInfo) -> Result<Self, ModelError> {
+    pub fn new(networks: Vec<Network>, info: ModelInfo) -> Result<Self, ModelError> {
         for network in &networks {
             network.graph.validate()?;
-            network.check_self_test()?;
+            network.check_self_test().map_err(failed(network))?;
         }
         let model = Self {
             networks,
@@ -434,7 +422,7 @@ impl Model {
         Ok(model)
     }
 
-    pub(super) fn with_identity(mut self, identity: String) -> Self {
+    fn with_identity(mut self, identity: String) -> Self {
         self.identity = identity;
         self
     }
@@ -445,7 +433,7 @@ impl Model {
     }
 
     /// Labels, age scale and pre-processing.
-    pub fn info(&self) -> &BundleInfo {
+    pub fn info(&self) -> &ModelInfo {
         &self.info
     }
 
@@ -475,7 +463,9 @@ impl Model {
     /// # Errors
     /// Names the network and output that differ.
     pub fn self_test(&self) -> Result<(), ModelError> {
-        self.networks.iter().try_for_each(Network::self_test)
+        self.networks
+            .iter()
+            .try_for_each(|network| network.replay_self_test().map_err(failed(network)))
     }
 
     fn check_speech(&self) -> Result<(), ModelError> {
@@ -487,7 +477,7 @@ impl Model {
         if let Some(&role) = Role::SPEECH.iter().find(|&&r| self.network(r).is_none()) {
             return Err(ModelError::MissingRole(role));
         }
-        let front_end = self.info.preprocessing.ok_or_else(|| {
+        let front_end = self.info.front_end.ok_or_else(|| {
             ModelError::Info("a speech model needs to say its pre-processing".into())
         })?;
         let speech = self.network(Role::Speech);
@@ -497,7 +487,8 @@ impl Model {
             ));
         }
         for network in &self.networks {
-            network.expect(
+            expect(
+                network,
                 &front_end.inputs(network.role, &self.info),
                 &front_end.outputs(network.role, &self.info),
             )?;
@@ -506,27 +497,47 @@ impl Model {
     }
 }
 
-impl Network {
-    pub(super) fn problem(&self, problem: String) -> ModelError {
-        ModelError::Role {
-            role: self.role,
-            file: self.provenance.file.clone(),
+/// Returns the conversion of a self-test's error for `network`.
+fn failed(network: &Network) -> impl Fn(SelfTestError) -> ModelError + use<> {
+    let (role, file) = (network.role, network.provenance.file.clone());
+    move |error| match error {
+        SelfTestError::Graph(source) => ModelError::Graph(source),
+        SelfTestError::Unusable(problem) => ModelError::Role {
+            role,
+            file: file.clone(),
             problem,
-        }
+        },
+        SelfTestError::Run(source) => ModelError::Run { role, source },
+        SelfTestError::Differs {
+            output,
+            difference,
+            limit,
+        } => ModelError::SelfTest {
+            role,
+            output,
+            difference,
+            limit,
+        },
     }
+}
 
-    fn expect(&self, inputs: &[Vec<usize>], outputs: &[usize]) -> Result<(), ModelError> {
-        let graph = &self.graph;
-        let shapes = graph.infer_shapes(inputs).map_err(|e| {
-            self.problem(format!("this role needs inputs of shapes {inputs:?}: {e}"))
-        })?;
-        let given: Vec<&[usize]> = graph.outputs.iter().map(|o| &*shapes[o.value.0]).collect();
-        let wanted: Vec<&[usize]> = outputs.iter().map(std::slice::from_ref).collect();
-        if given != wanted {
-            return Err(self.problem(format!(
-                "this role needs outputs of shapes {wanted:?}, it gives {given:?}"
-            )));
-        }
-        Ok(())
+/// Checks the shapes of a network against those of its role.
+fn expect(network: &Network, inputs: &[Vec<usize>], outputs: &[usize]) -> Result<(), ModelError> {
+    let misfit = |problem| ModelError::Role {
+        role: network.role,
+        file: network.provenance.file.clone(),
+        problem,
+    };
+    let graph = &network.graph;
+    let shapes = graph
+        .infer_shapes(inputs)
+        .map_err(|e| misfit(format!("this role needs inputs of shapes {inputs:?}: {e}")))?;
+    let given: Vec<&[usize]> = graph.outputs.iter().map(|o| &*shapes[o.value.0]).collect();
+    let wanted: Vec<&[usize]> = outputs.iter().map(std::slice::from_ref).collect();
+    if given != wanted {
+        return Err(misfit(format!(
+            "this role needs outputs of shapes {wanted:?}, it gives {given:?}"
+        )));
     }
+    Ok(())
 }

@@ -1,0 +1,486 @@
+//! Native part of the Python package: thin functions over the Rust library. Answers cross the border as the
+//! JSON lines that `infer --format jsonl` prints; `maeum/*.py` gives them their Python form.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use maeum::audio::decode;
+use maeum::model::{bundle, from_keras};
+use maeum::nn::npz::Array;
+use maeum::nn::{DropoutMode, Graph, run};
+use maeum::recognizer::{Options, ProfileBuilder, SpeakerProfile};
+use maeum::{ErrorKind, Recognizer, Recording};
+use numpy::{PyArray1, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn};
+use pyo3::create_exception;
+use pyo3::exceptions::{PyFileNotFoundError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+create_exception!(
+    maeum,
+    RecognitionError,
+    PyValueError,
+    "A recording, model or profile cannot be used. The message names it and a remedy; `code` is the category."
+);
+
+/// Name of an error's category, as in the JSON records where both exist.
+fn code(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Unreadable => "unreadable",
+        ErrorKind::UnusableAudio => "unusable_audio",
+        ErrorKind::NoSpeech => "no_speech",
+        ErrorKind::Model => "model",
+        ErrorKind::Profile => "profile",
+        ErrorKind::Input => "input",
+        _ => "internal",
+    }
+}
+
+fn recognition_error(py: Python<'_>, code: &str, message: String) -> PyErr {
+    let error = RecognitionError::new_err(message);
+    match error.value(py).setattr("code", code) {
+        Ok(()) => error,
+        Err(failure) => failure,
+    }
+}
+
+/// The Python exception of a Rust error: FileNotFoundError for a missing file, RecognitionError otherwise.
+fn exception(error: maeum::Error) -> PyErr {
+    let missing = |error: &(dyn std::error::Error + 'static)| {
+        let decode = error.downcast_ref::<decode::DecodeError>();
+        decode.is_some_and(|e| matches!(e.fault, maeum::audio::Fault::Missing))
+    };
+    match std::error::Error::source(&error) {
+        Some(source) if missing(source) => PyFileNotFoundError::new_err(error.to_string()),
+        _ => Python::attach(|py| recognition_error(py, code(error.kind()), error.to_string())),
+    }
+}
+
+fn value_error(error: impl std::fmt::Display) -> PyErr {
+    Python::attach(|py| recognition_error(py, "model", error.to_string()))
+}
+
+/// Outcome for one recording of many: the JSON line, or code and message of the failure.
+type Outcome = (Option<String>, Option<(String, String)>);
+
+fn outcome(result: Result<String, maeum::Error>) -> Outcome {
+    match result {
+        Ok(line) => (Some(line), None),
+        Err(error) => (None, Some((code(error.kind()).into(), error.to_string()))),
+    }
+}
+
+/// One recording of a batch: file, and start and end in seconds.
+type Part = (PathBuf, Option<f64>, Option<f64>);
+
+/// Speaker profile: statistics of one speaker's recordings.
+#[pyclass(frozen, name = "SpeakerProfile", module = "maeum")]
+struct PyProfile(SpeakerProfile);
+
+#[pymethods]
+impl PyProfile {
+    /// Reads the JSON text of a profile.
+    #[staticmethod]
+    fn from_json(text: &str) -> PyResult<Self> {
+        SpeakerProfile::from_json(text)
+            .map(Self)
+            .map_err(|e| exception(e.into()))
+    }
+
+    /// Returns the profile as JSON text.
+    fn to_json(&self) -> String {
+        self.0.to_json()
+    }
+
+    /// Number of recordings in the profile.
+    #[getter]
+    fn recordings(&self) -> u32 {
+        self.0.speaker().recordings
+    }
+
+    /// Seconds of speech in the profile.
+    #[getter]
+    fn seconds(&self) -> f64 {
+        self.0.speaker().seconds
+    }
+
+    fn __repr__(&self) -> String {
+        let speaker = self.0.speaker();
+        format!(
+            "SpeakerProfile(recordings={}, seconds={:.1})",
+            speaker.recordings, speaker.seconds
+        )
+    }
+}
+
+/// Recogniser that Python objects share between threads.
+#[pyclass(frozen)]
+struct Engine(Arc<Recognizer>);
+
+impl Engine {
+    fn line(
+        &self,
+        recording: &Recording,
+        name: &str,
+        profile: Option<&SpeakerProfile>,
+    ) -> Result<String, maeum::Error> {
+        let options = Options {
+            dropout: self.0.dropout(),
+            profile,
+        };
+        let answer = self.0.recognize_with(recording, name, options)?;
+        Ok(answer.to_json())
+    }
+
+    fn file(
+        &self,
+        (path, start, end): &Part,
+        profile: Option<&SpeakerProfile>,
+    ) -> Result<String, maeum::Error> {
+        let recording = Recording::open(path)?;
+        let recording = cut(recording, *start, *end)?;
+        self.line(&recording, &path.display().to_string(), profile)
+    }
+}
+
+/// The part of a recording from `start` to `end` in seconds.
+fn cut(
+    recording: Recording,
+    start: Option<f64>,
+    end: Option<f64>,
+) -> Result<Recording, maeum::Error> {
+    if start.is_none() && end.is_none() {
+        return Ok(recording);
+    }
+    recording.excerpt(start.unwrap_or(0.0), end.unwrap_or(f64::INFINITY))
+}
+
+#[pymethods]
+impl Engine {
+    #[new]
+    #[pyo3(signature = (model, draws, seed, threads))]
+    fn new(
+        py: Python<'_>,
+        model: Option<PathBuf>,
+        draws: u32,
+        seed: u64,
+        threads: Option<usize>,
+    ) -> PyResult<Self> {
+        let dropout = match draws {
+            0 => DropoutMode::Off,
+            draws => DropoutMode::draws(draws, seed),
+        };
+        let mut builder = Recognizer::builder().dropout(dropout);
+        if let Some(model) = model {
+            if !model.exists() {
+                let message = format!("{}: no such model", model.display());
+                return Err(PyFileNotFoundError::new_err(message));
+            }
+            builder = builder.model(model);
+        }
+        if let Some(threads) = threads {
+            builder = builder.threads(threads);
+        }
+        let recognizer = py.detach(|| builder.build()).map_err(exception)?;
+        Ok(Self(Arc::new(recognizer)))
+    }
+
+    /// Recognises a file, or the part of it between `start` and `end` seconds; returns a JSON line.
+    #[pyo3(signature = (file, start=None, end=None, profile=None))]
+    fn process_file(
+        &self,
+        py: Python<'_>,
+        file: PathBuf,
+        start: Option<f64>,
+        end: Option<f64>,
+        profile: Option<PyRef<'_, PyProfile>>,
+    ) -> PyResult<String> {
+        let profile = profile.as_ref().map(|p| p.0.clone());
+        py.detach(|| self.file(&(file, start, end), profile.as_ref()))
+            .map_err(exception)
+    }
+
+    /// Recognises an audio file in memory; returns a JSON line.
+    #[pyo3(signature = (data, name, profile=None))]
+    fn process_bytes(
+        &self,
+        py: Python<'_>,
+        data: &[u8],
+        name: &str,
+        profile: Option<PyRef<'_, PyProfile>>,
+    ) -> PyResult<String> {
+        let profile = profile.as_ref().map(|p| p.0.clone());
+        let data = data.to_vec();
+        py.detach(|| {
+            let recording = Recording::from_bytes(&data, name)?;
+            self.line(&recording, name, profile.as_ref())
+        })
+        .map_err(exception)
+    }
+
+    /// Recognises interleaved samples; returns a JSON line.
+    #[pyo3(signature = (samples, channels, sampling_rate, name, profile=None))]
+    fn process_samples(
+        &self,
+        py: Python<'_>,
+        samples: &Bound<'_, PyArray1<f32>>,
+        channels: u32,
+        sampling_rate: u32,
+        name: &str,
+        profile: Option<PyRef<'_, PyProfile>>,
+    ) -> PyResult<String> {
+        let profile = profile.as_ref().map(|p| p.0.clone());
+        let samples = samples.readonly().as_slice()?.to_vec();
+        py.detach(|| {
+            let recording = Recording::from_interleaved(samples, channels, sampling_rate)?;
+            self.line(&recording, name, profile.as_ref())
+        })
+        .map_err(exception)
+    }
+
+    /// Recognises parts of files in parallel and in order. `progress` is called with the number of finished
+    /// recordings; an exception in it, or Ctrl-C, stops the batch.
+    #[pyo3(signature = (parts, progress=None, profile=None))]
+    fn process_many(
+        &self,
+        py: Python<'_>,
+        parts: Vec<Part>,
+        progress: Option<Py<PyAny>>,
+        profile: Option<PyRef<'_, PyProfile>>,
+    ) -> PyResult<Vec<Outcome>> {
+        let profile = profile.as_ref().map(|p| p.0.clone());
+        let done = AtomicUsize::new(0);
+        let total = parts.len();
+        py.detach(|| {
+            let mut outcomes = Vec::with_capacity(total);
+            let all = self.0.map_in_order(parts.into_iter(), |part| {
+                let result = self.file(&part, profile.as_ref());
+                done.fetch_add(1, Ordering::Relaxed);
+                outcome(result)
+            });
+            for one in all {
+                outcomes.push(one);
+                Python::attach(|py| {
+                    py.check_signals()?;
+                    match &progress {
+                        Some(progress) => progress.call1(py, (outcomes.len(),)).map(|_| ()),
+                        None => Ok(()),
+                    }
+                })?;
+            }
+            Ok(outcomes)
+        })
+    }
+
+    /// Makes a profile of one speaker from files.
+    fn enroll(&self, py: Python<'_>, files: Vec<PathBuf>) -> PyResult<PyProfile> {
+        py.detach(|| {
+            let mut builder = ProfileBuilder::default();
+            for file in &files {
+                let recording = Recording::open(file)?;
+                let name = file.display().to_string();
+                let features = self.0.front_end().extract(recording, &name)?;
+                builder.add(&features);
+            }
+            Ok(PyProfile(self.0.profile(&builder)?))
+        })
+        .map_err(exception)
+    }
+
+    /// Checks that a profile was made with this model.
+    fn check_profile(&self, profile: &PyProfile) -> PyResult<()> {
+        let checked = self.0.check_profile(&profile.0);
+        checked.map_err(|e| exception(e.into()))
+    }
+
+    /// Emotion labels in the model's order.
+    #[getter]
+    fn emotions(&self) -> Vec<String> {
+        self.0.info().emotions.clone()
+    }
+
+    /// Gender labels in the model's order.
+    #[getter]
+    fn genders(&self) -> Vec<String> {
+        self.0.info().genders.clone()
+    }
+
+    /// Name of the model.
+    #[getter]
+    fn model_name(&self) -> String {
+        self.0.info().name.clone()
+    }
+
+    /// SHA-256 of the model's bundle.
+    #[getter]
+    fn model_identity(&self) -> String {
+        self.0.model().identity().into()
+    }
+
+    /// Licences of the model's results: estimates, SPDX identifier, terms.
+    #[getter]
+    fn licences(&self) -> Vec<(Vec<String>, String, String)> {
+        let licences = self.0.info().licences.iter();
+        licences
+            .map(|l| (l.estimates.clone(), l.licence.clone(), l.terms.clone()))
+            .collect()
+    }
+
+    /// Number of threads of a batch.
+    #[getter]
+    fn num_workers(&self) -> usize {
+        self.0.num_threads()
+    }
+}
+
+/// Network that runs on named arrays.
+#[pyclass(frozen)]
+struct Network(Graph);
+
+/// Name and shape of an input; `None` is an open dimension.
+type Port = (String, Vec<Option<usize>>);
+
+#[pymethods]
+impl Network {
+    /// Loads a Keras `.h5` file, or a network of a bundle by its role.
+    #[new]
+    #[pyo3(signature = (file, role=None))]
+    fn new(py: Python<'_>, file: PathBuf, role: Option<&str>) -> PyResult<Self> {
+        if !file.exists() {
+            return Err(PyFileNotFoundError::new_err(format!(
+                "{}: no such file",
+                file.display()
+            )));
+        }
+        let is_h5 = file
+            .extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case("h5") || e.eq_ignore_ascii_case("hdf5"));
+        if is_h5 {
+            let loaded = py.detach(|| maeum::keras::load(&file));
+            return loaded.map(|model| Self(model.graph)).map_err(value_error);
+        }
+        let model = py.detach(|| bundle::load(&file)).map_err(value_error)?;
+        let names = || {
+            model
+                .networks()
+                .iter()
+                .map(|n| n.role.name())
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let found = match role {
+            None if model.networks().len() == 1 => model.networks().first(),
+            None => None,
+            Some(role) => model.networks().iter().find(|n| n.role.name() == role),
+        };
+        let network = found.ok_or_else(|| {
+            value_error(format!(
+                "{}: give one of the roles {}",
+                file.display(),
+                names()
+            ))
+        })?;
+        Ok(Self(network.graph.clone()))
+    }
+
+    /// Names and shapes of the inputs without the batch; `None` is an open dimension.
+    #[getter]
+    fn inputs(&self) -> Vec<Port> {
+        let inputs = self.0.inputs.iter();
+        inputs.map(|i| (i.name.clone(), i.shape.clone())).collect()
+    }
+
+    /// Names of the outputs.
+    #[getter]
+    fn outputs(&self) -> Vec<String> {
+        self.0.outputs.iter().map(|o| o.name.clone()).collect()
+    }
+
+    /// Runs the network; the first dimension of every array is the batch. `draws` of 0 turns forced dropout
+    /// off.
+    fn run<'py>(
+        &self,
+        py: Python<'py>,
+        arrays: Vec<(String, PyReadonlyArrayDyn<'py, f32>)>,
+        draws: u32,
+        seed: u64,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let arrays: Vec<(String, Array)> = arrays
+            .into_iter()
+            .map(|(name, array)| {
+                let shape = array.as_array().shape().to_vec();
+                let data = array.as_array().iter().copied().collect();
+                (name, Array { shape, data })
+            })
+            .collect();
+        let dropout = match draws {
+            0 => DropoutMode::Off,
+            draws => DropoutMode::draws(draws, seed),
+        };
+        let outputs = py.detach(|| {
+            let named: Vec<(&str, Array)> = arrays.iter().map(|(n, a)| (&**n, a.clone())).collect();
+            run::run_arrays(&self.0, &named, &dropout)
+        });
+        let result = PyDict::new(py);
+        for (name, array) in outputs.map_err(|e| exception(e.into()))? {
+            let flat = PyArray1::from_vec(py, array.data);
+            let shaped: Bound<'py, PyArrayDyn<f32>> = flat.reshape(array.shape)?;
+            result.set_item(name, shaped)?;
+        }
+        Ok(result)
+    }
+}
+
+/// Converts Keras files: the folder of a speech model's five files, or one `.h5` file.
+#[pyfunction]
+fn convert(py: Python<'_>, source: PathBuf, output: PathBuf) -> PyResult<String> {
+    if !source.exists() {
+        return Err(PyFileNotFoundError::new_err(format!(
+            "{}: no such file",
+            source.display()
+        )));
+    }
+    py.detach(|| {
+        let model = if source.is_dir() {
+            let mut files = from_keras::SpeechFiles::default();
+            files.add_folder(&source)?;
+            files.convert(&source.display().to_string())?
+        } else {
+            from_keras::convert_network(&source)?
+        };
+        bundle::save(&model, &output)?;
+        let stored = bundle::load(&output)?;
+        stored.self_test()?;
+        Ok::<_, maeum::Error>(stored.identity().to_owned())
+    })
+    .map_err(exception)
+}
+
+/// Card of the built-in model, as Markdown.
+#[pyfunction]
+fn model_card() -> &'static str {
+    maeum::default_model::CARD
+}
+
+/// Endings of the names of supported audio files.
+#[pyfunction]
+fn audio_endings() -> Vec<&'static str> {
+    maeum::audio::container::endings().collect()
+}
+
+#[pymodule]
+fn _maeum(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add(
+        "RecognitionError",
+        module.py().get_type::<RecognitionError>(),
+    )?;
+    module.add_class::<Engine>()?;
+    module.add_class::<PyProfile>()?;
+    module.add_class::<Network>()?;
+    module.add_function(wrap_pyfunction!(convert, module)?)?;
+    module.add_function(wrap_pyfunction!(model_card, module)?)?;
+    module.add_function(wrap_pyfunction!(audio_endings, module)?)?;
+    Ok(())
+}
