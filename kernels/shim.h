@@ -16,7 +16,7 @@
 // `Arg::structure` lays out. Shared memory sized by the launch is `DYNAMIC_SHARED(float, name)`.
 // 2. Add a new file to `SOURCES` in src/nn/cuda/sources.rs; its kernels are found by `__global__`.
 // 3. Launch it through the trait `Driver` (src/nn/cuda/driver.rs), and test it like the others in
-// tests/cuda.rs: one body for every driver of `drivers()`.
+// tests/cuda/main.rs: one body for every driver of `drivers()`.
 // Missing CUDA built-ins are added below.
 #pragma once
 

@@ -1,4 +1,5 @@
-//! The page at `/ui`, as served and in a browser.
+//! The page at `/ui`, as served and in a browser. It is a program of its own: beside the tests that load a
+//! server, a browser waits longer than its test allows.
 
 use std::io::{Read, Write};
 use std::path::PathBuf;

@@ -509,7 +509,7 @@ fn model_card() -> &'static str {
 /// Endings of the names of supported audio files.
 #[pyfunction]
 fn audio_endings() -> Vec<&'static str> {
-    maeum::audio::container::endings().collect()
+    maeum::audio::file_formats::endings().collect()
 }
 
 #[pymodule]

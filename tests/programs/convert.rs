@@ -1,0 +1,362 @@
+//! The tool `convert`, run from its command line on real Keras files.
+#![cfg(feature = "convert")]
+
+#[path = "convert/refusals.rs"]
+mod refusals;
+#[path = "convert/support.rs"]
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::common;
+use maeum::audio::Resampling;
+use maeum::model::{Role, bundle};
+use maeum::nn::npz::Array;
+
+use self::support::{
+    FIVE, Place, arrays, assert_close, assert_outputs, bad, convert, golden, good, open, text,
+};
+
+#[test]
+fn five_files_become_one_bundle_with_the_outputs_of_keras() {
+    let place = Place::new();
+    let bundle = place.at("five.safetensors");
+    let said = good([text(&golden("five")), "-o", &bundle]);
+    assert!(
+        said.contains("self-test passed") && said.contains(&bundle),
+        "{said}"
+    );
+    let model = bundle::load(Path::new(&bundle)).unwrap();
+    assert!(said.contains(model.identity()));
+    let roles: Vec<Role> = model.networks().iter().map(|n| n.role).collect();
+    assert_eq!(roles, Role::SPEECH);
+
+    let numbers = open(golden("five/golden.npz"));
+    for (_, file, role) in FIVE {
+        let input = place.npz("in.npz", &arrays(&numbers, &format!("{file}.in.")));
+        let wanted = arrays(&numbers, &format!("{file}.out."));
+        let out = place.at("out.npz");
+        let from_bundle = ["--run", &input, "--role", role, &bundle];
+        assert_outputs(&from_bundle, &out, &wanted, role);
+        let first = fs::read(&out).unwrap();
+        let h5 = golden(&format!("five/{file}.h5"));
+        assert_outputs(&["--run", &input, text(&h5)], &out, &wanted, file);
+        assert_eq!(first, fs::read(&out).unwrap(), "bundle and file differ");
+    }
+    assert!(good(["--self-test", &bundle]).contains("self-test passed"));
+}
+
+#[test]
+fn converting_twice_gives_identical_bytes() {
+    let place = Place::new();
+    for input in [golden("five"), golden("lstm_any_length.h5")] {
+        let (a, b) = (place.at("a"), place.at("b"));
+        fs::write(&b, "what was there before is replaced").unwrap();
+        for output in [&a, &b] {
+            good([text(&input), "-o", output]);
+        }
+        assert_eq!(fs::read(&a).unwrap(), fs::read(&b).unwrap());
+    }
+    let left: Vec<_> = fs::read_dir(place.0.path()).unwrap().collect();
+    assert_eq!(left.len(), 2, "nothing else is left behind: {left:?}");
+}
+
+#[test]
+fn roles_come_from_names_in_any_case_or_from_flags() {
+    let place = Place::new();
+    let wanted = fs::read(place.five()).unwrap();
+    let files: Vec<PathBuf> = FIVE.map(|(_, f, _)| golden(&format!("five/{f}.h5"))).into();
+    let output = place.at("out.safetensors");
+    let mut listed: Vec<&str> = files.iter().rev().map(|f| text(f)).collect();
+    listed.extend(["-o", &output]);
+    good(&listed);
+    assert_eq!(fs::read(&output).unwrap(), wanted);
+
+    let folder = place.at("shouting");
+    fs::create_dir(&folder).unwrap();
+    let mut flags: Vec<String> = vec!["-o".into(), output.clone()];
+    for ((flag, name, _), file) in FIVE.iter().zip(&files) {
+        fs::copy(file, Path::new(&folder).join(name.to_uppercase() + ".H5")).unwrap();
+        let renamed = place.at(&format!("{}.h5", flag.len()));
+        fs::copy(file, &renamed).unwrap();
+        flags.extend([format!("--{flag}"), renamed]);
+    }
+    let shown = |bundle: &str| good(["--inspect", bundle]);
+    good([&*folder, "-o", &output]);
+    assert!(shown(&output).contains("from MODEL_AGE_CROP.H5"));
+    good(&flags);
+    assert!(shown(&output).contains("from 3.h5"), "{}", shown(&output));
+
+    // A file given by flag takes precedence over one found in the folder.
+    good([&*folder, "--age", text(&files[1]), "-o", &output]);
+    let text = shown(&output);
+    assert!(text.contains("from Model_Age_crop.h5") && text.contains("from MODEL_GENDER_CROP.H5"));
+}
+
+#[test]
+fn the_way_to_16_khz_can_be_chosen() {
+    let place = Place::new();
+    let [unsaid, exact, fast] =
+        ["a", "b", "c"].map(|name| place.at(&format!("{name}.safetensors")));
+    let five = golden("five");
+    good([text(&five), "-o", &unsaid]);
+    good([text(&five), "-o", &exact, "--resampling", "exact"]);
+    good([text(&five), "-o", &fast, "--resampling", "fast"]);
+    assert_eq!(fs::read(&unsaid).unwrap(), fs::read(&exact).unwrap());
+    for (bundle, way) in [(&exact, Resampling::Exact), (&fast, Resampling::Fast)] {
+        assert_eq!(
+            bundle::load(Path::new(bundle)).unwrap().info().resampling,
+            way
+        );
+        let shown = good(["--inspect", bundle]);
+        let said = format!("pre-processing legacy2020, {} resampling", way.name());
+        assert!(shown.contains(&said), "{shown}");
+    }
+    let single = golden("five/Model_Emotion_Merge.h5");
+    let out = place.at("single.safetensors");
+    let asked = [text(&single), "-o", &out, "--resampling", "fast"];
+    bad(1, &["resampling is fast", "speech model"], asked);
+    assert!(!Path::new(&out).exists());
+    bad(
+        2,
+        &["exact", "fast"],
+        [text(&five), "-o", &out, "--resampling", "quick"],
+    );
+}
+
+#[test]
+fn inspecting_shows_layers_totals_roles_and_origin() {
+    let place = Place::new();
+    let bundle = place.five();
+    let shown = good(["--inspect", &bundle]);
+    let model = bundle::load(Path::new(&bundle)).unwrap();
+    for part in [
+        model.identity(),
+        "legacy2020",
+        "anger, disgust, fear, happiness, neutral, sadness, surprise",
+        "male, female",
+        "7.69647",
+        "role emotion_features",
+        "from Model_Emotion_Merge.h5, Keras 2.2.4, backend tensorflow",
+        "stays on at inference",
+        "weights of model_5/dense_5",
+        "153 layers",
+    ] {
+        assert!(shown.contains(part), "no {part:?} in: {shown}");
+    }
+    for network in model.networks() {
+        assert!(shown.contains(&network.provenance.sha256));
+    }
+    assert_eq!(shown.matches("stays on at inference").count(), 16);
+
+    // Each shared weight counts once.
+    let shown = good(["--inspect", text(&golden("five/Model_Emotion_Features.h5"))]);
+    assert!(shown.contains("role emotion_features, by the file's name"));
+    let total = shown
+        .lines()
+        .find(|l| l.trim().starts_with("total"))
+        .unwrap();
+    assert!(total.contains("14,808"), "{total}");
+
+    let shown = good(["--inspect", text(&golden("lstm_any_length.h5"))]);
+    assert!(shown.contains("[?, "), "{shown}");
+    let total = shown
+        .lines()
+        .find(|l| l.trim().starts_with("total"))
+        .unwrap();
+    assert!(total.ends_with('?'), "{total}");
+}
+
+#[test]
+fn any_single_file_converts_and_runs() {
+    let place = Place::new();
+    let bundle = place.at("one.safetensors");
+    for name in [
+        "multi_input_output",
+        "lstm_any_length",
+        "nested_model_shared",
+        "subtract",
+    ] {
+        let h5 = golden(&format!("{name}.h5"));
+        good([text(&h5), "-o", &bundle]);
+        let model = bundle::load(Path::new(&bundle)).unwrap();
+        assert_eq!(model.networks().len(), 1);
+        assert_eq!(model.networks()[0].role, Role::Network);
+        let numbers = open(h5.with_extension("npz"));
+        let input = place.npz("in.npz", &arrays(&numbers, "in."));
+        let wanted = arrays(&numbers, "out.");
+        assert!(!wanted.is_empty());
+        assert_outputs(
+            &["--run", &input, &bundle],
+            &place.at("out.npz"),
+            &wanted,
+            name,
+        );
+        good(["--self-test", &bundle]);
+    }
+    let said = good([text(&golden("five/Model_Age_crop.h5")), "-o", &bundle]);
+    assert!(
+        said.contains("note: ") && said.contains("all five"),
+        "{said}"
+    );
+}
+
+#[test]
+fn draws_have_their_own_dimension_and_repeat_with_the_seed() {
+    let place = Place::new();
+    let bundle = place.five();
+    let numbers = open(golden("five/golden.npz"));
+    let input = place.npz("in.npz", &arrays(&numbers, "Model_Emotion_Features.in."));
+    let run = |out: &str, more: &[&str]| -> Array {
+        let out = place.at(out);
+        let role = "emotion-features";
+        let fixed = ["--run", &input, "--out", &out, "--role", role, &bundle];
+        good(fixed.iter().chain(more));
+        open(&out).read("output_total").unwrap()
+    };
+    let off = run("off.npz", &["--dropout", "off"]);
+    assert_eq!(off.shape, [3, 7]);
+    assert_eq!(off, run("default.npz", &[]));
+    let draws = run("draws.npz", &["--dropout", "5", "--seed", "7"]);
+    assert_eq!(draws.shape, [3, 5, 7]);
+    assert_eq!(draws, run("again.npz", &["--dropout", "5", "--seed", "7"]));
+    assert_ne!(draws, run("other.npz", &["--dropout", "5", "--seed", "8"]));
+    let rows: Vec<&[f32]> = draws.data.chunks_exact(7).collect();
+    assert!(rows.windows(2).all(|w| w[0] != w[1]), "draws must differ");
+    let fewer = run("fewer.npz", &["--dropout", "2", "--seed", "7"]);
+    assert_eq!(fewer.data[7..21], [rows[1], rows[5]].concat());
+
+    // A network without forced dropout yields the same output for every draw, and reports that.
+    let input = place.npz("in.npz", &arrays(&numbers, "Model_Emotion_Merge.in."));
+    let out = place.at("merge.npz");
+    let outcome = convert([
+        "--run",
+        &input,
+        "--out",
+        &out,
+        "--role",
+        "merge",
+        &bundle,
+        "--dropout",
+        "2",
+    ]);
+    assert_eq!(outcome.code, 0, "{}", outcome.err);
+    assert!(outcome.err.contains("all draws are equal"));
+    let merged = open(&out).read("output_layer").unwrap();
+    assert_eq!(merged.shape, [3, 2, 7]);
+    for pair in merged.data.chunks_exact(14) {
+        assert_eq!(pair[..7], pair[7..]);
+    }
+    let wanted = arrays(&numbers, "Model_Emotion_Merge.out.").remove(0).1;
+    let first: Vec<f32> = merged
+        .data
+        .chunks_exact(14)
+        .flat_map(|p| &p[..7])
+        .copied()
+        .collect();
+    let first = Array {
+        shape: vec![3, 7],
+        data: first,
+    };
+    assert_close(&first, &wanted, "merge");
+}
+
+#[test]
+fn arrays_of_any_type_and_layout_are_accepted() {
+    use ndarray::{ArrayD, IxDyn, ShapeBuilder};
+    let place = Place::new();
+    let h5 = golden("five/Model_Age_crop.h5");
+    let npz = |name: &str, write: &dyn Fn(&mut ndarray_npy::NpzWriter<fs::File>)| {
+        let input = place.at(name);
+        let mut writer = ndarray_npy::NpzWriter::new_compressed(fs::File::create(&input).unwrap());
+        write(&mut writer);
+        writer.finish().unwrap();
+        let out = place.at("out.npz");
+        good(["--run", &input, "--out", &out, text(&h5)]);
+        open(&out).read("output_layer").unwrap()
+    };
+    let shape = [2, 200, 40, 1];
+    let value = |i: &IxDyn| ((i[0] * 7 + i[1] * 3 + i[2]) % 5) as u8;
+    let c = ArrayD::from_shape_fn(IxDyn(&shape), |i| value(&i));
+    let mut fortran = ArrayD::zeros(IxDyn(&shape).f());
+    fortran.assign(&c.mapv(f64::from));
+    let wanted = npz("a.npz", &|w| {
+        w.add_array("input_1", &c.mapv(f32::from)).unwrap()
+    });
+    assert_ne!(wanted.data[0], 0.0);
+    assert_eq!(
+        wanted,
+        npz("b.npz", &|w| w.add_array("input_1", &c).unwrap())
+    );
+    assert_eq!(
+        wanted,
+        npz("c.npz", &|w| w.add_array("input_1", &fortran).unwrap())
+    );
+    assert_eq!(
+        wanted,
+        npz("d.npz", &|w| w
+            .add_array("input_1", &c.mapv(i64::from))
+            .unwrap())
+    );
+}
+
+#[test]
+fn the_models_of_2020_convert_and_compute_the_captured_outputs() {
+    let Some(dir) = common::legacy2020_dir() else {
+        return;
+    };
+    let place = Place::new();
+    let bundle = place.at("reference.safetensors");
+    good([text(&dir.join("models")), "-o", &bundle]);
+    good(["--self-test", &bundle]);
+    let shown = good(["--inspect", &bundle]);
+    for role in Role::SPEECH {
+        assert!(shown.contains(&format!("role {role}\n")), "{shown}");
+    }
+    let out = place.at("out.npz");
+    let run = |role: &str, arrays: &[(String, Array)]| -> Array {
+        let input = place.npz("in.npz", arrays);
+        good(["--run", &input, "--out", &out, "--role", role, &bundle]);
+        open(&out).read("output_layer").unwrap()
+    };
+    for name in common::all_recordings() {
+        let golden = open(dir.join("golden").join(format!("{name}.npz")));
+        let read = |key: &str| golden.read(key).unwrap();
+        let mut crops = read("crops");
+        crops.shape.push(1);
+        let crops = [("input_1".to_owned(), crops)];
+        for (role, key) in [
+            ("emotion-windows", "emotion_crop"),
+            ("age", "age_crop"),
+            ("gender", "gender_crop"),
+        ] {
+            let wanted = read(&format!("{key}.output_layer"));
+            assert_close(&run(role, &crops), &wanted, &format!("{name} {role}"));
+        }
+        // Inputs of the merge network: the mean over the windows, and the five outputs of the
+        // feature network.
+        let merged = read("merge_det.concatenate_1");
+        let inputs: Vec<(String, Array)> = (0..6)
+            .map(|i| {
+                let data = merged.data[i * 7..][..7].to_vec();
+                (
+                    format!("input_{}", i + 1),
+                    Array {
+                        shape: vec![1, 7],
+                        data,
+                    },
+                )
+            })
+            .collect();
+        for (i, branch) in ["dct", "dst", "hist", "moments", "total"]
+            .iter()
+            .enumerate()
+        {
+            let wanted = read(&format!("features_det.output_{branch}"));
+            assert_close(&inputs[i + 1].1, &wanted, branch);
+        }
+        let wanted = read("merge_det.output_layer");
+        assert_close(&run("merge", &inputs), &wanted, name);
+    }
+}
