@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Builds the Python package with the features of the Rust tests, so that the library is compiled once, and tests it:
+#   tools/python.sh [PYTEST ARGUMENTS]
+# Needs Python 3.9 or later; the packages of tools/requirements-python.txt are installed in target/python-venv.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+target=${CARGO_TARGET_DIR:-target}
+cargo build -p maeum -p maeum-python --lib --bin infer --features maeum/serve,maeum/cuda
+cp "$target/debug/lib_maeum.so" python/maeum/_maeum.abi3.so
+venv=$target/python-venv
+[ -d "$venv" ] || python3 -m venv "$venv"
+"$venv/bin/pip" install --quiet --disable-pip-version-check -r tools/requirements-python.txt
+infer=$(realpath "$target/debug/infer")
+python=$(realpath -s "$venv/bin/python")
+cd python
+DAFT_ANALYTICS_ENABLED=0 MAEUM_INFER=$infer "$python" -m pytest -q --doctest-modules maeum tests "$@"
+"$python" -m mypy maeum
+"$python" -m mypy.stubtest --mypy-config-file pyproject.toml maeum._maeum
