@@ -6,8 +6,8 @@
 //! becomes several nodes that share their weights. Layers that do nothing at inference leave no
 //! node.
 //!
-//! What a file says is either understood or refused: an unknown layer class, option, call argument
-//! or Python function is an error that names it, and all such are told at once. Nothing in a file is
+//! Everything in a file is either converted or refused: an unknown layer class, option, call argument
+//! or Python function is an error that names it, and one error lists all of them. Nothing in a file is
 //! ever executed.
 
 mod activation;
@@ -142,7 +142,7 @@ fn graph(file: H5Model, name: &str) -> Result<Graph, Fault> {
     build::graph(name, &model, assigned, faults)
 }
 
-/// What a version of Keras means, where versions differ.
+/// Semantics of a version of Keras, where versions differ.
 fn dialect(version: Option<&str>) -> Result<Dialect, Fault> {
     let Some(version) = version else {
         return Ok(Dialect {

@@ -43,7 +43,7 @@ pub enum BundleError {
     Read {
         /// Path of the file, as it was given.
         file: String,
-        /// What the operating system says.
+        /// Cause given by the operating system.
         source: std::io::Error,
     },
     /// The file cannot be created, written or renamed; an older one of that name is as it was.
@@ -53,7 +53,7 @@ pub enum BundleError {
     Write {
         /// Path of the file, as it was given.
         file: String,
-        /// What the operating system says.
+        /// Cause given by the operating system.
         source: std::io::Error,
     },
     /// More than [`MAX_FILE`] bytes.
@@ -71,7 +71,7 @@ pub enum BundleError {
     NotABundle {
         /// Name of the bundle, its path with [`open`].
         file: String,
-        /// What it is instead, or what it lacks.
+        /// Kind of the file, or the missing part.
         problem: String,
     },
     /// The metadata cannot be read, or tensors are missing, superfluous, of another type than
@@ -133,7 +133,7 @@ struct NetworkRecord<R> {
     self_test: Option<SelfTestRecord>,
 }
 
-/// Shapes of the self-test's inputs; the numbers are tensors of the file.
+/// Shapes of the self-test's inputs; the elements are tensors of the file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SelfTestRecord {
@@ -148,10 +148,10 @@ fn test_key(network: usize, side: &str, index: usize) -> String {
     format!("{network}.self_test.{side}.{index}")
 }
 
-/// A tensor of the file: its shape, the type of its numbers and their bytes.
+/// Tensor of the file: shape, element type, bytes.
 type Stored = (Vec<usize>, Dtype, Vec<u8>);
 
-/// The smallest tensor that holds exactly these numbers.
+/// Returns the smallest tensor that holds these elements exactly.
 fn encode(shape: &[usize], data: &[f32]) -> Stored {
     let halves: Option<Vec<[u8; 2]>> = data
         .iter()

@@ -14,9 +14,9 @@ use super::session::{RunError, Session};
 pub struct SelfTest {
     /// One per graph input, without the batch.
     pub input_shapes: Vec<Vec<usize>>,
-    /// For each input one row of its shape, row-major and finite.
+    /// One row of each input, row-major and finite.
     pub inputs: Vec<Vec<f32>>,
-    /// For each graph output the row that the `f64` oracle computes from the inputs.
+    /// The row of each graph output that the `f64` oracle computes from the inputs.
     pub outputs: Vec<Vec<f32>>,
 }
 
@@ -30,7 +30,7 @@ pub enum SelfTestError {
     /// The graph does not accept the shapes.
     #[error(transparent)]
     Graph(#[from] GraphError),
-    /// The stored pair has other sizes than the graph, or the graph gives numbers that are not finite.
+    /// The stored pair has other sizes than the graph, or the graph computes an element that is not finite.
     #[error("{0}")]
     Unusable(String),
     /// The engine refuses to run the graph.
@@ -41,7 +41,7 @@ pub enum SelfTestError {
     Differs {
         /// Name of the graph's output.
         output: String,
-        /// The largest absolute difference; NaN if the engine gives numbers that are not finite.
+        /// The largest absolute difference; NaN if the engine computes an element that is not finite.
         difference: f32,
         /// [`SELF_TEST_TOLERANCE`], scaled to the output.
         limit: f32,
@@ -53,7 +53,7 @@ impl<R> Network<R> {
     /// dimensions are tried with a few lengths.
     ///
     /// # Errors
-    /// The network accepts none of the lengths or gives numbers that are not finite.
+    /// The network accepts none of the lengths or computes an element that is not finite.
     pub fn make_self_test(&mut self) -> Result<(), SelfTestError> {
         const LENGTHS: [usize; 5] = [12, 16, 40, 200, 1];
         let mut failure = None;

@@ -110,7 +110,7 @@ fn the_way_to_16_khz_can_be_chosen() {
             way
         );
         let shown = good(["--inspect", bundle]);
-        let said = format!("pre-processing legacy2020, {} resampling", way.name());
+        let said = format!("pre-processing reference_2020, {} resampling", way.name());
         assert!(shown.contains(&said), "{shown}");
     }
     let single = golden("five/Model_Emotion_Merge.h5");
@@ -133,7 +133,7 @@ fn inspecting_shows_layers_totals_roles_and_origin() {
     let model = bundle::load(Path::new(&bundle)).unwrap();
     for part in [
         model.identity(),
-        "legacy2020",
+        "reference_2020",
         "anger, disgust, fear, happiness, neutral, sadness, surprise",
         "male, female",
         "7.69647",

@@ -11,10 +11,11 @@ const RECORDINGS: usize = 120;
 
 fn infer(arguments: &[&str], folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_infer"));
-    command
-        .args(["--format", "jsonl", "--threads", "2"])
-        .args(arguments)
-        .current_dir(folder);
+    command.args(["--threads", "2"]).current_dir(folder);
+    if !arguments.contains(&"--format") {
+        command.args(["--format", "jsonl"]);
+    }
+    command.args(arguments);
     command
 }
 
