@@ -4,9 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The folder of the repository.
-pub fn repository() -> &'static str {
-    let here = env!("CARGO_MANIFEST_DIR");
-    here.strip_suffix("/fuzz").unwrap_or(here)
+pub fn repository() -> &'static Path {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // The fuzzer's package lies in a folder of it.
+    match package.join("targets/mod.rs").is_file() {
+        true => package.parent().expect("not the root"),
+        false => package,
+    }
 }
 
 type Seeds = Vec<(String, Vec<u8>)>;
@@ -20,7 +24,7 @@ fn text(seeds: &[&str]) -> Seeds {
 
 /// The files of a folder with one of these endings, of at most this size.
 fn files(folder: &str, endings: &[&str], largest: usize) -> Seeds {
-    let folder = Path::new(repository()).join(folder);
+    let folder = repository().join(folder);
     let mut paths: Vec<PathBuf> = fs::read_dir(&folder)
         .unwrap_or_else(|e| panic!("{}: {e}", folder.display()))
         .map(|entry| entry.unwrap().path())
@@ -189,7 +193,7 @@ pub fn lambda() -> Seeds {
         }
         bytes
     };
-    let codes = fs::read_to_string(Path::new(repository()).join("tests/lambda/codes.tsv"));
+    let codes = fs::read_to_string(repository().join("tests/lambda/codes.tsv"));
     let codes = codes.expect("it is a file of the tests");
     let lines = codes.lines().enumerate();
     lines

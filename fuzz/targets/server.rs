@@ -1,7 +1,6 @@
 //! Requests to the server.
 
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
@@ -133,7 +132,7 @@ static SERVER: LazyLock<Arc<Shared>> = LazyLock::new(|| {
         max_seconds: 2,
         max_streams: 4,
         dropout: DropoutMode::draws(2, 0),
-        files_root: Some(PathBuf::from(seeds::repository()).join("tests/data/formats")),
+        files_root: Some(seeds::repository().join("tests/data/formats")),
         allow_origins: vec!["https://example.org".into()],
         ..Settings::default()
     };
