@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Builds every fuzz target and runs each for a time: run.sh [seconds for each] [target ...]
 # Prints a table of executions and coverage; fails when a target finds something. Works with stable
-# Rust and a C++ compiler. Environment: MAEUM_FUZZ_SANITIZER=address builds with that sanitizer;
-# CARGO_TARGET_DIR is where the build goes; MAEUM_FUZZ_WORK is where corpora and findings go.
+# Rust and a C++ compiler. Environment: MAEUM_FUZZ_SANITIZER=address builds with that sanitizer,
+# MAEUM_FUZZ_PROGRAM=FILE runs a program that was built before; the build goes to CARGO_TARGET_DIR,
+# corpora and findings to MAEUM_FUZZ_WORK.
 set -euo pipefail
 cd "$(dirname "$0")"
 seconds=${1:-60}
@@ -12,16 +13,20 @@ work=${MAEUM_FUZZ_WORK:-$PWD/target/work}
 host=$(rustc -vV | sed -n 's/^host: //p')
 build=${CARGO_TARGET_DIR:-$PWD/target}/fuzz${sanitizer:+-$sanitizer}
 
-# Stable Rust has the flags below, but wants to be told that they may change.
-export RUSTC_BOOTSTRAP=1
-flags="--cfg fuzzing -Cpasses=sancov-module"
-for option in level=4 inline-8bit-counters pc-table trace-compares; do
-    flags+=" -Cllvm-args=-sanitizer-coverage-$option"
-done
-flags+=${sanitizer:+ -Zsanitizer=$sanitizer}
-RUSTFLAGS=$flags CARGO_TARGET_DIR="$build" \
-    cargo build --quiet --target "$host" --locked
-program=$build/$host/debug/maeum-fuzz
+if [ -n "${MAEUM_FUZZ_PROGRAM:-}" ]; then
+    program=$MAEUM_FUZZ_PROGRAM
+else
+    # Stable Rust has these flags, but asks to be told that they may change.
+    export RUSTC_BOOTSTRAP=1
+    flags="--cfg fuzzing -Cpasses=sancov-module"
+    for option in level=4 inline-8bit-counters pc-table trace-compares; do
+        flags+=" -Cllvm-args=-sanitizer-coverage-$option"
+    done
+    flags+=${sanitizer:+ -Zsanitizer=$sanitizer}
+    # With a target named, the flags do not apply to build scripts.
+    RUSTFLAGS=$flags CARGO_TARGET_DIR="$build" cargo build --quiet --target "$host" --locked
+    program=$build/$host/debug/maeum-fuzz
+fi
 
 declare -A longest
 targets=()
