@@ -247,7 +247,7 @@ pub fn numbers() -> Seeds {
 #[cfg(feature = "default-model")]
 pub fn profile() -> Seeds {
     let json = super::recogniser::profile().to_json();
-    let short = json.replace(|c: char| c == '-', "");
+    let short = json.replace('-', "");
     vec![
         ("voice".into(), json.into()),
         ("positive".into(), short.into()),
