@@ -234,7 +234,7 @@ impl Manifest {
             let start = record.position().map_or(0, |p| p.byte() as usize);
             let blank = |b: &&u8| matches!(b, b'\r' | b'\n');
             let start = start + text[start..].iter().take_while(blank).count();
-            line += text[counted..start].iter().filter(|b| **b == b'\n').count() as u64;
+            line += (counted..start).filter(|&at| ends_line(text, at)).count() as u64;
             counted = start;
             rows.push(row(&columns, &record, separator, file, line, group)?);
         }
@@ -311,6 +311,11 @@ impl Manifest {
     pub(super) fn input(&self, row: &Row) -> Input {
         Input::file(row.path.clone(), self.folder.join(&row.path))
     }
+}
+
+/// Returns true if the byte at a position ends a line: LF, CR LF or, as old programs write, CR alone.
+fn ends_line(text: &[u8], at: usize) -> bool {
+    text[at] == b'\n' || (text[at] == b'\r' && text.get(at + 1) != Some(&b'\n'))
 }
 
 /// Returns the description of a CSV error.
@@ -486,6 +491,22 @@ mod tests {
             message.contains("has 2 fields, the header has 5"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn lines_are_counted_however_they_end() {
+        for end in ["\n", "\r\n", "\r"] {
+            let lines = [
+                "path,emotion,gender,age,speaker",
+                "a.wav,,,,A",
+                "",
+                "b.wav,,,,B",
+                "",
+            ];
+            let manifest = parse(&lines.join(end)).unwrap();
+            let found: Vec<u64> = manifest.rows.iter().map(|row| row.line).collect();
+            assert_eq!(found, [2, 4], "{end:?}");
+        }
     }
 
     #[test]

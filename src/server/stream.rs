@@ -30,7 +30,7 @@ use crate::nn::DropoutMode;
 use crate::prediction::Prediction;
 use crate::recognizer::Options;
 
-mod messages;
+pub mod messages;
 
 use messages::{Setup, is_end};
 

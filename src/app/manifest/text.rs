@@ -16,7 +16,7 @@ const SEPARATORS: [u8; 3] = [b',', b';', b'\t'];
 pub fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, String> {
     if let Some((encoding, mark)) = Encoding::for_bom(bytes) {
         let text = encoding.decode_without_bom_handling_and_without_replacement(&bytes[mark..]);
-        return text.ok_or_else(|| {
+        return text.filter(|text| !text.contains('\0')).ok_or_else(|| {
             let name = encoding.name();
             format!("it begins like {name} text but is damaged; save it as UTF-8")
         });
@@ -82,7 +82,8 @@ fn describe_binary(bytes: &[u8]) -> &'static str {
 /// Returns the separator by which the first line names most of `columns`, or a comma if it names
 /// none.
 pub fn separator(text: &str, columns: &[&str]) -> u8 {
-    let line = text.lines().find(|line| !line.trim().is_empty());
+    let mut lines = text.split(['\r', '\n']);
+    let line = lines.find(|line| !line.trim().is_empty());
     let line = line.unwrap_or_default();
     let named = |separator: u8| {
         let fields: Vec<&str> = line
@@ -152,6 +153,9 @@ mod tests {
         says(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0\0", "workbook");
         says(b"RIFF\0\0\0\0WAVE", "no text");
         says(b"\xff\xfea\0b", "damaged");
+        // No path holds this character, with a mark before the text or without.
+        says(&utf_16("\u{FEFF}path\na\0.wav\n", false), "damaged");
+        says("\u{FEFF}path\na\0.wav\n".as_bytes(), "damaged");
     }
 
     #[test]
@@ -162,6 +166,7 @@ mod tests {
         assert_eq!(of("age\tpath\tx,y\n"), '\t');
         assert_eq!(of("path\n"), ',');
         assert_eq!(of("a;b\n"), ',');
+        assert_eq!(of("x;path\ra;b\r"), ';');
         assert_eq!(of(""), ',');
     }
 }

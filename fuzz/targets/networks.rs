@@ -1,0 +1,66 @@
+//! The engine against the naive reference, on random graphs.
+
+use std::sync::Arc;
+
+use maeum::nn::{Plan, Session, ValueId};
+use maeum::simd::Isa;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+#[allow(unused_imports)] // each includer uses its own part
+#[path = "../../tests/common/graphs.rs"]
+mod graphs;
+
+use graphs::{Case, KINDS};
+
+/// The first byte chooses a kind of graph, the others make every choice in it.
+pub fn against_the_reference(input: &[u8]) {
+    let Some((&kind, choices)) = input.split_first() else {
+        return;
+    };
+    let case = match usize::from(kind) {
+        0..=63 => drawn(graphs::network(), choices),
+        64..=95 => drawn(graphs::convolution(), choices),
+        96..=127 => drawn(graphs::scaled(), choices),
+        kind => drawn(graphs::single(KINDS[kind % KINDS.len()]), choices),
+    };
+    if let Some(case) = case {
+        check(&case);
+    }
+}
+
+/// What a strategy makes of these bytes, and of zeros behind them.
+fn drawn<S: Strategy>(strategy: S, bytes: &[u8]) -> Option<S::Value> {
+    let rng = TestRng::from_seed(RngAlgorithm::PassThrough, bytes);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    Some(strategy.new_tree(&mut runner).ok()?.current())
+}
+
+fn check(case: &Case) {
+    graphs::check_against_oracle(case, |case| {
+        let plan = Plan::keeping_all(&case.graph, &case.shapes).unwrap();
+        let session = run(plan, case);
+        let count = case.graph.inputs.len() + case.graph.nodes.len();
+        (0..count)
+            .map(|i| session.value(ValueId(i)).expect("all are kept").to_vec())
+            .collect()
+    });
+    let mut first = None;
+    for isa in Isa::available() {
+        let plan = Plan::with_isa(&case.graph, &case.shapes, isa).unwrap();
+        let session = run(plan, case);
+        let bits: Vec<Vec<u32>> = (0..case.graph.outputs.len())
+            .map(|k| session.output(k).iter().map(|x| x.to_bits()).collect())
+            .collect();
+        let wanted = first.get_or_insert_with(|| bits.clone());
+        assert!(*wanted == bits, "{} differs: {case:?}", isa.name());
+    }
+}
+
+fn run(plan: Plan, case: &Case) -> Session {
+    let mut session = Session::new(&Arc::new(plan));
+    let inputs: Vec<&[f32]> = case.inputs.iter().map(|x| &**x).collect();
+    session.run(&inputs, case.batch, &case.mode).unwrap();
+    session
+}
