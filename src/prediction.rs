@@ -187,6 +187,7 @@ pub struct Voice {
 
 /// Reason for less confidence in the estimates.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Warning {
     /// Speech is too short for the networks, whose windows are 2 s long.
     #[error("only {seconds:.2} s of voice; estimates need about 1 s or more")]

@@ -39,6 +39,7 @@ pub(crate) mod utterance;
 
 /// Error of recognising one recording.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RecognizeError {
     /// The decoded recording cannot be analysed.
     #[error("{name}: {source}")]
@@ -116,6 +117,7 @@ impl RecognizeError {
 
 /// Error of preparing a model for recognition.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RecognizerError {
     /// The model of this name has no speech networks, no age scale or no front end.
     #[error(

@@ -20,7 +20,7 @@ use maeum::server::body::{self, Field};
 use maeum::server::errors::ApiError;
 use maeum::server::settings::MAX_FIELDS;
 use maeum::server::stream::messages::{Setup, is_end};
-use maeum::server::{Settings, ServerState, router};
+use maeum::server::{ServerState, Settings, router};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::recogniser::{DEFAULT, model};

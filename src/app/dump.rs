@@ -23,6 +23,7 @@ use crate::recognizer::{legacy2020, utterance};
 
 /// Error when no file is written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DumpError {
     /// The output cannot be written.
     #[error(transparent)]

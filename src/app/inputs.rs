@@ -34,6 +34,7 @@ enum Source {
 
 /// Error of an argument that yields no recording.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum InputError {
     /// No file below the folder has an extension of [`file_formats::FORMATS`].
     #[error(
@@ -62,6 +63,7 @@ pub enum InputError {
 
 /// Error of an input without samples.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReadError {
     /// The file cannot be read or decoded; the message names it.
     #[error(transparent)]

@@ -22,6 +22,7 @@ const NO_CORPUS: &str = "none";
 
 /// Error of an unusable manifest.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ManifestError {
     /// The file cannot be read or is not CSV.
     #[error("{file}: {problem}; give a CSV file whose first line names its columns")]

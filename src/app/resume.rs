@@ -16,6 +16,7 @@ use crate::nn::DropoutMode;
 
 /// Why an output cannot be continued.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ResumeError {
     /// The file cannot be created, read or written.
     #[error("cannot continue the output {file}: {source}")]

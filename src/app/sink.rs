@@ -7,6 +7,7 @@ use crate::atomic_file::AtomicFile;
 
 /// Error when the output cannot be written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SinkError {
     /// The output would replace an input file; the path of the output.
     #[error("the output {0} is one of the files that are read; give another name")]

@@ -103,6 +103,7 @@ pub enum Defect {
 
 /// A decoded recording, mixed to mono.
 #[derive(Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Recording {
     /// Mono samples, 16-bit integers divided by 32768: the mean of the channels, or the selected
     /// one. Never empty, all finite, between -1 and 1.

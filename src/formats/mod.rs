@@ -29,6 +29,7 @@ pub const STANDARD_INPUT: &str = "-";
 
 /// Error for a model whose predictions cannot be written in a format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReportError {
     /// [`Format::Codes`] writes fixed labels, and the model lacks one.
     #[error(

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 
 use crate::audio::Recording;
+use crate::audio::decode::{MAX_SAMPLE_RATE, MIN_SAMPLE_RATE};
 use crate::audio::resample::TARGET_RATE;
 
 #[cfg(feature = "cuda")]
@@ -47,7 +48,13 @@ pub fn is_silent(recording: &Recording) -> bool {
 
 /// Reason that a decoded recording cannot be analysed.
 #[derive(Debug, thiserror::Error, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum AudioError {
+    /// The sample rate is outside the supported range.
+    #[error(
+        "a sample rate of {0} Hz is not supported; at least {MIN_SAMPLE_RATE} Hz and at most {MAX_SAMPLE_RATE} Hz are"
+    )]
+    SampleRate(u32),
     /// No sample exceeds the dither of a silent 16-bit file.
     #[error(
         "digital silence: no sample is larger than the smallest 16-bit step (in a stereo file, \
@@ -79,6 +86,24 @@ pub enum AudioError {
          by; it is practically silent. Record again with a higher level"
     )]
     NoPeak,
+}
+
+/// Checks that a recording has a supported sample rate and is not silent.
+pub(crate) fn check(recording: &Recording) -> Result<(), AudioError> {
+    check_rate(recording)?;
+    match is_silent(recording) {
+        true => Err(AudioError::Silence),
+        false => Ok(()),
+    }
+}
+
+/// Checks the sample rate, which a caller may have changed after decoding.
+pub(crate) fn check_rate(recording: &Recording) -> Result<(), AudioError> {
+    let rate = recording.sample_rate;
+    match (MIN_SAMPLE_RATE..=MAX_SAMPLE_RATE).contains(&rate) {
+        true => Ok(()),
+        false => Err(AudioError::SampleRate(rate)),
+    }
 }
 
 /// Reason that a signal has no features.

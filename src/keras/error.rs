@@ -11,6 +11,7 @@ const MAX_SHOWN: usize = 100;
 
 /// Reason that a Keras file cannot be converted. Every variant names the file.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConvertError {
     /// The file cannot be read.
     #[error("{file}: {source}")]

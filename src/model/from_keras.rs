@@ -21,6 +21,7 @@ pub const FILE_NAMES: [(Role, &str); 5] = [
 
 /// Error of converting files into a model.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum AssembleError {
     /// A folder cannot be listed.
     #[error("cannot list the folder {folder}: {source}")]

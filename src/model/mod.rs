@@ -326,6 +326,7 @@ impl ModelInfo {
 
 /// Error of making a model or of its self-test.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ModelError {
     /// The model has no network.
     #[error("the model holds no network")]

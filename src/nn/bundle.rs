@@ -37,6 +37,7 @@ pub const MAX_FLOPS: u64 = 1 << 38;
 
 /// Why a bundle cannot be read or written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum BundleError {
     /// The operating system does not give the file's bytes.
     #[error("cannot read the bundle {file}: {source}")]

@@ -80,6 +80,7 @@ pub struct Weight {
 
 /// Error of an invalid graph.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum GraphError {
     /// One node's inputs, options or weights do not fit its layer.
     #[error("graph {graph}, node {node} ({class}): {problem}")]

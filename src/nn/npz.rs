@@ -29,6 +29,7 @@ pub struct Array {
 
 /// Error of reading or writing arrays.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum NpzError {
     /// The file cannot be read.
     #[error("cannot read {file}: {source}")]

@@ -16,6 +16,7 @@ use super::layer::{BatchNorm, Dropout, Layer, MergeOp};
 
 /// Error of running the oracle.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RunError {
     /// The graph is invalid or does not take these shapes.
     #[error(transparent)]

@@ -12,6 +12,7 @@ use super::session::{RunError, Session};
 
 /// Error of running a graph on named arrays.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ArraysError {
     /// An input has no array of its name.
     #[error(

@@ -26,6 +26,7 @@ pub const SELF_TEST_TOLERANCE: f32 = 1e-5;
 
 /// Why a self-test cannot be made, is unusable or fails.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum SelfTestError {
     /// The graph does not accept the shapes.
     #[error(transparent)]

@@ -15,6 +15,7 @@ use compute::{OpContext, drop_units, scratch_len};
 
 /// Error of a run whose inputs do not fit its plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RunError {
     /// Data for more or fewer inputs than the network has.
     #[error("the network has {expected} inputs, {given} were given")]

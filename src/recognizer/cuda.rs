@@ -21,6 +21,7 @@ pub use queue::PendingPrediction;
 
 /// Error of preparing a recogniser for a device.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DeviceRecognizerError {
     /// A network is missing.
     #[error(transparent)]
@@ -38,6 +39,7 @@ pub enum DeviceRecognizerError {
 
 /// Error of the device that a recording's batch met.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum DeviceFailure {
     /// The device fails, or the dropout masks do not fit.
     #[error(transparent)]
@@ -206,7 +208,7 @@ impl Recognizer {
         let samples = recording.samples.len();
         let resampling = self.info().resampling;
         let signal = resampling
-            .target_len(samples, recording.sample_rate)
+            .target_len(samples, recording.sample_rate.max(1))
             .saturating_mul(size_of::<f64>() / size_of::<f32>());
         samples.max(signal)
     }

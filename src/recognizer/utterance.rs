@@ -10,12 +10,11 @@ use super::profile::SpeakerProfile;
 use super::statistics::estimates;
 use super::{RecognizeError, row};
 use crate::audio::{Recording, Resampling};
-use crate::front_end::AudioError;
 use crate::front_end::utterance::{
     Segments, Utterance, UtteranceExtractor, UtteranceWindows, WINDOW_FRAMES,
 };
 use crate::front_end::{HOP, SAMPLE_RATE};
-use crate::front_end::{is_silent, samples};
+use crate::front_end::{check, samples};
 use crate::model::{AgeScale, ModelInfo, SpeakerScale};
 use crate::nn::DropoutMode;
 use crate::parallelism::Parallelism;
@@ -90,9 +89,7 @@ impl Pipeline {
         name: &str,
         parallelism: Parallelism,
     ) -> Result<Features, RecognizeError> {
-        if is_silent(&recording) {
-            return Err(RecognizeError::audio(name)(AudioError::Silence));
-        }
+        check(&recording).map_err(RecognizeError::audio(name))?;
         let signal = signal(recording, self.resampling, parallelism);
         let segments = self.extractor().analyse_segments(signal);
         let segments = segments.map_err(RecognizeError::features(name))?;

@@ -175,7 +175,8 @@ impl From<RecognizeError> for ApiError {
         match &error {
             RecognizeError::Audio {
                 source:
-                    AudioError::Silence
+                    AudioError::SampleRate(_)
+                    | AudioError::Silence
                     | AudioError::TooShort { .. }
                     | AudioError::VoiceTooShort { .. }
                     | AudioError::NoPeak,

@@ -54,6 +54,7 @@ use errors::ApiError;
 
 /// Error when a server cannot start.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// A configured folder cannot be opened.
     #[error("{option} {folder}: {source}; name a folder that exists", folder = folder.display())]

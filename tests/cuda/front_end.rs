@@ -37,17 +37,10 @@ fn detector() -> impl VoiceDetector {
 }
 
 pub fn recorded(samples: Vec<f32>, sample_rate: u32) -> Recording {
-    Recording {
-        samples,
-        sample_rate,
-        channels: 1,
-        channel: None,
-        format: "test".into(),
-        clipped: 0,
-        truncated: false,
-        damaged_packets: 0,
-        defects: vec![],
-    }
+    let mut recording = Recording::from_samples([0.0], sample_rate).expect("the rate is supported");
+    // Not rounded to 16 bits.
+    recording.samples = samples;
+    recording
 }
 
 /// Synthesises syllables: tones with overtones under slow envelopes, silence between them, a little

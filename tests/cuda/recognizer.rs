@@ -72,10 +72,8 @@ fn check(model: Model, recordings: &[Recording], dropout: &DropoutMode) {
         .iter()
         .map(|r| worker.recognize(r, "on the processor", dropout).unwrap())
         .collect();
-    let silence = Recording {
-        samples: vec![0.0; 32_000],
-        ..recordings[0].clone()
-    };
+    let mut silence = recordings[0].clone();
+    silence.samples = vec![0.0; 32_000];
     let emulated: Arc<dyn Driver> = Arc::new(Emulator::new(ORDERS[2]));
     for driver in [emulated].into_iter().chain(gpu()) {
         let device = recognizer.on_device(&driver).unwrap();

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use crate::captures::arrays;
 use crate::spare_threads;
-use maeum::audio::Recording;
 use maeum::audio::decode::decode_path;
 use maeum::model::from_keras::SpeechFiles;
 use maeum::model::{Role, bundle};
@@ -138,9 +137,10 @@ fn infer_needs_nothing_but_a_recording() {
 fn silence_and_noise_have_no_answer() {
     let recognizer = Recognizer::new(default_model::load().unwrap()).unwrap();
     let mut worker = recognizer.worker();
-    let recording = |sample: &dyn Fn(u32) -> f32| Recording {
-        samples: (0..32_000).map(sample).collect(),
-        ..decode_path(voice()).unwrap()
+    let recording = |sample: &dyn Fn(u32) -> f32| {
+        let mut recording = decode_path(voice()).unwrap();
+        recording.samples = (0..32_000).map(sample).collect();
+        recording
     };
     let dither = recording(&|i| (i % 3) as f32 / 32768.0 - 1.0 / 32768.0);
     let error = worker
@@ -175,10 +175,8 @@ fn other_speech_does_not_change_an_answer() {
     let silence = vec![0.0; 5 * alone.sample_rate as usize];
     // The other speech is louder by half, and faster.
     let other: Vec<f32> = alone.samples.iter().step_by(2).map(|x| 1.5 * x).collect();
-    let together = Recording {
-        samples: [&*alone.samples, &*silence, &*other, &*silence, &*other].concat(),
-        ..alone.clone()
-    };
+    let mut together = alone.clone();
+    together.samples = [&*alone.samples, &*silence, &*other, &*silence, &*other].concat();
     let mut recognize = |recording| {
         let answer = worker.recognize(recording, "voices", &DropoutMode::Off);
         answer.unwrap().segments

@@ -147,3 +147,19 @@ fn unusable_input_is_an_error_with_a_kind() {
     assert_eq!(error.kind(), ErrorKind::Model);
     assert!(recognizer.stream(0).is_err());
 }
+
+#[test]
+fn a_changed_sample_rate_is_an_error() {
+    let recognizer = Recognizer::builtin().unwrap();
+    let mut voice = Recording::open(VOICE).unwrap();
+    for rate in [0, 1, u32::MAX] {
+        voice.sample_rate = rate;
+        let error = recognizer.recognize(&voice).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnusableAudio, "{error}");
+    }
+    voice.sample_rate = 16_000;
+    voice.samples.clear();
+    assert!(recognizer.recognize(&voice).is_err());
+    voice.samples = vec![f32::NAN; 16_000];
+    assert!(recognizer.recognize(&voice).is_err());
+}

@@ -14,6 +14,7 @@ use crate::recognizer::{
 
 /// Error when a batch cannot use a device.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OnDeviceError {
     /// The recogniser cannot use the device.
     #[error(transparent)]

@@ -111,6 +111,7 @@ impl TryFrom<u8> for Mode {
 
 /// Invalid input of the detector.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum VadError {
     /// The frame length is not one of [`SampleRate::frame_lengths`].
     #[error(

@@ -16,6 +16,7 @@ pub const MOST_RECORDINGS: usize = 65_535;
 
 /// Reason that a recording has no features.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum FrontEndError {
     /// The recording cannot be analysed.
     #[error(transparent)]

@@ -12,7 +12,7 @@ use crate::audio::Recording;
 use crate::audio::resample::Resampling;
 use crate::audio::resample::TARGET_RATE;
 use crate::audio::vad::{Mode, SampleRate, Vad};
-use crate::front_end::{ANALYSIS_FRAME, AudioError, is_silent, samples};
+use crate::front_end::{ANALYSIS_FRAME, AudioError, check_rate, is_silent, samples};
 use crate::parallelism::Parallelism;
 
 /// Frame-wise voice activity detector. It may keep state between frames, so a recording needs a
@@ -141,6 +141,7 @@ impl fmt::Debug for Prepared {
 
 /// Checks that a recording is long and loud enough for analysis.
 pub(crate) fn check(recording: &Recording, resampling: Resampling) -> Result<(), AudioError> {
+    check_rate(recording)?;
     if resampling.target_len(recording.samples.len(), recording.sample_rate) < ANALYSIS_FRAME {
         return Err(AudioError::TooShort {
             seconds: recording.seconds(),

@@ -22,7 +22,7 @@ use crate::front_end::cuda::{FrontEndError, bounded};
 use crate::front_end::utterance::{
     Frames, PitchFrame, Segments, Utterance, UtteranceExtractor, check,
 };
-use crate::front_end::{AudioError, FeatureError, HOP, N_MELS, is_silent};
+use crate::front_end::{FeatureError, HOP, N_MELS, check as check_recording};
 use crate::nn::cuda::{Arg, Buffer, DeviceError, Driver, Stream};
 
 /// Threads per block of `signal_level`; its summation order depends on this number.
@@ -135,11 +135,11 @@ impl CudaFrontEnd {
         conclude: impl Fn(Frames<'_>) -> Result<T, FeatureError> + Sync,
     ) -> Result<Vec<Result<T, FrontEndError>>, DeviceError> {
         bounded(recordings.len())?;
-        let silent: Vec<bool> = recordings.par_iter().map(|r| is_silent(r)).collect();
+        let checks: Vec<_> = recordings.par_iter().map(|r| check_recording(r)).collect();
         let audible: Vec<&Recording> = recordings
             .iter()
-            .zip(&silent)
-            .filter_map(|(r, silent)| (!silent).then_some(*r))
+            .zip(&checks)
+            .filter_map(|(r, check)| check.is_ok().then_some(*r))
             .collect();
         let mut concluded = match audible.is_empty() {
             true => Vec::new(),
@@ -152,14 +152,12 @@ impl CudaFrontEnd {
             }
         }
         .into_iter();
-        let result = |silent: &bool| match silent {
-            true => Err(AudioError::Silence.into()),
-            false => {
-                let result = concluded.next().expect("one for each audible recording");
-                result.map_err(FrontEndError::from)
-            }
-        };
-        Ok(silent.iter().map(result).collect())
+        let results = checks.into_iter().map(|check| {
+            check?;
+            let result = concluded.next().expect("one for each audible recording");
+            result.map_err(FrontEndError::from)
+        });
+        Ok(results.collect())
     }
 
     /// Launches the per-frame computations into `mean`, `found`, `power` and `pitch`.

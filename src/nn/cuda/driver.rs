@@ -5,6 +5,7 @@ use std::fmt;
 
 /// Error of a device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum DeviceError {
     /// CUDA's driver library cannot be loaded.
     #[error(

@@ -16,6 +16,7 @@ use build::CudaLowering;
 
 /// Error of planning a graph for a device.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PlanError {
     /// The graph is inconsistent or the shapes do not fit it.
     #[error(transparent)]

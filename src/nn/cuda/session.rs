@@ -19,6 +19,7 @@ pub use source::{Rows, Source};
 
 /// Error of a run on a device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CudaRunError {
     /// Inputs or masks do not have the sizes that the plan needs.
     #[error(transparent)]

@@ -29,17 +29,10 @@ fn recording(rate: u32, seed: usize) -> Recording {
             .sum();
         0.2 * syllable * tone + 1e-3 * noise
     });
-    Recording {
-        samples: samples.collect(),
-        sample_rate: rate,
-        channels: 1,
-        channel: None,
-        format: "made here".into(),
-        clipped: 0,
-        truncated: false,
-        damaged_packets: 0,
-        defects: vec![],
-    }
+    let mut recording = Recording::from_samples([0.0], rate).expect("the rate is supported");
+    // Not rounded to 16 bits.
+    recording.samples = samples.collect();
+    recording
 }
 
 /// Runs a front end on a batch to completion.
