@@ -58,17 +58,10 @@ fn recording(input: &[u8]) -> Option<(u8, Recording)> {
     if length == 0 {
         return None;
     }
-    let recording = Recording {
-        samples: period.iter().copied().cycle().take(length).collect(),
-        sample_rate,
-        channels: 1,
-        channel: None,
-        format: "wav pcm 16 bit".into(),
-        clipped: 0,
-        truncated: false,
-        damaged_packets: 0,
-        defects: Vec::new(),
-    };
+    // Not rounded to 16 bits, and of any rate.
+    let mut recording = Recording::from_samples([0.0], 16_000).expect("one sample is a recording");
+    recording.samples = period.iter().copied().cycle().take(length).collect();
+    recording.sample_rate = sample_rate;
     Some((choice, recording))
 }
 
