@@ -103,9 +103,7 @@ fn output_error(error: &SinkError) -> String {
         | SinkError::IsFolder(_)
         | SinkError::NoFolder(_)
         | SinkError::NoName(_) => format!("{error} after -o"),
-        SinkError::Write { .. } | SinkError::ReaderGone(_) | SinkError::Resume(_) => {
-            error.to_string()
-        }
+        _ => error.to_string(),
     }
 }
 
