@@ -11,6 +11,9 @@ Steps, each of which leaves its result in OUT_DIR for the next:
             age interval, threshold of the speech check (report.json)
   windows   one member of the window network, `--member K`
   final     all other networks, trained on train + valid, and the model's description (model.json)
+
+`--commercial` describes the model of the freely licensed corpora and refuses recordings of any other (free.py).
+`--window-epochs N` trains the window network for N epochs instead of 45.
 """
 
 import argparse
@@ -50,6 +53,18 @@ SPEECH = dict(branches=1, units=32, drop_in=0.3, drop=0.2, smoothing=0.02, epoch
 AGE_CENTRE, AGE_SCALE = 30.0, 15.0
 QUANTILES = (0.1, 0.5, 0.9)
 COVERAGE = 0.8
+# Names and licences of the two models.
+DEFAULT = dict(
+    name="maeum default 3",
+    licences=[
+        {"estimates": ["emotion"], "licence": "CC-BY-NC-SA-4.0", "terms": "non-commercial use only"},
+        {"estimates": ["age", "gender"], "licence": "CC-BY-4.0", "terms": "any use with attribution"},
+    ],
+)
+COMMERCIAL = dict(
+    name="maeum commercial 1",
+    licences=[{"estimates": ["age", "emotion", "gender"], "licence": "CC-BY-4.0", "terms": "any use with attribution"}],
+)
 
 
 def say(*words):
@@ -420,7 +435,7 @@ def member(data, out, k):
     net.save(out / f"member_{k}.h5", include_optimizer=False)
 
 
-def final(data, negatives, out):
+def final(data, negatives, out, about):
     tf, keras, L = keras_modules()
     numbers = json.loads((out / "report.json").read_text())
     index = all_of(data, "emotion")
@@ -449,14 +464,14 @@ def final(data, negatives, out):
     eye = np.eye(len(EMOTIONS))
     dense.set_weights([np.concatenate([w * eye for w in numbers["merge"]]), np.zeros(len(EMOTIONS))])
     merge.save(out / "merge.h5", include_optimizer=False)
-    describe(population, numbers, out)
+    describe(population, numbers, out, about)
 
 
-def describe(population, numbers, out):
+def describe(population, numbers, out, about):
     """model.json: what the networks mean."""
     round6 = lambda v: [float(f"{x:.6g}") for x in v]
     info = {
-        "name": "maeum default 3",
+        "name": about["name"],
         "preprocessing": "utterance",
         "emotions": EMOTIONS,
         "genders": ["male", "female"],
@@ -470,10 +485,7 @@ def describe(population, numbers, out):
         },
         "speech_from": float(f"{numbers['speech_from']:.4g}"),
         "unsure_below": 0.4,
-        "licences": [
-            {"estimates": ["emotion"], "licence": "CC-BY-NC-SA-4.0", "terms": "non-commercial use only"},
-            {"estimates": ["age", "gender"], "licence": "CC-BY-4.0", "terms": "any use with attribution"},
-        ],
+        "licences": about["licences"],
     }
     (out / "model.json").write_text(json.dumps(info, indent=1) + "\n")
 
@@ -493,10 +505,15 @@ def main():
     a.add_argument("steps", nargs="+", choices=["compare", "held", "windows", "final"])
     a.add_argument("--member", type=int, default=0)
     a.add_argument("--name", default="kept")
+    a.add_argument("--commercial", action="store_true")
+    a.add_argument("--window-epochs", type=int, default=WINDOWS["epochs"])
     a.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     args = a.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
+    WINDOWS["epochs"] = args.window_epochs
     data = Data(args.corpora, args.features)
+    if args.commercial and not data.free.all():
+        raise SystemExit(f"not free: {', '.join(sorted(set(data.corpus[~data.free])))}")
     say(f"{len(data)} recordings, {(data.emotion >= 0).sum()} with an emotion")
     for step in args.steps:
         start = time.time()
@@ -507,7 +524,7 @@ def main():
         elif step == "windows":
             member(data, args.out, args.member)
         else:
-            final(data, Negatives(args.features / "negatives.npz"), args.out)
+            final(data, Negatives(args.features / "negatives.npz"), args.out, COMMERCIAL if args.commercial else DEFAULT)
         say(f"{step}: {time.time() - start:.0f} s")
 
 
