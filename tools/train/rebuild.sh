@@ -18,13 +18,18 @@ cargo build --release --bin infer --bin convert
 [ -d "$out/venv" ] || python3 -m venv "$out/venv"
 "$out/venv/bin/pip" install --quiet --disable-pip-version-check -r tools/train/requirements.txt
 python="$out/venv/bin/python"
-options=()
+share=1
+tunes=700
+steps=(windows held final)
 case $kind in
 default) ;;
 commercial)
     "$python" tools/train/free.py "$corpora" "$out/corpora"
     corpora=$out/corpora
-    options=(--commercial)
+    # Less of what takes longest; see models/commercial/MODEL_CARD.md.
+    share=0.25
+    tunes=300
+    steps=(held final --commercial --held-windows --window-epochs 6)
     ;;
 *) echo "no such model: $kind; there are default and commercial" >&2; exit 2 ;;
 esac
@@ -32,10 +37,11 @@ esac
 dump() { target/release/infer --front-end utterance --dump-features "$out/features/$1.npz" "$2" || [ $? -eq 1 ]; }
 dump clean "$corpora/manifest.csv"
 for view in band phone noise room mixed; do
-    "$python" tools/train/augment.py "$corpora" "$out/augmented" "$view"
+    case $view in room | mixed) part=$share ;; *) part=1 ;; esac
+    "$python" tools/train/augment.py "$corpora" "$out/augmented" "$view" --share "$part"
     dump "$view" "$out/augmented/$view"
 done
-"$python" tools/train/negatives.py "$corpora" "$out/negatives"
+"$python" tools/train/negatives.py "$corpora" "$out/negatives" "$tunes"
 dump negatives "$out/negatives"
-"$python" tools/train/train.py "$corpora" "$out/features" "$out" windows held final "${options[@]}"
+"$python" tools/train/train.py "$corpora" "$out/features" "$out" "${steps[@]}"
 target/release/convert "$out" -o "$out/maeum.safetensors"
