@@ -1,6 +1,7 @@
-"""What Keras 2.15 computes with the default networks, for the tests.
+"""The outputs of Keras 2.15 for the built-in networks, for the tests.
 
     python tools/train/default_golden.py models/default tests/data/voice.wav tests/golden/default.npz
+    python tools/train/default_golden.py models/commercial tests/data/voice.wav tests/golden/commercial.npz
 
 Per network `<role>.in.<k>` (three rows: one recorded, two drawn) and `<role>.out`; and `answer.emotion`,
 `answer.gender`, `answer.age`, `answer.speech`: what the whole way gives for the recording, features by features.py,

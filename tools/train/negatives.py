@@ -1,6 +1,6 @@
 """Sounds that are no speech, for the speech network.
 
-    python tools/train/negatives.py CORPORA_DIR OUT_DIR
+    python tools/train/negatives.py CORPORA_DIR OUT_DIR [TUNES]
 
 writes OUT_DIR/<kind>/<number>.wav (16-bit, 16 kHz): pieces of the noises in CORPORA_DIR/noise, synthetic tones, hum, clicks,
 sweeps, sirens and coloured noise, and music and sound effects that `fluidsynth` plays with the FluidR3 General MIDI
@@ -136,7 +136,7 @@ def write(target, x, rng):
     soundfile.write(target, x * (10 ** rng.uniform(-1, -0.05) / max(np.abs(x).max(), 1e-9)), RATE, subtype="PCM_16")
 
 
-def main(corpora, out):
+def main(corpora, out, tunes=TUNES):
     out, rng = Path(out), np.random.default_rng(7)
     for file in sorted(Path(corpora).glob("noise/*.wav")):
         x = augment.load(corpora, file.relative_to(corpora))
@@ -148,7 +148,7 @@ def main(corpora, out):
         for k in range(PIECES):
             write(out / name / f"{k}.wav", make(rng), rng)
     (out / "tune").mkdir(parents=True, exist_ok=True)
-    scores = [out / "tune" / f"{k}.mid" for k in range(TUNES)]
+    scores = [out / "tune" / f"{k}.mid" for k in range(int(tunes))]
     for file in scores:
         file.write_bytes(score(rng))
     for file in scores:
@@ -163,6 +163,6 @@ def main(corpora, out):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
+    if len(sys.argv) not in (3, 4):
         raise SystemExit(__doc__)
     main(*sys.argv[1:])

@@ -11,6 +11,10 @@ Steps, each of which leaves its result in OUT_DIR for the next:
             age interval, threshold of the speech check (report.json)
   windows   one member of the window network, `--member K`
   final     all other networks, trained on train + valid, and the model's description (model.json)
+
+`--commercial` describes the model of the freely licensed corpora and refuses recordings of any other (free.py).
+`--window-epochs N` trains the window network for N epochs instead of 45. With `--held-windows`, `final` takes the one that
+`held` has trained on the train split alone, and the step `windows` is not needed.
 """
 
 import argparse
@@ -50,6 +54,18 @@ SPEECH = dict(branches=1, units=32, drop_in=0.3, drop=0.2, smoothing=0.02, epoch
 AGE_CENTRE, AGE_SCALE = 30.0, 15.0
 QUANTILES = (0.1, 0.5, 0.9)
 COVERAGE = 0.8
+# Names and licences of the two models.
+DEFAULT = dict(
+    name="maeum default 3",
+    licences=[
+        {"estimates": ["emotion"], "licence": "CC-BY-NC-SA-4.0", "terms": "non-commercial use only"},
+        {"estimates": ["age", "gender"], "licence": "CC-BY-4.0", "terms": "any use with attribution"},
+    ],
+)
+COMMERCIAL = dict(
+    name="maeum commercial 1",
+    licences=[{"estimates": ["age", "emotion", "gender"], "licence": "CC-BY-4.0", "terms": "any use with attribution"}],
+)
 
 
 def say(*words):
@@ -331,10 +347,22 @@ def window_logits(net, data, index, view, profiles):
 
 def held(data, negatives, out):
     """What is fitted on the valid split, which these networks have not seen."""
-    tf, keras, L = keras_modules()
     report = {}
+    held_emotion(data, out, report)
+    held_gender(data, report)
+    held_age(data, report)
+    held_speech(data, negatives, report)
+    (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+def held_population(data):
+    return Population(data, np.isin(np.arange(len(data)), subset(data, "emotion", ("train",))))
+
+
+def held_emotion(data, out, report):
+    tf, keras, L = keras_modules()
     train, valid = subset(data, "emotion", ("train",)), subset(data, "emotion", ("valid",))
-    population = Population(data, np.isin(np.arange(len(data)), train))
+    population = held_population(data)
     if not (out / "held_windows.h5").exists():
         emotion_windows(data, train, population, SEED).save(out / "held_windows.h5", include_optimizer=False)
     windows_net = keras.models.load_model(out / "held_windows.h5", compile=False)
@@ -342,15 +370,16 @@ def held(data, negatives, out):
     corpus, truth = data.corpus[valid], data.emotion[valid]
     z = {}
     for c in CONDITIONS:
-        rows, places, profiles = evaluation(data, valid, population, SEED, *c)
-        zf = answer(features_net, rows, places, len(valid))
-        zw = window_logits(windows_net, data, valid, c[0], profiles)
-        z[name_of(*c)] = zw, zf
+        # Those that have a copy in this view.
+        there = np.array([bool(data.views[c[0]].rows[i]) for i in valid])
+        rows, places, profiles = evaluation(data, valid[there], population, SEED, *c)
+        zf = answer(features_net, rows, places, there.sum())
+        zw = window_logits(windows_net, data, valid[there], c[0], profiles)
+        z[name_of(*c)] = zw, zf, corpus[there], truth[there]
     # One merge for all conditions: every one counts alike.
-    zw, zf = (np.concatenate([pair[k] for pair in z.values()]) for k in (0, 1))
-    wa, wb = fit_merge(zw, zf, np.tile(truth, len(z)))
+    wa, wb = fit_merge(*(np.concatenate([of[k] for of in z.values()]) for k in (0, 1, 3)))
     report["merge"] = [float(wa), float(wb)]
-    for name, (zw, zf) in z.items():
+    for name, (zw, zf, corpus, truth) in z.items():
         p = softmax(wa * zw + wb * zf)
         report[name] = dict(
             windows=table(f"windows, {name}:", corpus, truth, zw),
@@ -359,22 +388,29 @@ def held(data, negatives, out):
             calibration_error=round(float(calibration_error(p, truth)), 3),
         )
         say("calibration error", report[name]["calibration_error"])
-    np.savez(out / "held.npz", truth=truth, corpus=corpus, **{f"{n}|{k}": v for n, pair in z.items() for k, v in zip(("windows", "features"), pair)})
+    np.savez(out / "held.npz", **{f"{n}|{k}": v for n, of in z.items() for k, v in zip(("windows", "features", "corpus", "truth"), of)})
 
-    train, valid = subset(data, "gender", ("train",)), subset(data, "gender", ("valid",))
+
+def held_gender(data, report):
+    population = held_population(data)
+    train = subset(data, "gender", ("train",))
     net = gender(data, train, population, SEED)
     everyone = np.flatnonzero(data.present & (data.gender >= 0) & ~data.child & (data.split == "valid"))
     report["gender"] = {}
     for view in ("clean", "phone", "noise", "room"):
-        rows, places, _ = evaluation(data, everyone, population, SEED, view, 0)
-        zg = answer(net, rows, places, len(everyone))[:, 0]
-        g, c = data.gender[everyone], data.corpus[everyone]
+        some = np.array([i for i in everyone if data.views[view].rows[i]])
+        rows, places, _ = evaluation(data, some, population, SEED, view, 0)
+        zg = answer(net, rows, places, len(some))[:, 0]
+        g, c = data.gender[some], data.corpus[some]
         report["gender"][view] = {q: round(float(uar(g[c == q], (zg[c == q] > 0).astype(int))), 3) for q in np.unique(c)}
         say("gender", view, json.dumps(report["gender"][view]))
         if view == "clean":
             scale = minimize(lambda s: np.log1p(np.exp(-np.where(g == 1, 1, -1) * s[0] * zg)).mean(), [1.0], method="Nelder-Mead").x[0]
             report["gender_scale"] = float(scale)
 
+
+def held_age(data, report):
+    population = held_population(data)
     train, valid = subset(data, "age", ("train",)), subset(data, "age", ("valid",))
     net = age(data, train, population, SEED)
     rows, places, _ = evaluation(data, valid, population, SEED, "clean", 0)
@@ -390,6 +426,9 @@ def held(data, negatives, out):
     report["age_error"] = round(float(error.mean()), 1)
     say("age", json.dumps(report["age"]), "stretch", stretch)
 
+
+def held_speech(data, negatives, report):
+    population = held_population(data)
     train, valid = subset(data, "speech", ("train",)), subset(data, "speech", ("valid",))
     kinds = np.array([n.split("/")[-2] for n in negatives.names])
     rates, thresholds = {}, []
@@ -406,7 +445,6 @@ def held(data, negatives, out):
     report["speech_from"] = float(1 / (1 + np.exp(-np.mean(thresholds))))
     report["non-speech of kinds left out that passes"] = rates
     say("speech", report["speech_from"], json.dumps(rates))
-    (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
 
 
 def all_of(data, what):
@@ -420,7 +458,7 @@ def member(data, out, k):
     net.save(out / f"member_{k}.h5", include_optimizer=False)
 
 
-def final(data, negatives, out):
+def final(data, negatives, out, about, held_windows):
     tf, keras, L = keras_modules()
     numbers = json.loads((out / "report.json").read_text())
     index = all_of(data, "emotion")
@@ -440,7 +478,8 @@ def final(data, negatives, out):
     save(finish(age(data, all_of(data, "age"), population, SEED), kernel, [AGE_CENTRE] * 3, None, "years"), "age")
     save(finish(speech(data, all_of(data, "speech"), negatives.stats, population, SEED), [[1.0]], [0], "sigmoid", "speech"), "speech")
     keras.backend.clear_session()
-    members = [keras.models.load_model(out / f"member_{k}.h5", compile=False).get_weights() for k in range(WINDOWS["members"])]
+    files = ["held_windows.h5"] if held_windows else [f"member_{k}.h5" for k in range(WINDOWS["members"])]
+    members = [keras.models.load_model(out / file, compile=False).get_weights() for file in files]
     keras.backend.clear_session()
     save(average_windows(WINDOWS, len(EMOTIONS), members), "emotion_windows")
     inputs = [L.Input((len(EMOTIONS),), name="windows"), L.Input((len(EMOTIONS),), name="features")]
@@ -449,14 +488,14 @@ def final(data, negatives, out):
     eye = np.eye(len(EMOTIONS))
     dense.set_weights([np.concatenate([w * eye for w in numbers["merge"]]), np.zeros(len(EMOTIONS))])
     merge.save(out / "merge.h5", include_optimizer=False)
-    describe(population, numbers, out)
+    describe(population, numbers, out, about)
 
 
-def describe(population, numbers, out):
+def describe(population, numbers, out, about):
     """model.json: what the networks mean."""
     round6 = lambda v: [float(f"{x:.6g}") for x in v]
     info = {
-        "name": "maeum default 3",
+        "name": about["name"],
         "preprocessing": "utterance",
         "emotions": EMOTIONS,
         "genders": ["male", "female"],
@@ -470,10 +509,7 @@ def describe(population, numbers, out):
         },
         "speech_from": float(f"{numbers['speech_from']:.4g}"),
         "unsure_below": 0.4,
-        "licences": [
-            {"estimates": ["emotion"], "licence": "CC-BY-NC-SA-4.0", "terms": "non-commercial use only"},
-            {"estimates": ["age", "gender"], "licence": "CC-BY-4.0", "terms": "any use with attribution"},
-        ],
+        "licences": about["licences"],
     }
     (out / "model.json").write_text(json.dumps(info, indent=1) + "\n")
 
@@ -493,10 +529,16 @@ def main():
     a.add_argument("steps", nargs="+", choices=["compare", "held", "windows", "final"])
     a.add_argument("--member", type=int, default=0)
     a.add_argument("--name", default="kept")
+    a.add_argument("--commercial", action="store_true")
+    a.add_argument("--held-windows", action="store_true")
+    a.add_argument("--window-epochs", type=int, default=WINDOWS["epochs"])
     a.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     args = a.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
+    WINDOWS["epochs"] = args.window_epochs
     data = Data(args.corpora, args.features)
+    if args.commercial and not data.free.all():
+        raise SystemExit(f"not free: {', '.join(sorted(set(data.corpus[~data.free])))}")
     say(f"{len(data)} recordings, {(data.emotion >= 0).sum()} with an emotion")
     for step in args.steps:
         start = time.time()
@@ -507,7 +549,7 @@ def main():
         elif step == "windows":
             member(data, args.out, args.member)
         else:
-            final(data, Negatives(args.features / "negatives.npz"), args.out)
+            final(data, Negatives(args.features / "negatives.npz"), args.out, COMMERCIAL if args.commercial else DEFAULT, args.held_windows)
         say(f"{step}: {time.time() - start:.0f} s")
 
 
