@@ -77,7 +77,7 @@ def shipped(data):
     def is_macro(package):
         return any("proc-macro" in target["kind"] for target in package["targets"])
 
-    found, open_ids = set(), [data["resolve"]["root"]]
+    found, open_ids = set(), list(data["workspace_members"])
     while open_ids:
         node = nodes[open_ids.pop()]
         for dependency in node["deps"]:
@@ -92,7 +92,7 @@ def shipped(data):
 def problems(data, notice):
     in_programs = shipped(data)
     for package in data["packages"]:
-        if package["id"] == data["resolve"]["root"]:
+        if package["id"] in data["workspace_members"]:
             continue
         name = package["name"] + " " + package["version"]
         licence = package["license"]
