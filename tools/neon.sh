@@ -52,4 +52,4 @@ if [ $# -gt 0 ]; then
 fi
 # Other modules contain no ARM instructions and take long to compile.
 cargo test --no-default-features --lib -- nn:: simd::
-PROPTEST_CASES=${PROPTEST_CASES:-32} cargo test --no-default-features --test engine bits:: random::
+PROPTEST_CASES=${PROPTEST_CASES:-32} cargo test --no-default-features --test engine -- bits:: random::
