@@ -97,6 +97,11 @@ pub fn wav(input: &[u8]) {
 fn by_hound(input: &[u8]) -> Option<Vec<f32>> {
     let mut reader = hound::WavReader::new(Cursor::new(input)).ok()?;
     let spec = reader.spec();
+    // In 4-byte containers, 24 bits may lie at either end; hound always takes the lower one.
+    let packed = input.get(12..16) == Some(b"fmt ") && input.get(32..34) == Some(&[3, 0]);
+    if spec.bits_per_sample == 24 && !packed {
+        return None;
+    }
     if spec.channels != 1 || reader.len() as usize > LIMIT.frames(spec.sample_rate) {
         return None;
     }

@@ -392,10 +392,15 @@ fn first_folder(path: &str) -> String {
         Component::Normal(name) => name.to_str(),
         _ => None,
     });
-    match (parts.next(), parts.next()) {
-        (Some(folder), Some(_)) => folder.into(),
-        _ => NO_CORPUS.into(),
-    }
+    // Trimmed like every cell.
+    let folder = parts
+        .next()
+        .zip(parts.next())
+        .map(|(first, _)| first.trim());
+    folder
+        .filter(|folder| !folder.is_empty())
+        .unwrap_or(NO_CORPUS)
+        .into()
 }
 
 #[cfg(test)]
