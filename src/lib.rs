@@ -24,7 +24,7 @@
 //! [`Recording`] opens files, bytes and samples; [`Recognizer::builder`] chooses the model, the mode of
 //! dropout and the threads; [`Recognizer::recognize_all`] takes many recordings, [`Recognizer::stream`]
 //! samples that arrive piece by piece. An [`Answer`] has labels and serialises as JSON. The folder
-//! `examples` shows each of them.
+//! `examples` has complete programs.
 //!
 //! # Running networks
 //!
@@ -33,10 +33,10 @@
 //! # Stability
 //!
 //! Stable, in the sense of semantic versioning, are the items of [`library`] and those re-exported here, the
-//! modules [`model`], [`prediction`] and [`formats`], and from [`nn`] the graph, bundle, plan, session and
+//! modules [`model`], [`prediction`], [`formats`] and [`recognizer`], and from [`nn`] the graph, bundle, plan, session and
 //! array interfaces. The other modules are public for the programs and may change in a minor version.
 //!
-//! # Rooms
+//! # Modules
 //!
 //! Data flows one way: [`audio`] decodes a file, [`front_end`] computes the networks' inputs, [`nn`] runs
 //! the networks; a [`model`] holds them with their labels; [`recognizer`] goes the whole way to a
@@ -51,6 +51,8 @@
 //! | `programs` | yes | the packages of the command-line programs; a library needs none of them |
 //! | `cuda` | no | NVIDIA GPUs |
 //! | `serve` | no | the HTTP server |
+//! | `libhdf5` | no | a second HDF5 reader on the C library, for tests |
+//! | `man` | no | the tool that writes manual pages |
 
 #![warn(missing_docs)]
 

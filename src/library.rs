@@ -21,6 +21,9 @@ use crate::{keras, model::from_keras};
 /// Draws of forced dropout where none are chosen; see [`DropoutMode::Draws`].
 const DRAWS: u32 = 32;
 
+/// Most threads of a recogniser.
+const MAX_THREADS: usize = 1024;
+
 /// Category of an [`Error`], for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -57,6 +60,11 @@ impl Error {
         }
     }
 
+    /// The error of the failed stage, for a downcast. Its message is the one of this error.
+    pub fn get_ref(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+        &*self.source
+    }
+
     /// Category of the failure.
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -71,7 +79,7 @@ impl std::fmt::Display for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&*self.source)
+        self.source.source()
     }
 }
 
@@ -171,6 +179,15 @@ impl Recording {
         if !(decode::MIN_SAMPLE_RATE..=decode::MAX_SAMPLE_RATE).contains(&sample_rate) {
             return Err(unsupported_rate(sample_rate));
         }
+        if !(1..=decode::MAX_CHANNELS).contains(&channels) {
+            return Err(Error::new(
+                ErrorKind::UnusableAudio,
+                format!(
+                    "{channels} channels are not supported; give 1 to {}",
+                    decode::MAX_CHANNELS
+                ),
+            ));
+        }
         let make = || {
             decode::check_spec(sample_rate, channels)?;
             let samples = samples.into_iter();
@@ -259,8 +276,9 @@ impl Builder {
         self
     }
 
-    /// Sets the number of threads of [`Recognizer::recognize_all`]. The default is the global pool of
-    /// rayon. Answers do not depend on it.
+    /// Sets the number of threads for many recordings: of [`Recognizer::recognize_all`],
+    /// [`Recognizer::recognize_files`] and [`Recognizer::map_in_order`]; 0 is one for each processor, and at most
+    /// 1024 are started. The default is the global pool of rayon. Answers do not depend on it.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
         self
@@ -279,7 +297,9 @@ impl Builder {
         match self.threads {
             None => Ok(recognizer),
             Some(threads) => {
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+                let pool = rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads.min(MAX_THREADS))
+                    .build();
                 let pool = pool.map_err(|e| Error::new(ErrorKind::Run, e))?;
                 Ok(recognizer.with_threads(Arc::new(pool)))
             }
@@ -448,8 +468,14 @@ impl Stream<'_> {
     /// Appends samples, full scale 1. They stay in memory, 4 bytes each.
     ///
     /// # Errors
-    /// The stream is longer than a recording may be.
+    /// The stream is longer than a recording may be, or a sample is not finite; no sample is appended then.
     pub fn push(&mut self, samples: &[f32]) -> Result<(), Error> {
+        if let Some(place) = samples.iter().position(|x| !x.is_finite()) {
+            return Err(Error::new(
+                ErrorKind::UnusableAudio,
+                format!("sample {place} of the block is not a finite number"),
+            ));
+        }
         if self.samples.len() + samples.len() > decode::MAX_FRAMES {
             let fault = Fault::TooLong {
                 frames: decode::MAX_FRAMES,
@@ -475,11 +501,18 @@ impl Stream<'_> {
         self.recognizer.recognize(&recording)
     }
 
-    /// Recognises the last `seconds` alone, for a display while somebody speaks.
+    /// Recognises the last `seconds` alone, for a display while somebody speaks. Times in the answer count from the
+    /// beginning of this part.
     ///
     /// # Errors
     /// As [`Stream::answer`].
     pub fn latest(&self, seconds: f64) -> Result<Answer, Error> {
+        if seconds.is_nan() || seconds <= 0.0 {
+            return Err(Error::new(
+                ErrorKind::UnusableAudio,
+                format!("the last {seconds} s are no part of a stream; give a positive number"),
+            ));
+        }
         let count = (seconds * f64::from(self.sample_rate)) as usize;
         let first = self.samples.len().saturating_sub(count);
         let samples = self.samples[first..].iter().copied();

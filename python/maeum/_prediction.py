@@ -22,7 +22,7 @@ class Age(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """Stretch of speech that was answered by itself; times in seconds of the recording."""
+    """Stretch of speech that was answered by itself; times in seconds of the recording, or of its part."""
 
     start: float
     end: float
@@ -34,7 +34,7 @@ class Segment(NamedTuple):
 
 
 class Window(NamedTuple):
-    """Window of two seconds; times in seconds of the recording."""
+    """Window of two seconds; times in seconds of the recording, or of its part."""
 
     start: float
     end: float

@@ -15,44 +15,69 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 PathLike = Union[str, "os.PathLike[str]"]
-#: Rates of `Recording.from_samples`.
-_MAX_RATE = 2**32 - 1
+#: Most draws of dropout and most threads, as in the program infer.
+_MAX_DRAWS, _MAX_WORKERS = 100_000, 1024
+
+
+def _unusable(message: str) -> RecognitionError:
+    error = RecognitionError(message)
+    error.code = "unusable_audio"
+    return error
 
 
 def _interleaved(signal: Any) -> Tuple["npt.NDArray[np.float32]", int]:
     """Return contiguous interleaved float32 samples, and the number of channels."""
+    if np.ma.isMaskedArray(signal):
+        raise _unusable("the signal is a masked array; fill or cut its masked samples first")
     array = np.asarray(signal)
     if array.dtype == object or not (
         np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)
     ):
-        raise RecognitionError(f"the signal holds {array.dtype}, not real numbers")
+        raise _unusable(f"the signal holds {array.dtype}, not real numbers")
     if array.ndim not in (1, 2):
-        raise RecognitionError(f"the signal has shape {array.shape}; give [samples] or [channels, samples]")
+        raise _unusable(f"the signal has shape {array.shape}; give [samples] or [channels, samples]")
     if array.size == 0:
-        raise RecognitionError(f"the signal is empty, of shape {array.shape}")
+        raise _unusable(f"the signal is empty, of shape {array.shape}")
     channels = 1 if array.ndim == 1 else array.shape[0]
     if channels > 64:
-        raise RecognitionError(
+        raise _unusable(
             f"the signal has {channels} channels, at most 64 are accepted; is it [samples, channels]? "
             "Give [channels, samples]"
         )
     if np.issubdtype(array.dtype, np.integer):
         if array.dtype.itemsize > 4:
-            raise RecognitionError(f"samples of type {array.dtype} have no known full scale; give int16, int32 or float")
+            raise _unusable(f"samples of type {array.dtype} have no known full scale; give int16, int32 or float")
         # The full scale of an integer type becomes 1.
         info = np.iinfo(array.dtype)
         scale = float(info.max) + 1.0 if info.min < 0 else (float(info.max) + 1.0) / 2.0
         offset = 0.0 if info.min < 0 else scale
         array = (array.astype(np.float64) - offset) / scale
+    elif float(np.max(np.abs(array))) > 8:
+        # NaN and infinity are refused later, with their place.
+        raise _unusable(
+            f"samples reach {np.max(np.abs(array)):.0f}, but full scale is 1; divide samples of 16-bit files by 32768"
+        )
     flat = array if array.ndim == 1 else array.T.reshape(-1)
     return np.ascontiguousarray(flat, dtype=np.float32), channels
 
 
 def _rate(sampling_rate: Any) -> int:
-    rate = int(sampling_rate)
-    if rate != sampling_rate or not 0 <= rate <= _MAX_RATE:
-        raise RecognitionError(f"a sampling rate of {sampling_rate} Hz is not supported; give a whole number")
+    try:
+        rate = int(sampling_rate)
+    except (TypeError, ValueError, OverflowError):
+        rate = -1
+    if rate != sampling_rate or not 1_000 <= rate <= 768_000:
+        raise _unusable(
+            f"a sampling rate of {sampling_rate!r} Hz is not supported; give a whole number from 1000 to 768000"
+        )
     return rate
+
+
+def _list(files: Any) -> List[str]:
+    """Return the paths of an iterable."""
+    if isinstance(files, (str, bytes, os.PathLike)):
+        raise TypeError("give a list of files; process_file takes a single one")
+    return [os.fsdecode(file) for file in files]
 
 
 def _seconds(value: Any) -> Optional[float]:
@@ -110,15 +135,28 @@ class Recognizer:
     ):
         if dropout == "off":
             draws = 0
-        elif isinstance(dropout, int) and not isinstance(dropout, bool) and 1 <= dropout <= 2**32 - 1:
-            draws = dropout
+        elif isinstance(dropout, (int, np.integer)) and not isinstance(dropout, bool) and 1 <= dropout <= _MAX_DRAWS:
+            draws = int(dropout)
         else:
-            raise ValueError(f"dropout is {dropout!r}; give a number of draws from 1, or 'off'")
-        if num_workers is not None and num_workers < 1:
-            raise ValueError(f"num_workers is {num_workers}; give 1 or more")
+            raise ValueError(f"dropout is {dropout!r}; give 1 to {_MAX_DRAWS} draws, or 'off'")
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"seed is {seed}; give a number from 0 to 2**64 - 1")
+        if num_workers is not None and not 1 <= num_workers <= _MAX_WORKERS:
+            raise ValueError(f"num_workers is {num_workers}; give 1 to {_MAX_WORKERS}")
         self._arguments = (model, dropout, seed, num_workers, verbose)
-        self._engine = Engine(model, draws, seed, num_workers)
+        # Threads of its own: those that a parent process has started are not there after a fork.
+        workers = num_workers or min(os.cpu_count() or 1, _MAX_WORKERS)
+        path = None if model is None else os.fsdecode(model)
+        self._engine_arguments = (path, draws, int(seed), workers)
+        self._own_engine, self._process = Engine(*self._engine_arguments), os.getpid()
         self.verbose = verbose
+
+    @property
+    def _engine(self) -> Engine:
+        """Engine with threads in this process."""
+        if self._process != os.getpid():
+            self._own_engine, self._process = Engine(*self._engine_arguments), os.getpid()
+        return self._own_engine
 
     def __reduce__(self) -> Tuple[Any, Tuple[Any, ...]]:
         return (_restored, self._arguments)
@@ -174,7 +212,7 @@ class Recognizer:
             FileNotFoundError: the file does not exist
             RecognitionError: the file cannot be recognised; the message names it and a remedy
         """
-        line = self._engine.process_file(os.fspath(file), _seconds(start), _seconds(end), self._checked(profile))
+        line = self._engine.process_file(os.fsdecode(file), _seconds(start), _seconds(end), self._checked(profile))
         return Prediction(line)
 
     def process_bytes(
@@ -185,7 +223,7 @@ class Recognizer:
         Raises:
             RecognitionError: the bytes cannot be recognised
         """
-        return Prediction(self._engine.process_bytes(bytes(data), name, self._checked(profile)))
+        return Prediction(self._engine.process_bytes(bytes(memoryview(data)), name, self._checked(profile)))
 
     def process_signal(
         self,
@@ -234,12 +272,12 @@ class Recognizer:
         """
         if on_error not in ("raise", "record"):
             raise ValueError(f"on_error is {on_error!r}; give 'raise' or 'record'")
-        names = [os.fspath(f) for f in files]
+        names = _list(files)
         begin: List[Optional[float]] = [None] * len(names) if starts is None else [_seconds(s) for s in starts]
         end: List[Optional[float]] = [None] * len(names) if ends is None else [_seconds(e) for e in ends]
         if not len(names) == len(begin) == len(end):
             raise ValueError(f"there are {len(names)} files, {len(begin)} starts and {len(end)} ends")
-        folder = None if root is None else os.fspath(root)
+        folder = None if root is None else os.fsdecode(root)
         paths = names if folder is None else [os.path.join(folder, name) for name in names]
         parts = list(zip(paths, begin, end))
         outcomes = self._run(parts, self._checked(profile))
@@ -258,7 +296,7 @@ class Recognizer:
         on_error: str = "record",
         profile: Optional[SpeakerProfile] = None,
     ) -> Results:
-        """Recognise all audio files in a folder and below, sorted by name.
+        """Recognise all audio files in a folder and below, sorted by name; hidden ones are left out.
 
         Args:
             folder: the folder
@@ -271,9 +309,13 @@ class Recognizer:
         if not base.is_dir():
             raise FileNotFoundError(f"{base}: no such folder")
         endings = [filetype] if filetype else audio_endings()
-        wanted = {ending.lower().lstrip(".") for ending in endings}
+        wanted = {str(ending).lower().lstrip("*.") for ending in endings}
         found = sorted(
-            path for path in base.rglob("*") if path.suffix.lower().lstrip(".") in wanted and path.is_file()
+            path
+            for path in base.rglob("*")
+            if path.suffix.lower().lstrip(".") in wanted
+            and not any(part.startswith(".") for part in path.relative_to(base).parts)
+            and path.is_file()
         )
         if include_root:
             return self.process_files(found, on_error=on_error, profile=profile)
@@ -303,7 +345,7 @@ class Recognizer:
 
     def enroll(self, files: Iterable[PathLike]) -> SpeakerProfile:
         """Make a profile of one speaker from recordings. It is personal data: store it only with consent."""
-        return self._engine.enroll([os.fspath(f) for f in files])
+        return self._engine.enroll(_list(files))
 
     def evaluate(self, manifest: PathLike, *, split: Optional[str] = None) -> Evaluation:
         """Measure the model on labelled recordings.

@@ -103,14 +103,20 @@ class Results(Table):
 
     @property
     def segments(self) -> Table:
-        """Table with one row per stretch of speech."""
+        """Table with one row per stretch of speech; times in seconds of the file."""
         emotions, genders = self._labels
         columns: Dict[str, List[Any]] = {
             name: [] for name in ["file", "start", "end", "emotion", *emotions, "age", *genders]
         }
-        for file, prediction in zip(self.files, self.predictions):
+        for file, begin, prediction in zip(self.files, self.starts, self.predictions):
             for segment in prediction.segments if prediction else []:
-                row = {"file": file, "start": segment.start, "end": segment.end, "emotion": segment.emotion}
+                shift = begin or 0.0
+                row = {
+                    "file": file,
+                    "start": segment.start + shift,
+                    "end": segment.end + shift,
+                    "emotion": segment.emotion,
+                }
                 row.update({name: segment.emotions[name].mean for name in emotions})
                 row.update({"age": segment.age.years, **segment.gender})
                 for name, values in columns.items():
@@ -119,12 +125,13 @@ class Results(Table):
 
     @property
     def windows(self) -> Table:
-        """Table with one row per window."""
+        """Table with one row per window; times in seconds of the file."""
         emotions, genders = self._labels
         columns: Dict[str, List[Any]] = {name: [] for name in ["file", "start", "end", *emotions, "age", *genders]}
-        for file, prediction in zip(self.files, self.predictions):
+        for file, begin, prediction in zip(self.files, self.starts, self.predictions):
             for window in prediction.windows if prediction else []:
-                row = {"file": file, "start": window.start, "end": window.end, "age": window.age}
+                shift = begin or 0.0
+                row = {"file": file, "start": window.start + shift, "end": window.end + shift, "age": window.age}
                 row.update(window.emotions)
                 row.update({name: window.gender.get(name) for name in genders})
                 for name, values in columns.items():

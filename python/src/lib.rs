@@ -1,9 +1,8 @@
 //! Native part of the Python package: thin functions over the Rust library. Answers cross the border as the
 //! JSON lines that `infer --format jsonl` prints; `maeum/*.py` gives them their Python form.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use maeum::app::batch::{Batch, Threads};
 use maeum::app::eval::Evaluator;
@@ -50,13 +49,24 @@ fn recognition_error(py: Python<'_>, code: &str, message: String) -> PyErr {
 
 /// The Python exception of a Rust error: FileNotFoundError for a missing file, RecognitionError otherwise.
 fn exception(error: maeum::Error) -> PyErr {
+    let message = error.to_string();
+    exception_with(error, message)
+}
+
+/// [`exception`] whose message names the recording.
+fn exception_of(error: maeum::Error, name: &str) -> PyErr {
+    let message = named(&error, name);
+    exception_with(error, message)
+}
+
+fn exception_with(error: maeum::Error, message: String) -> PyErr {
     let missing = |error: &(dyn std::error::Error + 'static)| {
         let decode = error.downcast_ref::<decode::DecodeError>();
         decode.is_some_and(|e| matches!(e.fault, maeum::audio::Fault::Missing))
     };
-    match std::error::Error::source(&error) {
-        Some(source) if missing(source) => PyFileNotFoundError::new_err(error.to_string()),
-        _ => Python::attach(|py| recognition_error(py, code(error.kind()), error.to_string())),
+    match missing(error.get_ref()) {
+        true => PyFileNotFoundError::new_err(message),
+        false => Python::attach(|py| recognition_error(py, code(error.kind()), message)),
     }
 }
 
@@ -75,10 +85,19 @@ fn value_error(error: impl std::fmt::Display) -> PyErr {
 /// Outcome for one recording of many: the JSON line, or code and message of the failure.
 type Outcome = (Option<String>, Option<(String, String)>);
 
-fn outcome(result: Result<String, maeum::Error>) -> Outcome {
+fn outcome(result: Result<String, maeum::Error>, name: &str) -> Outcome {
     match result {
         Ok(line) => (Some(line), None),
-        Err(error) => (None, Some((code(error.kind()).into(), error.to_string()))),
+        Err(error) => (None, Some((code(error.kind()).into(), named(&error, name)))),
+    }
+}
+
+/// Message of an error, which begins with the name of the recording.
+fn named(error: &maeum::Error, name: &str) -> String {
+    let message = error.to_string();
+    match message.contains(name) {
+        true => message,
+        false => format!("{name}: {message}"),
     }
 }
 
@@ -114,6 +133,15 @@ impl PyProfile {
     #[getter]
     fn seconds(&self) -> f64 {
         self.0.speaker().seconds
+    }
+
+    fn __reduce__(slf: &Bound<'_, Self>) -> PyResult<(Py<PyAny>, (String,))> {
+        let make = slf.get_type().getattr("from_json")?.unbind();
+        Ok((make, (slf.get().to_json(),)))
+    }
+
+    fn __eq__(&self, other: PyRef<'_, Self>) -> bool {
+        self.0 == other.0
     }
 
     fn __repr__(&self) -> String {
@@ -208,8 +236,9 @@ impl Engine {
         profile: Option<PyRef<'_, PyProfile>>,
     ) -> PyResult<String> {
         let profile = profile.as_ref().map(|p| p.0.clone());
+        let name = file.display().to_string();
         py.detach(|| self.file(&(file, start, end), profile.as_ref()))
-            .map_err(exception)
+            .map_err(|e| exception_of(e, &name))
     }
 
     /// Recognises an audio file in memory; returns a JSON line.
@@ -227,7 +256,7 @@ impl Engine {
             let recording = Recording::from_bytes(&data, name)?;
             self.line(&recording, name, profile.as_ref())
         })
-        .map_err(exception)
+        .map_err(|e| exception_of(e, name))
     }
 
     /// Recognises interleaved samples; returns a JSON line.
@@ -247,7 +276,7 @@ impl Engine {
             let recording = Recording::from_interleaved(samples, channels, sampling_rate)?;
             self.line(&recording, name, profile.as_ref())
         })
-        .map_err(exception)
+        .map_err(|e| exception_of(e, name))
     }
 
     /// Recognises parts of files in parallel and in order. `progress` is called with the number of finished
@@ -261,14 +290,12 @@ impl Engine {
         profile: Option<PyRef<'_, PyProfile>>,
     ) -> PyResult<Vec<Outcome>> {
         let profile = profile.as_ref().map(|p| p.0.clone());
-        let done = AtomicUsize::new(0);
         let total = parts.len();
         py.detach(|| {
             let mut outcomes = Vec::with_capacity(total);
             let all = self.0.map_in_order(parts.into_iter(), |part| {
                 let result = self.file(&part, profile.as_ref());
-                done.fetch_add(1, Ordering::Relaxed);
-                outcome(result)
+                outcome(result, &part.0.display().to_string())
             });
             for one in all {
                 outcomes.push(one);
@@ -475,6 +502,18 @@ impl Network {
     }
 }
 
+/// The input that the output would replace, if there is one.
+fn overwritten(source: &Path, output: &Path) -> Option<PathBuf> {
+    let output = output.canonicalize().ok()?;
+    let is_output = |path: &PathBuf| path.canonicalize().is_ok_and(|path| path == output);
+    let source = source.to_path_buf();
+    if is_output(&source) {
+        return Some(source);
+    }
+    let files = std::fs::read_dir(&source).ok()?.flatten();
+    files.map(|entry| entry.path()).find(is_output)
+}
+
 /// Converts Keras files: the folder of a speech model's five files, or one `.h5` file.
 #[pyfunction]
 fn convert(py: Python<'_>, source: PathBuf, output: PathBuf) -> PyResult<String> {
@@ -483,6 +522,13 @@ fn convert(py: Python<'_>, source: PathBuf, output: PathBuf) -> PyResult<String>
             "{}: no such file",
             source.display()
         )));
+    }
+    if let Some(file) = overwritten(&source, &output) {
+        let problem = format!(
+            "{}: the output would replace this input; name another",
+            file.display()
+        );
+        return Err(input_error(&problem));
     }
     py.detach(|| {
         let model = if source.is_dir() {

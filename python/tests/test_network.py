@@ -54,6 +54,17 @@ def test_what_does_not_fit_is_named(tmp_path):
         maeum.convert(tmp_path / "none.h5", tmp_path / "out.safetensors")
 
 
+def test_an_input_is_not_replaced(tmp_path):
+    file = tmp_path / "model.h5"
+    content = next(f for f in models() if accepts(f)).read_bytes()
+    file.write_bytes(content)
+    (tmp_path / "link.h5").symlink_to(file)
+    for source, output in [(file, file), (file, tmp_path / "link.h5"), (tmp_path, file)]:
+        with pytest.raises(maeum.RecognitionError, match="replace"):
+            maeum.convert(source, output)
+    assert file.read_bytes() == content
+
+
 def accepts(file):
     try:
         return bool(maeum.Network(file).inputs)

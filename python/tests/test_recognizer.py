@@ -1,6 +1,7 @@
 """The recogniser: every kind of input, errors, threads."""
 
 import json
+import multiprocessing
 import pathlib
 import pickle
 import shutil
@@ -138,6 +139,51 @@ def test_errors_name_the_file(recognizer, tmp_path):
         recognizer.process_bytes(b"RIFF", name="upload")
 
 
+def test_mistakes_are_explained(recognizer, voice, samples):
+    data, rate = samples
+    with pytest.raises(maeum.RecognitionError, match="32768") as error:
+        recognizer(data.astype(np.float32), rate)
+    assert error.value.code == "unusable_audio"
+    with pytest.raises(maeum.RecognitionError, match="masked"):
+        recognizer(np.ma.masked_array(data, mask=data > 0), rate)
+    for wrong in (-1, 0.5, "16000", float("nan"), float("inf"), None, 10**30):
+        with pytest.raises(maeum.RecognitionError, match="768000"):
+            recognizer(data, wrong)
+    for files in (voice, pathlib.Path(voice)):
+        with pytest.raises(TypeError, match="list"):
+            recognizer.process_files(files)
+        with pytest.raises(TypeError, match="list"):
+            recognizer.enroll(files)
+    for arguments in ({"num_workers": 10**9}, {"dropout": 10**9}, {"seed": -1}):
+        with pytest.raises(ValueError):
+            maeum.Recognizer(**arguments)
+    with pytest.raises(maeum.RecognitionError, match="voice.wav"):
+        recognizer.process_file(voice, start=9, end=10)
+    with pytest.raises(TypeError):
+        recognizer.process_bytes(5)
+
+
+def in_child(voice):
+    """Recognise in a forked process, with a recogniser of the parent and one of its own."""
+    return len(PARENT.process_files([voice, voice])), len(maeum.Recognizer().process_files([voice]))
+
+
+def test_a_recogniser_works_after_a_fork(recognizer, voice):
+    global PARENT
+    PARENT = recognizer
+    recognizer.process_files([voice, voice])
+    maeum.Recognizer().process_files([voice])
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply_async(in_child, (voice,)).get(timeout=60) == (2, 1)
+
+
+def test_times_of_parts_are_those_of_the_file(recognizer, voice):
+    table = recognizer.process_files([voice, voice], starts=[0, 2], ends=[2, 4])
+    for part in (table.segments, table.windows):
+        assert max(part["end"]) > 2.5
+        assert [s >= 2 for s in part["start"]] == sorted(s >= 2 for s in part["start"])
+
+
 def test_bytes_and_parts(recognizer, voice):
     data = pathlib.Path(voice).read_bytes()
     assert answer(recognizer.process_bytes(data)) == answer(recognizer.process_file(voice))
@@ -202,6 +248,7 @@ def test_profiles(recognizer, voice):
     profile = recognizer.enroll([voice])
     assert profile.recordings == 1 and profile.seconds > 1
     again = maeum.SpeakerProfile.from_json(profile.to_json())
+    assert again == profile and pickle.loads(pickle.dumps(profile)) == profile
     adapted = recognizer.process_file(voice, profile=again)
     assert adapted.to_dict()["speaker"]["recordings"] == 1
     assert adapted.emotions != recognizer.process_file(voice).emotions

@@ -26,6 +26,9 @@ pub enum ResumeError {
         /// Cause given by the operating system.
         source: io::Error,
     },
+    /// The output is no regular file, such as a pipe or a folder.
+    #[error("the output {0} is no regular file and cannot be continued; name a file")]
+    NotRegular(String),
     /// Another process holds the file.
     #[error("another program is writing the output {0}; wait for its end")]
     Busy(String),
@@ -70,7 +73,16 @@ struct Line {
     error: Option<String>,
     model: Option<ModelField>,
     dropout: Option<Value>,
+    voice: Option<VoiceField>,
 }
+
+#[derive(Deserialize)]
+struct VoiceField {
+    channel: Option<u32>,
+}
+
+/// Beginnings of the lines of answers and of failures.
+const BEGINNINGS: [&[u8]; 2] = [b"{\"file\":", b"{\"error\":"];
 
 #[derive(Deserialize)]
 struct ModelField {
@@ -79,7 +91,8 @@ struct ModelField {
 
 impl Journal {
     /// Opens or creates the output at `path`, removes an incomplete last line and reads the names of the
-    /// finished recordings. Every answer in it must be of the recogniser's model with the mode `dropout`.
+    /// finished recordings. Every answer in it must be of the recogniser's model with the mode `dropout` and the
+    /// selected `channel`.
     ///
     /// # Errors
     /// The file cannot be used, is no output of JSON lines, or is of another model or mode.
@@ -87,8 +100,13 @@ impl Journal {
         path: &Path,
         recognizer: &Recognizer,
         dropout: &DropoutMode,
+        channel: Option<u32>,
     ) -> Result<Self, ResumeError> {
         let name = path.display().to_string();
+        // Before it is opened: opening a named pipe waits for its other end.
+        if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(ResumeError::NotRegular(name));
+        }
         let io = |source| ResumeError::Io {
             file: name.clone(),
             source,
@@ -116,12 +134,13 @@ impl Journal {
         loop {
             bytes.clear();
             let length = reader.read_until(b'\n', &mut bytes).map_err(io)?;
+            number += 1;
             if bytes.last() != Some(&b'\n') {
+                journal.check_beginning(number, &bytes)?;
                 break;
             }
-            number += 1;
             complete += length as u64;
-            journal.add(number, &bytes, identity, &mode)?;
+            journal.add(number, &bytes, identity, &mode, channel)?;
         }
         drop(reader);
         file.set_len(complete).map_err(io)?;
@@ -135,12 +154,10 @@ impl Journal {
         bytes: &[u8],
         identity: &str,
         mode: &Value,
+        channel: Option<u32>,
     ) -> Result<(), ResumeError> {
-        let line: Line = serde_json::from_slice(bytes).map_err(|e| ResumeError::Line {
-            file: self.name.clone(),
-            line: number,
-            problem: e.to_string(),
-        })?;
+        let line: Line =
+            serde_json::from_slice(bytes).map_err(|e| self.no_answer(number, &e.to_string()))?;
         let other = |what| ResumeError::Other {
             file: self.name.clone(),
             line: number,
@@ -149,9 +166,14 @@ impl Journal {
         if line.error.is_some() {
             self.failed += 1;
         } else {
-            let of_model = line.model.is_some_and(|m| m.sha256 == identity);
-            if !of_model {
+            let (Some(model), Some(voice)) = (line.model, line.voice) else {
+                return Err(self.no_answer(number, "it has no model or voice"));
+            };
+            if model.sha256 != identity {
                 return Err(other("model"));
+            }
+            if voice.channel != channel {
+                return Err(other("channel"));
             }
             if line.dropout.as_ref() != Some(mode) {
                 return Err(other("mode of dropout"));
@@ -159,6 +181,23 @@ impl Journal {
         }
         *self.finished.entry(line.file).or_default() += 1;
         Ok(())
+    }
+
+    /// Checks that an incomplete last line is the beginning of a record, which may be removed.
+    fn check_beginning(&self, number: usize, bytes: &[u8]) -> Result<(), ResumeError> {
+        let is_beginning = |record: &&[u8]| bytes.starts_with(record) || record.starts_with(bytes);
+        match BEGINNINGS.iter().any(is_beginning) {
+            true => Ok(()),
+            false => Err(self.no_answer(number, "it is no JSON record")),
+        }
+    }
+
+    fn no_answer(&self, line: usize, problem: &str) -> ResumeError {
+        ResumeError::Line {
+            file: self.name.clone(),
+            line,
+            problem: problem.into(),
+        }
     }
 
     /// Number of finished recordings without an answer.

@@ -55,7 +55,7 @@ fn main() -> ExitCode {
             "standard input can be read only once; give `-` once",
         );
     }
-    if arguments.segments && arguments.format != Format::Csv {
+    if arguments.segments && !matches!(arguments.format, Format::Csv | Format::ExcelCsv) {
         usage_error(
             ErrorKind::ArgumentConflict,
             "--segments chooses the rows of CSV; give it with --format csv (json has all segments)",
@@ -65,6 +65,12 @@ fn main() -> ExitCode {
         usage_error(
             ErrorKind::ArgumentConflict,
             "--resume continues a file of JSON lines; give it with --format jsonl",
+        );
+    }
+    if arguments.resume && arguments.recordings.iter().any(|path| from_stdin(&path)) {
+        usage_error(
+            ErrorKind::ArgumentConflict,
+            "--resume knows recordings by their names; name a file instead of `-`",
         );
     }
     if arguments.split.is_some() && arguments.eval.is_none() && arguments.dump_features.is_none() {

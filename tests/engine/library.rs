@@ -133,7 +133,7 @@ fn unusable_input_is_an_error_with_a_kind() {
     assert!(Recording::from_interleaved([0.0; 8], 1000, 16_000).is_err());
     let missing = Recording::open("no such recording.wav").unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::Unreadable);
-    assert!(std::error::Error::source(&missing).is_some());
+    assert!(missing.get_ref().is::<maeum::audio::DecodeError>());
 
     let recognizer = Recognizer::builtin().unwrap();
     let silence = Recording::from_samples(vec![0.0; 16_000], 16_000).unwrap();
@@ -146,6 +146,12 @@ fn unusable_input_is_an_error_with_a_kind() {
     let error = Recognizer::open("no such model").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Model);
     assert!(recognizer.stream(0).is_err());
+    let mut stream = recognizer.stream(16_000).unwrap();
+    assert!(stream.push(&[0.5, f32::NAN]).is_err());
+    assert!(stream.seconds() == 0.0);
+    for seconds in [f64::NAN, 0.0, -1.0] {
+        assert!(stream.latest(seconds).is_err());
+    }
 }
 
 #[test]

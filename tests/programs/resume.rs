@@ -117,6 +117,9 @@ fn foreign_files_are_not_continued() {
             "model",
         ),
         ("[1]\n", "line 1"),
+        ("my only notes", "line 1"),
+        ("\0\0\0", "line 1"),
+        ("{\"file\":\"x\"}\n", "no model"),
     ] {
         fs::write(at("out.jsonl"), content).unwrap();
         refused(&resumed, word);
@@ -127,6 +130,25 @@ fn foreign_files_are_not_continued() {
         &["--format", "csv", "--resume", "-o", "out.csv", "in/000.wav"],
         "jsonl",
     );
+    for (output, word) in [
+        ("in", "regular"),
+        ("/dev/stdout", "regular"),
+        ("/dev/null", "regular"),
+    ] {
+        refused(&["--resume", "-o", output, "in/000.wav"], word);
+    }
+    refused(&["--resume", "-o", "out.jsonl", "-"], "name a file");
+    fs::write(at("out.jsonl"), "").unwrap();
+    let mono = [
+        "--channel",
+        "1",
+        "--resume",
+        "-o",
+        "out.jsonl",
+        "in/000.wav",
+    ];
+    assert!(run(&mono, folder.path()).status.success());
+    refused(&resumed, "channel");
     fs::write(at("out.jsonl"), "").unwrap();
     let file = fs::File::open(at("out.jsonl")).unwrap();
     file.lock().unwrap();

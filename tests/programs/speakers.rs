@@ -307,6 +307,17 @@ fn stretches_of_speech_are_answered_one_by_one_in_every_format() {
         assert_eq!(column("voiced"), number(&segment["voiced"]));
     }
     assert_eq!((&*rows[2]["file"], &*rows[2]["segment"]), ("noise.wav", ""));
+    // With the byte order mark that spreadsheets need.
+    let excel = place
+        .infer(&[
+            "--format",
+            "excel-csv",
+            "--segments",
+            "two.wav",
+            "noise.wav",
+        ])
+        .expect(1);
+    assert_eq!(excel.out.lines().count(), csv.out.lines().count());
     let one = place.infer(&["--format", "csv", "two.wav"]).expect(0);
     assert_eq!(one.out.lines().count(), 2);
 

@@ -59,7 +59,7 @@ pub struct Arguments {
     pub segments: bool,
     /// Continues the output of an interrupted run: skips the recordings that the file after `-o` holds
     /// and appends the others. Needs `--format jsonl`.
-    #[arg(long, requires = "output", conflicts_with_all = ["eval", "dump_features", "speaker_from", "enroll"])]
+    #[arg(long, requires = "output", conflicts_with_all = ["eval", "dump_features", "speaker_from", "enroll", "profile"])]
     pub resume: bool,
     /// Makes a profile of the speaker of all recordings and writes it to this file, which only its
     /// owner may read. It is personal data; nothing else is stored.

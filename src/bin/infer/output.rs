@@ -84,7 +84,7 @@ impl Output {
                 path.display().to_string(),
             )));
         }
-        let journal = Journal::open(path, recognizer, &arguments.dropout());
+        let journal = Journal::open(path, recognizer, &arguments.dropout(), arguments.channel());
         let journal = journal.map_err(|e| e.to_string())?;
         if journal.finished() > 0 {
             print_error(&format!(
