@@ -1,9 +1,10 @@
-//! Converts any supported Keras 2 `.h5` file, saves it as a bundle and runs it on inputs of ones.
+//! Converts any supported Keras 2 `.h5` file, saves it as a bundle and runs it on inputs filled with 1.
 //!
 //!     cargo run --release --example keras_model -- MODEL.h5 MODEL.safetensors
 
 use std::path::Path;
 
+use maeum::atomic_file::replaces;
 use maeum::model::{bundle, from_keras};
 use maeum::nn::npz::Array;
 use maeum::nn::{DropoutMode, run};
@@ -16,6 +17,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let keras = arguments.next().ok_or("name a Keras .h5 file")?;
     let output = arguments.next().ok_or("name the bundle to write")?;
 
+    if replaces(Path::new(&output))(Path::new(&keras)) {
+        return Err("the bundle would replace the Keras file; name another".into());
+    }
     let model = from_keras::convert_network(Path::new(&keras))?;
     bundle::save(&model, Path::new(&output))?;
 

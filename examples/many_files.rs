@@ -7,6 +7,7 @@ use maeum::Recognizer;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let paths: Vec<String> = std::env::args().skip(1).collect();
     let recognizer = Recognizer::builtin()?;
+    let mut failed = 0;
     for (path, answer) in paths.iter().zip(recognizer.recognize_files(&paths)) {
         match answer {
             Ok(answer) => {
@@ -14,8 +15,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 let percent = 100.0 * emotion.probability();
                 println!("{path}\t{}\t{percent:.0} %", emotion.label());
             }
-            Err(error) => eprintln!("{error}"),
+            Err(error) => {
+                eprintln!("{error}");
+                failed += 1;
+            }
         }
     }
-    Ok(())
+    match failed {
+        0 => Ok(()),
+        _ => Err(format!("{failed} of {} recordings failed", paths.len()).into()),
+    }
 }

@@ -127,6 +127,12 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.finish()
 }
 
+/// Returns a test of whether writing `output` would replace a file that is read, also through links.
+pub fn replaces(output: &Path) -> impl Fn(&Path) -> bool {
+    let output = output.canonicalize().ok();
+    move |input| output.is_some() && input.canonicalize().ok() == output
+}
+
 /// Removes the siblings of all unfinished files. No file is begun or finished while the returned
 /// guard lives, so that the process can end in the meantime.
 pub fn remove_unfinished() -> impl Sized {

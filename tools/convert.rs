@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use maeum::app::sink::Sink;
+use maeum::atomic_file::replaces;
 use maeum::formats::printable;
 use maeum::model::Network;
 use maeum::model::from_keras;
@@ -99,15 +100,15 @@ fn one_input(arguments: &Arguments) -> &Path {
 
 /// Checks that writing `output` does not destroy `input`.
 fn keep_input(input: &Path, output: &Path) -> Result<(), Failure> {
-    match (input.canonicalize(), output.canonicalize()) {
-        (Ok(input), Ok(existing)) if input == existing => Err(Failure(
+    match replaces(output)(input) {
+        true => Err(Failure(
             format!(
                 "the output {} is an input, which is never replaced; name another file",
                 output.display()
             ),
             1,
         )),
-        _ => Ok(()),
+        false => Ok(()),
     }
 }
 
@@ -167,9 +168,9 @@ fn convert(a: &Arguments) -> Result<String, Failure> {
                     false => files.add_by_name(input.clone()).map_err(with_flags)?,
                 }
             }
-            for role in Role::SPEECH {
-                files.of(role).map_or(Ok(()), |p| keep_input(p, output))?;
-            }
+            files
+                .paths()
+                .try_for_each(|path| keep_input(path, output))?;
             let place = match inputs {
                 [folder] if folders == 1 => folder.display().to_string(),
                 _ => "the files given".into(),

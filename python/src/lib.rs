@@ -1,12 +1,13 @@
 //! Native part of the Python package: thin functions over the Rust library. Answers cross the border as the
 //! JSON lines that `infer --format jsonl` prints; `maeum/*.py` gives them their Python form.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use maeum::app::batch::{Batch, Threads};
 use maeum::app::eval::Evaluator;
 use maeum::app::manifest::Manifest;
+use maeum::atomic_file::replaces;
 use maeum::audio::decode;
 use maeum::model::{bundle, from_keras};
 use maeum::nn::npz::Array;
@@ -502,48 +503,35 @@ impl Network {
     }
 }
 
-/// The input that the output would replace, if there is one.
-fn overwritten(source: &Path, output: &Path) -> Option<PathBuf> {
-    let output = output.canonicalize().ok()?;
-    let is_output = |path: &PathBuf| path.canonicalize().is_ok_and(|path| path == output);
-    let source = source.to_path_buf();
-    if is_output(&source) {
-        return Some(source);
-    }
-    let files = std::fs::read_dir(&source).ok()?.flatten();
-    files.map(|entry| entry.path()).find(is_output)
-}
-
 /// Converts Keras files: the folder of a speech model's five files, or one `.h5` file.
 #[pyfunction]
 fn convert(py: Python<'_>, source: PathBuf, output: PathBuf) -> PyResult<String> {
     if !source.exists() {
-        return Err(PyFileNotFoundError::new_err(format!(
-            "{}: no such file",
-            source.display()
-        )));
-    }
-    if let Some(file) = overwritten(&source, &output) {
-        let problem = format!(
-            "{}: the output would replace this input; name another",
-            file.display()
-        );
-        return Err(input_error(&problem));
+        return Err(missing_file(&source));
     }
     py.detach(|| {
-        let model = if source.is_dir() {
-            let mut files = from_keras::SpeechFiles::default();
-            files.add_folder(&source)?;
-            files.convert(&source.display().to_string())?
-        } else {
-            from_keras::convert_network(&source)?
+        let mut files = from_keras::SpeechFiles::default();
+        if source.is_dir() {
+            files.add_folder(&source).map_err(|e| exception(e.into()))?;
+        }
+        let mut inputs = files.paths().chain([&*source]);
+        if let Some(input) = inputs.find(|path| replaces(&output)(path)) {
+            let input = input.display();
+            let problem = format!("{input}: the output would replace this input; name another");
+            return Err(input_error(&problem));
+        }
+        let convert = || {
+            let model = match source.is_dir() {
+                true => files.convert(&source.display().to_string())?,
+                false => from_keras::convert_network(&source)?,
+            };
+            bundle::save(&model, &output)?;
+            let stored = bundle::load(&output)?;
+            stored.self_test()?;
+            Ok::<_, maeum::Error>(stored.identity().to_owned())
         };
-        bundle::save(&model, &output)?;
-        let stored = bundle::load(&output)?;
-        stored.self_test()?;
-        Ok::<_, maeum::Error>(stored.identity().to_owned())
+        convert().map_err(exception)
     })
-    .map_err(exception)
 }
 
 /// Card of the built-in model, as Markdown.

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::atomic_file::AtomicFile;
+use crate::atomic_file::{AtomicFile, replaces};
 
 /// Error when the output cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -99,8 +99,7 @@ impl Sink {
         if path.file_name().is_none() {
             return Err(SinkError::NoName(name));
         }
-        let is_output = |input: &Path| input.canonicalize().is_ok_and(|input| input == path);
-        if path.exists() && read.into_iter().any(is_output) {
+        if path.exists() && read.into_iter().any(replaces(&path)) {
             return Err(SinkError::IsInput(name));
         }
         let file = match is_private {

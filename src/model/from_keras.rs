@@ -191,6 +191,11 @@ impl SpeechFiles {
         found.map(|(_, path)| &**path)
     }
 
+    /// Paths of all files with a role.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|(_, path)| &**path)
+    }
+
     /// Converts the files into a model; `place` stands for the searched place in messages.
     ///
     /// # Errors

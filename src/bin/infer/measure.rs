@@ -10,6 +10,7 @@ use maeum::app::eval::{Evaluator, profiles};
 use maeum::app::inputs;
 use maeum::app::manifest::Manifest;
 use maeum::app::sink::{Sink, SinkError};
+use maeum::atomic_file::replaces;
 use maeum::audio::Resampling;
 use maeum::formats::Format;
 use maeum::model::FrontEndKind;
@@ -154,15 +155,10 @@ pub fn dump(
         }
     };
     let read = inputs.iter().filter_map(|i| i.path());
-    let is_output = |path: &Path| {
-        output
-            .canonicalize()
-            .is_ok_and(|output| path.canonicalize().is_ok_and(|path| path == output))
-    };
     if read
         .chain(manifest.map(|p| &**p))
         .chain(arguments.model.as_deref())
-        .any(is_output)
+        .any(replaces(output))
     {
         let error = SinkError::IsInput(output.display().to_string());
         return Err(output_error(&error));

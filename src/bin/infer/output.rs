@@ -9,6 +9,7 @@ use maeum::app::batch::Batch;
 use maeum::app::inputs::Input;
 use maeum::app::resume::Journal;
 use maeum::app::sink::{Sink, SinkError};
+use maeum::atomic_file::replaces;
 use maeum::formats::names::Names;
 use maeum::formats::{Format, Reporter};
 
@@ -70,16 +71,8 @@ impl Output {
         recognizer: &Recognizer,
         selection: &mut Selection,
     ) -> Result<Self, String> {
-        let is_output = |input: &Path| {
-            let same = input.canonicalize().ok().zip(path.canonicalize().ok());
-            same.is_some_and(|(input, output)| input == output)
-        };
-        if selection
-            .inputs
-            .iter()
-            .filter_map(Input::path)
-            .any(is_output)
-        {
+        let mut read = selection.inputs.iter().filter_map(Input::path);
+        if read.any(replaces(path)) {
             return Err(output_error(&SinkError::IsInput(
                 path.display().to_string(),
             )));
