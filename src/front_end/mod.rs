@@ -16,6 +16,7 @@ pub mod legacy2020;
 pub mod mel;
 mod pairwise;
 pub mod utterance;
+pub mod windows;
 
 pub use mel::{LogMel, Mel, MelFilterbank};
 

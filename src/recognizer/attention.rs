@@ -2,15 +2,14 @@
 
 use super::row;
 use super::statistics::mean;
-use crate::front_end::legacy2020::WINDOW_FRAMES;
-use crate::front_end::{HOP, SAMPLE_RATE, utterance};
+use crate::front_end::windows::WINDOW_FRAMES;
+use crate::front_end::{HOP, SAMPLE_RATE};
 use crate::nn::graph::{Graph, Node, ValueId};
 use crate::nn::layer::{Activation, Layer, MergeOp, PoolKind};
 use crate::prediction::Attention;
 
 /// Length of a full window in seconds, equal in both front ends.
 const WINDOW_SECONDS: f64 = (WINDOW_FRAMES * HOP) as f64 / SAMPLE_RATE as f64;
-const _: () = assert!(WINDOW_FRAMES == utterance::WINDOW_FRAMES);
 
 /// Prefix of the names of the graph outputs that hold attention weights.
 pub const OUTPUT: &str = "attention weights";

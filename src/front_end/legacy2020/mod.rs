@@ -20,13 +20,12 @@ pub mod summaries;
 pub mod trim;
 pub mod windows;
 
+pub use super::windows::WINDOW_FRAMES;
 pub use prepare::{Prepared, VoiceDetector, prepare, prepare_with};
 pub use windows::{NormalizedMel, Windows};
 
 /// Maximum number of frames that the window networks use (15 s).
 pub const MAX_FRAMES: usize = 1_500;
-/// Frames per window (2 s).
-pub const WINDOW_FRAMES: usize = 200;
 /// Frames between the starts of consecutive windows (1 s).
 pub const WINDOW_STEP: usize = 100;
 /// Coefficients per band of the cosine transform, and of the sine transform.

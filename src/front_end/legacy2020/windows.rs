@@ -1,6 +1,7 @@
 //! Normalised spectrogram, and its windows for the emotion, age and gender networks.
 
-use super::{MAX_FRAMES, WINDOW_FRAMES, WINDOW_STEP};
+use super::{MAX_FRAMES, WINDOW_STEP};
+use crate::front_end::windows::{FrameWindows, WINDOW_FRAMES};
 use crate::front_end::{FeatureError, Mel, N_MELS, pairwise};
 
 /// Number of windows of a recording longer than [`MAX_FRAMES`].
@@ -59,69 +60,12 @@ impl NormalizedMel {
                 row[band] = value;
             }
         }
-        Windows {
-            frame_count: self.frames,
-            starts,
-            frames,
-        }
+        Windows::new(self.frames, starts, frames)
     }
 }
 
 /// Two-second windows of a [`NormalizedMel`], time by mel band; 1 to 14 of them.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Windows {
-    frame_count: usize,
-    starts: Vec<usize>,
-    frames: Vec<f32>,
-}
-
-impl Windows {
-    /// Number of values in one window.
-    pub const VALUES: usize = WINDOW_FRAMES * N_MELS;
-
-    /// Returns the first frame of each window, ascending. Frame `t` is centred on sample `t * HOP`
-    /// of the signal; each window spans [`WINDOW_FRAMES`] frames.
-    #[must_use]
-    pub fn starts(&self) -> &[usize] {
-        &self.starts
-    }
-
-    /// Returns the number of frames of window `index` that come from the recording; zero padding
-    /// follows them.
-    ///
-    /// # Panics
-    /// If there is no such window.
-    #[must_use]
-    pub fn real_frames(&self, index: usize) -> usize {
-        real_frames(self.frame_count, self.starts[index])
-    }
-
-    /// Returns the frames that the windows are cut from, `[frames][N_MELS]`, up to the last
-    /// window's end.
-    #[must_use]
-    pub fn frames(&self) -> &[f32] {
-        &self.frames
-    }
-
-    /// Returns all windows as the networks' input batch, `[windows][WINDOW_FRAMES][N_MELS]`.
-    #[must_use]
-    pub fn data(&self) -> Vec<f32> {
-        self.iter().flatten().copied().collect()
-    }
-
-    /// Iterates over the windows, each `[WINDOW_FRAMES][N_MELS]`.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[f32]> {
-        self.starts
-            .iter()
-            .map(|start| &self.frames[start * N_MELS..][..Self::VALUES])
-    }
-}
-
-/// Returns the number of frames in the window from frame `start` on that a recording of `frames`
-/// frames fills.
-pub(crate) fn real_frames(frames: usize, start: usize) -> usize {
-    frames.saturating_sub(start).min(WINDOW_FRAMES)
-}
+pub type Windows = FrameWindows<N_MELS>;
 
 /// Returns the first frame of each window of a recording of `frames` frames.
 ///

@@ -35,13 +35,14 @@ mod segments;
 mod stats;
 mod windows;
 
+pub use super::windows::WINDOW_FRAMES;
 #[cfg(feature = "cuda")]
 pub(crate) use centred::check;
 use centred::{Centred, Sample};
 pub use pitch::{PitchCandidate, PitchFrame};
 pub use segments::LONGEST_SEGMENT;
 pub use stats::{STAT_GROUPS, STATS};
-pub use windows::{UtteranceWindows, WINDOW_FRAMES, WINDOW_HOP};
+pub use windows::{UtteranceWindows, WINDOW_HOP};
 
 /// Number of values per frame: [`N_MELS`] levels `(level + 5) / 4`, `log2(F0 / 200 Hz)`, twice that
 /// minus its median over the voiced frames, 1 if voiced, and the height of the autocorrelation peak

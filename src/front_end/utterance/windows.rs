@@ -1,9 +1,8 @@
 //! Windows for the window network.
 
 use super::FRAME_VALUES;
+use crate::front_end::windows::{FrameWindows, WINDOW_FRAMES};
 
-/// Frames per window (2 s).
-pub const WINDOW_FRAMES: usize = 200;
 /// Frames between the starts of consecutive windows (1 s).
 pub const WINDOW_HOP: usize = 100;
 
@@ -12,17 +11,9 @@ pub const WINDOW_HOP: usize = 100;
 /// Windows start every [`WINDOW_HOP`] frames. An additional last window ends with the recording if
 /// half a second or more would otherwise remain. A recording shorter than a window is repeated
 /// until it fills one.
-#[derive(Debug, Clone, PartialEq)]
-pub struct UtteranceWindows {
-    frame_count: usize,
-    starts: Vec<usize>,
-    frames: Vec<f32>,
-}
+pub type UtteranceWindows = FrameWindows<FRAME_VALUES>;
 
 impl UtteranceWindows {
-    /// Number of values in one window.
-    pub const VALUES: usize = WINDOW_FRAMES * FRAME_VALUES;
-
     /// Cuts `[frames][FRAME_VALUES]` into windows.
     #[must_use]
     pub fn of(frames: &[f32]) -> Self {
@@ -30,47 +21,7 @@ impl UtteranceWindows {
         let starts = window_starts(count);
         let rows = starts.last().map_or(0, |last| last + WINDOW_FRAMES);
         let values = frames.iter().cycle().take(rows * FRAME_VALUES);
-        Self {
-            frame_count: count,
-            starts,
-            frames: values.copied().collect(),
-        }
-    }
-
-    /// Returns the first frame of each window, ascending, relative to the first kept frame.
-    #[must_use]
-    pub fn starts(&self) -> &[usize] {
-        &self.starts
-    }
-
-    /// Returns the number of frames of window `index` that come from the recording; repeated frames
-    /// follow them.
-    ///
-    /// # Panics
-    /// If there is no such window.
-    #[must_use]
-    pub fn real_frames(&self, index: usize) -> usize {
-        (self.frame_count - self.starts[index]).min(WINDOW_FRAMES)
-    }
-
-    /// Returns the frames that the windows are cut from, `[frames][FRAME_VALUES]`, up to the last
-    /// window's end.
-    #[must_use]
-    pub fn frames(&self) -> &[f32] {
-        &self.frames
-    }
-
-    /// Returns all windows as the network's input batch, `[windows][WINDOW_FRAMES][FRAME_VALUES]`.
-    #[must_use]
-    pub fn data(&self) -> Vec<f32> {
-        self.iter().flatten().copied().collect()
-    }
-
-    /// Iterates over the windows, each `[WINDOW_FRAMES][FRAME_VALUES]`.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[f32]> {
-        self.starts
-            .iter()
-            .map(|start| &self.frames[start * FRAME_VALUES..][..Self::VALUES])
+        Self::new(count, starts, values.copied().collect())
     }
 }
 
