@@ -219,6 +219,15 @@ fn inputs_are_never_overwritten_and_bad_files_are_refused() {
         &["never replaced"],
         [&*folder, "--age", &copy, "-o", &copy],
     );
+    // The optional sixth network.
+    let speech = format!("{folder}/speech.h5");
+    fs::copy(golden("subtract.h5"), &speech).unwrap();
+    bad(
+        1,
+        &["speech.h5", "never replaced"],
+        [&*folder, "-o", &speech],
+    );
+    assert_eq!(before, fs::read(&speech).unwrap());
     assert_eq!(before, fs::read(&copy).unwrap());
 
     let output = place.at("out.safetensors");
