@@ -16,14 +16,14 @@ build=${CARGO_TARGET_DIR:-$PWD/target}/fuzz${sanitizer:+-$sanitizer}
 if [ -n "${MAEUM_FUZZ_PROGRAM:-}" ]; then
     program=$MAEUM_FUZZ_PROGRAM
 else
-    # Stable Rust has these flags, but asks to be told that they may change.
+    # RUSTC_BOOTSTRAP enables these unstable flags in stable Rust.
     export RUSTC_BOOTSTRAP=1
     flags="--cfg fuzzing -Cpasses=sancov-module"
     for option in level=4 inline-8bit-counters pc-table trace-compares; do
         flags+=" -Cllvm-args=-sanitizer-coverage-$option"
     done
     flags+=${sanitizer:+ -Zsanitizer=$sanitizer}
-    # With a target named, the flags do not apply to build scripts.
+    # --target excludes build scripts from the flags.
     RUSTFLAGS=$flags CARGO_TARGET_DIR="$build" cargo build --quiet --target "$host" --locked
     program=$build/$host/debug/maeum-fuzz
 fi

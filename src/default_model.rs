@@ -4,7 +4,7 @@ use crate::model::Model;
 use crate::model::bundle;
 use crate::model::bundle::{BundleError, Opened};
 
-/// What messages call the built-in model.
+/// Name of the built-in model in messages.
 pub const NAME: &str = "the built-in model";
 
 /// The bytes of the built-in bundle, `models/default/maeum.safetensors`. What it is and what it

@@ -1,5 +1,5 @@
-//! Every fuzz target on its seeds, on the inputs that once broke something, and on random changes of
-//! both: `MAEUM_FUZZ_TRIES=1000` makes so many of each instead of a few, and
+//! Every fuzz target on its seeds, on the inputs of former faults, and on random changes of both.
+//! `MAEUM_FUZZ_TRIES=1000` makes 1,000 changes of each input instead of a few;
 //! `MAEUM_FUZZ_TARGETS=wav,npz` runs these targets only.
 
 #[allow(dead_code)] // the fuzzer uses the rest
@@ -56,7 +56,7 @@ impl Random {
     }
 }
 
-/// One to four changes at random places; `words` are what the format is made of.
+/// Returns the input with one to four random changes; `words` are tokens of the format.
 fn changed(input: &[u8], other: &[u8], words: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
     const NUMBERS: [u64; 10] = [
         0,
@@ -106,7 +106,7 @@ fn changed(input: &[u8], other: &[u8], words: &[Vec<u8>], random: &mut Random) -
     bytes
 }
 
-/// The words of a target's dictionary: one in quotes per line, with `\x` before a byte's two digits.
+/// Reads a target's dictionary: one quoted token per line, with `\x` before a byte's two digits.
 fn words(name: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/dictionaries");
     let text = fs::read_to_string(folder.join(format!("{name}.dict"))).unwrap_or_default();

@@ -156,8 +156,8 @@ fn assert_runs(graph: &Graph, shapes: &[Vec<usize>]) {
         .map(|x| x.iter().map(|&x| f64::from(x)).collect())
         .collect();
     let wanted = oracle::run(graph, shapes, &wide, 1, &DropoutMode::Off).expect("so here");
-    // Errors of many layers add up, and a jump of an activation may make any of them large: only
-    // the sizes are compared here, and the numbers by the target of random graphs.
+    // Rounding errors of many layers add up, and a discontinuous activation can enlarge any of them.
+    // Only the sizes are compared here; the target `networks` compares the elements.
     for (k, output) in graph.outputs.iter().enumerate() {
         let ValueId(id) = output.value;
         assert_eq!(session.output(k).len(), size(&all[id]));
@@ -176,7 +176,7 @@ pub fn lambda(input: &[u8]) {
         (Err(_), Err(_)) => {}
     }
     if let Err(problem) = found {
-        // It goes to a terminal.
+        // Messages are printed to a terminal.
         assert!(!problem.is_empty() && problem.len() < 8192, "{problem}");
     }
 }

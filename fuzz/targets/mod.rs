@@ -1,4 +1,4 @@
-//! The targets: each takes any bytes and panics where something that must hold does not.
+//! The fuzz targets. Each accepts any bytes and panics if a property does not hold.
 //!
 //! The fuzzer and `tests/fuzz_replay.rs` include this folder, so that each body is written once.
 
@@ -15,25 +15,25 @@ mod seeds;
 mod server;
 mod tables;
 
-/// Something that takes bytes from strangers.
+/// Parser of untrusted bytes, with the properties to check.
 pub struct Target {
-    /// Its name in commands and folders.
+    /// Name in commands and folders.
     pub name: &'static str,
-    /// Panics where the bytes break something.
+    /// Panics if a property does not hold for the bytes.
     run: fn(&[u8]),
-    /// Inputs to begin with, by name.
+    /// Named initial inputs.
     pub seeds: fn() -> Vec<(String, Vec<u8>)>,
-    /// Longest input that the fuzzer makes, in bytes.
+    /// Length of the longest generated input, in bytes.
     pub longest: usize,
-    /// The most bytes that may be allocated at a time, for an empty input and for each of its bytes.
+    /// Limit of allocated memory in bytes: of an empty input, and per byte of the input.
     memory: (usize, usize),
 }
 
 impl Target {
-    /// Runs it within its memory.
+    /// Runs the target and checks its memory limit.
     ///
     /// # Panics
-    /// When the input breaks something.
+    /// If a property does not hold.
     pub fn check(&self, input: &[u8]) {
         let before = memory::restart();
         (self.run)(input);
@@ -127,7 +127,7 @@ pub const ALL: &[Target] = &[
     },
     Target {
         name: "networks",
-        run: networks::against_the_reference,
+        run: networks::against_the_oracle,
         seeds: seeds::numbers,
         longest: 2048,
         memory: (256 * MIB, 256),
@@ -174,7 +174,7 @@ pub const ALL: &[Target] = &[
     },
 ];
 
-/// Whether an input is among the one in `n` that expensive checks are done for.
+/// Returns true for one input in `n`, for which expensive checks are run.
 fn is_sampled(input: &[u8], n: u64) -> bool {
     // FNV-1a: the same answer for the same input.
     let hash = input

@@ -48,7 +48,7 @@ fn assert_named(error: &BundleError) {
     assert!(message.contains(NAME), "{message}");
 }
 
-/// What is written is what was read, and runs.
+/// Checks that a model runs, and that writing and reading returns it.
 fn assert_sound(model: &Model) {
     small::assert_sound(model);
     let written = bundle::to_bytes(model);

@@ -1,4 +1,4 @@
-//! The engine against the naive reference, on random graphs.
+//! The engine against the oracle, on random graphs.
 
 use std::sync::Arc;
 
@@ -14,8 +14,9 @@ mod graphs;
 
 use graphs::{Case, KINDS};
 
-/// The first byte chooses a kind of graph, the others make every choice in it.
-pub fn against_the_reference(input: &[u8]) {
+/// Compares the engine with the oracle. The first byte selects a kind of graph, the remaining bytes its
+/// options.
+pub fn against_the_oracle(input: &[u8]) {
     let Some((&kind, choices)) = input.split_first() else {
         return;
     };
@@ -30,7 +31,7 @@ pub fn against_the_reference(input: &[u8]) {
     }
 }
 
-/// What a strategy makes of these bytes, and of zeros behind them.
+/// Returns the value that a strategy draws from the bytes, which zeros extend.
 fn drawn<S: Strategy>(strategy: S, bytes: &[u8]) -> Option<S::Value> {
     let rng = TestRng::from_seed(RngAlgorithm::PassThrough, bytes);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);

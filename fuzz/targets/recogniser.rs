@@ -14,10 +14,10 @@ use maeum::{Prediction, Recognizer, default_model};
 #[path = "../../tests/common/model.rs"]
 pub mod model;
 
-/// With the built-in model.
+/// Recogniser with the built-in model.
 pub static DEFAULT: LazyLock<Recognizer> =
     LazyLock::new(|| Recognizer::new(default_model::load().unwrap()).unwrap());
-/// With tiny networks behind the front end of 2020.
+/// Recogniser with tiny networks behind the front end of 2020.
 pub static TINY: LazyLock<Recognizer> =
     LazyLock::new(|| Recognizer::new(model::speech_model(ModelInfo::legacy2020())).unwrap());
 
@@ -25,8 +25,8 @@ pub static TINY: LazyLock<Recognizer> =
 const MAX_SAMPLES: usize = 48_000;
 const NAME: &str = "some name.wav";
 
-/// A recording: how it is made is in the first bytes of the input, the rest are samples of 16 bits
-/// that may be repeated, so that short inputs make seconds of sound.
+/// Makes a recording. The first bytes of the input are its options, the remaining ones 16-bit samples.
+/// Repetition turns short inputs into seconds of sound.
 fn recording(input: &[u8]) -> Option<(u8, Recording)> {
     let (&[choice, rate, repeats, gain], samples) = input.split_first_chunk()?;
     const RATES: [u32; 12] = [

@@ -50,7 +50,7 @@ pub fn stream(input: &[u8]) {
     }
 }
 
-/// Forms: the first line of the input is the content type, the rest the body.
+/// Parses a form. The first line of the input is the content type, the remaining bytes are the body.
 pub fn multipart(input: &[u8]) {
     let end = input
         .iter()
@@ -73,7 +73,7 @@ pub fn multipart(input: &[u8]) {
     }
 }
 
-/// The same fields come back from a body that is written anew.
+/// Checks that a body written from the fields parses to the same fields.
 fn assert_read_again(fields: &[Field], length: usize) {
     assert!(fields.len() <= MAX_FIELDS, "{fields:?}");
     assert!(fields.iter().map(|f| f.bytes.len()).sum::<usize>() <= length);
@@ -110,7 +110,7 @@ fn holds(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
-/// What a future gives that waits for nothing.
+/// Returns the result of a future that never waits.
 fn at_once<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());

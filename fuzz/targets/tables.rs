@@ -18,7 +18,7 @@ pub fn manifest(input: &[u8]) {
     }
 }
 
-/// The same rows come back from a table with every field in quotes.
+/// Checks that a table with every field in quotes parses to the same rows.
 fn assert_read_again(manifest: &Manifest, path: &Path, needed: &[&str]) {
     const COLUMNS: &str =
         "path,corpus,speaker,split,emotion,gender,age,age_band,language,condition\n";

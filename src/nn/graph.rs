@@ -91,7 +91,7 @@ pub enum GraphError {
         node: String,
         /// [`Layer::class`].
         class: &'static str,
-        /// What was found and what is needed.
+        /// Found and required value.
         problem: String,
     },
     /// The graph's names, inputs, outputs, weights or size are invalid.
@@ -99,7 +99,7 @@ pub enum GraphError {
     Graph {
         /// [`Graph::name`].
         graph: String,
-        /// What was found and what is needed or allowed.
+        /// Found value, and the required or allowed one.
         problem: String,
     },
 }

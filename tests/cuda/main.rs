@@ -65,7 +65,7 @@ pub fn gpu() -> Option<Arc<dyn Driver>> {
     gpu.clone().map(|gpu| gpu as Arc<dyn Driver>)
 }
 
-/// Whether the emulator, which needs a C++ compiler, is left out (`MAEUM_CUDA=gpu`).
+/// Returns true if `MAEUM_CUDA=gpu` excludes the emulator, which needs a C++ compiler.
 pub fn on_gpu_alone() -> bool {
     std::env::var("MAEUM_CUDA").as_deref() == Ok("gpu")
 }
@@ -80,14 +80,14 @@ pub fn drivers() -> Vec<Arc<dyn Driver>> {
     ORDERS.iter().map(emulated).chain(gpu()).collect()
 }
 
-/// Uploads numbers into a buffer of their own.
+/// Uploads elements into a new buffer.
 pub fn upload<T: Number>(driver: &dyn Driver, numbers: &[T]) -> Result<Buffer, DeviceError> {
     let buffer = driver.allocate(size_of_val(numbers))?;
     driver.upload(Stream::A, bytes(numbers), &buffer, 0)?;
     Ok(buffer)
 }
 
-/// The first `count` numbers of a buffer.
+/// Downloads the first `count` elements of a buffer.
 pub fn download<T: Number>(
     driver: &dyn Driver,
     buffer: &Buffer,
