@@ -130,7 +130,10 @@ fn features() -> ExtractedFeatures {
 /// A profile of the synthetic voice.
 pub fn profile() -> SpeakerProfile {
     let mut builder = ProfileBuilder::default();
-    builder.add(&features());
+    let added = DEFAULT
+        .worker()
+        .add_to_profile(&mut builder, &features(), NAME);
+    added.expect("it is speech to the built-in model");
     DEFAULT.profile(&builder).expect("it is a voice")
 }
 

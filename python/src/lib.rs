@@ -316,11 +316,12 @@ impl Engine {
     fn enroll(&self, py: Python<'_>, files: Vec<PathBuf>) -> PyResult<PyProfile> {
         py.detach(|| {
             let mut builder = ProfileBuilder::default();
+            let mut worker = self.0.worker();
             for file in &files {
                 let recording = Recording::open(file)?;
                 let name = file.display().to_string();
                 let features = self.0.front_end().extract(recording, &name)?;
-                builder.add(&features);
+                worker.add_to_profile(&mut builder, &features, &name)?;
             }
             Ok(PyProfile(self.0.profile(&builder)?))
         })

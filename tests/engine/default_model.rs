@@ -157,12 +157,32 @@ fn silence_and_noise_have_no_answer() {
             .map(|k| (turn * f64::from(k)).sin() * 0.05)
             .sum::<f64>() as f32
     });
+    // Voiced to the pitch tracker, and no voice.
+    let tone = recording(&|i| {
+        let turn = f64::from(i) * 440.0 / 16_000.0 * std::f64::consts::TAU;
+        (turn.sin() * 0.3) as f32
+    });
     let clicks = recording(&|i| if i % 4000 < 3 { 0.9 } else { 0.0 });
-    for (name, sound) in [("noise", noise), ("hum", hum), ("clicks", clicks)] {
+    let sounds = [
+        ("noise", noise),
+        ("hum", hum),
+        ("tone", tone),
+        ("clicks", clicks),
+    ];
+    for (name, sound) in sounds {
         let error = worker
             .recognize(&sound, name, &DropoutMode::Off)
             .unwrap_err();
         assert!(matches!(error, RecognizeError::NoSpeech { .. }), "{error}");
+        // It is in no profile either.
+        let features = recognizer.front_end().extract(sound, name).unwrap();
+        let mut builder = ProfileBuilder::default();
+        let error = worker.add_to_profile(&mut builder, &features, name);
+        assert!(
+            matches!(error, Err(RecognizeError::NoSpeech { .. })),
+            "{name}"
+        );
+        assert_eq!(builder.recordings(), 0, "{name}");
     }
 }
 
@@ -202,7 +222,10 @@ fn a_profile_changes_the_emotions_alone() {
             .unwrap()
     };
     let mut builder = ProfileBuilder::default();
-    assert!(builder.add(&extract()));
+    let mut worker = recognizer.worker();
+    worker
+        .add_to_profile(&mut builder, &extract(), "voice.wav")
+        .unwrap();
     let profile = recognizer.profile(&builder).unwrap();
     recognizer.check_profile(&profile).unwrap();
     assert_eq!(
