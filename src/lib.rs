@@ -61,6 +61,7 @@ pub mod atomic_file;
 pub mod audio;
 #[cfg(feature = "default-model")]
 pub mod default_model;
+pub mod file_advice;
 pub mod formats;
 pub mod front_end;
 #[cfg(feature = "convert")]

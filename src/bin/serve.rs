@@ -223,8 +223,10 @@ fn settings(arguments: &Arguments) -> Result<Settings, String> {
 fn key(file: Option<&Path>) -> Result<Option<String>, String> {
     let (key, of) = match file {
         Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|e| format!("--key-file {}: {e}", path.display()))?;
+            let text = std::fs::read_to_string(path).map_err(|e| {
+                let remedy = maeum::file_advice::to_read(&e);
+                format!("--key-file {}: {e}; {remedy}", path.display())
+            })?;
             let line = text.lines().next().unwrap_or_default().trim().to_owned();
             (line, format!("--key-file {}", path.display()))
         }

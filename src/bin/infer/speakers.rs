@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 use clap::error::ErrorKind;
@@ -120,7 +120,13 @@ fn read_profile(path: &Path) -> Result<SpeakerProfile, String> {
     let mut text = String::new();
     File::open(path)
         .and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text))
-        .map_err(|e| format!("{name}: the speaker profile cannot be read: {e}"))?;
+        .map_err(|e| {
+            let remedy = match e.kind() {
+                io::ErrorKind::InvalidData => "name the JSON file that --enroll has written",
+                _ => maeum::file_advice::to_read(&e),
+            };
+            format!("{name}: the speaker profile cannot be read: {e}; {remedy}")
+        })?;
     if text.len() as u64 > MAX_BYTES {
         let problem = ProfileError::Format(format!("it has more than {MAX_BYTES} bytes"));
         return Err(format!("{name}: {problem}"));
@@ -132,7 +138,7 @@ fn read_profile(path: &Path) -> Result<SpeakerProfile, String> {
 /// that are not in it.
 ///
 /// # Errors
-/// When no recording has voice, or the profile cannot be written.
+/// When no recording has speech, or the profile cannot be written.
 pub fn enroll(
     arguments: &Arguments,
     path: &Path,
@@ -153,17 +159,13 @@ pub fn enroll(
     let mut failed = 0;
     let mut all = ProfileBuilder::default();
     let batch = Batch::on(threads, recognizer, DropoutMode::Off);
-    let collected = batch.collect(inputs, |input, one| {
+    let collected = batch.collect(inputs, |_, one| {
         let problem = match one {
-            Ok(one) if one.recordings() == 0 => Some(format!(
-                "{}: no voice was found in this recording; it is not in the profile",
-                input.subject()
-            )),
             Ok(one) => {
                 all.merge(&one);
                 None
             }
-            Err(error) => Some(error.to_string()),
+            Err(error) => Some(format!("{error}; it is not in the profile")),
         };
         if let Some(problem) = problem {
             failed += 1;
