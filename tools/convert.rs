@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use maeum::app::sink::Sink;
+use maeum::app::sink::SinkError;
 use maeum::atomic_file::replaces;
 use maeum::formats::printable;
 use maeum::model::Network;
@@ -14,6 +14,7 @@ use maeum::model::from_keras;
 use maeum::model::from_keras::{AssembleError, SpeechFiles};
 use maeum::model::{Model, Role, bundle, inspect};
 use maeum::nn::DropoutMode;
+use maeum::nn::bundle::write;
 use maeum::nn::npz::{self, NpzError, NpzFile};
 use maeum::nn::run::{self, ArraysError};
 use maeum::nn::self_test::SELF_TEST_TOLERANCE;
@@ -24,6 +25,8 @@ use arguments::{Arguments, Draws};
 mod arguments;
 #[path = "../src/bin/shared/signals.rs"]
 mod signals;
+#[path = "../src/bin/shared/stdout.rs"]
+mod stdout;
 
 /// Error that ends the program: message and exit code.
 struct Failure(String, u8);
@@ -56,7 +59,8 @@ fn main() -> ExitCode {
             _ => convert(a),
         },
     };
-    match outcome.and_then(|text| print(&text)) {
+    let is_written = arguments.output.is_some() || arguments.out.is_some();
+    match outcome.and_then(|text| print(&text, is_written)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(message, code)) => {
             // Each line is escaped separately, so that none can control the terminal.
@@ -67,9 +71,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// Writes to standard output.
-fn print(text: &str) -> Result<(), Failure> {
-    let mut sink = Sink::stdout();
+/// Writes to standard output. It may be closed if the result `is_written` to a file.
+fn print(text: &str, is_written: bool) -> Result<(), Failure> {
+    let mut sink = match stdout::open() {
+        Err(SinkError::Closed) if is_written => return Ok(()),
+        opened => opened?,
+    };
     sink.write(text).and_then(|()| sink.finish())?;
     Ok(())
 }
@@ -182,9 +189,11 @@ fn convert(a: &Arguments) -> Result<String, Failure> {
         Some(resampling) => model.with_resampling(resampling)?,
         None => model,
     };
-    bundle::save(&model, output)?;
-    let stored = bundle::load(output)?;
+    // The test precedes the output, which may be a pipe that nobody can read twice.
+    let bytes = bundle::to_bytes(&model);
+    let stored = bundle::from_bytes(&bytes, &output.display().to_string())?;
     stored.self_test()?;
+    write(&bytes, output)?;
     let mut text = format!("wrote {}\n", output.display());
     for network in stored.networks() {
         text += &format!(
@@ -211,6 +220,11 @@ fn convert(a: &Arguments) -> Result<String, Failure> {
             "note: {} is by its name the {role} network of a speech model; for that, give all five files or their folder\n",
             single.display()
         );
+    }
+    // A device may be standard output, which then has nothing but the bundle.
+    if output.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        complain(text.trim_end());
+        text.clear();
     }
     Ok(text)
 }

@@ -37,6 +37,8 @@ mod output;
 mod signals;
 #[path = "infer/speakers.rs"]
 mod speakers;
+#[path = "shared/stdout.rs"]
+mod stdout;
 
 fn main() -> ExitCode {
     maeum::audio::silence_caught_panics();
@@ -108,7 +110,8 @@ fn output_error(error: &SinkError) -> String {
         SinkError::IsInput(_)
         | SinkError::IsFolder(_)
         | SinkError::NoFolder(_)
-        | SinkError::NoName(_) => format!("{error} after -o"),
+        | SinkError::NoName(_)
+        | SinkError::Closed => format!("{error} after -o"),
         _ => error.to_string(),
     }
 }

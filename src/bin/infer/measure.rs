@@ -55,14 +55,15 @@ pub fn evaluate(
             "-o and --text name the same file; give each its own",
         );
     }
+    let stdout = || super::stdout::open().map_err(|e| output_error(&e));
     // An output that cannot be written is reported before the long computation.
     let json = match &arguments.output {
         Some(output) => Some(file(output)?),
-        None => json_to_stdout.then(Sink::stdout),
+        None => json_to_stdout.then(stdout).transpose()?,
     };
     let text = match &arguments.text {
         Some(output) => Some(file(output)?),
-        None => (!json_to_stdout).then(Sink::stdout),
+        None => (!json_to_stdout).then(stdout).transpose()?,
     };
 
     let batch = Batch::new(

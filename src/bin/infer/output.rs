@@ -13,7 +13,7 @@ use maeum::atomic_file::replaces;
 use maeum::formats::names::Names;
 use maeum::formats::{Format, Reporter};
 
-use super::{Arguments, Selection, output_error, print_error, progress, usage_error};
+use super::{Arguments, Selection, output_error, print_error, progress, stdout, usage_error};
 
 pub enum Output {
     Single {
@@ -52,7 +52,7 @@ impl Output {
             }
         }
         let sink = match output {
-            None => Sink::stdout(),
+            None => stdout::open().map_err(|e| output_error(&e))?,
             Some(path) => Sink::file(path, read).map_err(|e| output_error(&e))?,
         };
         Ok(Self::Single {
@@ -86,7 +86,8 @@ impl Output {
                 journal.finished()
             ));
         }
-        selection.inputs = journal.remaining(std::mem::take(&mut selection.inputs));
+        let inputs = std::mem::take(&mut selection.inputs);
+        selection.inputs = journal.remaining(inputs).map_err(|e| e.to_string())?;
         Ok(Self::Journal(journal))
     }
 
