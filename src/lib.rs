@@ -48,7 +48,7 @@
 //! |---|---|---|
 //! | `default-model` | yes | the built-in model |
 //! | `convert` | yes | the modules `keras` and `model::from_keras` |
-//! | `programs` | yes | the packages of the command-line programs; a library needs none of them |
+//! | `programs` | yes | the command-line programs and their packages; a library needs none of them |
 //! | `cuda` | no | NVIDIA GPUs |
 //! | `serve` | no | the HTTP server |
 //! | `libhdf5` | no | a second HDF5 reader on the C library, for tests |
@@ -71,6 +71,8 @@ pub mod model;
 pub mod nn;
 mod parallelism;
 pub mod prediction;
+#[cfg(feature = "programs")]
+pub mod programs;
 pub mod recognizer;
 #[cfg(feature = "serve")]
 pub mod server;

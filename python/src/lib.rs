@@ -1,6 +1,7 @@
 //! Native part of the Python package: thin functions over the Rust library. Answers cross the border as the
 //! JSON lines that `infer --format jsonl` prints; `maeum/*.py` gives them their Python form.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use maeum::audio::decode;
 use maeum::model::{bundle, from_keras};
 use maeum::nn::npz::Array;
 use maeum::nn::{DropoutMode, Graph, run};
+use maeum::programs;
 use maeum::recognizer::{Options, ProfileBuilder, SpeakerProfile};
 use maeum::{ErrorKind, Recognizer, Recording};
 use numpy::{PyArray1, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn};
@@ -535,6 +537,20 @@ fn convert(py: Python<'_>, source: PathBuf, output: PathBuf) -> PyResult<String>
     })
 }
 
+/// Runs one of the programs of the Rust library; `arguments` begin with its name in the description of its
+/// usage. Returns its exit code, or `None` if there is no such program.
+///
+/// To be called once, as all that a process does: the program installs its own handlers of signals.
+#[pyfunction]
+fn run_program(py: Python<'_>, program: &str, arguments: Vec<OsString>) -> Option<u8> {
+    py.detach(|| match program {
+        "infer" => Some(programs::infer::main(arguments)),
+        "convert" => Some(programs::convert::main(arguments)),
+        "serve" => Some(programs::serve::main(arguments)),
+        _ => None,
+    })
+}
+
 /// Card of the built-in model, as Markdown.
 #[pyfunction]
 fn model_card() -> &'static str {
@@ -558,6 +574,7 @@ fn _maeum(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyProfile>()?;
     module.add_class::<Network>()?;
     module.add_function(wrap_pyfunction!(convert, module)?)?;
+    module.add_function(wrap_pyfunction!(run_program, module)?)?;
     module.add_function(wrap_pyfunction!(model_card, module)?)?;
     module.add_function(wrap_pyfunction!(audio_endings, module)?)?;
     Ok(())

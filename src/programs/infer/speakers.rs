@@ -5,17 +5,17 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use crate::Recognizer;
+use crate::app::batch::{Batch, Threads};
+use crate::app::inputs::Input;
+use crate::app::manifest::{Manifest, Row};
+use crate::app::sink::{Sink, SinkError};
+use crate::nn::DropoutMode;
+use crate::recognizer::{ProfileBuilder, ProfileError, SpeakerProfile};
 use clap::error::ErrorKind;
-use maeum::Recognizer;
-use maeum::app::batch::{Batch, Threads};
-use maeum::app::inputs::Input;
-use maeum::app::manifest::{Manifest, Row};
-use maeum::app::sink::{Sink, SinkError};
-use maeum::nn::DropoutMode;
-use maeum::recognizer::{ProfileBuilder, ProfileError, SpeakerProfile};
 
 use super::arguments::SpeakerFrom;
-use super::{Arguments, model_error, output_error, print_error, progress, usage_error};
+use super::{Arguments, Stop, model_error, output_error, print_error, progress, usage_error};
 
 /// Maximum size of a profile, in bytes; real profiles are far smaller.
 const MAX_BYTES: u64 = 1 << 20;
@@ -29,11 +29,11 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Collects the recordings; ends the program on a usage error.
+    /// Collects the recordings.
     ///
     /// # Errors
-    /// When a manifest is unusable.
-    pub fn new(arguments: &Arguments) -> Result<Self, String> {
+    /// When a manifest is unusable, or the recordings do not fit the rule.
+    pub fn new(arguments: &Arguments) -> Result<Self, Stop> {
         let Some(speaker) = &arguments.speaker_from else {
             return Ok(Self {
                 inputs: super::collect_inputs(arguments),
@@ -42,7 +42,7 @@ impl Selection {
         };
         if let SpeakerFrom::Column(column) = speaker {
             let [path] = &*arguments.recordings else {
-                usage_error(
+                return usage_error(
                     ErrorKind::ArgumentConflict,
                     "--speaker-from column:NAME reads a manifest; give one .csv file and no recordings",
                 );
@@ -59,7 +59,7 @@ impl Selection {
         }
         let inputs = super::collect_inputs(arguments);
         if inputs.iter().any(Input::is_standard_input) {
-            usage_error(
+            return usage_error(
                 ErrorKind::ArgumentConflict,
                 "--speaker-from reads each recording twice and standard input can be read only \
                  once; give files",
@@ -123,7 +123,7 @@ fn read_profile(path: &Path) -> Result<SpeakerProfile, String> {
         .map_err(|e| {
             let remedy = match e.kind() {
                 io::ErrorKind::InvalidData => "name the JSON file that --enroll has written",
-                _ => maeum::file_advice::to_read(&e),
+                _ => crate::file_advice::to_read(&e),
             };
             format!("{name}: the speaker profile cannot be read: {e}; {remedy}")
         })?;

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+use crate::formats::NOTICE;
+use crate::server::guard;
+use crate::server::settings::MAX_DRAWS;
 use clap::Parser;
-use maeum::formats::NOTICE;
-use maeum::server::guard;
-use maeum::server::settings::MAX_DRAWS;
 
-use super::device::{self, Device};
+use crate::programs::device::{self, Device};
 
 /// Serves estimates of emotion, age and gender from voice recordings over HTTP. `/docs` describes
 /// the interface.

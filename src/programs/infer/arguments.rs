@@ -4,14 +4,14 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::app::eval::ProfileSize;
+use crate::audio::decode;
+use crate::formats::{Format, NOTICE};
+use crate::nn::DropoutMode;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, ValueEnum};
-use maeum::app::eval::ProfileSize;
-use maeum::audio::decode;
-use maeum::formats::{Format, NOTICE};
-use maeum::nn::DropoutMode;
 
-use super::device::{self, Device};
+use crate::programs::device::{self, Device};
 
 /// Default number of draws: the standard deviation of their mean is less than a fifth of a single
 /// draw's.

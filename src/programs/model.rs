@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use maeum::model::Model;
-use maeum::model::bundle;
-use maeum::model::bundle::Opened;
+use crate::model::Model;
+use crate::model::bundle;
+use crate::model::bundle::Opened;
 
 /// Loads the model at `path`, or the built-in one.
 ///
@@ -28,7 +28,7 @@ pub fn open(path: Option<&Path>) -> Result<Opened<'static>, String> {
 
 #[cfg(feature = "default-model")]
 fn built_in() -> Result<Opened<'static>, String> {
-    maeum::default_model::open().map_err(|e| e.to_string())
+    crate::default_model::open().map_err(|e| e.to_string())
 }
 
 #[cfg(not(feature = "default-model"))]
