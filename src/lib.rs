@@ -47,6 +47,7 @@
 //! | feature | default | adds |
 //! |---|---|---|
 //! | `default-model` | yes | the built-in model |
+//! | `commercial-model` | no | the model of freely licensed recordings alone, `commercial_model` |
 //! | `convert` | yes | the modules `keras` and `model::from_keras` |
 //! | `programs` | yes | the command-line programs and their packages; a library needs none of them |
 //! | `cuda` | no | NVIDIA GPUs |
@@ -59,6 +60,8 @@
 pub mod app;
 pub mod atomic_file;
 pub mod audio;
+#[cfg(feature = "commercial-model")]
+pub mod commercial_model;
 #[cfg(feature = "default-model")]
 pub mod default_model;
 pub mod file_advice;

@@ -195,10 +195,7 @@ fn collect_inputs(arguments: &Arguments) -> Vec<Input> {
 
 /// Returns a message about a problem of the model.
 fn model_error(arguments: &Arguments, problem: &dyn std::fmt::Display) -> String {
-    match &arguments.model {
-        Some(path) => format!("{}: {problem}", path.display()),
-        None => format!("the built-in model: {problem}"),
-    }
+    format!("{}: {problem}", arguments.model())
 }
 
 fn threads(arguments: &Arguments, inputs: &[Input]) -> Result<Threads, String> {

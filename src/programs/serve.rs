@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use arguments::{Arguments, Dropout};
 
+use super::model::Source;
 use super::{FAILURE, SUCCESS, device, model};
 
 mod arguments;
@@ -70,10 +71,7 @@ fn exit_code(outcome: Result<(), String>) -> u8 {
 
 async fn run(arguments: Arguments) -> Result<(), String> {
     let path = arguments.model.as_deref();
-    let of_model = |e: &dyn std::fmt::Display| match path {
-        Some(path) => format!("{}: {e}", path.display()),
-        None => format!("the built-in model: {e}"),
-    };
+    let of_model = |e: &dyn std::fmt::Display| format!("{}: {e}", Source::new(path));
     let mut recognizer = Recognizer::new(model::load(path)?).map_err(|e| of_model(&e))?;
     if let Some(gpu) = device::open(arguments.device, |reason| tracing::warn!("{reason}"))? {
         use_gpu(&mut recognizer, gpu)?;
@@ -209,7 +207,9 @@ fn settings(arguments: &Arguments) -> Result<Settings, String> {
         allow_origins: arguments.allow_origin.clone(),
         allow_hosts: arguments.allow_host.clone(),
         loopback: arguments.host.is_loopback(),
-        card: arguments.model.is_none().then(card).flatten(),
+        card: Source::new(arguments.model.as_deref())
+            .card()
+            .map(String::from),
         names: SettingNames {
             files_root: "--files-root",
             write_root: "--write-root",
@@ -263,16 +263,6 @@ fn use_gpu(recognizer: &mut Recognizer, gpu: device::Gpu) -> Result<(), String> 
 #[cfg(not(feature = "cuda"))]
 fn use_gpu(_: &mut Recognizer, none: device::Gpu) -> Result<(), String> {
     match none {}
-}
-
-#[cfg(feature = "default-model")]
-fn card() -> Option<String> {
-    Some(crate::default_model::CARD.into())
-}
-
-#[cfg(not(feature = "default-model"))]
-fn card() -> Option<String> {
-    None
 }
 
 /// Timeout of each step of the readiness check.

@@ -13,8 +13,6 @@ Steps, each of which leaves its result in OUT_DIR for the next:
   final     all other networks, trained on train + valid, and the model's description (model.json)
 
 `--commercial` describes the model of the freely licensed corpora and refuses recordings of any other (free.py).
-`--window-epochs N` trains the window network for N epochs instead of 45. With `--held-windows`, `final` takes the one that
-`held` has trained on the train split alone, and the step `windows` is not needed.
 """
 
 import argparse
@@ -458,7 +456,7 @@ def member(data, out, k):
     net.save(out / f"member_{k}.h5", include_optimizer=False)
 
 
-def final(data, negatives, out, about, held_windows):
+def final(data, negatives, out, about):
     tf, keras, L = keras_modules()
     numbers = json.loads((out / "report.json").read_text())
     index = all_of(data, "emotion")
@@ -478,8 +476,7 @@ def final(data, negatives, out, about, held_windows):
     save(finish(age(data, all_of(data, "age"), population, SEED), kernel, [AGE_CENTRE] * 3, None, "years"), "age")
     save(finish(speech(data, all_of(data, "speech"), negatives.stats, population, SEED), [[1.0]], [0], "sigmoid", "speech"), "speech")
     keras.backend.clear_session()
-    files = ["held_windows.h5"] if held_windows else [f"member_{k}.h5" for k in range(WINDOWS["members"])]
-    members = [keras.models.load_model(out / file, compile=False).get_weights() for file in files]
+    members = [keras.models.load_model(out / f"member_{k}.h5", compile=False).get_weights() for k in range(WINDOWS["members"])]
     keras.backend.clear_session()
     save(average_windows(WINDOWS, len(EMOTIONS), members), "emotion_windows")
     inputs = [L.Input((len(EMOTIONS),), name="windows"), L.Input((len(EMOTIONS),), name="features")]
@@ -530,12 +527,9 @@ def main():
     a.add_argument("--member", type=int, default=0)
     a.add_argument("--name", default="kept")
     a.add_argument("--commercial", action="store_true")
-    a.add_argument("--held-windows", action="store_true")
-    a.add_argument("--window-epochs", type=int, default=WINDOWS["epochs"])
     a.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     args = a.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    WINDOWS["epochs"] = args.window_epochs
     data = Data(args.corpora, args.features)
     if args.commercial and not data.free.all():
         raise SystemExit(f"not free: {', '.join(sorted(set(data.corpus[~data.free])))}")
@@ -549,7 +543,7 @@ def main():
         elif step == "windows":
             member(data, args.out, args.member)
         else:
-            final(data, Negatives(args.features / "negatives.npz"), args.out, COMMERCIAL if args.commercial else DEFAULT, args.held_windows)
+            final(data, Negatives(args.features / "negatives.npz"), args.out, COMMERCIAL if args.commercial else DEFAULT)
         say(f"{step}: {time.time() - start:.0f} s")
 
 

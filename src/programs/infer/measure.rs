@@ -48,7 +48,7 @@ pub fn evaluate(
         let read = inputs
             .iter()
             .filter_map(|i| i.path())
-            .chain(arguments.model.as_deref())
+            .chain(arguments.model().path())
             .chain([path]);
         Sink::file(output, read).map_err(|e| output_error(&e))
     };
@@ -163,7 +163,7 @@ pub fn dump(
     let read = inputs.iter().filter_map(|i| i.path());
     if read
         .chain(manifest.map(|p| &**p))
-        .chain(arguments.model.as_deref())
+        .chain(arguments.model().path())
         .any(replaces(output))
     {
         let error = SinkError::IsInput(output.display().to_string());

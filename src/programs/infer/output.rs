@@ -36,7 +36,7 @@ impl Output {
     pub fn new(arguments: &Arguments, inputs: &[Input]) -> Result<Self, Stop> {
         let files = inputs.iter().filter_map(Input::path);
         let read = files
-            .chain(arguments.model.as_deref())
+            .chain(arguments.model().path())
             .chain(arguments.profile.as_deref())
             .chain(arguments.manifest());
         let format = arguments.format;

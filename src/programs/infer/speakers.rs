@@ -153,7 +153,7 @@ pub fn enroll(
         return Err(model_error(arguments, &error));
     }
     let files = inputs.iter().filter_map(Input::path);
-    let read = files.chain(arguments.model.as_deref());
+    let read = files.chain(arguments.model().path());
     let mut sink = Sink::private_file(path, read).map_err(|e| output_error(&e))?;
     let progress = progress(inputs.len());
     let mut failed = 0;

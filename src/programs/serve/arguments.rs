@@ -16,8 +16,10 @@ use crate::programs::device::{self, Device};
 #[derive(Parser)]
 #[command(name = "serve", version, after_help = NOTICE)]
 pub struct Arguments {
-    /// Converted model to use instead of the built-in one.
-    #[arg(long, value_name = "BUNDLE")]
+    /// Converted model to use instead of the built-in one. Or a name: `commercial` for the model of
+    /// freely licensed recordings (feature `commercial-model`), or `default`; a file of that name is
+    /// `./commercial`.
+    #[arg(long, value_name = "BUNDLE|NAME")]
     pub model: Option<PathBuf>,
     /// Address to listen on; an address other than 127.0.0.1 is reachable from outside and requires
     /// a key or --allow-host.
