@@ -10,7 +10,7 @@ use super::cpu::layout::UpsamplePlan;
 use super::cpu::pool::PoolPlan;
 use super::cpu::recurrent::RecurrentPlan;
 use super::graph::{Graph, GraphError};
-use super::layer::{Activation, MergeOp};
+use super::layers::{Activation, MergeOp};
 use super::lowering::{self, LoweredGraph, lower};
 use super::windows::WindowPlan;
 use crate::simd::Isa;

@@ -8,7 +8,7 @@ use maeum::nn::cuda::{
     Arg, Buffer, CudaPlan, CudaRunError, CudaSession, Driver, Launch, Rows, Source, Stream, bytes,
     bytes_mut,
 };
-use maeum::nn::layer::Layer;
+use maeum::nn::layers::{Layer, Softmax};
 use maeum::nn::{DropoutMode, Graph, Input, Node, Output, RunError, ValueId};
 
 use crate::emulator::{Emulator, ORDERS};
@@ -98,7 +98,7 @@ fn one_network_reads_what_another_has_left() {
         }],
         nodes: vec![Node {
             name: "softmax".into(),
-            layer: Layer::Softmax { axis: 0 },
+            layer: Layer::Softmax(Softmax { axis: 0 }),
             inputs: vec![ValueId(0)],
             outer: 0,
         }],

@@ -1,6 +1,6 @@
 //! Element-wise layers and sums over one dimension.
 
-use crate::nn::layer::MergeOp;
+use crate::nn::layers::MergeOp;
 use crate::simd::lanes::Lanes;
 use crate::simd::{Isa, Kernel};
 

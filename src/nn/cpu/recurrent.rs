@@ -27,7 +27,7 @@
 
 use super::gemm::{Epilogue, Gemm, Init, KernelRow, Packed, matmul};
 use super::math;
-use crate::nn::layer::Activation;
+use crate::nn::layers::Activation;
 use crate::simd::lanes::Lanes;
 use crate::simd::{Isa, Kernel};
 

@@ -2,7 +2,7 @@
 
 use super::plan::Constant;
 use super::tile::Tiling;
-use crate::nn::layer::{Activation, Interpolation, MergeOp};
+use crate::nn::layers::{Activation, Interpolation, MergeOp};
 use crate::nn::lowering;
 
 pub(super) type Op = lowering::Op<CudaOp>;

@@ -3,7 +3,7 @@
 use crate::nn::cpu::gemm::{Init, matmul};
 use crate::nn::cpu::{elementwise, layout, math, pool};
 use crate::nn::dropout::{DropoutMode, draw_factors};
-use crate::nn::layer::{Activation, MergeOp};
+use crate::nn::layers::{Activation, MergeOp};
 use crate::nn::lowering::Dropout;
 use crate::nn::plan::{CpuOp, Op};
 use crate::simd::Isa;

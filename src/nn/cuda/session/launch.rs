@@ -10,7 +10,7 @@ use crate::nn::cuda::plan::{Constant, CudaPlan, Step};
 use crate::nn::cuda::sources::names;
 use crate::nn::cuda::tile::SHARED;
 use crate::nn::dropout::DropoutMode;
-use crate::nn::layer::{Activation, Interpolation, MergeOp, PoolKind};
+use crate::nn::layers::{Activation, Interpolation, MergeOp, PoolKind};
 use crate::nn::lowering::Dropout;
 
 /// Threads per block of kernels with one element per thread.
