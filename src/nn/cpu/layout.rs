@@ -1,5 +1,6 @@
 //! Layers that move, repeat or interpolate elements.
 
+use super::op::{OpCall, PlainOp};
 use crate::nn::layers::{Interpolation, Upsample};
 
 /// Transposes `[.., dims, ..]` so that output dimension `i` is input dimension `order[i]`.
@@ -121,7 +122,7 @@ impl UpsamplePlan {
         }
     }
 
-    pub fn run(&self, input: &[f32], output: &mut [f32]) {
+    fn run(&self, input: &[f32], output: &mut [f32]) {
         let [height, width, channels] = self.image;
         let mut outputs = output.chunks_exact_mut(channels);
         for image in input.chunks_exact(height * width * channels) {
@@ -145,6 +146,16 @@ impl UpsamplePlan {
                 }
             }
         }
+    }
+}
+
+impl PlainOp for UpsamplePlan {
+    fn scratch(&self, _: usize) -> usize {
+        0
+    }
+
+    fn run(&self, call: OpCall) {
+        self.run((call.input)(0), call.output);
     }
 }
 

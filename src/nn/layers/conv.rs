@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ops::{BackendLayer, Lowering, NodeShapes};
+use super::ops::{Lowering, NodeShapes};
 use super::oracle::{Item, Windows, floats, grid};
 use super::shapes::{Problem, count, expect, first_rank, single, spatial, with_spatial};
 use super::windows::{extent, window, windowed};
-use super::{Activation, LayerDefinition, Padding, Weight, WeightId};
+use super::{Activation, BackendLayer, LayerDefinition, Padding, Weight, WeightId};
 
 /// Convolution. The rank of the kernel is the number of spatial dimensions plus two: `[height,
 /// width, in, out]`, or `[length, in, out]` over time. A one-dimensional convolution uses the first

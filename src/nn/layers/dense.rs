@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ops::{BackendLayer, Lowering, NodeShapes};
+use super::ops::{Lowering, NodeShapes};
 use super::oracle::{Item, floats};
 use super::shapes::{Problem, count, expect, first_rank, last, single};
-use super::{Activation, LayerDefinition, Weight, WeightId};
+use super::{Activation, BackendLayer, LayerDefinition, Weight, WeightId};
 
 /// Matrix product over the last dimension.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ops::{BackendLayer, Lowering, NodeShapes};
+use super::ops::{Lowering, NodeShapes};
 use super::oracle::{Item, broadcast_index};
 use super::shapes::{Problem, broadcast, count};
-use super::{Activation, LayerDefinition, Weight, WeightId};
+use super::{Activation, BackendLayer, LayerDefinition, Weight, WeightId};
 
 /// Element-wise operation on two or more inputs; missing leading dimensions and dimensions of
 /// length 1 are broadcast.

@@ -120,6 +120,19 @@ pub enum Layer {
     ChannelMultiply,
 }
 
+/// A layer whose op the back end prepares: it has weights, or its kernel depends on the back end.
+pub(super) enum BackendLayer<'n> {
+    Conv(&'n Conv),
+    Dense(&'n Dense),
+    Lstm(&'n Lstm),
+    Gru(&'n Gru),
+    Pool(&'n Pool),
+    Upsample(&'n Upsample),
+    BatchNorm(&'n BatchNorm),
+    Merge(&'n Merge),
+    PRelu(&'n PRelu),
+}
+
 /// Evaluates an expression with the attributes of any layer, a `LayerDefinition`.
 macro_rules! dispatch {
     ($self:expr, $layer:ident => $result:expr) => {

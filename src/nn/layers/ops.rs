@@ -1,8 +1,6 @@
 //! Ops that layers are lowered to.
 
-use super::{
-    Activation, BatchNorm, Conv, Dense, Gru, Lstm, Merge, PRelu, Pool, PoolKind, Upsample,
-};
+use super::{Activation, BackendLayer, PoolKind};
 
 /// Shapes around a node that is lowered.
 pub(in crate::nn) struct NodeShapes<'a> {
@@ -48,19 +46,6 @@ pub(in crate::nn) enum Lowering<'n, W> {
     Common(Op<W>),
     /// A layer whose op the back end prepares.
     Backend(BackendLayer<'n>),
-}
-
-/// A layer whose op the back end prepares: it has weights, or its kernel depends on the back end.
-pub(in crate::nn) enum BackendLayer<'n> {
-    Conv(&'n Conv),
-    Dense(&'n Dense),
-    Lstm(&'n Lstm),
-    Gru(&'n Gru),
-    Pool(&'n Pool),
-    Upsample(&'n Upsample),
-    BatchNorm(&'n BatchNorm),
-    Merge(&'n Merge),
-    PRelu(&'n PRelu),
 }
 
 /// An op with its attributes: everything that does not depend on the data.

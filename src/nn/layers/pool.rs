@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ops::{BackendLayer, Lowering, NodeShapes, Op};
+use super::ops::{Lowering, NodeShapes, Op};
 use super::oracle::{Item, Windows, grid};
 use super::shapes::{Problem, count, first_rank, single, spatial, with_spatial};
 use super::windows::windowed;
-use super::{Activation, LayerDefinition, Padding, Weight, WeightId};
+use super::{Activation, BackendLayer, LayerDefinition, Padding, Weight, WeightId};
 
 /// Reduction of pooling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ops::{BackendLayer, Lowering, NodeShapes};
+use super::ops::{Lowering, NodeShapes};
 use super::oracle::{Item, broadcast_index, floats};
 use super::shapes::{Problem, broadcast, count, first_rank, single};
-use super::{Activation, LayerDefinition, Weight, WeightId};
+use super::{Activation, BackendLayer, LayerDefinition, Weight, WeightId};
 
 /// `x` where `x > 0`, else `alpha * x`; `alpha` is broadcast to the input's shape.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

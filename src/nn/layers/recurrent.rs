@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ops::{BackendLayer, Lowering, NodeShapes};
+use super::ops::{Lowering, NodeShapes};
 use super::oracle::{Item, floats};
 use super::shapes::{Problem, count, expect, single};
-use super::{Activation, LayerDefinition, Weight, WeightId, dense};
+use super::{Activation, BackendLayer, LayerDefinition, Weight, WeightId, dense};
 
 /// Weights and options common to LSTM (four gates) and GRU (three gates).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ops::{BackendLayer, Lowering, NodeShapes};
+use super::ops::{Lowering, NodeShapes};
 use super::oracle::{Item, grid};
 use super::shapes::{Problem, count, first_rank, image, single};
-use super::{Activation, LayerDefinition, Weight, WeightId};
+use super::{Activation, BackendLayer, LayerDefinition, Weight, WeightId};
 
 /// Repeats or interpolates rows and columns of `[height, width, channels]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

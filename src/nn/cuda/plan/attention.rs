@@ -45,7 +45,7 @@ pub(super) fn pool(lowered: &mut LoweredGraph<CudaOp>) {
             }
         }
         let step = &mut lowered.steps[last];
-        step.op = Op::Backend(CudaOp::AttentionPool(pool));
+        step.op = Op::Backend(CudaOp::Plain(Box::new(pool)));
         step.inputs = vec![of, sequence];
         step.second = second;
     }

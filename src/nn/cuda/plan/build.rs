@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::Constant;
-use crate::nn::cuda::ops::{Broadcast, CudaOp, Dense, Image, Op, Pool, PostOp};
+use crate::nn::cuda::ops::{Broadcast, CudaOp, Dense, Image, Op, PRelu, Pool, PostOp};
 use crate::nn::graph::{Graph, WeightId};
 use crate::nn::layers::shapes::spatial;
 use crate::nn::layers::windows::window;
@@ -83,10 +83,10 @@ impl Backend for CudaLowering<'_> {
             },
             BackendLayer::PRelu(prelu) => {
                 let alpha = broadcast_weight(self.graph, prelu.alpha, x);
-                CudaOp::PRelu {
+                CudaOp::Plain(Box::new(PRelu {
                     item: alpha.len(),
                     alpha: self.constant(alpha),
-                }
+                }))
             }
         }
     }

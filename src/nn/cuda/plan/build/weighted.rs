@@ -147,6 +147,6 @@ impl CudaLowering<'_> {
         if room == 0 {
             node.second = Some(builder.value(outer * planned.state(), per_draw));
         }
-        CudaOp::Recurrent(planned)
+        CudaOp::Plain(Box::new(planned))
     }
 }
