@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use super::driver::{Arg, DeviceError};
 use super::plan::Constant;
+use super::sources::KernelName;
 use super::tile::Tiling;
 use crate::nn::layers::{Activation, Interpolation, MergeOp};
 use crate::nn::lowering;
@@ -119,7 +120,7 @@ pub(super) trait StepValues {
 
 /// A kernel with its arguments, in the order of its parameters.
 pub(super) struct KernelLaunch {
-    pub kernel: &'static str,
+    pub kernel: KernelName,
     pub blocks: usize,
     pub threads: usize,
     /// Bytes of shared memory per block.
@@ -129,7 +130,7 @@ pub(super) struct KernelLaunch {
 
 impl KernelLaunch {
     /// Launches a kernel with one thread per element; its last argument is `count`.
-    pub fn each(kernel: &'static str, count: usize, mut args: Vec<Arg>) -> Self {
+    pub fn each(kernel: KernelName, count: usize, mut args: Vec<Arg>) -> Self {
         args.push(size_arg(count));
         Self {
             kernel,

@@ -3,7 +3,7 @@
 use super::{KernelLaunch, PlainOp, StepValues, THREADS, activation_args};
 use crate::nn::cuda::driver::{Arg, DeviceError};
 use crate::nn::cuda::plan::Constant;
-use crate::nn::cuda::sources::names;
+use crate::nn::cuda::sources::{KernelName, names};
 use crate::nn::cuda::tile::SHARED;
 use crate::nn::layers::Activation;
 
@@ -66,7 +66,7 @@ impl Recurrent {
     }
 
     /// Returns the specialised kernel that keeps the weights in registers, if there is one.
-    fn kernel_in_registers(&self) -> Option<&'static str> {
+    fn kernel_in_registers(&self) -> Option<KernelName> {
         let usual = self.activation == Activation::Tanh
             && matches!(
                 self.recurrent_activation,

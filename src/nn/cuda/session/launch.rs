@@ -8,7 +8,7 @@ use crate::nn::cuda::ops::{
     padded_dims, size_arg,
 };
 use crate::nn::cuda::plan::{Constant, CudaPlan, Step};
-use crate::nn::cuda::sources::names;
+use crate::nn::cuda::sources::{KernelName, names};
 use crate::nn::dropout::DropoutMode;
 use crate::nn::layers::{Activation, Interpolation, MergeOp, PoolKind};
 use crate::nn::lowering::Dropout;
@@ -93,7 +93,7 @@ impl Call<'_> {
         unsafe { launch(&*self.plan.driver, self.lane.stream, call) }
     }
 
-    fn each(&self, kernel: &'static str, count: usize, args: Vec<Arg>) -> Result<(), DeviceError> {
+    fn each(&self, kernel: KernelName, count: usize, args: Vec<Arg>) -> Result<(), DeviceError> {
         self.run_launch(KernelLaunch::each(kernel, count, args))
     }
 
