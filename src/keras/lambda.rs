@@ -11,9 +11,7 @@ use serde_json::Value;
 
 use self::bytecode::call_of_x;
 use self::marshal::{Code, Object, shortened};
-use super::layers::Leaf;
-use super::options::{Options, brief, dimension, missing, unsupported};
-use crate::nn::layer::Layer;
+use super::options::{brief, unsupported};
 
 /// Function of a Lambda layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,52 +105,12 @@ fn describe(code: &Code) -> String {
     )
 }
 
-/// Parses a layer of class `Lambda`.
+/// Recognises the function of option `function`.
 ///
 /// # Errors
-/// If the function is not recognised, or has arguments, defaults or a closure.
-pub fn layer(o: &mut Options) -> Result<Leaf, String> {
-    // Keras needs the stored output shape only to rebuild the function.
-    o.ignore(&["output_shape", "output_shape_type", "output_shape_module"]);
-    match o.text("function_type") {
-        None | Some("lambda") => {}
-        Some(kind) => {
-            let found = o.value("function").unwrap_or(&Value::Null);
-            return Err(format!(
-                "its function is the {kind} {}, which the file names but does not hold",
-                brief(found)
-            ));
-        }
-    }
-    if let Some(arguments) = o.value("arguments")
-        && !is_empty(arguments)
-    {
-        o.problem(unsupported("arguments", arguments, "this is not supported"));
-    }
-    o.off("mask");
-    let found = o.value("function").ok_or_else(|| missing("function"))?;
-    let function = recognise(&code_bytes(code_text(found)?)?)?;
-    let leaf = Leaf::plain(move |call| {
-        let inputs = call.ranks.len();
-        let wanted = if let Function::SumAxis(_) = function {
-            1
-        } else {
-            2
-        };
-        if inputs != wanted {
-            return Err(format!(
-                "its function takes {wanted} input(s), but it has {inputs}"
-            ));
-        }
-        Ok(Some(match function {
-            Function::SumAxis(axis) => Layer::SumAxis {
-                axis: dimension(axis, call.ranks[0])?,
-            },
-            Function::SpatialMultiply => Layer::SpatialMultiply,
-            Function::ChannelMultiply => Layer::ChannelMultiply,
-        }))
-    });
-    Ok(leaf.with_input_list())
+/// If the option holds no code, or code with defaults or a closure, or as [`recognise`].
+pub fn of_option(function: &Value) -> Result<Function, String> {
+    recognise(&code_bytes(code_text(function)?)?)
 }
 
 /// Returns the base64 code of a function without defaults and closure: `[code, null, null]`, or
@@ -211,7 +169,8 @@ fn raw_unicode_escape(text: &str) -> Vec<u8> {
     bytes
 }
 
-fn is_empty(value: &Value) -> bool {
+/// Returns true for null and for an empty list or map.
+pub fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Array(items) => items.is_empty(),

@@ -1,5 +1,6 @@
 //! Keras' layer classes: their options, their weights, and the equivalent [`Layer`].
 
+mod lambda;
 mod plain;
 mod recurrent;
 mod spatial;
@@ -9,10 +10,9 @@ use serde_json::{Map, Value};
 pub use recurrent::{Bidirectional, MergeMode};
 
 use super::activation;
-use super::lambda;
 use super::options::{Options, Problems};
 use crate::nn::graph::WeightId;
-use crate::nn::layer::{Activation, Layer, MergeOp, PoolKind};
+use crate::nn::layers::{Activation, Layer, MergeOp, PoolKind};
 
 /// A layer that becomes at most one node.
 pub struct Leaf {
@@ -218,7 +218,7 @@ fn supported(class: &str, o: &mut Options, dialect: Dialect) -> Option<Result<Le
         "GaussianNoise" | "GaussianDropout" | "AlphaDropout" | "ActivityRegularization" => {
             plain::training_only(o)
         }
-        "Lambda" => return Some(lambda::layer(o)),
+        "Lambda" => return Some(lambda::lambda(o)),
         _ => return None,
     }))
 }

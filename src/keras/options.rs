@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use serde_json::{Map, Value};
 
 use crate::nn::graph::MAX_ELEMENTS;
-use crate::nn::layer::Padding;
+use crate::nn::layers::Padding;
 
 /// Keys of any layer that are relevant only for training or for Keras' bookkeeping.
 const IRRELEVANT_KEYS: [&str; 9] = [
