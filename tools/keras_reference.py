@@ -8,10 +8,12 @@ The packages are in tools/requirements-keras.txt. tests/golden/README.md describ
 """
 
 import argparse
+import io
 import json
 import pathlib
 import sys
 import tempfile
+import zipfile
 
 import h5py
 import numpy as np
@@ -23,6 +25,7 @@ from keras_reference import (  # noqa: F401
     cases_layers,
     cases_recurrent,
     cases_refused,
+    cases_weights,
     core,  # The folder beside this file; sets TensorFlow up as it loads.
     marshal_samples,
 )
@@ -58,11 +61,13 @@ def differences(fresh, kept):
             yield from (f"{name}: {text}" for text in array_differences(path, other))
         elif path.suffix == ".h5":
             yield from (f"{name}: {text}" for text in h5_differences(path, other))
-        elif path.suffix == ".json" and path.read_text() != other.read_text():
+        elif path.suffix == ".keras":
+            yield from archive_differences(path, other)
+        elif path.suffix in (".json", ".yaml") and path.read_text() != other.read_text():
             yield f"{name}: different text"
-    for path in sorted(p for p in kept.rglob("*") if p.suffix in (".npz", ".h5")):
-        # Files of tools/train/utterance_golden.py and default_golden.py.
-        if path.relative_to(kept).parts[0] in ("utterance", "default.npz"):
+    for path in sorted(p for p in kept.rglob("*") if p.suffix in (".npz", ".h5", ".keras", ".yaml")):
+        # Files of tools/train/utterance_golden.py, default_golden.py and keras3_reference.py.
+        if path.relative_to(kept).parts[0] in ("utterance", "default.npz", "keras3"):
             continue
         if not (fresh / path.relative_to(kept)).is_file():
             yield f"{path.relative_to(kept)}: no longer written"
@@ -84,6 +89,19 @@ def array_differences(path, other):
                 far = np.abs(a.astype(np.float64) - b).max() / max(1.0, np.abs(b).max())
                 if far > OTHER_MACHINE:
                     yield f"{key}: {far:.2g} apart"
+
+
+def archive_differences(path, other):
+    with zipfile.ZipFile(path) as ours, zipfile.ZipFile(other) as theirs:
+        if ours.namelist() != theirs.namelist():
+            yield f"{path.name}: other files"
+            return
+        for name in ours.namelist():
+            if name.endswith(".h5"):
+                both = io.BytesIO(ours.read(name)), io.BytesIO(theirs.read(name))
+                yield from (f"{path.name}, {name}: {text}" for text in h5_differences(*both))
+            elif ours.read(name) != theirs.read(name):
+                yield f"{path.name}, {name}: different text"
 
 
 def h5_differences(path, other):

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::layers::Dialect;
 use super::options::{Options, Problems, brief, missing, unsupported};
 use crate::nn::layers::Activation;
 
@@ -10,21 +11,21 @@ pub fn option(o: &mut Options, key: &'static str) -> Activation {
     match o.value(key) {
         None => Activation::Linear,
         Some(value) => {
-            let found = parse(value).map_err(|why| unsupported(key, value, &why));
+            let found = parse(value, o.dialect).map_err(|why| unsupported(key, value, &why));
             o.or_record(found, Activation::Linear)
         }
     }
 }
 
-fn parse(value: &Value) -> Result<Activation, String> {
+fn parse(value: &Value, dialect: Dialect) -> Result<Activation, String> {
     match value {
-        Value::String(name) => named(name),
+        Value::String(name) => named(name, dialect),
         Value::Object(object) => {
             let class = object.get("class_name").and_then(Value::as_str);
             match (class, object.get("config")) {
                 // Keras 2.13 and later serialise a named function as an object.
-                (Some("function"), Some(Value::String(name))) => named(name),
-                (Some(class), Some(Value::Object(config))) => match layer(class, config) {
+                (Some("function"), Some(Value::String(name))) => named(name, dialect),
+                (Some(class), Some(Value::Object(config))) => match layer(class, config, dialect) {
                     Some(found) => found.map_err(|Problems(all)| all.join("; ")),
                     None => Err(not_known()),
                 },
@@ -39,8 +40,11 @@ fn not_known() -> String {
     "this is not a known activation function".into()
 }
 
-fn named(name: &str) -> Result<Activation, String> {
+fn named(name: &str, dialect: Dialect) -> Result<Activation, String> {
     Ok(match name {
+        "hard_sigmoid" if dialect.keras3.is_some() => {
+            return Err("the hard sigmoid of Keras 3, relu6(x + 3) / 6, is not supported".into());
+        }
         "linear" => Activation::Linear,
         "relu" => Activation::Relu,
         "relu6" => Activation::ReluWith {
@@ -67,7 +71,11 @@ fn named(name: &str) -> Result<Activation, String> {
 }
 
 /// Reads a layer whose class is an activation function, with its options. `None` for other classes.
-pub fn layer(class: &str, config: &Map<String, Value>) -> Option<Result<Activation, Problems>> {
+pub fn layer(
+    class: &str,
+    config: &Map<String, Value>,
+    dialect: Dialect,
+) -> Option<Result<Activation, Problems>> {
     let parse = match class {
         "LeakyReLU" => leaky_relu,
         "ELU" => elu,
@@ -76,13 +84,17 @@ pub fn layer(class: &str, config: &Map<String, Value>) -> Option<Result<Activati
         "Activation" => |o: &mut Options| option(o, "activation"),
         _ => return None,
     };
-    let mut o = Options::new(config);
+    let mut o = Options::new(config, dialect);
     let activation = parse(&mut o);
     Some(o.finish(Ok(activation)))
 }
 
 fn leaky_relu(o: &mut Options) -> Activation {
-    let alpha = slope(o, "alpha");
+    // Keras 3 gave the option another name.
+    let alpha = match o.value("negative_slope") {
+        Some(_) => slope(o, "negative_slope"),
+        None => slope(o, "alpha"),
+    };
     Activation::LeakyRelu { alpha }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::config::{Kind, Model, Source, Spec, Step};
 use super::error::Fault;
-use super::layers::{Call, MergeMode};
+use super::layers::{Call, MergeMode, Operand, Part};
 use super::weights::Assigned;
 use crate::nn::graph::{Graph, Input, MAX_NODES, Node, Output, ValueId, WeightId};
 use crate::nn::layers::{Concat, Layer, Merge};
@@ -177,11 +177,8 @@ impl Builder<'_> {
                     weights,
                     training: context.training,
                 };
-                let layer = leaf.lower(&call).map_err(|problem| spec.fault(problem))?;
-                let value = match layer {
-                    Some(layer) => self.node(context.prefix, layer, inputs, &ranks, context.outer),
-                    None => inputs[0],
-                };
+                let parts = leaf.lower(&call).map_err(|problem| spec.fault(problem))?;
+                let value = self.parts(parts, inputs, &context);
                 Ok(Some(vec![Some(value)]))
             }
             Kind::Model(model) => {
@@ -243,6 +240,39 @@ impl Builder<'_> {
                 Ok(Some(vec![Some(value)]))
             }
         }
+    }
+
+    /// Adds the nodes of one use of a layer; returns the value of the last, or the first input if
+    /// there is none.
+    fn parts(&mut self, parts: Vec<Part>, inputs: &[ValueId], context: &Context) -> ValueId {
+        let last = parts.len().saturating_sub(1);
+        let mut values: Vec<ValueId> = Vec::with_capacity(parts.len());
+        for (
+            i,
+            Part {
+                layer,
+                inputs: reads,
+            },
+        ) in parts.into_iter().enumerate()
+        {
+            let name = match i == last {
+                true => context.prefix.clone(),
+                false => format!("{}/{}", context.prefix, layer.class()),
+            };
+            let operands: Vec<ValueId> = reads
+                .iter()
+                .map(|operand| match *operand {
+                    Operand::Input(n) => inputs[n],
+                    Operand::Part(n) => values[n],
+                })
+                .collect();
+            let ranks: Vec<usize> = operands
+                .iter()
+                .map(|v| self.ranks[v.0].saturating_sub(context.outer))
+                .collect();
+            values.push(self.node(name, layer, &operands, &ranks, context.outer));
+        }
+        values.last().copied().unwrap_or(inputs[0])
     }
 
     fn node(

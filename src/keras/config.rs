@@ -1,6 +1,7 @@
 //! Architecture in a file's JSON: models, wrappers, layers and their connections.
 
 mod functional;
+mod node;
 mod sequential;
 mod wiring;
 
@@ -57,6 +58,8 @@ pub struct Spec {
     pub path: String,
     pub class: String,
     pub trainable: bool,
+    /// Set for an operation of Keras 3 that is no layer.
+    pub is_operation: bool,
     pub kind: Kind,
 }
 
@@ -93,13 +96,20 @@ pub struct Parsed {
     pub faults: Vec<Fault>,
 }
 
+/// Parses the text of an architecture.
+///
+/// # Errors
+/// If the text is no JSON.
+pub fn root(json: &str) -> Result<Value, Fault> {
+    serde_json::from_str(json)
+        .map_err(|e| Fault::Format(format!("its model_config is no valid JSON: {e}")))
+}
+
 /// Parses the architecture of a file.
 ///
 /// # Errors
-/// If the text describes no model.
-pub fn parse(json: &str, dialect: Dialect) -> Result<Parsed, Fault> {
-    let root: Value = serde_json::from_str(json)
-        .map_err(|e| Fault::Format(format!("its model_config is no valid JSON: {e}")))?;
+/// If the value describes no model.
+pub fn parse(root: &Value, dialect: Dialect) -> Result<Parsed, Fault> {
     let class = root.get("class_name").and_then(Value::as_str);
     let (Some(class), Some(config)) = (class, root.get("config")) else {
         return Err(Fault::Format(
@@ -165,6 +175,11 @@ impl Parser {
             .get("trainable")
             .and_then(Value::as_bool)
             .unwrap_or(true);
+        // Operations have no options but their name.
+        let is_operation = self.dialect.keras3.is_some()
+            && !is_model(class)
+            && config.get("dtype").is_none()
+            && config.get("trainable").is_none();
         self.specs += 1;
         let kind = if depth > MAX_DEPTH || self.specs > MAX_NODES {
             self.faults.push(Fault::layer(&path, class, format!(
@@ -172,23 +187,31 @@ impl Parser {
             )));
             None
         } else {
-            self.kind(class, config, &path, depth)
+            self.kind(class, config, &path, depth, is_operation)
         };
         Spec {
             name: name.into(),
             path,
             class: class.into(),
             trainable,
+            is_operation,
             kind: kind.unwrap_or(Kind::Unsupported),
         }
     }
 
-    fn kind(&mut self, class: &str, config: &Value, path: &str, depth: usize) -> Option<Kind> {
+    fn kind(
+        &mut self,
+        class: &str,
+        config: &Value,
+        path: &str,
+        depth: usize,
+        is_operation: bool,
+    ) -> Option<Kind> {
         let found = match class {
             _ if is_model(class) => {
                 return self.model(class, config, path, depth + 1).map(Kind::Model);
             }
-            "TimeDistributed" => wrapped(config).map(|(inner_class, inner)| {
+            "TimeDistributed" => wrapped(config, self.dialect).map(|(inner_class, inner)| {
                 let name = inner.get("name").and_then(Value::as_str);
                 let name = name.unwrap_or("layer");
                 let spec = self.spec(name, inner_class, inner, path, depth + 1);
@@ -196,7 +219,7 @@ impl Parser {
             }),
             "Bidirectional" => object(config)
                 .map_err(Problems::from)
-                .and_then(Bidirectional::parse)
+                .and_then(|config| Bidirectional::parse(config, self.dialect))
                 .map(|parsed| {
                     let mut direction = |name: &str, config: Map<String, Value>| {
                         let config = Value::Object(config);
@@ -213,7 +236,11 @@ impl Parser {
                 // The class is checked first: the configuration of an unknown class is not parsed.
                 let empty = Map::new();
                 let map = config.as_object().unwrap_or(&empty);
-                layers::parse(class, map, self.dialect).map(|leaf| {
+                let leaf = match is_operation {
+                    true => layers::operation(class, map, self.dialect),
+                    false => layers::parse(class, map, self.dialect),
+                };
+                leaf.map(|leaf| {
                     self.leaves += 1;
                     Kind::Leaf {
                         id: self.leaves - 1,
@@ -234,8 +261,8 @@ impl Parser {
 }
 
 /// Returns class and configuration of the layer inside a TimeDistributed.
-fn wrapped(config: &Value) -> Result<(&str, &Value), Problems> {
-    let mut options = Options::new(object(config)?);
+fn wrapped(config: &Value, dialect: Dialect) -> Result<(&str, &Value), Problems> {
+    let mut options = Options::new(object(config)?, dialect);
     let found = options.value("layer").unwrap_or(&Value::Null);
     options.finish(record(found).map_err(Problems::from))
 }
@@ -259,9 +286,9 @@ fn record(value: &Value) -> Result<(&str, &Value), String> {
 }
 
 /// Parses an InputLayer.
-fn input(name: &str, config: &Value, path: &str) -> Result<InputSpec, Fault> {
+fn input(name: &str, config: &Value, path: &str, dialect: Dialect) -> Result<InputSpec, Fault> {
     let read = || -> Result<Vec<Option<usize>>, Problems> {
-        let mut o = Options::new(object(config)?);
+        let mut o = Options::new(object(config)?, dialect);
         for key in ["sparse", "ragged", "optional", "type_spec"] {
             o.off(key);
         }

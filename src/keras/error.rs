@@ -29,6 +29,16 @@ pub enum ConvertError {
         /// Description, with advice if there is any.
         problem: String,
     },
+    /// The file holds weights without the network that they belong to.
+    #[error(
+        "{file}: it holds only weights, not the network that they belong to:\n{content}Give its architecture too: where the network is built in Keras, write the text of model.to_json() (or to_yaml()) to a file"
+    )]
+    WeightsOnly {
+        /// Path or name of the file, as passed by the caller.
+        file: String,
+        /// One line per layer or path, with the names and shapes of its weights.
+        content: String,
+    },
     /// The description of the layers or of their connections is invalid.
     #[error("{file}: model {model}: {problem}")]
     Model {
@@ -116,6 +126,8 @@ fn list(problems: &[ConvertError]) -> String {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Fault {
     Format(String),
+    /// Description of the weights.
+    WeightsOnly(String),
     Model {
         model: String,
         problem: String,
@@ -161,6 +173,7 @@ impl Fault {
         let file = file.into();
         match self {
             Self::Format(problem) => ConvertError::Format { file, problem },
+            Self::WeightsOnly(content) => ConvertError::WeightsOnly { file, content },
             Self::Model { model, problem } => ConvertError::Model {
                 file,
                 model,

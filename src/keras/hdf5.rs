@@ -24,6 +24,18 @@ pub trait H5Reader {
     /// Returns whether a group exists.
     fn has_group(&self, group: &str) -> bool;
 
+    /// Returns the names of the groups in a group.
+    ///
+    /// # Errors
+    /// If the group is missing or damaged.
+    fn groups(&self, group: &str) -> Result<Vec<String>, String>;
+
+    /// Returns the names of the datasets in a group.
+    ///
+    /// # Errors
+    /// If the group is missing or damaged.
+    fn datasets(&self, group: &str) -> Result<Vec<String>, String>;
+
     /// Returns the shape of a floating-point dataset.
     ///
     /// # Errors
@@ -51,6 +63,45 @@ pub struct H5Model {
     pub layers: Vec<(String, Vec<H5Weight>)>,
 }
 
+/// Content of an HDF5 file of Keras.
+#[derive(Debug, Clone, PartialEq)]
+pub enum H5Content {
+    /// A whole model.
+    Model(H5Model),
+    /// Weights without the network that they belong to.
+    Weights(H5Weights),
+}
+
+/// Content of a file that `save_weights` wrote.
+#[derive(Debug, Clone, PartialEq)]
+pub struct H5Weights {
+    /// Keras version that wrote the file, if the file states it.
+    pub keras_version: Option<String>,
+    /// Keras backend, if the file states it.
+    pub backend: Option<String>,
+    /// The weights.
+    pub weights: StoredWeights,
+}
+
+/// Weights in one of the two layouts of Keras' files.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StoredWeights {
+    /// Name and weights of each layer of the outermost model, in the order of saving: `.h5` files.
+    ByLayer(Vec<(String, Vec<H5Weight>)>),
+    /// Path and variables of each object, such as `layers/lstm/cell`: `.weights.h5` files, and the
+    /// weights in a `.keras` archive.
+    ByPath(Vec<(String, Vec<H5Weight>)>),
+}
+
+impl StoredWeights {
+    /// Name or path of each owner of weights, with the weights.
+    pub fn groups(&self) -> &[(String, Vec<H5Weight>)] {
+        match self {
+            Self::ByLayer(groups) | Self::ByPath(groups) => groups,
+        }
+    }
+}
+
 /// One weight tensor in row-major order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct H5Weight {
@@ -68,43 +119,92 @@ pub struct H5Weight {
 /// Maximum number of pieces that an attribute is split into; HDF5 limits each to 64 KB.
 const MAX_PIECES: usize = 4096;
 
-/// Reads all parts of a model that inference needs.
+/// Group of the weights in the file of a whole model.
+const WEIGHTS_GROUP: &str = "model_weights";
+/// Groups at the top of a `.weights.h5` file; the second is that of Keras 2.12 and 2.13.
+const PATH_ROOTS: [&str; 3] = ["layers", "_layer_checkpoint_dependencies", "vars"];
+/// Maximum nesting depth of the groups in a `.weights.h5` file.
+const MAX_GROUP_DEPTH: usize = 64;
+
+/// Reads all parts of a file that inference needs.
 ///
 /// # Errors
-/// If the file holds no model or only weights, or a part is missing, damaged or too large.
-pub fn read_model(reader: &dyn H5Reader) -> Result<H5Model, String> {
-    let config = match long_strings(reader, "", "model_config")? {
-        Some(pieces) => pieces.concat(),
-        None => return Err(without_model(reader)),
+/// If the file holds neither a model nor weights, or a part is missing, damaged or too large.
+pub fn read_content(reader: &dyn H5Reader) -> Result<H5Content, String> {
+    let Some(pieces) = long_strings(reader, "", "model_config")? else {
+        return read_weights(reader).map(H5Content::Weights);
     };
-    const GROUP: &str = "model_weights";
-    if !reader.has_group(GROUP) {
+    if !reader.has_group(WEIGHTS_GROUP) {
         return Err(format!(
-            "it has no group {GROUP:?}: it holds an architecture without weights; save the whole model with model.save(\"name.h5\")"
+            "it has no group {WEIGHTS_GROUP:?}: it holds an architecture without weights; save the whole model with model.save(\"name.h5\")"
         ));
     }
-    let single = |name: &str| -> Result<Option<String>, String> {
-        for group in ["", GROUP] {
-            if let Some(strings) = reader.strings(group, name)? {
-                return Ok(Some(strings.concat()));
-            }
-        }
-        Ok(None)
+    Ok(H5Content::Model(H5Model {
+        config: pieces.concat(),
+        keras_version: single(reader, "keras_version")?,
+        backend: single(reader, "backend")?,
+        layers: read_by_layer(reader, WEIGHTS_GROUP)?,
+    }))
+}
+
+/// Reads the weights of a file, with or without a model.
+///
+/// # Errors
+/// If the file holds no weights, or a part is missing, damaged or too large.
+pub fn read_weights(reader: &dyn H5Reader) -> Result<H5Weights, String> {
+    let has_names =
+        |group: &str| long_strings(reader, group, "layer_names").is_ok_and(|n| n.is_some());
+    let weights = if reader.has_group(WEIGHTS_GROUP) && has_names(WEIGHTS_GROUP) {
+        StoredWeights::ByLayer(read_by_layer(reader, WEIGHTS_GROUP)?)
+    } else if has_names("") {
+        StoredWeights::ByLayer(read_by_layer(reader, "")?)
+    } else if PATH_ROOTS.iter().any(|group| reader.has_group(group)) {
+        StoredWeights::ByPath(read_by_path(reader)?)
+    } else {
+        return Err("it has no attribute \"model_config\": it is an HDF5 file, but no Keras model; save one with model.save(\"name.h5\")".into());
     };
-    let keras_version = single("keras_version")?;
-    let backend = single("backend")?;
-    let names = long_strings(reader, GROUP, "layer_names")?
-        .ok_or("its group \"model_weights\" has no attribute \"layer_names\"")?;
+    Ok(H5Weights {
+        keras_version: single(reader, "keras_version")?,
+        backend: single(reader, "backend")?,
+        weights,
+    })
+}
+
+/// Reads an attribute of one string, at the top or at the weights.
+fn single(reader: &dyn H5Reader, name: &str) -> Result<Option<String>, String> {
+    for group in ["", WEIGHTS_GROUP] {
+        if !reader.has_group(group) {
+            continue;
+        }
+        if let Some(strings) = reader.strings(group, name)? {
+            return Ok(Some(strings.concat()));
+        }
+    }
+    Ok(None)
+}
+
+/// Joins the path of a group, empty for the root, and a name in it.
+fn join(group: &str, name: &str) -> String {
+    match group {
+        "" => name.into(),
+        _ => format!("{group}/{name}"),
+    }
+}
+
+/// Reads the weights that attributes list per layer, below `root`.
+fn read_by_layer(
+    reader: &dyn H5Reader,
+    root: &str,
+) -> Result<Vec<(String, Vec<H5Weight>)>, String> {
+    let names = long_strings(reader, root, "layer_names")?
+        .ok_or_else(|| format!("its group {root:?} has no attribute \"layer_names\""))?;
     if names.len() > MAX_NODES {
         return Err(format!("it lists more than {MAX_NODES} layers"));
     }
     let mut layers = Vec::with_capacity(names.len());
-    let mut budget = Budget {
-        weights: MAX_NODES,
-        elements: MAX_ELEMENTS,
-    };
+    let mut budget = Budget::default();
     for layer in names {
-        let group = format!("{GROUP}/{layer}");
+        let group = join(root, &layer);
         let weights = long_strings(reader, &group, "weight_names")?
             .ok_or_else(|| format!("its group {group:?} has no attribute \"weight_names\""))?
             .into_iter()
@@ -112,31 +212,40 @@ pub fn read_model(reader: &dyn H5Reader) -> Result<H5Model, String> {
             .collect::<Result<_, _>>()?;
         layers.push((layer, weights));
     }
-    Ok(H5Model {
-        config,
-        keras_version,
-        backend,
-        layers,
-    })
+    Ok(layers)
 }
 
-/// Returns the reason that a file without a description of layers cannot be converted.
-fn without_model(reader: &dyn H5Reader) -> String {
-    const NETWORK: &str = "build the network in Keras 2, load this file into it with load_weights and save the whole with model.save(\"name.h5\")";
-    // Keras 3 and late versions of Keras 2 use these group names in name.weights.h5.
-    let is_new = ["layers", "_layer_checkpoint_dependencies", "vars"]
-        .iter()
-        .any(|group| reader.has_group(group));
-    let is_weights = long_strings(reader, "", "layer_names").is_ok_and(|names| names.is_some());
-    match (is_weights, is_new) {
-        (true, _) => format!(
-            "it has no attribute \"model_config\": it holds only weights (from save_weights), not the network that they belong to; {NETWORK}"
-        ),
-        (false, true) => format!(
-            "it has no attribute \"model_config\": it holds only weights in the newer format of .weights.h5 files, not the network that they belong to; {NETWORK}. If Keras 3 wrote it, load it there, store the arrays with numpy.savez(\"weights.npz\", *model.get_weights()) and give them to the same network in Keras 2 (package tf_keras) with set_weights"
-        ),
-        (false, false) => "it has no attribute \"model_config\": it is an HDF5 file, but no Keras model; save one with model.save(\"name.h5\")".into(),
+/// Reads every group `vars` with its numbered variables. Paths are those of later versions.
+fn read_by_path(reader: &dyn H5Reader) -> Result<Vec<(String, Vec<H5Weight>)>, String> {
+    let mut owners = Vec::new();
+    let mut budget = Budget::default();
+    let mut groups_left = MAX_NODES;
+    let mut waiting = vec![(String::new(), 0)];
+    while let Some((path, depth)) = waiting.pop() {
+        let mut names = reader.groups(&path)?;
+        groups_left = groups_left
+            .checked_sub(names.len())
+            .filter(|_| depth <= MAX_GROUP_DEPTH)
+            .ok_or_else(|| {
+                format!("it has more than {MAX_NODES} groups, or more than {MAX_GROUP_DEPTH} inside each other")
+            })?;
+        names.sort_unstable();
+        for name in names.into_iter().rev() {
+            let group = join(&path, &name);
+            if name != "vars" {
+                waiting.push((group, depth + 1));
+                continue;
+            }
+            let count = reader.datasets(&group)?.len();
+            let weights = (0..count)
+                .map(|n| read_weight(reader, &group, n.to_string(), &mut budget))
+                .collect::<Result<Vec<_>, _>>()?;
+            if !weights.is_empty() {
+                owners.push((path.replace(PATH_ROOTS[1], PATH_ROOTS[0]), weights));
+            }
+        }
     }
+    Ok(owners)
 }
 
 /// Remaining read budget. It prevents a small file from exhausting memory by naming one dataset
@@ -144,6 +253,15 @@ fn without_model(reader: &dyn H5Reader) -> String {
 struct Budget {
     weights: usize,
     elements: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            weights: MAX_NODES,
+            elements: MAX_ELEMENTS,
+        }
+    }
 }
 
 fn read_weight(

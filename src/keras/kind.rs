@@ -14,7 +14,7 @@ pub fn folder(path: &Path) -> Option<&'static str> {
         )
     } else if has("config.json") && has("model.weights.h5") {
         Some(
-            "it is an unpacked .keras file; pack it again, load it in Keras 2 and save it with model.save(\"name.h5\")",
+            "it is an unpacked .keras file; pack the files of the folder into a zip archive named name.keras",
         )
     } else if has("checkpoint") {
         Some(
@@ -25,17 +25,29 @@ pub fn folder(path: &Path) -> Option<&'static str> {
     }
 }
 
-/// Checks that the file is HDF5. Otherwise returns advice; `name` is the file's name.
-pub fn check(name: &str, bytes: &[u8]) -> Result<(), String> {
+/// Format of a file of Keras.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Container {
+    /// HDF5.
+    Hdf5,
+    /// A zip archive.
+    Zip,
+}
+
+/// Recognises the format of a file. Otherwise returns advice; `name` is the file's name.
+pub fn container(name: &str, bytes: &[u8]) -> Result<Container, String> {
     if hdf5_pure::is_hdf5_bytes(bytes) {
-        return Ok(());
+        return Ok(Container::Hdf5);
     }
     let start = &bytes[..bytes.len().min(SEARCHED)];
     let text = start.trim_ascii_start();
     let ends = |ending: &str| name.to_ascii_lowercase().ends_with(ending);
     Err(match bytes {
         [] => "it is empty; copy it again",
-        [b'P', b'K', 3, 4, ..] => zip(bytes),
+        [b'P', b'K', 3, 4, ..] => match zip(bytes) {
+            None => return Ok(Container::Zip),
+            Some(problem) => problem,
+        },
         [_, _, _, _, b'T', b'F', b'L', b'3', ..] => {
             "it is a TensorFlow Lite model, which cannot be turned back; save the Keras model that it was made from with model.save(\"name.h5\")"
         }
@@ -49,7 +61,7 @@ pub fn check(name: &str, bytes: &[u8]) -> Result<(), String> {
             "it is a web page or XML, not a model; download the file itself"
         }
         _ if text.starts_with(b"{") && has(start, "\"class_name\"") => {
-            "it is the description of a network without weights (from model.to_json); build it in Keras 2 with model_from_json, load the weights and save the whole with model.save(\"name.h5\")"
+            "it is the architecture of a network without weights (from model.to_json); name the file of its weights and give this file as their architecture"
         }
         _ if start.get(8) == Some(&b'{') && has(start, "\"__metadata__\"") => {
             "it is a .safetensors file; if it is a bundle made by this program it is converted already"
@@ -65,19 +77,21 @@ pub fn check(name: &str, bytes: &[u8]) -> Result<(), String> {
     .into())
 }
 
-/// Returns advice for a zip archive.
-fn zip(bytes: &[u8]) -> &'static str {
+/// Returns advice for a zip archive of another program; `None` if it may be a `.keras` file.
+fn zip(bytes: &[u8]) -> Option<&'static str> {
     let start = &bytes[..bytes.len().min(SEARCHED)];
     let end = &bytes[bytes.len().saturating_sub(SEARCHED)..];
     let holds = |word: &str| has(end, word) || has(start, word);
     if holds("data.pkl") {
-        "it is a PyTorch model; only Keras models are read, saved with model.save(\"name.h5\")"
+        Some(
+            "it is a PyTorch model; only Keras models are read, saved with model.save(\"name.h5\")",
+        )
     } else if holds("saved_model.pb") {
-        "it is a zip archive of a model in TensorFlow's SavedModel format; unpack it, load the folder in Keras 2 and save it with model.save(\"name.h5\")"
-    } else if holds("\"keras_version\": \"3") {
-        "it is a file of Keras 3 in its .keras format, which Keras 2 does not load; store the arrays there with numpy.savez(\"weights.npz\", *model.get_weights()), build the same network in Keras 2 (package tf_keras), give it the arrays with set_weights and save it with model.save(\"name.h5\")"
+        Some(
+            "it is a zip archive of a model in TensorFlow's SavedModel format; unpack it, load the folder in Keras 2 and save it with model.save(\"name.h5\")",
+        )
     } else {
-        "it is a zip archive, probably in Keras' newer .keras format; load it in Keras 2 (2.12 or later) and save it with model.save(\"name.h5\")"
+        None
     }
 }
 

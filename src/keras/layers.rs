@@ -1,12 +1,14 @@
 //! Keras' layer classes: their options, their weights, and the equivalent [`Layer`].
 
 mod lambda;
+mod operation;
 mod plain;
 mod recurrent;
 mod spatial;
 
 use serde_json::{Map, Value};
 
+pub use operation::parse as operation;
 pub use recurrent::{Bidirectional, MergeMode};
 
 use super::activation;
@@ -14,7 +16,7 @@ use super::options::{Options, Problems};
 use crate::nn::graph::WeightId;
 use crate::nn::layers::{Activation, Layer, MergeOp, PoolKind};
 
-/// A layer that becomes at most one node.
+/// A layer that becomes nodes: usually one, none if it does nothing.
 pub struct Leaf {
     /// Weights, in the order of the class.
     pub slots: Vec<Slot>,
@@ -23,7 +25,38 @@ pub struct Leaf {
     lower: Box<Lower>,
 }
 
-type Lower = dyn Fn(&Call) -> Result<Option<Layer>, String> + Send + Sync;
+type Lower = dyn Fn(&Call) -> Result<Vec<Part>, String> + Send + Sync;
+
+/// One of the nodes that a layer becomes. The last one has the name and the output of the layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    pub layer: Layer,
+    pub inputs: Vec<Operand>,
+}
+
+/// Value that a [`Part`] reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operand {
+    /// Input of the layer.
+    Input(usize),
+    /// Output of an earlier part.
+    Part(usize),
+}
+
+/// Makes parts that read each other in order; the first reads all `inputs` of the layer.
+pub fn chain(inputs: usize, layers: impl IntoIterator<Item = Layer>) -> Vec<Part> {
+    let layers = layers.into_iter().enumerate();
+    let operands = |i: usize| match i.checked_sub(1) {
+        None => (0..inputs).map(Operand::Input).collect(),
+        Some(before) => vec![Operand::Part(before)],
+    };
+    layers
+        .map(|(i, layer)| Part {
+            layer,
+            inputs: operands(i),
+        })
+        .collect()
+}
 
 /// Weight of a layer.
 pub struct Slot {
@@ -113,6 +146,14 @@ impl Leaf {
         slots: Vec<Slot>,
         lower: impl Fn(&Call) -> Result<Option<Layer>, String> + Send + Sync + 'static,
     ) -> Self {
+        Self::composed(slots, move |call| Ok(chain(call.ranks.len(), lower(call)?)))
+    }
+
+    /// Creates a layer that becomes several nodes.
+    pub fn composed(
+        slots: Vec<Slot>,
+        lower: impl Fn(&Call) -> Result<Vec<Part>, String> + Send + Sync + 'static,
+    ) -> Self {
         Self {
             slots,
             takes_list: false,
@@ -128,8 +169,28 @@ impl Leaf {
         }
     }
 
-    /// Returns the graph layer for one use; `None` if the Keras layer does nothing.
-    pub fn lower(&self, call: &Call) -> Result<Option<Layer>, String> {
+    /// Adds a check of every use.
+    fn with_check(
+        self,
+        check: impl Fn(&Call) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        let Self {
+            slots,
+            takes_list,
+            lower,
+        } = self;
+        Self {
+            slots,
+            takes_list,
+            lower: Box::new(move |call| {
+                check(call)?;
+                lower(call)
+            }),
+        }
+    }
+
+    /// Returns the nodes for one use; none if the Keras layer does nothing.
+    pub fn lower(&self, call: &Call) -> Result<Vec<Part>, String> {
         if !self.takes_list && call.ranks.len() != 1 {
             return Err(format!("it takes one input, not {}", call.ranks.len()));
         }
@@ -156,6 +217,8 @@ fn bias_slot(o: &mut Options, dims: &[Option<usize>]) -> Option<Slot> {
 pub struct Dialect {
     /// Set if bilinear upsampling follows TensorFlow 1; `None` if the version is unknown.
     pub legacy_bilinear: Option<bool>,
+    /// Minor version of Keras 3 (the largest number if it is unknown); `None` for Keras 2.
+    pub keras3: Option<u32>,
 }
 
 /// Parses a layer that is neither a model nor a wrapper.
@@ -163,19 +226,19 @@ pub struct Dialect {
 /// # Errors
 /// If the class, an option or the value of an option is unsupported.
 pub fn parse(class: &str, config: &Map<String, Value>, dialect: Dialect) -> Result<Leaf, Problems> {
-    if let Some(activation) = activation::layer(class, config) {
+    if let Some(activation) = activation::layer(class, config, dialect) {
         let activation = activation?;
         return Ok(Leaf::plain(move |_| {
             Ok((activation != Activation::Linear).then_some(Layer::Activation(activation)))
         }));
     }
-    let mut options = Options::new(config);
-    let leaf = supported(class, &mut options, dialect).ok_or_else(|| unsupported_reason(class))?;
+    let mut options = Options::new(config, dialect);
+    let leaf = supported(class, &mut options).ok_or_else(|| unsupported_reason(class))?;
     options.finish(leaf.map_err(Problems::from))
 }
 
 /// Parses a layer of a supported class; `None` for other classes.
-fn supported(class: &str, o: &mut Options, dialect: Dialect) -> Option<Result<Leaf, String>> {
+fn supported(class: &str, o: &mut Options) -> Option<Result<Leaf, String>> {
     Some(Ok(match class {
         "Conv1D" | "Convolution1D" => spatial::conv::<1>(o),
         "Conv2D" | "Convolution2D" => spatial::conv::<2>(o),
@@ -191,7 +254,7 @@ fn supported(class: &str, o: &mut Options, dialect: Dialect) -> Option<Result<Le
         "GlobalAveragePooling2D" | "GlobalAvgPool2D" => {
             spatial::global_pool(o, PoolKind::Average, 3)
         }
-        "UpSampling2D" => spatial::upsample(o, dialect),
+        "UpSampling2D" => spatial::upsample(o),
         "ZeroPadding2D" => spatial::zero_pad(o),
         "BatchNormalization" | "BatchNormalizationV1" | "BatchNormalizationV2" => {
             plain::batch_norm(o)

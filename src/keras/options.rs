@@ -10,6 +10,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
+use super::layers::Dialect;
 use crate::nn::graph::MAX_ELEMENTS;
 use crate::nn::layers::Padding;
 
@@ -40,14 +41,17 @@ impl<T: Into<String>> From<T> for Problems {
 
 /// Configuration of a layer, and the problems found in it.
 pub struct Options<'a> {
+    /// Semantics of the file's Keras version.
+    pub dialect: Dialect,
     map: &'a Map<String, Value>,
     read_keys: HashSet<&'static str>,
     problems: Vec<String>,
 }
 
 impl<'a> Options<'a> {
-    pub fn new(map: &'a Map<String, Value>) -> Self {
+    pub fn new(map: &'a Map<String, Value>, dialect: Dialect) -> Self {
         Self {
+            dialect,
             map,
             read_keys: HashSet::new(),
             problems: Vec::new(),

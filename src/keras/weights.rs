@@ -7,11 +7,20 @@
 //! non-trainable.
 //!
 //! This module applies the same rule. Variable names serve only to detect a violation of the order,
-//! because they need not match the layers' names.
+//! because they need not match the layers' names. [`by_path`] assigns the weights of the other
+//! layout.
+//!
+//! The file of a whole model pairs layers and lists by name. Separate weights may come from a
+//! network whose layers have other, automatic names: if the names differ, lists and layers are paired
+//! in order, as `load_weights` does.
+
+mod by_path;
+
+use std::collections::{HashMap, HashSet};
 
 use super::config::{Kind, Model, Spec};
 use super::error::Fault;
-use super::hdf5::H5Weight;
+use super::hdf5::{H5Weight, StoredWeights};
 use crate::nn::graph::{Weight, WeightId};
 
 /// Position of a weight in the list: a slot of a leaf.
@@ -31,13 +40,41 @@ pub struct Assigned {
     pub faults: Vec<Fault>,
 }
 
+/// Rule that pairs the layers of the outermost model with the lists of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Matching {
+    /// By name.
+    ByName,
+    /// By name if all names are equal, otherwise in order.
+    ByNameOrOrder,
+}
+
+/// Weights of the layers of the outermost model, by layer name.
+type Groups = HashMap<String, Vec<H5Weight>>;
+
 /// Assigns the weights of all supported layers.
-pub fn assign(model: &Model, leaves: usize, layers: Vec<(String, Vec<H5Weight>)>) -> Assigned {
+pub fn assign(model: &Model, leaves: usize, stored: StoredWeights, matching: Matching) -> Assigned {
     let mut assigned = Assigned {
         leaf_weights: vec![None; leaves],
         ..Assigned::default()
     };
-    let mut groups: std::collections::HashMap<String, Vec<H5Weight>> = layers.into_iter().collect();
+    let layers = match stored {
+        StoredWeights::ByPath(owners) => {
+            by_path::assign(model, owners, &mut assigned);
+            return assigned;
+        }
+        StoredWeights::ByLayer(layers) => layers,
+    };
+    let mut groups: Groups = match matching {
+        Matching::ByName => layers.into_iter().collect(),
+        Matching::ByNameOrOrder => match renamed(model, layers) {
+            Ok(groups) => groups,
+            Err(fault) => {
+                assigned.faults.push(fault);
+                return assigned;
+            }
+        },
+    };
     for spec in &model.layers {
         let group = groups.remove(&spec.name).unwrap_or_default();
         // An unsupported layer has an unknown number of weights.
@@ -53,6 +90,55 @@ pub fn assign(model: &Model, leaves: usize, layers: Vec<(String, Vec<H5Weight>)>
         )));
     }
     assigned
+}
+
+/// Gives the lists of separate weights the names of their layers.
+///
+/// # Errors
+/// If names and number of the lists and of the layers with weights differ.
+fn renamed(model: &Model, layers: Vec<(String, Vec<H5Weight>)>) -> Result<Groups, Fault> {
+    let lists: Vec<(String, Vec<H5Weight>)> =
+        layers.into_iter().filter(|(_, w)| !w.is_empty()).collect();
+    let owners: Vec<&Spec> = model.layers.iter().filter(|s| has_weights(s)).collect();
+    let in_file: HashSet<&str> = lists.iter().map(|(name, _)| &**name).collect();
+    let in_model: HashSet<&str> = owners.iter().map(|spec| &*spec.name).collect();
+    // The number of weights of an unsupported layer is unknown, which its own fault reports.
+    if in_file == in_model || !model.layers.iter().all(is_supported) {
+        return Ok(lists.into_iter().collect());
+    }
+    if lists.len() == owners.len() {
+        let names = owners.iter().map(|spec| spec.name.clone());
+        return Ok(names.zip(lists.into_iter().map(|(_, w)| w)).collect());
+    }
+    let only = |these: Vec<&str>, others: &HashSet<&str>| {
+        const SHOWN: usize = 12;
+        let names: Vec<&str> = these.into_iter().filter(|n| !others.contains(n)).collect();
+        let more = if names.len() > SHOWN { ", ..." } else { "" };
+        match names.is_empty() {
+            true => "none".to_owned(),
+            false => format!("{}{more}", names[..names.len().min(SHOWN)].join(", ")),
+        }
+    };
+    Err(Fault::Format(format!(
+        "its weights belong to {} layers, but the architecture has {} layers with weights; only in the file: {}; only in the architecture: {}",
+        lists.len(),
+        owners.len(),
+        only(lists.iter().map(|(name, _)| &**name).collect(), &in_model),
+        only(owners.iter().map(|spec| &*spec.name).collect(), &in_file),
+    )))
+}
+
+/// Returns whether a layer, or a layer inside it, has weights.
+fn has_weights(spec: &Spec) -> bool {
+    match &spec.kind {
+        Kind::Unsupported => true,
+        Kind::Leaf { leaf, .. } => !leaf.slots.is_empty(),
+        Kind::Model(model) => model.layers.iter().any(has_weights),
+        Kind::TimeDistributed(inner) => has_weights(inner),
+        Kind::Bidirectional {
+            forward, backward, ..
+        } => has_weights(forward) || has_weights(backward),
+    }
 }
 
 /// Returns whether a layer and all layers inside it are supported.
@@ -85,7 +171,7 @@ fn assign_layer(
             listing(&group)
         ))]);
     }
-    let mut prefixes = std::collections::HashMap::new();
+    let mut prefixes = HashMap::new();
     let faults: Vec<Fault> = slots
         .iter()
         .zip(&group)
@@ -190,6 +276,25 @@ fn part(target: &WeightSlot) -> &'static str {
 /// Checks the shape and name of a weight against its slot, and that its values are finite. `prefix`
 /// is the name prefix of the layer's weights, once it is known.
 fn check(target: &WeightSlot, weight: &H5Weight, prefix: &mut Option<String>) -> Result<(), Fault> {
+    check_values(target, weight)?;
+    let part = part(target);
+    let (scope, variable) = weight.name.rsplit_once('/').unwrap_or(("", &weight.name));
+    let variable = variable.split(':').next().unwrap_or(variable);
+    // TensorFlow appends a number to make a name unique.
+    let plain = variable.trim_end_matches(|c: char| c.is_ascii_digit());
+    let named = variable == part || plain.strip_suffix('_') == Some(part);
+    let same_scope = prefix.get_or_insert_with(|| scope.into()) == scope;
+    match named && same_scope {
+        true => Ok(()),
+        false => Err(target.spec.fault(format!(
+            "in its place for {part} the file has {:?}; the order of the weights is not understood",
+            weight.name
+        ))),
+    }
+}
+
+/// Checks the shape of a weight against its slot, and that its values are finite.
+fn check_values(target: &WeightSlot, weight: &H5Weight) -> Result<(), Fault> {
     let Kind::Leaf { leaf, .. } = &target.spec.kind else {
         return Ok(());
     };
@@ -209,19 +314,7 @@ fn check(target: &WeightSlot, weight: &H5Weight, prefix: &mut Option<String>) ->
             slot.part, weight.name
         )));
     }
-    let (scope, variable) = weight.name.rsplit_once('/').unwrap_or(("", &weight.name));
-    let variable = variable.split(':').next().unwrap_or(variable);
-    // TensorFlow appends a number to make a name unique.
-    let plain = variable.trim_end_matches(|c: char| c.is_ascii_digit());
-    let named = variable == slot.part || plain.strip_suffix('_') == Some(slot.part);
-    let same_scope = prefix.get_or_insert_with(|| scope.into()) == scope;
-    match named && same_scope {
-        true => Ok(()),
-        false => Err(target.spec.fault(format!(
-            "in its place for {} the file has {:?}; the order of the weights is not understood",
-            slot.part, weight.name
-        ))),
-    }
+    Ok(())
 }
 
 fn listing(weights: &[H5Weight]) -> String {

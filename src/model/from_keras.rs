@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::bundle::{self, BundleError};
 use super::{Model, ModelError, ModelInfo, Network, Role, failed};
-use crate::keras::{ConvertError, folder_kind, load};
+use crate::keras::{ConvertError, KerasModel, folder_kind, load, load_with_architecture};
 
 /// File names of the five networks of a speech model; letter case is ignored.
 pub const FILE_NAMES: [(Role, &str); 5] = [
@@ -275,13 +275,29 @@ fn shown(path: &Path) -> String {
 /// # Errors
 /// The errors of [`load`].
 pub fn network(path: &Path, role: Role) -> Result<Network, ConvertError> {
-    let model = load(path)?;
-    Ok(Network {
+    Ok(unverified(role, load(path)?))
+}
+
+/// Converts a file of weights, with the architecture in another file, into a network without a role.
+///
+/// # Errors
+/// The errors of [`load_with_architecture`].
+pub fn network_with_architecture(
+    weights: &Path,
+    architecture: &Path,
+) -> Result<Network, ConvertError> {
+    let model = load_with_architecture(weights, architecture)?;
+    Ok(unverified(Role::Network, model))
+}
+
+/// Makes a network that has no self-test yet.
+fn unverified(role: Role, model: KerasModel) -> Network {
+    Network {
         role,
         graph: model.graph,
         provenance: model.provenance,
         self_test: None,
-    })
+    }
 }
 
 /// Converts a single Keras file into a model of one network without a role.
@@ -289,8 +305,21 @@ pub fn network(path: &Path, role: Role) -> Result<Network, ConvertError> {
 /// # Errors
 /// The file cannot be converted.
 pub fn convert_network(path: &Path) -> Result<Model, AssembleError> {
+    single(path, network(path, Role::Network)?)
+}
+
+/// Converts a file of weights, with the architecture in another file, into a model of one network
+/// without a role.
+///
+/// # Errors
+/// A file cannot be converted, or the two do not match.
+pub fn convert_weights(weights: &Path, architecture: &Path) -> Result<Model, AssembleError> {
+    single(weights, network_with_architecture(weights, architecture)?)
+}
+
+/// Makes a model of the network that file `path` holds.
+fn single(path: &Path, network: Network) -> Result<Model, AssembleError> {
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
-    let network = network(path, Role::Network)?;
     finish(vec![network], ModelInfo::network(&name))
 }
 

@@ -4,7 +4,7 @@
 
 mod npy;
 mod writer;
-mod zip;
+pub(crate) mod zip;
 
 use std::fs::File;
 use std::io::Read;

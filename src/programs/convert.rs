@@ -1,4 +1,4 @@
-//! Program `convert`: turns Keras `.h5` files into bundles, and shows, runs and checks both.
+//! Program `convert`: turns Keras files into bundles, and shows, runs and checks both.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::app::sink::SinkError;
 use crate::atomic_file::replaces;
 use crate::formats::printable;
+use crate::keras::ConvertError;
 use crate::model::Network;
 use crate::model::from_keras;
 use crate::model::from_keras::{AssembleError, SpeechFiles};
@@ -64,7 +65,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         signals::remove_unfinished_files();
     }
     let outcome = match &arguments {
-        a if a.inspect => one_input(a).and_then(inspect_file),
+        a if a.inspect => {
+            one_input(a).and_then(|path| inspect_file(path, a.architecture.as_deref()))
+        }
         a if a.self_test => one_input(a).and_then(self_test),
         a => match (&a.run, &a.out) {
             (Some(input), Some(output)) => run_file(a, input, output),
@@ -108,7 +111,7 @@ fn one_input(arguments: &Arguments) -> Result<&Path, Stop> {
         [file] => Ok(file),
         [] => usage(
             ErrorKind::MissingRequiredArgument,
-            "name the .h5 file or bundle",
+            "name the Keras file or bundle",
         ),
         more => usage(
             ErrorKind::TooManyValues,
@@ -128,9 +131,12 @@ fn keep_input(input: &Path, output: &Path) -> Result<(), Stop> {
     }
 }
 
-/// Adds advice about the role flags to an error that they can resolve.
+/// Adds advice about a flag to an error that it can resolve.
 fn with_flags(error: AssembleError) -> Stop {
     let hint = match error {
+        AssembleError::Convert(ConvertError::WeightsOnly { .. }) => {
+            " and name that file with --architecture"
+        }
         AssembleError::NoRole(_) | AssembleError::Incomplete { .. } => {
             " (a flag such as --age FILE says the role of a file)"
         }
@@ -164,18 +170,27 @@ fn convert(a: &Arguments) -> Result<String, Stop> {
         );
     }
     let flagged = by_flag.iter().map(|(_, path)| *path);
-    for input in a.inputs.iter().chain(flagged) {
+    for input in a.inputs.iter().chain(flagged).chain(&a.architecture) {
         keep_input(input, output)?;
     }
-    let model = match &*a.inputs {
-        [] if by_flag.is_empty() => {
+    if a.architecture.is_some() && folders > 0 {
+        return usage(
+            ErrorKind::ArgumentConflict,
+            "name the file of the weights beside --architecture, not a folder",
+        );
+    }
+    let model = match (&*a.inputs, &a.architecture) {
+        (_, Some(architecture)) => from_keras::convert_weights(one_input(a)?, architecture)?,
+        ([], None) if by_flag.is_empty() => {
             return usage(
                 ErrorKind::MissingRequiredArgument,
                 "name the .h5 files or their folder",
             );
         }
-        [single] if by_flag.is_empty() && folders == 0 => from_keras::convert_network(single)?,
-        inputs => {
+        ([single], None) if by_flag.is_empty() && folders == 0 => {
+            from_keras::convert_network(single).map_err(with_flags)?
+        }
+        (inputs, None) => {
             let mut files = SpeechFiles::default();
             for (role, path) in by_flag {
                 files.add(role, path.clone())?;
@@ -246,7 +261,11 @@ enum Content {
     Keras(Box<Network>),
 }
 
-fn open(path: &Path) -> Result<Content, Stop> {
+fn open(path: &Path, architecture: Option<&Path>) -> Result<Content, Stop> {
+    if let Some(architecture) = architecture {
+        let network = from_keras::network_with_architecture(path, architecture)?;
+        return Ok(Content::Keras(Box::new(network)));
+    }
     let extension = path.extension().map(|e| e.to_ascii_lowercase());
     // A folder is passed to the Keras reader too, which describes the networks in it.
     let named_h5 =
@@ -257,17 +276,17 @@ fn open(path: &Path) -> Result<Content, Stop> {
         .is_ok()
         && start == *b"\x89HDF";
     match named_h5 || is_hdf5 {
-        true => Ok(Content::Keras(Box::new(from_keras::network(
-            path,
-            Role::Network,
-        )?))),
+        true => Ok(Content::Keras(Box::new(
+            from_keras::network(path, Role::Network)
+                .map_err(|e| with_flags(AssembleError::Convert(e)))?,
+        ))),
         false => Ok(Content::Bundle(Box::new(bundle::load(path)?))),
     }
 }
 
-fn inspect_file(path: &Path) -> Result<String, Stop> {
+fn inspect_file(path: &Path, architecture: Option<&Path>) -> Result<String, Stop> {
     let name = path.display();
-    Ok(match open(path)? {
+    Ok(match open(path, architecture)? {
         Content::Keras(network) => {
             let role = from_keras::role_of(path).map_or(String::new(), |role| {
                 format!("role {role}, by the file's name\n")
@@ -309,7 +328,7 @@ fn run_file(a: &Arguments, input: &Path, output: &Path) -> Result<String, Stop> 
     let path = one_input(a)?;
     keep_input(input, output)?;
     keep_input(path, output)?;
-    let content = open(path)?;
+    let content = open(path, a.architecture.as_deref())?;
     let network = match &content {
         Content::Keras(network) => pick(path, std::slice::from_ref(network), a.role)?,
         Content::Bundle(model) => pick(path, model.networks(), a.role)?,

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use maeum::keras;
+use maeum::keras::{self, KerasModel};
 use maeum::nn::dropout::Masks;
 use maeum::nn::{DropoutMode, Graph, ValueId};
 use ndarray::ArrayD;
@@ -132,6 +132,32 @@ fn value_named(graph: &Graph, name: &str) -> Option<ValueId> {
     inputs.chain(nodes).position(|n| n == name).map(ValueId)
 }
 
+/// Returns the entries of every index of `tests/golden`, each with its folder.
+pub fn keras_index() -> Vec<(PathBuf, Value)> {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut entries = Vec::new();
+    for dir in [golden.clone(), golden.join("keras3")] {
+        let index = std::fs::read(dir.join("index.json")).unwrap();
+        let index: Value = serde_json::from_slice(&index).unwrap();
+        let models = index["models"].as_array().unwrap().iter();
+        entries.extend(models.map(|model| (dir.clone(), model.clone())));
+    }
+    entries
+}
+
+/// Loads the model of an index entry, with its architecture if that is in another file.
+///
+/// # Errors
+/// The message of the conversion.
+pub fn load_keras(dir: &Path, entry: &Value) -> Result<KerasModel, String> {
+    let file = dir.join(entry["file"].as_str().unwrap());
+    match entry["architecture"].as_str() {
+        Some(text) => keras::load_with_architecture(file, dir.join(text)),
+        None => keras::load(file),
+    }
+    .map_err(|e| e.to_string())
+}
+
 /// Compares every accepted model of `tests/golden` and the five networks in `five/`; reports all
 /// differences.
 pub fn check_keras_models(run: Run) -> Agreement {
@@ -140,19 +166,21 @@ pub fn check_keras_models(run: Run) -> Agreement {
     let index: Value = serde_json::from_slice(&index).unwrap();
     let mut all = Agreement::default();
     let mut faults = Vec::new();
-    for model in index["models"].as_array().unwrap() {
+    for (dir, model) in &keras_index() {
         let file = model["file"].as_str().unwrap();
         let Some(npz) = model["arrays"].as_str() else {
             continue;
         };
+        let graph = load_keras(dir, model).map(|m| m.graph);
         if model.get("refused").is_some() {
             // Some models may be accepted or refused; an accepted one must be correct.
-            let understood = model["may_run"] == true && keras::load(dir.join(file)).is_ok();
+            let understood = model["may_run"] == true && graph.is_ok();
             if !understood {
                 continue;
             }
         }
-        match check_keras_model(run, &dir.join(file), arrays(&dir.join(npz))) {
+        let arrays = arrays(&dir.join(npz));
+        match graph.and_then(|graph| check_keras_model(run, graph, file, arrays)) {
             Ok(one) => all.add(file, &one),
             Err(e) => faults.push(format!("{file}: {e}")),
         }
@@ -164,7 +192,8 @@ pub fn check_keras_models(run: Run) -> Agreement {
             .iter()
             .filter_map(|(k, v)| Some((k.strip_prefix(&prefix)?.to_string(), v.clone())));
         let file = model["file"].as_str().unwrap();
-        match check_keras_model(run, &dir.join(file), own.collect()) {
+        let graph = load_keras(&dir, model).map(|m| m.graph);
+        match graph.and_then(|graph| check_keras_model(run, graph, file, own.collect())) {
             Ok(one) => all.add(file, &one),
             Err(e) => faults.push(format!("{file}: {e}")),
         }
@@ -205,10 +234,10 @@ const NODES_OF_MASKS: [(&str, &str, &str); 4] = [
 /// The message names the array that differs or has no counterpart.
 fn check_keras_model(
     run: Run,
-    file: &Path,
+    graph: Graph,
+    file: &str,
     arrays: BTreeMap<String, Array>,
 ) -> Result<Agreement, String> {
-    let graph = keras::load(file).map_err(|e| e.to_string())?.graph;
     let mut agreement = Agreement::default();
     let mut inputs = Vec::new();
     let mut shapes = Vec::new();
@@ -226,8 +255,7 @@ fn check_keras_model(
         .iter()
         .filter_map(|(key, array)| {
             let mut node = key.strip_prefix("mask.")?.replace('.', "/");
-            let other =
-                |&&(model, mask, _): &&(&str, &str, &str)| file.ends_with(model) && mask == node;
+            let other = |&&(model, mask, _): &&(&str, &str, &str)| file == model && mask == node;
             if let Some((_, _, other)) = NODES_OF_MASKS.iter().find(other) {
                 node = other.to_string();
             }

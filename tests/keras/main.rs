@@ -1,5 +1,8 @@
 //! Conversion of Keras files to graphs: the models of 2020, real small models, and damaged files.
 
+mod archives;
+#[path = "../common/captures.rs"]
+mod captures;
 #[path = "../common/mod.rs"]
 mod common;
 mod hostile;
@@ -9,6 +12,7 @@ mod refusals;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use captures::{keras_index, load_keras};
 use maeum::keras::{self, KerasModel};
 use maeum::nn::layers::{Concat, Interpolation, Layer, SumAxis, Upsample};
 use maeum::nn::{Graph, Node};
@@ -208,13 +212,6 @@ fn the_merge_model_is_converted_although_its_variables_have_other_names() {
     );
 }
 
-/// Returns the models that Keras 2.15 wrote for the tests, listed in tests/golden/index.json.
-fn index() -> Vec<serde_json::Value> {
-    let text = std::fs::read_to_string(golden().join("index.json")).unwrap();
-    let index: serde_json::Value = serde_json::from_str(&text).unwrap();
-    index["models"].as_array().unwrap().clone()
-}
-
 /// Returns the shapes of the arrays in an .npz file.
 fn array_shapes(path: &Path) -> HashMap<String, Vec<usize>> {
     let mut npz = ndarray_npy::NpzReader::new(std::fs::File::open(path).unwrap()).unwrap();
@@ -234,21 +231,20 @@ fn array_shapes(path: &Path) -> HashMap<String, Vec<usize>> {
 #[test]
 fn real_models_have_the_shapes_that_keras_computed() {
     let mut converted = 0;
-    for entry in index() {
+    for (dir, entry) in keras_index() {
         let name = entry["name"].as_str().unwrap();
         if entry.get("refused").is_some() {
             continue;
         }
-        let path = golden().join(entry["file"].as_str().unwrap());
         let KerasModel { graph, provenance } =
-            keras::load(&path).unwrap_or_else(|e| panic!("{name}: {e}"));
+            load_keras(&dir, &entry).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(
             provenance.keras_version.as_deref(),
             entry["keras_version"].as_str(),
             "{name}"
         );
         graph.validate().unwrap();
-        let arrays = array_shapes(&golden().join(entry["arrays"].as_str().unwrap()));
+        let arrays = array_shapes(&dir.join(entry["arrays"].as_str().unwrap()));
         let given: Vec<Vec<usize>> = graph
             .inputs
             .iter()
@@ -291,20 +287,19 @@ fn the_five_small_models_are_converted() {
 #[test]
 fn unsupported_models_are_refused_by_name() {
     let mut refused = 0;
-    for entry in index() {
+    for (dir, entry) in keras_index() {
         let Some(reason) = entry.get("refused").and_then(|r| r.as_str()) else {
             continue;
         };
         let name = entry["name"].as_str().unwrap();
         let may_run = entry["may_run"].as_bool() == Some(true);
         let file = entry["file"].as_str().unwrap();
-        match keras::load(golden().join(file)) {
+        match load_keras(&dir, &entry) {
             Ok(model) => {
                 assert!(may_run, "{name} was converted");
                 model.graph.validate().unwrap();
             }
-            Err(e) => {
-                let message = e.to_string();
+            Err(message) => {
                 assert!(
                     message.to_lowercase().contains(&reason.to_lowercase()),
                     "{name}: {message:?} does not say {reason:?}"

@@ -188,7 +188,7 @@ def damaged():
     broken("weight_type", "A weight is stored as integers", "body", edit=integers)
     broken("weight_not_finite", "A weight is NaN", "body", edit=not_finite)
     broken("missing_bias", "A bias that the config asks for is not listed", "body", edit=unlisted)
-    broken("no_config", "A file of weights alone", "model_config", edit=no_config)
+    broken("no_config", "A file of weights alone", "it holds only weights", edit=no_config)
     broken(
         "config_not_json", "model_config is not JSON", "model_config", edit=set_config('{"class_name": "Functional", ')
     )

@@ -31,6 +31,10 @@ class Case:
     may be computed instead. legacy: written the way Keras 2.2.4 did. patch: changes the parsed
     model_config in place (or returns another); edit: changes the finished HDF5 file. scale: factors
     on the kernels of the layers named, to keep outputs apart from each other and off their ends.
+    layout: `h5` for a whole model, `keras` for an archive, `weights` and `weights.h5` for weights
+    alone in one of the two layouts. architecture: `json` or `yaml` for the file beside weights alone;
+    it is that of `architecture_of` if that is given, and with `rename` that of the same network built
+    again, whose automatic names differ.
     """
 
     name: str
@@ -50,6 +54,10 @@ class Case:
     inputs: typing.Callable | None = None
     names: typing.Sequence | None = None
     scale: dict | None = None
+    layout: str = "h5"
+    architecture: str = ""
+    architecture_of: typing.Callable | None = None
+    rename: bool = False
 
 
 CASES: list[Case] = []
@@ -96,8 +104,9 @@ def portable(function):
     return function
 
 
-def make_model(item):
-    keras.backend.clear_session()
+def make_model(item, clear=True):
+    if clear:
+        keras.backend.clear_session()
     names = item.names or [f"input_{k + 1}" for k in range(len(item.shapes))]
     tensors = [L.Input(s, name=n) for s, n in zip(item.shapes, names)]
     built = item.build(*tensors)
@@ -246,6 +255,54 @@ def save_h5(path, model):
         model.save(path, save_format="h5", include_optimizer=False)
 
 
+def save_file(path, model, item):
+    match item.layout:
+        case "keras":
+            model.save(path)
+            fix_archive(path)
+        case "weights" | "weights.h5":
+            model.save_weights(path)
+        case _:
+            save_h5(path, model)
+
+
+def fix_archive(path):
+    """Packs a .keras archive again without the time."""
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    metadata = json.loads(files["metadata.json"]) | {"date_saved": "2000-01-01@00:00:00"}
+    files["metadata.json"] = json.dumps(metadata).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
+
+
+def save_architecture(path, model, item):
+    """Writes the architecture beside weights and returns the file's path."""
+    import yaml
+
+    if item.architecture_of:
+        keras.backend.clear_session()
+        model = item.architecture_of()
+    elif item.rename:
+        model = make_model(item, clear=False)
+    text = model.to_json()
+    if item.architecture == "yaml":
+        # As `to_yaml` did until Keras 2.6.
+        text = yaml.dump(model._updated_config())
+    path = path.with_name(f"{item.name}.{item.architecture}")
+    path.write_text(text + "\n")
+    if not item.refused:
+        # `set_weights` compared shapes alone; this is what Keras computes from the two files.
+        rebuilt = keras.models.model_from_json(model.to_json())
+        rebuilt.load_weights(path.with_name(f"{item.name}{SUFFIXES[item.layout]}"))
+        return path, rebuilt
+    return path, model
+
+
+SUFFIXES = {"h5": ".h5", "keras": ".keras", "weights": ".h5", "weights.h5": ".weights.h5"}
+
+
 def read_config(path):
     with h5py.File(path, "r") as file:
         config = file.attrs["model_config"]
@@ -298,8 +355,8 @@ def write_case(item, folder):
     folder = pathlib.Path(folder)
     model = make_model(item)
     set_weights(model, item.name, item.scale)
-    path = folder / f"{item.name}.h5"
-    save_h5(path, model)
+    path = folder / f"{item.name}{SUFFIXES[item.layout]}"
+    save_file(path, model, item)
     version = keras.__version__
     if item.legacy:
         version = "2.2.4"
@@ -312,6 +369,10 @@ def write_case(item, folder):
         with h5py.File(path, "r+") as file:
             item.edit(file)
     entry = {"name": item.name, "file": path.name, "covers": item.covers, "keras_version": version}
+    rebuilt = None
+    if item.architecture:
+        architecture, rebuilt = save_architecture(path, model, item)
+        entry["architecture"] = architecture.name
     if item.refused:
         entry["refused"] = item.refused
         if item.layer:
@@ -320,8 +381,13 @@ def write_case(item, folder):
             entry["may_run"] = True
     if not item.refused or item.may_run:
         arrays = golden_arrays(item, model)
-        write_npz(path.with_suffix(".npz"), arrays)
-        entry["arrays"] = path.with_suffix(".npz").name
-        if item.reloads:
+        npz = folder / f"{item.name}.npz"
+        write_npz(npz, arrays)
+        entry["arrays"] = npz.name
+        if rebuilt:
+            inputs = [arrays[f"in.{n}"] for n in model.input_names]
+            for k, y in enumerate(evaluate(rebuilt, inputs)):
+                np.testing.assert_array_equal(y, arrays[f"out.{k}"], err_msg=f"{item.name} out.{k}")
+        elif item.reloads:
             same_outputs(path, item, arrays)
     return entry

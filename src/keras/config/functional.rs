@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::wiring::{LayerUse, NamedEntity, Reference, Wiring};
-use super::{InputSpec, Model, Parser, Spec, input, record};
+use super::{InputSpec, Model, Parser, Spec, input, node, record};
 use crate::keras::error::Fault;
 use crate::keras::options::brief;
 use crate::nn::graph::MAX_NODES;
@@ -36,7 +36,8 @@ impl Parser {
                 .find_map(|v| v.get("name")?.as_str())
                 .ok_or_else(|| fail(format!("a layer of class {class} has no name")))?;
             let named = if class == "InputLayer" {
-                let Some(input) = self.or_record_fault(input(name, layer, path)) else {
+                let Some(input) = self.or_record_fault(input(name, layer, path, self.dialect))
+                else {
                     complete = false;
                     continue;
                 };
@@ -85,7 +86,7 @@ impl Parser {
                 }
             }
         }
-        let wiring = Wiring::new(&layers, &uses, &names, &order, &output_refs);
+        let wiring = Wiring::new(&layers, &uses, &names, &order, &output_refs, self.dialect);
         let (steps, outputs) = wiring.sort_topologically(&output_refs).map_err(&fail)?;
         let outputs = unique_names(&output_refs)
             .into_iter()
@@ -136,6 +137,9 @@ fn calls(inbound: &Value) -> Result<Vec<Call<'_>>, String> {
     nodes
         .iter()
         .map(|node| {
+            if node.is_object() {
+                return node::call(node);
+            }
             let records = match node.as_array() {
                 // A single input may appear without an enclosing list.
                 Some(one) if one.first().is_some_and(Value::is_string) => {
@@ -202,10 +206,22 @@ fn reference(value: &Value) -> Option<(Reference<'_>, Option<&Value>)> {
     (parts.len() <= 4).then_some((reference, parts.get(3)))
 }
 
-/// Parses `input_layers` or `output_layers`: a list of references, or a single one.
+/// Parses `input_layers` or `output_layers`: a list of references, a single one, or in Keras 3 an
+/// object of them, whose order is that of the sorted keys.
 fn list_of_references<'a>(config: &'a Value, key: &str) -> Result<Vec<Reference<'a>>, String> {
     let value = config.get(key).unwrap_or(&Value::Null);
     let wrong = || format!("its {key} {} cannot be read", brief(value));
+    if let Value::Object(map) = value {
+        let mut keys: Vec<&String> = map.keys().collect();
+        keys.sort_unstable();
+        return keys
+            .iter()
+            .map(|key| {
+                let found = map.get(*key).and_then(reference);
+                found.map(|(r, _)| r).ok_or_else(wrong)
+            })
+            .collect();
+    }
     let records = match value.as_array() {
         Some(one) if one.first().is_some_and(Value::is_string) => std::slice::from_ref(value),
         Some(many) if !many.is_empty() && many.len() <= MAX_NODES => many,

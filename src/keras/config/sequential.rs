@@ -43,7 +43,7 @@ impl Parser {
                         "the input layer {name} is not its first layer"
                     )));
                 }
-                found = self.or_record_fault(input(&name, layer, path));
+                found = self.or_record_fault(input(&name, layer, path, self.dialect));
                 is_known = found.is_some();
                 continue;
             }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{Kind, Source, Spec, Step};
+use super::{Dialect, Kind, Source, Spec, Step};
 
 /// Reference to an output: layer name, index of the use, index of the output.
 pub struct Reference<'a> {
@@ -37,6 +37,8 @@ pub struct Wiring<'a> {
     ranges: Vec<(usize, usize)>,
     /// Node index that references use for the first use, for each layer.
     bases: Vec<usize>,
+    /// The same in the references of the model's outputs.
+    output_bases: Vec<usize>,
 }
 
 impl<'a> Wiring<'a> {
@@ -46,6 +48,7 @@ impl<'a> Wiring<'a> {
         names: &'a HashMap<&'a str, NamedEntity>,
         order: &[usize],
         outputs: &[Reference],
+        dialect: Dialect,
     ) -> Self {
         let mut ranges = vec![(0, 0); layers.len()];
         for (i, u) in uses.iter().enumerate() {
@@ -55,25 +58,49 @@ impl<'a> Wiring<'a> {
             }
             *count += 1;
         }
-        let mut lowest = vec![usize::MAX; layers.len()];
-        let mut highest = vec![0; layers.len()];
-        for r in uses.iter().flat_map(|u| &u.inputs).chain(outputs) {
-            if let Some(&NamedEntity::Layer(l)) = names.get(r.layer) {
-                lowest[l] = lowest[l].min(r.node);
-                highest[l] = highest[l].max(r.node);
+        let extent = |references: &mut dyn Iterator<Item = &Reference>| {
+            let mut lowest = vec![usize::MAX; layers.len()];
+            let mut highest = vec![0; layers.len()];
+            for r in references {
+                if let Some(&NamedEntity::Layer(l)) = names.get(r.layer) {
+                    lowest[l] = lowest[l].min(r.node);
+                    highest[l] = highest[l].max(r.node);
+                }
             }
-        }
+            (lowest, highest)
+        };
+        let mut inner = uses.iter().flat_map(|u| &u.inputs);
         // Keras counts a node that a model has from being built with its own inputs, before any
         // use. The lowest and highest node index in the references show whether it was counted. If
         // the references contain neither, the class decides.
-        let base = |l: usize| match &layers[l].kind {
-            Kind::Model(_) | Kind::Unsupported if lowest[l] == 0 => 0,
-            Kind::Model(_) | Kind::Unsupported if highest[l] >= ranges[l].1 => 1,
-            Kind::Model(model) => usize::from(model.built_with_inputs),
-            _ => 0,
+        let bases = |(lowest, highest): (Vec<usize>, Vec<usize>), default: Option<bool>| {
+            let base = |l: usize| match &layers[l].kind {
+                Kind::Model(_) | Kind::Unsupported if lowest[l] == 0 => 0,
+                Kind::Model(_) | Kind::Unsupported if highest[l] >= ranges[l].1 => 1,
+                Kind::Model(model) => usize::from(match default {
+                    // Keras 3 counts this node for functional models alone.
+                    Some(counted) => counted && layers[l].class != "Sequential",
+                    None => model.built_with_inputs,
+                }),
+                _ => 0,
+            };
+            (0..layers.len()).map(base).collect::<Vec<usize>>()
+        };
+        let (bases, output_bases) = match dialect.keras3 {
+            None => {
+                let both = bases(extent(&mut inner.chain(outputs)), None);
+                (both.clone(), both)
+            }
+            // From 3.1 on, the layers of a model refer to each other without that node, and the
+            // outputs refer to them with it.
+            Some(minor) => (
+                bases(extent(&mut inner), Some(minor == 0)),
+                bases(extent(&mut outputs.iter()), Some(true)),
+            ),
         };
         Self {
-            bases: (0..layers.len()).map(base).collect(),
+            bases,
+            output_bases,
             inputs: order.iter().enumerate().map(|(to, &i)| (i, to)).collect(),
             layers,
             uses,
@@ -83,7 +110,7 @@ impl<'a> Wiring<'a> {
     }
 
     /// Resolves a reference to the use with that node index.
-    fn resolve(&self, r: &Reference) -> Result<Source, String> {
+    fn resolve(&self, r: &Reference, bases: &[usize]) -> Result<Source, String> {
         match self.names.get(r.layer) {
             Some(NamedEntity::Input(i)) => match self.inputs.get(i) {
                 Some(&i) if r.node == 0 && r.tensor == 0 => Ok(Source::Input(i)),
@@ -91,7 +118,7 @@ impl<'a> Wiring<'a> {
             },
             Some(&NamedEntity::Layer(l)) => {
                 let (first, count) = self.ranges[l];
-                match r.node.checked_sub(self.bases[l]) {
+                match r.node.checked_sub(bases[l]) {
                     Some(n) if n < count => Ok(Source::Step {
                         step: first + n,
                         tensor: r.tensor,
@@ -116,7 +143,7 @@ impl<'a> Wiring<'a> {
         let mut waiting = vec![0usize; self.uses.len()];
         let mut sources = Vec::with_capacity(self.uses.len());
         for (i, u) in self.uses.iter().enumerate() {
-            let found = self.resolve_all(&u.inputs)?;
+            let found = self.resolve_all(&u.inputs, &self.bases)?;
             for source in &found {
                 if let Source::Step { step, .. } = source {
                     readers[*step].push(i);
@@ -148,11 +175,18 @@ impl<'a> Wiring<'a> {
             let name = &self.layers[self.uses[i].layer].name;
             return Err(format!("layer {name:?} reads, in the end, its own output"));
         }
-        Ok((steps, renumbered(&self.resolve_all(outputs)?, &position)))
+        Ok((
+            steps,
+            renumbered(&self.resolve_all(outputs, &self.output_bases)?, &position),
+        ))
     }
 
-    fn resolve_all(&self, references: &[Reference]) -> Result<Vec<Source>, String> {
-        references.iter().map(|r| self.resolve(r)).collect()
+    fn resolve_all(
+        &self,
+        references: &[Reference],
+        bases: &[usize],
+    ) -> Result<Vec<Source>, String> {
+        references.iter().map(|r| self.resolve(r, bases)).collect()
     }
 }
 

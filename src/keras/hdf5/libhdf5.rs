@@ -6,7 +6,7 @@ use std::path::Path;
 use hdf5::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenAscii, VarLenUnicode};
 use hdf5::{Attribute, Dataset, File, Group};
 
-use super::{H5Model, H5Reader, read_model};
+use super::{H5Content, H5Model, H5Reader, read_content};
 
 /// Open file.
 pub struct LibReader(File);
@@ -58,6 +58,18 @@ impl H5Reader for LibReader {
         self.group(group).is_ok()
     }
 
+    fn groups(&self, group: &str) -> Result<Vec<String>, String> {
+        let unreadable = |e| format!("group {group:?} cannot be listed: {e}");
+        let groups = self.group(group)?.groups().map_err(unreadable)?;
+        Ok(groups.iter().map(|g| last_name(g)).collect())
+    }
+
+    fn datasets(&self, group: &str) -> Result<Vec<String>, String> {
+        let unreadable = |e| format!("group {group:?} cannot be listed: {e}");
+        let datasets = self.group(group)?.datasets().map_err(unreadable)?;
+        Ok(datasets.iter().map(|d| last_name(d)).collect())
+    }
+
     fn shape(&self, dataset: &str) -> Result<Vec<usize>, String> {
         Ok(self.dataset(dataset)?.shape())
     }
@@ -99,10 +111,28 @@ fn text(attr: &Attribute) -> Result<Vec<String>, hdf5::Error> {
     }
 }
 
+/// Returns the name of an object in its group.
+fn last_name(object: &hdf5::Location) -> String {
+    let path = object.name();
+    path.rsplit_once('/')
+        .map_or(path.clone(), |(_, name)| name.into())
+}
+
+/// Reads a model or weights from a file.
+///
+/// # Errors
+/// See [`read_content`].
+pub fn read_any(path: &Path) -> Result<H5Content, String> {
+    read_content(&LibReader::open(path)?)
+}
+
 /// Reads a model from a file.
 ///
 /// # Errors
-/// See [`read_model`].
+/// See [`read_content`]; also if the file holds only weights.
 pub fn read(path: &Path) -> Result<H5Model, String> {
-    read_model(&LibReader::open(path)?)
+    match read_any(path)? {
+        H5Content::Model(model) => Ok(model),
+        H5Content::Weights(_) => Err("it holds only weights".into()),
+    }
 }

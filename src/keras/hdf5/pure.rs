@@ -5,7 +5,7 @@ use std::thread;
 use hdf5_pure::{Dataset, Datatype, DatatypeByteOrder, Error, File, FormatError, Group};
 
 use super::bounded::BudgetedFile;
-use super::{H5Model, H5Reader, read_model};
+use super::{H5Content, H5Model, H5Reader, H5Weights, read_content, read_weights as weights_of};
 use crate::nn::half;
 
 /// Stack size of the reading thread. The library reads nested datatypes by recursion. A message has
@@ -118,6 +118,16 @@ impl H5Reader for PureReader {
         self.group(group).is_ok()
     }
 
+    fn groups(&self, group: &str) -> Result<Vec<String>, String> {
+        let unreadable = |e| format!("group {group:?} cannot be listed: {}", describe(&e));
+        self.group(group)?.groups().map_err(unreadable)
+    }
+
+    fn datasets(&self, group: &str) -> Result<Vec<String>, String> {
+        let unreadable = |e| format!("group {group:?} cannot be listed: {}", describe(&e));
+        self.group(group)?.datasets().map_err(unreadable)
+    }
+
     fn shape(&self, dataset: &str) -> Result<Vec<usize>, String> {
         let shape =
             self.dataset(dataset)?.0.shape().map_err(|e| {
@@ -197,12 +207,35 @@ fn kind(datatype: &Datatype) -> String {
     }
 }
 
+/// Reads a model or weights from the bytes of a file.
+///
+/// # Errors
+/// See [`read_content`].
+pub fn read_any(bytes: Vec<u8>) -> Result<H5Content, String> {
+    on_own_stack(|| read_content(&PureReader::new(bytes)?))
+}
+
 /// Reads a model from the bytes of a file.
 ///
 /// # Errors
-/// See [`read_model`].
+/// See [`read_content`]; also if the file holds only weights.
 pub fn read(bytes: Vec<u8>) -> Result<H5Model, String> {
-    let work = || read_model(&PureReader::new(bytes)?);
+    match read_any(bytes)? {
+        H5Content::Model(model) => Ok(model),
+        H5Content::Weights(_) => Err("it holds only weights".into()),
+    }
+}
+
+/// Reads the weights of a file, with or without a model.
+///
+/// # Errors
+/// If the file holds no weights, or a part is missing, damaged or too large.
+pub fn read_weights(bytes: Vec<u8>) -> Result<H5Weights, String> {
+    on_own_stack(|| weights_of(&PureReader::new(bytes)?))
+}
+
+/// Runs a reader on a thread with the stack that it needs; its panic becomes an error.
+fn on_own_stack<T: Send>(work: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
     thread::scope(|scope| {
         let reader = thread::Builder::new().name(THREAD.into()).stack_size(STACK);
         let reader = reader

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Leaf, bias_slot, slot};
+use super::{Dialect, Leaf, bias_slot, slot};
 use crate::keras::activation;
 use crate::keras::options::{Options, Problems, missing, unsupported};
 use crate::nn::layers::{Activation, Gru, Layer, Lstm, MergeOp, Recurrent};
@@ -19,17 +19,12 @@ struct RecurrentOptions {
 }
 
 fn recurrent_options(o: &mut Options) -> RecurrentOptions {
-    for key in [
-        "stateful",
-        "return_state",
-        "time_major",
-        "zero_output_for_mask",
-        "num_constants",
-    ] {
+    for key in ["stateful", "return_state", "time_major", "num_constants"] {
         o.off(key);
     }
-    // The ignored options change the implementation, not the result.
+    // The ignored options change the implementation, or the result with a mask alone.
     o.ignore(&[
+        "zero_output_for_mask",
         "unroll",
         "implementation",
         "unit_forget_bias",
@@ -133,8 +128,8 @@ impl Bidirectional {
     ///
     /// # Errors
     /// If an option is unsupported, or the two layers do not match.
-    pub fn parse(config: &Map<String, Value>) -> Result<Self, Problems> {
-        let mut options = Options::new(config);
+    pub fn parse(config: &Map<String, Value>, dialect: Dialect) -> Result<Self, Problems> {
+        let mut options = Options::new(config, dialect);
         let read = Self::read(&mut options);
         options.finish(read.map_err(Problems::from))
     }

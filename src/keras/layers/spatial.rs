@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Dialect, Leaf, bias_slot, slot};
+use super::{Leaf, bias_slot, slot};
 use crate::keras::activation;
 use crate::keras::options::{Options, missing, unsupported};
 use crate::nn::layers::{
@@ -73,12 +73,12 @@ pub fn global_pool(o: &mut Options, kind: PoolKind, rank: usize) -> Leaf {
     })
 }
 
-pub fn upsample(o: &mut Options, dialect: Dialect) -> Leaf {
+pub fn upsample(o: &mut Options) -> Leaf {
     o.channels_last();
     let factor = o.needed_sizes::<2>("size");
     let interpolation = match o.text("interpolation") {
         None | Some("nearest") => Interpolation::Nearest,
-        Some("bilinear") => match dialect.legacy_bilinear {
+        Some("bilinear") => match o.dialect.legacy_bilinear {
             Some(true) => Interpolation::BilinearLegacy,
             Some(false) => Interpolation::BilinearHalfPixel,
             None => {

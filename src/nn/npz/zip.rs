@@ -78,7 +78,7 @@ pub fn list(bytes: &[u8]) -> Result<Vec<Entry>, String> {
         let name = String::from_utf8_lossy(raw);
         let name = name.strip_suffix(".npy").unwrap_or(&name).to_owned();
         if !names.insert(name.clone()) {
-            return Err(format!("it holds two arrays named {name:?}"));
+            return Err(format!("it holds two files named {name:?}"));
         }
         entries.push(Entry {
             name,
@@ -107,7 +107,7 @@ impl Entry {
             DEFLATED => Box::new(DeflateDecoder::new(data)),
             other => {
                 return Err(format!(
-                    "it is compressed by method {other}; only stored and deflated arrays are read"
+                    "it is compressed by method {other}; only stored and deflated files are read"
                 ));
             }
         }))

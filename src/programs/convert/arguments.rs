@@ -11,7 +11,8 @@ const EXAMPLES: &str = "\
 Examples:
   convert models/ -o speech.safetensors          the five files of a folder, found by their names
   convert --age a.h5 models/ -o s.safetensors    the same, with another age network
-  convert model.h5 -o model.safetensors          any other Keras file, alone
+  convert model.h5 -o model.safetensors          any other Keras file, alone (.keras, too)
+  convert weights.h5 --architecture model.json -o model.safetensors
   convert --inspect model.h5                     its layers (of a bundle, too)
   convert --run in.npz --out out.npz --role age speech.safetensors
   convert --run in.npz --out out.npz --dropout 10 --seed 7 model.h5
@@ -20,11 +21,11 @@ Examples:
 The five files of a speech model are Model_Emotion_crop.h5, Model_Age_crop.h5,
 Model_Gender_crop.h5, Model_Emotion_Features.h5 and Model_Emotion_Merge.h5, in any case.";
 
-/// Turns Keras .h5 files into one bundle that `infer` uses; shows, runs and checks both.
+/// Turns Keras files into one bundle that `infer` uses; shows, runs and checks both.
 #[derive(Parser)]
 #[command(name = "convert", version, after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Keras .h5 files or a folder of them; with --inspect, --run or --self-test one file
+    /// Keras files (.h5, .keras) or a folder of .h5 files; with --inspect, --run or --self-test one file
     #[arg(value_name = "FILE|DIR")]
     pub inputs: Vec<PathBuf>,
 
@@ -47,6 +48,14 @@ pub struct Arguments {
     /// The network that merges all emotion weights
     #[arg(long, value_name = "FILE", help_heading = "Roles", requires = "output")]
     pub merge: Option<PathBuf>,
+
+    /// The architecture of a file of weights alone: the text of Keras' to_json or to_yaml
+    #[arg(
+        long,
+        value_name = "JSON|YAML",
+        conflicts_with_all = ["emotion_windows", "age", "gender", "emotion_features", "merge", "self_test"]
+    )]
+    pub architecture: Option<PathBuf>,
 
     /// How a speech model brings recordings to 16 kHz: exact repeats the original to the last bit
     /// (default), fast takes one direct step
