@@ -6,7 +6,7 @@
 //! not interpret. Loading checks everything first: a bundle that loads holds only finite weights and
 //! consistent graphs of bounded size.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::Path;
 
@@ -210,8 +210,7 @@ pub fn to_bytes<M: Serialize, R: Serialize>(metadata: &M, networks: &[Network<R>
         let view = TensorView::new(*dtype, shape.clone(), data);
         (name.clone(), view.expect("sizes match"))
     });
-    // The type of map depends on the features of safetensors.
-    let metadata = [(METADATA_KEY.to_owned(), json)].into_iter().collect();
+    let metadata = HashMap::from([(METADATA_KEY.to_owned(), json)]);
     safetensors::serialize(views, Some(metadata)).expect("sizes and names are valid")
 }
 

@@ -1,4 +1,4 @@
-//! Arrays in NumPy's `.npz` files.
+//! Arrays in NumPy's `.npz` files: read with every size checked, written with `ndarray-npy`.
 //!
 //! The reader is local because a general one allocates the size that a header claims.
 
@@ -10,9 +10,6 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-pub use self::npy::Element;
-#[cfg(feature = "serve")]
-pub(crate) use self::npy::write as write_npy;
 pub use self::writer::Writer;
 use self::zip::Entry;
 

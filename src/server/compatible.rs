@@ -9,6 +9,8 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use ndarray::{Array1, ArrayView1};
+use ndarray_npy::WriteNpyExt;
 use utoipa::ToSchema;
 
 use super::errors::{ApiError, ErrorBody};
@@ -19,7 +21,6 @@ use super::settings::MAX_FORM;
 use super::{ServerState, body};
 use crate::audio::decode;
 use crate::formats::codes::Codes;
-use crate::nn::npz::write_npy;
 use crate::prediction::Prediction;
 use crate::recognizer::Worker;
 
@@ -186,7 +187,10 @@ impl ServerState {
 fn arrays(codes: &Codes, prediction: &Prediction) -> [(&'static str, Vec<u8>); 3] {
     let npy = |values: &[f64]| {
         let mut bytes = Vec::new();
-        write_npy(&mut bytes, &[values.len()], values).expect("memory takes everything");
+        let array: Array1<f64> = ArrayView1::from(values).to_owned();
+        array
+            .write_npy(&mut bytes)
+            .expect("memory takes everything");
         bytes
     };
     [

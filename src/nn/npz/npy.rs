@@ -1,6 +1,6 @@
-//! NumPy's `.npy` format (NEP 1): reader of versions 1.0 to 3.0, writer of version 1.0.
+//! Parser of NumPy's `.npy` format (NEP 1, versions 1.0 to 3.0).
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 
 use super::{Array, MAX_NUMBERS};
 
@@ -210,64 +210,6 @@ fn numbers(reader: &mut impl Read, kind: Number, count: usize) -> Result<Vec<f32
         0 => Ok(data),
         _ => Err("it holds more numbers than its shape says".into()),
     }
-}
-
-/// An element that can be written.
-pub trait Element: Copy {
-    /// Type in NumPy's notation, such as `<f4`.
-    const DESCR: &'static str;
-    /// The element's bytes.
-    type Bytes: AsRef<[u8]>;
-
-    /// Returns the bytes in little-endian order.
-    fn to_le_bytes(self) -> Self::Bytes;
-}
-
-macro_rules! elements {
-    ($($element:ty = $descr:literal)*) => {
-        $(impl Element for $element {
-            const DESCR: &'static str = $descr;
-            type Bytes = [u8; size_of::<$element>()];
-
-            fn to_le_bytes(self) -> Self::Bytes {
-                <$element>::to_le_bytes(self)
-            }
-        })*
-    };
-}
-
-elements!(u8 = "|u1" i64 = "<i8" f32 = "<f4" f64 = "<f8");
-
-/// Writes an array in row-major order. The header is padded as NumPy does, with 1 to 64 spaces to a
-/// multiple of 64 bytes.
-///
-/// # Errors
-/// If the writer fails, or the number of dimensions exceeds NumPy's limit.
-pub fn write<T: Element>(mut writer: impl Write, shape: &[usize], data: &[T]) -> io::Result<()> {
-    const ALIGNMENT: usize = 64;
-    // Magic string, version and length of the text.
-    const FRONT: usize = MAGIC.len() + 2 + 2;
-    if shape.len() > MAX_DIMENSIONS {
-        let problem = format!("its shape has more than {MAX_DIMENSIONS} dimensions");
-        return Err(io::Error::other(problem));
-    }
-    let dimensions: Vec<String> = shape.iter().map(usize::to_string).collect();
-    let comma = if shape.len() == 1 { "," } else { "" };
-    let mut text = format!(
-        "{{'descr': '{}', 'fortran_order': False, 'shape': ({}{comma})}}",
-        T::DESCR,
-        dimensions.join(", ")
-    );
-    let length = (FRONT + text.len() + 1) / ALIGNMENT * ALIGNMENT + ALIGNMENT - FRONT;
-    text.extend(std::iter::repeat_n(' ', length - 1 - text.len()));
-    text.push('\n');
-    writer.write_all(MAGIC)?;
-    writer.write_all(&[1, 0])?;
-    // 32 dimensions of 20 digits stay far below 2^16.
-    writer.write_all(&(length as u16).to_le_bytes())?;
-    writer.write_all(text.as_bytes())?;
-    data.iter()
-        .try_for_each(|element| writer.write_all(element.to_le_bytes().as_ref()))
 }
 
 /// Reorders elements from Fortran order (first index fastest) to C order (last index fastest).

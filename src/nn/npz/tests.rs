@@ -1,10 +1,9 @@
 use std::io::Cursor;
 
 use ndarray::{Array as NdArray, ArrayD, IxDyn, ShapeBuilder};
-use ndarray_npy::{NpzWriter, WritableElement, WriteNpyExt};
+use ndarray_npy::{NpzWriter, WritableElement};
 use proptest::prelude::*;
 
-use super::npy::write as write_npy;
 use super::*;
 
 fn npz<T: WritableElement>(name: &str, array: &ArrayD<T>, compressed: bool) -> Vec<u8> {
@@ -123,33 +122,6 @@ fn what_is_written_is_read_back_and_twice_the_same() {
     let bits = |data: &[f32]| data.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(&array.data), bits(&arrays[0].1.data));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
-}
-
-/// Arrays are written as by `ndarray-npy`, which follows NumPy.
-#[test]
-fn what_is_written_has_the_bytes_of_another_writer() {
-    fn check<T: WritableElement + Element + Default>(shape: &[usize]) {
-        let array = ArrayD::<T>::default(IxDyn(shape));
-        let mut wanted = Vec::new();
-        array.write_npy(&mut wanted).unwrap();
-        let mut got = Vec::new();
-        let data: Vec<T> = array.iter().copied().collect();
-        write_npy(&mut got, shape, &data).unwrap();
-        assert_eq!(got, wanted, "{shape:?}");
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.npz");
-        let mut writer = Writer::create(&path).unwrap();
-        writer.add("a", shape, &data).unwrap();
-        writer.finish().unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), npz("a", &array, false));
-    }
-    for shape in [&[][..], &[0], &[7], &[2, 3], &[1; 32], &[10, 1, 100, 3]] {
-        check::<u8>(shape);
-        check::<i64>(shape);
-        check::<f32>(shape);
-        check::<f64>(shape);
-    }
-    assert!(write_npy(Vec::new(), &[1; 33], &[0.0f32]).is_err());
 }
 
 #[test]

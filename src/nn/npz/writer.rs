@@ -1,20 +1,19 @@
 //! Writes arrays to disk, one after the other.
 
-use std::io::{BufWriter, Write};
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
-use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, ZipWriter};
+use ndarray::ArrayViewD;
+use ndarray_npy::{NpzWriter, WritableElement};
 
 use super::NpzError;
-use super::npy::{self, Element};
 use crate::atomic_file::AtomicFile;
 
 /// Writer of an `.npz` file, which [`Writer::finish`] moves into place. Until then an older file
 /// stays as it was.
 pub struct Writer {
     path: PathBuf,
-    zip: ZipWriter<BufWriter<AtomicFile>>,
+    npz: NpzWriter<BufWriter<AtomicFile>>,
 }
 
 impl Writer {
@@ -26,7 +25,7 @@ impl Writer {
         let file = AtomicFile::create(path).map_err(|e| fail(path, e.to_string()))?;
         Ok(Self {
             path: path.to_owned(),
-            zip: ZipWriter::new(BufWriter::new(file)),
+            npz: NpzWriter::new(BufWriter::new(file)),
         })
     }
 
@@ -34,25 +33,16 @@ impl Writer {
     ///
     /// # Errors
     /// Names the file that cannot be written, or the array whose shape does not fit its data.
-    pub fn add<T: Element>(
+    pub fn add<T: WritableElement>(
         &mut self,
         name: &str,
         shape: &[usize],
         data: &[T],
     ) -> Result<(), NpzError> {
         let problem = |e: &dyn std::fmt::Display| fail(&self.path, format!("array {name}: {e}"));
-        if shape.iter().product::<usize>() != data.len() {
-            let counts = format!("its shape {shape:?} does not fit {} elements", data.len());
-            return Err(problem(&counts));
-        }
-        let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
-        self.zip
-            .start_file(format!("{name}.npy"), stored)
-            .map_err(|e| problem(&e))?;
-        let mut buffer = BufWriter::new(&mut self.zip);
-        npy::write(&mut buffer, shape, data)
-            .and_then(|()| buffer.flush())
-            .map_err(|e| problem(&e))
+        let view = ArrayViewD::from_shape(shape, data).map_err(|e| problem(&e))?;
+        let added = self.npz.add_array(name, &view);
+        added.map_err(|e| problem(&e))
     }
 
     /// Completes the file and moves it into place.
@@ -60,8 +50,8 @@ impl Writer {
     /// # Errors
     /// Names the file that cannot be written.
     pub fn finish(self) -> Result<(), NpzError> {
-        let Self { path, zip } = self;
-        let written = zip.finish().map_err(|e| e.to_string());
+        let Self { path, npz } = self;
+        let written = npz.finish().map_err(|e| e.to_string());
         written
             .and_then(|buffer| buffer.into_inner().map_err(|e| e.to_string()))
             .and_then(|file| file.finish().map_err(|e| e.to_string()))
