@@ -17,6 +17,8 @@ from ._maeum import RecognitionError
 from ._prediction import Age, Prediction
 from ._recognizer import PathLike, Recognizer
 
+#: Rows that a worker takes at once.
+_BATCH = 16
 #: Version of the struct that `recognise` returns. New fields do not change it.
 SCHEMA = 1
 
@@ -119,7 +121,8 @@ class _Recogniser:
         self._recognizer = Recognizer(model, dropout=dropout, seed=seed, num_workers=1)
         self._identity = self._recognizer.model_identity
 
-    @daft.method.batch(return_dtype=ANSWER)
+    # Small batches: they divide the rows evenly between the processors.
+    @daft.method.batch(return_dtype=ANSWER, batch_size=_BATCH)
     def rows(self, data: daft.Series, names: daft.Series) -> List[Dict[str, Any]]:
         return [self._row(d, n) for d, n in zip(data.to_pylist(), names.to_pylist())]
 
