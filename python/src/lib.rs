@@ -5,6 +5,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arrow_array::ffi_stream::FFI_ArrowArrayStream;
+use arrow_array::{
+    Array as _, ArrayRef, Float64Array, LargeStringArray, RecordBatch, RecordBatchIterator,
+};
+use arrow_schema::{Field, Schema};
 use maeum::app::batch::{Batch, Threads};
 use maeum::app::eval::Evaluator;
 use maeum::app::manifest::Manifest;
@@ -20,7 +25,7 @@ use numpy::{PyArray1, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn};
 use pyo3::create_exception;
 use pyo3::exceptions::{PyFileNotFoundError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyCapsule, PyDict};
 
 create_exception!(
     maeum,
@@ -431,6 +436,12 @@ impl Network {
             .extension()
             .is_some_and(|e| e.eq_ignore_ascii_case("h5") || e.eq_ignore_ascii_case("hdf5"));
         if is_h5 {
+            if let Some(role) = role {
+                return Err(value_error(format!(
+                    "{}: a Keras file holds one network and no roles; leave out the role {role:?}",
+                    file.display()
+                )));
+            }
             let loaded = py.detach(|| maeum::keras::load(&file));
             return loaded.map(|model| Self(model.graph)).map_err(value_error);
         }
@@ -551,6 +562,34 @@ fn run_program(py: Python<'_>, program: &str, arguments: Vec<OsString>) -> Optio
     })
 }
 
+/// Column of a table: name, whether it holds text, and values, `None` where there is none.
+type Column<'py> = (String, bool, Bound<'py, PyAny>);
+
+/// Makes a stream of the Arrow C interface with one batch, as a capsule; numbers are 64-bit floats.
+#[pyfunction]
+fn arrow_stream<'py>(
+    py: Python<'py>,
+    columns: Vec<Column<'py>>,
+) -> PyResult<Bound<'py, PyCapsule>> {
+    let (mut fields, mut arrays) = (Vec::new(), Vec::<ArrayRef>::new());
+    for (name, is_text, values) in columns {
+        let array: ArrayRef = match is_text {
+            true => Arc::new(LargeStringArray::from(
+                values.extract::<Vec<Option<String>>>()?,
+            )),
+            false => Arc::new(Float64Array::from(values.extract::<Vec<Option<f64>>>()?)),
+        };
+        fields.push(Field::new(name, array.data_type().clone(), true));
+        arrays.push(array);
+    }
+    let schema = Arc::new(Schema::new(fields));
+    let batch = RecordBatch::try_new(Arc::clone(&schema), arrays).map_err(|e| input_error(&e))?;
+    let reader = RecordBatchIterator::new([Ok(batch)], schema);
+    let stream = FFI_ArrowArrayStream::new(Box::new(reader));
+    // The name is that of the interface; its consumers check it.
+    PyCapsule::new_with_value(py, stream, c"arrow_array_stream")
+}
+
 /// Card of the built-in model, as Markdown.
 #[pyfunction]
 fn model_card() -> &'static str {
@@ -575,6 +614,7 @@ fn _maeum(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Network>()?;
     module.add_function(wrap_pyfunction!(convert, module)?)?;
     module.add_function(wrap_pyfunction!(run_program, module)?)?;
+    module.add_function(wrap_pyfunction!(arrow_stream, module)?)?;
     module.add_function(wrap_pyfunction!(model_card, module)?)?;
     module.add_function(wrap_pyfunction!(audio_endings, module)?)?;
     Ok(())
