@@ -45,7 +45,7 @@ NEUTRAL = 0.3
 # Draws of every recording that the statistics networks are trained with.
 DRAWS = 24
 
-EMOTION = dict(branches=4, relative=2, units=192, drop_in=0.35, drop=0.4, smoothing=0.1, epochs=80, batch=128, rate=2e-3, corpus=0.7, label=0.5, heard=0.0, mixup=0.0, missing_bands=False)
+EMOTION = dict(branches=4, relative=2, units=192, drop_in=0.35, drop=0.4, smoothing=0.1, epochs=80, batch=128, rate=2e-3, corpus=0.7, label=0.5, heard=0.0, missing_bands=False)
 WINDOWS = dict(conv=(64, 96), gru=48, units=64, drop_conv=0.1, drop=0.3, smoothing=0.05, epochs=45, batch=64, rate=2e-3, members=1)
 GENDER = dict(branches=2, units=128, drop_in=0.25, drop=0.3, smoothing=0.05, epochs=60, batch=128, rate=2e-3)
 AGE = dict(branches=2, units=96, drop_in=0.2, drop=0.3, epochs=60, batch=128, rate=2e-3)
@@ -158,15 +158,6 @@ def balanced(corpus, label, corpus_power, label_power):
     return w / w.mean()
 
 
-def mixed_up(x, y, w, alpha, rng):
-    """Weighted means of pairs of samples with weights from Beta(alpha, alpha) (Zhang et al. 2018)."""
-    other = rng.permutation(len(x))
-    a = rng.beta(alpha, alpha, (len(x), 1)).astype("f4")
-    y = a * w[:, None] * y + (1 - a) * w[other][:, None] * y[other]
-    w = y.sum(1)
-    return a * x + (1 - a) * x[other], y / w[:, None], w
-
-
 def emotion_targets(data, index, heard):
     """Intended emotions, mixed with the share of those that listeners heard in the voice."""
     y = np.eye(len(EMOTIONS))[data.emotion[index]]
@@ -208,8 +199,7 @@ def fit_stats(x, y, w, population, outputs, loss, cfg, seed):
         rows, order = x[rng.integers(len(x))], rng.permutation(x.shape[1])
         for b in range(steps):
             c = order[b * cfg["batch"] : (b + 1) * cfg["batch"]]
-            batch = rows[c], y[c], w[c]
-            step(*(mixed_up(*batch, cfg["mixup"], rng) if cfg.get("mixup") else batch))
+            step(rows[c], y[c], w[c])
     out = branches[0] if len(branches) == 1 else L.Average(name="logits")(branches)
     return keras.Model(i, out)
 
