@@ -22,7 +22,7 @@ use maeum::model::from_keras;
 use maeum::model::{Model, Network, Role};
 use maeum::nn::dropout::philox4x32;
 use maeum::nn::graph::{Graph, Input, Node, Output, Weight, WeightId};
-use maeum::nn::layer::{Activation, Conv, Padding, Recurrent};
+use maeum::nn::layers::{Activation, Conv, Gru, Lstm, Padding, Recurrent};
 use maeum::nn::{DropoutMode, Layer, Plan, Session, ValueId};
 use maeum::simd::Isa;
 use maeum::{Recognizer, default_model};
@@ -158,11 +158,13 @@ fn layers(legacy2020: &Model, own: &Model) -> Result<(), Failure> {
             let input = &shapes[node.inputs[0].0];
             let (kernel, rows) = match &node.layer {
                 Layer::Conv(Conv { kernel, .. }) if input.len() == 2 => (kernel, 1),
-                Layer::Lstm(Recurrent { kernel, .. })
-                | Layer::Gru {
+                Layer::Lstm(Lstm {
+                    recurrent: Recurrent { kernel, .. },
+                })
+                | Layer::Gru(Gru {
                     recurrent: Recurrent { kernel, .. },
                     ..
-                } => (kernel, ROWS),
+                }) => (kernel, ROWS),
                 _ => continue,
             };
             let class = node.layer.class().to_lowercase();

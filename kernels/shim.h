@@ -14,7 +14,7 @@
 // 1. Write `extern "C" __global__ void name(...)` in a file of kernels/ that includes nothing but
 // "maeum.cuh", which is prepended. Arguments are pointers, scalars and structs of those, which
 // `Arg::structure` lays out. Shared memory sized by the launch is `DYNAMIC_SHARED(float, name)`.
-// 2. Add a new file to `SOURCES` in src/nn/cuda/sources.rs; its kernels are found by `__global__`.
+// 2. Add its name to `names`, and a new file to `SOURCES`, in src/nn/cuda/sources.rs.
 // 3. Launch it through the trait `Driver` (src/nn/cuda/driver.rs), and test it like the others in
 // tests/cuda/main.rs: one body for every driver of `drivers()`.
 // Missing CUDA built-ins are added below.

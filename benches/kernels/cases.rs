@@ -1,7 +1,9 @@
 //! Benchmark cases: the hot shapes of both models, each as a graph with its operation count.
 
 use maeum::nn::dropout::philox4x32;
-use maeum::nn::layer::{Activation, BatchNorm, Conv, Padding, Pool, PoolKind, Recurrent};
+use maeum::nn::layers::{
+    Activation, BatchNorm, Conv, Dense, Gru, Lstm, Padding, Pool, PoolKind, Recurrent,
+};
 use maeum::nn::{Graph, Input, Layer, Node, Output, ValueId, Weight, WeightId};
 
 pub struct Case {
@@ -253,7 +255,7 @@ fn lstm(windows: usize) -> Case {
     let shapes = vec![vec![STEPS, INPUTS]];
     let mut chain = Chain::new(&shapes);
     let recurrent = chain.recurrent(INPUTS, UNITS, 4, &[4 * UNITS]);
-    chain.then(Layer::Lstm(recurrent)).case(
+    chain.then(Layer::Lstm(Lstm { recurrent })).case(
         format!("LSTM {UNITS} over {STEPS}x{INPUTS}, {windows} windows"),
         shapes,
         windows,
@@ -270,10 +272,10 @@ fn gru(windows: usize) -> Case {
     let mut chain = Chain::new(&shapes);
     let mut recurrent = chain.recurrent(INPUTS, UNITS, 3, &[2, 3 * UNITS]);
     recurrent.recurrent_activation = Activation::Sigmoid;
-    let layer = Layer::Gru {
+    let layer = Layer::Gru(Gru {
         recurrent,
         reset_after: true,
-    };
+    });
     chain.then(layer).case(
         format!("GRU {UNITS} over {STEPS}x{INPUTS}, {windows} windows"),
         shapes,
@@ -285,11 +287,11 @@ fn gru(windows: usize) -> Case {
 fn dense(rows: usize, inputs: usize, units: usize) -> Case {
     let shapes = vec![vec![inputs]];
     let mut chain = Chain::new(&shapes);
-    let layer = Layer::Dense {
+    let layer = Layer::Dense(Dense {
         kernel: chain.weight(&[inputs, units], 1.0, 0.0),
         bias: Some(chain.weight(&[units], 1.0, 0.0)),
         activation: Activation::Linear,
-    };
+    });
     chain.then(layer).case(
         format!("dense {inputs} to {units}, {rows} rows"),
         shapes,

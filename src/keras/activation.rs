@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::layers::Dialect;
 use super::options::{Options, Problems, brief, missing, unsupported};
-use crate::nn::layer::Activation;
+use crate::nn::layers::Activation;
 
 /// Reads option `key` of a layer as an activation function; linear if it is missing.
 pub fn option(o: &mut Options, key: &'static str) -> Activation {

@@ -7,7 +7,7 @@ use super::error::Fault;
 use super::layers::{Call, MergeMode, Operand, Part};
 use super::weights::Assigned;
 use crate::nn::graph::{Graph, Input, MAX_NODES, Node, Output, ValueId, WeightId};
-use crate::nn::layer::Layer;
+use crate::nn::layers::{Concat, Layer, Merge};
 
 /// Flattens `model` with the weights of its leaves.
 ///
@@ -232,8 +232,8 @@ impl Builder<'_> {
                     last = self.node(name, Layer::Reverse, &[last], &[rank], context.outer);
                 }
                 let layer = match *mode {
-                    MergeMode::Concat => Layer::Concat { axis: rank - 1 },
-                    MergeMode::Merge(op) => Layer::Merge { op },
+                    MergeMode::Concat => Layer::Concat(Concat { axis: rank - 1 }),
+                    MergeMode::Merge(op) => Layer::Merge(Merge { op }),
                 };
                 let ranks = [rank, rank];
                 let value = self.node(context.prefix, layer, &[first, last], &ranks, context.outer);
@@ -289,7 +289,7 @@ impl Builder<'_> {
             n += 1;
             name = format!("{base}_{n}");
         }
-        self.ranks.push(rank(&layer, ranks) + outer);
+        self.ranks.push(layer.rank(ranks) + outer);
         self.nodes.push(Node {
             name,
             layer,
@@ -297,40 +297,6 @@ impl Builder<'_> {
             outer,
         });
         ValueId(self.ranks.len() - 1)
-    }
-}
-
-/// Returns the number of dimensions of a layer's output.
-fn rank(layer: &Layer, inputs: &[usize]) -> usize {
-    let first = inputs.first().copied().unwrap_or(0);
-    match layer {
-        Layer::GlobalPool {
-            keep_dims: false, ..
-        }
-        | Layer::Flatten => 1,
-        Layer::Lstm(r) | Layer::Gru { recurrent: r, .. } => 1 + usize::from(r.return_sequences),
-        Layer::Reshape { shape } => shape.len(),
-        Layer::RepeatVector { .. } => 2,
-        Layer::Merge { .. } => inputs.iter().copied().max().unwrap_or(0),
-        Layer::SumAxis { .. } => first.saturating_sub(1),
-        Layer::GlobalPool {
-            keep_dims: true, ..
-        }
-        | Layer::Conv(_)
-        | Layer::Pool(_)
-        | Layer::Upsample { .. }
-        | Layer::ZeroPad { .. }
-        | Layer::BatchNorm(_)
-        | Layer::Dense { .. }
-        | Layer::Reverse
-        | Layer::Permute { .. }
-        | Layer::Concat { .. }
-        | Layer::Dropout(_)
-        | Layer::Activation(_)
-        | Layer::Softmax { .. }
-        | Layer::PRelu { .. }
-        | Layer::SpatialMultiply
-        | Layer::ChannelMultiply => first,
     }
 }
 

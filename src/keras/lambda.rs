@@ -13,7 +13,7 @@ use self::bytecode::call_of_x;
 use self::marshal::{Code, Object, shortened};
 use super::layers::Leaf;
 use super::options::{Options, brief, dimension, missing, unsupported};
-use crate::nn::layer::Layer;
+use crate::nn::layers::{Layer, SumAxis};
 
 /// Function of a Lambda layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,9 +145,9 @@ pub fn layer(o: &mut Options) -> Result<Leaf, String> {
             ));
         }
         Ok(Some(match function {
-            Function::SumAxis(axis) => Layer::SumAxis {
+            Function::SumAxis(axis) => Layer::SumAxis(SumAxis {
                 axis: dimension(axis, call.ranks[0])?,
-            },
+            }),
             Function::SpatialMultiply => Layer::SpatialMultiply,
             Function::ChannelMultiply => Layer::ChannelMultiply,
         }))

@@ -14,7 +14,7 @@ use super::activation;
 use super::lambda;
 use super::options::{Options, Problems};
 use crate::nn::graph::WeightId;
-use crate::nn::layer::{Activation, Layer, MergeOp, PoolKind};
+use crate::nn::layers::{Activation, Layer, MergeOp, PoolKind};
 
 /// A layer that becomes nodes: usually one, none if it does nothing.
 pub struct Leaf {

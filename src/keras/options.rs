@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::layers::Dialect;
 use crate::nn::graph::MAX_ELEMENTS;
-use crate::nn::layer::Padding;
+use crate::nn::layers::Padding;
 
 /// Keys of any layer that are relevant only for training or for Keras' bookkeeping.
 const IRRELEVANT_KEYS: [&str; 9] = [

@@ -2,18 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::layer::Layer;
+use super::layers::Layer;
 use super::shape;
+
+pub use super::limits::{MAX_ELEMENTS, MAX_NODES, MAX_RANK, MAX_TOTAL};
+pub use super::weight::{Weight, WeightId};
 
 /// Index of a value: the inputs come first, then the output of each node in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ValueId(pub usize);
-
-/// Index into [`Graph::weights`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct WeightId(pub usize);
 
 /// One network. Nested models are flattened into it; nodes share weights by [`WeightId`].
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -67,17 +65,6 @@ pub struct Output {
     pub value: ValueId,
 }
 
-/// A weight tensor in row-major order.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Weight {
-    /// Name for messages, such as `model_5/conv2d_5/kernel`; not always unique.
-    pub name: String,
-    /// Dimensions, the slowest first, in the layout of the layer that reads it.
-    pub shape: Vec<usize>,
-    /// Elements; their number is the product of `shape`.
-    pub data: Vec<f32>,
-}
-
 /// Error of an invalid graph.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -104,18 +91,6 @@ pub enum GraphError {
     },
 }
 
-/// Maximum number of dimensions of a value, without the batch.
-pub const MAX_RANK: usize = 8;
-/// Maximum number of elements of a value per batch row: far above any real network of this kind,
-/// and low enough that sizes cannot overflow and a hostile file cannot request all memory.
-pub const MAX_ELEMENTS: usize = 1 << 28;
-/// Maximum number of elements, per batch row, of all values of a graph together with their working
-/// copies. The same limit applies to the weights of all nodes. Together they bound the memory of a
-/// run and of a plan.
-pub const MAX_TOTAL: usize = 1 << 28;
-/// Maximum number of nodes of a graph.
-pub const MAX_NODES: usize = 1 << 16;
-
 impl Graph {
     /// Returns the node that computes `value`, or `None` for an input.
     pub fn producer(&self, value: ValueId) -> Option<&Node> {
@@ -134,7 +109,7 @@ impl Graph {
     pub fn is_stochastic(&self) -> bool {
         self.nodes
             .iter()
-            .any(|n| matches!(&n.layer, Layer::Dropout(d) if d.forced && d.rate > 0.0))
+            .any(|n| matches!(&n.layer, Layer::Dropout(d) if d.is_active()))
     }
 
     /// Returns the declared input shapes, or `None` if one has an open dimension.

@@ -5,8 +5,8 @@ use std::fmt;
 
 use super::cost;
 use super::graph::{Graph, WeightId};
-use super::layer::Layer;
-use super::shape::open_shape;
+use super::layers::Layer;
+use super::layers::shapes::open_shape;
 
 /// A shape without the batch, with `None` for what depends on the input.
 pub type OpenShape = Vec<Option<usize>>;

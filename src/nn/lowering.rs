@@ -3,13 +3,13 @@
 
 use super::cpu::elementwise::Broadcast;
 use super::graph::{Graph, GraphError, WeightId};
-use super::layer::{
-    Activation, BatchNorm, Conv, Interpolation, MergeOp, Pool, PoolKind, Recurrent,
-};
+use super::layers::BatchNorm;
 
 mod build;
 mod fuse;
 
+pub(super) use super::layers::BackendLayer;
+pub(super) use super::layers::ops::{Dropout, Lowering, NodeShapes, Op};
 pub(super) use build::{NodeContext, PlanBuilder, lower};
 #[cfg(feature = "cuda")]
 pub(super) use fuse::Readers;
@@ -42,31 +42,6 @@ pub(super) trait Backend {
 
     /// Tries to fuse `next`, the only consumer of `op`, into `op`; returns whether it did.
     fn fuse(op: &mut Op<Self::BackendOp>, next: &Op<Self::BackendOp>) -> bool;
-}
-
-/// A layer whose op the back end prepares: it has weights, or its kernel depends on the back end.
-pub(super) enum BackendLayer<'n> {
-    Conv(&'n Conv),
-    Dense {
-        kernel: WeightId,
-        bias: Option<WeightId>,
-        activation: Activation,
-    },
-    Lstm(&'n Recurrent),
-    Gru {
-        recurrent: &'n Recurrent,
-        reset_after: bool,
-    },
-    Pool(&'n Pool),
-    Upsample {
-        factor: [usize; 2],
-        interpolation: Interpolation,
-    },
-    BatchNorm(&'n BatchNorm),
-    Merge(MergeOp),
-    PRelu {
-        alpha: WeightId,
-    },
 }
 
 /// A lowered graph: steps, values, inputs and outputs.
@@ -120,78 +95,6 @@ pub(super) struct Step<W> {
     /// Items per row of the value: the product of the layer's leading dimensions that count as
     /// batch.
     pub outer: usize,
-}
-
-/// An op with its attributes: everything that does not depend on the data.
-#[derive(Debug)]
-pub(super) enum Op<W> {
-    /// An op of the back end.
-    Backend(W),
-    GlobalPool {
-        kind: PoolKind,
-        pixels: usize,
-        channels: usize,
-    },
-    ZeroPad {
-        image: [usize; 3],
-        output: [usize; 2],
-        top: usize,
-        left: usize,
-    },
-    Reverse {
-        rows: usize,
-        width: usize,
-    },
-    /// Output dimension `i` is input dimension `order[i]`.
-    Permute {
-        shape: Vec<usize>,
-        order: Vec<usize>,
-    },
-    Repeat {
-        count: usize,
-        width: usize,
-    },
-    /// Concatenation, with the width (elements from the axis on) of each input and of the output.
-    Concat {
-        widths: Vec<usize>,
-        total: usize,
-    },
-    Dropout(Dropout),
-    Activation {
-        function: Activation,
-        last: usize,
-    },
-    /// Softmax over the middle dimension of `[.., n, after]`.
-    Softmax {
-        n: usize,
-        after: usize,
-    },
-    SumAxis {
-        n: usize,
-        after: usize,
-    },
-    SpatialMultiply {
-        channels: usize,
-    },
-    ChannelMultiply {
-        item: usize,
-        channels: usize,
-    },
-    /// Repeats a draw-invariant value for every draw.
-    BroadcastDraws,
-}
-
-#[derive(Debug)]
-pub(super) struct Dropout {
-    pub name: String,
-    pub number: u32,
-    pub rate: f32,
-    /// Decisions per row.
-    pub units: usize,
-    /// Pixels that share the decisions of their channels. Element `e` of a row has the decision of
-    /// unit `e / (pixels * channels) * channels + e % channels`.
-    pub pixels: usize,
-    pub channels: usize,
 }
 
 impl<W> LoweredGraph<W> {

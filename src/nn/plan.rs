@@ -4,13 +4,11 @@ use std::sync::Arc;
 
 use super::cpu::channel_scaled::ChannelScaledConv;
 use super::cpu::conv::{ConvEpilogue, ConvPlan};
-use super::cpu::elementwise::Broadcast;
 use super::cpu::gemm::Packed;
-use super::cpu::layout::UpsamplePlan;
+use super::cpu::op::PlainOp;
 use super::cpu::pool::PoolPlan;
-use super::cpu::recurrent::RecurrentPlan;
 use super::graph::{Graph, GraphError};
-use super::layer::{Activation, MergeOp};
+use super::layers::Activation;
 use super::lowering::{self, LoweredGraph, lower};
 use super::windows::WindowPlan;
 use crate::simd::Isa;
@@ -34,7 +32,7 @@ pub struct Plan {
 pub(super) type Op = lowering::Op<CpuOp>;
 pub(super) type Step = lowering::Step<CpuOp>;
 
-/// Ops of the CPU back end.
+/// Ops of the CPU back end. Those with a variant of their own are fused or shared between windows.
 #[derive(Debug)]
 pub(super) enum CpuOp {
     Conv {
@@ -49,24 +47,13 @@ pub(super) enum CpuOp {
     /// Convolution of maps times one factor per channel. Maps and factors may each be
     /// draw-invariant.
     ChannelScaledConv(ChannelScaledConv),
-    Dense {
-        packed: Arc<Packed>,
-        activation: Activation,
-    },
     Pool(PoolPlan),
-    Upsample(UpsamplePlan),
     ScaleShift {
         scale: Vec<f32>,
         shift: Vec<f32>,
     },
-    Recurrent(Box<RecurrentPlan>),
-    Merge {
-        op: MergeOp,
-        inputs: Vec<Broadcast>,
-    },
-    PRelu {
-        alpha: Vec<f32>,
-    },
+    /// An op that planning does not inspect.
+    Plain(Box<dyn PlainOp>),
 }
 
 impl Plan {

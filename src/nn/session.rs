@@ -300,7 +300,7 @@ impl Session {
                 draws: self.draws,
                 elements: value.elements,
             };
-            call.compute(&step.op, step.inputs.len(), input, &mut output, scratch);
+            call.compute(&step.op, input, &mut output, scratch);
         }
         self.slots[value.slot] = output;
     }

@@ -3,15 +3,8 @@
 use std::collections::HashSet;
 
 use super::graph::{Graph, GraphError, MAX_ELEMENTS, MAX_NODES, MAX_RANK, MAX_TOTAL, Node};
-use super::limits::{check_activations, packed_size, scratch};
-
-mod layer;
-
-use layer::item_shape;
-pub(super) use layer::{conv_kernel, extent, spatial, window};
-
-/// A problem of one node; the caller adds the node's name.
-pub(super) type Problem = String;
+use super::layers::shapes::{Problem, open_shape};
+use crate::simd::lanes::LANES;
 
 /// See [`Graph::validate`].
 pub(super) fn validate(graph: &Graph) -> Result<(), GraphError> {
@@ -80,7 +73,11 @@ pub(super) fn validate(graph: &Graph) -> Result<(), GraphError> {
                 "its nodes read more than {MAX_TOTAL} weights together"
             )));
         }
-        check_activations(&node.layer).map_err(at(graph, node))?;
+        if let Some(a) = node.layer.activations().iter().find(|a| !a.is_finite()) {
+            return Err(at(graph, node)(format!(
+                "its activation {a:?} has a number that is not finite"
+            )));
+        }
     }
     let values = graph.inputs.len() + graph.nodes.len();
     if let Some(o) = graph.outputs.iter().find(|o| o.value.0 >= values) {
@@ -132,15 +129,6 @@ pub(super) fn infer(graph: &Graph, inputs: &[Vec<usize>]) -> Result<Vec<Vec<usiz
     infer_checked(graph, inputs)
 }
 
-/// Formats a shape with `?` for its open dimensions.
-pub(super) fn open_shape(shape: &[Option<usize>]) -> String {
-    let dims: Vec<String> = shape
-        .iter()
-        .map(|d| d.map_or("?".into(), |d| d.to_string()))
-        .collect();
-    format!("[{}]", dims.join(", "))
-}
-
 fn at<'a>(graph: &'a Graph, node: &'a Node) -> impl Fn(Problem) -> GraphError + 'a {
     move |problem| GraphError::Node {
         graph: graph.name.clone(),
@@ -158,7 +146,9 @@ fn infer_checked(graph: &Graph, inputs: &[Vec<usize>]) -> Result<Vec<Vec<usize>>
         let given: Vec<&[usize]> = node.inputs.iter().map(|v| &*shapes[v.0]).collect();
         let shape = node_shape(graph, node, &given).map_err(&fail)?;
         let output = elements(&shape).map_err(&fail)?;
-        let scratch = scratch(graph, node, given[0]);
+        let (outer, item) = given[0].split_at(node.outer);
+        let scratch = node.layer.scratch(&graph.weights, item);
+        let scratch = outer.iter().fold(scratch, |n, &d| n.saturating_mul(d));
         total = scratch.saturating_add(output).saturating_add(total);
         if total > MAX_TOTAL {
             return Err(fail(format!(
@@ -168,6 +158,14 @@ fn infer_checked(graph: &Graph, inputs: &[Vec<usize>]) -> Result<Vec<Vec<usize>>
         shapes.push(shape);
     }
     Ok(shapes)
+}
+
+/// Returns the number of elements of a weight packed for the engine.
+fn packed_size(shape: &[usize]) -> usize {
+    let (channels, rows) = shape.split_last().unwrap_or((&1, &[]));
+    rows.iter()
+        .product::<usize>()
+        .saturating_mul(channels.next_multiple_of(LANES))
 }
 
 /// Returns the number of elements, or an error if the shape is empty or beyond the limits.
@@ -208,6 +206,13 @@ fn node_shape(graph: &Graph, node: &Node, given: &[&[usize]]) -> Result<Vec<usiz
             }
         }
     }
-    let item = item_shape(graph, &node.layer, &items)?;
+    let item = node.layer.shape(&graph.weights, &items)?;
+    let ranks: Vec<usize> = items.iter().map(|x| x.len()).collect();
+    debug_assert_eq!(
+        item.len(),
+        node.layer.rank(&ranks),
+        "{}",
+        node.layer.class()
+    );
     Ok([outer, &item].concat())
 }

@@ -9,7 +9,7 @@
 
 use super::cpu::conv::{ConvEpilogue, ConvPlan};
 use super::cpu::gemm::Packed;
-use super::layer::Activation;
+use super::layers::Activation;
 use super::lowering::LoweredGraph;
 use super::plan::{CpuOp, Op, Step};
 

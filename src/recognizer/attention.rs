@@ -5,7 +5,9 @@ use super::statistics::mean;
 use crate::front_end::windows::WINDOW_FRAMES;
 use crate::front_end::{HOP, SAMPLE_RATE};
 use crate::nn::graph::{Graph, Node, ValueId};
-use crate::nn::layer::{Activation, Layer, MergeOp, PoolKind};
+use crate::nn::layers::{
+    Activation, Dense, GlobalPool, Layer, Merge, MergeOp, Permute, PoolKind, SumAxis,
+};
 use crate::prediction::Attention;
 
 /// Length of a full window in seconds, equal in both front ends.
@@ -21,9 +23,10 @@ pub const OUTPUT: &str = "attention weights";
 pub fn weights(graph: &Graph) -> Vec<ValueId> {
     let is_weights = |value: &ValueId| {
         let permuted = graph.producer(*value)?;
-        let transposes = matches!(&permuted.layer, Layer::Permute { order } if *order == [1, 0]);
+        let transposes =
+            matches!(&permuted.layer, Layer::Permute(Permute { order }) if *order == [1, 0]);
         let mut source = graph.producer(permuted.inputs[0])?;
-        if let Layer::RepeatVector { .. } = source.layer {
+        if let Layer::RepeatVector(_) = source.layer {
             source = graph.producer(source.inputs[0])?;
         }
         (transposes && is_softmax(source)).then_some(*value)
@@ -31,19 +34,19 @@ pub fn weights(graph: &Graph) -> Vec<ValueId> {
     let pools = |n: &&Node| {
         matches!(
             n.layer,
-            Layer::SumAxis { axis: 0 }
-                | Layer::GlobalPool {
+            Layer::SumAxis(SumAxis { axis: 0 })
+                | Layer::GlobalPool(GlobalPool {
                     kind: PoolKind::Average,
                     ..
-                }
+                })
         )
     };
     let multiplies = |n: &&Node| {
         matches!(
             n.layer,
-            Layer::Merge {
+            Layer::Merge(Merge {
                 op: MergeOp::Multiply
-            }
+            })
         )
     };
     graph
@@ -59,11 +62,11 @@ pub fn weights(graph: &Graph) -> Vec<ValueId> {
 fn is_softmax(node: &Node) -> bool {
     matches!(
         node.layer,
-        Layer::Dense {
+        Layer::Dense(Dense {
             activation: Activation::Softmax,
             ..
-        } | Layer::Activation(Activation::Softmax)
-            | Layer::Softmax { .. }
+        }) | Layer::Activation(Activation::Softmax)
+            | Layer::Softmax(_)
     )
 }
 

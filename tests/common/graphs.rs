@@ -20,7 +20,7 @@ mod networks;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use maeum::nn::layer::Activation;
+use maeum::nn::layers::Activation;
 use maeum::nn::{DropoutMode, Graph, Input, Layer, Node, Output, ValueId, Weight, WeightId};
 use proptest::prelude::*;
 
@@ -218,7 +218,7 @@ pub fn single(kind: Kind) -> impl Strategy<Value = Case> {
         let scale = match layer {
             // e^100 exceeds the range of f32.
             Layer::Activation(Activation::Exponential) => b.choices.pick(&[1.0, 20.0]),
-            Layer::Activation(_) | Layer::Softmax { .. } => b.choices.pick(&[1.0, 10.0, 100.0]),
+            Layer::Activation(_) | Layer::Softmax(_) => b.choices.pick(&[1.0, 10.0, 100.0]),
             _ => 1.0,
         };
         let value = b.node(layer, inputs, outer.len());

@@ -6,7 +6,10 @@ use std::path::Path;
 
 use maeum::model::ModelInfo;
 use maeum::model::{Model, Network, Role};
-use maeum::nn::layer::{Activation, Dropout, MergeOp, Padding, Pool, PoolKind};
+use maeum::nn::layers::{
+    Activation, Concat, Dense, Dropout, Merge, MergeOp, Padding, Permute, Pool, PoolKind, Reshape,
+    SumAxis,
+};
 use maeum::nn::network::Provenance;
 use maeum::nn::{Graph, Input, Layer, Node, Output, ValueId, Weight, WeightId};
 
@@ -68,11 +71,11 @@ impl Builder {
     fn dense(&mut self, x: ValueId, terms: usize, units: usize, activation: Activation) -> ValueId {
         let kernel = self.weight(&[terms, units], 1.5 / (terms as f64).sqrt());
         let bias = Some(self.weight(&[units], 0.3));
-        let layer = Layer::Dense {
+        let layer = Layer::Dense(Dense {
             kernel,
             bias,
             activation,
-        };
+        });
         self.add(layer, &[x])
     }
 
@@ -116,21 +119,21 @@ fn emotion_windows(emotions: usize) -> Network {
     let mut b = Builder::new("emotion", 1, &[MEL]);
     let pooled = b.pool(X, [200 / CELLS, 8]);
     let rows = b.add(
-        Layer::Reshape {
+        Layer::Reshape(Reshape {
             shape: vec![Some(CELLS), Some(5)],
-        },
+        }),
         &[pooled],
     );
     let sequence = b.dense(rows, 5, UNITS, Activation::Tanh);
-    let swap = || Layer::Permute { order: vec![1, 0] };
+    let swap = || Layer::Permute(Permute { order: vec![1, 0] });
     let by_unit = b.add(swap(), &[sequence]);
     let attention = b.dense(by_unit, CELLS, CELLS, Activation::Softmax);
     let by_time = b.add(swap(), &[attention]);
-    let multiply = Layer::Merge {
+    let multiply = Layer::Merge(Merge {
         op: MergeOp::Multiply,
-    };
+    });
     let weighed = b.add(multiply, &[sequence, by_time]);
-    let summed = b.add(Layer::SumAxis { axis: 0 }, &[weighed]);
+    let summed = b.add(Layer::SumAxis(SumAxis { axis: 0 }), &[weighed]);
     let answer = b.dense(summed, UNITS, emotions, Activation::Softmax);
     b.output("emotion", answer);
     b.network(Role::EmotionWindows)
@@ -167,7 +170,7 @@ fn emotion_features(emotions: usize) -> Network {
         let dropped = b.add(Layer::Dropout(dropout), &[hidden]);
         answers.push(b.dense(dropped, 16, emotions, Activation::Linear));
     }
-    let all = b.add(Layer::Concat { axis: 0 }, &answers);
+    let all = b.add(Layer::Concat(Concat { axis: 0 }), &answers);
     answers.push(b.dense(all, 4 * emotions, emotions, Activation::Linear));
     for (i, answer) in answers.into_iter().enumerate() {
         let softmax = b.add(Layer::Activation(Activation::Softmax), &[answer]);
@@ -182,7 +185,7 @@ fn merge(emotions: usize) -> Network {
     let inputs = names.map(|name| (name, &shape[..]));
     let mut b = Builder::new("merge", 5, &inputs);
     let all: Vec<ValueId> = (0..names.len()).map(ValueId).collect();
-    let all = b.add(Layer::Concat { axis: 0 }, &all);
+    let all = b.add(Layer::Concat(Concat { axis: 0 }), &all);
     let answer = b.dense(all, names.len() * emotions, emotions, Activation::Softmax);
     b.output("emotion", answer);
     b.network(Role::Merge)

@@ -8,7 +8,7 @@ use maeum::front_end::N_MELS;
 use maeum::front_end::utterance::STATS;
 use maeum::model::SpeakerScale;
 use maeum::model::{Model, Network, Role, bundle};
-use maeum::nn::layer::Activation;
+use maeum::nn::layers::{Activation, Dense};
 use maeum::nn::network::Provenance;
 use maeum::nn::{Graph, Input, Layer, Node, Output, ValueId, Weight, WeightId};
 
@@ -31,11 +31,11 @@ fn speech() -> Network {
         }],
         nodes: vec![Node {
             name: "dense".into(),
-            layer: Layer::Dense {
+            layer: Layer::Dense(Dense {
                 kernel: WeightId(0),
                 bias: Some(WeightId(1)),
                 activation: Activation::Sigmoid,
-            },
+            }),
             inputs: vec![ValueId(0)],
             outer: 0,
         }],

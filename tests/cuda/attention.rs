@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use maeum::nn::cuda::{CudaPlan, CudaSession, Driver};
-use maeum::nn::layer::{Layer, MergeOp};
+use maeum::nn::layers::{Layer, Merge, MergeOp, Softmax, SumAxis};
 use maeum::nn::{DropoutMode, Graph, Input, Node, Output, Plan, Session, ValueId};
 use proptest::prelude::*;
 
@@ -55,16 +55,16 @@ fn given(shape: [usize; 2]) -> Graph {
         inputs: inputs.iter().map(|&v| ValueId(v)).collect(),
         outer: 0,
     };
-    let multiply = Layer::Merge {
+    let multiply = Layer::Merge(Merge {
         op: MergeOp::Multiply,
-    };
+    });
     Graph {
         name: "pool".into(),
         inputs: vec![input("sequence"), input("scores")],
         nodes: vec![
-            node("softmax", Layer::Softmax { axis: 0 }, &[1]),
+            node("softmax", Layer::Softmax(Softmax { axis: 0 }), &[1]),
             node("product", multiply, &[0, 2]),
-            node("sum", Layer::SumAxis { axis: 0 }, &[3]),
+            node("sum", Layer::SumAxis(SumAxis { axis: 0 }), &[3]),
         ],
         outputs: [("sum", 4), ("weights", 2)]
             .map(|(name, value)| Output {
@@ -139,11 +139,11 @@ fn the_networks_of_2020_pool_at_once() {
     ] {
         let path = dir.join(file).with_extension("h5");
         let mut graph = maeum::keras::load(path).unwrap().graph;
-        let is_product = |node: &&Node| matches!(node.layer, Layer::Merge { .. });
+        let is_product = |node: &&Node| matches!(node.layer, Layer::Merge(_));
         let product = graph.nodes.iter().find(is_product).unwrap();
         let weights = product.inputs.iter().find(|&&value| {
             let maker = graph.producer(value).unwrap();
-            matches!(maker.layer, Layer::Permute { .. })
+            matches!(maker.layer, Layer::Permute(_))
         });
         let value = *weights.unwrap();
         if seen {

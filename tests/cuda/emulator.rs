@@ -363,7 +363,7 @@ impl Driver for Emulator {
     }
 
     unsafe fn launch(&self, stream: Stream, launch: &Launch) -> Result<(), DeviceError> {
-        let name = launch.kernel;
+        let name = launch.kernel.as_str();
         let (file, text) = self
             .sources
             .iter()

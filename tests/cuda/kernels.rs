@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use maeum::nn::cuda::sources::{KernelName, names};
 use maeum::nn::cuda::{Arg, DeviceError, Driver, Launch, Stream};
 
 use crate::emulator::{Emulator, ORDERS};
@@ -10,7 +11,7 @@ use crate::{download, drivers, upload};
 /// Launches a kernel with one-dimensional blocks and threads.
 fn launch(
     driver: &dyn Driver,
-    kernel: &str,
+    kernel: KernelName,
     blocks: u32,
     threads: u32,
     args: Vec<Arg>,
@@ -68,7 +69,7 @@ fn scale_shift() {
             Arg::from(5u32),
             Arg::from(35u32),
         ];
-        launch(driver, "scale_shift", 1, 32, args).unwrap();
+        launch(driver, names::SCALE_SHIFT, 1, 32, args).unwrap();
         let wanted: Vec<f32> = (0..35)
             .map(|i| x[i] * scale[i % 5] + shift[i % 5])
             .collect();
@@ -89,7 +90,7 @@ fn softmax_rows() {
             Arg::from(77u32),
             Arg::from(3u32),
         ];
-        launch(driver, "softmax_rows", 1, 64, args).unwrap();
+        launch(driver, names::SOFTMAX_ROWS, 1, 64, args).unwrap();
         let got = download::<f32>(driver, &y, x.len()).unwrap();
         for (got, x) in got.chunks(77).zip(x.chunks(77)) {
             let sum: f64 = x.iter().map(|&v| f64::from(v).exp()).sum();
@@ -118,7 +119,7 @@ fn reverse_on(emulator: Emulator, threads: u32, shared: u32) -> Result<Vec<f32>,
     let from = upload(&*driver, &x)?;
     let to = driver.allocate(from.bytes())?;
     let launch = Launch {
-        kernel: "reverse_block",
+        kernel: KernelName::foreign("reverse_block"),
         grid: [2, 1, 1],
         block: [threads, 1, 1],
         shared,
@@ -194,7 +195,14 @@ fn the_emulator_finds_faults() {
 #[test]
 fn an_unknown_kernel_is_named() {
     for driver in drivers() {
-        let error = launch(&*driver, "no_such_kernel", 1, 1, vec![]).unwrap_err();
+        let error = launch(
+            &*driver,
+            KernelName::foreign("no_such_kernel"),
+            1,
+            1,
+            vec![],
+        )
+        .unwrap_err();
         assert_eq!(error, DeviceError::NoKernel("no_such_kernel".into()));
     }
 }
@@ -212,7 +220,7 @@ fn the_emulator_finds_streams_that_do_not_wait() {
             Arg::from(2u32),
             Arg::from(2u32),
         ];
-        launch(&*driver, "prelu", 1, 32, args).unwrap();
+        launch(&*driver, names::PRELU, 1, 32, args).unwrap();
         if waits {
             driver.synchronise(Stream::A).unwrap();
         }

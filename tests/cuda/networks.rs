@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use maeum::nn::cuda::{CudaPlan, CudaSession, Driver};
-use maeum::nn::layer::{Activation, Conv};
+use maeum::nn::layers::{Activation, Conv, Dense, Gru, Lstm};
 use maeum::nn::{Graph, Layer, Plan, Session, ValueId};
 use proptest::prelude::*;
 
@@ -167,12 +167,12 @@ fn on_the_processor(case: &Case) -> Vec<Vec<f32>> {
 fn with_own_functions(mut case: Case) -> Case {
     for node in &mut case.graph.nodes {
         match &mut node.layer {
-            Layer::Conv(Conv { activation, .. }) | Layer::Dense { activation, .. }
+            Layer::Conv(Conv { activation, .. }) | Layer::Dense(Dense { activation, .. })
                 if *activation != Activation::Relu =>
             {
                 *activation = Activation::Linear;
             }
-            Layer::Lstm(r) | Layer::Gru { recurrent: r, .. } => {
+            Layer::Lstm(Lstm { recurrent: r }) | Layer::Gru(Gru { recurrent: r, .. }) => {
                 r.activation = Activation::Tanh;
                 if r.recurrent_activation != Activation::HardSigmoid {
                     r.recurrent_activation = Activation::Sigmoid;

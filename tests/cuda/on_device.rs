@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use maeum::audio::Resampling;
 use maeum::front_end::legacy2020::cuda::CudaFrontEnd;
+use maeum::nn::cuda::sources::names;
 use maeum::nn::cuda::{
     Arg, Buffer, CudaPlan, CudaRunError, CudaSession, Driver, Launch, Rows, Source, Stream, bytes,
     bytes_mut,
 };
-use maeum::nn::layer::Layer;
+use maeum::nn::layers::{Layer, Softmax};
 use maeum::nn::{DropoutMode, Graph, Input, Node, Output, RunError, ValueId};
 
 use crate::emulator::{Emulator, ORDERS};
@@ -98,7 +99,7 @@ fn one_network_reads_what_another_has_left() {
         }],
         nodes: vec![Node {
             name: "softmax".into(),
-            layer: Layer::Softmax { axis: 0 },
+            layer: Layer::Softmax(Softmax { axis: 0 }),
             inputs: vec![ValueId(0)],
             outer: 0,
         }],
@@ -159,7 +160,7 @@ fn a_stream_that_is_not_waited_for_is_found() {
 pub fn copy(driver: &Arc<dyn Driver>, stream: Stream, from: &Buffer, to: &Buffer, count: usize) {
     let words = [1, count, count].map(|n| Arg::U32(n as u32));
     let launch = Launch {
-        kernel: "repeat",
+        kernel: names::REPEAT,
         grid: [count.div_ceil(256) as u32, 1, 1],
         block: [256, 1, 1],
         shared: 0,
@@ -376,7 +377,7 @@ fn means_are_added_in_the_order_of_the_rows() {
             Arg::U32(width as u32),
             Arg::U32(2),
         ];
-        launch("group_means", 3 * width, args);
+        launch(names::GROUP_MEANS, 3 * width, args);
         let got = download::<f32>(&*driver, &means, wanted.len()).unwrap();
         assert_eq!(got, wanted, "{}", driver.name());
         let means = driver.allocate(18 * size_of::<f64>()).unwrap();
@@ -390,7 +391,7 @@ fn means_are_added_in_the_order_of_the_rows() {
                 Arg::U32(part as u32),
                 Arg::U32(2),
             ];
-            launch("row_means", 18, args);
+            launch(names::ROW_MEANS, 18, args);
         }
         let got = download::<f64>(&*driver, &means, 18).unwrap();
         assert_eq!(got, of_rows, "{}", driver.name());

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use maeum::nn::cuda::{CudaPlan, CudaRunError, CudaSession, Driver};
 use maeum::nn::dropout::Masks;
-use maeum::nn::layer::{Activation, Conv, Dropout, Layer, Padding, Pool, PoolKind};
+use maeum::nn::layers::{
+    Activation, Conv, Dense, Dropout, Gru, Layer, Lstm, Padding, Pool, PoolKind,
+};
 use maeum::nn::{
     DropoutMode, Graph, Input, Node, Output, Plan, RunError, Session, ValueId, Weight, WeightId,
 };
@@ -47,11 +49,11 @@ pub fn graph() -> Graph {
             per_channel: false,
         }),
         Layer::Flatten,
-        Layer::Dense {
+        Layer::Dense(Dense {
             kernel: WeightId(2),
             bias: None,
             activation: Activation::Softmax,
-        },
+        }),
     ];
     let node = |(i, layer): (usize, Layer)| Node {
         name: format!("node{i}"),
@@ -215,7 +217,7 @@ fn a_missing_device_is_said_with_what_to_do() {
 /// A recurrent layer whose state exceeds a block's shared memory.
 #[test]
 fn a_wide_recurrent_layer_keeps_its_state_in_memory() {
-    use maeum::nn::layer::Recurrent;
+    use maeum::nn::layers::Recurrent;
     let units = 1900;
     let weight = |seed, shape: &[usize]| Weight {
         name: format!("weight{seed}"),
@@ -233,14 +235,16 @@ fn a_wide_recurrent_layer_keeps_its_state_in_memory() {
         }],
         nodes: vec![Node {
             name: "lstm".into(),
-            layer: Layer::Lstm(Recurrent {
-                kernel: WeightId(0),
-                recurrent_kernel: WeightId(1),
-                bias: None,
-                activation: Activation::Tanh,
-                recurrent_activation: Activation::Sigmoid,
-                return_sequences: false,
-                go_backwards: false,
+            layer: Layer::Lstm(Lstm {
+                recurrent: Recurrent {
+                    kernel: WeightId(0),
+                    recurrent_kernel: WeightId(1),
+                    bias: None,
+                    activation: Activation::Tanh,
+                    recurrent_activation: Activation::Sigmoid,
+                    return_sequences: false,
+                    go_backwards: false,
+                },
             }),
             inputs: vec![ValueId(0)],
             outer: 0,
@@ -269,7 +273,7 @@ fn a_wide_recurrent_layer_keeps_its_state_in_memory() {
 /// LSTMs and GRUs whose weights are kept in registers.
 #[test]
 fn recurrent_layers_of_the_models_sizes() {
-    use maeum::nn::layer::Recurrent;
+    use maeum::nn::layers::Recurrent;
     let (hard, soft) = (Activation::HardSigmoid, Activation::Sigmoid);
     for (gates, units, bias, activation, sequences, backwards) in [
         (4, 64, true, hard, true, false),
@@ -298,13 +302,13 @@ fn recurrent_layers_of_the_models_sizes() {
             go_backwards: backwards,
         };
         let (layer, biases) = match gates {
-            4 => (Layer::Lstm(recurrent), vec![4 * units]),
+            4 => (Layer::Lstm(Lstm { recurrent }), vec![4 * units]),
             _ => {
                 let reset_after = true;
-                let layer = Layer::Gru {
+                let layer = Layer::Gru(Gru {
                     recurrent,
                     reset_after,
-                };
+                });
                 (layer, vec![2, 3 * units])
             }
         };

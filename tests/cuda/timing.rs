@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use maeum::nn::cost;
+use maeum::nn::cuda::sources::names;
 use maeum::nn::cuda::{
     Arg, CudaPlan, CudaSession, DeviceError, Driver, Effort, Event, Launch, Peaks, Stream, Timed,
     Work,
@@ -21,7 +22,7 @@ fn events_follow_what_their_stream_was_given() {
         let mut events = vec![driver.record(Stream::A).unwrap()];
         for _ in 0..3 {
             let launch = Launch {
-                kernel: "prelu",
+                kernel: names::PRELU,
                 grid: [1, 1, 1],
                 block: [64, 1, 1],
                 shared: 0,
@@ -148,7 +149,7 @@ fn the_peaks_kernels_do_all_that_is_counted() {
             Arg::from(3u32),
         ];
         let arithmetic = Launch {
-            kernel: "peak_arithmetic",
+            kernel: names::PEAK_ARITHMETIC,
             grid: [2, 1, 1],
             block: [256, 1, 1],
             shared: 0,
@@ -171,7 +172,7 @@ fn the_peaks_kernels_do_all_that_is_counted() {
         let x = upload(driver, &numbers).unwrap();
         let y = driver.allocate(x.bytes()).unwrap();
         let copy = Launch {
-            kernel: "peak_copy",
+            kernel: names::PEAK_COPY,
             grid: [3, 1, 1],
             block: [256, 1, 1],
             shared: 0,

@@ -75,7 +75,7 @@ impl Driver for Watched {
     }
 
     unsafe fn launch(&self, stream: Stream, launch: &Launch) -> Result<(), DeviceError> {
-        self.saw(Seen::Kernel(launch.kernel.into()))?;
+        self.saw(Seen::Kernel(launch.kernel.as_str().into()))?;
         // SAFETY: guaranteed by the caller.
         unsafe { self.inner.launch(stream, launch) }
     }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::graphs::numbers;
-use maeum::nn::layer::{
-    Activation, BatchNorm, Conv, Dropout, Interpolation, MergeOp, Padding, Pool, PoolKind,
-    Recurrent,
+use maeum::nn::layers::{
+    Activation, BatchNorm, Conv, Dense, Dropout, GlobalPool, Gru, Interpolation, Lstm, Merge,
+    MergeOp, Padding, Pool, PoolKind, Recurrent, Reshape, Softmax, SumAxis, Upsample,
 };
 use maeum::nn::{
     DropoutMode, Graph, Input, Layer, Node, Output, Plan, Session, ValueId, Weight, WeightId,
@@ -105,11 +105,11 @@ impl Chain {
     }
 
     fn dense(&mut self, inputs: usize, units: usize, activation: Activation) -> Layer {
-        Layer::Dense {
+        Layer::Dense(Dense {
             kernel: self.weight(&[inputs, units], inputs, 0.0),
             bias: Some(self.weight(&[units], 16, 0.0)),
             activation,
-        }
+        })
     }
 
     fn recurrent(
@@ -160,10 +160,10 @@ fn network() -> Graph {
     let trunk = c.then("normalisation", layer);
     c.then(
         "global",
-        Layer::GlobalPool {
+        Layer::GlobalPool(GlobalPool {
             kind: PoolKind::Average,
             keep_dims: false,
-        },
+        }),
     );
     let layer = c.dense(12, 12, Activation::Tanh);
     c.then("attention", layer);
@@ -207,15 +207,15 @@ fn network() -> Graph {
     c.then("average", average);
     c.then(
         "finer",
-        Layer::Upsample {
+        Layer::Upsample(Upsample {
             factor: [1, 2],
             interpolation: Interpolation::BilinearLegacy,
-        },
+        }),
     );
     let shape = vec![Some(16), None];
-    let sequence = c.then("sequence", Layer::Reshape { shape });
+    let sequence = c.then("sequence", Layer::Reshape(Reshape { shape }));
     let layer = c.recurrent(320, 24, 4, &[96]);
-    let lstm = c.then("LSTM", Layer::Lstm(layer));
+    let lstm = c.then("LSTM", Layer::Lstm(Lstm { recurrent: layer }));
     let recurrent = Recurrent {
         go_backwards: true,
         ..c.recurrent(320, 24, 3, &[2, 72])
@@ -223,21 +223,21 @@ fn network() -> Graph {
     let reset_after = true;
     let gru = c.of(
         "GRU",
-        Layer::Gru {
+        Layer::Gru(Gru {
             recurrent,
             reset_after,
-        },
+        }),
         vec![sequence],
     );
     let op = MergeOp::Average;
-    c.of("both", Layer::Merge { op }, vec![lstm, gru]);
+    c.of("both", Layer::Merge(Merge { op }), vec![lstm, gru]);
     let layer = c.dense(24, 40, Activation::Swish);
     c.then("dense", layer);
     c.then("exponential", Layer::Activation(Activation::Exponential));
-    c.then("over time", Layer::SumAxis { axis: 0 });
+    c.then("over time", Layer::SumAxis(SumAxis { axis: 0 }));
     let layer = c.dense(40, 33, Activation::Softsign);
     let dense = c.then("last", layer);
-    let softmax = c.then("softmax", Layer::Softmax { axis: 0 });
+    let softmax = c.then("softmax", Layer::Softmax(Softmax { axis: 0 }));
     for value in [dense, softmax] {
         c.graph.outputs.push(Output {
             name: format!("out{}", value.0),

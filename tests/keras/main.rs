@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use captures::{keras_index, load_keras};
 use maeum::keras::{self, KerasModel};
-use maeum::nn::layer::{Interpolation, Layer};
+use maeum::nn::layers::{Concat, Interpolation, Layer, SumAxis, Upsample};
 use maeum::nn::{Graph, Node};
 use proptest::prelude::*;
 
@@ -104,7 +104,10 @@ fn the_window_models_are_converted() {
         assert_eq!(shapes["dense_1"], [64, 25]);
         assert_eq!(shapes["lambda_1"], [64]);
         assert_eq!(node(&graph, "time_distributed_1").outer, 1);
-        assert_eq!(node(&graph, "lambda_1").layer, Layer::SumAxis { axis: 0 });
+        assert_eq!(
+            node(&graph, "lambda_1").layer,
+            Layer::SumAxis(SumAxis { axis: 0 })
+        );
         assert_eq!(
             output_shapes(&graph),
             [("output_layer".into(), vec![units])]
@@ -147,10 +150,10 @@ fn the_feature_model_shares_its_body_between_two_passes() {
     assert_eq!(node(&graph, "lambda_42").layer, Layer::ChannelMultiply);
     assert!(matches!(
         node(&graph, "up_sampling2d_4").layer,
-        Layer::Upsample {
+        Layer::Upsample(Upsample {
             factor: [4, 4],
             interpolation: Interpolation::BilinearLegacy
-        }
+        })
     ));
     // The second pass reads the feature maps scaled by the attention from the first pass.
     let reads = |a: &str, b: &str| {
@@ -205,7 +208,7 @@ fn the_merge_model_is_converted_although_its_variables_have_other_names() {
     assert_eq!(graph.parameters(), 43 * 128 + 129 * 128 + 129 * 7);
     assert_eq!(
         node(&graph, "concatenate_1").layer,
-        Layer::Concat { axis: 0 }
+        Layer::Concat(Concat { axis: 0 })
     );
 }
 

@@ -8,6 +8,7 @@ use super::workspace::Workspace;
 use super::{THREADS, blocks};
 use crate::audio::resample::{INTERMEDIATE_RATE, TARGET_RATE, resampled_len};
 use crate::audio::{Recording, Resampling};
+use crate::nn::cuda::sources::names;
 use crate::nn::cuda::{Arg, DeviceError, bytes};
 
 /// Concatenated signals of a batch of recordings.
@@ -179,7 +180,7 @@ impl Resampler {
             .into();
         if from == to {
             return work.launch(
-                "resample_copy",
+                names::RESAMPLE_COPY,
                 [blocks(longest), which.len()],
                 THREADS,
                 args,
@@ -200,7 +201,7 @@ impl Resampler {
         ]);
         let threads = longest.next_multiple_of(32 * step.phases as usize);
         work.launch(
-            "resample_exact",
+            names::RESAMPLE_EXACT,
             [blocks(threads), which.len()],
             THREADS,
             args,
@@ -232,7 +233,7 @@ impl Resampler {
         ]);
         let threads = longest.next_multiple_of(32 * fast.phases as usize);
         work.launch(
-            "resample_fast",
+            names::RESAMPLE_FAST,
             [blocks(threads), which.len()],
             THREADS,
             args,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::nn::cuda::memory::Memory;
+use crate::nn::cuda::sources::KernelName;
 use crate::nn::cuda::{Arg, DeviceError, Driver, Launch, Number, Stream, bytes_mut};
 
 /// Workspace of a front end on a device. Dropping it waits for the submitted work.
@@ -24,7 +25,7 @@ impl Workspace {
     /// Launches a kernel on the stream.
     pub fn launch(
         &self,
-        kernel: &str,
+        kernel: KernelName,
         grid: [usize; 2],
         threads: u32,
         args: Vec<Arg>,

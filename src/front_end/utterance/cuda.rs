@@ -23,6 +23,7 @@ use crate::front_end::utterance::{
     Frames, PitchFrame, Segments, Utterance, UtteranceExtractor, check,
 };
 use crate::front_end::{FeatureError, HOP, N_MELS, check as check_recording};
+use crate::nn::cuda::sources::names;
 use crate::nn::cuda::{Arg, Buffer, DeviceError, Driver, Stream};
 
 /// Threads per block of `signal_level`; its summation order depends on this number.
@@ -169,7 +170,12 @@ impl CudaFrontEnd {
         work.reserve::<f64>("power", N_MELS * total(frames))?;
         work.reserve::<f64>("pitch", PitchFrame::VALUES * total(frames))?;
         let args = ["mean", "found", "resampled", "starts"].map(|name| work.arg(name));
-        work.launch("signal_level", [recordings, 1], LEVEL_THREADS, args.into())?;
+        work.launch(
+            names::SIGNAL_LEVEL,
+            [recordings, 1],
+            LEVEL_THREADS,
+            args.into(),
+        )?;
         let (mel, pitch) = (&self.mel, &self.pitch);
         let mel = [
             &mel.hann,
@@ -190,10 +196,15 @@ impl CudaFrontEnd {
             names.chain(tables.iter().copied().map(Arg::from)).collect()
         };
         let grid = block_grid(frames, POWER_FRAMES);
-        work.launch("utterance_power", grid, POWER_THREADS, args("power", &mel))?;
+        work.launch(
+            names::UTTERANCE_POWER,
+            grid,
+            POWER_THREADS,
+            args("power", &mel),
+        )?;
         let grid = block_grid(frames, PITCH_FRAMES);
         work.launch(
-            "utterance_pitch",
+            names::UTTERANCE_PITCH,
             grid,
             PITCH_THREADS,
             args("pitch", &pitch),

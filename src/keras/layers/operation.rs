@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{Dialect, Leaf, plain};
 use crate::keras::options::{Options, Problems};
-use crate::nn::layer::MergeOp;
+use crate::nn::layers::MergeOp;
 
 /// Parses an operation.
 ///

@@ -3,7 +3,10 @@
 use super::{Leaf, Slot, SlotShape, bias_slot, slot};
 use crate::keras::activation;
 use crate::keras::options::{Options, dimension, unsupported};
-use crate::nn::layer::{BatchNorm, Dropout, Layer, MergeOp};
+use crate::nn::layers::{
+    BatchNorm, Concat, Dense, Dropout, Layer, Merge, MergeOp, PRelu, Permute, RepeatVector,
+    Reshape, Softmax,
+};
 
 pub fn dense(o: &mut Options) -> Leaf {
     let units = o.size("units");
@@ -12,11 +15,11 @@ pub fn dense(o: &mut Options) -> Leaf {
     let mut slots = vec![slot("kernel", &[None, Some(units)])];
     slots.extend(bias_slot(o, &[Some(units)]));
     Leaf::weighted(slots, move |call| {
-        Ok(Some(Layer::Dense {
+        Ok(Some(Layer::Dense(Dense {
             kernel: call.weights[0],
             bias: call.weights.get(1).copied(),
             activation,
-        }))
+        })))
     })
 }
 
@@ -65,9 +68,9 @@ pub fn prelu(o: &mut Options) -> Leaf {
         ..slot("alpha", &[])
     };
     Leaf::weighted(vec![alpha], |call| {
-        Ok(Some(Layer::PRelu {
+        Ok(Some(Layer::PRelu(PRelu {
             alpha: call.weights[0],
-        }))
+        })))
     })
 }
 
@@ -75,7 +78,7 @@ pub fn softmax(o: &mut Options) -> Leaf {
     let axis = o.axis("softmax over one axis is supported");
     Leaf::plain(move |call| {
         let axis = dimension(axis, call.ranks[0])?;
-        Ok(Some(Layer::Softmax { axis }))
+        Ok(Some(Layer::Softmax(Softmax { axis })))
     })
 }
 
@@ -97,7 +100,7 @@ pub fn permute(o: &mut Options) -> Leaf {
     Leaf::plain(move |call| {
         call.rank_is(order.len(), &format!("{} dimensions", order.len()))?;
         let order = order.clone();
-        Ok(Some(Layer::Permute { order }))
+        Ok(Some(Layer::Permute(Permute { order })))
     })
 }
 
@@ -119,7 +122,7 @@ pub fn reshape(o: &mut Options) -> Leaf {
     let shape = o.or_record(shape, Vec::new());
     Leaf::plain(move |_| {
         let shape = shape.clone();
-        Ok(Some(Layer::Reshape { shape }))
+        Ok(Some(Layer::Reshape(Reshape { shape })))
     })
 }
 
@@ -127,7 +130,7 @@ pub fn repeat_vector(o: &mut Options) -> Leaf {
     let count = o.size("n");
     Leaf::plain(move |call| {
         call.rank_is(1, "a vector")?;
-        Ok(Some(Layer::RepeatVector { count }))
+        Ok(Some(Layer::RepeatVector(RepeatVector { count })))
     })
 }
 
@@ -145,14 +148,14 @@ pub fn concatenate(o: &mut Options) -> Leaf {
         let axis = dimension(axis, call.ranks[0])?;
         Ok(match call.ranks {
             [_] => None,
-            _ => Some(Layer::Concat { axis }),
+            _ => Some(Layer::Concat(Concat { axis })),
         })
     });
     leaf.with_input_list()
 }
 
 pub fn merge(op: MergeOp) -> Leaf {
-    Leaf::plain(move |_| Ok(Some(Layer::Merge { op }))).with_input_list()
+    Leaf::plain(move |_| Ok(Some(Layer::Merge(Merge { op })))).with_input_list()
 }
 
 /// Parses a dropout layer. `spatial` is the input rank of a spatial dropout, which drops whole

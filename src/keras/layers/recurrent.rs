@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{Dialect, Leaf, bias_slot, slot};
 use crate::keras::activation;
 use crate::keras::options::{Options, Problems, missing, unsupported};
-use crate::nn::layer::{Activation, Layer, MergeOp, Recurrent};
+use crate::nn::layers::{Activation, Gru, Layer, Lstm, MergeOp, Recurrent};
 
 /// Options that LSTM and GRU share.
 struct RecurrentOptions {
@@ -83,7 +83,9 @@ fn leaf(
 pub fn lstm(o: &mut Options) -> Leaf {
     let shared = recurrent_options(o);
     let bias = [Some(4 * shared.units)];
-    leaf(o, 4, &bias, shared, Layer::Lstm)
+    leaf(o, 4, &bias, shared, |recurrent| {
+        Layer::Lstm(Lstm { recurrent })
+    })
 }
 
 pub fn gru(o: &mut Options) -> Leaf {
@@ -96,9 +98,11 @@ pub fn gru(o: &mut Options) -> Leaf {
     } else {
         vec![width]
     };
-    leaf(o, 3, &bias, shared, move |recurrent| Layer::Gru {
-        recurrent,
-        reset_after,
+    leaf(o, 3, &bias, shared, move |recurrent| {
+        Layer::Gru(Gru {
+            recurrent,
+            reset_after,
+        })
     })
 }
 

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use super::{Leaf, bias_slot, slot};
 use crate::keras::activation;
 use crate::keras::options::{Options, missing, unsupported};
-use crate::nn::layer::{Conv, Interpolation, Layer, Pool, PoolKind};
+use crate::nn::layers::{
+    Conv, GlobalPool, Interpolation, Layer, Pool, PoolKind, Upsample, ZeroPad,
+};
 
 /// Describes the input of a layer over `spatial` dimensions, for messages.
 fn takes(spatial: usize) -> &'static str {
@@ -67,7 +69,7 @@ pub fn global_pool(o: &mut Options, kind: PoolKind, rank: usize) -> Leaf {
     let keep_dims = o.bool("keepdims", false);
     Leaf::plain(move |call| {
         call.rank_is(rank, takes(rank - 1))?;
-        Ok(Some(Layer::GlobalPool { kind, keep_dims }))
+        Ok(Some(Layer::GlobalPool(GlobalPool { kind, keep_dims })))
     })
 }
 
@@ -95,10 +97,10 @@ pub fn upsample(o: &mut Options) -> Leaf {
     };
     Leaf::plain(move |call| {
         call.rank_is(3, takes(2))?;
-        Ok(Some(Layer::Upsample {
+        Ok(Some(Layer::Upsample(Upsample {
             factor,
             interpolation,
-        }))
+        })))
     })
 }
 
@@ -113,12 +115,12 @@ pub fn zero_pad(o: &mut Options) -> Leaf {
     let [[top, bottom], [left, right]] = o.or_record(sides, [[0; 2]; 2]);
     Leaf::plain(move |call| {
         call.rank_is(3, takes(2))?;
-        Ok(Some(Layer::ZeroPad {
+        Ok(Some(Layer::ZeroPad(ZeroPad {
             top,
             bottom,
             left,
             right,
-        }))
+        })))
     })
 }
 

@@ -11,8 +11,9 @@ use run::MapRun;
 
 use super::packed::Block;
 use super::pool::PoolPlan;
-use crate::nn::layer::{Conv, Padding};
-use crate::nn::shape::{conv_kernel, extent, window};
+use crate::nn::layers::conv_kernel;
+use crate::nn::layers::windows::{extent, window};
+use crate::nn::layers::{Conv, Padding};
 use crate::simd::Isa;
 use crate::simd::lanes::{LANES, Lanes};
 

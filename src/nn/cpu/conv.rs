@@ -23,8 +23,9 @@ use std::ops::Range;
 use super::gemm::{Epilogue, Gemm, Init, KernelRow, Packed};
 use super::pool::max_pool_rows;
 use super::single_channel::SingleChannelConv;
-use crate::nn::layer::{Conv, Padding};
-use crate::nn::shape::{conv_kernel, extent, window};
+use crate::nn::layers::conv_kernel;
+use crate::nn::layers::windows::{extent, window};
+use crate::nn::layers::{Conv, Padding};
 use crate::simd::Isa;
 
 /// Output rows per tile before pooling: large enough to amortise set-up, small enough to stay in or
@@ -379,7 +380,7 @@ mod tests {
 
     use super::*;
     use crate::nn::WeightId;
-    use crate::nn::layer::Activation;
+    use crate::nn::layers::Activation;
 
     /// Compares bands of several heights, from every even row on, with the rows of the whole image
     /// on every instruction set.

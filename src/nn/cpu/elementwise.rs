@@ -1,6 +1,7 @@
 //! Element-wise layers and sums over one dimension.
 
-use crate::nn::layer::MergeOp;
+use super::op::{OpCall, PlainOp};
+use crate::nn::layers::MergeOp;
 use crate::simd::lanes::Lanes;
 use crate::simd::{Isa, Kernel};
 
@@ -69,8 +70,33 @@ fn zip_dimension(
     }
 }
 
+/// An element-wise merge.
+#[derive(Debug)]
+pub(crate) struct MergePlan {
+    pub op: MergeOp,
+    pub inputs: Vec<Broadcast>,
+}
+
+impl PlainOp for MergePlan {
+    fn scratch(&self, _: usize) -> usize {
+        0
+    }
+
+    fn run(&self, call: OpCall) {
+        let OpCall { input, output, .. } = call;
+        self.inputs[0].zip(input(0), output, |o, x| *o = x);
+        for (i, how) in self.inputs.iter().enumerate().skip(1) {
+            merge(self.op, how, input(i), output);
+        }
+        if self.op == MergeOp::Average {
+            let n = self.inputs.len() as f32;
+            output.iter_mut().for_each(|o| *o /= n);
+        }
+    }
+}
+
 /// Accumulates one more input into the output of a merge.
-pub(crate) fn merge(op: MergeOp, how: &Broadcast, input: &[f32], output: &mut [f32]) {
+fn merge(op: MergeOp, how: &Broadcast, input: &[f32], output: &mut [f32]) {
     match op {
         MergeOp::Add | MergeOp::Average => how.zip(input, output, |o, x| *o += x),
         MergeOp::Subtract => how.zip(input, output, |o, x| *o -= x),
@@ -119,12 +145,25 @@ impl Kernel for ScaleShift<'_> {
     }
 }
 
-/// Computes `x` where `x > 0`, else `alpha * x`; `alpha` has the size of an item.
-pub(crate) fn prelu(alpha: &[f32], input: &[f32], output: &mut [f32]) {
-    let items = input.chunks_exact(alpha.len());
-    for (x, y) in items.zip(output.chunks_exact_mut(alpha.len())) {
-        for ((y, &x), &a) in y.iter_mut().zip(x).zip(alpha) {
-            *y = if x > 0.0 { x } else { a * x };
+/// Parametric ReLU: `x` where `x > 0`, else `alpha * x`.
+#[derive(Debug)]
+pub(crate) struct PReluPlan {
+    /// Slopes of the size of an item.
+    pub alpha: Vec<f32>,
+}
+
+impl PlainOp for PReluPlan {
+    fn scratch(&self, _: usize) -> usize {
+        0
+    }
+
+    fn run(&self, call: OpCall) {
+        let item = self.alpha.len();
+        let items = (call.input)(0).chunks_exact(item);
+        for (x, y) in items.zip(call.output.chunks_exact_mut(item)) {
+            for ((y, &x), &a) in y.iter_mut().zip(x).zip(&self.alpha) {
+                *y = if x > 0.0 { x } else { a * x };
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Layers that move, repeat or interpolate elements.
 
-use crate::nn::layer::Interpolation;
+use super::op::{OpCall, PlainOp};
+use crate::nn::layers::{Interpolation, Upsample};
 
 /// Transposes `[.., dims, ..]` so that output dimension `i` is input dimension `order[i]`.
 pub(crate) fn permute(shape: &[usize], order: &[usize], input: &[f32], output: &mut [f32]) {
@@ -107,20 +108,21 @@ pub(crate) struct UpsamplePlan {
 }
 
 impl UpsamplePlan {
-    pub fn new(image: [usize; 3], factor: [usize; 2], interpolation: Interpolation) -> Self {
-        let taps = |n: usize, factor: usize| {
+    pub fn new(layer: &Upsample, image: [usize; 3]) -> Self {
+        let taps = |axis: usize| {
+            let (n, factor) = (image[axis], layer.factor[axis]);
             (0..n * factor)
-                .map(|i| tap(i, n, factor, interpolation))
+                .map(|i| tap(i, n, factor, layer.interpolation))
                 .collect()
         };
         Self {
             image,
-            rows: taps(image[0], factor[0]),
-            columns: taps(image[1], factor[1]),
+            rows: taps(0),
+            columns: taps(1),
         }
     }
 
-    pub fn run(&self, input: &[f32], output: &mut [f32]) {
+    fn run(&self, input: &[f32], output: &mut [f32]) {
         let [height, width, channels] = self.image;
         let mut outputs = output.chunks_exact_mut(channels);
         for image in input.chunks_exact(height * width * channels) {
@@ -144,6 +146,16 @@ impl UpsamplePlan {
                 }
             }
         }
+    }
+}
+
+impl PlainOp for UpsamplePlan {
+    fn scratch(&self, _: usize) -> usize {
+        0
+    }
+
+    fn run(&self, call: OpCall) {
+        self.run((call.input)(0), call.output);
     }
 }
 

@@ -3,7 +3,7 @@
 //! `exp` and `tanh` consist of fused multiply-adds and bit operations, so they do not depend on the
 //! platform's maths library. The rarer functions go through `f64`.
 
-use crate::nn::layer::Activation;
+use crate::nn::layers::Activation;
 use crate::simd::lanes::{LANES, Lanes};
 use crate::simd::{Isa, Kernel};
 

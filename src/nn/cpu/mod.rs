@@ -11,10 +11,12 @@
 
 pub(crate) mod channel_scaled;
 pub(crate) mod conv;
+pub(crate) mod dense;
 pub(crate) mod elementwise;
 pub(crate) mod gemm;
 pub(crate) mod layout;
 pub(crate) mod math;
+pub(crate) mod op;
 mod packed;
 pub(crate) mod pool;
 pub(crate) mod recurrent;

@@ -1,7 +1,7 @@
 //! Windowed and global pooling.
 
-use crate::nn::layer::{Pool, PoolKind};
-use crate::nn::shape::window;
+use crate::nn::layers::windows::window;
+use crate::nn::layers::{Pool, PoolKind};
 use crate::simd::lanes::{LANES, Lanes};
 use crate::simd::{Isa, Kernel};
 

@@ -27,7 +27,8 @@
 
 use super::gemm::{Epilogue, Gemm, Init, KernelRow, Packed, matmul};
 use super::math;
-use crate::nn::layer::Activation;
+use super::op::{OpCall, PlainOp};
+use crate::nn::layers::Activation;
 use crate::simd::lanes::Lanes;
 use crate::simd::{Isa, Kernel};
 
@@ -64,13 +65,6 @@ impl RecurrentPlan {
         }
     }
 
-    /// Returns the scratch elements for `items` sequences.
-    pub fn scratch(&self, items: usize) -> usize {
-        let width = self.gates() * self.units;
-        // Input products, recurrent products, state, and cell or reset state.
-        items * (self.time * width + self.product() + 2 * self.units)
-    }
-
     /// Returns the elements per sequence of the products `h U`, if they cannot accumulate onto `x
     /// W`.
     fn product(&self) -> usize {
@@ -79,15 +73,24 @@ impl RecurrentPlan {
             Cell::Lstm | Cell::Gru { reset_after: false } => 0,
         }
     }
+}
 
-    pub fn run(
-        &self,
-        isa: Isa,
-        items: usize,
-        input: &[f32],
-        output: &mut [f32],
-        scratch: &mut [f32],
-    ) {
+impl PlainOp for RecurrentPlan {
+    fn scratch(&self, items: usize) -> usize {
+        let width = self.gates() * self.units;
+        // Input products, recurrent products, state, and cell or reset state.
+        items * (self.time * width + self.product() + 2 * self.units)
+    }
+
+    fn run(&self, call: OpCall) {
+        let OpCall {
+            isa,
+            items,
+            input,
+            output,
+            scratch,
+        } = call;
+        let input = input(0);
         let (units, width) = (self.units, self.gates() * self.units);
         let mut rest = scratch;
         let mut take = |n: usize| rest.split_off_mut(..n).expect("scratch was sized for this");

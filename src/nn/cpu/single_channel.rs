@@ -168,7 +168,7 @@ mod tests {
     use crate::nn::cpu::conv::{ConvEpilogue, ConvPlan};
     use crate::nn::cpu::gemm::Affine;
     use crate::nn::cpu::pool::max_pool_rows;
-    use crate::nn::layer::{Activation, Conv, Padding};
+    use crate::nn::layers::{Activation, Conv, Padding};
 
     fn number(i: usize) -> f32 {
         ((i * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0

@@ -3,6 +3,8 @@
 use std::any::Any;
 use std::fmt;
 
+use super::sources::KernelName;
+
 /// Error of a device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -219,9 +221,9 @@ impl From<f64> for Arg {
 
 /// One launch of a kernel.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Launch<'a> {
-    /// Name of the kernel in the sources.
-    pub kernel: &'a str,
+pub struct Launch {
+    /// Kernel of the sources.
+    pub kernel: KernelName,
     /// Blocks in each dimension.
     pub grid: [u32; 3],
     /// Threads of a block in each dimension; at most 1024 together.

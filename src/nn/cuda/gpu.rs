@@ -8,7 +8,7 @@ use cudarc::driver::{result, sys};
 
 use super::compile::image;
 use super::driver::{Arg, Buffer, DeviceError, Driver, Event, Launch, Stream, foreign_event};
-use super::sources::{SOURCES, kernels, names};
+use super::sources::{KernelName, SOURCES, kernels, names};
 
 mod event;
 mod limits;
@@ -190,7 +190,8 @@ impl Gpu {
         }
     }
 
-    fn function(&self, name: &str) -> Result<Function, DeviceError> {
+    fn function(&self, name: KernelName) -> Result<Function, DeviceError> {
+        let name = name.as_str();
         let mut functions = lock(&self.functions);
         if let Some(&function) = functions.get(name) {
             return Ok(function);
@@ -317,7 +318,7 @@ impl Driver for Gpu {
         // SAFETY: the caller guarantees that the arguments match the kernel; the driver copies them
         // before it returns.
         unsafe { result::launch_kernel(function.0, grid, block, launch.shared, stream, &mut args) }
-            .map_err(failed(launch.kernel))
+            .map_err(failed(launch.kernel.as_str()))
     }
 
     fn synchronise(&self, stream: Stream) -> Result<(), DeviceError> {

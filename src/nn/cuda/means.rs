@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::driver::{Arg, Buffer, DeviceError, Driver, Launch, Stream};
 use super::memory::Memory;
 use super::session::Rows;
-use super::sources::names;
+use super::sources::{KernelName, names};
 
 const THREADS: usize = 256;
 
@@ -102,7 +102,7 @@ impl Means {
 
     fn launch(
         &self,
-        kernel: &str,
+        kernel: KernelName,
         count: usize,
         mut args: Vec<Arg>,
         ready: Stream,

@@ -1,13 +1,28 @@
 //! Ops of the CUDA back end, with everything that does not depend on the data.
 
+use std::fmt::Debug;
+
+use super::driver::{Arg, DeviceError};
 use super::plan::Constant;
+use super::sources::KernelName;
 use super::tile::Tiling;
-use crate::nn::layer::{Activation, Interpolation, MergeOp};
+use crate::nn::layers::{Activation, Interpolation, MergeOp};
 use crate::nn::lowering;
 
 pub(super) type Op = lowering::Op<CudaOp>;
 
-/// Ops of the CUDA back end.
+mod attention_pool;
+mod prelu;
+mod recurrent;
+
+pub(super) use attention_pool::{AttentionPool, Scores};
+pub(super) use prelu::PRelu;
+pub(super) use recurrent::{Cell, Recurrent};
+
+/// Threads per block of kernels with one element per thread.
+pub(super) const THREADS: usize = 256;
+
+/// Ops of the CUDA back end. Those with a variant of their own are fused or are several kernels.
 #[derive(Debug)]
 pub(super) enum CudaOp {
     /// Convolution; with `scaled`, a second input scales the channels of the first.
@@ -26,19 +41,13 @@ pub(super) enum CudaOp {
         shift: Constant,
         channels: usize,
     },
-    Recurrent(Recurrent),
     /// Element-wise merge: the first two inputs, then the result with each further input.
     Merge {
         op: MergeOp,
         joins: Vec<Broadcast>,
     },
-    PRelu {
-        alpha: Constant,
-        item: usize,
-    },
-    /// Attention pooling of scores and a sequence; also writes the attention weights if they are
-    /// read.
-    AttentionPool(AttentionPool),
+    /// An op that planning does not inspect.
+    Plain(Box<dyn PlainOp>),
 }
 
 impl Op {
@@ -77,12 +86,65 @@ impl CudaOp {
             Self::Upsample { maps: Some(_), .. } => "upsample and multiply",
             Self::Upsample { .. } => "upsample",
             Self::ScaleShift { .. } => "scale and shift",
-            Self::Recurrent(_) => "recurrent",
             Self::Merge { .. } => "merge",
-            Self::PRelu { .. } => "parametric relu",
-            Self::AttentionPool(_) => "attention pool",
+            Self::Plain(op) => op.name(),
         }
     }
+}
+
+/// An op with its attributes and weights that is one kernel and is neither fused nor part of a
+/// pattern.
+pub(super) trait PlainOp: Debug + Send + Sync {
+    /// Returns the op's name for listings.
+    fn name(&self) -> &'static str;
+
+    /// Returns the launch that computes a step's output.
+    ///
+    /// # Errors
+    /// If a value has no address.
+    fn launch(&self, step: &dyn StepValues) -> Result<KernelLaunch, DeviceError>;
+}
+
+/// Addresses and sizes of a step's values.
+pub(super) trait StepValues {
+    /// Rows of the output times the step's outer dimensions.
+    fn items(&self) -> usize;
+    /// Elements of the output.
+    fn count(&self) -> usize;
+    fn input(&self, number: usize) -> Result<Arg, DeviceError>;
+    fn output(&self) -> Result<Arg, DeviceError>;
+    /// The second output, if the step has one.
+    fn second(&self) -> Result<Option<Arg>, DeviceError>;
+    fn constant(&self, constant: Constant) -> Result<Arg, DeviceError>;
+}
+
+/// A kernel with its arguments, in the order of its parameters.
+pub(super) struct KernelLaunch {
+    pub kernel: KernelName,
+    pub blocks: usize,
+    pub threads: usize,
+    /// Bytes of shared memory per block.
+    pub shared: usize,
+    pub args: Vec<Arg>,
+}
+
+impl KernelLaunch {
+    /// Launches a kernel with one thread per element; its last argument is `count`.
+    pub fn each(kernel: KernelName, count: usize, mut args: Vec<Arg>) -> Self {
+        args.push(size_arg(count));
+        Self {
+            kernel,
+            blocks: count.div_ceil(THREADS),
+            threads: THREADS,
+            shared: 0,
+            args,
+        }
+    }
+}
+
+/// Converts a size to an argument. The checks of a run keep sizes below 2^31.
+pub(super) fn size_arg(n: usize) -> Arg {
+    Arg::U32(n as u32)
 }
 
 /// Operation on the result of a dense layer or convolution, in place and in a kernel of its own.
@@ -222,65 +284,6 @@ impl Pool {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cell {
-    Lstm,
-    GruResetAfter,
-    GruResetBefore,
-}
-
-impl Cell {
-    pub fn gates(self) -> usize {
-        match self {
-            Self::Lstm => 4,
-            Self::GruResetAfter | Self::GruResetBefore => 3,
-        }
-    }
-}
-
-/// The recurrent part of a layer, without the products with its inputs.
-#[derive(Debug)]
-pub(super) struct Recurrent {
-    pub cell: Cell,
-    pub time: usize,
-    pub units: usize,
-    pub activation: Activation,
-    pub recurrent_activation: Activation,
-    pub return_sequences: bool,
-    pub go_backwards: bool,
-    pub kernel: Constant,
-    pub bias: Option<Constant>,
-    /// Sequences per block of the general kernel.
-    pub group: usize,
-}
-
-impl Recurrent {
-    /// Elements of state per sequence in the general kernel.
-    pub fn state(&self) -> usize {
-        (self.cell.gates() + 3) * self.units
-    }
-
-    /// Arguments as the struct `Recurrence` in recurrent.cu.
-    pub fn to_kernel_args(&self, items: u32) -> Vec<u32> {
-        let mut words = vec![
-            match self.cell {
-                Cell::Lstm => 0,
-                Cell::GruResetAfter => 1,
-                Cell::GruResetBefore => 2,
-            },
-            items,
-            self.time as u32,
-            self.units as u32,
-            u32::from(self.return_sequences),
-            u32::from(self.go_backwards),
-            self.group as u32,
-        ];
-        words.extend(activation_args(self.activation));
-        words.extend(activation_args(self.recurrent_activation));
-        words
-    }
-}
-
 /// Broadcast of two values: shape of the result, and for each value its element count and its
 /// strides, 0 along stretched dimensions.
 #[derive(Debug, Clone)]
@@ -305,48 +308,4 @@ impl Broadcast {
 /// Pads dimensions with zeros to the eight that the kernels' structs hold.
 pub(super) fn padded_dims(list: &[usize]) -> impl Iterator<Item = usize> {
     list.iter().copied().chain(std::iter::repeat(0)).take(8)
-}
-
-/// Softmax of scores over the rows of a sequence `[n, width]`, and the weighted sum or mean of its
-/// rows.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct AttentionPool {
-    pub n: usize,
-    pub width: usize,
-    pub scores: Scores,
-    /// True if there is one weight per row instead of one per element.
-    pub narrow: bool,
-    pub mean: bool,
-}
-
-/// Layout of the scores of a sequence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scores {
-    /// `[n, width]`
-    AsSequence,
-    /// `[width, n]`
-    Permuted,
-    /// `[n]`
-    OfRows,
-}
-
-impl AttentionPool {
-    /// Arguments as the struct of `attention_pool` in reduce.cu.
-    pub fn to_kernel_args(self) -> Vec<u32> {
-        let Self { n, width, .. } = self;
-        let (row, column, scores) = match self.scores {
-            Scores::AsSequence => (width, 1, n * width),
-            Scores::Permuted => (1, n, n * width),
-            Scores::OfRows => (1, 0, n),
-        };
-        let weights = if self.narrow { 1 } else { width };
-        let mean = usize::from(self.mean);
-        let words = [n, width, row, column, scores, weights, mean];
-        words.iter().map(|&n| n as u32).collect()
-    }
-
-    /// Blocks for this number of sequences.
-    pub fn blocks(&self, sequences: usize) -> usize {
-        sequences * self.width.div_ceil(32)
-    }
 }

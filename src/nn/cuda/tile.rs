@@ -1,6 +1,6 @@
 //! Tiling of convolutions into thread blocks.
 
-use super::sources::names;
+use super::sources::{KernelName, names};
 
 /// Shared memory that every device offers a block, in bytes.
 pub(super) const SHARED: usize = 48 << 10;
@@ -278,7 +278,7 @@ impl Tiling {
         (products as f64 / reads as f64).min(1.0)
     }
 
-    pub fn kernel(&self) -> &'static str {
+    pub fn kernel(&self) -> KernelName {
         match (self.kind, self.size) {
             (Kind::SingleChannel, 5) => names::CONV_5_OF_1,
             (Kind::SingleChannel, _) => names::CONV_3_OF_1,

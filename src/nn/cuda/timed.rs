@@ -135,7 +135,7 @@ impl Driver for Timed {
         unsafe { self.inner.launch(Stream::A, launch) }?;
         let to = self.inner.record(Stream::A)?;
         lock(&self.launches).push(Recorded {
-            kernel: launch.kernel.into(),
+            kernel: launch.kernel.as_str().into(),
             work,
             from,
             to,

@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 
 use super::{
-    Backend, BackendLayer, Dropout, Graph, GraphError, LoweredGraph, NO_SLOT, Op, PlannedInput,
+    Backend, Graph, GraphError, LoweredGraph, Lowering, NO_SLOT, NodeShapes, Op, PlannedInput,
     PlannedOutput, Step, Value,
 };
 use crate::nn::graph::Node;
-use crate::nn::layer::{Activation, Layer};
 
 /// Shapes and planned values around the node being lowered.
 pub(in crate::nn) struct NodeContext {
@@ -159,7 +158,14 @@ impl<W> PlanBuilder<W> {
             inputs: node.inputs.iter().map(|v| stored_in[v.0]).collect(),
             second: None,
         };
-        let op = match self.classify(node, &context) {
+        let shapes = NodeShapes {
+            name: &node.name,
+            items: &context.items,
+            output: &context.output,
+            outer: context.outer,
+            dropouts: self.lowered.dropouts,
+        };
+        let op = match node.layer.lower(&shapes) {
             Lowering::Identity => return context.inputs[0],
             Lowering::Common(op) => op,
             Lowering::Backend(layer) => Op::Backend(backend.lower_layer(layer, &mut context, self)),
@@ -177,7 +183,9 @@ impl<W> PlanBuilder<W> {
                 }
             }
         }
-        self.lowered.values[output].per_draw = per_draw || matches!(op, Op::Dropout(_));
+        let is_dropout = matches!(op, Op::Dropout(_));
+        self.lowered.dropouts += usize::from(is_dropout);
+        self.lowered.values[output].per_draw = per_draw || is_dropout;
         self.push(Step {
             op,
             inputs: context.inputs,
@@ -187,130 +195,6 @@ impl<W> PlanBuilder<W> {
         });
         output
     }
-
-    /// Classifies a validated node: identity, op common to all back ends, or op of the back end.
-    fn classify<'n>(&mut self, node: &'n Node, context: &NodeContext) -> Lowering<'n, W> {
-        let x = &*context.items[0];
-        let elements: usize = x.iter().product();
-        let last = x.last().copied().unwrap_or(1);
-        let after = |axis: usize| x[axis + 1..].iter().product();
-        Lowering::Common(match &node.layer {
-            Layer::Flatten | Layer::Reshape { .. } | Layer::Activation(Activation::Linear) => {
-                return Lowering::Identity;
-            }
-            Layer::Dropout(d) if !d.forced || d.rate == 0.0 => return Lowering::Identity,
-            Layer::GlobalPool { kind, .. } => Op::GlobalPool {
-                kind: *kind,
-                pixels: elements / last,
-                channels: last,
-            },
-            Layer::ZeroPad { top, left, .. } => Op::ZeroPad {
-                image: [x[0], x[1], x[2]],
-                output: [context.output[0], context.output[1]],
-                top: *top,
-                left: *left,
-            },
-            Layer::Reverse => Op::Reverse {
-                rows: x[0],
-                width: elements / x[0],
-            },
-            Layer::Permute { order } => Op::Permute {
-                shape: x.to_vec(),
-                order: order.clone(),
-            },
-            Layer::RepeatVector { count } => Op::Repeat {
-                count: *count,
-                width: last,
-            },
-            Layer::Concat { axis } => {
-                let width = |s: &[usize]| s[*axis..].iter().product();
-                Op::Concat {
-                    widths: context.items.iter().map(|s| width(s)).collect(),
-                    total: width(&context.output),
-                }
-            }
-            Layer::Dropout(d) => {
-                let number = self.lowered.dropouts as u32;
-                self.lowered.dropouts += 1;
-                let (pixels, channels) = match d.per_channel {
-                    true => (elements / last, last),
-                    false => (1, elements),
-                };
-                Op::Dropout(Dropout {
-                    name: node.name.clone(),
-                    number,
-                    rate: d.rate,
-                    units: context.outer * channels,
-                    pixels,
-                    channels,
-                })
-            }
-            Layer::Activation(function) => Op::Activation {
-                function: *function,
-                last,
-            },
-            Layer::Softmax { axis } => Op::Softmax {
-                n: x[*axis],
-                after: after(*axis),
-            },
-            Layer::SumAxis { axis } => Op::SumAxis {
-                n: x[*axis],
-                after: after(*axis),
-            },
-            Layer::SpatialMultiply => Op::SpatialMultiply { channels: last },
-            Layer::ChannelMultiply => Op::ChannelMultiply {
-                item: elements,
-                channels: last,
-            },
-            Layer::Conv(conv) => return Lowering::Backend(BackendLayer::Conv(conv)),
-            Layer::Dense {
-                kernel,
-                bias,
-                activation,
-            } => {
-                return Lowering::Backend(BackendLayer::Dense {
-                    kernel: *kernel,
-                    bias: *bias,
-                    activation: *activation,
-                });
-            }
-            Layer::Lstm(recurrent) => return Lowering::Backend(BackendLayer::Lstm(recurrent)),
-            Layer::Gru {
-                recurrent,
-                reset_after,
-            } => {
-                return Lowering::Backend(BackendLayer::Gru {
-                    recurrent,
-                    reset_after: *reset_after,
-                });
-            }
-            Layer::Pool(pool) => return Lowering::Backend(BackendLayer::Pool(pool)),
-            Layer::Upsample {
-                factor,
-                interpolation,
-            } => {
-                return Lowering::Backend(BackendLayer::Upsample {
-                    factor: *factor,
-                    interpolation: *interpolation,
-                });
-            }
-            Layer::BatchNorm(norm) => return Lowering::Backend(BackendLayer::BatchNorm(norm)),
-            Layer::Merge { op } => return Lowering::Backend(BackendLayer::Merge(*op)),
-            Layer::PRelu { alpha } => {
-                return Lowering::Backend(BackendLayer::PRelu { alpha: *alpha });
-            }
-        })
-    }
-}
-
-/// Result of classifying a node.
-enum Lowering<'n, W> {
-    /// The output has the input's elements, at most in another shape; there is no step.
-    Identity,
-    /// An op that all back ends share.
-    Common(Op<W>),
-    /// A layer whose op the back end prepares.
-    Backend(BackendLayer<'n>),
 }
 
 impl<W> LoweredGraph<W> {

@@ -5,8 +5,8 @@ mod recurrent;
 mod spatial;
 
 use super::*;
-use crate::nn::layer::*;
-use crate::nn::{Input, Output};
+use crate::nn::layers::*;
+use crate::nn::{Input, Output, Weight, WeightId};
 
 /// Tolerance of a few `f64` operations on values near 1.
 const EXACT: f64 = 1e-12;
@@ -130,11 +130,11 @@ fn a_dense_layer_maps_the_last_dimension() {
         weight(&[3], &[100.0, 0.0, 0.0]),
     ];
     check(
-        Layer::Dense {
+        Layer::Dense(Dense {
             kernel: WeightId(0),
             bias: Some(WeightId(1)),
             activation: Activation::Linear,
-        },
+        }),
         &[2, 2],
         weights,
         &[1.0, 0.0, 1.0, -1.0],
@@ -153,18 +153,26 @@ fn layers_that_only_move_numbers() {
     check(Layer::Reverse, &[2, 3], [3, 4, 5, 0, 1, 2]);
     check(Layer::Flatten, &[6], [0, 1, 2, 3, 4, 5]);
     let shape = vec![Some(3), None, Some(1)];
-    check(Layer::Reshape { shape }, &[3, 2, 1], [0, 1, 2, 3, 4, 5]);
+    check(
+        Layer::Reshape(Reshape { shape }),
+        &[3, 2, 1],
+        [0, 1, 2, 3, 4, 5],
+    );
     let order = vec![1, 0];
-    check(Layer::Permute { order }, &[3, 2], [0, 3, 1, 4, 2, 5]);
+    check(
+        Layer::Permute(Permute { order }),
+        &[3, 2],
+        [0, 3, 1, 4, 2, 5],
+    );
 }
 
 #[test]
 fn a_cyclic_permutation_is_not_its_inverse() {
     // [2, 3, 1] with order [1, 2, 0]: output [a, b, c] = input [c, a, b].
     check(
-        Layer::Permute {
+        Layer::Permute(Permute {
             order: vec![1, 2, 0],
-        },
+        }),
         &[2, 3, 1],
         vec![],
         &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0],
@@ -176,10 +184,10 @@ fn a_cyclic_permutation_is_not_its_inverse() {
 #[test]
 fn sums_repeats_and_softmax_run_along_their_dimension() {
     let x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
-    let sum = |axis| Layer::SumAxis { axis };
+    let sum = |axis| Layer::SumAxis(SumAxis { axis });
     check(sum(0), &[2, 3], vec![], &x, &[3], &[5.0, 7.0, 9.0]);
     check(sum(1), &[2, 3], vec![], &x, &[2], &[6.0, 15.0]);
-    let repeat = Layer::RepeatVector { count: 2 };
+    let repeat = Layer::RepeatVector(RepeatVector { count: 2 });
     check(
         repeat,
         &[2],
@@ -191,7 +199,7 @@ fn sums_repeats_and_softmax_run_along_their_dimension() {
     let thirds = [3f64.ln(), 0.0, 0.0, 0.0];
     let along = |axis, wanted: &[f64]| {
         check(
-            Layer::Softmax { axis },
+            Layer::Softmax(Softmax { axis }),
             &[2, 2],
             vec![],
             &thirds,
@@ -215,20 +223,20 @@ fn values_are_joined_and_broadcast() {
     let ones: &[f64] = &[1.0, 2.0, 3.0, 4.0];
     let tens: &[f64] = &[10.0, 20.0];
     join(
-        Layer::Concat { axis: 0 },
+        Layer::Concat(Concat { axis: 0 }),
         &[&[2, 2], &[1, 2]],
         &[ones, tens],
         &[3, 2],
         &[1.0, 2.0, 3.0, 4.0, 10.0, 20.0],
     );
     join(
-        Layer::Concat { axis: 1 },
+        Layer::Concat(Concat { axis: 1 }),
         &[&[2, 2], &[2, 1]],
         &[ones, tens],
         &[2, 3],
         &[1.0, 2.0, 10.0, 3.0, 4.0, 20.0],
     );
-    let merge = |op| Layer::Merge { op };
+    let merge = |op| Layer::Merge(Merge { op });
     let row: (&[&[usize]], &[&[f64]]) = (&[&[2, 2], &[2]], &[ones, tens]);
     join(
         merge(MergeOp::Subtract),

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use super::{CpuOp, Op, Step};
 use crate::nn::cpu::channel_scaled::{ChannelScaledConv, ChannelScaledWeights};
 use crate::nn::cpu::conv::{ConvEpilogue, ConvPlan};
-use crate::nn::cpu::elementwise::Broadcast;
+use crate::nn::cpu::dense::DensePlan;
+use crate::nn::cpu::elementwise::{Broadcast, MergePlan, PReluPlan};
 use crate::nn::cpu::gemm::{Epilogue, Packed};
 use crate::nn::cpu::layout::UpsamplePlan;
+use crate::nn::cpu::op::PlainOp;
 use crate::nn::cpu::pool::PoolPlan;
 use crate::nn::cpu::recurrent::{Cell, RecurrentPlan};
 use crate::nn::graph::{Graph, WeightId};
-use crate::nn::layer::{Activation, Conv, Recurrent};
+use crate::nn::layers::{Activation, Conv, Recurrent};
 use crate::nn::lowering::{
     Backend, BackendLayer, NodeContext, PlanBuilder, broadcast_weight, fold_batch_norm,
 };
@@ -127,35 +129,30 @@ impl<'a> CpuLowering<'a> {
                 },
                 channels: output[output.len() - 1],
             },
-            BackendLayer::Dense {
-                kernel,
-                bias,
-                activation,
-            } => CpuOp::Dense {
-                packed: self.pack(kernel, bias),
-                activation,
-            },
+            BackendLayer::Dense(dense) => plain(DensePlan {
+                packed: self.pack(dense.kernel, dense.bias),
+                activation: dense.activation,
+            }),
             BackendLayer::Pool(pool) => CpuOp::Pool(PoolPlan::new(pool, x)),
-            BackendLayer::Upsample {
-                factor,
-                interpolation,
-            } => CpuOp::Upsample(UpsamplePlan::new([x[0], x[1], x[2]], factor, interpolation)),
+            BackendLayer::Upsample(upsample) => {
+                plain(UpsamplePlan::new(upsample, [x[0], x[1], x[2]]))
+            }
             BackendLayer::BatchNorm(b) => {
                 let (scale, shift) = fold_batch_norm(self.graph, b);
                 CpuOp::ScaleShift { scale, shift }
             }
-            BackendLayer::Lstm(r) => self.recurrent(r, Cell::Lstm, x),
-            BackendLayer::Gru {
-                recurrent,
-                reset_after,
-            } => self.recurrent(recurrent, Cell::Gru { reset_after }, x),
-            BackendLayer::Merge(op) => CpuOp::Merge {
-                op,
+            BackendLayer::Lstm(lstm) => self.recurrent(&lstm.recurrent, Cell::Lstm, x),
+            BackendLayer::Gru(gru) => {
+                let reset_after = gru.reset_after;
+                self.recurrent(&gru.recurrent, Cell::Gru { reset_after }, x)
+            }
+            BackendLayer::Merge(merge) => plain(MergePlan {
+                op: merge.op,
                 inputs: items.iter().map(|s| Broadcast::new(s, output)).collect(),
-            },
-            BackendLayer::PRelu { alpha } => CpuOp::PRelu {
-                alpha: broadcast_weight(self.graph, alpha, x),
-            },
+            }),
+            BackendLayer::PRelu(prelu) => plain(PReluPlan {
+                alpha: broadcast_weight(self.graph, prelu.alpha, x),
+            }),
         }
     }
 
@@ -198,7 +195,7 @@ impl<'a> CpuLowering<'a> {
                 Some(Packed::new(&columns(2 * units, width), units, None)),
             ),
         };
-        CpuOp::Recurrent(Box::new(RecurrentPlan {
+        plain(RecurrentPlan {
             cell,
             time: x[0],
             units,
@@ -209,6 +206,10 @@ impl<'a> CpuLowering<'a> {
             kernel: Packed::new(&kernel.data, width, bias.map(|b| &b[..width])),
             recurrent,
             candidate,
-        }))
+        })
     }
+}
+
+fn plain(op: impl PlainOp + 'static) -> CpuOp {
+    CpuOp::Plain(Box::new(op))
 }

@@ -3,7 +3,7 @@
 use super::{CpuOp, Op};
 use crate::nn::cpu::conv::ConvEpilogue;
 use crate::nn::cpu::gemm::Affine;
-use crate::nn::layer::Activation;
+use crate::nn::layers::Activation;
 
 impl CpuOp {
     /// Tries to fuse `next`; returns whether it did.

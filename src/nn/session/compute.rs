@@ -1,9 +1,8 @@
 //! Execution of one step of a plan.
 
-use crate::nn::cpu::gemm::{Init, matmul};
+use crate::nn::cpu::op::OpCall;
 use crate::nn::cpu::{elementwise, layout, math, pool};
 use crate::nn::dropout::{DropoutMode, draw_factors};
-use crate::nn::layer::{Activation, MergeOp};
 use crate::nn::lowering::Dropout;
 use crate::nn::plan::{CpuOp, Op};
 use crate::simd::Isa;
@@ -20,7 +19,6 @@ impl OpContext {
     pub fn compute<'a>(
         &self,
         op: &Op,
-        inputs: usize,
         input: impl Fn(usize) -> &'a [f32],
         output: &mut [f32],
         scratch: &mut [f32],
@@ -28,7 +26,7 @@ impl OpContext {
         let isa = self.isa;
         let x = input(0);
         match op {
-            Op::Backend(op) => self.backend_op(op, inputs, input, output, scratch),
+            Op::Backend(op) => self.backend_op(op, input, output, scratch),
             Op::GlobalPool {
                 kind,
                 pixels,
@@ -73,7 +71,6 @@ impl OpContext {
     fn backend_op<'a>(
         &self,
         op: &CpuOp,
-        inputs: usize,
         input: impl Fn(usize) -> &'a [f32],
         output: &mut [f32],
         scratch: &mut [f32],
@@ -92,31 +89,17 @@ impl OpContext {
                 math::activate(isa, *activation, *channels, output);
             }
             CpuOp::ChannelScaledConv(conv) => conv.run(isa, x, input(1), output, scratch),
-            CpuOp::Dense { packed, activation } => {
-                let relu = *activation == Activation::Relu;
-                let rows = x.len() / packed.k;
-                matmul(isa, x, rows, packed, Init::Bias, output, relu);
-                if !relu {
-                    math::activate(isa, *activation, packed.n, output);
-                }
-            }
             CpuOp::Pool(plan) => plan.run(isa, x, output),
-            CpuOp::Upsample(plan) => plan.run(x, output),
             CpuOp::ScaleShift { scale, shift } => {
                 elementwise::scale_shift(isa, scale, shift, x, output);
             }
-            CpuOp::Recurrent(plan) => plan.run(isa, self.items, x, output, scratch),
-            CpuOp::Merge { op, inputs: how } => {
-                how[0].zip(x, output, |o, x| *o = x);
-                for (i, how) in how.iter().enumerate().skip(1) {
-                    elementwise::merge(*op, how, input(i), output);
-                }
-                if *op == MergeOp::Average {
-                    let n = inputs as f32;
-                    output.iter_mut().for_each(|o| *o /= n);
-                }
-            }
-            CpuOp::PRelu { alpha } => elementwise::prelu(alpha, x, output),
+            CpuOp::Plain(op) => op.run(OpCall {
+                isa,
+                items: self.items,
+                input: &input,
+                output,
+                scratch,
+            }),
         }
     }
 }
@@ -132,13 +115,8 @@ pub(super) fn scratch_len(op: &Op, items: usize) -> usize {
                 ..
             } => plan.scratch(*channels, epilogue),
             CpuOp::ChannelScaledConv(conv) => conv.scratch(),
-            CpuOp::Recurrent(plan) => plan.scratch(items),
-            CpuOp::Dense { .. }
-            | CpuOp::Pool(_)
-            | CpuOp::Upsample(_)
-            | CpuOp::ScaleShift { .. }
-            | CpuOp::Merge { .. }
-            | CpuOp::PRelu { .. } => 0,
+            CpuOp::Plain(op) => op.scratch(items),
+            CpuOp::Pool(_) | CpuOp::ScaleShift { .. } => 0,
         },
         Op::Dropout(dropout) => dropout.units,
         Op::Softmax { n, .. } => *n,

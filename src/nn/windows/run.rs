@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{Chain, LocalOp, Pooling, Stage};
 use crate::nn::cpu::conv::Band;
 use crate::nn::cpu::{elementwise, math, pool};
-use crate::nn::layer::Activation;
+use crate::nn::layers::Activation;
 use crate::nn::lowering::LoweredGraph;
 use crate::nn::plan::CpuOp;
 use crate::simd::Isa;

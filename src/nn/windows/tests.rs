@@ -2,7 +2,7 @@
 
 use super::run::overlapping_windows;
 use crate::nn::graph::{Graph, Input, Node, Output, ValueId, Weight, WeightId};
-use crate::nn::layer::{Activation, Conv, Layer, Padding, Pool, PoolKind};
+use crate::nn::layers::{Activation, Conv, Layer, Padding, Pool, PoolKind};
 use crate::nn::plan::Plan;
 
 /// Three convolutions over five rows, each followed by pooling by two.

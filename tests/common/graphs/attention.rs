@@ -1,7 +1,10 @@
 //! Attention pooling of sequences, and maps multiplied by upsampled attention.
 
 use maeum::nn::ValueId;
-use maeum::nn::layer::{Activation, Dropout, Interpolation, Layer, MergeOp, PoolKind};
+use maeum::nn::layers::{
+    Activation, Dense, Dropout, GlobalPool, Interpolation, Layer, Merge, MergeOp, Permute,
+    PoolKind, RepeatVector, Reshape, Softmax, SumAxis, Upsample,
+};
 use proptest::prelude::*;
 
 use super::{Builder, Case, weight};
@@ -61,20 +64,20 @@ pub fn pooled() -> impl Strategy<Value = (Case, bool)> {
         let first = b.graph.nodes.len();
         let weights = weigh(&mut b, weighing, given.unwrap_or(x), [n, width], outer);
         let inner = b.graph.inputs.len() + b.graph.nodes.len() - 2;
-        let multiply = Layer::Merge {
+        let multiply = Layer::Merge(Merge {
             op: MergeOp::Multiply,
-        };
+        });
         let operands = match b.choices.flag() {
             true => vec![x, weights],
             false => vec![weights, x],
         };
         let product = b.node(multiply, operands, outer);
         let pool = match b.choices.flag() {
-            true => Layer::SumAxis { axis: 0 },
-            false => Layer::GlobalPool {
+            true => Layer::SumAxis(SumAxis { axis: 0 }),
+            false => Layer::GlobalPool(GlobalPool {
                 kind: PoolKind::Average,
                 keep_dims: b.choices.flag(),
-            },
+            }),
         };
         let sum = b.node(pool, vec![product], outer);
         b.output(sum);
@@ -124,14 +127,14 @@ pub fn multiplied() -> impl Strategy<Value = (Case, bool)> {
         let outer = outer.len();
         let small = b.input(&shapes[0]);
         let mut maps = b.input(&shapes[1]);
-        let upsample = Layer::Upsample {
+        let upsample = Layer::Upsample(Upsample {
             factor,
             interpolation: b.choices.pick(&[
                 Interpolation::Nearest,
                 Interpolation::BilinearLegacy,
                 Interpolation::BilinearHalfPixel,
             ]),
-        };
+        });
         let attention = b.node(upsample, vec![small], outer);
         if b.choices.flag() {
             // Computes the maps after the attention.
@@ -158,28 +161,28 @@ fn weigh(
 ) -> ValueId {
     let scale = |inputs: usize| 1.0 / (inputs as f32).sqrt();
     let dense = |b: &mut Builder, x, [inputs, units]: [usize; 2], softmax| {
-        let dense = Layer::Dense {
+        let dense = Layer::Dense(Dense {
             kernel: weight(b, &[inputs, units], scale(inputs), 0.0),
             bias: Some(weight(b, &[units], 0.5, 0.0)),
             activation: match softmax {
                 true => Activation::Softmax,
                 false => Activation::Linear,
             },
-        };
+        });
         b.node(dense, vec![x], outer)
     };
     let reshape = |b: &mut Builder, x, shape: &[usize]| {
         let shape = shape.iter().map(|&n| Some(n)).collect();
-        b.node(Layer::Reshape { shape }, vec![x], outer)
+        b.node(Layer::Reshape(Reshape { shape }), vec![x], outer)
     };
-    let transpose = || Layer::Permute { order: vec![1, 0] };
+    let transpose = || Layer::Permute(Permute { order: vec![1, 0] });
     match weighing {
         Weighing::Columns { own } => {
             let turned = b.node(transpose(), vec![x], outer);
             let mut scores = dense(b, turned, [n, n], !own);
             if own {
                 scores = match b.choices.flag() {
-                    true => b.node(Layer::Softmax { axis: 1 }, vec![scores], outer),
+                    true => b.node(Layer::Softmax(Softmax { axis: 1 }), vec![scores], outer),
                     false => b.node(Layer::Activation(Activation::Softmax), vec![scores], outer),
                 };
             }
@@ -188,12 +191,12 @@ fn weigh(
         Weighing::Repeated => {
             let scores = dense(b, x, [width, 1], false);
             let scores = reshape(b, scores, &[n]);
-            let softmax = b.node(Layer::Softmax { axis: 0 }, vec![scores], outer);
-            let repeat = Layer::RepeatVector { count: width };
+            let softmax = b.node(Layer::Softmax(Softmax { axis: 0 }), vec![scores], outer);
+            let repeat = Layer::RepeatVector(RepeatVector { count: width });
             let repeated = b.node(repeat, vec![softmax], outer);
             b.node(transpose(), vec![repeated], outer)
         }
-        Weighing::Given { .. } => b.node(Layer::Softmax { axis: 0 }, vec![x], outer),
+        Weighing::Given { .. } => b.node(Layer::Softmax(Softmax { axis: 0 }), vec![x], outer),
         Weighing::DenseRows => {
             let scores = dense(b, x, [width, 1], false);
             let scores = reshape(b, scores, &[n]);

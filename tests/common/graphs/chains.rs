@@ -1,7 +1,7 @@
 //! Chains of layers that the engine fuses.
 
 use maeum::nn::ValueId;
-use maeum::nn::layer::{Activation, Dropout, Layer, Padding, Pool, PoolKind};
+use maeum::nn::layers::{Activation, Dropout, Layer, Padding, Pool, PoolKind};
 use proptest::prelude::*;
 
 use super::{Builder, Case, Kind, kinds, layers};

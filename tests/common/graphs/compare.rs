@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use maeum::nn::dropout::{DropoutMode, Masks, draw_factors};
-use maeum::nn::layer::{Dropout, Layer};
+use maeum::nn::layers::{Dropout, Layer};
 use maeum::nn::{Graph, Input, Node, Output, ValueId, oracle};
 
 use super::Case;

@@ -1,7 +1,7 @@
 //! Random options for each kind of layer.
 
 use maeum::nn::Layer;
-use maeum::nn::layer::*;
+use maeum::nn::layers::*;
 
 use super::kinds::{kind_of, stretchable};
 use super::{Builder, Choices, Kind, weight};
@@ -220,26 +220,26 @@ pub fn layer(kind: Kind, b: &mut Builder, inputs: &[Vec<usize>]) -> Option<Layer
                 padding: padding(&mut b.choices, &x[..spatial], size, false),
             })
         }
-        Kind::GlobalPool if windowed => Layer::GlobalPool {
+        Kind::GlobalPool if windowed => Layer::GlobalPool(GlobalPool {
             kind: b.choices.pick(&[PoolKind::Max, PoolKind::Average]),
             keep_dims: b.choices.flag(),
-        },
-        Kind::Upsample if spatial == 2 => Layer::Upsample {
+        }),
+        Kind::Upsample if spatial == 2 => Layer::Upsample(Upsample {
             factor: [b.choices.within(1..=5), b.choices.within(1..=5)],
             interpolation: b.choices.pick(&[
                 Interpolation::Nearest,
                 Interpolation::BilinearLegacy,
                 Interpolation::BilinearHalfPixel,
             ]),
-        },
+        }),
         Kind::ZeroPad if spatial == 2 => {
             let [top, bottom, left, right] = [(); 4].map(|()| b.choices.within(0..=3));
-            Layer::ZeroPad {
+            Layer::ZeroPad(ZeroPad {
                 top,
                 bottom,
                 left,
                 right,
-            }
+            })
         }
         Kind::BatchNorm => Layer::BatchNorm(BatchNorm {
             gamma: b.choices.flag().then(|| weight(b, &[channels], 0.5, 1.0)),
@@ -251,37 +251,39 @@ pub fn layer(kind: Kind, b: &mut Builder, inputs: &[Vec<usize>]) -> Option<Layer
         Kind::Dense => {
             let units = b.choices.size(40);
             let jumps = b.dyadic;
-            Layer::Dense {
+            Layer::Dense(Dense {
                 kernel: weight(b, &[channels, units], near_one(channels), 0.0),
                 bias: optional(&mut b.choices).then(|| weight(b, &[units], 0.5, 0.0)),
                 activation: activation(&mut b.choices, jumps),
-            }
+            })
         }
-        Kind::Lstm => Layer::Lstm(recurrent(b, x, 4, false)?),
+        Kind::Lstm => Layer::Lstm(Lstm {
+            recurrent: recurrent(b, x, 4, false)?,
+        }),
         Kind::Gru => {
             let reset_after = b.choices.flag();
-            Layer::Gru {
+            Layer::Gru(Gru {
                 recurrent: recurrent(b, x, 3, reset_after)?,
                 reset_after,
-            }
+            })
         }
         Kind::Reverse => Layer::Reverse,
         Kind::Flatten => Layer::Flatten,
-        Kind::Reshape => Layer::Reshape {
+        Kind::Reshape => Layer::Reshape(Reshape {
             shape: reshape(&mut b.choices, x),
-        },
-        Kind::Permute => Layer::Permute {
+        }),
+        Kind::Permute => Layer::Permute(Permute {
             order: permutation(&mut b.choices, x.len()),
-        },
-        Kind::RepeatVector if x.len() == 1 => Layer::RepeatVector {
+        }),
+        Kind::RepeatVector if x.len() == 1 => Layer::RepeatVector(RepeatVector {
             count: b.choices.size(9),
-        },
+        }),
         Kind::Concat => {
             let differs = |&d: &usize| inputs.iter().any(|s| s[d] != x[d]);
             let axis = (0..x.len()).find(differs);
-            Layer::Concat {
+            Layer::Concat(Concat {
                 axis: axis.unwrap_or_else(|| b.choices.within(0..=x.len() - 1)),
-            }
+            })
         }
         Kind::Merge => {
             let ops = [
@@ -293,9 +295,9 @@ pub fn layer(kind: Kind, b: &mut Builder, inputs: &[Vec<usize>]) -> Option<Layer
                 MergeOp::Subtract,
             ];
             let usable = if inputs.len() == 2 { 6 } else { 5 };
-            Layer::Merge {
+            Layer::Merge(Merge {
                 op: b.choices.pick(&ops[..usable]),
-            }
+            })
         }
         Kind::Dropout => Layer::Dropout(Dropout {
             rate: b.choices.pick(&[0.5, 0.3, 0.1, 0.0]),
@@ -304,18 +306,18 @@ pub fn layer(kind: Kind, b: &mut Builder, inputs: &[Vec<usize>]) -> Option<Layer
         }),
         // A discontinuity is harmless here: the inputs are exact.
         Kind::Activation => Layer::Activation(activation(&mut b.choices, true)),
-        Kind::Softmax => Layer::Softmax {
+        Kind::Softmax => Layer::Softmax(Softmax {
             axis: b.choices.within(0..=x.len() - 1),
-        },
+        }),
         Kind::PRelu => {
             let shape = stretchable(&mut b.choices, x);
-            Layer::PRelu {
+            Layer::PRelu(PRelu {
                 alpha: weight(b, &shape, 1.0, 0.0),
-            }
+            })
         }
-        Kind::SumAxis if x.len() > 1 => Layer::SumAxis {
+        Kind::SumAxis if x.len() > 1 => Layer::SumAxis(SumAxis {
             axis: b.choices.within(0..=x.len() - 1),
-        },
+        }),
         Kind::SpatialMultiply if inputs.len() == 2 => Layer::SpatialMultiply,
         Kind::ChannelMultiply if inputs.len() == 2 => Layer::ChannelMultiply,
         Kind::Pool

@@ -1,6 +1,6 @@
 //! Networks of arbitrary layers.
 
-use maeum::nn::layer::{Conv, Layer};
+use maeum::nn::layers::{Conv, Dense, Layer};
 use maeum::nn::{DropoutMode, Node, Output, ValueId, oracle};
 use proptest::prelude::*;
 
@@ -55,7 +55,7 @@ fn grow(b: &mut Builder, shapes: &[Vec<usize>]) -> Option<()> {
             outer,
             ..
         } = b.graph.nodes[used].clone();
-        if let Layer::Conv(Conv { bias, .. }) | Layer::Dense { bias, .. } = &mut layer
+        if let Layer::Conv(Conv { bias, .. }) | Layer::Dense(Dense { bias, .. }) = &mut layer
             && b.choices.flag()
         {
             // Layers with a shared kernel may differ in their other parameters.

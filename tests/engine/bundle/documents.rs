@@ -1,6 +1,6 @@
 //! Bundles with an invalid document.
 
-use maeum::nn::layer::{Activation, Layer};
+use maeum::nn::layers::{Activation, Dense, Layer};
 use serde_json::{Value, json};
 
 use super::models::{Builder, SINGLE, SPEECH, edited, load, single};
@@ -308,11 +308,11 @@ fn graphs_that_would_take_all_memory_are_refused() {
     let kernel = b.weight(&[1024, 1024]);
     let mut x = 0;
     for _ in 0..257 {
-        let layer = Layer::Dense {
+        let layer = Layer::Dense(Dense {
             kernel,
             bias: None,
             activation: Activation::Linear,
-        };
+        });
         x = b.node(layer, &[x]);
     }
     let error = b.build(&[x]).validate().unwrap_err();

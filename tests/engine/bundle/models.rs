@@ -7,9 +7,10 @@ use maeum::model::bundle;
 use maeum::model::bundle::BundleError;
 use maeum::model::{Model, Network, Role};
 use maeum::nn::graph::{Graph, Input, Node, Output, ValueId, Weight, WeightId};
-use maeum::nn::layer::{
-    Activation, BatchNorm, Conv, Dropout, Interpolation, Layer, MergeOp, Padding, Pool, PoolKind,
-    Recurrent,
+use maeum::nn::layers::{
+    Activation, BatchNorm, Concat, Conv, Dense, Dropout, GlobalPool, Interpolation, Layer, Lstm,
+    Merge, MergeOp, Padding, Permute, Pool, PoolKind, Recurrent, RepeatVector, Reshape, SumAxis,
+    Upsample, ZeroPad,
 };
 use maeum::nn::network::Provenance;
 use maeum::nn::{DropoutMode, Plan, Session, cost};
@@ -57,19 +58,19 @@ impl Builder {
     }
 
     pub fn dense(&mut self, input: usize, inputs: usize, units: usize) -> usize {
-        let layer = Layer::Dense {
+        let layer = Layer::Dense(Dense {
             kernel: self.weight(&[inputs, units]),
             bias: Some(self.weight(&[units])),
             activation: Activation::Softmax,
-        };
+        });
         self.node(layer, &[input])
     }
 
     pub fn mean(&mut self, input: usize) -> usize {
-        let layer = Layer::GlobalPool {
+        let layer = Layer::GlobalPool(GlobalPool {
             kind: PoolKind::Average,
             keep_dims: false,
-        };
+        });
         self.node(layer, &[input])
     }
 
@@ -126,20 +127,20 @@ pub fn single() -> Model {
         padding: Padding::Valid,
     };
     let x = b.node(Layer::Pool(pool), &[x]);
-    let up = Layer::Upsample {
+    let up = Layer::Upsample(Upsample {
         factor: [2, 1],
         interpolation: Interpolation::BilinearLegacy,
-    };
+    });
     let x = b.node(up, &[x]);
-    let pad = Layer::ZeroPad {
+    let pad = Layer::ZeroPad(ZeroPad {
         top: 1,
         bottom: 0,
         left: 0,
         right: 1,
-    };
+    });
     let x = b.node(pad, &[x]);
     let shape = vec![Some(9), None];
-    let x = b.node(Layer::Reshape { shape }, &[x]);
+    let x = b.node(Layer::Reshape(Reshape { shape }), &[x]);
     let lstm = Recurrent {
         kernel: b.weight(&[16, 12]),
         recurrent_kernel: b.weight(&[3, 12]),
@@ -149,20 +150,20 @@ pub fn single() -> Model {
         return_sequences: false,
         go_backwards: false,
     };
-    let x = b.node(Layer::Lstm(lstm), &[x]);
+    let x = b.node(Layer::Lstm(Lstm { recurrent: lstm }), &[x]);
     let dropout = Dropout {
         rate: 0.5,
         forced: true,
         per_channel: false,
     };
     let x = b.node(Layer::Dropout(dropout), &[x]);
-    let sequence = b.node(Layer::SumAxis { axis: 0 }, &[1]);
-    let both = b.node(Layer::Concat { axis: 0 }, &[x, sequence]);
-    let repeated = b.node(Layer::RepeatVector { count: 2 }, &[both]);
+    let sequence = b.node(Layer::SumAxis(SumAxis { axis: 0 }), &[1]);
+    let both = b.node(Layer::Concat(Concat { axis: 0 }), &[x, sequence]);
+    let repeated = b.node(Layer::RepeatVector(RepeatVector { count: 2 }), &[both]);
     let order = vec![1, 0];
-    let permuted = b.node(Layer::Permute { order }, &[repeated]);
+    let permuted = b.node(Layer::Permute(Permute { order }), &[repeated]);
     let op = MergeOp::Multiply;
-    let squared = b.node(Layer::Merge { op }, &[permuted, permuted]);
+    let squared = b.node(Layer::Merge(Merge { op }), &[permuted, permuted]);
     let last = b.dense(both, 5, 3);
     let graph = b.build(&[last, squared]);
     let info = ModelInfo::network("single");
@@ -182,12 +183,12 @@ pub fn speech() -> Model {
     let mut b = Builder::new("features", &[image, image, image, moments]);
     let means: Vec<usize> = (0..4).map(|i| b.mean(i)).collect();
     let mut outputs: Vec<usize> = means.iter().map(|&m| b.dense(m, 1, 7)).collect();
-    let all = b.node(Layer::Concat { axis: 0 }, &means);
+    let all = b.node(Layer::Concat(Concat { axis: 0 }), &means);
     outputs.push(b.dense(all, 4, 7));
     let features = b.build(&outputs);
     let seven: &[Option<usize>] = &[Some(7)];
     let mut b = Builder::new("merge", &[seven; 6]);
-    let all = b.node(Layer::Concat { axis: 0 }, &[0, 1, 2, 3, 4, 5]);
+    let all = b.node(Layer::Concat(Concat { axis: 0 }), &[0, 1, 2, 3, 4, 5]);
     let out = b.dense(all, 42, 7);
     let networks = vec![
         network(Role::EmotionWindows, window("emotions", 7)),

@@ -9,6 +9,7 @@ use crate::front_end::legacy2020::prepare::Voiced;
 use crate::front_end::legacy2020::windows::window_starts;
 use crate::front_end::legacy2020::{COEFFICIENTS, HISTOGRAM_BINS, MOMENTS, Windows};
 use crate::front_end::{FeatureError, HOP, Mel, N_MELS};
+use crate::nn::cuda::sources::names;
 use crate::nn::cuda::{Arg, DeviceError, bytes};
 
 /// Maximum number of blocks of `mel_spectrogram` per recording; beyond it, a block processes
@@ -194,8 +195,12 @@ impl CudaFrontEnd {
         args.extend(tables.map(Arg::from));
         let longest = frames.iter().copied().max().unwrap_or(1);
         let groups = longest.div_ceil(MEL_FRAMES).min(MAX_MEL_BLOCKS);
-        self.work
-            .launch("mel_spectrogram", [groups, voices.len()], MEL_THREADS, args)
+        self.work.launch(
+            names::MEL_SPECTROGRAM,
+            [groups, voices.len()],
+            MEL_THREADS,
+            args,
+        )
     }
 
     /// Uploads existing spectrograms in place of those that [`Self::spectrograms`] computes.
@@ -247,12 +252,12 @@ impl CudaFrontEnd {
         self.work.reserve::<u8>("empty", rows * N_MELS)?;
         let args = ["spread", "mel", "frame starts"].map(|name| self.work.arg(name));
         self.work
-            .launch("feature_spread", [rows, 1], THREADS, args.into())?;
+            .launch(names::FEATURE_SPREAD, [rows, 1], THREADS, args.into())?;
         self.cut_windows(&window_starts)?;
         let mut args: Vec<Arg> = ["log mel", "mel"].map(|name| self.work.arg(name)).into();
         args.push(Arg::from((N_MELS * all) as u64));
         self.work
-            .launch("feature_log", [blocks(N_MELS * all), 1], THREADS, args)?;
+            .launch(names::FEATURE_LOG, [blocks(N_MELS * all), 1], THREADS, args)?;
         let (quarters, quarter_starts) = tables::quarters(frames);
         self.work.upload("quarters", &quarters)?;
         self.work.upload("quarter starts", &quarter_starts)?;
@@ -266,19 +271,23 @@ impl CudaFrontEnd {
         ];
         let args = names.map(|name| self.work.arg(name));
         let grid = [COEFFICIENTS / COEFFICIENTS_PER_BLOCK, rows];
-        self.work
-            .launch("feature_transforms", grid, TRANSFORMS_THREADS, args.into())?;
+        self.work.launch(
+            names::FEATURE_TRANSFORMS,
+            grid,
+            TRANSFORMS_THREADS,
+            args.into(),
+        )?;
         let args =
             ["histogram", "empty", "log mel", "frame starts"].map(|name| self.work.arg(name));
         self.work.launch(
-            "feature_histogram",
+            names::FEATURE_HISTOGRAM,
             [N_MELS, rows],
             HISTOGRAM_THREADS,
             args.into(),
         )?;
         let args = ["moments", "log mel", "frame starts"].map(|name| self.work.arg(name));
         self.work
-            .launch("feature_moments", [N_MELS, rows], THREADS, args.into())
+            .launch(names::FEATURE_MOMENTS, [N_MELS, rows], THREADS, args.into())
     }
 
     /// Returns the locations of the features of the last batch, after waiting for them.
@@ -336,7 +345,11 @@ impl CudaFrontEnd {
             "window starts",
         ];
         let args = names.map(|name| self.work.arg(name));
-        self.work
-            .launch("feature_windows", [starts.len(), 1], THREADS, args.into())
+        self.work.launch(
+            names::FEATURE_WINDOWS,
+            [starts.len(), 1],
+            THREADS,
+            args.into(),
+        )
     }
 }

@@ -8,6 +8,7 @@ use crate::front_end::AudioError;
 use crate::front_end::cuda::resampling::Batch;
 use crate::front_end::cuda::{THREADS, blocks, bounded};
 use crate::front_end::legacy2020::prepare;
+use crate::nn::cuda::sources::names;
 use crate::nn::cuda::{Arg, DeviceError};
 
 /// Number of blocks that share the search for a recording's largest sample.
@@ -47,11 +48,11 @@ impl CudaFrontEnd {
         self.work.reserve::<f64>("peak", count)?;
         let args = ["noise", "resampled", "starts"].map(|name| self.work.arg(name));
         self.work
-            .launch("clean_noise", [count, 1], THREADS, args.into())?;
+            .launch(names::CLEAN_NOISE, [count, 1], THREADS, args.into())?;
         let args =
             ["signal", "largest", "resampled", "starts", "noise"].map(|name| self.work.arg(name));
         self.work.launch(
-            "clean_filter",
+            names::CLEAN_FILTER,
             [PEAK_BLOCKS as usize, count],
             THREADS,
             args.into(),
@@ -63,11 +64,11 @@ impl CudaFrontEnd {
             Arg::from(PEAK_BLOCKS),
         ];
         self.work
-            .launch("clean_peak", [blocks(count), 1], THREADS, args)?;
+            .launch(names::CLEAN_PEAK, [blocks(count), 1], THREADS, args)?;
         let args = ["signal", "starts", "peak"].map(|name| self.work.arg(name));
         let grid = [blocks(batch.longest()), count];
         self.work
-            .launch("clean_normalize", grid, THREADS, args.into())
+            .launch(names::CLEAN_NORMALIZE, grid, THREADS, args.into())
     }
 
     /// Downloads the concatenated cleaned signals, and their largest samples.

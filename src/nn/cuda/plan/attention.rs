@@ -4,7 +4,7 @@
 
 use super::Step;
 use crate::nn::cuda::ops::{AttentionPool, CudaOp, Op, PostOp, Scores};
-use crate::nn::layer::{Activation, MergeOp, PoolKind};
+use crate::nn::layers::{Activation, MergeOp, PoolKind};
 use crate::nn::lowering::{LoweredGraph, Readers};
 
 /// Fuses attention pooling. The attention weights may be an output of the plan; the other
@@ -45,7 +45,7 @@ pub(super) fn pool(lowered: &mut LoweredGraph<CudaOp>) {
             }
         }
         let step = &mut lowered.steps[last];
-        step.op = Op::Backend(CudaOp::AttentionPool(pool));
+        step.op = Op::Backend(CudaOp::Plain(Box::new(pool)));
         step.inputs = vec![of, sequence];
         step.second = second;
     }

@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 
 use super::Constant;
-use crate::nn::cuda::ops::{Broadcast, CudaOp, Dense, Image, Op, Pool, PostOp};
+use crate::nn::cuda::ops::{Broadcast, CudaOp, Dense, Image, Op, PRelu, Pool, PostOp};
 use crate::nn::graph::{Graph, WeightId};
-use crate::nn::layer::{self, Activation, PoolKind};
+use crate::nn::layers::shapes::spatial;
+use crate::nn::layers::windows::window;
+use crate::nn::layers::{self, Activation, PoolKind};
 use crate::nn::lowering::{
     Backend, BackendLayer, LoweredGraph, NodeContext, PlanBuilder, broadcast_weight,
     fold_batch_norm,
 };
-use crate::nn::shape::{spatial, window};
 
 mod weighted;
 
@@ -49,24 +50,18 @@ impl Backend for CudaLowering<'_> {
         let output = &*node.output;
         match layer {
             BackendLayer::Conv(conv) => self.conv(conv, x, output),
-            BackendLayer::Dense {
-                kernel,
-                bias,
-                activation,
-            } => CudaOp::Dense(self.dense(kernel, bias, activation)),
-            BackendLayer::Lstm(r) => self.recurrent(r, None, node, builder),
-            BackendLayer::Gru {
-                recurrent,
-                reset_after,
-            } => self.recurrent(recurrent, Some(reset_after), node, builder),
+            BackendLayer::Dense(dense) => {
+                CudaOp::Dense(self.dense(dense.kernel, dense.bias, dense.activation))
+            }
+            BackendLayer::Lstm(lstm) => self.recurrent(&lstm.recurrent, None, node, builder),
+            BackendLayer::Gru(gru) => {
+                self.recurrent(&gru.recurrent, Some(gru.reset_after), node, builder)
+            }
             BackendLayer::Pool(layer) => pool(layer, x),
-            BackendLayer::Upsample {
-                factor,
-                interpolation,
-            } => CudaOp::Upsample {
+            BackendLayer::Upsample(upsample) => CudaOp::Upsample {
                 image: image(x, output),
-                factor,
-                interpolation,
+                factor: upsample.factor,
+                interpolation: upsample.interpolation,
                 maps: None,
             },
             BackendLayer::BatchNorm(b) => {
@@ -77,8 +72,8 @@ impl Backend for CudaLowering<'_> {
                     shift: self.constant(shift),
                 }
             }
-            BackendLayer::Merge(op) => CudaOp::Merge {
-                op,
+            BackendLayer::Merge(merge) => CudaOp::Merge {
+                op: merge.op,
                 joins: (1..node.items.len())
                     .map(|i| match i {
                         1 => broadcast(x, &node.items[1], output),
@@ -86,12 +81,12 @@ impl Backend for CudaLowering<'_> {
                     })
                     .collect(),
             },
-            BackendLayer::PRelu { alpha } => {
-                let alpha = broadcast_weight(self.graph, alpha, x);
-                CudaOp::PRelu {
+            BackendLayer::PRelu(prelu) => {
+                let alpha = broadcast_weight(self.graph, prelu.alpha, x);
+                CudaOp::Plain(Box::new(PRelu {
                     item: alpha.len(),
                     alpha: self.constant(alpha),
-                }
+                }))
             }
         }
     }
@@ -173,7 +168,7 @@ fn split_activation(activation: Activation, last: usize) -> (bool, Option<PostOp
     }
 }
 
-fn pool(pool: &layer::Pool, x: &[usize]) -> CudaOp {
+fn pool(pool: &layers::Pool, x: &[usize]) -> CudaOp {
     let ([height, width], channels) = spatial(x).expect("validated input");
     let along = |axis: usize, n| {
         window(n, pool.size[axis], pool.strides[axis], pool.padding).expect("validated shape")

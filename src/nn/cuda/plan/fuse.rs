@@ -1,7 +1,7 @@
 //! Fusion of ops into convolutions and dense layers.
 
 use crate::nn::cuda::ops::{Conv, CudaOp, Dense, Op, PostOp};
-use crate::nn::layer::Activation;
+use crate::nn::layers::Activation;
 
 /// Tries to fuse `next` into `op`; returns whether it did.
 pub(super) fn fuse(op: &mut Op, next: &Op) -> bool {

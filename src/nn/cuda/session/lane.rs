@@ -1,13 +1,10 @@
 //! Buffers of one stream: slots, values used in place, and the transfers to and from them.
 
-use super::launch::size_arg;
 use super::{CudaRunError, Part, Source};
 use crate::nn::cuda::driver::{Arg, Buffer, DeviceError, Driver, Launch, Stream, bytes};
+use crate::nn::cuda::ops::{KernelLaunch, THREADS, size_arg};
 use crate::nn::cuda::plan::CudaPlan;
 use crate::nn::cuda::sources::names;
-
-/// Threads per block.
-const THREADS: usize = 256;
 
 /// Buffers of one stream.
 #[derive(Debug)]
@@ -38,20 +35,10 @@ impl Lane {
 
     /// Copies `count` elements.
     fn copy(&self, plan: &CudaPlan, x: Arg, y: Arg, count: usize) -> Result<(), DeviceError> {
-        let args = vec![x, y, size_arg(1), size_arg(count.max(1)), size_arg(count)];
-        let blocks = count.div_ceil(THREADS);
+        let args = vec![x, y, size_arg(1), size_arg(count.max(1))];
+        let call = KernelLaunch::each(names::REPEAT, count, args);
         // SAFETY: the arguments match the kernel; both ranges have `count` elements.
-        unsafe {
-            launch(
-                &*plan.driver,
-                self.stream,
-                names::REPEAT,
-                blocks,
-                THREADS,
-                0,
-                args,
-            )
-        }
+        unsafe { launch(&*plan.driver, self.stream, call) }
     }
 
     /// Uploads or copies the part's rows of an input to its slot, unless they are read in place.
@@ -89,25 +76,21 @@ impl Lane {
                 let to = held(&self.starts[number]);
                 driver.upload(self.stream, bytes(starts), to, 0)?;
                 let from = Arg::Pointer(numbers.address(0, 0)?);
-                let args = vec![
-                    from,
-                    Arg::from(to),
-                    Arg::from(slot),
-                    size_arg(planned.elements),
-                ];
+                let call = KernelLaunch {
+                    kernel: names::GATHER,
+                    blocks: part.rows,
+                    threads: THREADS,
+                    shared: 0,
+                    args: vec![
+                        from,
+                        Arg::from(to),
+                        Arg::from(slot),
+                        size_arg(planned.elements),
+                    ],
+                };
                 // SAFETY: the arguments match the kernel; the check of the inputs ensured that all
                 // rows lie within the buffer.
-                unsafe {
-                    launch(
-                        driver,
-                        self.stream,
-                        names::GATHER,
-                        part.rows,
-                        THREADS,
-                        0,
-                        args,
-                    )
-                }?;
+                unsafe { launch(driver, self.stream, call) }?;
             }
         }
         Ok(())
@@ -136,21 +119,17 @@ impl Lane {
 pub(super) unsafe fn launch(
     driver: &dyn Driver,
     stream: Stream,
-    kernel: &str,
-    blocks: usize,
-    threads: usize,
-    shared: usize,
-    args: Vec<Arg>,
+    call: KernelLaunch,
 ) -> Result<(), DeviceError> {
-    if blocks == 0 {
+    if call.blocks == 0 {
         return Ok(());
     }
     let launch = Launch {
-        kernel,
-        grid: [blocks as u32, 1, 1],
-        block: [threads as u32, 1, 1],
-        shared: shared as u32,
-        args,
+        kernel: call.kernel,
+        grid: [call.blocks as u32, 1, 1],
+        block: [call.threads as u32, 1, 1],
+        shared: call.shared as u32,
+        args: call.args,
     };
     // SAFETY: guaranteed by the caller.
     unsafe { driver.launch(stream, &launch) }

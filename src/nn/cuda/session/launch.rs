@@ -4,17 +4,14 @@ use super::lane::launch;
 use super::{CudaRunError, InPlaceBuffers, Lane, Mode, held};
 use crate::nn::cuda::driver::{Arg, DeviceError};
 use crate::nn::cuda::ops::{
-    Conv, CudaOp, Dense, Op, PostOp, Recurrent, activation_args, padded_dims,
+    Conv, CudaOp, Dense, KernelLaunch, Op, PostOp, StepValues, THREADS, activation_args,
+    padded_dims, size_arg,
 };
 use crate::nn::cuda::plan::{Constant, CudaPlan, Step};
-use crate::nn::cuda::sources::names;
-use crate::nn::cuda::tile::SHARED;
+use crate::nn::cuda::sources::{KernelName, names};
 use crate::nn::dropout::DropoutMode;
-use crate::nn::layer::{Activation, Interpolation, MergeOp, PoolKind};
+use crate::nn::layers::{Activation, Interpolation, MergeOp, PoolKind};
 use crate::nn::lowering::Dropout;
-
-/// Threads per block of kernels with one element per thread.
-const THREADS: usize = 256;
 
 /// Buffers and sizes of one step.
 struct Call<'a> {
@@ -54,9 +51,13 @@ impl Lane {
     }
 }
 
-impl Call<'_> {
-    fn slot(&self, value: usize) -> Result<Arg, DeviceError> {
-        self.lane.address(self.plan, self.in_place, value)
+impl StepValues for Call<'_> {
+    fn items(&self) -> usize {
+        self.items
+    }
+
+    fn count(&self) -> usize {
+        self.count
     }
 
     fn input(&self, number: usize) -> Result<Arg, DeviceError> {
@@ -67,43 +68,33 @@ impl Call<'_> {
         self.slot(self.step.output)
     }
 
+    fn second(&self) -> Result<Option<Arg>, DeviceError> {
+        self.step.second.map(|value| self.slot(value)).transpose()
+    }
+
     fn constant(&self, constant: Constant) -> Result<Arg, DeviceError> {
         let offset = constant.0 * size_of::<f32>();
         self.plan.constants.range(offset, 0).map(Arg::Pointer)
+    }
+}
+
+impl Call<'_> {
+    fn slot(&self, value: usize) -> Result<Arg, DeviceError> {
+        self.lane.address(self.plan, self.in_place, value)
     }
 
     fn optional(&self, constant: Option<Constant>) -> Result<Arg, DeviceError> {
         constant.map_or(Ok(Arg::Pointer(0)), |c| self.constant(c))
     }
 
-    fn launch(
-        &self,
-        kernel: &str,
-        blocks: usize,
-        threads: usize,
-        shared: usize,
-        args: Vec<Arg>,
-    ) -> Result<(), DeviceError> {
-        let driver = &*self.plan.driver;
+    fn run_launch(&self, call: KernelLaunch) -> Result<(), DeviceError> {
         // SAFETY: the arguments match the kernels' parameters in order. Sizes follow from the
         // validated shapes for which the buffers were allocated.
-        unsafe {
-            launch(
-                driver,
-                self.lane.stream,
-                kernel,
-                blocks,
-                threads,
-                shared,
-                args,
-            )
-        }
+        unsafe { launch(&*self.plan.driver, self.lane.stream, call) }
     }
 
-    /// Launches a kernel with one thread per element; its last argument is `count`.
-    fn each(&self, kernel: &str, count: usize, mut args: Vec<Arg>) -> Result<(), DeviceError> {
-        args.push(size_arg(count));
-        self.launch(kernel, count.div_ceil(THREADS), THREADS, 0, args)
+    fn each(&self, kernel: KernelName, count: usize, args: Vec<Arg>) -> Result<(), DeviceError> {
+        self.run_launch(KernelLaunch::each(kernel, count, args))
     }
 
     fn compute(&self) -> Result<(), DeviceError> {
@@ -213,7 +204,6 @@ impl Call<'_> {
                 self.dense(dense)?;
                 self.run_post_op(dense.post_op)
             }
-            CudaOp::Recurrent(r) => self.recurrent(r),
             CudaOp::Pool(pool) => {
                 let args = vec![x, y, Arg::Words(pool.to_kernel_args()), flag_arg(pool.mean)];
                 self.each(names::POOL, count, args)
@@ -276,30 +266,7 @@ impl Call<'_> {
                 }
                 Ok(())
             }
-            CudaOp::PRelu { alpha, item } => {
-                let alpha = self.constant(*alpha)?;
-                self.each(names::PRELU, count, vec![x, alpha, y, size_arg(*item)])
-            }
-            CudaOp::AttentionPool(pool) => {
-                let weights = match self.step.second {
-                    Some(value) => self.slot(value)?,
-                    None => Arg::Pointer(0),
-                };
-                let args = vec![
-                    x,
-                    self.input(1)?,
-                    weights,
-                    y,
-                    Arg::Words(pool.to_kernel_args()),
-                ];
-                self.launch(
-                    names::ATTENTION_POOL,
-                    pool.blocks(self.items),
-                    THREADS,
-                    0,
-                    args,
-                )
-            }
+            CudaOp::Plain(op) => self.run_launch(op.launch(self)?),
         }
     }
 
@@ -323,7 +290,13 @@ impl Call<'_> {
         let rows = self.count / n;
         let blocks = rows.div_ceil(THREADS / 32);
         let args = vec![x, self.output()?, size_arg(n), size_arg(rows)];
-        self.launch(names::SOFTMAX_ROWS, blocks, THREADS, 0, args)
+        self.run_launch(KernelLaunch {
+            kernel: names::SOFTMAX_ROWS,
+            blocks,
+            threads: THREADS,
+            shared: 0,
+            args,
+        })
     }
 
     fn conv(&self, conv: &Conv) -> Result<(), DeviceError> {
@@ -348,15 +321,13 @@ impl Call<'_> {
         let Some(tiling) = conv.tiling else {
             return self.each(names::CONV, self.count, vec![given]);
         };
-        let args = vec![given, Arg::Words(tiling.to_kernel_args())];
-        let blocks = tiling.blocks(self.items);
-        self.launch(
-            tiling.kernel(),
-            blocks,
-            tiling.threads(),
-            tiling.shared(),
-            args,
-        )
+        self.run_launch(KernelLaunch {
+            kernel: tiling.kernel(),
+            blocks: tiling.blocks(self.items),
+            threads: tiling.threads(),
+            shared: tiling.shared(),
+            args: vec![given, Arg::Words(tiling.to_kernel_args())],
+        })
     }
 
     fn dense(&self, dense: &Dense) -> Result<(), DeviceError> {
@@ -377,41 +348,13 @@ impl Call<'_> {
             size_arg(dense.inputs),
             size_arg(dense.units),
         ]);
-        let blocks = rows.div_ceil(height) * dense.units.div_ceil(width);
-        self.launch(kernel, blocks, threads, 0, vec![given])
-    }
-
-    fn recurrent(&self, r: &Recurrent) -> Result<(), DeviceError> {
-        // Sequences per block (recurrent.cu).
-        const GROUP: usize = 8;
-        let state = r.group * r.state() * size_of::<f32>();
-        let (memory, shared) = match self.step.second {
-            Some(value) => (self.slot(value)?, 0),
-            None => (Arg::Pointer(0), state),
-        };
-        // Struct `Arguments` in recurrent.cu.
-        let given = Arg::structure(&[
-            self.input(0)?,
-            self.constant(r.kernel)?,
-            self.optional(r.bias)?,
-            self.output()?,
-            memory,
-            Arg::Words(r.to_kernel_args(self.items as u32)),
-        ]);
-        if let Some(name) = r.kernel_in_registers() {
-            let blocks = self.items.div_ceil(GROUP);
-            return self.launch(name, blocks, r.cell.gates() * r.units, 0, vec![given]);
-        }
-        debug_assert!(shared <= SHARED);
-        let threads = (r.group * r.cell.gates() * r.units).next_multiple_of(32);
-        let blocks = self.items.div_ceil(r.group);
-        self.launch(
-            names::RECURRENT,
-            blocks,
-            threads.min(THREADS),
-            shared,
-            vec![given],
-        )
+        self.run_launch(KernelLaunch {
+            kernel,
+            blocks: rows.div_ceil(height) * dense.units.div_ceil(width),
+            threads,
+            shared: 0,
+            args: vec![given],
+        })
     }
 
     fn dropout(&self, d: &Dropout) -> Result<(), DeviceError> {
@@ -451,29 +394,6 @@ impl Call<'_> {
             }
         }
     }
-}
-
-impl Recurrent {
-    /// Returns the specialised kernel that keeps the weights in registers, if there is one.
-    fn kernel_in_registers(&self) -> Option<&'static str> {
-        use crate::nn::cuda::ops::Cell;
-        let usual = self.activation == Activation::Tanh
-            && matches!(
-                self.recurrent_activation,
-                Activation::Sigmoid | Activation::HardSigmoid
-            );
-        match (self.cell, self.units) {
-            (Cell::Lstm, 64) if usual => Some(names::LSTM_64),
-            (Cell::Lstm, 32) if usual => Some(names::LSTM_32),
-            (Cell::GruResetAfter, 48) if usual => Some(names::GRU_48),
-            _ => None,
-        }
-    }
-}
-
-/// Converts a size to an argument. The checks of a run keep sizes below 2^31.
-pub(super) fn size_arg(n: usize) -> Arg {
-    Arg::U32(n as u32)
 }
 
 fn flag_arg(on: bool) -> Arg {

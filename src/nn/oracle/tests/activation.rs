@@ -116,7 +116,7 @@ fn smooth_activations_have_their_known_values() {
 #[test]
 fn parametric_slopes_are_broadcast() {
     check(
-        Layer::PRelu { alpha: WeightId(0) },
+        Layer::PRelu(PRelu { alpha: WeightId(0) }),
         &[2, 2],
         vec![weight(&[1, 2], &[0.5, 2.0])],
         &[-1.0, -1.0, 3.0, -2.0],
@@ -141,7 +141,7 @@ fn the_error_function_is_accurate_everywhere() {
         (10.0, 2.088_487_583_762_545e-45),
     ];
     for (x, wanted) in known {
-        let got = super::super::activation::erfc(x);
+        let got = crate::nn::layers::erfc(x);
         assert!(
             (got - wanted).abs() <= 1e-13 * wanted,
             "erfc({x}) = {got}, not {wanted}"

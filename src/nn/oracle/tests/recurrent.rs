@@ -33,7 +33,9 @@ fn lstm_gates_come_in_the_order_input_forget_cell_output() {
     // Step 2, x = 0, h = 2.1: i = 0.92, f = 0.42, g = 3.1, o = 1 (clipped from 1.42);
     // c = 0.42 * 2.1 + 0.92 * 3.1 = 3.734.
     check(
-        Layer::Lstm(options(true, false)),
+        Layer::Lstm(Lstm {
+            recurrent: options(true, false),
+        }),
         &[2, 1],
         weights(),
         &[1.0, 0.0],
@@ -41,7 +43,9 @@ fn lstm_gates_come_in_the_order_input_forget_cell_output() {
         &[2.1, 3.734],
     );
     check(
-        Layer::Lstm(options(false, true)),
+        Layer::Lstm(Lstm {
+            recurrent: options(false, true),
+        }),
         &[2, 1],
         weights(),
         &[0.0, 1.0],
@@ -52,9 +56,11 @@ fn lstm_gates_come_in_the_order_input_forget_cell_output() {
 
 #[test]
 fn gru_resets_before_or_after_the_recurrent_product() {
-    let gru = |reset_after| Layer::Gru {
-        recurrent: options(true, false),
-        reset_after,
+    let gru = |reset_after| {
+        Layer::Gru(Gru {
+            recurrent: options(true, false),
+            reset_after,
+        })
     };
     // Gates update, reset, candidate. Step 1, x = 1, h = 0: z = 0.5, g = 2, h = 1.
     // Step 2, x = 1, h = 1: z = 0.7, r = 0.7 - 0.5 = 0.2 (bias -2.5); g = 2 + 0.2 = 2.2;
@@ -97,10 +103,10 @@ fn gates_of_several_units_lie_side_by_side() {
         weight(&[6], &[-9.0, -9.0, 9.0, 9.0, 0.0, 0.0]),
     ];
     check(
-        Layer::Gru {
+        Layer::Gru(Gru {
             recurrent: options(true, false),
             reset_after: false,
-        },
+        }),
         &[2, 1],
         weights,
         &[1.0, 0.0],

@@ -141,7 +141,7 @@ fn pooling_leaves_padding_out() {
 
 #[test]
 fn global_pooling_is_per_channel() {
-    let layer = |kind, keep_dims| Layer::GlobalPool { kind, keep_dims };
+    let layer = |kind, keep_dims| Layer::GlobalPool(GlobalPool { kind, keep_dims });
     let x = [1.0, -10.0, 2.0, -20.0, 6.0, -60.0];
     check(
         layer(PoolKind::Average, false),
@@ -163,9 +163,11 @@ fn global_pooling_is_per_channel() {
 
 #[test]
 fn upsampling_follows_each_convention() {
-    let layer = |interpolation| Layer::Upsample {
-        factor: [5, 1],
-        interpolation,
+    let layer = |interpolation| {
+        Layer::Upsample(Upsample {
+            factor: [5, 1],
+            interpolation,
+        })
     };
     let x = [0.0, 10.0, 20.0, 10.0];
     // 4 to 20 rows: row 5k is source row k, fifths lie between, the last row repeats.
@@ -207,10 +209,10 @@ fn upsampling_follows_each_convention() {
     );
     // Two dimensions: bilinear is the product of both axes.
     check(
-        Layer::Upsample {
+        Layer::Upsample(Upsample {
             factor: [2, 2],
             interpolation: Interpolation::BilinearLegacy,
-        },
+        }),
         &[2, 2, 1],
         vec![],
         &[0.0, 2.0, 4.0, 8.0],
@@ -225,10 +227,10 @@ fn upsampling_follows_each_convention() {
 fn half_pixel_upsampling_matches_tensorflow() {
     // `tf.image.resize([0, 1, 4], method="bilinear")` of TensorFlow 2.15 to 6 rows.
     check(
-        Layer::Upsample {
+        Layer::Upsample(Upsample {
             factor: [2, 1],
             interpolation: Interpolation::BilinearHalfPixel,
-        },
+        }),
         &[3, 1, 1],
         vec![],
         &[0.0, 1.0, 4.0],
@@ -240,12 +242,12 @@ fn half_pixel_upsampling_matches_tensorflow() {
 #[test]
 fn padding_surrounds_the_image() {
     check(
-        Layer::ZeroPad {
+        Layer::ZeroPad(ZeroPad {
             top: 1,
             bottom: 0,
             left: 0,
             right: 2,
-        },
+        }),
         &[1, 2, 1],
         vec![],
         &[1.0, 2.0],

@@ -5,9 +5,11 @@ use crate::nn::cuda::ops::{self, Cell, CudaOp, Dense, Op};
 use crate::nn::cuda::plan::{Constant, Step};
 use crate::nn::cuda::tile::{SHARED, Shape, Tiling};
 use crate::nn::graph::WeightId;
-use crate::nn::layer::{Conv, Recurrent};
+use crate::nn::layers::conv_kernel;
+use crate::nn::layers::shapes::spatial;
+use crate::nn::layers::windows::{extent, window};
+use crate::nn::layers::{Conv, Recurrent};
 use crate::nn::lowering::{NodeContext, PlanBuilder};
-use crate::nn::shape::{conv_kernel, extent, spatial, window};
 
 impl CudaLowering<'_> {
     pub fn conv(&mut self, conv: &Conv, x: &[usize], output: &[usize]) -> CudaOp {
@@ -145,6 +147,6 @@ impl CudaLowering<'_> {
         if room == 0 {
             node.second = Some(builder.value(outer * planned.state(), per_draw));
         }
-        CudaOp::Recurrent(planned)
+        CudaOp::Plain(Box::new(planned))
     }
 }

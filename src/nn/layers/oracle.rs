@@ -1,0 +1,86 @@
+//! Parts that the layers' `f64` definitions share. None of them is used by the engine.
+
+use super::windows::Padding;
+use crate::nn::weight::Weight;
+
+/// Slice of a value for one row and one outer index.
+#[derive(Clone, Copy)]
+pub(in crate::nn) struct Item<'a> {
+    pub shape: &'a [usize],
+    pub data: &'a [f64],
+}
+
+/// Returns the elements of a weight.
+pub(super) fn floats(weight: &Weight) -> Vec<f64> {
+    weight.data.iter().map(|&w| f64::from(w)).collect()
+}
+
+/// Returns height, width (1 for a sequence) and channels.
+pub(super) fn grid(shape: &[usize]) -> [usize; 3] {
+    match *shape {
+        [height, width, channels] => [height, width, channels],
+        [time, channels] => [time, 1, channels],
+        _ => unreachable!("shape inference accepts two or three dimensions"),
+    }
+}
+
+/// Returns the index, in a value of shape `part`, of element `index` of a value of shape `full`.
+/// Shapes are aligned at the last dimension; dimensions of length 1 stretch.
+pub(super) fn broadcast_index(mut index: usize, full: &[usize], part: &[usize]) -> usize {
+    let mut found = 0;
+    let mut stride = 1;
+    for (&length, &own) in full.iter().rev().zip(part.iter().rev()) {
+        if own > 1 {
+            found += index % length * stride;
+        }
+        stride *= own;
+        index /= length;
+    }
+    found
+}
+
+/// Windows along one dimension.
+pub(super) struct Windows {
+    size: usize,
+    stride: usize,
+    dilation: usize,
+    before: usize,
+    samples: usize,
+}
+
+impl Windows {
+    /// `out` windows over `samples`; before the first sample lie
+    /// * valid: none,
+    /// * causal: `extent - 1`,
+    /// * same: half, rounded down, of `max(0, (out - 1) * stride + extent - samples)`.
+    pub fn new(
+        samples: usize,
+        out: usize,
+        size: usize,
+        stride: usize,
+        dilation: usize,
+        padding: Padding,
+    ) -> Self {
+        let extent = (size - 1) * dilation + 1;
+        let before = match padding {
+            Padding::Valid => 0,
+            Padding::Causal => extent - 1,
+            Padding::Same => ((out - 1) * stride + extent).saturating_sub(samples) / 2,
+        };
+        Self {
+            size,
+            stride,
+            dilation,
+            before,
+            samples,
+        }
+    }
+
+    /// Iterates over the taps of window `o` that fall on samples, as (tap, sample).
+    pub fn taps(&self, o: usize) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.size).filter_map(move |k| {
+            let sample = (o * self.stride + k * self.dilation).checked_sub(self.before)?;
+            (sample < self.samples).then_some((k, sample))
+        })
+    }
+}
