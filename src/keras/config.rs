@@ -292,6 +292,13 @@ fn input(name: &str, config: &Value, path: &str, dialect: Dialect) -> Result<Inp
         for key in ["sparse", "ragged", "optional", "type_spec"] {
             o.off(key);
         }
+        // Whole numbers, such as the indices of an embedding, are given as floating-point numbers.
+        let whole = ["int8", "int16", "int32", "int64", "uint8", "bool"];
+        let is_whole = |d: &Value| d.as_str().is_some_and(|d| whole.contains(&d));
+        if config.get("dtype").is_some_and(is_whole) {
+            o.ignore(&["dtype"]);
+            o.skip_dtype();
+        }
         let shape = batch_shape(config)
             .ok_or_else(|| missing("batch_input_shape"))
             .and_then(input_shape);

@@ -1,17 +1,20 @@
 //! Lambda layers: Python functions that a file carries as compiled code.
 //!
-//! The code is never run. It is parsed as data and recognised if it is one of three functions: a
-//! sum over an axis (`K.sum(x, axis=1)`, `tf.reduce_sum(x, 1)`), `Spatial_multiply(x)` and
+//! The code is never run. It is parsed as data and recognised if it is an expression of known
+//! functions (`K.sum(x, axis=1)`, `tf.squeeze(x, [2]) * 0.5`, `x[:, -1]`), or `Spatial_multiply(x)` or
 //! `Channel_multiply(x)`. Any other code is refused with a description.
 
 pub mod bytecode;
 pub mod marshal;
+mod program;
 
 use serde_json::Value;
 
 use self::bytecode::call_of_x;
 use self::marshal::{Code, Object, shortened};
-use super::options::{brief, unsupported};
+use super::layers::Leaf;
+use super::options::{Options, brief, dimension, missing, unsupported};
+use crate::nn::layers::{Layer, SumAxis};
 
 /// Function of a Lambda layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,17 +33,27 @@ pub enum Function {
 /// If the bytes are not a code object of Python 3.5 to 3.13, or it computes something else. The
 /// message then shows its names, constants, argument count, source file and line.
 pub fn recognise(marshalled: &[u8]) -> Result<Function, String> {
-    let code = marshal::code(marshalled).map_err(|problem| match is_python_2(marshalled) {
+    let code = code(marshalled)?;
+    function(&code).ok_or_else(|| unknown(&code))
+}
+
+/// Parses a marshalled code object.
+fn code(marshalled: &[u8]) -> Result<Code, String> {
+    marshal::code(marshalled).map_err(|problem| match is_python_2(marshalled) {
         true => "its function was compiled by Python 2, whose code is not read; build the network again in Keras 2 under Python 3, give it these weights (load_weights) and save it with model.save(\"name.h5\")".into(),
         false => format!("its function is no code object of Python 3.5 to 3.13 ({problem})"),
-    })?;
-    function(&code).ok_or_else(|| {
-        format!(
-            "its function is not one of those that are recognised (a sum over one axis, Spatial_multiply, Channel_multiply); found: {}",
-            describe(&code)
-        )
     })
 }
+
+fn unknown(code: &Code) -> String {
+    format!(
+        "its function is not one of those that are recognised (sums, means, slices, arithmetic with constants and similar; Spatial_multiply, Channel_multiply); found: {}",
+        describe(code)
+    )
+}
+
+/// Flags of `*args` and `**kwargs` (0x04, 0x08), generators and coroutines (0x20, 0x80, 0x100, 0x200).
+const UNUSUAL: u32 = 0x3ac;
 
 /// Returns whether a code object has the fields of Python 2: four integers before the bytecode,
 /// fewer than in Python 3.
@@ -50,8 +63,6 @@ fn is_python_2(marshalled: &[u8]) -> bool {
 }
 
 fn function(code: &Code) -> Option<Function> {
-    // *args and **kwargs (0x04, 0x08), generators and coroutines (0x20, 0x80, 0x100, 0x200).
-    const UNUSUAL: u32 = 0x3ac;
     let simple = code.arguments == 1
         && code.keyword_only == 0
         && code.shared == 0
@@ -105,17 +116,122 @@ fn describe(code: &Code) -> String {
     )
 }
 
-/// Recognises the function of option `function`.
+/// Parses a layer of class `Lambda`.
 ///
 /// # Errors
-/// If the option holds no code, or code with defaults or a closure, or as [`recognise`].
-pub fn of_option(function: &Value) -> Result<Function, String> {
-    recognise(&code_bytes(code_text(function)?)?)
+/// If the function is not recognised, or has a closure.
+pub fn layer(o: &mut Options) -> Result<Leaf, String> {
+    // Keras needs the stored output shape only to rebuild the function.
+    o.ignore(&["output_shape", "output_shape_type", "output_shape_module"]);
+    match o.text("function_type") {
+        None | Some("lambda") => {}
+        Some(kind) => {
+            let found = o.value("function").unwrap_or(&Value::Null);
+            return Err(format!(
+                "its function is the {kind} {}, which the file names but does not hold",
+                brief(found)
+            ));
+        }
+    }
+    let none = serde_json::Map::new();
+    let arguments = match o.value("arguments") {
+        Some(Value::Object(arguments)) => arguments,
+        None => &none,
+        Some(other) => {
+            o.problem(unsupported("arguments", other, "named values are needed"));
+            &none
+        }
+    };
+    o.off("mask");
+    let found = o.value("function").ok_or_else(|| missing("function"))?;
+    let stored = stored(found)?;
+    let code = code(&code_bytes(stored.code)?)?;
+    if let Some(function) = function(&code)
+        && arguments.is_empty()
+        && stored.defaults.is_empty()
+    {
+        return Ok(known(function));
+    }
+    let program = bound_arguments(&code, arguments, stored.defaults)
+        .and_then(|bound| program::translate(&*bytecode::expression(&code)?, &bound));
+    let Some(program) = program else {
+        return Err(unknown(&code));
+    };
+    let leaf = Leaf::composed(Vec::new(), move |call| {
+        match call.ranks.len() == program.inputs {
+            true => program.lower(call),
+            false => Err(format!(
+                "its function takes {} input(s), but it has {}",
+                program.inputs,
+                call.ranks.len()
+            )),
+        }
+    });
+    Ok(leaf.with_input_list())
 }
 
-/// Returns the base64 code of a function without defaults and closure: `[code, null, null]`, or
-/// since Keras 2.13 `{"class_name": "__lambda__", "config": {"code": ...}}`.
-fn code_text(function: &Value) -> Result<&str, String> {
+/// Makes the layer of one of the functions of [`Function`].
+fn known(function: Function) -> Leaf {
+    let leaf = Leaf::plain(move |call| {
+        let inputs = call.ranks.len();
+        let wanted = if let Function::SumAxis(_) = function {
+            1
+        } else {
+            2
+        };
+        if inputs != wanted {
+            return Err(format!(
+                "its function takes {wanted} input(s), but it has {inputs}"
+            ));
+        }
+        Ok(Some(match function {
+            Function::SumAxis(axis) => Layer::SumAxis(SumAxis {
+                axis: dimension(axis, call.ranks[0])?,
+            }),
+            Function::SpatialMultiply => Layer::SpatialMultiply,
+            Function::ChannelMultiply => Layer::ChannelMultiply,
+        }))
+    });
+    leaf.with_input_list()
+}
+
+/// Returns the value of each argument after the first, `None` for one that the code does not use with
+/// a value: those given by name, and the defaults of the last arguments. `None` if the function has
+/// other kinds of arguments, or one is missing or unknown.
+fn bound_arguments(
+    code: &Code,
+    arguments: &serde_json::Map<String, Value>,
+    defaults: &[Value],
+) -> Option<Vec<Option<Value>>> {
+    let count = usize::try_from(code.arguments).ok()?;
+    let unusual = code.keyword_only != 0 || code.shared != 0 || code.flags & UNUSUAL != 0;
+    if unusual || count == 0 || count > code.locals.len() {
+        return None;
+    }
+    let names = &code.locals[1..count];
+    if arguments.keys().any(|key| !names.contains(key)) {
+        return None;
+    }
+    let without_default = count.checked_sub(defaults.len())?;
+    (1..count)
+        .map(|i| {
+            let default = i.checked_sub(without_default).map(|i| &defaults[i]);
+            let value = arguments.get(&code.locals[i]).or(default);
+            value.map(|value| Some(value.clone()))
+        })
+        .collect()
+}
+
+/// Stored function.
+struct Stored<'a> {
+    code: &'a str,
+    /// Defaults of the last arguments.
+    defaults: &'a [Value],
+}
+
+/// Returns the code of a function without closure: `[code, defaults, null]`, or since Keras 2.13
+/// `{"class_name": "__lambda__", "config": {"code": ...}}`.
+fn stored(function: &Value) -> Result<Stored<'_>, String> {
     let (code, defaults, closure) = match function {
         Value::Array(parts) => (parts.first(), parts.get(1), parts.get(2)),
         Value::Object(object) => match object.get("config") {
@@ -128,18 +244,23 @@ fn code_text(function: &Value) -> Result<&str, String> {
         },
         _ => (None, None, None),
     };
-    for (name, part) in [("defaults", defaults), ("closure", closure)] {
-        if let Some(part) = part
-            && !is_empty(part)
-        {
-            return Err(format!(
-                "its function has {name} {}; this is not supported",
-                brief(part)
-            ));
-        }
+    if let Some(closure) = closure
+        && !is_empty(closure)
+    {
+        return Err(format!(
+            "its function has closure {}; this is not supported",
+            brief(closure)
+        ));
     }
-    code.and_then(Value::as_str)
-        .ok_or_else(|| unsupported("function", function, "a Python code object is needed"))
+    let defaults = match defaults {
+        None | Some(Value::Null) => &[][..],
+        Some(Value::Array(defaults)) => defaults,
+        Some(other) => return Err(format!("its function has defaults {}", brief(other))),
+    };
+    let code = code
+        .and_then(Value::as_str)
+        .ok_or_else(|| unsupported("function", function, "a Python code object is needed"))?;
+    Ok(Stored { code, defaults })
 }
 
 /// Decodes the text of a code object: base64, or one character per byte as in Keras 2.0.
@@ -169,8 +290,7 @@ fn raw_unicode_escape(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// Returns true for null and for an empty list or map.
-pub fn is_empty(value: &Value) -> bool {
+fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Array(items) => items.is_empty(),

@@ -1,6 +1,6 @@
 //! Keras' layer classes: their options, their weights, and the equivalent [`Layer`].
 
-mod lambda;
+mod attention;
 mod operation;
 mod plain;
 mod recurrent;
@@ -12,9 +12,11 @@ pub use operation::parse as operation;
 pub use recurrent::{Bidirectional, MergeMode};
 
 use super::activation;
+use super::lambda;
 use super::options::{Options, Problems};
+use crate::nn::graph::Weight;
 use crate::nn::graph::WeightId;
-use crate::nn::layers::{Activation, Layer, MergeOp, PoolKind};
+use crate::nn::layers::{Activation, Layer, MergeOp, Permute, PoolKind};
 
 /// A layer that becomes nodes: usually one, none if it does nothing.
 pub struct Leaf {
@@ -23,7 +25,11 @@ pub struct Leaf {
     /// Set if the layer takes a list of inputs.
     takes_list: bool,
     lower: Box<Lower>,
+    /// Converts the stored weights to those that [`Leaf::lower`] refers to.
+    pub prepare: Option<Box<Prepare>>,
 }
+
+type Prepare = dyn Fn(Vec<Weight>) -> Result<Vec<Weight>, String> + Send + Sync;
 
 type Lower = dyn Fn(&Call) -> Result<Vec<Part>, String> + Send + Sync;
 
@@ -73,12 +79,14 @@ pub enum SlotShape {
     Dims(Vec<Option<usize>>),
     /// Any shape; it depends on the input.
     Any,
+    /// A value that inference does not use, of any shape and type.
+    Unused,
 }
 
 impl SlotShape {
     pub fn fits(&self, shape: &[usize]) -> bool {
         match self {
-            Self::Any => true,
+            Self::Any | Self::Unused => true,
             Self::Dims(dims) => {
                 dims.len() == shape.len()
                     && dims
@@ -158,6 +166,7 @@ impl Leaf {
             slots,
             takes_list: false,
             lower: Box::new(lower),
+            prepare: None,
         }
     }
 
@@ -174,18 +183,75 @@ impl Leaf {
         self,
         check: impl Fn(&Call) -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
-        let Self {
-            slots,
-            takes_list,
-            lower,
-        } = self;
+        let Self { lower, .. } = self;
         Self {
-            slots,
-            takes_list,
             lower: Box::new(move |call| {
                 check(call)?;
                 lower(call)
             }),
+            ..self
+        }
+    }
+
+    /// Sets the conversion of the stored weights.
+    fn prepared(
+        self,
+        prepare: impl Fn(Vec<Weight>) -> Result<Vec<Weight>, String> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            prepare: Some(Box::new(prepare)),
+            ..self
+        }
+    }
+
+    /// Puts a layer of one input between transpositions, if its channels come first. Without `back`
+    /// its output has no spatial dimensions.
+    fn in_layout(self, channels_first: bool, rank: usize, back: bool) -> Self {
+        if !channels_first {
+            return self;
+        }
+        let last: Vec<usize> = (1..rank).chain([0]).collect();
+        let first: Vec<usize> = std::iter::once(rank - 1).chain(0..rank - 1).collect();
+        self.transposed(last, back.then_some(first))
+    }
+
+    /// Transposes the input, and the output back if there is an order for it.
+    fn transposed(self, before: Vec<usize>, after: Option<Vec<usize>>) -> Self {
+        let Self { lower, .. } = self;
+        Self {
+            lower: Box::new(move |call| {
+                let inner = lower(call)?;
+                if inner.is_empty() {
+                    return Ok(inner);
+                }
+                let permute = |order: &[usize]| {
+                    Layer::Permute(Permute {
+                        order: order.to_vec(),
+                    })
+                };
+                let mut parts = chain(1, [permute(&before)]);
+                parts.extend(inner.into_iter().map(|part| {
+                    Part {
+                        inputs: part
+                            .inputs
+                            .iter()
+                            .map(|operand| match *operand {
+                                Operand::Input(n) => Operand::Part(n),
+                                Operand::Part(n) => Operand::Part(n + 1),
+                            })
+                            .collect(),
+                        ..part
+                    }
+                }));
+                if let Some(after) = &after {
+                    parts.push(Part {
+                        inputs: vec![Operand::Part(parts.len() - 1)],
+                        layer: permute(after),
+                    });
+                }
+                Ok(parts)
+            }),
+            ..self
         }
     }
 
@@ -259,6 +325,24 @@ fn supported(class: &str, o: &mut Options) -> Option<Result<Leaf, String>> {
         "BatchNormalization" | "BatchNormalizationV1" | "BatchNormalizationV2" => {
             plain::batch_norm(o)
         }
+        "SeparableConv1D" | "SeparableConvolution1D" => spatial::separable_conv::<1>(o),
+        "SeparableConv2D" | "SeparableConvolution2D" => spatial::separable_conv::<2>(o),
+        "DepthwiseConv1D" => spatial::depthwise_conv::<1>(o),
+        "DepthwiseConv2D" => spatial::depthwise_conv::<2>(o),
+        "Conv1DTranspose" | "Convolution1DTranspose" => spatial::conv_transpose::<1>(o),
+        "Conv2DTranspose" | "Convolution2DTranspose" => spatial::conv_transpose::<2>(o),
+        "Cropping1D" => spatial::crop::<1>(o),
+        "Cropping2D" => spatial::crop::<2>(o),
+        "ZeroPadding1D" => spatial::zero_pad_1d(o),
+        "UpSampling1D" => spatial::upsample_1d(o),
+        "LayerNormalization" => plain::layer_norm(o),
+        "Normalization" => plain::normalization(o),
+        "Rescaling" => plain::rescaling(o),
+        "Embedding" => plain::embedding(o),
+        "SimpleRNN" => recurrent::simple_rnn(o),
+        "Dot" => attention::dot(o),
+        "Attention" => attention::attention(o),
+        "MultiHeadAttention" => attention::multi_head(o),
         "Dense" => plain::dense(o),
         "PReLU" => plain::prelu(o),
         "Softmax" => plain::softmax(o),
@@ -281,7 +365,7 @@ fn supported(class: &str, o: &mut Options) -> Option<Result<Leaf, String>> {
         "GaussianNoise" | "GaussianDropout" | "AlphaDropout" | "ActivityRegularization" => {
             plain::training_only(o)
         }
-        "Lambda" => return Some(lambda::lambda(o)),
+        "Lambda" => return Some(lambda::layer(o)),
         _ => return None,
     }))
 }
@@ -291,12 +375,6 @@ fn unsupported_reason(class: &str) -> &'static str {
     match class {
         "CuDNNLSTM" | "CuDNNGRU" => {
             "its weights are laid out for cuDNN; build the model with the plain LSTM or GRU in Keras, load these weights into it and save that"
-        }
-        "Normalization" => {
-            "this class of layer is not supported; leave the layer out of the network, save it again, and give the network inputs from which the mean is subtracted already and that are divided by the square root of the variance (layer.mean and layer.variance in Keras)"
-        }
-        "Rescaling" => {
-            "this class of layer is not supported; leave the layer out of the network, save it again, and give the network inputs that are scaled already"
         }
         _ => "this class of layer is not supported",
     }

@@ -46,6 +46,7 @@ pub struct Options<'a> {
     map: &'a Map<String, Value>,
     read_keys: HashSet<&'static str>,
     problems: Vec<String>,
+    checks_dtype: bool,
 }
 
 impl<'a> Options<'a> {
@@ -55,6 +56,7 @@ impl<'a> Options<'a> {
             map,
             read_keys: HashSet::new(),
             problems: Vec::new(),
+            checks_dtype: true,
         }
     }
 
@@ -94,11 +96,17 @@ impl<'a> Options<'a> {
         self.read_keys.extend(keys);
     }
 
+    /// Skips the check of option `dtype`.
+    pub fn skip_dtype(&mut self) {
+        self.checks_dtype = false;
+    }
+
     /// Fails if there are recorded problems or unread options, or if the data type is not 32 bits
     /// wide.
     fn check_complete(&mut self) -> Result<(), Problems> {
-        if let Some(dtype) = self.value("dtype")
-            && let Err(problem) = float32(dtype)
+        if self.checks_dtype
+            && let Some(dtype) = self.value("dtype")
+            && let Err(problem) = computed_in_32_bits(dtype)
         {
             self.problem(problem);
         }
@@ -144,6 +152,23 @@ impl<'a> Options<'a> {
                 value,
                 "only \"channels_last\" is supported; rebuild the model with channels last",
             )),
+        }
+    }
+
+    /// Reads option `data_format`; returns true if the channels come first.
+    pub fn channels_first(&mut self) -> bool {
+        match self.value("data_format") {
+            None => false,
+            Some(Value::String(s)) if s == "channels_last" => false,
+            Some(Value::String(s)) if s == "channels_first" => true,
+            Some(value) => {
+                self.problem(unsupported(
+                    "data_format",
+                    value,
+                    "\"channels_last\" or \"channels_first\" is needed",
+                ));
+                false
+            }
         }
     }
 
@@ -265,23 +290,21 @@ fn size_of(value: &Value) -> Option<usize> {
     (1..=MAX_ELEMENTS).contains(&n).then_some(n)
 }
 
-/// Checks that a data type (its name, or a policy with that name) is `float32`.
-pub fn float32(dtype: &Value) -> Result<(), String> {
+/// Checks that a data type (its name, or a policy with that name) is one of those that are computed in
+/// `float32`: narrower ones save time or memory in Keras, and their weights fit.
+pub fn computed_in_32_bits(dtype: &Value) -> Result<(), String> {
     let name = match dtype {
         Value::Object(policy) => policy.get("config").and_then(|c| c.get("name")),
         name => Some(name),
     };
-    let why = match name.and_then(Value::as_str) {
-        Some("float32") => return Ok(()),
-        // Such a model stores 32-bit weights; only the computation is narrower.
-        Some("mixed_float16" | "mixed_bfloat16") => {
-            "only \"float32\" is supported: build the network again with this policy left out (tf.keras.mixed_precision.set_global_policy(\"float32\")), load the weights of this file into it with load_weights, which have 32 bits already, and save it with model.save(\"name.h5\")"
-        }
-        _ => {
-            "only \"float32\" is supported: build the network again with dtype=\"float32\", give it these weights (set_weights) and save it with model.save(\"name.h5\")"
-        }
-    };
-    Err(unsupported("dtype", dtype, why))
+    match name.and_then(Value::as_str) {
+        Some("float32" | "float16" | "bfloat16" | "mixed_float16" | "mixed_bfloat16") => Ok(()),
+        _ => Err(unsupported(
+            "dtype",
+            dtype,
+            "only floating-point numbers of at most 32 bits are supported: build the network again with dtype=\"float32\", give it these weights (set_weights) and save it with model.save(\"name.h5\")",
+        )),
+    }
 }
 
 pub fn missing(key: &str) -> String {

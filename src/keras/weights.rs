@@ -21,6 +21,7 @@ use std::collections::{HashMap, HashSet};
 use super::config::{Kind, Model, Spec};
 use super::error::Fault;
 use super::hdf5::{H5Weight, StoredWeights};
+use super::layers::SlotShape;
 use crate::nn::graph::{Weight, WeightId};
 
 /// Position of a weight in the list: a slot of a leaf.
@@ -61,6 +62,7 @@ pub fn assign(model: &Model, leaves: usize, stored: StoredWeights, matching: Mat
     let layers = match stored {
         StoredWeights::ByPath(owners) => {
             by_path::assign(model, owners, &mut assigned);
+            prepare(model, &mut assigned);
             return assigned;
         }
         StoredWeights::ByLayer(layers) => layers,
@@ -89,7 +91,69 @@ pub fn assign(model: &Model, leaves: usize, stored: StoredWeights, matching: Mat
             listing(&weights)
         )));
     }
+    prepare(model, &mut assigned);
     assigned
+}
+
+/// Converts the weights of the layers that store them in another form than the graph.
+fn prepare(model: &Model, assigned: &mut Assigned) {
+    let mut converted = false;
+    for spec in &model.layers {
+        converted |= prepare_layer(spec, assigned);
+    }
+    if !converted {
+        return;
+    }
+    // The conversion leaves stored weights behind that nothing refers to.
+    let mut taken: Vec<Option<Weight>> = assigned.weights.drain(..).map(Some).collect();
+    let mut moved = vec![None; taken.len()];
+    for id in assigned.leaf_weights.iter_mut().flatten().flatten() {
+        if let Some(weight) = taken[id.0].take() {
+            moved[id.0] = Some(WeightId(assigned.weights.len()));
+            assigned.weights.push(weight);
+        }
+        *id = moved[id.0].unwrap_or(*id);
+    }
+}
+
+/// Converts the weights of a layer and of those inside it; returns whether there were any to convert.
+fn prepare_layer(spec: &Spec, assigned: &mut Assigned) -> bool {
+    match &spec.kind {
+        Kind::Unsupported => false,
+        Kind::Model(model) => model
+            .layers
+            .iter()
+            .fold(false, |any, layer| prepare_layer(layer, assigned) || any),
+        Kind::TimeDistributed(inner) => prepare_layer(inner, assigned),
+        Kind::Bidirectional {
+            forward, backward, ..
+        } => {
+            let first = prepare_layer(forward, assigned);
+            prepare_layer(backward, assigned) || first
+        }
+        Kind::Leaf { id, leaf } => {
+            let (Some(prepare), Some(ids)) = (&leaf.prepare, &assigned.leaf_weights[*id]) else {
+                return false;
+            };
+            let stored = ids
+                .iter()
+                .map(|id| assigned.weights[id.0].clone())
+                .collect();
+            assigned.leaf_weights[*id] = match prepare(stored) {
+                Ok(weights) => {
+                    let first = assigned.weights.len();
+                    let ids = (first..first + weights.len()).map(WeightId).collect();
+                    assigned.weights.extend(weights);
+                    Some(ids)
+                }
+                Err(problem) => {
+                    assigned.faults.push(spec.fault(problem));
+                    None
+                }
+            };
+            true
+        }
+    }
 }
 
 /// Gives the lists of separate weights the names of their layers.
@@ -278,8 +342,11 @@ fn part(target: &WeightSlot) -> &'static str {
 fn check(target: &WeightSlot, weight: &H5Weight, prefix: &mut Option<String>) -> Result<(), Fault> {
     check_values(target, weight)?;
     let part = part(target);
-    let (scope, variable) = weight.name.rsplit_once('/').unwrap_or(("", &weight.name));
-    let variable = variable.split(':').next().unwrap_or(variable);
+    let name = weight.name.split(':').next().unwrap_or(&weight.name);
+    // A part such as `query/kernel` is as many levels of the name.
+    let levels = part.matches('/').count();
+    let split = name.rmatch_indices('/').nth(levels).map(|(at, _)| at);
+    let (scope, variable) = split.map_or(("", name), |at| (&name[..at], &name[at + 1..]));
     // TensorFlow appends a number to make a name unique.
     let plain = variable.trim_end_matches(|c: char| c.is_ascii_digit());
     let named = variable == part || plain.strip_suffix('_') == Some(part);
@@ -299,6 +366,9 @@ fn check_values(target: &WeightSlot, weight: &H5Weight) -> Result<(), Fault> {
         return Ok(());
     };
     let slot = &leaf.slots[target.slot];
+    if matches!(slot.shape, SlotShape::Unused) {
+        return Ok(());
+    }
     if let Some(problem) = &weight.problem {
         return Err(target.spec.fault(format!("its {}: {problem}", slot.part)));
     }

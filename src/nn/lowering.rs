@@ -8,8 +8,8 @@ use super::layers::BatchNorm;
 mod build;
 mod fuse;
 
-pub(super) use super::layers::BackendLayer;
 pub(super) use super::layers::ops::{Dropout, Lowering, NodeShapes, Op};
+pub(super) use super::layers::{BackendLayer, CpuOnly};
 pub(super) use build::{NodeContext, PlanBuilder, lower};
 #[cfg(feature = "cuda")]
 pub(super) use fuse::Readers;

@@ -32,7 +32,7 @@ pub use {
     attention::{multiplied, pooled},
     chains::{convolution, scaled, windowed},
     compare::{TOLERANCE, assert_close, check_against_oracle, masks_of, repeat_rows, widen},
-    kinds::{KINDS, Kind},
+    kinds::{CPU_ONLY, KINDS, Kind, ON_DEVICE},
     networks::network,
 };
 
@@ -219,6 +219,8 @@ pub fn single(kind: Kind) -> impl Strategy<Value = Case> {
             // e^100 exceeds the range of f32.
             Layer::Activation(Activation::Exponential) => b.choices.pick(&[1.0, 20.0]),
             Layer::Activation(_) | Layer::Softmax(_) => b.choices.pick(&[1.0, 10.0, 100.0]),
+            // Indices.
+            Layer::Embedding(_) => 14.0,
             _ => 1.0,
         };
         let value = b.node(layer, inputs, outer.len());

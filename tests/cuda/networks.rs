@@ -129,11 +129,28 @@ each_kind! {
     sum_axis, SumAxis, 40;
     spatial_multiply, SpatialMultiply, 30;
     channel_multiply, ChannelMultiply, 30;
+    insert_axis, InsertAxis, 20;
+    remove_axis, RemoveAxis, 20;
 }
 
 #[test]
 fn every_kind_of_layer_is_tested() {
-    assert_eq!(TESTED, graphs::KINDS);
+    assert_eq!(TESTED, graphs::ON_DEVICE);
+}
+
+proptest! {
+    #![proptest_config(cases(40))]
+    #[test]
+    fn layers_without_a_kernel_are_refused_by_name(
+        case in prop::sample::select(graphs::CPU_ONLY).prop_flat_map(single),
+    ) {
+        for driver in drivers() {
+            let error = CudaPlan::new(&driver, &case.graph, &case.shapes).unwrap_err();
+            let class = case.graph.nodes[0].layer.class();
+            let expected = format!("node node0 ({class}): this layer has no CUDA kernel; run the network on the CPU");
+            prop_assert!(error.to_string().contains(&expected), "{error}");
+        }
+    }
 }
 
 proptest! {
@@ -147,7 +164,7 @@ proptest! {
 proptest! {
     #![proptest_config(cases(120))]
     #[test]
-    fn networks(case in network()) {
+    fn networks(case in network(graphs::ON_DEVICE)) {
         check(&case);
     }
 }

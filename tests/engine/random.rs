@@ -160,6 +160,17 @@ each_kind! {
     sum_axis, SumAxis, 60;
     spatial_multiply, SpatialMultiply, 60;
     channel_multiply, ChannelMultiply, 60;
+    insert_axis, InsertAxis, 60;
+    remove_axis, RemoveAxis, 60;
+    depthwise_conv, DepthwiseConv, 200;
+    conv_transpose, ConvTranspose, 60;
+    layer_norm, LayerNorm, 60;
+    embedding, Embedding, 60;
+    map, Map, 60;
+    slice, Slice, 60;
+    mean_axis, MeanAxis, 60;
+    mat_mul, MatMul, 60;
+    simple_rnn, SimpleRnn, 60;
 }
 
 /// Scales the number of cases by `PROPTEST_CASES` (default 256). Failing seeds are not written to
@@ -189,7 +200,7 @@ proptest! {
 proptest! {
     #![proptest_config(cases(400))]
     #[test]
-    fn networks(case in network()) {
+    fn networks(case in network(graphs::KINDS)) {
         check(&case);
     }
 }
@@ -227,7 +238,7 @@ proptest! {
 proptest! {
     #![proptest_config(cases(200))]
     #[test]
-    fn the_reference_draws_what_its_masks_say(case in network()) {
+    fn the_reference_draws_what_its_masks_say(case in network(graphs::KINDS)) {
         let run = |case: &Case| {
             let inputs: Vec<Vec<f64>> = case.inputs.iter().map(|x| graphs::widen(x)).collect();
             let values = oracle::run(&case.graph, &case.shapes, &inputs, case.batch, &case.mode);

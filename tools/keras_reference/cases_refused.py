@@ -18,16 +18,23 @@ def classes():
         ("conv_lstm2d", (2, 4, 4, 1), lambda: L.ConvLSTM2D(2, 3)),
         ("locally_connected1d", (5, 2), lambda: L.LocallyConnected1D(2, 3)),
         ("masking", (4, 3), L.Masking),
-        ("simple_rnn", (4, 3), lambda: L.SimpleRNN(2)),
-        ("embedding", (3,), lambda: L.Embedding(5, 2)),
-        ("layer_normalization", (4,), L.LayerNormalization),
-        ("separable_conv2d", (4, 4, 2), lambda: L.SeparableConv2D(2, 3)),
-        ("depthwise_conv2d", (4, 4, 2), lambda: L.DepthwiseConv2D(3)),
-        ("conv2d_transpose", (4, 4, 2), lambda: L.Conv2DTranspose(2, 3)),
     ):
         cls = layer().__class__.__name__
         no(f"refused_{name}", f"{cls} is not known", shape, layer, cls)
-    case("refused_dot", "Dot is not known", [(4,), (4,)], lambda x, y: L.Dot(axes=1)([x, y]), refused="Dot")
+    case(
+        "refused_dot_normalized",
+        "Dot of normalised vectors",
+        [(4,), (4,)],
+        lambda x, y: L.Dot(axes=1, normalize=True)([x, y]),
+        refused="normalize",
+    )
+    case(
+        "refused_attention_scale",
+        "Attention with a scale",
+        [(4, 3), (5, 3)],
+        lambda x, y: L.Attention(use_scale=True)([x, y]),
+        refused="use_scale",
+    )
     case(
         "refused_operator",
         "x * 2 in the model's code, stored as a TFOpLambda layer",
@@ -47,20 +54,6 @@ def options():
         no(f"refused_{name}", covers, shape, layer, says, **kw)
 
     opt(
-        "conv2d_channels_first",
-        "Conv2D, channels_first",
-        (2, 6, 5),
-        lambda: L.Conv2D(3, 3, data_format="channels_first"),
-        "channels_first",
-    )
-    opt(
-        "max_pooling2d_channels_first",
-        "MaxPooling2D, channels_first",
-        (2, 6, 4),
-        lambda: L.MaxPooling2D(data_format="channels_first"),
-        "channels_first",
-    )
-    opt(
         "flatten_channels_first",
         "Flatten, channels_first",
         (2, 3, 4),
@@ -68,7 +61,14 @@ def options():
         "channels_first",
         may_run=True,
     )
-    opt("conv2d_groups", "Conv2D, two groups", (5, 5, 4), lambda: L.Conv2D(4, 3, groups=2), "groups")
+    opt("embedding_mask", "Embedding that masks 0", (3,), lambda: L.Embedding(5, 2, mask_zero=True), "mask_zero")
+    opt(
+        "conv2d_transpose_dilation",
+        "Conv2DTranspose, dilated",
+        (4, 4, 2),
+        lambda: L.Conv2DTranspose(2, 3, dilation_rate=2),
+        "dilation_rate",
+    )
     opt(
         "up_sampling2d_bicubic",
         "UpSampling2D, bicubic",
@@ -118,7 +118,6 @@ def options():
         lambda x: L.GaussianNoise(0.5)(x, training=True),
         refused="training",
     )
-    opt("mixed_precision", "Dense computed in float16", (4,), lambda: L.Dense(2, dtype="mixed_float16"), "float16")
     opt("float64", "Dense computed in float64", (4,), lambda: L.Dense(2, dtype="float64"), "float64", may_run=True)
 
     def rename(config):

@@ -126,7 +126,9 @@ def set_weights(model, key, scale=None):
             value *= (scale or {}).get(owner[0], 1.0)
         elif kind == "gamma":
             value = draw.uniform(0.5, 1.5, shape)
-        elif kind == "moving_variance":
+        elif kind == "count":
+            value = np.zeros(shape)
+        elif kind in ("moving_variance", "variance"):
             value = draw.uniform(0.3, 2.0, shape)
         else:
             value = draw.uniform(-0.5, 0.5, shape)

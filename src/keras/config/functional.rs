@@ -149,18 +149,19 @@ fn calls(inbound: &Value) -> Result<Vec<Call<'_>>, String> {
                 None => return Err(wrong()),
             };
             let mut training = None;
-            let inputs = records
-                .iter()
-                .map(|r| {
-                    let (reference, arguments) = reference(r).ok_or_else(|| {
-                        format!("it reads {}, which is no output of a layer", brief(r))
-                    })?;
-                    if let Some(arguments) = arguments {
-                        call_arguments(arguments, &mut training)?;
-                    }
-                    Ok(reference)
-                })
-                .collect::<Result<Vec<_>, String>>()?;
+            let mut inputs = Vec::new();
+            for r in records {
+                let (read, arguments) = reference(r).ok_or_else(|| {
+                    format!("it reads {}, which is no output of a layer", brief(r))
+                })?;
+                inputs.push(read);
+                if let Some(arguments) = arguments {
+                    call_arguments(arguments, &mut training)?;
+                    // Further inputs of an attention layer.
+                    let more = ["value", "key"].iter().filter_map(|k| arguments.get(k));
+                    inputs.extend(more.filter_map(reference).map(|(r, _)| r));
+                }
+            }
             match inputs.is_empty() {
                 true => Err("it is used without an input".into()),
                 false => Ok((inputs, training)),
@@ -178,6 +179,7 @@ fn call_arguments(arguments: &Value, training: &mut Option<bool>) -> Result<(), 
     for (key, value) in map {
         match (key.as_str(), value) {
             (_, Value::Null) => {}
+            ("value" | "key", input) if reference(input).is_some() => {}
             ("training", Value::Bool(on)) => *training = Some(*on),
             // Keras saves `training=1` as the number.
             ("training", Value::Number(n)) if n.as_u64().is_some_and(|n| n <= 1) => {

@@ -25,8 +25,18 @@ pub fn call(node: &Value) -> Result<(Vec<Reference<'_>>, Option<bool>), String> 
         match (&**key, value) {
             (_, Value::Null) => {}
             ("training", Value::Bool(on)) => training = Some(*on),
-            ("inputs" | "x", value) if inputs.is_empty() => tensors(value, &mut inputs, 0)?,
+            ("inputs" | "x" | "query", value) if inputs.is_empty() => {
+                tensors(value, &mut inputs, 0)?;
+            }
+            ("value" | "key", _) => {}
             _ => return Err(unsupported(&format!("{key}={}", shown(value)))),
+        }
+    }
+    // After the query.
+    for key in ["value", "key"] {
+        match node.get("kwargs").and_then(|k| k.get(key)) {
+            None | Some(Value::Null) => {}
+            Some(value) => tensors(value, &mut inputs, 0)?,
         }
     }
     match inputs.is_empty() {

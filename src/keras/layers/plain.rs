@@ -1,11 +1,11 @@
 //! Dense, normalisation, shape and merge layers, and layers that act only in training.
 
-use super::{Leaf, Slot, SlotShape, bias_slot, slot};
+use super::{Call, Leaf, Slot, SlotShape, bias_slot, chain, slot};
 use crate::keras::activation;
 use crate::keras::options::{Options, dimension, unsupported};
 use crate::nn::layers::{
-    BatchNorm, Concat, Dense, Dropout, Layer, Merge, MergeOp, PRelu, Permute, RepeatVector,
-    Reshape, Softmax,
+    BatchNorm, Concat, Dense, Dropout, Embedding, Layer, LayerNorm, Map, MapFunction, Merge,
+    MergeOp, PRelu, Permute, RepeatVector, Reshape, Softmax,
 };
 
 pub fn dense(o: &mut Options) -> Leaf {
@@ -40,22 +40,138 @@ pub fn batch_norm(o: &mut Options) -> Leaf {
     slots.extend(scale.then(|| slot("gamma", &[None])));
     slots.extend(center.then(|| slot("beta", &[None])));
     slots.extend([moving("moving_mean"), moving("moving_variance")]);
-    Leaf::weighted(slots, move |call| {
+    let normal = move |call: &Call| {
+        let mut weights = call.weights.iter().copied();
+        let mut next = || weights.next().ok_or("a weight is missing");
+        Ok::<_, String>(Layer::BatchNorm(BatchNorm {
+            gamma: scale.then(&mut next).transpose()?,
+            beta: center.then(&mut next).transpose()?,
+            mean: next()?,
+            variance: next()?,
+            epsilon,
+        }))
+    };
+    Leaf::composed(slots, move |call| {
         call.no_training()?;
+        let rank = call.ranks[0];
+        let axis = dimension(axis, rank)?;
+        let layer = normal(call)?;
+        if axis + 1 == rank {
+            return Ok(chain(1, [layer]));
+        }
+        // The normalised dimension goes last, and back.
+        let mut order: Vec<usize> = (0..rank).filter(|&d| d != axis).collect();
+        order.push(axis);
+        let mut back: Vec<usize> = (0..rank - 1).collect();
+        back.insert(axis, rank - 1);
+        let permute = |order| Layer::Permute(Permute { order });
+        Ok(chain(1, [permute(order), layer, permute(back)]))
+    })
+}
+
+pub fn layer_norm(o: &mut Options) -> Leaf {
+    let axes = match o.value("axis") {
+        None => Ok(vec![-1]),
+        Some(_) => o.integers("axis"),
+    };
+    let axes = o.or_record(axes, vec![-1]);
+    o.off("rms_scaling");
+    let epsilon = o.number("epsilon").unwrap_or(1e-3);
+    let scale = o.bool("scale", true);
+    let center = o.bool("center", true);
+    let any = |part| Slot {
+        shape: SlotShape::Any,
+        ..slot(part, &[])
+    };
+    let mut slots = Vec::new();
+    slots.extend(scale.then(|| any("gamma")));
+    slots.extend(center.then(|| any("beta")));
+    Leaf::weighted(slots, move |call| {
+        let rank = call.ranks[0];
+        let found: Result<Vec<usize>, String> = axes.iter().map(|&a| dimension(a, rank)).collect();
+        let mut found = found?;
+        found.sort_unstable();
+        let dims = found.len();
+        if dims == 0 || dims > rank || !found.iter().copied().eq(rank - dims..rank) {
+            return Err(format!(
+                "option \"axis\" is {axes:?}; only the last of its input's dimensions are supported"
+            ));
+        }
+        let mut weights = call.weights.iter().copied();
+        Ok(Some(Layer::LayerNorm(LayerNorm {
+            gamma: scale.then(|| weights.next()).flatten(),
+            beta: center.then(|| weights.next()).flatten(),
+            epsilon,
+            dims,
+        })))
+    })
+}
+
+pub fn normalization(o: &mut Options) -> Leaf {
+    let axis = o.axis("one axis, the last, is supported");
+    o.off("invert");
+    for key in ["mean", "variance"] {
+        if let Some(value) = o.value(key) {
+            o.problem(unsupported(
+                key,
+                value,
+                "only a mean and variance that are stored as weights are supported",
+            ));
+        }
+    }
+    let fixed = |part, shape| Slot {
+        trainable: false,
+        shape,
+        ..slot(part, &[])
+    };
+    let slots = vec![
+        fixed("mean", SlotShape::Dims(vec![None])),
+        fixed("variance", SlotShape::Dims(vec![None])),
+        fixed("count", SlotShape::Unused),
+    ];
+    let leaf = Leaf::weighted(slots, move |call| {
         let rank = call.ranks[0];
         if dimension(axis, rank)? + 1 != rank {
             return Err(format!(
                 "option \"axis\" is {axis}; only the last of its input's dimensions (-1) is supported"
             ));
         }
-        let mut weights = call.weights.iter().copied();
-        let mut next = || weights.next().ok_or("a weight is missing");
         Ok(Some(Layer::BatchNorm(BatchNorm {
-            gamma: scale.then(&mut next).transpose()?,
-            beta: center.then(&mut next).transpose()?,
-            mean: next()?,
-            variance: next()?,
-            epsilon,
+            gamma: None,
+            beta: None,
+            mean: call.weights[0],
+            variance: call.weights[1],
+            epsilon: 0.0,
+        })))
+    });
+    leaf.prepared(|mut weights| {
+        // Keras divides by the standard deviation, or by this if it is smaller (`backend.epsilon()`).
+        const SMALLEST: f32 = 1e-7;
+        weights.truncate(2);
+        let variance = weights.iter_mut().skip(1).flat_map(|w| &mut w.data);
+        variance.for_each(|v| *v = v.max(SMALLEST * SMALLEST));
+        Ok(weights)
+    })
+}
+
+pub fn rescaling(o: &mut Options) -> Leaf {
+    let scale = o.needed_number("scale");
+    let offset = o.number("offset").unwrap_or(0.0);
+    Leaf::composed(Vec::new(), move |_| {
+        let steps = [MapFunction::Multiply(scale), MapFunction::Add(offset)];
+        Ok(chain(1, steps.map(|function| Layer::Map(Map { function }))))
+    })
+}
+
+pub fn embedding(o: &mut Options) -> Leaf {
+    let rows = o.size("input_dim");
+    let width = o.size("output_dim");
+    o.off("mask_zero");
+    o.ignore(&["input_length"]);
+    let table = slot("embeddings", &[Some(rows), Some(width)]);
+    Leaf::weighted(vec![table], |call| {
+        Ok(Some(Layer::Embedding(Embedding {
+            table: call.weights[0],
         })))
     })
 }
@@ -83,8 +199,14 @@ pub fn softmax(o: &mut Options) -> Leaf {
 }
 
 pub fn flatten(o: &mut Options) -> Leaf {
-    o.channels_last();
-    Leaf::plain(|_| Ok(Some(Layer::Flatten)))
+    let first = o.channels_first();
+    Leaf::composed(Vec::new(), move |call| {
+        let rank = call.ranks[0];
+        // Keras flattens in the order of channels last.
+        let order: Vec<usize> = (1..rank).chain([0]).collect();
+        let before = (first && rank > 1).then_some(Layer::Permute(Permute { order }));
+        Ok(chain(1, before.into_iter().chain([Layer::Flatten])))
+    })
 }
 
 pub fn permute(o: &mut Options) -> Leaf {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{Dialect, Leaf, bias_slot, slot};
 use crate::keras::activation;
 use crate::keras::options::{Options, Problems, missing, unsupported};
-use crate::nn::layers::{Activation, Gru, Layer, Lstm, MergeOp, Recurrent};
+use crate::nn::layers::{Activation, Gru, Layer, Lstm, MergeOp, Recurrent, SimpleRnn};
 
 /// Options that LSTM and GRU share.
 struct RecurrentOptions {
@@ -106,6 +106,46 @@ pub fn gru(o: &mut Options) -> Leaf {
     })
 }
 
+pub fn simple_rnn(o: &mut Options) -> Leaf {
+    for key in ["stateful", "return_state", "time_major"] {
+        o.off(key);
+    }
+    o.ignore(&[
+        "unroll",
+        "implementation",
+        "input_dim",
+        "input_length",
+        "zero_output_for_mask",
+    ]);
+    let dropped = ["dropout", "recurrent_dropout"].map(|key| o.number(key).unwrap_or(0.0));
+    let units = o.size("units");
+    if o.value("activation").is_none() {
+        o.problem(missing("activation"));
+    }
+    let activation = activation::option(o, "activation");
+    let return_sequences = o.bool("return_sequences", false);
+    let go_backwards = o.bool("go_backwards", false);
+    let mut slots = vec![
+        slot("kernel", &[None, Some(units)]),
+        slot("recurrent_kernel", &[Some(units), Some(units)]),
+    ];
+    slots.extend(bias_slot(o, &[Some(units)]));
+    Leaf::weighted(slots, move |call| {
+        if dropped != [0.0; 2] {
+            call.no_training()?;
+        }
+        call.rank_is(2, "[time, channels]")?;
+        Ok(Some(Layer::SimpleRnn(SimpleRnn {
+            kernel: call.weights[0],
+            recurrent_kernel: call.weights[1],
+            bias: call.weights.get(2).copied(),
+            activation,
+            return_sequences,
+            go_backwards,
+        })))
+    })
+}
+
 /// Merge of the two directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MergeMode {
@@ -141,9 +181,9 @@ impl Bidirectional {
             o.off(key);
         }
         let (class, forward) = inner(o, "layer")?.ok_or_else(|| missing("layer"))?;
-        if !matches!(class.as_str(), "LSTM" | "GRU") {
+        if !matches!(class.as_str(), "LSTM" | "GRU" | "SimpleRNN") {
             return Err(format!(
-                "option \"layer\" is a {class}; only LSTM and GRU are supported"
+                "option \"layer\" is a {class}; only LSTM, GRU and SimpleRNN are supported"
             ));
         }
         let flag = |map: &Map<String, Value>, key| map.get(key).and_then(Value::as_bool);

@@ -2,11 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::{Leaf, bias_slot, slot};
+use super::{Leaf, Part, bias_slot, chain, slot};
 use crate::keras::activation;
 use crate::keras::options::{Options, missing, unsupported};
+use crate::nn::graph::MAX_ELEMENTS;
+use crate::nn::graph::{Weight, WeightId};
 use crate::nn::layers::{
-    Conv, GlobalPool, Interpolation, Layer, Pool, PoolKind, Upsample, ZeroPad,
+    Activation, Conv, ConvTranspose, DepthwiseConv, GlobalPool, InsertAxis, Interpolation, Layer,
+    Padding, Pool, PoolKind, RemoveAxis, Slice, Upsample, ZeroPad,
 };
 
 /// Describes the input of a layer over `spatial` dimensions, for messages.
@@ -23,9 +26,17 @@ fn pair<const N: usize>(sizes: [usize; N]) -> [usize; 2] {
 }
 
 pub fn conv<const N: usize>(o: &mut Options) -> Leaf {
-    o.channels_last();
-    o.only("groups", json!(1));
+    let first = o.channels_first();
+    let groups = match o.value("groups") {
+        None => 1,
+        Some(_) => o.size("groups"),
+    };
     let filters = o.size("filters");
+    if !filters.is_multiple_of(groups) {
+        o.problem(format!(
+            "{filters} filters cannot be divided among {groups} groups"
+        ));
+    }
     let kernel = o.needed_sizes::<N>("kernel_size");
     let strides = pair(o.sizes::<N>("strides").unwrap_or([1; N]));
     let dilation = pair(o.sizes::<N>("dilation_rate").unwrap_or([1; N]));
@@ -35,7 +46,7 @@ pub fn conv<const N: usize>(o: &mut Options) -> Leaf {
     dims.extend([None, Some(filters)]);
     let mut slots = vec![slot("kernel", &dims)];
     slots.extend(bias_slot(o, &[Some(filters)]));
-    Leaf::weighted(slots, move |call| {
+    let leaf = Leaf::weighted(slots, move |call| {
         call.rank_is(N + 1, takes(N))?;
         Ok(Some(Layer::Conv(Conv {
             kernel: call.weights[0],
@@ -45,11 +56,43 @@ pub fn conv<const N: usize>(o: &mut Options) -> Leaf {
             padding,
             activation,
         })))
-    })
+    });
+    let leaf = match groups {
+        1 => leaf,
+        _ => leaf.prepared(move |weights| ungrouped(weights, groups)),
+    };
+    leaf.in_layout(first, N + 1, true)
+}
+
+/// Expands the kernel of a grouped convolution to one whose filters read every channel, with zeros for
+/// those of other groups.
+fn ungrouped(mut weights: Vec<Weight>, groups: usize) -> Result<Vec<Weight>, String> {
+    let kernel = &mut weights[0];
+    let [.., inputs, filters] = *kernel.shape else {
+        return Ok(weights);
+    };
+    let channels = inputs * groups;
+    let taps = kernel.data.len() / (inputs * filters).max(1);
+    let elements = taps
+        .checked_mul(channels)
+        .and_then(|n| n.checked_mul(filters))
+        .filter(|&n| n <= MAX_ELEMENTS)
+        .ok_or("its kernel is too large for a convolution of all groups together")?;
+    let mut data = vec![0.0; elements];
+    for (i, &value) in kernel.data.iter().enumerate() {
+        let (row, filter) = (i / filters, i % filters);
+        let (tap, channel) = (row / inputs, row % inputs);
+        let group = filter / (filters / groups);
+        data[(tap * channels + group * inputs + channel) * filters + filter] = value;
+    }
+    kernel.data = data;
+    let at = kernel.shape.len() - 2;
+    kernel.shape[at] = channels;
+    Ok(weights)
 }
 
 pub fn pool<const N: usize>(o: &mut Options, kind: PoolKind) -> Leaf {
-    o.channels_last();
+    let first = o.channels_first();
     let size = o.needed_sizes::<N>("pool_size");
     let strides = pair(o.sizes::<N>("strides").unwrap_or(size));
     let pool = Pool {
@@ -58,23 +101,25 @@ pub fn pool<const N: usize>(o: &mut Options, kind: PoolKind) -> Leaf {
         strides,
         padding: o.padding(false),
     };
-    Leaf::plain(move |call| {
+    let leaf = Leaf::plain(move |call| {
         call.rank_is(N + 1, takes(N))?;
         Ok(Some(Layer::Pool(pool.clone())))
-    })
+    });
+    leaf.in_layout(first, N + 1, true)
 }
 
 pub fn global_pool(o: &mut Options, kind: PoolKind, rank: usize) -> Leaf {
-    o.channels_last();
+    let first = o.channels_first();
     let keep_dims = o.bool("keepdims", false);
-    Leaf::plain(move |call| {
+    let leaf = Leaf::plain(move |call| {
         call.rank_is(rank, takes(rank - 1))?;
         Ok(Some(Layer::GlobalPool(GlobalPool { kind, keep_dims })))
-    })
+    });
+    leaf.in_layout(first, rank, keep_dims)
 }
 
 pub fn upsample(o: &mut Options) -> Leaf {
-    o.channels_last();
+    let first = o.channels_first();
     let factor = o.needed_sizes::<2>("size");
     let interpolation = match o.text("interpolation") {
         None | Some("nearest") => Interpolation::Nearest,
@@ -95,17 +140,18 @@ pub fn upsample(o: &mut Options) -> Leaf {
             Interpolation::Nearest
         }
     };
-    Leaf::plain(move |call| {
+    let leaf = Leaf::plain(move |call| {
         call.rank_is(3, takes(2))?;
         Ok(Some(Layer::Upsample(Upsample {
             factor,
             interpolation,
         })))
-    })
+    });
+    leaf.in_layout(first, 3, true)
 }
 
 pub fn zero_pad(o: &mut Options) -> Leaf {
-    o.channels_last();
+    let first = o.channels_first();
     let sides = match o.value("padding") {
         None => Err(missing("padding")),
         Some(value) => borders(value).ok_or_else(|| {
@@ -113,7 +159,7 @@ pub fn zero_pad(o: &mut Options) -> Leaf {
         }),
     };
     let [[top, bottom], [left, right]] = o.or_record(sides, [[0; 2]; 2]);
-    Leaf::plain(move |call| {
+    let leaf = Leaf::plain(move |call| {
         call.rank_is(3, takes(2))?;
         Ok(Some(Layer::ZeroPad(ZeroPad {
             top,
@@ -121,7 +167,8 @@ pub fn zero_pad(o: &mut Options) -> Leaf {
             left,
             right,
         })))
-    })
+    });
+    leaf.in_layout(first, 3, true)
 }
 
 /// Parses a padding: one number for all sides, one per dimension, or two per dimension.
@@ -137,4 +184,209 @@ fn borders(value: &Value) -> Option<[[usize; 2]; 2]> {
         Some(_) => None,
         None => Some([sides(value)?; 2]),
     }
+}
+
+/// Reads the options that separable and depthwise convolutions share.
+fn depthwise_options<const N: usize>(o: &mut Options) -> ([usize; N], DepthwiseConv) {
+    o.only("groups", json!(1));
+    let size = o.needed_sizes::<N>("kernel_size");
+    let layer = DepthwiseConv {
+        kernel: WeightId(0),
+        bias: None,
+        strides: pair(o.sizes::<N>("strides").unwrap_or([1; N])),
+        dilation: pair(o.sizes::<N>("dilation_rate").unwrap_or([1; N])),
+        padding: o.padding(N == 1),
+        activation: Activation::Linear,
+    };
+    (size, layer)
+}
+
+/// Returns the shape of a depthwise kernel.
+fn depthwise_dims<const N: usize>(o: &mut Options, size: [usize; N]) -> Vec<Option<usize>> {
+    let multiplier = match o.value("depth_multiplier") {
+        None => 1,
+        Some(_) => o.size("depth_multiplier"),
+    };
+    let mut dims: Vec<Option<usize>> = size.map(Some).to_vec();
+    dims.extend([None, Some(multiplier)]);
+    dims
+}
+
+pub fn depthwise_conv<const N: usize>(o: &mut Options) -> Leaf {
+    let first = o.channels_first();
+    let (size, options) = depthwise_options::<N>(o);
+    let dims = depthwise_dims(o, size);
+    let activation = activation::option(o, "activation");
+    o.ignore(&["filters"]);
+    // Keras 3 renamed the variable.
+    let kernel = match o.dialect.keras3 {
+        Some(_) => "kernel",
+        None => "depthwise_kernel",
+    };
+    let mut slots = vec![slot(kernel, &dims)];
+    slots.extend(bias_slot(o, &[None]));
+    let leaf = Leaf::weighted(slots, move |call| {
+        call.rank_is(N + 1, takes(N))?;
+        Ok(Some(Layer::DepthwiseConv(DepthwiseConv {
+            kernel: call.weights[0],
+            bias: call.weights.get(1).copied(),
+            activation,
+            ..options.clone()
+        })))
+    });
+    leaf.in_layout(first, N + 1, true)
+}
+
+pub fn separable_conv<const N: usize>(o: &mut Options) -> Leaf {
+    let first = o.channels_first();
+    let (size, options) = depthwise_options::<N>(o);
+    let dims = depthwise_dims(o, size);
+    let filters = o.size("filters");
+    let activation = activation::option(o, "activation");
+    let mut pointwise: Vec<Option<usize>> = vec![Some(1); N];
+    pointwise.extend([None, Some(filters)]);
+    let mut slots = vec![
+        slot("depthwise_kernel", &dims),
+        slot("pointwise_kernel", &pointwise),
+    ];
+    slots.extend(bias_slot(o, &[Some(filters)]));
+    let leaf = Leaf::composed(slots, move |call| {
+        call.rank_is(N + 1, takes(N))?;
+        let depthwise = DepthwiseConv {
+            kernel: call.weights[0],
+            ..options.clone()
+        };
+        let pointwise = Conv {
+            kernel: call.weights[1],
+            bias: call.weights.get(2).copied(),
+            strides: [1, 1],
+            dilation: [1, 1],
+            padding: Padding::Valid,
+            activation,
+        };
+        Ok(chain(
+            1,
+            [Layer::DepthwiseConv(depthwise), Layer::Conv(pointwise)],
+        ))
+    });
+    leaf.in_layout(first, N + 1, true)
+}
+
+pub fn conv_transpose<const N: usize>(o: &mut Options) -> Leaf {
+    let first = o.channels_first();
+    o.only("groups", json!(1));
+    o.off("output_padding");
+    let filters = o.size("filters");
+    let kernel = o.needed_sizes::<N>("kernel_size");
+    let strides = pair(o.sizes::<N>("strides").unwrap_or([1; N]));
+    if o.sizes::<N>("dilation_rate").is_some_and(|d| d != [1; N]) {
+        o.problem("option \"dilation_rate\" is above 1; this is not supported");
+    }
+    let padding = o.padding(false);
+    let activation = activation::option(o, "activation");
+    let mut dims: Vec<Option<usize>> = kernel.map(Some).to_vec();
+    dims.extend([Some(filters), None]);
+    let mut slots = vec![slot("kernel", &dims)];
+    slots.extend(bias_slot(o, &[Some(filters)]));
+    let leaf = Leaf::weighted(slots, move |call| {
+        call.rank_is(N + 1, takes(N))?;
+        Ok(Some(Layer::ConvTranspose(ConvTranspose {
+            kernel: call.weights[0],
+            bias: call.weights.get(1).copied(),
+            strides,
+            padding,
+            activation,
+        })))
+    });
+    leaf.in_layout(first, N + 1, true)
+}
+
+pub fn crop<const N: usize>(o: &mut Options) -> Leaf {
+    let first = o.channels_first();
+    let wanted = "[[top, bottom], [left, right]] or [start, end] is needed";
+    let sides = match o.value("cropping") {
+        None => Err(missing("cropping")),
+        Some(value) => match N {
+            1 => pair_of(value).map(|side| [side, [0; 2]]),
+            _ => borders(value),
+        }
+        .ok_or_else(|| unsupported("cropping", value, wanted)),
+    };
+    let sides = o.or_record(sides, [[0; 2]; 2]);
+    let leaf = Leaf::composed(Vec::new(), move |call| {
+        call.rank_is(N + 1, takes(N))?;
+        let slices = sides.iter().take(N).enumerate();
+        let slices = slices.filter(|(_, side)| **side != [0, 0]);
+        Ok(chain(
+            1,
+            slices.map(|(axis, &[start, end])| {
+                Layer::Slice(Slice {
+                    axis,
+                    start: start as i64,
+                    stop: (end > 0).then_some(-(end as i64)),
+                    step: 1,
+                })
+            }),
+        ))
+    });
+    leaf.in_layout(first, N + 1, true)
+}
+
+/// Parses the two sides of one dimension: one number for both, or two.
+fn pair_of(value: &Value) -> Option<[usize; 2]> {
+    let count = |v: &Value| {
+        usize::try_from(v.as_u64()?)
+            .ok()
+            .filter(|&n| n <= MAX_ELEMENTS)
+    };
+    match value.as_array().map(Vec::as_slice) {
+        Some([one]) => count(one).map(|n| [n, n]),
+        Some([a, b]) => Some([count(a)?, count(b)?]),
+        Some(_) => None,
+        None => count(value).map(|n| [n, n]),
+    }
+}
+
+/// Returns a layer over images that is applied to `[time, 1, channels]`.
+fn over_time(layer: Layer) -> Vec<Part> {
+    chain(
+        1,
+        [
+            Layer::InsertAxis(InsertAxis { axis: 1 }),
+            layer,
+            Layer::RemoveAxis(RemoveAxis { axis: 1 }),
+        ],
+    )
+}
+
+pub fn zero_pad_1d(o: &mut Options) -> Leaf {
+    let first = o.channels_first();
+    let sides = match o.value("padding") {
+        None => Err(missing("padding")),
+        Some(value) => {
+            pair_of(value).ok_or_else(|| unsupported("padding", value, "[start, end] is needed"))
+        }
+    };
+    let [top, bottom] = o.or_record(sides, [0; 2]);
+    let leaf = Leaf::composed(Vec::new(), move |call| {
+        call.rank_is(2, takes(1))?;
+        Ok(over_time(Layer::ZeroPad(ZeroPad {
+            top,
+            bottom,
+            left: 0,
+            right: 0,
+        })))
+    });
+    leaf.in_layout(first, 2, true)
+}
+
+pub fn upsample_1d(o: &mut Options) -> Leaf {
+    let [size] = o.needed_sizes::<1>("size");
+    Leaf::composed(Vec::new(), move |call| {
+        call.rank_is(2, takes(1))?;
+        Ok(over_time(Layer::Upsample(Upsample {
+            factor: [size, 1],
+            interpolation: Interpolation::Nearest,
+        })))
+    })
 }

@@ -12,6 +12,7 @@ use super::{Assigned, WeightSlot, check_values, has_weights, is_supported, listi
 use crate::keras::config::{Kind, Model, Spec};
 use crate::keras::error::Fault;
 use crate::keras::hdf5::H5Weight;
+use crate::keras::layers::Leaf;
 use crate::nn::graph::{Weight, WeightId};
 
 /// Assigns the weights of all supported layers of `model`.
@@ -107,6 +108,27 @@ impl Store<'_> {
         }
     }
 
+    /// Returns the weights of a layer that holds each projection, such as `query`, in a layer of its own:
+    /// `query_dense`, or `output_dense` for the output.
+    fn parts(&mut self, leaf: &Leaf, path: &str) -> Vec<H5Weight> {
+        let mut owners: Vec<&str> = leaf
+            .slots
+            .iter()
+            .filter_map(|slot| slot.part.split('/').next())
+            .collect();
+        owners.dedup();
+        let weights = owners.into_iter().flat_map(|owner| {
+            let owner = if owner == "attention_output" {
+                "output"
+            } else {
+                owner
+            };
+            let found = self.owners.remove(&format!("{path}/{owner}_dense"));
+            found.unwrap_or_default()
+        });
+        weights.collect()
+    }
+
     fn leaf(&mut self, spec: &Spec, id: usize, path: &str) -> Result<(), Vec<Fault>> {
         debug_assert!(is_supported(spec));
         let Kind::Leaf { leaf, .. } = &spec.kind else {
@@ -123,13 +145,15 @@ impl Store<'_> {
             self.assigned.leaf_weights[id] = Some(Vec::new());
             return Ok(());
         }
-        // A recurrent layer holds its weights in its cell.
-        let cell = format!("{path}/cell");
-        let weights = self
-            .owners
-            .remove(path)
-            .or_else(|| self.owners.remove(&cell))
-            .unwrap_or_default();
+        let weights = match leaf.slots[0].part.contains('/') {
+            true => self.parts(leaf, path),
+            // A recurrent layer holds its weights in its cell.
+            false => self
+                .owners
+                .remove(path)
+                .or_else(|| self.owners.remove(&format!("{path}/cell")))
+                .unwrap_or_default(),
+        };
         if weights.len() != slots.len() {
             return Err(vec![spec.fault(format!(
                 "it needs {} weights, the file has {} for it at {path:?}",

@@ -9,15 +9,23 @@
     reason = "constant indices keep accumulators in registers"
 )]
 
+pub(crate) mod axes;
 pub(crate) mod channel_scaled;
 pub(crate) mod conv;
 pub(crate) mod dense;
+pub(crate) mod depthwise;
 pub(crate) mod elementwise;
 pub(crate) mod gemm;
+pub(crate) mod layer_norm;
 pub(crate) mod layout;
+pub(crate) mod map;
+pub(crate) mod mat_mul;
 pub(crate) mod math;
 pub(crate) mod op;
 mod packed;
 pub(crate) mod pool;
 pub(crate) mod recurrent;
+pub(crate) mod simple_rnn;
 mod single_channel;
+pub(crate) mod table;
+pub(crate) mod transposed;

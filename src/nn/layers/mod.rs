@@ -13,12 +13,20 @@ use serde::{Deserialize, Serialize};
 use super::weight::{Weight, WeightId};
 
 mod activation;
+mod axes;
 mod batch_norm;
 mod concat;
 mod conv;
+mod conv_transpose;
 mod dense;
+mod depthwise_conv;
 mod dropout;
+mod embedding;
 mod flatten;
+mod layer_norm;
+mod map;
+mod mat_mul;
+mod mean;
 mod merge;
 mod multiply;
 pub(super) mod ops;
@@ -31,6 +39,8 @@ mod repeat_vector;
 mod reshape;
 mod reverse;
 pub(super) mod shapes;
+mod simple_rnn;
+mod slice;
 mod softmax;
 mod sum_axis;
 mod upsample;
@@ -38,11 +48,19 @@ pub(super) mod windows;
 mod zero_pad;
 
 pub use activation::Activation;
+pub use axes::{InsertAxis, RemoveAxis};
 pub use batch_norm::BatchNorm;
 pub use concat::Concat;
 pub use conv::Conv;
+pub use conv_transpose::ConvTranspose;
 pub use dense::Dense;
+pub use depthwise_conv::DepthwiseConv;
 pub use dropout::Dropout;
+pub use embedding::Embedding;
+pub use layer_norm::LayerNorm;
+pub use map::{Map, MapFunction};
+pub use mat_mul::MatMul;
+pub use mean::MeanAxis;
 pub use merge::{Merge, MergeOp};
 pub use permute::Permute;
 pub use pool::{GlobalPool, Pool, PoolKind};
@@ -50,6 +68,8 @@ pub use prelu::PRelu;
 pub use recurrent::{Gru, Lstm, Recurrent};
 pub use repeat_vector::RepeatVector;
 pub use reshape::Reshape;
+pub use simple_rnn::SimpleRnn;
+pub use slice::Slice;
 pub use softmax::Softmax;
 pub use sum_axis::SumAxis;
 pub use upsample::{Interpolation, Upsample};
@@ -114,6 +134,28 @@ pub enum Layer {
     PRelu(PRelu),
     /// Sum over a dimension, which is removed.
     SumAxis(SumAxis),
+    /// Convolution of each channel by itself.
+    DepthwiseConv(DepthwiseConv),
+    /// Transposed convolution.
+    ConvTranspose(ConvTranspose),
+    /// Normalisation of each row by its own mean and variance.
+    LayerNorm(LayerNorm),
+    /// Rows of a table by index.
+    Embedding(Embedding),
+    /// An element-wise function outside of activations.
+    Map(Map),
+    /// Part of a dimension.
+    Slice(Slice),
+    /// Mean over a dimension, which is removed.
+    MeanAxis(MeanAxis),
+    /// A new dimension of length 1.
+    InsertAxis(InsertAxis),
+    /// Removal of a dimension of length 1.
+    RemoveAxis(RemoveAxis),
+    /// Matrix product of two values.
+    MatMul(MatMul),
+    /// Fully connected recurrent layer over `[time, channels]`.
+    SimpleRnn(SimpleRnn),
     /// Maps `[height, width, channels]` times attention `[height, width, 1]`.
     SpatialMultiply,
     /// Maps `[height, width, channels]` times attention `[channels]`.
@@ -131,6 +173,20 @@ pub(super) enum BackendLayer<'n> {
     BatchNorm(&'n BatchNorm),
     Merge(&'n Merge),
     PRelu(&'n PRelu),
+    CpuOnly(CpuOnly<'n>),
+}
+
+/// A layer without a CUDA op: a plan for a device refuses it by name.
+pub(super) enum CpuOnly<'n> {
+    DepthwiseConv(&'n DepthwiseConv),
+    ConvTranspose(&'n ConvTranspose),
+    LayerNorm(&'n LayerNorm),
+    Embedding(&'n Embedding),
+    Map(&'n Map),
+    Slice(&'n Slice),
+    MeanAxis(&'n MeanAxis),
+    MatMul(&'n MatMul),
+    SimpleRnn(&'n SimpleRnn),
 }
 
 /// Evaluates an expression with the attributes of any layer, a `LayerDefinition`.
@@ -158,6 +214,17 @@ macro_rules! dispatch {
             Layer::Softmax($layer) => $result,
             Layer::PRelu($layer) => $result,
             Layer::SumAxis($layer) => $result,
+            Layer::DepthwiseConv($layer) => $result,
+            Layer::ConvTranspose($layer) => $result,
+            Layer::LayerNorm($layer) => $result,
+            Layer::Embedding($layer) => $result,
+            Layer::Map($layer) => $result,
+            Layer::Slice($layer) => $result,
+            Layer::MeanAxis($layer) => $result,
+            Layer::InsertAxis($layer) => $result,
+            Layer::RemoveAxis($layer) => $result,
+            Layer::MatMul($layer) => $result,
+            Layer::SimpleRnn($layer) => $result,
             Layer::SpatialMultiply => dispatch!(SpatialMultiply, $layer, $result),
             Layer::ChannelMultiply => dispatch!(ChannelMultiply, $layer, $result),
         }
@@ -224,6 +291,47 @@ impl Layer {
     /// See [`LayerDefinition::activations`].
     pub(super) fn activations(&self) -> Vec<Activation> {
         dispatch!(self, layer => layer.activations())
+    }
+
+    /// Returns true if the layer has no CUDA op.
+    #[cfg(feature = "cuda")]
+    pub(super) fn is_cpu_only(&self) -> bool {
+        match self {
+            Self::DepthwiseConv(_)
+            | Self::ConvTranspose(_)
+            | Self::LayerNorm(_)
+            | Self::Embedding(_)
+            | Self::Map(_)
+            | Self::Slice(_)
+            | Self::MeanAxis(_)
+            | Self::MatMul(_)
+            | Self::SimpleRnn(_) => true,
+            Self::Conv(_)
+            | Self::Pool(_)
+            | Self::GlobalPool(_)
+            | Self::Upsample(_)
+            | Self::ZeroPad(_)
+            | Self::BatchNorm(_)
+            | Self::Dense(_)
+            | Self::Lstm(_)
+            | Self::Gru(_)
+            | Self::Reverse
+            | Self::Flatten
+            | Self::Reshape(_)
+            | Self::Permute(_)
+            | Self::RepeatVector(_)
+            | Self::Concat(_)
+            | Self::Merge(_)
+            | Self::Dropout(_)
+            | Self::Activation(_)
+            | Self::Softmax(_)
+            | Self::PRelu(_)
+            | Self::SumAxis(_)
+            | Self::InsertAxis(_)
+            | Self::RemoveAxis(_)
+            | Self::SpatialMultiply
+            | Self::ChannelMultiply => false,
+        }
     }
 
     /// Returns the number of output dimensions for inputs of the given numbers of dimensions.

@@ -4,19 +4,27 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{CpuOp, Op, Step};
+use crate::nn::cpu::axes::{MeanPlan, SlicePlan};
 use crate::nn::cpu::channel_scaled::{ChannelScaledConv, ChannelScaledWeights};
 use crate::nn::cpu::conv::{ConvEpilogue, ConvPlan};
 use crate::nn::cpu::dense::DensePlan;
+use crate::nn::cpu::depthwise::DepthwisePlan;
 use crate::nn::cpu::elementwise::{Broadcast, MergePlan, PReluPlan};
 use crate::nn::cpu::gemm::{Epilogue, Packed};
+use crate::nn::cpu::layer_norm::LayerNormPlan;
 use crate::nn::cpu::layout::UpsamplePlan;
+use crate::nn::cpu::map::MapPlan;
+use crate::nn::cpu::mat_mul::MatMulPlan;
 use crate::nn::cpu::op::PlainOp;
 use crate::nn::cpu::pool::PoolPlan;
 use crate::nn::cpu::recurrent::{Cell, RecurrentPlan};
+use crate::nn::cpu::simple_rnn::SimpleRnnPlan;
+use crate::nn::cpu::table::EmbeddingPlan;
+use crate::nn::cpu::transposed::TransposedPlan;
 use crate::nn::graph::{Graph, WeightId};
-use crate::nn::layers::{Activation, Conv, Recurrent};
+use crate::nn::layers::{Activation, Conv, Recurrent, conv_kernel};
 use crate::nn::lowering::{
-    Backend, BackendLayer, NodeContext, PlanBuilder, broadcast_weight, fold_batch_norm,
+    Backend, BackendLayer, CpuOnly, NodeContext, PlanBuilder, broadcast_weight, fold_batch_norm,
 };
 
 /// Packs the weights of a graph; nodes that share a weight share its packed copy.
@@ -153,6 +161,89 @@ impl<'a> CpuLowering<'a> {
             BackendLayer::PRelu(prelu) => plain(PReluPlan {
                 alpha: broadcast_weight(self.graph, prelu.alpha, x),
             }),
+            BackendLayer::CpuOnly(layer) => self.cpu_only(layer, items, output),
+        }
+    }
+
+    fn cpu_only(&self, layer: CpuOnly, items: &[Vec<usize>], output: &[usize]) -> CpuOp {
+        let x = &*items[0];
+        let weight = |id: WeightId| &self.graph.weights[id.0];
+        let data = |id: Option<WeightId>| id.map(|id| &*weight(id).data);
+        let spatial = |id: WeightId| {
+            let [height, width, _, _] = conv_kernel(&weight(id).shape).expect("validated kernel");
+            [height, width]
+        };
+        match layer {
+            CpuOnly::DepthwiseConv(conv) => plain(DepthwisePlan::new(
+                conv,
+                spatial(conv.kernel),
+                &weight(conv.kernel).data,
+                data(conv.bias),
+                x,
+                output[output.len() - 1],
+            )),
+            CpuOnly::ConvTranspose(conv) => plain(TransposedPlan::new(
+                conv,
+                spatial(conv.kernel),
+                &weight(conv.kernel).data,
+                data(conv.bias),
+                x,
+                output[output.len() - 1],
+            )),
+            CpuOnly::LayerNorm(norm) => {
+                let n = x[x.len() - norm.dims..].iter().product();
+                plain(LayerNormPlan {
+                    gamma: data(norm.gamma).map_or_else(|| vec![1.0; n], <[f32]>::to_vec),
+                    beta: data(norm.beta).map_or_else(|| vec![0.0; n], <[f32]>::to_vec),
+                    epsilon: norm.epsilon,
+                })
+            }
+            CpuOnly::Embedding(embedding) => {
+                let table = weight(embedding.table);
+                plain(EmbeddingPlan {
+                    table: table.data.clone(),
+                    width: table.shape[1],
+                })
+            }
+            CpuOnly::Map(map) => plain(MapPlan(map.function)),
+            CpuOnly::Slice(slice) => {
+                let n = x[slice.axis];
+                let (start, count) = slice.range(n);
+                plain(SlicePlan {
+                    n,
+                    after: x[slice.axis + 1..].iter().product(),
+                    start,
+                    step: slice.step,
+                    count,
+                })
+            }
+            CpuOnly::MeanAxis(mean) => plain(MeanPlan {
+                n: x[mean.axis],
+                after: x[mean.axis + 1..].iter().product(),
+            }),
+            CpuOnly::MatMul(product) => {
+                let [m, k, n] = product.sizes(x, &items[1]).expect("validated shapes");
+                plain(MatMulPlan {
+                    m,
+                    k,
+                    n,
+                    transpose_a: product.transpose_a,
+                    transpose_b: product.transpose_b,
+                })
+            }
+            CpuOnly::SimpleRnn(rnn) => {
+                let units = weight(rnn.recurrent_kernel).shape[0];
+                plain(SimpleRnnPlan {
+                    time: x[0],
+                    channels: x[1],
+                    kernel: weight(rnn.kernel).data.clone(),
+                    recurrent: weight(rnn.recurrent_kernel).data.clone(),
+                    bias: data(rnn.bias).map_or_else(|| vec![0.0; units], <[f32]>::to_vec),
+                    activation: rnn.activation,
+                    return_sequences: rnn.return_sequences,
+                    go_backwards: rnn.go_backwards,
+                })
+            }
         }
     }
 

@@ -30,6 +30,17 @@ pub enum Kind {
     SumAxis,
     SpatialMultiply,
     ChannelMultiply,
+    InsertAxis,
+    RemoveAxis,
+    DepthwiseConv,
+    ConvTranspose,
+    LayerNorm,
+    Embedding,
+    Map,
+    Slice,
+    MeanAxis,
+    MatMul,
+    SimpleRnn,
 }
 
 pub const KINDS: &[Kind] = &[
@@ -56,7 +67,23 @@ pub const KINDS: &[Kind] = &[
     Kind::SumAxis,
     Kind::SpatialMultiply,
     Kind::ChannelMultiply,
+    Kind::InsertAxis,
+    Kind::RemoveAxis,
+    Kind::DepthwiseConv,
+    Kind::ConvTranspose,
+    Kind::LayerNorm,
+    Kind::Embedding,
+    Kind::Map,
+    Kind::Slice,
+    Kind::MeanAxis,
+    Kind::MatMul,
+    Kind::SimpleRnn,
 ];
+
+/// Kinds without a CUDA op; they come last in [`KINDS`].
+pub const CPU_ONLY: &[Kind] = KINDS.split_at(KINDS.len() - 9).1;
+/// Kinds with a CUDA op.
+pub const ON_DEVICE: &[Kind] = KINDS.split_at(KINDS.len() - CPU_ONLY.len()).0;
 
 /// Returns the kind of a layer. The exhaustive match makes every new variant part of the tests.
 pub fn kind_of(layer: &Layer) -> Kind {
@@ -84,6 +111,17 @@ pub fn kind_of(layer: &Layer) -> Kind {
         Layer::SumAxis(_) => Kind::SumAxis,
         Layer::SpatialMultiply => Kind::SpatialMultiply,
         Layer::ChannelMultiply => Kind::ChannelMultiply,
+        Layer::InsertAxis(_) => Kind::InsertAxis,
+        Layer::RemoveAxis(_) => Kind::RemoveAxis,
+        Layer::DepthwiseConv(_) => Kind::DepthwiseConv,
+        Layer::ConvTranspose(_) => Kind::ConvTranspose,
+        Layer::LayerNorm(_) => Kind::LayerNorm,
+        Layer::Embedding(_) => Kind::Embedding,
+        Layer::Map(_) => Kind::Map,
+        Layer::Slice(_) => Kind::Slice,
+        Layer::MeanAxis(_) => Kind::MeanAxis,
+        Layer::MatMul(_) => Kind::MatMul,
+        Layer::SimpleRnn(_) => Kind::SimpleRnn,
     }
 }
 
@@ -102,14 +140,18 @@ fn sequence(c: &mut Choices) -> Vec<usize> {
 /// Returns valid input shapes for this kind of layer.
 pub fn items(kind: Kind, c: &mut Choices) -> Vec<Vec<usize>> {
     let one = match kind {
-        Kind::Conv | Kind::Pool | Kind::GlobalPool => match c.flag() {
+        Kind::Conv | Kind::Pool | Kind::GlobalPool | Kind::DepthwiseConv => match c.flag() {
             true => image(c, 40),
             false => sequence(c),
         },
         Kind::Upsample | Kind::ZeroPad => image(c, 40),
-        Kind::Lstm | Kind::Gru => sequence(c),
+        Kind::ConvTranspose => match c.flag() {
+            true => vec![c.size(6), c.size(6), c.size(12)],
+            false => vec![c.size(9), c.size(12)],
+        },
+        Kind::Lstm | Kind::Gru | Kind::SimpleRnn => sequence(c),
         Kind::RepeatVector => dims(c, 1, 40),
-        Kind::SumAxis => {
+        Kind::SumAxis | Kind::MeanAxis => {
             let rank = c.within(2..=4);
             dims(c, rank, 9)
         }
@@ -122,13 +164,34 @@ pub fn items(kind: Kind, c: &mut Choices) -> Vec<Vec<usize>> {
         | Kind::Dropout
         | Kind::Activation
         | Kind::Softmax
-        | Kind::PRelu => match c.flag() {
+        | Kind::PRelu
+        | Kind::LayerNorm
+        | Kind::Embedding
+        | Kind::Map
+        | Kind::Slice
+        | Kind::InsertAxis => match c.flag() {
             true => {
                 let rank = c.within(1..=4);
                 dims(c, rank, 9)
             }
             false => sequence(c),
         },
+        Kind::RemoveAxis => {
+            let rank = c.within(2..=4);
+            let mut shape = dims(c, rank, 9);
+            let axis = c.within(0..=rank - 1);
+            shape[axis] = 1;
+            shape
+        }
+        Kind::MatMul => {
+            let rank = c.within(0..=2);
+            let groups = dims(c, rank, 4);
+            let [m, k, n] = [(); 3].map(|()| c.size(12));
+            // The attributes follow from the shapes, which a square matrix leaves open.
+            let a = if c.flag() { [m, k] } else { [k, m] };
+            let b = if c.flag() { [k, n] } else { [n, k] };
+            return [a, b].map(|s| [&groups[..], &s].concat()).to_vec();
+        }
         Kind::Concat => {
             let rank = c.within(1..=4);
             let first = dims(c, rank, 9);

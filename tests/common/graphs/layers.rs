@@ -110,6 +110,131 @@ fn conv(b: &mut Builder, x: &[usize]) -> Option<Layer> {
     }))
 }
 
+fn depthwise(b: &mut Builder, x: &[usize]) -> Option<Layer> {
+    let (spatial, channels) = (&x[..x.len() - 1], x[x.len() - 1]);
+    if !(1..=2).contains(&spatial.len()) {
+        return None;
+    }
+    let (size, mut strides) = window(&mut b.choices, x.len());
+    let mut dilation = [1, 1];
+    if b.choices.within(0..=2) == 0 {
+        strides = [1, 1];
+        dilation = [b.choices.within(1..=3), 1];
+    }
+    let extent = [0, 1].map(|i| (size[i] - 1) * dilation[i] + 1);
+    let padding = padding(&mut b.choices, spatial, extent, true);
+    let multiplier = b.choices.pick(&[1, 1, 2, 3]);
+    let shape = [&size[..spatial.len()], &[channels, multiplier]].concat();
+    let scale = near_one(size[0] * size[1]);
+    let jumps = b.dyadic;
+    Some(Layer::DepthwiseConv(DepthwiseConv {
+        kernel: weight(b, &shape, scale, 0.0),
+        bias: optional(&mut b.choices).then(|| weight(b, &[channels * multiplier], 0.5, 0.0)),
+        strides,
+        dilation,
+        padding,
+        activation: activation(&mut b.choices, jumps),
+    }))
+}
+
+fn transposed(b: &mut Builder, x: &[usize]) -> Option<Layer> {
+    let (spatial, channels) = (&x[..x.len() - 1], x[x.len() - 1]);
+    if !(1..=2).contains(&spatial.len()) {
+        return None;
+    }
+    let (size, strides) = window(&mut b.choices, x.len());
+    let filters = b.choices.size(9);
+    let shape = [&size[..spatial.len()], &[filters, channels]].concat();
+    let jumps = b.dyadic;
+    Some(Layer::ConvTranspose(ConvTranspose {
+        kernel: weight(b, &shape, near_one(size[0] * size[1] * channels), 0.0),
+        bias: optional(&mut b.choices).then(|| weight(b, &[filters], 0.5, 0.0)),
+        strides,
+        padding: b.choices.pick(&[Padding::Valid, Padding::Same]),
+        activation: activation(&mut b.choices, jumps),
+    }))
+}
+
+/// Returns a function that does not amplify rounding errors, or with exact inputs any that is
+/// defined for all of them.
+fn map(b: &mut Builder) -> MapFunction {
+    let c = b.choices.pick(&[0.5, -0.3, 1.5]);
+    let all = [
+        MapFunction::Abs,
+        MapFunction::Negate,
+        MapFunction::Square,
+        MapFunction::Exp,
+        MapFunction::Add(c),
+        MapFunction::SubtractFrom(c),
+        MapFunction::Multiply(c),
+        MapFunction::Divide(c),
+        MapFunction::Maximum(c),
+        MapFunction::Minimum(c),
+        MapFunction::Sqrt,
+    ];
+    let usable = if b.dyadic { all.len() } else { all.len() - 1 };
+    b.choices.pick(&all[..usable])
+}
+
+fn slice(c: &mut Choices, x: &[usize]) -> Slice {
+    let axis = c.within(0..=x.len() - 1);
+    let n = x[axis];
+    let first = c.within(0..=n - 1);
+    let end = c.within(first + 1..=n);
+    // Each position from the start or from the end.
+    let position = |c: &mut Choices, at: usize| match c.flag() {
+        true => at as i64,
+        false => at as i64 - n as i64,
+    };
+    let stop = match end == n {
+        true => c.pick(&[None, Some(n as i64), Some(n as i64 + 3)]),
+        false => Some(position(c, end)),
+    };
+    Slice {
+        axis,
+        start: position(c, first),
+        stop,
+        step: c.within(1..=3),
+    }
+}
+
+/// Returns the matrix product for these shapes, if they have one.
+fn mat_mul(inputs: &[Vec<usize>]) -> Option<MatMul> {
+    let [a, b] = inputs else { return None };
+    let (&[.., a0, a1], &[.., b0, b1]) = (&a[..], &b[..]) else {
+        return None;
+    };
+    let inner = [(false, false), (true, false), (false, true), (true, true)];
+    let fits = |&(ta, tb): &(bool, bool)| {
+        let k = if ta { a0 } else { a1 };
+        k == if tb { b1 } else { b0 }
+    };
+    let (transpose_a, transpose_b) = inner.into_iter().find(fits)?;
+    Some(MatMul {
+        transpose_a,
+        transpose_b,
+    })
+}
+
+fn simple_rnn(b: &mut Builder, x: &[usize]) -> Option<Layer> {
+    let &[_, channels] = x else { return None };
+    b.dyadic = false;
+    let units = b.choices.size(20);
+    Some(Layer::SimpleRnn(SimpleRnn {
+        kernel: weight(b, &[channels, units], near_one(channels), 0.0),
+        recurrent_kernel: weight(b, &[units, units], near_one(units) / 3.0, 0.0),
+        bias: optional(&mut b.choices).then(|| weight(b, &[units], 0.5, 0.0)),
+        activation: b.choices.pick(&[
+            Activation::Tanh,
+            Activation::Sigmoid,
+            Activation::Softsign,
+            Activation::Softmax,
+        ]),
+        return_sequences: b.choices.flag(),
+        go_backwards: b.choices.flag(),
+    }))
+}
+
 /// Returns a convolution with one filter, as in spatial attention.
 pub fn one_filter(b: &mut Builder, x: &[usize]) -> Option<Layer> {
     let &[_, _, channels] = x else { return None };
@@ -318,6 +443,41 @@ pub fn layer(kind: Kind, b: &mut Builder, inputs: &[Vec<usize>]) -> Option<Layer
         Kind::SumAxis if x.len() > 1 => Layer::SumAxis(SumAxis {
             axis: b.choices.within(0..=x.len() - 1),
         }),
+        Kind::DepthwiseConv => return depthwise(b, x),
+        Kind::ConvTranspose => return transposed(b, x),
+        Kind::LayerNorm => {
+            let dims = b.choices.within(1..=x.len());
+            let shape = &x[x.len() - dims..];
+            Layer::LayerNorm(LayerNorm {
+                gamma: b.choices.flag().then(|| weight(b, shape, 0.5, 1.0)),
+                beta: b.choices.flag().then(|| weight(b, shape, 0.5, 0.0)),
+                // Rows that are nearly constant are amplified by up to its root.
+                epsilon: b.choices.pick(&[0.01, 0.1]),
+                dims,
+            })
+        }
+        Kind::Embedding => {
+            let (rows, width) = (b.choices.size(12), b.choices.size(9));
+            Layer::Embedding(Embedding {
+                table: weight(b, &[rows, width], 1.0, 0.0),
+            })
+        }
+        Kind::Map => Layer::Map(Map { function: map(b) }),
+        Kind::Slice => Layer::Slice(slice(&mut b.choices, x)),
+        Kind::MeanAxis if x.len() > 1 => Layer::MeanAxis(MeanAxis {
+            axis: b.choices.within(0..=x.len() - 1),
+        }),
+        Kind::InsertAxis => Layer::InsertAxis(InsertAxis {
+            axis: b.choices.within(0..=x.len()),
+        }),
+        Kind::RemoveAxis if x.len() > 1 && x.contains(&1) => {
+            let ones: Vec<usize> = (0..x.len()).filter(|&d| x[d] == 1).collect();
+            Layer::RemoveAxis(RemoveAxis {
+                axis: b.choices.pick(&ones),
+            })
+        }
+        Kind::MatMul => Layer::MatMul(mat_mul(inputs)?),
+        Kind::SimpleRnn => return simple_rnn(b, x),
         Kind::SpatialMultiply if inputs.len() == 2 => Layer::SpatialMultiply,
         Kind::ChannelMultiply if inputs.len() == 2 => Layer::ChannelMultiply,
         Kind::Pool
@@ -326,6 +486,8 @@ pub fn layer(kind: Kind, b: &mut Builder, inputs: &[Vec<usize>]) -> Option<Layer
         | Kind::ZeroPad
         | Kind::RepeatVector
         | Kind::SumAxis
+        | Kind::MeanAxis
+        | Kind::RemoveAxis
         | Kind::SpatialMultiply
         | Kind::ChannelMultiply => return None,
     };

@@ -4,12 +4,13 @@ use maeum::nn::layers::{Conv, Dense, Layer};
 use maeum::nn::{DropoutMode, Node, Output, ValueId, oracle};
 use proptest::prelude::*;
 
-use super::{Builder, Case, KINDS, Kind, layers, numbers, widen};
+use super::{Builder, Case, Kind, layers, numbers, widen};
 
-/// Returns a network of up to sixteen layers with branches, shared weights and several outputs.
-pub fn network() -> impl Strategy<Value = Case> {
+/// Returns a network of up to sixteen layers of these kinds, with branches, shared weights and several
+/// outputs.
+pub fn network(kinds: &'static [Kind]) -> impl Strategy<Value = Case> {
     let numbers = prop::collection::vec(any::<u32>(), 400);
-    numbers.prop_map(|numbers| {
+    numbers.prop_map(move |numbers| {
         let mut b = Builder::new(numbers);
         let mut shapes = Vec::new();
         for _ in 0..b.choices.within(1..=2) {
@@ -20,7 +21,7 @@ pub fn network() -> impl Strategy<Value = Case> {
         }
         for _ in 0..b.choices.within(1..=16) {
             let before = b.graph.nodes.len();
-            if !(grow(&mut b, &shapes).is_some() && is_bounded_case(&mut b, &shapes)) {
+            if !(grow(&mut b, kinds, &shapes).is_some() && is_bounded_case(&mut b, &shapes)) {
                 b.graph.nodes.truncate(before);
             }
         }
@@ -36,7 +37,7 @@ pub fn network() -> impl Strategy<Value = Case> {
 }
 
 /// Adds a random layer if one fits the selected values.
-fn grow(b: &mut Builder, shapes: &[Vec<usize>]) -> Option<()> {
+fn grow(b: &mut Builder, kinds: &[Kind], shapes: &[Vec<usize>]) -> Option<()> {
     b.graph.outputs = vec![Output {
         name: "last".into(),
         value: ValueId(0),
@@ -61,23 +62,29 @@ fn grow(b: &mut Builder, shapes: &[Vec<usize>]) -> Option<()> {
             // Layers with a shared kernel may differ in their other parameters.
             *bias = None;
         }
-        if inputs.len() == 1 {
+        let indexes = matches!(layer, Layer::Embedding(_)) && first >= shapes.len();
+        if inputs.len() == 1 && !indexes {
             b.node(layer, vec![ValueId(first)], outer);
             return Some(());
         }
     }
     let kind = match b.choices.within(0..=7) {
         0 => Kind::Dropout,
-        _ => b.choices.pick(KINDS),
+        _ => b.choices.pick(kinds),
     };
+    if kind == Kind::Embedding && first >= shapes.len() {
+        // Rounding can change the index that an inexact value stands for.
+        return None;
+    }
     let outer = match known[first].len() {
         0 | 1 => 0,
         4.. => 1,
         _ => usize::from(b.choices.within(0..=3) == 0),
     };
     let mut inputs = vec![ValueId(first)];
-    if matches!(kind, Kind::Concat | Kind::Merge) {
-        for _ in 0..b.choices.within(1..=2) {
+    if matches!(kind, Kind::Concat | Kind::Merge | Kind::MatMul) {
+        let more = if kind == Kind::MatMul { 1 } else { 2 };
+        for _ in 0..b.choices.within(1..=more) {
             // Selects another value with the same number of dimensions, or the first value itself.
             let rank = known[first].len();
             let fits =

@@ -88,6 +88,7 @@ impl Backend for CudaLowering<'_> {
                     alpha: self.constant(alpha),
                 }))
             }
+            BackendLayer::CpuOnly(_) => unreachable!("CudaPlan refuses these layers"),
         }
     }
 

@@ -1,0 +1,590 @@
+//! Functions of Lambda layers as operations: arithmetic with constants and between inputs, and the
+//! usual functions of Keras' backend and of TensorFlow.
+//!
+//! An expression is translated as a whole or not at all.
+
+use serde_json::Value;
+
+use super::bytecode::{Expression, Operator};
+use super::marshal::Object;
+use crate::keras::layers::{Call, Operand, Part};
+use crate::keras::options::dimension;
+use crate::nn::layers::{
+    Activation, InsertAxis, Layer, Map, MapFunction, MeanAxis, Merge, MergeOp, Permute, RemoveAxis,
+    Slice, Softmax, SumAxis,
+};
+
+/// Operations of a function; the last one gives its result.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Program {
+    steps: Vec<(Operation, Vec<Operand>)>,
+    result: Operand,
+    /// Number of inputs of the layer.
+    pub inputs: usize,
+}
+
+/// An operation; axes are in Keras' numbering (0 is the batch, -1 the last).
+#[derive(Debug, Clone, PartialEq)]
+enum Operation {
+    Map(MapFunction),
+    Merge(MergeOp),
+    Activation(Activation),
+    Softmax(i64),
+    Sum(i64),
+    Mean(i64),
+    Insert(i64),
+    Remove(i64),
+    Permute(Vec<i64>),
+    Slice {
+        axis: i64,
+        start: i64,
+        stop: Option<i64>,
+        step: usize,
+    },
+}
+
+/// Translates an expression. `bound` holds the values of the arguments after the first. `None` if any
+/// part of it is unknown.
+pub fn translate(expression: &Expression, bound: &[Option<Value>]) -> Option<Program> {
+    let mut writer = Writer {
+        bound,
+        steps: Vec::new(),
+        inputs: None,
+    };
+    let result = writer.tensor(expression)?;
+    Some(Program {
+        steps: writer.steps,
+        result,
+        inputs: writer.inputs?,
+    })
+}
+
+impl Program {
+    /// Returns the nodes for one use.
+    ///
+    /// # Errors
+    /// If an axis does not exist, or operands have different ranks.
+    pub fn lower(&self, call: &Call) -> Result<Vec<Part>, String> {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut ranks: Vec<usize> = Vec::new();
+        // The parts that hold the results of the steps.
+        let mut held: Vec<Operand> = Vec::new();
+        for (operation, operands) in &self.steps {
+            let inputs: Vec<Operand> = operands
+                .iter()
+                .map(|operand| match *operand {
+                    Operand::Part(n) => held[n],
+                    input => input,
+                })
+                .collect();
+            let given: Vec<usize> = inputs
+                .iter()
+                .map(|input| match *input {
+                    Operand::Input(n) => call.ranks[n],
+                    Operand::Part(n) => ranks[n],
+                })
+                .collect();
+            let layer = operation.layer(&given)?;
+            ranks.push(layer.rank(&given));
+            held.push(Operand::Part(parts.len()));
+            parts.push(Part { layer, inputs });
+        }
+        // The result of a function that returns its input is no step.
+        match self.result {
+            Operand::Input(0) if self.inputs == 1 => Ok(Vec::new()),
+            Operand::Input(_) => Err("its function returns one of its inputs".into()),
+            Operand::Part(n) if n + 1 == parts.len() => Ok(parts),
+            Operand::Part(_) => Err("its function computes values that it does not return".into()),
+        }
+    }
+}
+
+impl Operation {
+    fn layer(&self, ranks: &[usize]) -> Result<Layer, String> {
+        let rank = ranks.first().copied().unwrap_or(0);
+        let axis = |axis: i64| dimension(axis, rank);
+        Ok(match *self {
+            Self::Map(function) => Layer::Map(Map { function }),
+            Self::Merge(op) => match ranks.windows(2).all(|r| r[0] == r[1]) {
+                true => Layer::Merge(Merge { op }),
+                false => {
+                    return Err(format!(
+                        "its function combines values of {ranks:?} dimensions without the batch; this is not supported"
+                    ));
+                }
+            },
+            Self::Activation(function) => Layer::Activation(function),
+            Self::Softmax(a) => Layer::Softmax(Softmax { axis: axis(a)? }),
+            Self::Sum(a) => Layer::SumAxis(SumAxis { axis: axis(a)? }),
+            Self::Mean(a) => Layer::MeanAxis(MeanAxis { axis: axis(a)? }),
+            Self::Insert(a) => Layer::InsertAxis(InsertAxis {
+                axis: dimension(a, rank + 1)?,
+            }),
+            Self::Remove(a) => Layer::RemoveAxis(RemoveAxis { axis: axis(a)? }),
+            Self::Slice {
+                axis: a,
+                start,
+                stop,
+                step,
+            } => Layer::Slice(Slice {
+                axis: axis(a)?,
+                start,
+                stop,
+                step,
+            }),
+            Self::Permute(ref order) => {
+                let order = match &**order {
+                    [0, rest @ ..] if rest.len() == rank => rest,
+                    _ => return Err(format!("its function permutes the dimensions to {order:?}")),
+                };
+                let order = order.iter().map(|&a| axis(a)).collect::<Result<_, _>>()?;
+                Layer::Permute(Permute { order })
+            }
+        })
+    }
+}
+
+struct Writer<'a> {
+    bound: &'a [Option<Value>],
+    steps: Vec<(Operation, Vec<Operand>)>,
+    /// Number of inputs, once the first use of the argument has shown that it is a tensor (one) or a
+    /// list of tensors.
+    inputs: Option<usize>,
+}
+
+impl Writer<'_> {
+    fn push(&mut self, operation: Operation, operands: Vec<Operand>) -> Operand {
+        self.steps.push((operation, operands));
+        Operand::Part(self.steps.len() - 1)
+    }
+
+    fn map(&mut self, function: MapFunction, of: Operand) -> Operand {
+        self.push(Operation::Map(function), vec![of])
+    }
+
+    /// Writes the operations of a tensor.
+    fn tensor(&mut self, expression: &Expression) -> Option<Operand> {
+        match expression {
+            Expression::Argument(0) => match self.inputs {
+                None | Some(1) => {
+                    self.inputs = Some(1);
+                    Some(Operand::Input(0))
+                }
+                Some(_) => None,
+            },
+            Expression::Item(list, index) if **list == Expression::Argument(0) => {
+                match self.integer(index) {
+                    // The inputs of a list; a function that takes one tensor would slice the batch.
+                    Some(n) if self.inputs != Some(1) => {
+                        let n = usize::try_from(n).ok().filter(|n| *n < 64)?;
+                        self.inputs = Some(self.inputs.unwrap_or(2).max(n + 1));
+                        Some(Operand::Input(n))
+                    }
+                    Some(_) => None,
+                    None => {
+                        let x = self.tensor(list)?;
+                        self.item(x, index)
+                    }
+                }
+            }
+            Expression::Item(object, key) => {
+                let x = self.tensor(object)?;
+                self.item(x, key)
+            }
+            Expression::Negation(inner) => {
+                let x = self.tensor(inner)?;
+                Some(self.map(MapFunction::Negate, x))
+            }
+            Expression::Binary(operator, left, right) => self.binary(*operator, left, right),
+            Expression::Call(function, positional, keywords) => {
+                let Expression::Name(path) = &**function else {
+                    return None;
+                };
+                let name = function_name(path)?;
+                let arguments = Arguments {
+                    positional,
+                    keywords,
+                };
+                self.call(name, &arguments)
+            }
+            _ => None,
+        }
+    }
+
+    fn binary(
+        &mut self,
+        operator: Operator,
+        left: &Expression,
+        right: &Expression,
+    ) -> Option<Operand> {
+        match (self.number(left), self.number(right)) {
+            (None, Some(c)) => {
+                let x = self.tensor(left)?;
+                let function = match operator {
+                    Operator::Add => MapFunction::Add(c),
+                    Operator::Subtract => MapFunction::Add(-c),
+                    Operator::Multiply => MapFunction::Multiply(c),
+                    Operator::Divide => MapFunction::Divide(c),
+                    Operator::Power if c == 2.0 => MapFunction::Square,
+                    Operator::Power if c == 0.5 => MapFunction::Sqrt,
+                    Operator::Power => return None,
+                };
+                Some(self.map(function, x))
+            }
+            (Some(c), None) => {
+                let x = self.tensor(right)?;
+                let function = match operator {
+                    Operator::Add => MapFunction::Add(c),
+                    Operator::Subtract => MapFunction::SubtractFrom(c),
+                    Operator::Multiply => MapFunction::Multiply(c),
+                    Operator::Divide => MapFunction::DivideInto(c),
+                    Operator::Power => return None,
+                };
+                Some(self.map(function, x))
+            }
+            (None, None) => {
+                let (a, mut b) = (self.tensor(left)?, self.tensor(right)?);
+                let op = match operator {
+                    Operator::Add => MergeOp::Add,
+                    Operator::Subtract => MergeOp::Subtract,
+                    Operator::Multiply => MergeOp::Multiply,
+                    Operator::Divide => {
+                        b = self.map(MapFunction::DivideInto(1.0), b);
+                        MergeOp::Multiply
+                    }
+                    Operator::Power => return None,
+                };
+                Some(self.push(Operation::Merge(op), vec![a, b]))
+            }
+            (Some(_), Some(_)) => None,
+        }
+    }
+
+    /// Writes `x[key]`: slices and indices of the dimensions after the batch.
+    fn item(&mut self, mut x: Operand, key: &Expression) -> Option<Operand> {
+        let constants: Vec<Expression>;
+        let parts: Vec<&Expression> = match key {
+            Expression::Sequence(items) => items.iter().map(|item| &**item).collect(),
+            Expression::Constant(Object::Tuple(items)) => {
+                constants = items
+                    .iter()
+                    .map(|item| Expression::Constant(item))
+                    .collect();
+                constants.iter().collect()
+            }
+            _ => vec![key],
+        };
+        let (first, rest) = parts.split_first()?;
+        // With an ellipsis the positions count from the end.
+        let from_end = matches!(first, Expression::Constant(Object::Ellipsis));
+        if !from_end && !self.is_whole(first) {
+            return None;
+        }
+        let count = i64::try_from(rest.len()).ok()?;
+        let mut places: Vec<(i64, &Expression)> = (0..)
+            .zip(rest)
+            .map(|(i, part)| (if from_end { i - count } else { i + 1 }, *part))
+            .collect();
+        // An index removes its dimension, which moves those on the side from which positions count.
+        if !from_end {
+            places.reverse();
+        }
+        for (axis, part) in places {
+            if self.is_whole(part) {
+                continue;
+            }
+            let slice = |start, stop, step| Operation::Slice {
+                axis,
+                start,
+                stop,
+                step,
+            };
+            if let Some(index) = self.integer(part) {
+                let stop = (index != -1).then_some(index.checked_add(1)?);
+                x = self.push(slice(index, stop, 1), vec![x]);
+                x = self.push(Operation::Remove(axis), vec![x]);
+                continue;
+            }
+            let Expression::Slice(start, stop, step) = part else {
+                return None;
+            };
+            let start = self.integer_or_none(start)?.unwrap_or(0);
+            let stop = self.integer_or_none(stop)?;
+            let step = match step {
+                None => 1,
+                Some(step) => usize::try_from(self.integer_or_none(step)?.unwrap_or(1)).ok()?,
+            };
+            (step > 0).then_some(())?;
+            x = self.push(slice(start, stop, step), vec![x]);
+        }
+        Some(x)
+    }
+
+    /// Returns whether a part of a subscript is `:`.
+    fn is_whole(&self, part: &Expression) -> bool {
+        match part {
+            Expression::Slice(start, stop, step) => {
+                let step = step
+                    .as_ref()
+                    .map_or(Some(None), |s| self.integer_or_none(s));
+                self.integer_or_none(start) == Some(None)
+                    && self.integer_or_none(stop) == Some(None)
+                    && matches!(step, Some(None | Some(1)))
+            }
+            _ => false,
+        }
+    }
+
+    fn call(&mut self, name: &str, arguments: &Arguments) -> Option<Operand> {
+        let unary = match name {
+            "abs" => Some(MapFunction::Abs),
+            "square" => Some(MapFunction::Square),
+            "sqrt" => Some(MapFunction::Sqrt),
+            "exp" => Some(MapFunction::Exp),
+            "log" => Some(MapFunction::Log),
+            "negative" => Some(MapFunction::Negate),
+            _ => None,
+        };
+        if let Some(function) = unary {
+            arguments.only(&["x"])?;
+            let x = self.tensor(arguments.get(0, "x")?)?;
+            return Some(self.map(function, x));
+        }
+        let activation = match name {
+            "relu" => Some(Activation::Relu),
+            "tanh" => Some(Activation::Tanh),
+            "sigmoid" => Some(Activation::Sigmoid),
+            "softplus" => Some(Activation::Softplus),
+            "softsign" => Some(Activation::Softsign),
+            _ => None,
+        };
+        if let Some(function) = activation {
+            arguments.only(&["x"])?;
+            let x = self.tensor(arguments.get(0, "x")?)?;
+            return Some(self.push(Operation::Activation(function), vec![x]));
+        }
+        match name {
+            "add" | "subtract" | "multiply" | "divide" => {
+                arguments.only(&["x", "y"])?;
+                let operator = match name {
+                    "add" => Operator::Add,
+                    "subtract" => Operator::Subtract,
+                    "multiply" => Operator::Multiply,
+                    _ => Operator::Divide,
+                };
+                self.binary(operator, arguments.get(0, "x")?, arguments.get(1, "y")?)
+            }
+            "maximum" | "minimum" => {
+                arguments.only(&["x", "y"])?;
+                let (left, right) = (arguments.get(0, "x")?, arguments.get(1, "y")?);
+                match (self.number(left), self.number(right)) {
+                    (None, None) => {
+                        let (a, b) = (self.tensor(left)?, self.tensor(right)?);
+                        let op = match name {
+                            "maximum" => MergeOp::Maximum,
+                            _ => MergeOp::Minimum,
+                        };
+                        Some(self.push(Operation::Merge(op), vec![a, b]))
+                    }
+                    (None, Some(c)) => {
+                        let x = self.tensor(left)?;
+                        let function = match name {
+                            "maximum" => MapFunction::Maximum(c),
+                            _ => MapFunction::Minimum(c),
+                        };
+                        Some(self.map(function, x))
+                    }
+                    _ => None,
+                }
+            }
+            "softmax" => {
+                arguments.only(&["x", "axis"])?;
+                let x = self.tensor(arguments.get(0, "x")?)?;
+                let axis = match arguments.get(1, "axis") {
+                    None => -1,
+                    Some(axis) => self.integer(axis)?,
+                };
+                Some(self.push(Operation::Softmax(axis), vec![x]))
+            }
+            "sum" | "mean" => {
+                arguments.only(&["x", "axis", "keepdims"])?;
+                let keep = match arguments.get(2, "keepdims") {
+                    None => false,
+                    Some(keep) => self.boolean(keep)?,
+                };
+                let mut axes = self.integers(arguments.get(1, "axis")?)?;
+                // Each removal moves the dimensions on one side, so they go in order, and only axes
+                // that count from the same side are ordered without the rank.
+                axes.sort_unstable();
+                axes.dedup();
+                if axes.iter().any(|&a| a < 0) && axes.iter().any(|&a| a >= 0) {
+                    return None;
+                }
+                let from_end = axes.iter().all(|&a| a < 0);
+                let mut x = self.tensor(arguments.get(0, "x")?)?;
+                let ordered: Vec<i64> = match from_end {
+                    true => axes,
+                    false => axes.into_iter().rev().collect(),
+                };
+                for axis in ordered {
+                    let reduce = match name {
+                        "sum" => Operation::Sum(axis),
+                        _ => Operation::Mean(axis),
+                    };
+                    x = self.push(reduce, vec![x]);
+                    if keep {
+                        x = self.push(Operation::Insert(axis), vec![x]);
+                    }
+                }
+                Some(x)
+            }
+            "squeeze" => {
+                arguments.only(&["x", "axis"])?;
+                let axes = self.integers(arguments.get(1, "axis")?)?;
+                let [axis] = *axes else { return None };
+                let x = self.tensor(arguments.get(0, "x")?)?;
+                Some(self.push(Operation::Remove(axis), vec![x]))
+            }
+            "expand_dims" => {
+                arguments.only(&["x", "axis"])?;
+                let axis = match arguments.get(1, "axis") {
+                    None => -1,
+                    Some(axis) => self.integer(axis)?,
+                };
+                let x = self.tensor(arguments.get(0, "x")?)?;
+                Some(self.push(Operation::Insert(axis), vec![x]))
+            }
+            "transpose" => {
+                arguments.only(&["x", "order"])?;
+                let order = self.integers(arguments.get(1, "order")?)?;
+                let x = self.tensor(arguments.get(0, "x")?)?;
+                Some(self.push(Operation::Permute(order), vec![x]))
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns the value of a bound argument.
+    fn bound(&self, expression: &Expression) -> Option<&Value> {
+        match expression {
+            Expression::Argument(n) => self.bound.get(n.checked_sub(1)?)?.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Returns a constant number as the 32-bit float with which TensorFlow computes.
+    fn number(&self, expression: &Expression) -> Option<f32> {
+        let wide = match expression {
+            Expression::Constant(Object::Int(n)) => *n as f64,
+            Expression::Constant(Object::Float(x)) => *x,
+            Expression::Negation(inner) => return self.number(inner).map(|x| -x),
+            other => self.bound(other)?.as_f64()?,
+        };
+        Some(wide as f32).filter(|x| x.is_finite())
+    }
+
+    fn integer(&self, expression: &Expression) -> Option<i64> {
+        match expression {
+            Expression::Constant(Object::Int(n)) => Some(*n),
+            Expression::Negation(inner) => self.integer(inner)?.checked_neg(),
+            other => self.bound(other)?.as_i64(),
+        }
+    }
+
+    fn integer_or_none(&self, expression: &Expression) -> Option<Option<i64>> {
+        match expression {
+            Expression::Constant(Object::None) => Some(None),
+            other => self.integer(other).map(Some),
+        }
+    }
+
+    /// Returns an integer, or the integers of a list or tuple.
+    fn integers(&self, expression: &Expression) -> Option<Vec<i64>> {
+        match expression {
+            Expression::Sequence(items) => items.iter().map(|item| self.integer(item)).collect(),
+            Expression::Constant(Object::Tuple(items)) => items
+                .iter()
+                .map(|item| match &**item {
+                    Object::Int(n) => Some(*n),
+                    _ => None,
+                })
+                .collect(),
+            other => match self.bound(other) {
+                Some(Value::Array(items)) => items.iter().map(Value::as_i64).collect(),
+                _ => self.integer(other).map(|n| vec![n]),
+            },
+        }
+    }
+
+    fn boolean(&self, expression: &Expression) -> Option<bool> {
+        match expression {
+            Expression::Constant(Object::Bool(on)) => Some(*on),
+            other => self.bound(other)?.as_bool(),
+        }
+    }
+}
+
+/// Arguments of a call, by Keras' names.
+struct Arguments<'a, 'e> {
+    positional: &'a [std::rc::Rc<Expression<'e>>],
+    keywords: &'a [(&'e str, std::rc::Rc<Expression<'e>>)],
+}
+
+impl<'e> Arguments<'_, 'e> {
+    /// Returns an argument by its position or name.
+    fn get(&self, position: usize, name: &str) -> Option<&Expression<'e>> {
+        let named = self.keywords.iter().find(|(key, _)| keyword(key) == name);
+        let positional = self.positional.get(position);
+        positional
+            .or(named.map(|(_, value)| value))
+            .map(|value| &**value)
+    }
+
+    /// Checks that no other arguments are given, and none twice.
+    fn only(&self, names: &[&str]) -> Option<()> {
+        let known = self.keywords.iter().all(|(key, _)| {
+            names
+                .iter()
+                .skip(self.positional.len())
+                .any(|n| *n == keyword(key))
+        });
+        (known && self.positional.len() <= names.len()).then_some(())
+    }
+}
+
+/// Returns Keras' name of a keyword; TensorFlow names some differently.
+fn keyword(name: &str) -> &str {
+    match name {
+        "input_tensor" | "input" | "tensor" | "a" | "logits" | "features" => "x",
+        "b" => "y",
+        "dim" | "reduction_indices" | "squeeze_dims" => "axis",
+        "keep_dims" => "keepdims",
+        "perm" | "pattern" | "axes" => "order",
+        other => other,
+    }
+}
+
+/// Returns Keras' name of a function of Keras' backend or of TensorFlow under its usual imports.
+fn function_name<'e>(path: &[&'e str]) -> Option<&'e str> {
+    match *path {
+        ["abs"] => Some("abs"),
+        ["K" | "backend", name]
+        | ["keras", "backend" | "K", name]
+        | ["tf" | "tensorflow", "keras", "backend", name] => Some(match name {
+            "permute_dimensions" => "transpose",
+            "add" | "subtract" | "multiply" | "divide" | "negative" => return None,
+            name => name,
+        }),
+        ["tf" | "tensorflow", name]
+        | ["tf" | "tensorflow", "math" | "nn", name]
+        | ["array_ops" | "math_ops" | "nn", name] => Some(match name {
+            "reduce_sum" => "sum",
+            "reduce_mean" => "mean",
+            // These names have another meaning in TensorFlow, or none.
+            "sum" | "mean" | "permute_dimensions" => return None,
+            name => name,
+        }),
+        ["ops", name] | ["keras", "ops", name] => Some(name),
+        _ => None,
+    }
+}

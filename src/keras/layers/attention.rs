@@ -1,0 +1,227 @@
+//! Products of two values and attention.
+
+use serde_json::Value;
+
+use super::{Call, Leaf, Operand, Part, Slot, SlotShape, slot};
+use crate::keras::options::{Options, unsupported};
+use crate::nn::graph::Weight;
+use crate::nn::layers::{
+    Activation, Dense, InsertAxis, Layer, Map, MapFunction, MatMul, Permute, RemoveAxis, Reshape,
+    Softmax,
+};
+
+/// Nodes of a layer under construction.
+#[derive(Default)]
+struct Parts(Vec<Part>);
+
+impl Parts {
+    fn add(&mut self, layer: Layer, inputs: &[Operand]) -> Operand {
+        self.0.push(Part {
+            layer,
+            inputs: inputs.to_vec(),
+        });
+        Operand::Part(self.0.len() - 1)
+    }
+
+    fn product(&mut self, a: Operand, b: Operand, transpose: [bool; 2]) -> Operand {
+        let [transpose_a, transpose_b] = transpose;
+        let layer = MatMul {
+            transpose_a,
+            transpose_b,
+        };
+        self.add(Layer::MatMul(layer), &[a, b])
+    }
+}
+
+pub fn dot(o: &mut Options) -> Leaf {
+    o.off("normalize");
+    let axes = o.integers("axes").and_then(|axes| match *axes {
+        [one] => Ok([one; 2]),
+        [a, b] => Ok([a, b]),
+        _ => Err(format!(
+            "option \"axes\" is {axes:?}; one or two are needed"
+        )),
+    });
+    let axes = o.or_record(axes, [1; 2]);
+    let leaf = Leaf::composed(Vec::new(), move |call| {
+        let [a, b] = *call.ranks else {
+            return Err(format!("it takes two inputs, not {}", call.ranks.len()));
+        };
+        let [x, y] = [0, 1].map(Operand::Input);
+        let mut parts = Parts::default();
+        let axis = |i: usize, rank: usize| crate::keras::options::dimension(axes[i], rank);
+        match (a, b) {
+            (1, 1) => {
+                axis(0, 1)?;
+                axis(1, 1)?;
+                let row = parts.add(Layer::InsertAxis(InsertAxis { axis: 0 }), &[x]);
+                let column = parts.add(Layer::InsertAxis(InsertAxis { axis: 1 }), &[y]);
+                let product = parts.product(row, column, [false, false]);
+                parts.add(Layer::RemoveAxis(RemoveAxis { axis: 0 }), &[product]);
+            }
+            (2, 2) => {
+                parts.product(x, y, [axis(0, 2)? == 0, axis(1, 2)? == 1]);
+            }
+            _ => {
+                return Err(format!(
+                    "its inputs have {a} and {b} dimensions without the batch; two of 1 or two of 2 are supported"
+                ));
+            }
+        }
+        Ok(parts.0)
+    });
+    leaf.with_input_list()
+}
+
+pub fn attention(o: &mut Options) -> Leaf {
+    o.ignore(&["dropout", "seed"]);
+    o.off("use_scale");
+    o.off("causal");
+    if let Some(mode) = o.text("score_mode")
+        && mode != "dot"
+    {
+        o.problem(unsupported(
+            "score_mode",
+            &mode.into(),
+            "only \"dot\" is supported",
+        ));
+    }
+    let leaf = Leaf::composed(Vec::new(), |call| {
+        call.no_training()?;
+        if !(2..=3).contains(&call.ranks.len()) || call.ranks.iter().any(|&r| r != 2) {
+            return Err(format!(
+                "it takes a query, a value and optionally a key, each [time, channels], but its inputs have {:?} dimensions without the batch",
+                call.ranks
+            ));
+        }
+        let [query, value] = [0, 1].map(Operand::Input);
+        let key = match call.ranks.len() {
+            3 => Operand::Input(2),
+            _ => value,
+        };
+        let mut parts = Parts::default();
+        let scores = parts.product(query, key, [false, true]);
+        let weights = parts.add(Layer::Softmax(Softmax { axis: 1 }), &[scores]);
+        parts.product(weights, value, [false, false]);
+        Ok(parts.0)
+    });
+    leaf.with_input_list()
+}
+
+pub fn multi_head(o: &mut Options) -> Leaf {
+    let heads = o.size("num_heads");
+    let key_dim = o.size("key_dim");
+    let value_dim = match o.value("value_dim") {
+        None => key_dim,
+        Some(_) => o.size("value_dim"),
+    };
+    o.ignore(&["dropout", "seed"]);
+    for key in ["output_shape", "use_gate", "flash_attention"] {
+        o.off(key);
+    }
+    // The input shapes of a file that was built.
+    o.ignore(&["query_shape", "key_shape", "value_shape"]);
+    match o.value("attention_axes") {
+        None => {}
+        Some(Value::Array(axes)) if axes.len() == 1 && axes[0] == 1 => {}
+        Some(other) => o.problem(unsupported(
+            "attention_axes",
+            other,
+            "only [1] is supported",
+        )),
+    }
+    let use_bias = o.bool("use_bias", true);
+    let projection = |kernel, bias, width| {
+        let mut slots = vec![slot(kernel, &[None, Some(heads), Some(width)])];
+        slots.extend(use_bias.then(|| slot(bias, &[Some(heads), Some(width)])));
+        slots
+    };
+    let mut slots: Vec<Slot> = [
+        projection("query/kernel", "query/bias", key_dim),
+        projection("key/kernel", "key/bias", key_dim),
+        projection("value/kernel", "value/bias", value_dim),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    slots.push(slot(
+        "attention_output/kernel",
+        &[Some(heads), Some(value_dim), None],
+    ));
+    slots.extend(use_bias.then(|| Slot {
+        shape: SlotShape::Dims(vec![None]),
+        ..slot("attention_output/bias", &[])
+    }));
+    let leaf = Leaf::composed(slots, move |call| {
+        heads_of(call, use_bias, heads, key_dim, value_dim)
+    });
+    leaf.with_input_list().prepared(|mut weights| {
+        // The projections become dense layers of all heads together.
+        let last = weights.len() - if weights.len() == 8 { 2 } else { 1 };
+        for (i, Weight { shape, .. }) in weights.iter_mut().enumerate() {
+            *shape = match *shape.as_slice() {
+                [heads, width, units] if i == last => vec![heads * width, units],
+                [inputs, heads, width] => vec![inputs, heads * width],
+                [heads, width] => vec![heads * width],
+                _ => shape.clone(),
+            };
+        }
+        Ok(weights)
+    })
+}
+
+/// Returns the nodes of one use of a multi-head attention.
+fn heads_of(
+    call: &Call,
+    use_bias: bool,
+    heads: usize,
+    key_dim: usize,
+    value_dim: usize,
+) -> Result<Vec<Part>, String> {
+    call.no_training()?;
+    if !(2..=3).contains(&call.ranks.len()) || call.ranks.iter().any(|&r| r != 2) {
+        return Err(format!(
+            "it takes a query, a value and optionally a key, each [time, channels], but its inputs have {:?} dimensions without the batch",
+            call.ranks
+        ));
+    }
+    let each = if use_bias { 2 } else { 1 };
+    let dense = |n: usize| {
+        Layer::Dense(Dense {
+            kernel: call.weights[n * each],
+            bias: use_bias.then(|| call.weights[n * each + 1]),
+            activation: Activation::Linear,
+        })
+    };
+    let swap = || {
+        Layer::Permute(Permute {
+            order: vec![1, 0, 2],
+        })
+    };
+    let mut parts = Parts::default();
+    let [query, value] = [0, 1].map(Operand::Input);
+    let key = match call.ranks.len() {
+        3 => Operand::Input(2),
+        _ => value,
+    };
+    // `[time, channels]` to `[heads, time, width]`.
+    let mut project = |n: usize, x: Operand, width: usize| {
+        let all = parts.add(dense(n), &[x]);
+        let shape = vec![None, Some(heads), Some(width)];
+        let split = parts.add(Layer::Reshape(Reshape { shape }), &[all]);
+        parts.add(swap(), &[split])
+    };
+    let q = project(0, query, key_dim);
+    let k = project(1, key, key_dim);
+    let v = project(2, value, value_dim);
+    let scale = MapFunction::Multiply(1.0 / (key_dim as f32).sqrt());
+    let scaled = parts.add(Layer::Map(Map { function: scale }), &[q]);
+    let scores = parts.product(scaled, k, [false, true]);
+    let weights = parts.add(Layer::Softmax(Softmax { axis: 2 }), &[scores]);
+    let context = parts.product(weights, v, [false, false]);
+    let joined = parts.add(swap(), &[context]);
+    let shape = vec![None, Some(heads * value_dim)];
+    let flat = parts.add(Layer::Reshape(Reshape { shape }), &[joined]);
+    parts.add(dense(3), &[flat]);
+    Ok(parts.0)
+}

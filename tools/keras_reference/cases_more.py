@@ -1,0 +1,104 @@
+"""Models of the layers beyond those of the original system."""
+
+import numpy as np
+from keras import layers as L
+
+from .core import case, rng
+
+
+def one(name, covers, shape, layer, **options):
+    case(name, covers, shape, lambda x: layer()(x), **options)
+
+
+def convolutions():
+    image, sound = (7, 6, 3), (9, 4)
+    for tag, layer in (
+        ("valid", lambda: L.DepthwiseConv2D(3, activation="relu")),
+        ("same_strides", lambda: L.DepthwiseConv2D((3, 2), strides=2, padding="same")),
+        ("multiplier", lambda: L.DepthwiseConv2D(3, depth_multiplier=3, use_bias=False)),
+        ("dilation", lambda: L.DepthwiseConv2D(2, dilation_rate=2, padding="same")),
+    ):
+        one(f"depthwise_conv2d_{tag}", f"DepthwiseConv2D, {tag}", image, layer)
+    one("depthwise_conv2d_wide", "DepthwiseConv2D over 35 channels", (4, 5, 35), lambda: L.DepthwiseConv2D(3))
+    one("depthwise_conv1d", "DepthwiseConv1D", sound, lambda: L.DepthwiseConv1D(3, depth_multiplier=2, padding="same"))
+    one("separable_conv2d", "SeparableConv2D", image, lambda: L.SeparableConv2D(4, 3, activation="elu"))
+    one(
+        "separable_conv2d_options",
+        "SeparableConv2D with strides, multiplier and same padding",
+        image,
+        lambda: L.SeparableConv2D(5, (3, 2), strides=2, depth_multiplier=2, padding="same", use_bias=False),
+    )
+    one("separable_conv1d", "SeparableConv1D", sound, lambda: L.SeparableConv1D(5, 3, strides=2, padding="same"))
+    one("separable_conv1d_causal", "SeparableConv1D, causal", sound, lambda: L.SeparableConv1D(3, 3, padding="causal"))
+    one("conv2d_groups", "Conv2D in two groups", (5, 5, 4), lambda: L.Conv2D(6, 3, groups=2))
+    one("conv1d_groups", "Conv1D in three groups", (8, 6), lambda: L.Conv1D(3, 3, groups=3))
+    for padding in ("valid", "same"):
+        for strides in (1, 2, 3):
+            one(
+                f"conv2d_transpose_{padding}_{strides}",
+                f"Conv2DTranspose, {padding}, strides {strides}",
+                (4, 3, 2),
+                lambda p=padding, s=strides: L.Conv2DTranspose(3, (3, 2), strides=s, padding=p, activation="tanh"),
+            )
+        one(
+            f"conv1d_transpose_{padding}",
+            f"Conv1DTranspose, {padding}",
+            sound,
+            lambda p=padding: L.Conv1DTranspose(3, 4, strides=2, padding=p),
+        )
+
+
+def shapes():
+    one("zero_padding1d", "ZeroPadding1D", (4, 3), lambda: L.ZeroPadding1D((1, 2)))
+    one("cropping1d", "Cropping1D", (6, 3), lambda: L.Cropping1D((1, 2)))
+    one("cropping2d", "Cropping2D", (6, 5, 2), lambda: L.Cropping2D(((1, 2), (0, 3))))
+    one("up_sampling1d", "UpSampling1D", (4, 3), lambda: L.UpSampling1D(3))
+    one("flatten_channels_first", "Flatten, channels_first", (2, 3, 4), lambda: L.Flatten("channels_first"))
+    one(
+        "global_average_pooling2d_channels_first",
+        "GlobalAveragePooling2D, channels_first",
+        (3, 4, 5),
+        lambda: L.GlobalAveragePooling2D("channels_first"),
+    )
+    one("zero_padding2d_channels_first", "ZeroPadding2D, channels_first", (2, 3, 4), lambda: L.ZeroPadding2D(1, "channels_first"))
+    one("up_sampling2d_channels_first", "UpSampling2D, channels_first", (2, 3, 4), lambda: L.UpSampling2D(2, "channels_first"))
+
+
+def normalizations():
+    one("layer_normalization", "LayerNormalization", (4, 6), L.LayerNormalization)
+    one("layer_normalization_axes", "LayerNormalization over two axes", (4, 6), lambda: L.LayerNormalization((1, 2)))
+    one("layer_normalization_plain", "LayerNormalization without weights", (4, 6), lambda: L.LayerNormalization(center=False, scale=False, epsilon=0.1))
+    one("batch_normalization_axis1", "BatchNormalization over axis 1", (3, 4, 5), lambda: L.BatchNormalization(axis=1))
+    one("rescaling", "Rescaling", (4, 3), lambda: L.Rescaling(0.25, 1.5))
+    one("normalization", "Normalization by stored mean and variance", (4, 3), L.Normalization)
+
+
+def others():
+    one("simple_rnn", "SimpleRNN", (5, 3), lambda: L.SimpleRNN(4))
+    one("simple_rnn_sequences", "SimpleRNN backwards, sequences", (5, 3), lambda: L.SimpleRNN(4, activation="relu", return_sequences=True, go_backwards=True))
+    one("bidirectional_simple_rnn", "Bidirectional SimpleRNN", (5, 3), lambda: L.Bidirectional(L.SimpleRNN(2)))
+    case(
+        "embedding",
+        "Embedding of whole numbers",
+        (6,),
+        lambda x: L.Embedding(5, 3)(x),
+        inputs=lambda item, model: [rng(item.name, "input").integers(0, 5, (3, 6)).astype(np.float32)],
+    )
+    pair = [(4, 3), (4, 5)]
+    case("dot_matrices", "Dot over the first axes of matrices", pair, lambda x, y: L.Dot(axes=1)([x, y]))
+    case("dot_matrices_axes", "Dot over different axes", [(4, 3), (5, 4)], lambda x, y: L.Dot(axes=(1, 2))([x, y]))
+    case("dot_vectors", "Dot of vectors", [(4,), (4,)], lambda x, y: L.Dot(axes=-1)([x, y]))
+    queries = [(4, 3), (5, 3)]
+    case("attention", "Attention", queries, lambda q, v: L.Attention()([q, v]))
+    case("attention_key", "Attention with a key", [*queries, (5, 3)], lambda q, v, k: L.Attention()([q, v, k]))
+    case("multi_head_attention", "MultiHeadAttention", queries, lambda q, v: L.MultiHeadAttention(2, 3)(q, v))
+    case(
+        "multi_head_attention_self",
+        "MultiHeadAttention of one value without biases",
+        (4, 3),
+        lambda x: L.MultiHeadAttention(2, 3, value_dim=2, use_bias=False)(x, x, x),
+    )
+
+
+for register in (convolutions, shapes, normalizations, others):
+    register()
