@@ -120,10 +120,10 @@ fn prepare(model: &Model, assigned: &mut Assigned) {
 fn prepare_layer(spec: &Spec, assigned: &mut Assigned) -> bool {
     match &spec.kind {
         Kind::Unsupported => false,
-        Kind::Model(model) => model
-            .layers
-            .iter()
-            .fold(false, |any, layer| prepare_layer(layer, assigned) || any),
+        Kind::Model(model) => {
+            let layers = model.layers.iter();
+            layers.filter(|l| prepare_layer(l, assigned)).count() > 0
+        }
         Kind::TimeDistributed(inner) => prepare_layer(inner, assigned),
         Kind::Bidirectional {
             forward, backward, ..
