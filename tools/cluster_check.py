@@ -23,7 +23,13 @@ import tempfile
 import time
 import wave
 
-os.environ.update(DAFT_ANALYTICS_ENABLED="0", RAY_USAGE_STATS_ENABLED="0", RAY_memory_monitor_refresh_ms="0")
+os.environ.update(
+    DAFT_ANALYTICS_ENABLED="0",
+    RAY_USAGE_STATS_ENABLED="0",
+    RAY_memory_monitor_refresh_ms="0",
+    # Beside other programs, the default of 15 lets a part take minutes.
+    RAY_worker_niceness="0",
+)
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 import psutil
