@@ -4,6 +4,7 @@
 use super::cpu::elementwise::Broadcast;
 use super::graph::{Graph, GraphError, WeightId};
 use super::layers::BatchNorm;
+use super::layers::shapes::Problem;
 
 mod build;
 mod fuse;
@@ -24,12 +25,15 @@ pub(super) trait Backend {
 
     /// Returns the op of a layer. May change the inputs of the step in `node` and add steps before
     /// it.
+    ///
+    /// # Errors
+    /// The reason that the back end has no op for the layer.
     fn lower_layer(
         &mut self,
         layer: BackendLayer,
         node: &mut NodeContext,
         builder: &mut PlanBuilder<Self::BackendOp>,
-    ) -> Self::BackendOp;
+    ) -> Result<Self::BackendOp, Problem>;
 
     /// Returns true if the op accepts draw-invariant inputs beside per-draw ones without
     /// broadcasting them.

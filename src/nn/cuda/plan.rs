@@ -73,14 +73,6 @@ impl CudaPlan {
         input_shapes: &[Vec<usize>],
         keeps_all: bool,
     ) -> Result<Self, PlanError> {
-        if let Some(node) = graph.nodes.iter().find(|n| n.layer.is_cpu_only()) {
-            return Err(PlanError::Graph(GraphError::Node {
-                graph: graph.name.clone(),
-                node: node.name.clone(),
-                class: node.layer.class(),
-                problem: "this layer has no CUDA kernel; run the network on the CPU".into(),
-            }));
-        }
         let mut builder = CudaLowering::new(graph);
         let lowered = lower(&mut builder, graph, input_shapes, keeps_all)?;
         let numbers = builder.finish();

@@ -293,47 +293,6 @@ impl Layer {
         dispatch!(self, layer => layer.activations())
     }
 
-    /// Returns true if the layer has no CUDA op.
-    #[cfg(feature = "cuda")]
-    pub(super) fn is_cpu_only(&self) -> bool {
-        match self {
-            Self::DepthwiseConv(_)
-            | Self::ConvTranspose(_)
-            | Self::LayerNorm(_)
-            | Self::Embedding(_)
-            | Self::Map(_)
-            | Self::Slice(_)
-            | Self::MeanAxis(_)
-            | Self::MatMul(_)
-            | Self::SimpleRnn(_) => true,
-            Self::Conv(_)
-            | Self::Pool(_)
-            | Self::GlobalPool(_)
-            | Self::Upsample(_)
-            | Self::ZeroPad(_)
-            | Self::BatchNorm(_)
-            | Self::Dense(_)
-            | Self::Lstm(_)
-            | Self::Gru(_)
-            | Self::Reverse
-            | Self::Flatten
-            | Self::Reshape(_)
-            | Self::Permute(_)
-            | Self::RepeatVector(_)
-            | Self::Concat(_)
-            | Self::Merge(_)
-            | Self::Dropout(_)
-            | Self::Activation(_)
-            | Self::Softmax(_)
-            | Self::PRelu(_)
-            | Self::SumAxis(_)
-            | Self::InsertAxis(_)
-            | Self::RemoveAxis(_)
-            | Self::SpatialMultiply
-            | Self::ChannelMultiply => false,
-        }
-    }
-
     /// Returns the number of output dimensions for inputs of the given numbers of dimensions.
     pub fn rank(&self, inputs: &[usize]) -> usize {
         dispatch!(self, layer => layer.rank(inputs))

@@ -7,6 +7,7 @@ use super::{
     PlannedOutput, Step, Value,
 };
 use crate::nn::graph::Node;
+use crate::nn::layers::shapes::Problem;
 
 /// Shapes and planned values around the node being lowered.
 pub(in crate::nn) struct NodeContext {
@@ -72,7 +73,14 @@ pub(in crate::nn) fn lower<B: Backend>(
     // own.
     let mut stored_in: Vec<usize> = (0..graph.inputs.len()).collect();
     for (number, node) in graph.nodes.iter().enumerate() {
-        let stored = builder.add(backend, node, graph.output_of(number).0, &stored_in);
+        let stored = builder
+            .add(backend, node, graph.output_of(number).0, &stored_in)
+            .map_err(|problem| GraphError::Node {
+                graph: graph.name.clone(),
+                node: node.name.clone(),
+                class: node.layer.class(),
+                problem,
+            })?;
         stored_in.push(stored);
     }
     let stochastic = builder.lowered.dropouts > 0;
@@ -146,7 +154,7 @@ impl<W> PlanBuilder<W> {
         node: &Node,
         output: usize,
         stored_in: &[usize],
-    ) -> usize {
+    ) -> Result<usize, Problem> {
         let values = &self.lowered.values;
         let item = |value: usize| values[value].shape[node.outer..].to_vec();
         let mut context = NodeContext {
@@ -166,9 +174,11 @@ impl<W> PlanBuilder<W> {
             dropouts: self.lowered.dropouts,
         };
         let op = match node.layer.lower(&shapes) {
-            Lowering::Identity => return context.inputs[0],
+            Lowering::Identity => return Ok(context.inputs[0]),
             Lowering::Common(op) => op,
-            Lowering::Backend(layer) => Op::Backend(backend.lower_layer(layer, &mut context, self)),
+            Lowering::Backend(layer) => {
+                Op::Backend(backend.lower_layer(layer, &mut context, self)?)
+            }
         };
         let per_draw = context.inputs.iter().any(|&v| self.is_per_draw(v));
         let accepts_draw_invariant = match &op {
@@ -193,7 +203,7 @@ impl<W> PlanBuilder<W> {
             second: context.second,
             outer: context.outer,
         });
-        output
+        Ok(output)
     }
 }
 

@@ -22,6 +22,7 @@ use crate::nn::cpu::simple_rnn::SimpleRnnPlan;
 use crate::nn::cpu::table::EmbeddingPlan;
 use crate::nn::cpu::transposed::TransposedPlan;
 use crate::nn::graph::{Graph, WeightId};
+use crate::nn::layers::shapes::Problem;
 use crate::nn::layers::{Activation, Conv, Recurrent, conv_kernel};
 use crate::nn::lowering::{
     Backend, BackendLayer, CpuOnly, NodeContext, PlanBuilder, broadcast_weight, fold_batch_norm,
@@ -42,13 +43,13 @@ impl Backend for CpuLowering<'_> {
         layer: BackendLayer,
         node: &mut NodeContext,
         builder: &mut PlanBuilder<CpuOp>,
-    ) -> CpuOp {
+    ) -> Result<CpuOp, Problem> {
         if let BackendLayer::Conv(conv) = layer
             && let Some(scaled) = self.scaled_conv(conv, node, builder)
         {
-            return CpuOp::ChannelScaledConv(scaled);
+            return Ok(CpuOp::ChannelScaledConv(scaled));
         }
-        self.prepare(layer, &node.items, &node.output)
+        Ok(self.prepare(layer, &node.items, &node.output))
     }
 
     fn accepts_draw_invariant(op: &CpuOp) -> bool {

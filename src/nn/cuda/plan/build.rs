@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::Constant;
 use crate::nn::cuda::ops::{Broadcast, CudaOp, Dense, Image, Op, PRelu, Pool, PostOp};
 use crate::nn::graph::{Graph, WeightId};
-use crate::nn::layers::shapes::spatial;
+use crate::nn::layers::shapes::{Problem, spatial};
 use crate::nn::layers::windows::window;
 use crate::nn::layers::{self, Activation, PoolKind};
 use crate::nn::lowering::{
@@ -45,10 +45,10 @@ impl Backend for CudaLowering<'_> {
         layer: BackendLayer,
         node: &mut NodeContext,
         builder: &mut PlanBuilder<CudaOp>,
-    ) -> CudaOp {
+    ) -> Result<CudaOp, Problem> {
         let x = &*node.items[0];
         let output = &*node.output;
-        match layer {
+        Ok(match layer {
             BackendLayer::Conv(conv) => self.conv(conv, x, output),
             BackendLayer::Dense(dense) => {
                 CudaOp::Dense(self.dense(dense.kernel, dense.bias, dense.activation))
@@ -88,8 +88,10 @@ impl Backend for CudaLowering<'_> {
                     alpha: self.constant(alpha),
                 }))
             }
-            BackendLayer::CpuOnly(_) => unreachable!("CudaPlan refuses these layers"),
-        }
+            BackendLayer::CpuOnly(_) => {
+                return Err("this layer has no CUDA kernel; run the network on the CPU".into());
+            }
+        })
     }
 
     fn fuse_patterns(lowered: &mut LoweredGraph<CudaOp>) {
