@@ -21,7 +21,7 @@ pub fn against_the_oracle(input: &[u8]) {
         return;
     };
     let case = match usize::from(kind) {
-        0..=63 => drawn(graphs::network(), choices),
+        0..=63 => drawn(graphs::network(KINDS), choices),
         64..=95 => drawn(graphs::convolution(), choices),
         96..=127 => drawn(graphs::scaled(), choices),
         kind => drawn(graphs::single(KINDS[kind % KINDS.len()]), choices),

@@ -120,10 +120,13 @@ fn prepare(model: &Model, assigned: &mut Assigned) {
 fn prepare_layer(spec: &Spec, assigned: &mut Assigned) -> bool {
     match &spec.kind {
         Kind::Unsupported => false,
-        Kind::Model(model) => model
-            .layers
-            .iter()
-            .fold(false, |any, layer| prepare_layer(layer, assigned) || any),
+        Kind::Model(model) => {
+            let mut converted = false;
+            for layer in &model.layers {
+                converted |= prepare_layer(layer, assigned);
+            }
+            converted
+        }
         Kind::TimeDistributed(inner) => prepare_layer(inner, assigned),
         Kind::Bidirectional {
             forward, backward, ..

@@ -7,13 +7,12 @@ use maeum::Recognizer;
 use maeum::audio::decode::decode_path;
 use maeum::model::ModelInfo;
 use maeum::model::{Model, Network, Role};
-use maeum::nn::cuda::Driver;
+use maeum::nn::cuda::{CudaPlan, CudaSession, Driver};
 use maeum::nn::network::Provenance;
 use maeum::nn::{DropoutMode, Graph, ValueId};
 
 use crate::captures::{check_keras_models, check_original};
 use crate::emulator::{Emulator, ORDERS};
-use crate::networks::keeping_all;
 use crate::recognizer::compare;
 use crate::{common, gpu, on_gpu_alone};
 
@@ -26,7 +25,8 @@ fn run(
     batch: usize,
     mode: &DropoutMode,
 ) -> Result<Vec<Vec<f64>>, String> {
-    let mut session = keeping_all(driver, graph, shapes);
+    let plan = CudaPlan::keeping_all(driver, graph, shapes).map_err(|e| e.to_string())?;
+    let mut session = CudaSession::new(&Arc::new(plan));
     let inputs: Vec<&[f32]> = inputs.iter().map(|x| &**x).collect();
     session
         .run(&inputs, batch, mode)
