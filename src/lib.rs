@@ -47,8 +47,9 @@
 //! | feature | default | adds |
 //! |---|---|---|
 //! | `default-model` | yes | the built-in model |
+//! | `commercial-model` | no | the model of freely licensed recordings alone, `commercial_model` |
 //! | `convert` | yes | the modules `keras` and `model::from_keras` |
-//! | `programs` | yes | the packages of the command-line programs; a library needs none of them |
+//! | `programs` | yes | the command-line programs and their packages; a library needs none of them |
 //! | `cuda` | no | NVIDIA GPUs |
 //! | `serve` | no | the HTTP server |
 //! | `libhdf5` | no | a second HDF5 reader on the C library, for tests |
@@ -59,8 +60,11 @@
 pub mod app;
 pub mod atomic_file;
 pub mod audio;
+#[cfg(feature = "commercial-model")]
+pub mod commercial_model;
 #[cfg(feature = "default-model")]
 pub mod default_model;
+pub mod file_advice;
 pub mod formats;
 pub mod front_end;
 #[cfg(feature = "convert")]
@@ -70,6 +74,8 @@ pub mod model;
 pub mod nn;
 mod parallelism;
 pub mod prediction;
+#[cfg(feature = "programs")]
+pub mod programs;
 pub mod recognizer;
 #[cfg(feature = "serve")]
 pub mod server;

@@ -442,6 +442,26 @@ impl Worker<'_> {
         front_end.prediction(recording, name, features.analysis(), outputs, dropout)
     }
 
+    /// Adds the speech of a recording to the statistics of its speaker. A recording that
+    /// [`Worker::recognize`] refuses as no speech is refused here as well.
+    ///
+    /// # Errors
+    /// [`RecognizeError::NoSpeech`], or a failure of the speech network.
+    pub fn add_to_profile(
+        &mut self,
+        builder: &mut ProfileBuilder,
+        features: &ExtractedFeatures,
+        name: &str,
+    ) -> Result<(), RecognizeError> {
+        let ExtractedFeatures {
+            recording,
+            features,
+        } = features;
+        let is_speech = self.speech.check(features, &recording.defects, name)?;
+        builder.add(features, &is_speech);
+        Ok(())
+    }
+
     /// Runs the networks on one segment, on the device if there is one.
     fn run(
         &mut self,

@@ -144,8 +144,12 @@ def python():
 
 
 def build(reference, contenders):
-    """Builds programs and bundles; returns the bundles by name."""
-    run("cargo", "build", "--release", "--quiet", "--bin", "infer", "--bin", "convert", "--example", "compare")
+    """Builds programs and bundles; returns our contender and the bundles by name."""
+    run("cargo", "build", "--release", "--quiet", "--bin", "infer", "--bin", "convert")
+    command = ("cargo", "build", "--release", "--quiet", "--bench", "compare", "--message-format", "json")
+    messages = subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout
+    built = [json.loads(line) for line in messages.splitlines() if '"executable":"' in line]
+    program = next(m["executable"] for m in built if m["target"]["name"] == "compare")
     if "tract" in contenders:
         manifest = ROOT / "tools" / "compare" / "tract" / "Cargo.toml"
         target = ("--target-dir", BUILD / "tract")
@@ -158,7 +162,7 @@ def build(reference, contenders):
         bundles["fast"] = BUILD / "reference_fast.safetensors"
         options = ("--resampling", "fast", "-o", bundles["fast"])
         run(convert, reference / "models", *options, stdout=subprocess.DEVNULL)
-    return bundles
+    return program, bundles
 
 
 def repeated(source, seconds):
@@ -217,11 +221,11 @@ def check(name, contender, golden):
             sys.exit(f"{name} computes something else: {answer}")
 
 
-def networks(arguments, reference, bundles, interpreter):
+def networks(arguments, reference, program, bundles, interpreter):
     """Compares the five networks with the other runtimes; returns ratios, and our time per thread count."""
     golden_folder = reference / "golden"
     commands = {
-        "ours": [ROOT / "target/release/examples/compare", bundles["exact"]],
+        "ours": [program, bundles["exact"]],
         "onnxruntime": [interpreter, "tools/compare/contender.py", "onnxruntime", arguments.onnx],
         "tract": [BUILD / "tract/release/compare-tract", arguments.onnx],
         "keras": [interpreter, "tools/compare/contender.py", "keras", reference / "models"],
@@ -386,10 +390,10 @@ def main():
             sys.exit(f"{folder} is missing: set MAEUM_REFERENCE_DIR to the folder with models/ and golden/")
     BUILD.mkdir(parents=True, exist_ok=True)
     interpreter = python() if {"onnxruntime", "keras"} & set(arguments.contenders) else None
-    bundles = build(reference, arguments.contenders)
+    program, bundles = build(reference, arguments.contenders)
     print(machine())
     print(f"  {arguments.rounds} rounds; medians and [quartiles]; load at the start: {os.getloadavg()[0]:.1f}")
-    ratios, ours = networks(arguments, reference, bundles, interpreter)
+    ratios, ours = networks(arguments, reference, program, bundles, interpreter)
     more, sample, ten = whole_recordings(arguments, reference, bundles, ours)
     ours.close()
     ratios.update(more)

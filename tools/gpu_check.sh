@@ -26,12 +26,12 @@ built() { grep "\"kind\":\[\"$1\"\]" | sed -n 's/^.*"executable":"\([^"]*\)".*$/
 build() {
     rm -rf "$programs"
     mkdir -p "$programs"
-    local test example size
+    local test measure size
     # The features are those of the tests, so that their build is reused.
     test=$(cargo test --no-run --features serve,cuda --test cuda --message-format json | built test)
-    example=$(cargo build --release --features serve,cuda --example gpu --message-format json | built example)
+    measure=$(cargo build --release --features serve,cuda --bench gpu --message-format json | built bench)
     cp "$test" "$programs/tests"
-    cp "$example" "$programs/measure"
+    cp "$measure" "$programs/measure"
     # The tests also run the program.
     cp "$(dirname "$(dirname "$test")")/infer" "$programs/infer"
     pwd >"$programs/root"

@@ -19,6 +19,8 @@ POLICY = tomllib.loads((ROOT / "deny.toml").read_text(encoding="utf-8"))
 FEATURES = ",".join(POLICY["graph"]["features"])
 # Any of these may be built in. Of a choice (OR), one must be here; of a combination (AND), all.
 ALLOWED = set(POLICY["licenses"]["allow"])
+# Further licences of single packages.
+EXCEPTIONS = {e["crate"]: set(e["allow"]) for e in POLICY["licenses"].get("exceptions", [])}
 # These ask for no more than their text, or for nothing: NOTICE speaks of them together.
 COMMON = {
     "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSL-1.0", "MIT", "Unlicense", "Zlib",
@@ -104,7 +106,7 @@ def problems(data, notice):
             yield f"{name} states no licence"
             continue
         try:
-            allowed = satisfied(licence, ALLOWED)
+            allowed = satisfied(licence, ALLOWED | EXCEPTIONS.get(package["name"], set()))
             common = satisfied(licence, COMMON)
         except (ValueError, IndexError):
             yield f"{name} has the licence {licence!r}, which is no SPDX expression"

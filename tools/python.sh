@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
-cargo build -p maeum -p maeum-python --lib --bin infer --features maeum/serve,maeum/cuda
+cargo build -p maeum -p maeum-python --lib --bin infer --bin convert --bin serve --features maeum/serve,maeum/cuda,maeum/commercial-model
 cp "$target/debug/lib_maeum.so" python/maeum/_maeum.abi3.so
 venv=$target/python-venv
 [ -d "$venv" ] || python3 -m venv "$venv"

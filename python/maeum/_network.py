@@ -6,7 +6,26 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 import numpy as np
 
 from . import _maeum
+from ._maeum import RecognitionError
 from ._recognizer import PathLike
+
+
+def _real(name: str, array: Any) -> "np.ndarray[Any, np.dtype[np.float32]]":
+    """Return an array of 32-bit floats, if that loses neither parts of numbers nor a mask."""
+    problem = None
+    if np.ma.isMaskedArray(array):
+        problem = "is a masked array; fill its masked elements first"
+    else:
+        array = np.asarray(array)
+        if array.dtype.kind not in "fiub":
+            problem = f"holds {array.dtype}, not real numbers"
+        elif array.ndim and array.shape[0] == 0:
+            problem = f"has shape {array.shape}, an empty batch; give at least one element of the first dimension"
+    if problem is not None:
+        error = RecognitionError(f"the array {name!r} {problem}")
+        error.code = "input"
+        raise error
+    return np.ascontiguousarray(array, dtype=np.float32)
 
 
 class Network:
@@ -14,7 +33,11 @@ class Network:
 
     Args:
         file: `.h5` file or bundle
-        role: role of the network in a bundle of several, such as `"age"`
+        role: role of the network in a bundle of several, such as `"age"`; a `.h5` file has none
+
+    Raises:
+        FileNotFoundError: there is no such file
+        RecognitionError: it is not supported, or has no network of that role
     """
 
     def __init__(self, file: PathLike, *, role: Optional[str] = None):
@@ -36,9 +59,9 @@ class Network:
         """Run the network; the first dimension of every array is the batch.
 
         Raises:
-            RecognitionError: an array is missing or has another shape
+            RecognitionError: an array is missing, has another shape, or holds no real numbers
         """
-        given = [(name, np.ascontiguousarray(array, dtype=np.float32)) for name, array in arrays.items()]
+        given = [(name, _real(name, array)) for name, array in arrays.items()]
         return self._network.run(given, 0 if dropout == "off" else int(dropout), seed)
 
 

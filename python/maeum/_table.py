@@ -2,7 +2,11 @@
 
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
+from ._maeum import arrow_stream
 from ._prediction import Prediction
+
+#: Columns of text; all others hold numbers.
+_TEXT = frozenset(["file", "emotion", "warnings", "error_code", "error"])
 
 #: Prediction, or code and message of the failure.
 Outcome = Union[Prediction, Tuple[str, str]]
@@ -51,16 +55,21 @@ class Table:
         """Return a `pyarrow.Table`."""
         import pyarrow
 
-        return pyarrow.table(self._columns)
+        return pyarrow.table(self)
 
     def to_polars(self) -> Any:
         """Return a `polars.DataFrame`."""
         import polars
 
-        return polars.DataFrame(self._columns, strict=False)
+        return polars.DataFrame(self)
 
     def __arrow_c_stream__(self, requested_schema: Optional[object] = None) -> object:
-        return self.to_arrow().__arrow_c_stream__(requested_schema)
+        """Return a capsule of the Arrow C stream interface; columns hold strings or 64-bit floats.
+
+        The schema does not depend on the values. A requested schema is not applied, as the interface allows.
+        """
+        columns = [(name, name in _TEXT, values) for name, values in self._columns.items()]
+        return arrow_stream(columns)
 
 
 class Results(Table):

@@ -1,9 +1,15 @@
 //! Native part of the Python package: thin functions over the Rust library. Answers cross the border as the
 //! JSON lines that `infer --format jsonl` prints; `maeum/*.py` gives them their Python form.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arrow_array::ffi_stream::FFI_ArrowArrayStream;
+use arrow_array::{
+    Array as _, ArrayRef, Float64Array, LargeStringArray, RecordBatch, RecordBatchIterator,
+};
+use arrow_schema::{Field, Schema};
 use maeum::app::batch::{Batch, Threads};
 use maeum::app::eval::Evaluator;
 use maeum::app::manifest::Manifest;
@@ -12,13 +18,14 @@ use maeum::audio::decode;
 use maeum::model::{bundle, from_keras};
 use maeum::nn::npz::Array;
 use maeum::nn::{DropoutMode, Graph, run};
+use maeum::programs;
 use maeum::recognizer::{Options, ProfileBuilder, SpeakerProfile};
 use maeum::{ErrorKind, Recognizer, Recording};
 use numpy::{PyArray1, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn};
 use pyo3::create_exception;
 use pyo3::exceptions::{PyFileNotFoundError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyCapsule, PyDict};
 
 create_exception!(
     maeum,
@@ -316,11 +323,12 @@ impl Engine {
     fn enroll(&self, py: Python<'_>, files: Vec<PathBuf>) -> PyResult<PyProfile> {
         py.detach(|| {
             let mut builder = ProfileBuilder::default();
+            let mut worker = self.0.worker();
             for file in &files {
                 let recording = Recording::open(file)?;
                 let name = file.display().to_string();
                 let features = self.0.front_end().extract(recording, &name)?;
-                builder.add(&features);
+                worker.add_to_profile(&mut builder, &features, &name)?;
             }
             Ok(PyProfile(self.0.profile(&builder)?))
         })
@@ -428,6 +436,12 @@ impl Network {
             .extension()
             .is_some_and(|e| e.eq_ignore_ascii_case("h5") || e.eq_ignore_ascii_case("hdf5"));
         if is_h5 {
+            if let Some(role) = role {
+                return Err(value_error(format!(
+                    "{}: a Keras file holds one network and no roles; leave out the role {role:?}",
+                    file.display()
+                )));
+            }
             let loaded = py.detach(|| maeum::keras::load(&file));
             return loaded.map(|model| Self(model.graph)).map_err(value_error);
         }
@@ -534,6 +548,48 @@ fn convert(py: Python<'_>, source: PathBuf, output: PathBuf) -> PyResult<String>
     })
 }
 
+/// Runs one of the programs of the Rust library; `arguments` begin with its name in the description of its
+/// usage. Returns its exit code, or `None` if there is no such program.
+///
+/// To be called once, as all that a process does: the program installs its own handlers of signals.
+#[pyfunction]
+fn run_program(py: Python<'_>, program: &str, arguments: Vec<OsString>) -> Option<u8> {
+    py.detach(|| match program {
+        "infer" => Some(programs::infer::main(arguments)),
+        "convert" => Some(programs::convert::main(arguments)),
+        "serve" => Some(programs::serve::main(arguments)),
+        _ => None,
+    })
+}
+
+/// Column of a table: name, whether it holds text, and values, `None` where there is none.
+type Column<'py> = (String, bool, Bound<'py, PyAny>);
+
+/// Makes a stream of the Arrow C interface with one batch, as a capsule; numbers are 64-bit floats.
+#[pyfunction]
+fn arrow_stream<'py>(
+    py: Python<'py>,
+    columns: Vec<Column<'py>>,
+) -> PyResult<Bound<'py, PyCapsule>> {
+    let (mut fields, mut arrays) = (Vec::new(), Vec::<ArrayRef>::new());
+    for (name, is_text, values) in columns {
+        let array: ArrayRef = match is_text {
+            true => Arc::new(LargeStringArray::from(
+                values.extract::<Vec<Option<String>>>()?,
+            )),
+            false => Arc::new(Float64Array::from(values.extract::<Vec<Option<f64>>>()?)),
+        };
+        fields.push(Field::new(name, array.data_type().clone(), true));
+        arrays.push(array);
+    }
+    let schema = Arc::new(Schema::new(fields));
+    let batch = RecordBatch::try_new(Arc::clone(&schema), arrays).map_err(|e| input_error(&e))?;
+    let reader = RecordBatchIterator::new([Ok(batch)], schema);
+    let stream = FFI_ArrowArrayStream::new(Box::new(reader));
+    // The name is that of the interface; its consumers check it.
+    PyCapsule::new_with_value(py, stream, c"arrow_array_stream")
+}
+
 /// Card of the built-in model, as Markdown.
 #[pyfunction]
 fn model_card() -> &'static str {
@@ -557,6 +613,8 @@ fn _maeum(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyProfile>()?;
     module.add_class::<Network>()?;
     module.add_function(wrap_pyfunction!(convert, module)?)?;
+    module.add_function(wrap_pyfunction!(run_program, module)?)?;
+    module.add_function(wrap_pyfunction!(arrow_stream, module)?)?;
     module.add_function(wrap_pyfunction!(model_card, module)?)?;
     module.add_function(wrap_pyfunction!(audio_endings, module)?)?;
     Ok(())

@@ -54,6 +54,32 @@ def test_what_does_not_fit_is_named(tmp_path):
         maeum.convert(tmp_path / "none.h5", tmp_path / "out.safetensors")
 
 
+def test_arrays_that_would_lose_something_are_refused():
+    network = maeum.Network(next(f for f in models() if accepts(f)))
+    shapes = {name: (2, *[12 if n is None else n for n in shape]) for name, shape in network.inputs.items()}
+    good = {name: np.ones(shape) for name, shape in shapes.items()}
+    name, shape = next(iter(shapes.items()))
+    network(good)
+    network({**good, name: np.ones(shape, dtype=bool)})
+    for wrong, message in [
+        (np.ones(shape) * 1j, "complex128, not real"),
+        (np.full(shape, "a"), "not real"),
+        (np.full(shape, None), "object, not real"),
+        (np.ma.masked_array(np.ones(shape), mask=np.ones(shape)), "masked"),
+        (np.ones((0, *shape[1:])), "empty batch"),
+    ]:
+        with pytest.raises(maeum.RecognitionError, match=message) as error:
+            network({**good, name: wrong})
+        assert repr(name) in str(error.value) and error.value.code == "input"
+
+
+def test_a_keras_file_has_no_roles():
+    file = next(f for f in models() if accepts(f))
+    with pytest.raises(maeum.RecognitionError, match="no roles") as error:
+        maeum.Network(file, role="age")
+    assert file.name in str(error.value)
+
+
 def test_an_input_is_not_replaced(tmp_path):
     file = tmp_path / "model.h5"
     content = next(f for f in models() if accepts(f)).read_bytes()

@@ -2,10 +2,12 @@
 
 import json
 import multiprocessing
+import os
 import pathlib
 import pickle
 import shutil
 import subprocess
+import sys
 import threading
 import time
 
@@ -236,12 +238,55 @@ def test_tables_convert(recognizer, voice):
     assert recognizer.process_index(pandas.Index([voice], name="file")).shape[0] == 1
 
 
-def test_tables_are_arrow_streams(recognizer, voice):
+def test_tables_are_arrow_streams(recognizer, voice, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    broken = tmp_path / "broken.wav"
+    broken.write_text("no recording")
+    table = recognizer.process_files([voice, broken, voice], on_error="record")
+    for part in (table, table.segments, table.windows):
+        arrow = pyarrow.table(part)
+        arrow.validate(full=True)
+        assert arrow.to_pydict() == part.to_dict()
+        assert arrow.column_names == part.columns
+    assert table.to_arrow().equals(pyarrow.table(table))
+    # The types do not depend on the values: without any answer they are the same.
+    nothing = recognizer.process_files([broken], on_error="record")
+    assert nothing.to_arrow().schema == table.to_arrow().schema
+    assert nothing.segments.to_arrow().schema == table.segments.to_arrow().schema
+    assert nothing.segments.to_arrow().num_rows == 0
+    assert {str(t) for t in table.to_arrow().schema.types} == {"large_string", "double"}
+
+
+def test_an_arrow_stream_is_freed(recognizer, voice):
+    resource = pytest.importorskip("resource")
     pyarrow = pytest.importorskip("pyarrow")
     table = recognizer.process_files([voice])
-    assert pyarrow.table(table).to_pydict() == table.to_dict()
-    polars = pytest.importorskip("polars")
-    assert table.to_polars()["emotion"].to_list() == table["emotion"]
+    table._columns = {name: values * 20_000 for name, values in table.to_dict().items()}
+    table.__arrow_c_stream__()
+    pyarrow.table(table)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(20):
+        # Both a capsule that nobody reads and one that is read.
+        table.__arrow_c_stream__()
+        assert pyarrow.table(table).num_rows == 20_000
+    # Kept, the 40 streams would take over 100 MiB.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+def test_polars_needs_no_pyarrow(recognizer, voice):
+    pytest.importorskip("polars")
+    script = f"""
+import sys
+sys.modules["pyarrow"] = None
+import maeum, polars
+table = maeum.Recognizer().process_files([{voice!r}, "none.wav"], on_error="record")
+frame = table.to_polars()
+assert frame.to_dict(as_series=False) == table.to_dict()
+assert polars.DataFrame(table.windows).to_dict(as_series=False) == table.windows.to_dict()
+assert frame.schema["emotion"] == polars.String and frame.schema["age"] == polars.Float64
+"""
+    package = pathlib.Path(maeum.__file__).parent.parent
+    subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": str(package)})
 
 
 def test_profiles(recognizer, voice):

@@ -208,8 +208,8 @@ impl<'r> Batch<'r> {
         })
     }
 
-    /// Calls `each` in input order with the profile statistics of each recording. Recordings
-    /// without voice contribute nothing.
+    /// Calls `each` in input order with the profile statistics of each recording. A recording without
+    /// speech is an error.
     ///
     /// # Errors
     /// The first error of `each`; the recordings after it are not begun.
@@ -232,20 +232,15 @@ impl<'r> Batch<'r> {
         each: impl FnMut(&Input, Option<Result<ProfileBuilder, RecordingError>>) -> Result<(), E>,
     ) -> Result<(), E> {
         let spare = inputs.len() < self.pool.current_num_threads();
-        let work = |(): &mut (), i: usize, input: &Input, permit: &mut Permit<'_>| {
+        let work = |worker: &mut Worker<'_>, i: usize, input: &Input, permit: &mut Permit<'_>| {
             is_selected(i).then(|| {
-                let mut builder = ProfileBuilder::default();
                 let settle = |bytes| permit.settle(bytes);
-                builder.add(&extract_and_settle(
-                    self.recognizer.front_end(),
-                    input,
-                    spare,
-                    settle,
-                )?);
-                Ok(builder)
+                let front_end = self.recognizer.front_end();
+                let features = extract_and_settle(front_end, input, spare, settle)?;
+                statistics(worker, &features, input.subject())
             })
         };
-        in_order(&self.pool, inputs, || (), work, each)
+        in_order(&self.pool, inputs, || self.recognizer.worker(), work, each)
     }
 
     /// Predicts each input once per profile in `profiles(index)`, from a single feature extraction.
@@ -307,9 +302,7 @@ impl<'r> Batch<'r> {
             let features = front_end
                 .extract_with(recording, name, Parallelism::No)
                 .ok()?;
-            let mut builder = ProfileBuilder::default();
-            builder.add(&features);
-            Some(builder)
+            statistics(&mut self.recognizer.worker(), &features, name).ok()
         })
     }
 
@@ -372,11 +365,9 @@ impl<'r> Batch<'r> {
         input: &Input,
         mut features: ExtractedFeatures,
     ) -> Outcome {
-        let profile = self.profile(place, || {
-            let mut builder = ProfileBuilder::default();
-            builder.add(&features);
-            Some(builder)
-        });
+        // The recognition below reports the recording's error.
+        let own = || statistics(worker, &features, input.subject()).ok();
+        let profile = self.profile(place, own);
         let options = Options {
             dropout: &self.dropout,
             profile: profile.as_deref(),
@@ -393,6 +384,19 @@ impl<'r> Batch<'r> {
             Ok(_) => Err(not_finite(subject)),
             Err(error) => Err(RecordingError::from_recognizer(&error, subject)),
         }
+    }
+}
+
+/// Returns the profile statistics of one recording.
+fn statistics(
+    worker: &mut Worker<'_>,
+    features: &ExtractedFeatures,
+    subject: &str,
+) -> Result<ProfileBuilder, RecordingError> {
+    let mut builder = ProfileBuilder::default();
+    match worker.add_to_profile(&mut builder, features, subject) {
+        Ok(()) => Ok(builder),
+        Err(error) => Err(RecordingError::from_recognizer(&error, subject)),
     }
 }
 

@@ -46,7 +46,10 @@ pub enum InputError {
         folder: String,
     },
     /// A folder cannot be listed.
-    #[error("{folder}: this folder cannot be read: {source}")]
+    #[error(
+        "{folder}: this folder cannot be read: {source}; {}",
+        crate::file_advice::to_read(source)
+    )]
     Folder {
         /// Path as given or found.
         folder: String,

@@ -19,7 +19,10 @@ use crate::nn::DropoutMode;
 #[non_exhaustive]
 pub enum ResumeError {
     /// The file cannot be created, read or written.
-    #[error("cannot continue the output {file}: {source}")]
+    #[error(
+        "cannot continue the output {file}: {source}; {}",
+        crate::file_advice::to_write(source)
+    )]
     Io {
         /// Path of the output.
         file: String,
@@ -54,6 +57,11 @@ pub enum ResumeError {
         /// Name of the setting.
         what: &'static str,
     },
+    /// Two recordings have the same name in the output, which holds text only.
+    #[error(
+        "two recordings are called {0} in the output, because their names are not valid UTF-8; rename one of them"
+    )]
+    SameName(String),
 }
 
 /// An output file that is continued. It is locked against other programs.
@@ -210,9 +218,19 @@ impl Journal {
         self.finished.values().sum()
     }
 
-    /// Returns the inputs that the file does not hold. A name that is given several times needs as many
-    /// lines.
-    pub fn remaining(&self, inputs: Vec<Input>) -> Vec<Input> {
+    /// Returns the inputs that the file does not hold. A recording that is given several times needs as
+    /// many lines.
+    ///
+    /// # Errors
+    /// Two files have names that cannot be told apart in the output.
+    pub fn remaining(&self, inputs: Vec<Input>) -> Result<Vec<Input>, ResumeError> {
+        let mut paths: HashMap<&str, Option<&Path>> = HashMap::new();
+        for input in &inputs {
+            let path = input.path();
+            if *paths.entry(&input.name).or_insert(path) != path {
+                return Err(ResumeError::SameName(input.name.clone()));
+            }
+        }
         let mut finished = self.finished.clone();
         let mut is_open = |input: &Input| match finished.get_mut(&input.name) {
             Some(count) if *count > 0 => {
@@ -221,7 +239,7 @@ impl Journal {
             }
             _ => true,
         };
-        inputs.into_iter().filter(|input| is_open(input)).collect()
+        Ok(inputs.into_iter().filter(|input| is_open(input)).collect())
     }
 
     /// Appends one line. After a kill of the program the file holds the line completely or not at all, or

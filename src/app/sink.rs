@@ -22,7 +22,10 @@ pub enum SinkError {
     #[error("the output {0} is no file name; give one")]
     NoName(String),
     /// The output cannot be created, written or renamed.
-    #[error("cannot write the output {file}: {source}")]
+    #[error(
+        "cannot write the output {file}: {source}; {}",
+        crate::file_advice::to_write(source)
+    )]
     Write {
         /// Path, or a description of standard output.
         file: String,
@@ -32,6 +35,9 @@ pub enum SinkError {
     /// The reader of the output closed it before the end.
     #[error("the output {0} is not complete: its reader has closed it; let it read to the end")]
     ReaderGone(String),
+    /// Standard output was closed before the program began.
+    #[error("standard output is closed, so the answer would be lost; open it, or name a file")]
+    Closed,
     /// An output that an earlier run began cannot be continued.
     #[error(transparent)]
     Resume(#[from] super::resume::ResumeError),

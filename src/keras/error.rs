@@ -14,7 +14,7 @@ const MAX_SHOWN: usize = 100;
 #[non_exhaustive]
 pub enum ConvertError {
     /// The file cannot be read.
-    #[error("{file}: {source}")]
+    #[error("{file}: {source}; {}", crate::file_advice::to_read(source))]
     Read {
         /// Path of the file, as passed to [`load`](super::load).
         file: String,

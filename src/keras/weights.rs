@@ -121,11 +121,8 @@ fn prepare_layer(spec: &Spec, assigned: &mut Assigned) -> bool {
     match &spec.kind {
         Kind::Unsupported => false,
         Kind::Model(model) => {
-            let mut converted = false;
-            for layer in &model.layers {
-                converted |= prepare_layer(layer, assigned);
-            }
-            converted
+            let layers = model.layers.iter();
+            layers.filter(|l| prepare_layer(l, assigned)).count() > 0
         }
         Kind::TimeDistributed(inner) => prepare_layer(inner, assigned),
         Kind::Bidirectional {

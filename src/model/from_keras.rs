@@ -24,7 +24,10 @@ pub const FILE_NAMES: [(Role, &str); 5] = [
 #[non_exhaustive]
 pub enum AssembleError {
     /// A folder cannot be listed.
-    #[error("cannot list the folder {folder}: {source}")]
+    #[error(
+        "cannot list the folder {folder}: {source}; {}",
+        crate::file_advice::to_read(source)
+    )]
     Folder {
         /// Path of the folder.
         folder: String,

@@ -40,7 +40,10 @@ pub const MAX_FLOPS: u64 = 1 << 38;
 #[non_exhaustive]
 pub enum BundleError {
     /// The operating system does not give the file's bytes.
-    #[error("cannot read the bundle {file}: {source}")]
+    #[error(
+        "cannot read the bundle {file}: {source}; {}",
+        crate::file_advice::to_read(source)
+    )]
     Read {
         /// Path of the file, as it was given.
         file: String,
@@ -49,7 +52,8 @@ pub enum BundleError {
     },
     /// The file cannot be created, written or renamed; an older one of that name is as it was.
     #[error(
-        "cannot write the bundle {file}: {source}. Name a file in a folder that exists and can be written to"
+        "cannot write the bundle {file}: {source}; {}",
+        crate::file_advice::to_write(source)
     )]
     Write {
         /// Path of the file, as it was given.

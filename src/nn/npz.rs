@@ -32,7 +32,10 @@ pub struct Array {
 #[non_exhaustive]
 pub enum NpzError {
     /// The file cannot be read.
-    #[error("cannot read {file}: {source}")]
+    #[error(
+        "cannot read {file}: {source}; {}",
+        crate::file_advice::to_read(source)
+    )]
     Read {
         /// Path of the file, as it was given.
         file: String,

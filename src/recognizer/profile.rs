@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::front_end::{ExtractedFeatures, Features};
+use super::front_end::Features;
 use crate::front_end::N_MELS;
 use crate::front_end::utterance::{FRAME_VALUES, STATS};
 use crate::model::{PROFILE_FRAME_VALUES, SpeakerScale};
@@ -214,19 +214,16 @@ impl Default for ProfileBuilder {
 }
 
 impl ProfileBuilder {
-    /// Adds a recording of the speaker if it contains voice; returns true if it does.
-    pub fn add(&mut self, features: &ExtractedFeatures) -> bool {
-        let Features::Utterance(features) = &features.features else {
-            return false;
+    /// Adds those segments of a recording that are speech. The `legacy2020` front end has no descriptors
+    /// and adds nothing.
+    pub(super) fn add(&mut self, features: &Features, is_speech: &[bool]) {
+        let Features::Utterance(features) = features else {
+            return;
         };
-        if !features.is_voiced() {
-            return false;
-        }
         self.recordings += 1;
-        for segment in features.segments() {
+        for (segment, _) in (features.segments().iter().zip(is_speech)).filter(|(_, is)| **is) {
             self.add_segment(&segment.utterance.stats, &segment.utterance.frames);
         }
-        true
     }
 
     fn add_segment(&mut self, descriptors: &[f32], frames: &[f32]) {

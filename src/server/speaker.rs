@@ -15,7 +15,7 @@ use super::body::{self, Field, Kind};
 use super::errors::{ApiError, ErrorBody};
 use super::metrics::AudioSeconds;
 use crate::audio::decode::decode_within;
-use crate::recognizer::{ProfileBuilder, ProfileError, Recognizer, SpeakerProfile};
+use crate::recognizer::{ProfileBuilder, ProfileError, Recognizer, SpeakerProfile, Worker};
 
 /// Maximum size of a profile, in bytes; real profiles are far smaller.
 pub const MAX_PROFILE: usize = 256 << 10;
@@ -124,8 +124,8 @@ pub async fn make(
         ));
     }
     let state = Arc::clone(&shared);
-    let work = move |_: &mut crate::recognizer::Worker<'_>| {
-        let made = state.profile_of(&fields);
+    let work = move |worker: &mut Worker<'_>| {
+        let made = state.profile_of(worker, &fields);
         drop((fields, lease));
         made
     };
@@ -137,7 +137,11 @@ pub async fn make(
 
 impl ServerState {
     /// Returns the profile as JSON and the total duration of the recordings in seconds.
-    fn profile_of(&self, fields: &[Field]) -> Result<(String, f64), ApiError> {
+    fn profile_of(
+        &self,
+        worker: &mut Worker<'_>,
+        fields: &[Field],
+    ) -> Result<(String, f64), ApiError> {
         let mut builder = ProfileBuilder::default();
         let mut seconds = 0.0;
         for field in fields {
@@ -153,15 +157,7 @@ impl ServerState {
                 return Err(ApiError::too_large("too_long", message));
             }
             let features = self.recognizer.front_end().extract(recording, &name)?;
-            if !builder.add(&features) {
-                let message =
-                    format!("{name}: no speech was found in this recording; leave it out");
-                return Err(ApiError::new(
-                    StatusCode::UNPROCESSABLE_ENTITY,
-                    "no_speech",
-                    message,
-                ));
-            }
+            worker.add_to_profile(&mut builder, &features, &name)?;
         }
         let profile = self.recognizer.profile(&builder).map_err(|e| refused(&e))?;
         Ok((profile.to_json(), seconds))

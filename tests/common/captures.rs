@@ -12,6 +12,8 @@ use ndarray::ArrayD;
 use ndarray_npy::{NpzReader, ReadableElement};
 use serde_json::Value;
 
+use crate::common::legacy2020_dir;
+
 /// Maximum difference of a captured value, relative to the larger of 1 and the largest magnitude of
 /// its layer's output: both sides sum in `f32` but in different orders.
 pub const TOLERANCE: f64 = 1e-5;
@@ -303,12 +305,36 @@ fn check_keras_model(
     Ok(agreement)
 }
 
+/// Compares the five original networks with all captures of these recordings, if the original files
+/// are available; reports each agreement for the runner called `name`.
+pub fn check_originals(name: &str, run: Run, recordings: impl IntoIterator<Item = &'static str>) {
+    let Some(dir) = legacy2020_dir() else {
+        return;
+    };
+    for recording in recordings {
+        let agreement =
+            check_original(run, &dir, recording).unwrap_or_else(|e| panic!("{recording}: {e}"));
+        println!("{name}, {recording}: {agreement:?}");
+    }
+}
+
+/// Returns every value of a graph after a run, for a [`Run`].
+pub fn every_value<'s>(
+    graph: &Graph,
+    value: impl Fn(ValueId) -> Option<&'s [f32]>,
+) -> Vec<Vec<f64>> {
+    (0..graph.inputs.len() + graph.nodes.len())
+        .map(|v| value(ValueId(v)).expect("all are kept"))
+        .map(|value| value.iter().map(|&x| f64::from(x)).collect())
+        .collect()
+}
+
 /// Compares the five original networks with all captures of one recording, each network on its
 /// captured inputs.
 ///
 /// # Errors
 /// The message names the array that differs or has no counterpart.
-pub fn check_original(run: Run, dir: &Path, recording: &str) -> Result<Agreement, String> {
+fn check_original(run: Run, dir: &Path, recording: &str) -> Result<Agreement, String> {
     let load = |name: &str| {
         let file = dir.join("models").join(format!("{name}.h5"));
         keras::load(file)

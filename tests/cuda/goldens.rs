@@ -9,9 +9,9 @@ use maeum::model::ModelInfo;
 use maeum::model::{Model, Network, Role};
 use maeum::nn::cuda::{CudaPlan, CudaSession, Driver};
 use maeum::nn::network::Provenance;
-use maeum::nn::{DropoutMode, Graph, ValueId};
+use maeum::nn::{DropoutMode, Graph};
 
-use crate::captures::{check_keras_models, check_original};
+use crate::captures::{check_keras_models, check_originals, every_value};
 use crate::emulator::{Emulator, ORDERS};
 use crate::recognizer::compare;
 use crate::{common, gpu, on_gpu_alone};
@@ -31,11 +31,7 @@ fn run(
     session
         .run(&inputs, batch, mode)
         .map_err(|e| e.to_string())?;
-    let values = 0..graph.inputs.len() + graph.nodes.len();
-    Ok(values
-        .map(|v| session.value(ValueId(v)).expect("all are kept"))
-        .map(|value| value.iter().map(|&x| f64::from(x)).collect())
-        .collect())
+    Ok(every_value(graph, |value| session.value(value)))
 }
 
 /// Runs each model on the emulator with alternating thread orders. All kernels meet all three
@@ -73,24 +69,14 @@ const EMULATED: [&str; 1] = ["en_short"];
 
 #[test]
 fn the_original_networks_are_reproduced() {
-    let Some(dir) = common::legacy2020_dir() else {
-        return;
-    };
-    let on_emulator = if on_gpu_alone() { &[] } else { &EMULATED[..] };
-    for recording in on_emulator {
-        let agreement = check_original(&emulated, &dir, recording)
-            .unwrap_or_else(|e| panic!("{recording}: {e}"));
-        println!("emulator, {recording}: {agreement:?}");
+    if !on_gpu_alone() {
+        check_originals("emulator", &emulated, EMULATED);
     }
     if let Some(gpu) = gpu() {
         let run = |g: &Graph, s: &[Vec<usize>], i: &[Vec<f32>], b, m: &DropoutMode| {
             run(&gpu, g, s, i, b, m)
         };
-        for recording in common::all_recordings() {
-            let agreement = check_original(&run, &dir, recording)
-                .unwrap_or_else(|e| panic!("{recording}: {e}"));
-            println!("{}, {recording}: {agreement:?}", gpu.name());
-        }
+        check_originals(&gpu.name(), &run, common::all_recordings());
     }
 }
 

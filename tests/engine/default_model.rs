@@ -1,15 +1,15 @@
-//! Built-in model: comparison with Keras and with its model card.
+//! Built-in models: comparison with Keras and with their model cards.
 #![cfg(all(feature = "default-model", feature = "convert"))]
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
+use std::process::{Command, Output};
 use std::sync::Arc;
 
 use crate::captures::arrays;
 use crate::spare_threads;
 use maeum::audio::decode::decode_path;
 use maeum::model::from_keras::SpeechFiles;
-use maeum::model::{Role, bundle};
+use maeum::model::{Model, Role, bundle};
 use maeum::nn::{DropoutMode, Plan, Session};
 use maeum::recognizer::{Options, ProfileBuilder, RecognizeError, SpeakerProfile};
 use maeum::{Recognizer, default_model};
@@ -31,10 +31,32 @@ fn voice() -> PathBuf {
     root().join("tests/data/voice.wav")
 }
 
+/// Returns the models of models/ with their names.
+fn models() -> [(&'static str, Model); 2] {
+    ["default", "commercial"].map(|name| {
+        let file = root().join("models").join(name).join("maeum.safetensors");
+        (name, bundle::load(&file).unwrap())
+    })
+}
+
+/// Runs `infer` on the voice.
+fn infer(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_infer"))
+        .args(arguments)
+        .arg(voice())
+        .output()
+        .unwrap()
+}
+
 #[test]
 fn every_network_is_what_keras_computes() {
-    let golden = arrays(&root().join("tests/golden/default.npz"));
-    let model = default_model::load().unwrap();
+    for (name, model) in models() {
+        every_network(&model, &format!("{name}.npz"));
+    }
+}
+
+fn every_network(model: &Model, golden: &str) {
+    let golden = arrays(&root().join("tests/golden").join(golden));
     for role in Role::SPEECH.into_iter().chain([Role::Speech]) {
         let graph = &model.network(role).unwrap().graph;
         let inputs: Vec<Vec<f32>> = (0..graph.inputs.len())
@@ -61,8 +83,14 @@ fn every_network_is_what_keras_computes() {
 
 #[test]
 fn the_whole_way_is_what_numpy_and_keras_compute() {
-    let golden = arrays(&root().join("tests/golden/default.npz"));
-    let recognizer = Recognizer::new(default_model::load().unwrap()).unwrap();
+    for (name, model) in models() {
+        the_whole_way(model, &format!("{name}.npz"));
+    }
+}
+
+fn the_whole_way(model: Model, golden: &str) {
+    let golden = arrays(&root().join("tests/golden").join(golden));
+    let recognizer = Recognizer::new(model).unwrap();
     let recording = decode_path(voice()).unwrap();
     let answer = recognizer
         .worker()
@@ -91,27 +119,26 @@ fn the_whole_way_is_what_numpy_and_keras_compute() {
 }
 
 #[test]
-fn the_bundle_is_what_its_files_convert_to() {
-    let folder = root().join("models/default");
-    let mut files = SpeechFiles::default();
-    files.add_folder(&folder).unwrap();
-    let converted = bundle::to_bytes(&files.convert("models/default").unwrap());
-    assert!(
-        converted == default_model::BUNDLE,
-        "run `cargo run --bin convert -- models/default -o models/default/maeum.safetensors`"
-    );
-    assert!(default_model::BUNDLE.len() <= LARGEST);
-    default_model::load().unwrap().self_test().unwrap();
+fn the_bundles_are_what_their_files_convert_to() {
+    for (name, model) in models() {
+        let folder = format!("models/{name}");
+        let mut files = SpeechFiles::default();
+        files.add_folder(&root().join(&folder)).unwrap();
+        let converted = bundle::to_bytes(&files.convert(&folder).unwrap());
+        let stored = std::fs::read(root().join(&folder).join("maeum.safetensors")).unwrap();
+        assert!(
+            converted == stored,
+            "run `cargo run --bin convert -- {folder} -o {folder}/maeum.safetensors`"
+        );
+        assert!(stored.len() <= LARGEST);
+        model.self_test().unwrap();
+    }
 }
 
 #[test]
 fn infer_needs_nothing_but_a_recording() {
     let run = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_infer"))
-            .args(arguments)
-            .arg(voice())
-            .output()
-            .unwrap();
+        let output = infer(arguments);
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
@@ -157,12 +184,32 @@ fn silence_and_noise_have_no_answer() {
             .map(|k| (turn * f64::from(k)).sin() * 0.05)
             .sum::<f64>() as f32
     });
+    // Voiced to the pitch tracker, and no voice.
+    let tone = recording(&|i| {
+        let turn = f64::from(i) * 440.0 / 16_000.0 * std::f64::consts::TAU;
+        (turn.sin() * 0.3) as f32
+    });
     let clicks = recording(&|i| if i % 4000 < 3 { 0.9 } else { 0.0 });
-    for (name, sound) in [("noise", noise), ("hum", hum), ("clicks", clicks)] {
+    let sounds = [
+        ("noise", noise),
+        ("hum", hum),
+        ("tone", tone),
+        ("clicks", clicks),
+    ];
+    for (name, sound) in sounds {
         let error = worker
             .recognize(&sound, name, &DropoutMode::Off)
             .unwrap_err();
         assert!(matches!(error, RecognizeError::NoSpeech { .. }), "{error}");
+        // It is in no profile either.
+        let features = recognizer.front_end().extract(sound, name).unwrap();
+        let mut builder = ProfileBuilder::default();
+        let error = worker.add_to_profile(&mut builder, &features, name);
+        assert!(
+            matches!(error, Err(RecognizeError::NoSpeech { .. })),
+            "{name}"
+        );
+        assert_eq!(builder.recordings(), 0, "{name}");
     }
 }
 
@@ -202,7 +249,10 @@ fn a_profile_changes_the_emotions_alone() {
             .unwrap()
     };
     let mut builder = ProfileBuilder::default();
-    assert!(builder.add(&extract()));
+    let mut worker = recognizer.worker();
+    worker
+        .add_to_profile(&mut builder, &extract(), "voice.wav")
+        .unwrap();
     let profile = recognizer.profile(&builder).unwrap();
     recognizer.check_profile(&profile).unwrap();
     assert_eq!(
@@ -239,13 +289,54 @@ fn a_profile_changes_the_emotions_alone() {
 
 #[test]
 fn the_card_and_the_licences_are_there() {
-    let read =
-        |name: &str| std::fs::read_to_string(Path::new("models/default").join(name)).unwrap();
-    let card = read("MODEL_CARD.md");
-    for licence in &default_model::load().unwrap().info().licences {
-        assert!(read(&format!("LICENSE-{}.txt", licence.licence)).len() > 10_000);
-        assert!(card.contains(&format!("LICENSE-{}.txt", licence.licence)));
+    for (name, model) in models() {
+        let folder = root().join("models").join(name);
+        let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap();
+        let card = read("MODEL_CARD.md");
+        assert!(!model.info().licences.is_empty());
+        for licence in &model.info().licences {
+            assert!(read(&format!("LICENSE-{}.txt", licence.licence)).len() > 10_000);
+            assert!(card.contains(&format!("LICENSE-{}.txt", licence.licence)));
+        }
     }
+}
+
+/// No estimate of the commercial model has terms that forbid commercial use.
+#[cfg(feature = "commercial-model")]
+#[test]
+fn the_commercial_model_is_chosen_by_its_name() {
+    let output = infer(&["--model", "commercial", "--format", "jsonl"]);
+    assert!(output.status.success(), "{output:?}");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["model"]["name"], "maeum commercial 1");
+    let licences = json["model"]["licences"].as_array().unwrap();
+    assert_eq!(licences.len(), 1);
+    assert_eq!(licences[0]["licence"], "CC-BY-4.0");
+    assert_eq!(
+        licences[0]["estimates"],
+        serde_json::json!(["age", "emotion", "gender"])
+    );
+}
+
+#[cfg(not(feature = "commercial-model"))]
+#[test]
+fn a_model_that_is_not_built_in_is_no_file() {
+    let output = infer(&["--model", "commercial"]);
+    assert_eq!(output.status.code(), Some(1));
+    let message = String::from_utf8(output.stderr).unwrap();
+    for expected in ["--features commercial-model", "./commercial"] {
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+fn the_default_model_has_a_name() {
+    let [named, unnamed] = [&["--model", "default"][..], &[]].map(|arguments| {
+        let output = infer(arguments);
+        assert!(output.status.success(), "{output:?}");
+        output.stdout
+    });
+    assert_eq!(named, unnamed);
 }
 
 #[test]

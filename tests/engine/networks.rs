@@ -7,10 +7,10 @@ use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::captures::{check_keras_models, check_original};
-use crate::common;
+use crate::captures::{check_keras_models, check_originals, every_value};
+use crate::common::all_recordings;
 use maeum::keras;
-use maeum::nn::{DropoutMode, Graph, Plan, Session, ValueId};
+use maeum::nn::{DropoutMode, Graph, Plan, Session};
 
 /// Returns every value of the graph as computed by the engine.
 fn run(
@@ -26,11 +26,7 @@ fn run(
     session
         .run(&inputs, batch, mode)
         .map_err(|e| e.to_string())?;
-    let values = 0..graph.inputs.len() + graph.nodes.len();
-    Ok(values
-        .map(|v| session.value(ValueId(v)).expect("all are kept"))
-        .map(|value| value.iter().map(|&x| f64::from(x)).collect())
-        .collect())
+    Ok(every_value(graph, |value| session.value(value)))
 }
 
 #[test]
@@ -40,14 +36,7 @@ fn every_keras_model_is_reproduced() {
 
 #[test]
 fn the_original_networks_are_reproduced() {
-    let Some(dir) = common::legacy2020_dir() else {
-        return;
-    };
-    for recording in common::all_recordings() {
-        let agreement =
-            check_original(&run, &dir, recording).unwrap_or_else(|e| panic!("{recording}: {e}"));
-        println!("{recording}: {agreement:?}");
-    }
+    check_originals("engine", &run, all_recordings());
 }
 
 /// Allocator that counts the allocations of the current thread.

@@ -2,8 +2,8 @@
 //! networks if they are available.
 #![cfg(feature = "convert")]
 
-use crate::captures::{check_keras_models, check_original};
-use crate::common;
+use crate::captures::{check_keras_models, check_originals};
+use crate::common::all_recordings;
 use maeum::nn::{DropoutMode, Graph, ValueId, oracle};
 
 fn run(
@@ -31,13 +31,5 @@ fn every_keras_model_is_reproduced() {
 
 #[test]
 fn the_original_networks_are_reproduced() {
-    let Some(dir) = common::legacy2020_dir() else {
-        return;
-    };
-    for recording in common::all_recordings() {
-        match check_original(&run, &dir, recording) {
-            Ok(agreement) => println!("{recording}: {agreement:?}"),
-            Err(e) => panic!("{recording}: {e}"),
-        }
-    }
+    check_originals("oracle", &run, all_recordings());
 }

@@ -4,7 +4,8 @@
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::infer::{Place, command};
@@ -58,6 +59,56 @@ fn an_answer_that_is_lost_fails() {
     std::fs::write(place.path("m.csv"), manifest).unwrap();
     let arguments = ["--model", "model.safetensors", "--eval", "m.csv"];
     fails(command(place.0.path()), &arguments);
+}
+
+/// Runs a program whose standard output is closed.
+fn without_output(program: &str, arguments: &[&str], place: &Place) -> Output {
+    Command::new("sh")
+        .args(["-c", "exec \"$0\" \"$@\" >&-", program])
+        .args(arguments)
+        .current_dir(place.0.path())
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_closed_standard_output_is_an_error_if_the_answer_would_go_there() {
+    let place = Place::new();
+    let manifest = "path,emotion,gender,age,speaker\nc.wav,anger,male,30,a\n";
+    std::fs::write(place.path("m.csv"), manifest).unwrap();
+    let infer = env!("CARGO_BIN_EXE_infer");
+    let eval = ["--model", "model.safetensors", "--eval", "m.csv"];
+    for arguments in [&ANSWER[..], &eval] {
+        let output = without_output(infer, arguments, &place);
+        let log = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{log}");
+        assert!(log.contains("standard output is closed"), "{log}");
+    }
+    let arguments = [&ANSWER[..], &["--format", "json", "-o", "out.json"]].concat();
+    let output = without_output(infer, &arguments, &place);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(place.path("out.json").exists());
+    #[cfg(feature = "convert")]
+    {
+        let convert = env!("CARGO_BIN_EXE_convert");
+        let output = without_output(convert, &["--inspect", "model.safetensors"], &place);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+    }
+}
+
+#[cfg(feature = "convert")]
+#[test]
+fn a_bundle_can_be_written_to_a_pipe() {
+    let models = concat!(env!("CARGO_MANIFEST_DIR"), "/models/default");
+    let output = Command::new(env!("CARGO_BIN_EXE_convert"))
+        .args([models, "-o", "/dev/stdout"])
+        .output()
+        .unwrap();
+    let report = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{report}");
+    assert!(report.contains("self-test passed"), "{report}");
+    let bundle = std::fs::read(Path::new(models).join("maeum.safetensors")).unwrap();
+    assert!(output.stdout == bundle);
 }
 
 #[cfg(feature = "convert")]

@@ -99,6 +99,23 @@ fn an_incomplete_line_is_computed_again() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn recordings_with_equal_names_in_the_output_are_refused() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().unwrap();
+    let voice = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/voice.wav");
+    // Neither name is UTF-8, and the output shows both with the same replacement character.
+    for name in [b"a\xff.wav", b"a\xfe.wav"] {
+        fs::copy(voice, folder.path().join(OsStr::from_bytes(name))).unwrap();
+    }
+    let output = run(&["--resume", "-o", "out.jsonl", "."], folder.path());
+    assert_eq!(output.status.code(), Some(1));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("rename one of them"), "{message}");
+}
+
 #[test]
 fn foreign_files_are_not_continued() {
     let folder = recordings();

@@ -69,7 +69,8 @@ fn a_profile_can_be_replaced_but_no_recording_by_it() {
         .infer(&["--enroll", "me.json", "gone.wav", "noise.wav", "b.wav"])
         .expect(1);
     assert!(run.err.contains("gone.wav"), "{}", run.err);
-    assert!(run.err.contains("noise.wav: no voice"), "{}", run.err);
+    assert!(run.err.contains("noise.wav: no speech"), "{}", run.err);
+    assert!(run.err.contains("not in the profile"), "{}", run.err);
     let profile = std::fs::read_to_string(place.path("me.json")).unwrap();
     let profile: Value = serde_json::from_str(&profile).unwrap();
     assert_eq!(profile["recordings"], 1);

@@ -4,25 +4,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::{Command, CommandFactory};
+use clap::Command;
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-// Only the argument types of the modules are used here.
-#[cfg(feature = "convert")]
-#[allow(dead_code)]
-#[path = "../convert/arguments.rs"]
-mod convert;
-#[allow(dead_code)]
-#[path = "../../src/bin/shared/device.rs"]
-mod device;
-#[allow(dead_code)]
-#[path = "../../src/bin/infer/arguments.rs"]
-mod infer;
-#[cfg(feature = "serve")]
-#[allow(dead_code)]
-#[path = "../../src/bin/serve/arguments.rs"]
-mod serve;
+use maeum::programs;
 
 const SHELLS: [Shell; 5] = [
     Shell::Bash,
@@ -35,11 +21,11 @@ const SHELLS: [Shell; 5] = [
 /// Returns the command line of every program in this build.
 pub fn commands() -> Vec<Command> {
     vec![
-        infer::Arguments::command(),
+        programs::infer::command(),
         #[cfg(feature = "convert")]
-        convert::Arguments::command(),
+        programs::convert::command(),
         #[cfg(feature = "serve")]
-        serve::Arguments::command(),
+        programs::serve::command(),
     ]
 }
 

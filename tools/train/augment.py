@@ -1,10 +1,8 @@
 """Degraded copies of the training recordings.
 
-    python tools/train/augment.py CORPORA_DIR OUT_DIR VIEW [VIEW...] [--share SHARE]
+    python tools/train/augment.py CORPORA_DIR OUT_DIR VIEW [VIEW...]
 
-writes OUT_DIR/VIEW/<path>.wav (16-bit, 16 kHz, peak 0.1 to 0.9) for every recording outside the test split; with
---share, for this share of those of corpora of more than 1000, by the hash of their paths. Training takes the recording itself where
-a copy is missing.
+writes OUT_DIR/VIEW/<path>.wav (16-bit, 16 kHz, peak 0.1 to 0.9) for every recording outside the test split.
 CORPORA_DIR holds manifest.csv and, in the folder `noise`, recordings of noise. Everything is drawn from a
 generator seeded by the view and the recording's path. Views:
 
@@ -21,7 +19,6 @@ import argparse
 import csv
 import io
 import zlib
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -231,15 +228,10 @@ def vary(x, rng):
     return x
 
 
-def chosen(rows, share):
-    size = Counter(r["corpus"] for r in rows)
-    return [r for r in rows if size[r["corpus"]] <= 1000 or zlib.crc32(r["path"].encode()) < share * 2**32]
-
-
-def main(corpora, out, views, share):
+def main(corpora, out, views):
     sources = Sources(corpora)
     for view in views:
-        for r in chosen(recordings(corpora), share):
+        for r in recordings(corpora):
             x = degrade(load(corpora, r["path"]), view, r["path"], sources)
             target = (Path(out) / view / r["path"]).with_suffix(".wav")
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -251,6 +243,5 @@ if __name__ == "__main__":
     parser.add_argument("corpora")
     parser.add_argument("out")
     parser.add_argument("views", nargs="+", choices=VIEWS, metavar="VIEW")
-    parser.add_argument("--share", type=float, default=1.0)
     a = parser.parse_args()
-    main(a.corpora, a.out, a.views, a.share)
+    main(a.corpora, a.out, a.views)

@@ -18,7 +18,6 @@ cargo build --release --bin infer --bin convert
 [ -d "$out/venv" ] || python3 -m venv "$out/venv"
 "$out/venv/bin/pip" install --quiet --disable-pip-version-check -r tools/train/requirements.txt
 python="$out/venv/bin/python"
-share=1
 tunes=700
 steps=(windows held final)
 case $kind in
@@ -26,10 +25,8 @@ default) ;;
 commercial)
     "$python" tools/train/free.py "$corpora" "$out/corpora"
     corpora=$out/corpora
-    # Less of what takes longest; see models/commercial/MODEL_CARD.md.
-    share=0.25
     tunes=300
-    steps=(held final --commercial --held-windows --window-epochs 6)
+    steps+=(--commercial)
     ;;
 *) echo "no such model: $kind; there are default and commercial" >&2; exit 2 ;;
 esac
@@ -37,8 +34,7 @@ esac
 dump() { target/release/infer --front-end utterance --dump-features "$out/features/$1.npz" "$2" || [ $? -eq 1 ]; }
 dump clean "$corpora/manifest.csv"
 for view in band phone noise room mixed; do
-    case $view in room | mixed) part=$share ;; *) part=1 ;; esac
-    "$python" tools/train/augment.py "$corpora" "$out/augmented" "$view" --share "$part"
+    "$python" tools/train/augment.py "$corpora" "$out/augmented" "$view"
     dump "$view" "$out/augmented/$view"
 done
 "$python" tools/train/negatives.py "$corpora" "$out/negatives" "$tunes"

@@ -7,14 +7,13 @@ Steps, each of which leaves its result in OUT_DIR for the next:
 
   compare   cross-validation of the emotion statistics network: leave-speakers-out and leave-one-corpus-out, with and
             without speaker profiles, per condition; `--set KEY=VALUE` changes its recipe, `--name` its name in the log
+  temperature  calibration of the networks of `compare`, with one temperature and with one per condition
   held      networks trained on the train split alone, for what is fitted on the valid split: merge weights, temperatures,
             age interval, threshold of the speech check (report.json)
   windows   one member of the window network, `--member K`
   final     all other networks, trained on train + valid, and the model's description (model.json)
 
 `--commercial` describes the model of the freely licensed corpora and refuses recordings of any other (free.py).
-`--window-epochs N` trains the window network for N epochs instead of 45. With `--held-windows`, `final` takes the one that
-`held` has trained on the train split alone, and the step `windows` is not needed.
 """
 
 import argparse
@@ -28,7 +27,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 
 import augment
 import features
@@ -46,11 +45,13 @@ NEUTRAL = 0.3
 # Draws of every recording that the statistics networks are trained with.
 DRAWS = 24
 
-EMOTION = dict(branches=4, relative=2, units=192, drop_in=0.35, drop=0.4, smoothing=0.1, epochs=80, batch=128, rate=2e-3, corpus=0.7, label=0.5, heard=0.0)
+EMOTION = dict(branches=4, relative=2, units=192, drop_in=0.35, drop=0.4, smoothing=0.1, epochs=80, batch=128, rate=2e-3, corpus=0.7, label=0.5, heard=0.0, missing_bands=False)
 WINDOWS = dict(conv=(64, 96), gru=48, units=64, drop_conv=0.1, drop=0.3, smoothing=0.05, epochs=45, batch=64, rate=2e-3, members=1)
 GENDER = dict(branches=2, units=128, drop_in=0.25, drop=0.3, smoothing=0.05, epochs=60, batch=128, rate=2e-3)
 AGE = dict(branches=2, units=96, drop_in=0.2, drop=0.3, epochs=60, batch=128, rate=2e-3)
 SPEECH = dict(branches=1, units=32, drop_in=0.3, drop=0.2, smoothing=0.02, epochs=25, batch=128, rate=2e-3)
+# Mean level L of a mel band, below which it is above the recording's band limit; the floor of L is ln(1e-5) = -11.5.
+BAND_FLOOR = -9.5
 AGE_CENTRE, AGE_SCALE = 30.0, 15.0
 QUANTILES = (0.1, 0.5, 0.9)
 COVERAGE = 0.8
@@ -125,6 +126,25 @@ def by_recording(z, places, count):
     np.add.at(out, places, z)
     np.add.at(n, places, 1)
     return out / np.maximum(n, 1)
+
+
+def without_missing_bands(x, population):
+    """Descriptors with the population's means for the mel bands above the recording's band limit: those from the
+    highest one down whose mean level is at the floor of L."""
+    places, start = {}, 0
+    for name, count in features.stat_names().items():
+        places[name] = start
+        start += count
+    bands = features.BANDS
+    at_floor = x[..., places["mel_mean"] :][..., :bands] < BAND_FLOOR
+    missing = np.logical_and.accumulate(at_floor[..., ::-1], -1)[..., ::-1]
+    x = np.array(x)
+    for half in range(0, x.shape[-1], start):
+        for name in (name for name in places if name.startswith("mel_")):
+            place = half + places[name]
+            values = x[..., place : place + bands]
+            values[missing] = np.broadcast_to(population.mean[places[name] :][:bands], values.shape)[missing]
+    return x
 
 
 def balanced(corpus, label, corpus_power, label_power):
@@ -314,12 +334,15 @@ def compare(data, out, name, cfg):
         np.save(cache, bank(data, index, population, SEED, True))
     x = np.load(cache, mmap_mode="r")
     tests = [evaluation(data, index, population, SEED, *c)[:2] for c in CONDITIONS]
+    if cfg["missing_bands"]:
+        x = np.stack([without_missing_bands(draw, population) for draw in x])
+        tests = [(without_missing_bands(rows, population), places) for rows, places in tests]
     splits = {
         "speakers left out": [fold == f for f in range(FOLDS)],
         "corpus left out": [corpus == c for c in CORPORA],
         "free corpora alone": [~data.free[index]],
     }
-    result = {}
+    result, logits = {}, {}
     for how, parts in splits.items():
         z = np.zeros((len(CONDITIONS), len(index), len(EMOTIONS)))
         for held in parts:
@@ -328,11 +351,35 @@ def compare(data, out, name, cfg):
                 own = held[places]
                 part = answer(net, rows[own], places[own], len(index))
                 z[k][held] = part[held]
+        logits[how] = z
         for k, c in enumerate(CONDITIONS):
             any_held = np.any(parts, axis=0)
             label = f"{how}: {name_of(*c)}"
             result[label] = table(f"{name}, {label}:", corpus[any_held], truth[any_held], z[k][any_held])
     (out / f"compare_{name}.json").write_text(json.dumps(dict(recipe=cfg, result=result), indent=1) + "\n")
+    np.savez(out / f"compare_{name}.npz", truth=truth, fold=fold, **logits)
+
+
+def temperature(out, name):
+    """Calibration of the logits of `compare` with one temperature for all conditions, and with one per condition, each
+    fitted on the other folds' speakers. A condition is known here; a recogniser would have to estimate it."""
+    saved = np.load(out / f"compare_{name}.npz")
+    truth, fold, z = saved["truth"], saved["fold"], saved["speakers left out"]
+
+    def fit(z, truth):
+        cost = lambda s: -np.log(softmax(s * z)[np.arange(len(truth)), truth] + 1e-12).mean()
+        return minimize_scalar(cost, bounds=(0.1, 5), method="bounded").x
+
+    one, each = np.zeros(z.shape), np.zeros(z.shape)
+    for f in range(FOLDS):
+        rest = fold != f
+        s = fit(np.concatenate(z[:, rest]), np.tile(truth[rest], len(z)))
+        for k in range(len(z)):
+            one[k][~rest] = softmax(s * z[k][~rest])
+            each[k][~rest] = softmax(fit(z[k][rest], truth[rest]) * z[k][~rest])
+    for k, c in enumerate(CONDITIONS):
+        row = [f"{calibration_error(p[k], truth):.3f} {-np.log(p[k][np.arange(len(truth)), truth] + 1e-12).mean():.3f}" for p in (one, each)]
+        say(f"{name_of(*c)}: calibration error and mean negative log likelihood {row[0]}, per condition {row[1]}")
 
 
 def window_logits(net, data, index, view, profiles):
@@ -458,7 +505,7 @@ def member(data, out, k):
     net.save(out / f"member_{k}.h5", include_optimizer=False)
 
 
-def final(data, negatives, out, about, held_windows):
+def final(data, negatives, out, about):
     tf, keras, L = keras_modules()
     numbers = json.loads((out / "report.json").read_text())
     index = all_of(data, "emotion")
@@ -478,8 +525,7 @@ def final(data, negatives, out, about, held_windows):
     save(finish(age(data, all_of(data, "age"), population, SEED), kernel, [AGE_CENTRE] * 3, None, "years"), "age")
     save(finish(speech(data, all_of(data, "speech"), negatives.stats, population, SEED), [[1.0]], [0], "sigmoid", "speech"), "speech")
     keras.backend.clear_session()
-    files = ["held_windows.h5"] if held_windows else [f"member_{k}.h5" for k in range(WINDOWS["members"])]
-    members = [keras.models.load_model(out / file, compile=False).get_weights() for file in files]
+    members = [keras.models.load_model(out / f"member_{k}.h5", compile=False).get_weights() for k in range(WINDOWS["members"])]
     keras.backend.clear_session()
     save(average_windows(WINDOWS, len(EMOTIONS), members), "emotion_windows")
     inputs = [L.Input((len(EMOTIONS),), name="windows"), L.Input((len(EMOTIONS),), name="features")]
@@ -526,16 +572,13 @@ def main():
     a.add_argument("corpora")
     a.add_argument("features", type=Path)
     a.add_argument("out", type=Path)
-    a.add_argument("steps", nargs="+", choices=["compare", "held", "windows", "final"])
+    a.add_argument("steps", nargs="+", choices=["compare", "temperature", "held", "windows", "final"])
     a.add_argument("--member", type=int, default=0)
     a.add_argument("--name", default="kept")
     a.add_argument("--commercial", action="store_true")
-    a.add_argument("--held-windows", action="store_true")
-    a.add_argument("--window-epochs", type=int, default=WINDOWS["epochs"])
     a.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     args = a.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    WINDOWS["epochs"] = args.window_epochs
     data = Data(args.corpora, args.features)
     if args.commercial and not data.free.all():
         raise SystemExit(f"not free: {', '.join(sorted(set(data.corpus[~data.free])))}")
@@ -544,12 +587,14 @@ def main():
         start = time.time()
         if step == "compare":
             compare(data, args.out, args.name, EMOTION | {k: json.loads(v) for k, v in (s.split("=") for s in args.set)})
+        elif step == "temperature":
+            temperature(args.out, args.name)
         elif step == "held":
             held(data, Negatives(args.features / "negatives.npz"), args.out)
         elif step == "windows":
             member(data, args.out, args.member)
         else:
-            final(data, Negatives(args.features / "negatives.npz"), args.out, COMMERCIAL if args.commercial else DEFAULT, args.held_windows)
+            final(data, Negatives(args.features / "negatives.npz"), args.out, COMMERCIAL if args.commercial else DEFAULT)
         say(f"{step}: {time.time() - start:.0f} s")
 
 

@@ -1,5 +1,10 @@
 //! Device code shared by both front ends: resampling, filter tables and a workspace.
 
+use std::fmt;
+
+use resampling::Resampler;
+use workspace::Workspace;
+
 use crate::front_end::{AudioError, FeatureError};
 use crate::nn::cuda::DeviceError;
 
@@ -35,6 +40,18 @@ pub(super) fn bounded(recordings: usize) -> Result<(), DeviceError> {
         });
     }
     Ok(())
+}
+
+/// Formats a front end for debugging: its device and resampling.
+pub(super) fn debug(
+    work: &Workspace,
+    resampler: &Resampler,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    f.debug_struct("CudaFrontEnd")
+        .field("driver", &work.driver.name())
+        .field("resampling", &resampler.resampling())
+        .finish_non_exhaustive()
 }
 
 /// Returns the number of blocks for `elements`, limited to [`MAX_BLOCKS`].

@@ -55,10 +55,7 @@ pub struct CudaFrontEnd {
 
 impl std::fmt::Debug for CudaFrontEnd {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CudaFrontEnd")
-            .field("driver", &self.work.driver.name())
-            .field("resampling", &self.resampler.resampling())
-            .finish_non_exhaustive()
+        crate::front_end::cuda::debug(&self.work, &self.resampler, f)
     }
 }
 

@@ -67,6 +67,12 @@ pub(super) fn median(values: &[f64]) -> f64 {
     percentiles(values, [50.0])[0]
 }
 
+/// Returns the mean of the last third of the values (at least one) minus that of the first.
+pub(super) fn thirds(values: &[f64]) -> f64 {
+    let third = (values.len() / 3).max(1).min(values.len());
+    mean(&values[values.len() - third..]) - mean(&values[..third])
+}
+
 /// Returns the slope over five frames, with the first and last value repeated: `sum over k of k
 /// (v[t+k] - v[t-k]) / 10`, k = 1, 2.
 pub(super) fn delta(values: &[f64]) -> Vec<f64> {

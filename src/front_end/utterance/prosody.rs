@@ -4,9 +4,8 @@ use std::ops::Range;
 
 use super::Contours;
 use super::describe::{
-    count, deviation, mean, mean_and_deviation, median, percentiles, runs, select,
+    count, deviation, mean, mean_and_deviation, median, percentiles, runs, select, thirds,
 };
-use super::stats::thirds;
 
 /// Numbers of values of the groups.
 pub(super) const RHYTHM: usize = 12;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use realfft::{RealFftPlanner, RealToComplex};
 
-use super::describe::{count, delta, deviation, mean, mean_and_deviation, percentiles, select};
+use super::describe::{
+    count, delta, deviation, mean, mean_and_deviation, percentiles, select, thirds,
+};
 use super::{Contours, prosody};
 use crate::front_end::mel::periodic_hann;
 use crate::front_end::{N_MELS, pairwise};
@@ -309,12 +311,6 @@ fn group_means(bands: &[Vec<f64>]) -> Vec<Vec<f64>> {
 /// Returns the mean of the last third of the active frames minus that of the first.
 fn trend(track: &[f64], active: &[bool]) -> f64 {
     thirds(&select(track, active))
-}
-
-/// Returns the mean of the last third of the values (at least one) minus that of the first.
-pub(super) fn thirds(values: &[f64]) -> f64 {
-    let third = (values.len() / 3).max(1).min(values.len());
-    mean(&values[values.len() - third..]) - mean(&values[..third])
 }
 
 fn energy(track: &[f64], active: &[bool]) -> Vec<f64> {

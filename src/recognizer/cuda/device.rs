@@ -11,7 +11,8 @@ use super::networks::{DeviceInputs, Networks, PendingOutputs};
 use super::{DeviceRecognizerError, NamedRecording, RecordingOutcome};
 use crate::audio::Recording;
 use crate::front_end::cuda::FrontEndError;
-use crate::front_end::legacy2020::cuda::VoicedBatch;
+use crate::front_end::legacy2020::cuda::{CudaFrontEnd as Legacy2020FrontEnd, VoicedBatch};
+use crate::front_end::utterance::cuda::CudaFrontEnd as UtteranceFrontEnd;
 use crate::model::FrontEndKind;
 use crate::model::Model;
 use crate::nn::cuda::{CudaRunError, DeviceError, Driver, Source, Stream};
@@ -40,8 +41,8 @@ pub type BatchOutcome = Result<Vec<RecordingOutcome>, CudaRunError>;
 /// Front end on a device. It uses another stream than the networks' first one.
 #[derive(Debug)]
 enum DeviceFrontEnd {
-    Legacy2020(Box<crate::front_end::legacy2020::cuda::CudaFrontEnd>),
-    Utterance(Box<crate::front_end::utterance::cuda::CudaFrontEnd>),
+    Legacy2020(Box<Legacy2020FrontEnd>),
+    Utterance(Box<UtteranceFrontEnd>),
 }
 
 /// Results of a front end's first stage, which may overlap with the networks of the batch before.
@@ -101,19 +102,11 @@ impl Device {
         let (resampling, stream) = (model.info().resampling, Stream::B);
         let front_end = match cpu_front_end.kind() {
             FrontEndKind::Legacy2020 => {
-                let front_end = crate::front_end::legacy2020::cuda::CudaFrontEnd::new(
-                    driver.clone(),
-                    stream,
-                    resampling,
-                )?;
+                let front_end = Legacy2020FrontEnd::new(driver.clone(), stream, resampling)?;
                 DeviceFrontEnd::Legacy2020(Box::new(front_end))
             }
             FrontEndKind::Utterance => {
-                let front_end = crate::front_end::utterance::cuda::CudaFrontEnd::new(
-                    driver.clone(),
-                    stream,
-                    resampling,
-                )?;
+                let front_end = UtteranceFrontEnd::new(driver.clone(), stream, resampling)?;
                 DeviceFrontEnd::Utterance(Box::new(front_end))
             }
         };
@@ -446,7 +439,7 @@ fn is_out_of_memory(error: &CudaRunError) -> bool {
 
 /// Computes the features on the device and starts the networks on them; `None` if no recording has voice.
 fn start_on_device(
-    front_end: &mut crate::front_end::legacy2020::cuda::CudaFrontEnd,
+    front_end: &mut Legacy2020FrontEnd,
     voiced: &VoicedBatch,
     networks: &mut Networks,
     dropout: &DropoutMode,

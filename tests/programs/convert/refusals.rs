@@ -157,7 +157,7 @@ fn networks_in_other_formats_are_named_with_advice() {
     let keras = place.at("m.keras");
     fs::write(&keras, b"PK\x03\x04 config.json").unwrap();
     for arguments in [[&*keras, "-o", &output].as_slice(), &["--inspect", &keras]] {
-        bad(1, &["m.keras", "as .keras files are"], arguments);
+        bad(1, &["m.keras", "zip archive"], arguments);
     }
     assert!(!Path::new(&output).exists());
 }

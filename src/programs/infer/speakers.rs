@@ -2,20 +2,20 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
+use crate::Recognizer;
+use crate::app::batch::{Batch, Threads};
+use crate::app::inputs::Input;
+use crate::app::manifest::{Manifest, Row};
+use crate::app::sink::{Sink, SinkError};
+use crate::nn::DropoutMode;
+use crate::recognizer::{ProfileBuilder, ProfileError, SpeakerProfile};
 use clap::error::ErrorKind;
-use maeum::Recognizer;
-use maeum::app::batch::{Batch, Threads};
-use maeum::app::inputs::Input;
-use maeum::app::manifest::{Manifest, Row};
-use maeum::app::sink::{Sink, SinkError};
-use maeum::nn::DropoutMode;
-use maeum::recognizer::{ProfileBuilder, ProfileError, SpeakerProfile};
 
 use super::arguments::SpeakerFrom;
-use super::{Arguments, model_error, output_error, print_error, progress, usage_error};
+use super::{Arguments, Stop, model_error, output_error, print_error, progress, usage_error};
 
 /// Maximum size of a profile, in bytes; real profiles are far smaller.
 const MAX_BYTES: u64 = 1 << 20;
@@ -29,11 +29,11 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Collects the recordings; ends the program on a usage error.
+    /// Collects the recordings.
     ///
     /// # Errors
-    /// When a manifest is unusable.
-    pub fn new(arguments: &Arguments) -> Result<Self, String> {
+    /// When a manifest is unusable, or the recordings do not fit the rule.
+    pub fn new(arguments: &Arguments) -> Result<Self, Stop> {
         let Some(speaker) = &arguments.speaker_from else {
             return Ok(Self {
                 inputs: super::collect_inputs(arguments),
@@ -42,7 +42,7 @@ impl Selection {
         };
         if let SpeakerFrom::Column(column) = speaker {
             let [path] = &*arguments.recordings else {
-                usage_error(
+                return usage_error(
                     ErrorKind::ArgumentConflict,
                     "--speaker-from column:NAME reads a manifest; give one .csv file and no recordings",
                 );
@@ -59,7 +59,7 @@ impl Selection {
         }
         let inputs = super::collect_inputs(arguments);
         if inputs.iter().any(Input::is_standard_input) {
-            usage_error(
+            return usage_error(
                 ErrorKind::ArgumentConflict,
                 "--speaker-from reads each recording twice and standard input can be read only \
                  once; give files",
@@ -120,7 +120,13 @@ fn read_profile(path: &Path) -> Result<SpeakerProfile, String> {
     let mut text = String::new();
     File::open(path)
         .and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text))
-        .map_err(|e| format!("{name}: the speaker profile cannot be read: {e}"))?;
+        .map_err(|e| {
+            let remedy = match e.kind() {
+                io::ErrorKind::InvalidData => "name the JSON file that --enroll has written",
+                _ => crate::file_advice::to_read(&e),
+            };
+            format!("{name}: the speaker profile cannot be read: {e}; {remedy}")
+        })?;
     if text.len() as u64 > MAX_BYTES {
         let problem = ProfileError::Format(format!("it has more than {MAX_BYTES} bytes"));
         return Err(format!("{name}: {problem}"));
@@ -132,7 +138,7 @@ fn read_profile(path: &Path) -> Result<SpeakerProfile, String> {
 /// that are not in it.
 ///
 /// # Errors
-/// When no recording has voice, or the profile cannot be written.
+/// When no recording has speech, or the profile cannot be written.
 pub fn enroll(
     arguments: &Arguments,
     path: &Path,
@@ -147,23 +153,19 @@ pub fn enroll(
         return Err(model_error(arguments, &error));
     }
     let files = inputs.iter().filter_map(Input::path);
-    let read = files.chain(arguments.model.as_deref());
+    let read = files.chain(arguments.model().path());
     let mut sink = Sink::private_file(path, read).map_err(|e| output_error(&e))?;
     let progress = progress(inputs.len());
     let mut failed = 0;
     let mut all = ProfileBuilder::default();
     let batch = Batch::on(threads, recognizer, DropoutMode::Off);
-    let collected = batch.collect(inputs, |input, one| {
+    let collected = batch.collect(inputs, |_, one| {
         let problem = match one {
-            Ok(one) if one.recordings() == 0 => Some(format!(
-                "{}: no voice was found in this recording; it is not in the profile",
-                input.subject()
-            )),
             Ok(one) => {
                 all.merge(&one);
                 None
             }
-            Err(error) => Some(error.to_string()),
+            Err(error) => Some(format!("{error}; it is not in the profile")),
         };
         if let Some(problem) = problem {
             failed += 1;

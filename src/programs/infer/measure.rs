@@ -2,22 +2,23 @@
 
 use std::path::Path;
 
+use crate::Recognizer;
+use crate::app::batch::Batch;
+use crate::app::dump;
+use crate::app::eval::{Evaluator, profiles};
+use crate::app::inputs;
+use crate::app::manifest::Manifest;
+use crate::app::sink::{Sink, SinkError};
+use crate::atomic_file::replaces;
+use crate::audio::Resampling;
+use crate::formats::Format;
+use crate::model::FrontEndKind;
+use crate::model::Model;
 use clap::error::ErrorKind;
-use maeum::Recognizer;
-use maeum::app::batch::Batch;
-use maeum::app::dump;
-use maeum::app::eval::{Evaluator, profiles};
-use maeum::app::inputs;
-use maeum::app::manifest::Manifest;
-use maeum::app::sink::{Sink, SinkError};
-use maeum::atomic_file::replaces;
-use maeum::audio::Resampling;
-use maeum::formats::Format;
-use maeum::model::FrontEndKind;
-use maeum::model::Model;
 
 use super::{
-    Arguments, FrontEndArgument, model_error, output_error, print_error, progress, usage_error,
+    Arguments, FrontEndArgument, Stop, model_error, output_error, print_error, progress,
+    usage_error,
 };
 
 /// Evaluates the model on a manifest. Returns the number of failed recordings.
@@ -25,14 +26,16 @@ pub fn evaluate(
     arguments: &Arguments,
     path: &Path,
     recognizer: &Recognizer,
-) -> Result<usize, String> {
+) -> Result<usize, Stop> {
     let json_to_stdout = match arguments.format {
         Format::Table => false,
         Format::Json => arguments.output.is_none(),
-        _ => usage_error(
-            ErrorKind::ArgumentConflict,
-            "--eval writes the formats table and json",
-        ),
+        _ => {
+            return usage_error(
+                ErrorKind::ArgumentConflict,
+                "--eval writes the formats table and json",
+            );
+        }
     };
     let info = recognizer.info();
     let mut manifest = Manifest::read(path, &Manifest::EVALUATION).map_err(|e| e.to_string())?;
@@ -45,24 +48,25 @@ pub fn evaluate(
         let read = inputs
             .iter()
             .filter_map(|i| i.path())
-            .chain(arguments.model.as_deref())
+            .chain(arguments.model().path())
             .chain([path]);
         Sink::file(output, read).map_err(|e| output_error(&e))
     };
     if arguments.text.is_some() && arguments.text == arguments.output {
-        usage_error(
+        return usage_error(
             ErrorKind::ArgumentConflict,
             "-o and --text name the same file; give each its own",
         );
     }
+    let stdout = || crate::programs::stdout::open().map_err(|e| output_error(&e));
     // An output that cannot be written is reported before the long computation.
     let json = match &arguments.output {
         Some(output) => Some(file(output)?),
-        None => json_to_stdout.then(Sink::stdout),
+        None => json_to_stdout.then(stdout).transpose()?,
     };
     let text = match &arguments.text {
         Some(output) => Some(file(output)?),
-        None => (!json_to_stdout).then(Sink::stdout),
+        None => (!json_to_stdout).then(stdout).transpose()?,
     };
 
     let batch = Batch::new(
@@ -123,7 +127,7 @@ pub fn dump(
     output: &Path,
     front_end: FrontEndArgument,
     resampling: Resampling,
-) -> Result<usize, String> {
+) -> Result<usize, Stop> {
     let manifest = match &*arguments.recordings {
         [path]
             if path
@@ -142,10 +146,12 @@ pub fn dump(
             }
             manifest.inputs()
         }
-        (None, Some(_)) => usage_error(
-            ErrorKind::ArgumentConflict,
-            "--split chooses rows of a manifest; give one",
-        ),
+        (None, Some(_)) => {
+            return usage_error(
+                ErrorKind::ArgumentConflict,
+                "--split chooses rows of a manifest; give one",
+            );
+        }
         (None, None) => {
             let found = inputs::collect(&arguments.recordings);
             for skipped in &found.skipped {
@@ -157,11 +163,11 @@ pub fn dump(
     let read = inputs.iter().filter_map(|i| i.path());
     if read
         .chain(manifest.map(|p| &**p))
-        .chain(arguments.model.as_deref())
+        .chain(arguments.model().path())
         .any(replaces(output))
     {
         let error = SinkError::IsInput(output.display().to_string());
-        return Err(output_error(&error));
+        return Err(output_error(&error).into());
     }
     let front_end: &dyn dump::FeatureSource = match front_end {
         FrontEndArgument::Utterance => &dump::Utterance::new(resampling),

@@ -16,7 +16,7 @@ pub fn remove_unfinished_files() {
         let Ok(mut signals) = signals else { return };
         for signal in signals.forever() {
             // The guard prevents new files until the program ends.
-            let _held = maeum::atomic_file::remove_unfinished();
+            let _held = crate::atomic_file::remove_unfinished();
             let _ = emulate_default_handler(signal);
         }
     });

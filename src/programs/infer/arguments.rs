@@ -4,14 +4,15 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::app::eval::ProfileSize;
+use crate::audio::decode;
+use crate::formats::{Format, NOTICE};
+use crate::nn::DropoutMode;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, ValueEnum};
-use maeum::app::eval::ProfileSize;
-use maeum::audio::decode;
-use maeum::formats::{Format, NOTICE};
-use maeum::nn::DropoutMode;
 
-use super::device::{self, Device};
+use crate::programs::device::{self, Device};
+use crate::programs::model::Source;
 
 /// Default number of draws: the standard deviation of their mean is less than a fifth of a single
 /// draw's.
@@ -26,8 +27,9 @@ const THREADS_PER_RECORDING: usize = 4;
 #[command(name = "infer", version, after_help = format!("{NOTICE}\n\n{ENVIRONMENT}\n\n{EXIT_CODES}"))]
 pub struct Arguments {
     /// Converted model to use instead of the built-in one; `convert` makes one from Keras .h5
-    /// files.
-    #[arg(long, value_name = "BUNDLE")]
+    /// files. Or a name: `commercial` for the model of freely licensed recordings (feature
+    /// `commercial-model`), or `default`; a file of that name is `./commercial`.
+    #[arg(long, value_name = "BUNDLE|NAME")]
     pub model: Option<PathBuf>,
     /// Random dropout in the emotion network: `off`, or the number of draws for the mean and
     /// deviation.
@@ -109,6 +111,11 @@ pub struct Arguments {
 }
 
 impl Arguments {
+    /// Returns the meaning of `--model`.
+    pub fn model(&self) -> Source<'_> {
+        Source::new(self.model.as_deref())
+    }
+
     /// Returns the dropout mode of `--dropout` and `--seed`.
     pub fn dropout(&self) -> DropoutMode {
         match self.dropout {

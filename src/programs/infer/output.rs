@@ -3,17 +3,18 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use crate::Recognizer;
+use crate::app::batch::Batch;
+use crate::app::inputs::Input;
+use crate::app::resume::Journal;
+use crate::app::sink::{Sink, SinkError};
+use crate::atomic_file::replaces;
+use crate::formats::names::Names;
+use crate::formats::{Format, Reporter};
 use clap::error::ErrorKind;
-use maeum::Recognizer;
-use maeum::app::batch::Batch;
-use maeum::app::inputs::Input;
-use maeum::app::resume::Journal;
-use maeum::app::sink::{Sink, SinkError};
-use maeum::atomic_file::replaces;
-use maeum::formats::names::Names;
-use maeum::formats::{Format, Reporter};
 
-use super::{Arguments, Selection, output_error, print_error, progress, usage_error};
+use super::{Arguments, Selection, Stop, output_error, print_error, progress, usage_error};
+use crate::programs::stdout;
 
 pub enum Output {
     Single {
@@ -28,11 +29,14 @@ pub enum Output {
 }
 
 impl Output {
-    /// Creates the output of the command line; ends the program on a usage error.
-    pub fn new(arguments: &Arguments, inputs: &[Input]) -> Result<Self, String> {
+    /// Creates the output of the command line.
+    ///
+    /// # Errors
+    /// When the output does not fit the format or cannot be written.
+    pub fn new(arguments: &Arguments, inputs: &[Input]) -> Result<Self, Stop> {
         let files = inputs.iter().filter_map(Input::path);
         let read = files
-            .chain(arguments.model.as_deref())
+            .chain(arguments.model().path())
             .chain(arguments.profile.as_deref())
             .chain(arguments.manifest());
         let format = arguments.format;
@@ -48,11 +52,11 @@ impl Output {
                      existing folder after -o",
                     inputs.len()
                 );
-                usage_error(ErrorKind::ArgumentConflict, &message);
+                return usage_error(ErrorKind::ArgumentConflict, &message);
             }
         }
         let sink = match output {
-            None => Sink::stdout(),
+            None => stdout::open().map_err(|e| output_error(&e))?,
             Some(path) => Sink::file(path, read).map_err(|e| output_error(&e))?,
         };
         Ok(Self::Single {
@@ -86,7 +90,8 @@ impl Output {
                 journal.finished()
             ));
         }
-        selection.inputs = journal.remaining(std::mem::take(&mut selection.inputs));
+        let inputs = std::mem::take(&mut selection.inputs);
+        selection.inputs = journal.remaining(inputs).map_err(|e| e.to_string())?;
         Ok(Self::Journal(journal))
     }
 

@@ -3,9 +3,9 @@
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+use crate::audio::Resampling;
+use crate::model::Role;
 use clap::Parser;
-use maeum::audio::Resampling;
-use maeum::model::Role;
 
 const EXAMPLES: &str = "\
 Examples:

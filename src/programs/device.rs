@@ -49,11 +49,11 @@ pub fn open(device: Device, report: impl FnOnce(&str)) -> Result<Option<Gpu>, St
 
 /// GPU driver.
 #[cfg(feature = "cuda")]
-pub type Gpu = std::sync::Arc<dyn maeum::nn::cuda::Driver>;
+pub type Gpu = std::sync::Arc<dyn crate::nn::cuda::Driver>;
 
 #[cfg(feature = "cuda")]
 fn gpu(number: usize) -> Result<Gpu, String> {
-    let gpu = maeum::nn::cuda::Gpu::new(number).map_err(|e| e.to_string())?;
+    let gpu = crate::nn::cuda::Gpu::new(number).map_err(|e| e.to_string())?;
     Ok(std::sync::Arc::new(gpu))
 }
 

@@ -4,20 +4,22 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+use crate::formats::NOTICE;
+use crate::server::guard;
+use crate::server::settings::MAX_DRAWS;
 use clap::Parser;
-use maeum::formats::NOTICE;
-use maeum::server::guard;
-use maeum::server::settings::MAX_DRAWS;
 
-use super::device::{self, Device};
+use crate::programs::device::{self, Device};
 
 /// Serves estimates of emotion, age and gender from voice recordings over HTTP. `/docs` describes
 /// the interface.
 #[derive(Parser)]
 #[command(name = "serve", version, after_help = NOTICE)]
 pub struct Arguments {
-    /// Converted model to use instead of the built-in one.
-    #[arg(long, value_name = "BUNDLE")]
+    /// Converted model to use instead of the built-in one. Or a name: `commercial` for the model of
+    /// freely licensed recordings (feature `commercial-model`), or `default`; a file of that name is
+    /// `./commercial`.
+    #[arg(long, value_name = "BUNDLE|NAME")]
     pub model: Option<PathBuf>,
     /// Address to listen on; an address other than 127.0.0.1 is reachable from outside and requires
     /// a key or --allow-host.

@@ -1,0 +1,728 @@
+"""Recognition of millions of files: from a folder or object storage to Parquet, resumed where it was stopped.
+
+    python -m maeum.batch SOURCE OUT [--ray ADDRESS] [--model BUNDLE]
+
+The list of files is frozen in `OUT/manifest.parquet` and divided into parts. The answers of a part become one
+file, which appears under a name fixed by the manifest, whole or not at all. A part is done if its file is there,
+so the same command continues after any interruption. `OUT/_SUCCESS.json` is written when every part is there.
+
+`docs/scale.md` describes the columns, the exit codes and the behaviour when the storage fails.
+"""
+
+import argparse
+import hashlib
+import importlib
+import io
+import json
+import logging
+import os
+import re
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
+
+# Voice recordings are personal data: no telemetry about jobs unless it is asked for.
+os.environ.setdefault("DAFT_ANALYTICS_ENABLED", "0")
+
+import daft
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from . import __version__
+from ._maeum import RecognitionError, audio_endings
+from ._recognizer import Recognizer
+from .daft import SCHEMA, recognise
+
+#: Exit codes: every file has an answer; some have none; wrong command line; not finished, run it again.
+ANSWERED, REFUSED, USAGE, UNFINISHED, INTERRUPTED = 0, 1, 2, 3, 130
+
+_MANIFEST, _SUCCESS, _ANSWERS = "manifest.parquet", "_SUCCESS.json", "answers"
+#: Key of this module's JSON in the metadata of Parquet files.
+_KEY = b"maeum"
+#: Failed parts in a row after which the job stops: then the storage fails, not a file.
+_FAILURES = 3
+#: Waits before a file that could not be read is read again, in seconds.
+_RETRIES = (0.5, 2.0, 8.0)
+#: Times that Ray starts a part again after its worker has died.
+_WORKER_DEATHS = 5
+#: Seconds after which a temporary file belongs to no running worker.
+_STALE = 3600.0
+
+Job = Dict[str, Any]
+Counts = Dict[str, int]
+
+
+class BatchError(Exception):
+    """The job cannot begin or continue; the message says what to do."""
+
+
+class StorageError(Exception):
+    """Files of a part cannot be read, or its answers cannot be written, for a reason that may pass."""
+
+
+def _is_url(place: str) -> bool:
+    return re.match(r"[a-z][a-z0-9+.-]*://", place) is not None
+
+
+class Folder:
+    """Output in a folder of this machine, or of a file system that all workers share."""
+
+    def __init__(self, path: str):
+        self._path = os.path.abspath(path)
+        self._lock: Optional[BinaryIO] = None
+
+    def begin(self) -> None:
+        """Create the folder, lock it for this process and remove what killed runs have left."""
+        try:
+            os.makedirs(os.path.join(self._path, _ANSWERS), exist_ok=True)
+            self._lock = open(os.path.join(self._path, ".lock"), "ab")
+        except OSError as error:
+            raise BatchError(f"{self._path}: cannot write there: {error.strerror}; name another folder") from error
+        try:
+            import fcntl
+        except ImportError:
+            pass  # No locks on this system: two runs at once do the same work twice.
+        else:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise BatchError(f"{self._path}: another run is writing there; wait for its end") from error
+        for folder in (self._path, os.path.join(self._path, _ANSWERS)):
+            for name in os.listdir(folder):
+                file = os.path.join(folder, name)
+                if name.startswith(".tmp-") and time.time() - os.path.getmtime(file) > _STALE:
+                    os.remove(file)
+
+    def names(self) -> List[str]:
+        """Return the names of the files of answers."""
+        names = os.listdir(os.path.join(self._path, _ANSWERS))
+        return [name for name in names if not name.startswith(".")]
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file, which appears whole or not at all."""
+        path = os.path.join(self._path, name)
+        temporary = os.path.join(os.path.dirname(path), f".tmp-{os.getpid()}-{os.urandom(8).hex()}")
+        try:
+            with open(temporary, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            # The name survives a crash of the machine only if the folder is written too.
+            folder = os.open(os.path.dirname(path), os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            if os.path.exists(temporary):
+                os.remove(temporary)
+            raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
+
+    def has_manifest(self) -> bool:
+        """Return whether a job has begun here."""
+        return os.path.exists(os.path.join(self._path, _MANIFEST))
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file that is there."""
+        path = os.path.join(self._path, name)
+        try:
+            return open(path, "rb")
+        except OSError as error:
+            raise BatchError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+class _Object(io.RawIOBase):
+    """Daft's file with the methods that Arrow needs."""
+
+    def __init__(self, url: str):
+        # Daft opens it in a `with` statement only, and closes it at its end.
+        self._context = daft.File(url).open()
+        self._file: Any = self._context.__enter__()
+
+    def close(self) -> None:
+        if not self.closed:
+            self._context.__exit__(None, None, None)
+        super().close()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._file.seek(offset, whence)
+        return self.tell()
+
+    def tell(self) -> int:
+        position: int = self._file.tell()
+        return position
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+class Objects:
+    """Output in object storage, below a URL. A put of an object is atomic; keys are fixed, so it may be repeated."""
+
+    def __init__(self, url: str):
+        self._url = url.rstrip("/")
+
+    def begin(self) -> None:
+        """Do nothing: there are no folders, locks or temporary objects."""
+
+    def names(self) -> List[str]:
+        """Return the names of the files of answers."""
+        return [path.rsplit("/", 1)[1] for path, _ in _objects(f"{self._url}/{_ANSWERS}/*.parquet")]
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put an object."""
+        frame = daft.from_pydict({"data": [data], "path": [f"{self._url}/{name}"]})
+        try:
+            frame.select(frame["data"].upload(frame["path"])).collect()
+        except Exception as error:
+            raise StorageError(f"{self._url}/{name}: cannot be written: {_reason(error)}") from error
+
+    def has_manifest(self) -> bool:
+        """Return whether a job has begun here, by the list of objects: a failed read has other reasons too."""
+        return any(path.endswith("/" + _MANIFEST) for path, _ in _objects(f"{self._url}/*.parquet"))
+
+    def open(self, name: str) -> BinaryIO:
+        """Open an object that is there; only what is read of it is transferred."""
+        url = f"{self._url}/{name}"
+        try:
+            return io.BufferedReader(_Object(url), 1 << 16)
+        except Exception as error:
+            raise BatchError(f"{url}: cannot be read: {_reason(error)}") from error
+
+
+Output = Union[Folder, Objects]
+
+
+def _output(place: str) -> Output:
+    return Objects(place) if _is_url(place) else Folder(place)
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first lines of an error's message on one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:3])[:300] or type(error).__name__
+
+
+def _objects(pattern: str) -> List[Tuple[str, int]]:
+    """Return URL and size of the objects that match a pattern."""
+    try:
+        found = daft.from_glob_path(pattern).select("path", "size").to_pydict()
+    except FileNotFoundError:
+        return []
+    except daft.exceptions.DaftCoreException as error:
+        # Daft's answer to a pattern that matches nothing.
+        if "at least 1 MicroPartition" in str(error):
+            return []
+        raise BatchError(f"{pattern}: cannot be listed: {_reason(error)}") from error
+    return [(path, size or 0) for path, size in zip(found["path"], found["size"])]
+
+
+# ---------------------------------------------------------------- The manifest
+
+
+def _folder_files(folder: str, endings: Set[str]) -> Iterator[Tuple[str, int]]:
+    seen = set()
+    for base, folders, names in os.walk(folder, followlinks=True):
+        # A link to a folder above would not end.
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        real = os.path.realpath(base)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        for name in names:
+            path = os.path.join(base, name)
+            if not name.startswith(".") and _ending(name) in endings and os.path.isfile(path):
+                try:
+                    path.encode()
+                except UnicodeEncodeError as error:
+                    raise BatchError(f"{os.fsencode(path)!r}: the name is no UTF-8; rename the file") from error
+                yield path, os.path.getsize(path)
+
+
+def _ending(name: str) -> str:
+    return name.rsplit(".", 1)[-1].lower() if "." in name else ""
+
+
+def _listed(source: str, endings: Set[str]) -> List[Tuple[str, int]]:
+    """Return path and size of every file of a source."""
+    if _ending(source) in ("csv", "parquet"):
+        read = daft.read_csv if _ending(source) == "csv" else daft.read_parquet
+        try:
+            frame = read(source)
+            columns = frame.column_names
+            table = frame.select("path", *(["size"] if "size" in columns else [])).to_pydict()
+        except Exception as error:
+            raise BatchError(f"{source}: no list of files with a column path: {_reason(error)}") from error
+        paths = [p if _is_url(str(p)) else os.path.abspath(str(p)) for p in table["path"]]
+        sizes = table.get("size", [0] * len(paths))
+        # A file that is listed twice is answered once.
+        return list({path: (path, int(size or 0)) for path, size in zip(paths, sizes)}.values())
+    if _is_url(source):
+        pattern = source if re.search(r"[*?\[]", source) else source.rstrip("/") + "/**"
+        found = _objects(pattern)
+        # As in folders, names that begin with a dot are left out.
+        return [(path, size) for path, size in found if _ending(path) in endings and "/." not in path]
+    if not os.path.isdir(source):
+        raise BatchError(f"{source}: no such folder")
+    return list(_folder_files(os.path.abspath(source), endings))
+
+
+def _divided(sizes: Sequence[int], files: int, size: int) -> "np.ndarray[Any, np.dtype[np.int32]]":
+    """Return the part of each file: at most so many files and, unless a single one has more, so many bytes."""
+    parts = np.empty(len(sizes), dtype=np.int32)
+    part, count, total = 0, 0, 0
+    for i, one in enumerate(sizes):
+        if count and (count == files or total + one > size):
+            part, count, total = part + 1, 0, 0
+        parts[i] = part
+        count, total = count + 1, total + one
+    return parts
+
+
+class Manifest:
+    """Frozen list of files in parts, and the job that they belong to."""
+
+    def __init__(self, table: pa.Table):
+        self.job: Job = json.loads(table.schema.metadata[_KEY])
+        self._table = table
+        parts = table["part"].to_numpy()
+        self._starts = np.searchsorted(parts, np.arange(self.job["parts"] + 1))
+
+    @classmethod
+    def make(cls, job: Job, files: List[Tuple[str, int]], part_files: int, part_bytes: int) -> "Manifest":
+        """Divide files into parts of similar files, the largest first: a large one at the end would delay it."""
+        files = sorted(files, key=lambda file: (-file[1], file[0]))
+        sizes = [size for _, size in files]
+        parts = _divided(sizes, part_files, part_bytes)
+        hasher = hashlib.sha256(json.dumps(job, sort_keys=True).encode())
+        for (path, size), part in zip(files, parts):
+            hasher.update(f"{path}\0{size}\0{part}\n".encode())
+        job = {**job, "files": len(files), "parts": int(parts[-1]) + 1, "id": hasher.hexdigest()[:16]}
+        columns = {
+            "path": pa.array([path for path, _ in files], pa.large_string()),
+            "size": pa.array(sizes, pa.int64()),
+            "part": pa.array(parts),
+        }
+        return cls(pa.table(columns).replace_schema_metadata({_KEY: json.dumps(job).encode()}))
+
+    def to_bytes(self) -> bytes:
+        """Return the manifest as a Parquet file."""
+        return _parquet(self._table)
+
+    @classmethod
+    def read(cls, file: BinaryIO) -> "Manifest":
+        """Read a manifest."""
+        try:
+            return cls(pq.read_table(file))
+        except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+            raise BatchError(f"{_MANIFEST}: no manifest of a job; name another OUT") from error
+
+    def files(self, part: int) -> Tuple[List[str], List[int]]:
+        """Return paths and sizes of the files of a part."""
+        rows = self._table.slice(self._starts[part], self.count(part))
+        return rows["path"].to_pylist(), rows["size"].to_pylist()
+
+    def count(self, part: int) -> int:
+        """Return the number of files in a part."""
+        return int(self._starts[part + 1] - self._starts[part])
+
+    def name(self, part: int) -> str:
+        """Return the name of a part's file."""
+        return f"part-{part:06}-{self.job['id']}.parquet"
+
+
+def _parquet(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+# ---------------------------------------------------------------- One part
+
+
+def _recognised(paths: List[str], job: Job) -> pa.ChunkedArray:
+    """Return the answers for files in order; files that could not be read have the code unreadable."""
+    frame = daft.from_pydict({"index": list(range(len(paths))), "path": paths})
+    frame = frame.with_column("data", frame["path"].download(on_error="null"))
+    answer = recognise(
+        frame["data"], name=frame["path"], model=job["model_file"], dropout=job["dropout"], seed=job["seed"]
+    )
+    table = frame.with_column("answer", answer).select("index", "answer").to_arrow()
+    table = table.sort_by("index")
+    if table["index"].to_pylist() != list(range(len(paths))):
+        raise StorageError(f"Daft returned {len(table)} rows for {len(paths)} files; run the job again")
+    return table["answer"]
+
+
+def _reread(path: str) -> Optional[BaseException]:
+    """Read a file again with waits; return the error that remains, `None` if it can be read."""
+    frame = daft.from_pydict({"path": [path]})
+    error: Optional[BaseException] = None
+    for wait in (0.0, *_RETRIES):
+        time.sleep(wait)
+        try:
+            frame.select(frame["path"].download()).collect()
+            return None
+        except FileNotFoundError as missing:
+            return missing
+        except Exception as other:
+            error = other
+    return error
+
+
+def _with_unread(answers: pa.ChunkedArray, unread: List[int], paths: List[str], job: Job) -> pa.ChunkedArray:
+    """Return the answers with those of unread files replaced: by an answer, or by the reason."""
+    rows = answers.to_pylist()
+    again = []
+    for i in unread:
+        error = _reread(paths[i])
+        if error is None:
+            again.append(i)
+        elif isinstance(error, FileNotFoundError):
+            rows[i]["error"] = {"code": "unreadable", "message": f"{paths[i]}: the file is no longer there"}
+        elif job["record_unreadable"]:
+            rows[i]["error"] = {"code": "unreadable", "message": f"{paths[i]}: {_reason(error)}"}
+        else:
+            raise StorageError(
+                f"{paths[i]}: cannot be read: {_reason(error)}. If it never can be, --record-unreadable makes it a row"
+            )
+    if again:
+        repeated = _recognised([paths[i] for i in again], job).to_pylist()
+        for i, row in zip(again, repeated):
+            if row["error"] and row["error"]["code"] == "unreadable":
+                raise StorageError(f"{paths[i]}: can be read only now and then")
+            rows[i] = row
+    return pa.chunked_array([pa.array(rows, answers.type)])
+
+
+def run_part(place: str, job: Job, name: str, paths: List[str], sizes: List[int], part: int) -> Counts:
+    """Recognise the files of a part and write its file; return the number of answers by error code.
+
+    Raises:
+        StorageError: a file exists and cannot be read, or the output cannot be written
+    """
+    answers = _recognised(paths, job)
+    codes = pc.struct_field(answers, ["error", "code"]).to_pylist()
+    unread = [i for i, code in enumerate(codes) if code == "unreadable"]
+    if unread:
+        answers = _with_unread(answers, unread, paths, job)
+        codes = pc.struct_field(answers, ["error", "code"]).to_pylist()
+    for model in pc.unique(pc.struct_field(answers, ["model"])).to_pylist():
+        if model not in (None, job["model"]):
+            raise BatchError(f"a worker has the model {model}, the job {job['model']}; install the same maeum")
+    counts = dict(sorted(Counter(code or "answered" for code in codes).items()))
+    table = pa.table(
+        {
+            "path": pa.array(paths, pa.large_string()),
+            "size": pa.array(sizes, pa.int64()),
+            "answer": answers,
+        }
+    )
+    metadata = {"manifest": job["id"], "part": part, "rows": len(paths), "counts": counts}
+    table = table.replace_schema_metadata({_KEY: json.dumps(metadata).encode()})
+    _output(place).write(f"{_ANSWERS}/{name}", _parquet(table))
+    return counts
+
+
+def _finished(output: Output, manifest: Manifest, part: int) -> Optional[Counts]:
+    """Return the counts of a part's file; `None` if it is damaged."""
+    try:
+        with output.open(f"{_ANSWERS}/{manifest.name(part)}") as file:
+            footer = pq.read_metadata(file)
+        metadata = json.loads(footer.metadata[_KEY])
+        counts: Counts = metadata["counts"]
+    except (pa.ArrowException, KeyError, TypeError, ValueError, OSError):
+        return None
+    is_whole = footer.num_rows == manifest.count(part) == sum(counts.values())
+    is_it = (metadata.get("manifest"), metadata.get("part")) == (manifest.job["id"], part)
+    return counts if is_whole and is_it else None
+
+
+# ---------------------------------------------------------------- Runners
+
+#: Called with a part and its counts, or its error.
+Done = Callable[[int, Union[Counts, BaseException]], None]
+
+
+def _on_this_machine(place: str, manifest: Manifest, parts: List[int], done: Done) -> None:
+    """Run parts one after the other, each on all processors."""
+    _use_native_runner(None)
+    for part in parts:
+        try:
+            counts = run_part(place, manifest.job, manifest.name(part), *manifest.files(part), part)
+        except (StorageError, daft.exceptions.DaftCoreException, OSError) as error:
+            done(part, error)
+        else:
+            done(part, counts)
+
+
+def _use_native_runner(threads: Optional[int]) -> None:
+    """Choose Daft's runner; in a worker of Ray it would be the Ray runner. Once chosen, it stays."""
+    if daft.get_or_infer_runner_type() != "native":
+        daft.set_runner_native(threads)
+
+
+def _ray_part(threads: int, *arguments: Any) -> Counts:
+    _use_native_runner(threads)
+    return run_part(*arguments)
+
+
+def _on_ray(address: str, cpus: Optional[int], place: str, manifest: Manifest, parts: List[int], done: Done) -> None:
+    """Run parts as tasks of a Ray cluster."""
+    try:
+        ray: Any = importlib.import_module("ray")
+    except ImportError as error:
+        raise BatchError("--ray needs the package ray: pip install ray") from error
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise BatchError(f"--ray {address}: {_reason(error)}") from error
+    try:
+        nodes = [int(n["Resources"].get("CPU", 0)) for n in ray.nodes() if n["Alive"]]
+        each = cpus or min((n for n in nodes if n > 0), default=1)
+        task = ray.remote(num_cpus=each, max_retries=_WORKER_DEATHS)(_ray_part)
+        # Few tasks wait in the cluster: their arguments take memory of the driver.
+        limit = max(2, 2 * sum(nodes) // each)
+        waiting = list(reversed(parts))
+        running: Dict[Any, int] = {}
+        while waiting or running:
+            while waiting and len(running) < limit:
+                part = waiting.pop()
+                name = manifest.name(part)
+                running[task.remote(each, place, manifest.job, name, *manifest.files(part), part)] = part
+            for reference in ray.wait(list(running), num_returns=1, timeout=60)[0]:
+                part = running.pop(reference)
+                try:
+                    counts = ray.get(reference)
+                except ray.exceptions.RayTaskError as error:
+                    cause = error.as_instanceof_cause()
+                    if isinstance(cause, BatchError):
+                        raise BatchError(_reason(cause)) from error
+                    done(part, StorageError(_reason(error.cause or error)))
+                except ray.exceptions.RayError as error:
+                    done(part, StorageError(f"its worker died: {_reason(error)}"))
+                else:
+                    done(part, counts)
+    finally:
+        ray.shutdown()
+
+
+# ---------------------------------------------------------------- The job
+
+
+class _Progress:
+    """Progress on a terminal, or a line for every finished part."""
+
+    def __init__(self, files: int, finished: int, parts: int):
+        from tqdm import tqdm
+
+        self._files, self._finished, self._parts = files, finished, parts
+        self._is_terminal = sys.stderr.isatty()
+        self._bar = tqdm(total=files, initial=finished, unit="file", disable=not self._is_terminal)
+
+    def add(self, part: int, files: int) -> None:
+        self._finished += files
+        self._bar.update(files)
+        if not self._is_terminal:
+            _say(f"part {part + 1} of {self._parts}: {self._finished} of {self._files} files")
+
+    def failed(self, part: int, error: BaseException) -> None:
+        self._bar.clear()
+        _say(f"part {part + 1} of {self._parts} is not finished: {_reason(error)}")
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def _say(message: str) -> None:
+    try:
+        print(f"maeum.batch: {message}", file=sys.stderr, flush=True)
+    except OSError:
+        pass  # A closed standard error stops no job.
+
+
+def _job(arguments: argparse.Namespace) -> Job:
+    try:
+        recognizer = Recognizer(arguments.model, dropout=arguments.dropout, seed=arguments.seed, num_workers=1)
+    except (RecognitionError, FileNotFoundError, ValueError) as error:
+        raise BatchError(str(error)) from error
+    source = arguments.source if _is_url(arguments.source) else os.path.abspath(arguments.source)
+    return {
+        "source": source,
+        "model": recognizer.model_identity,
+        "dropout": arguments.dropout,
+        "seed": arguments.seed,
+        "schema": SCHEMA,
+        "version": __version__,
+    }
+
+
+def _manifest(output: Output, job: Job, arguments: argparse.Namespace) -> Manifest:
+    """Return the manifest in the output, or freeze a new one."""
+    if not output.has_manifest():
+        if output.names():
+            raise BatchError(f"{arguments.out}: holds answers but no {_MANIFEST}; name another OUT")
+        endings = {str(e).lower().lstrip("*.") for e in arguments.filetype or audio_endings()}
+        files = _listed(arguments.source, endings)
+        if not files:
+            raise BatchError(f"{arguments.source}: no files ending in {', '.join(sorted(endings))}")
+        manifest = Manifest.make(job, files, arguments.part_files, arguments.part_bytes << 20)
+        output.write(_MANIFEST, manifest.to_bytes())
+    # Of two runs that begin at the same moment, the manifest that was written last is the job's.
+    with output.open(_MANIFEST) as file:
+        manifest = Manifest.read(file)
+    other = [f"{key} {manifest.job.get(key)!r}" for key in job if manifest.job.get(key) != job[key]]
+    if other:
+        raise BatchError(f"{arguments.out}: was begun with {', '.join(other)}; repeat that, or name another OUT")
+    return manifest
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.out.startswith("hf://"):
+        raise BatchError("hf:// can be read only; name a folder or object storage for OUT")
+    # Workers have other working folders.
+    place = arguments.out if _is_url(arguments.out) else os.path.abspath(arguments.out)
+    output = _output(place)
+    output.begin()
+    manifest = _manifest(output, _job(arguments), arguments)
+    model = None if arguments.model is None else os.path.abspath(arguments.model)
+    manifest.job.update({"model_file": model, "record_unreadable": arguments.record_unreadable})
+    names = {manifest.name(part): part for part in range(manifest.job["parts"])}
+    present = output.names()
+    foreign = sorted(name for name in present if name not in names)
+    if foreign:
+        raise BatchError(f"{arguments.out}: holds answers of another job, such as {foreign[0]}; name another OUT")
+
+    finished: Dict[int, Counts] = {}
+    with ThreadPoolExecutor(16) as threads:
+        found = [names[name] for name in present]
+        for part, counts in zip(found, threads.map(lambda part: _finished(output, manifest, part), found)):
+            if counts is None:
+                _say(f"{manifest.name(part)} is damaged and is written again")
+            else:
+                finished[part] = counts
+    parts = [part for part in range(manifest.job["parts"]) if part not in finished]
+    already = sum(manifest.count(part) for part in finished)
+    if finished:
+        _say(f"{already} of {manifest.job['files']} files are finished")
+    progress = _Progress(manifest.job["files"], already, manifest.job["parts"])
+    failures = 0
+
+    def done(part: int, result: Union[Counts, BaseException]) -> None:
+        nonlocal failures
+        if isinstance(result, BaseException):
+            failures += 1
+            progress.failed(part, result)
+            if failures >= _FAILURES:
+                raise StorageError(f"{failures} parts failed one after the other")
+        else:
+            failures = 0
+            finished[part] = result
+            progress.add(part, manifest.count(part))
+
+    try:
+        if parts and arguments.ray is not None:
+            _on_ray(arguments.ray, arguments.cpus, place, manifest, parts, done)
+        elif parts:
+            _on_this_machine(place, manifest, parts, done)
+    except StorageError as error:
+        _say(_reason(error))
+    finally:
+        progress.close()
+    return _end(output, manifest, finished)
+
+
+def _end(output: Output, manifest: Manifest, finished: Dict[int, Counts]) -> int:
+    """Write the list of all parts if they are there; print the counts and return the exit code."""
+    missing = manifest.job["parts"] - len(finished)
+    if missing:
+        _say(f"{missing} of {manifest.job['parts']} parts are not finished; run the same command to continue")
+        return UNFINISHED
+    wanted = {manifest.name(part) for part in finished}
+    there = set(output.names())
+    if there != wanted:
+        # A cluster whose workers do not share the folder, or someone else's files.
+        example = sorted(there ^ wanted)[0]
+        raise BatchError(f"{len(there ^ wanted)} files of answers are missing or foreign, such as {example}")
+    total: Counter[str] = Counter()
+    for counts in finished.values():
+        total.update(counts)
+    parts = [
+        {"name": manifest.name(part), "rows": manifest.count(part), "counts": finished[part]}
+        for part in sorted(finished)
+    ]
+    job = manifest.job
+    summary = {"manifest": job["id"], "model": job["model"], "files": job["files"], "counts": dict(total), "parts": parts}
+    output.write(_SUCCESS, (json.dumps(summary, indent=1) + "\n").encode())
+    refused = job["files"] - total["answered"]
+    reasons = ", ".join(f"{code} {n}" for code, n in sorted(total.items()) if code != "answered")
+    print(f"{job['files']} files: {total['answered']} answered, {refused} refused" + (f" ({reasons})" if reasons else ""))
+    return REFUSED if refused else ANSWERED
+
+
+def _dropout(text: str) -> Union[int, str]:
+    return text if text == "off" else int(text)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m maeum.batch",
+        description="Recognises all audio files of a source and writes Parquet. The same command continues a job.",
+        epilog="Exit code: 0 all files have an answer, 1 some have none, 2 the command line or the job cannot be used, "
+        "3 the job is not finished, 130 it was interrupted.",
+    )
+    parser.add_argument("source", metavar="SOURCE", help="folder, URL (s3://, gs://, az://, hf://) or a .csv or .parquet list with a column path")
+    parser.add_argument("out", metavar="OUT", help="folder or URL of object storage")
+    parser.add_argument("--model", metavar="BUNDLE", help="model instead of the built-in one; readable on every worker")
+    parser.add_argument("--dropout", type=_dropout, default=32, metavar="N|off", help="draws of dropout [32]")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draws [0]")
+    parser.add_argument("--filetype", action="append", metavar="ENDING", help="ending of the files, may be repeated [all supported]")
+    parser.add_argument("--part-files", type=_positive, default=2000, metavar="N", help="most files in a part [2000]")
+    parser.add_argument("--part-bytes", type=_positive, default=512, metavar="MIB", help="most MiB in a part, which bounds the memory [512]")
+    parser.add_argument("--record-unreadable", action="store_true", help="make files that cannot be read rows with an error instead of stopping")
+    parser.add_argument("--ray", metavar="ADDRESS", help="run on the Ray cluster at this address, or 'auto'")
+    parser.add_argument("--cpus", type=_positive, metavar="N", help="with --ray, processors per part [those of the smallest node]")
+    return parser
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Run the job of a command line; return the exit code."""
+    try:
+        return _run(_parser().parse_args(arguments))
+    except BatchError as error:
+        _say(str(error))
+        return USAGE
+    except StorageError as error:
+        _say(f"{error}; run the same command to continue")
+        return UNFINISHED
+    except KeyboardInterrupt:
+        _say("interrupted; run the same command to continue")
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    # Under its own name, so that workers find the functions of this module.
+    from maeum.batch import main as _main
+
+    sys.exit(_main())

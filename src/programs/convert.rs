@@ -1,0 +1,389 @@
+//! Program `convert`: turns Keras files into bundles, and shows, runs and checks both.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::app::sink::SinkError;
+use crate::atomic_file::replaces;
+use crate::formats::printable;
+use crate::keras::ConvertError;
+use crate::model::Network;
+use crate::model::from_keras;
+use crate::model::from_keras::{AssembleError, SpeechFiles};
+use crate::model::{Model, Role, bundle, inspect};
+use crate::nn::DropoutMode;
+use crate::nn::bundle::write;
+use crate::nn::npz::{self, NpzError, NpzFile};
+use crate::nn::run::{self, ArraysError};
+use crate::nn::self_test::SELF_TEST_TOLERANCE;
+use clap::error::ErrorKind;
+use clap::{Command, CommandFactory};
+
+use arguments::{Arguments, Draws};
+
+use super::{FAILURE, SUCCESS, signals, stdout};
+
+mod arguments;
+
+/// Reason for which the program ends without success.
+enum Stop {
+    /// The command line is wrong.
+    Usage(ErrorKind, String),
+    /// A file cannot be used.
+    Failure(String),
+}
+
+impl<E: std::error::Error> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Failure(error.to_string())
+    }
+}
+
+/// An [`ArraysError`] or an [`NpzError`].
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+enum RunFailure {
+    Arrays(#[from] ArraysError),
+    Npz(#[from] NpzError),
+}
+
+/// Returns the description of the command line.
+pub fn command() -> Command {
+    Arguments::command()
+}
+
+/// Runs the program; returns its exit code.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    crate::keras::silence_caught_panics();
+    let words: Vec<OsString> = arguments.into_iter().collect();
+    let arguments: Arguments = match super::parse(&words) {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
+    if arguments.output.is_some() || arguments.out.is_some() {
+        signals::remove_unfinished_files();
+    }
+    let outcome = match &arguments {
+        a if a.inspect => {
+            one_input(a).and_then(|path| inspect_file(path, a.architecture.as_deref()))
+        }
+        a if a.self_test => one_input(a).and_then(self_test),
+        a => match (&a.run, &a.out) {
+            (Some(input), Some(output)) => run_file(a, input, output),
+            _ => convert(a),
+        },
+    };
+    let is_written = arguments.output.is_some() || arguments.out.is_some();
+    match outcome.and_then(|text| print(&text, is_written)) {
+        Ok(()) => SUCCESS,
+        Err(Stop::Usage(kind, message)) => super::usage_error(command(), &words, kind, &message),
+        Err(Stop::Failure(message)) => {
+            // Each line is escaped separately, so that none can control the terminal.
+            let lines: Vec<String> = message.lines().map(printable).collect();
+            complain(&format!("error: {}", lines.join("\n")));
+            FAILURE
+        }
+    }
+}
+
+/// Writes to standard output. It may be closed if the result `is_written` to a file.
+fn print(text: &str, is_written: bool) -> Result<(), Stop> {
+    let mut sink = match stdout::open() {
+        Err(SinkError::Closed) if is_written => return Ok(()),
+        opened => opened?,
+    };
+    sink.write(text).and_then(|()| sink.finish())?;
+    Ok(())
+}
+
+/// Writes to standard error; a closed pipe is ignored.
+fn complain(message: &str) {
+    let _ = writeln!(io::stderr(), "{message}");
+}
+
+fn usage<T>(kind: ErrorKind, message: &str) -> Result<T, Stop> {
+    Err(Stop::Usage(kind, message.into()))
+}
+
+fn one_input(arguments: &Arguments) -> Result<&Path, Stop> {
+    match &*arguments.inputs {
+        [file] => Ok(file),
+        [] => usage(
+            ErrorKind::MissingRequiredArgument,
+            "name the Keras file or bundle",
+        ),
+        more => usage(
+            ErrorKind::TooManyValues,
+            &format!("name one file, not {}", more.len()),
+        ),
+    }
+}
+
+/// Checks that writing `output` does not destroy `input`.
+fn keep_input(input: &Path, output: &Path) -> Result<(), Stop> {
+    match replaces(output)(input) {
+        true => Err(Stop::Failure(format!(
+            "the output {} is an input, which is never replaced; name another file",
+            output.display()
+        ))),
+        false => Ok(()),
+    }
+}
+
+/// Adds advice about a flag to an error that it can resolve.
+fn with_flags(error: AssembleError) -> Stop {
+    let hint = match error {
+        AssembleError::Convert(ConvertError::WeightsOnly { .. }) => {
+            " and name that file with --architecture"
+        }
+        AssembleError::NoRole(_) | AssembleError::Incomplete { .. } => {
+            " (a flag such as --age FILE says the role of a file)"
+        }
+        _ => "",
+    };
+    Stop::Failure(format!("{error}{hint}"))
+}
+
+fn convert(a: &Arguments) -> Result<String, Stop> {
+    let by_flag: Vec<(Role, &PathBuf)> = [
+        (Role::EmotionWindows, &a.emotion_windows),
+        (Role::Age, &a.age),
+        (Role::Gender, &a.gender),
+        (Role::EmotionFeatures, &a.emotion_features),
+        (Role::Merge, &a.merge),
+    ]
+    .into_iter()
+    .filter_map(|(role, path)| Some((role, path.as_ref()?)))
+    .collect();
+    let Some(output) = &a.output else {
+        return usage(
+            ErrorKind::MissingRequiredArgument,
+            "say with -o where the bundle goes (or ask for --inspect, --run or --self-test)",
+        );
+    };
+    let folders = a.inputs.iter().filter(|p| p.is_dir()).count();
+    if folders > 0 && a.inputs.len() > 1 {
+        return usage(
+            ErrorKind::ArgumentConflict,
+            "name either one folder or files",
+        );
+    }
+    let flagged = by_flag.iter().map(|(_, path)| *path);
+    for input in a.inputs.iter().chain(flagged).chain(&a.architecture) {
+        keep_input(input, output)?;
+    }
+    if a.architecture.is_some() && folders > 0 {
+        return usage(
+            ErrorKind::ArgumentConflict,
+            "name the file of the weights beside --architecture, not a folder",
+        );
+    }
+    let model = match (&*a.inputs, &a.architecture) {
+        (_, Some(architecture)) => from_keras::convert_weights(one_input(a)?, architecture)?,
+        ([], None) if by_flag.is_empty() => {
+            return usage(
+                ErrorKind::MissingRequiredArgument,
+                "name the .h5 files or their folder",
+            );
+        }
+        ([single], None) if by_flag.is_empty() && folders == 0 => {
+            from_keras::convert_network(single).map_err(with_flags)?
+        }
+        (inputs, None) => {
+            let mut files = SpeechFiles::default();
+            for (role, path) in by_flag {
+                files.add(role, path.clone())?;
+            }
+            for input in inputs {
+                match input.is_dir() {
+                    true => files.add_folder(input)?,
+                    false => files.add_by_name(input.clone()).map_err(with_flags)?,
+                }
+            }
+            files
+                .paths()
+                .try_for_each(|path| keep_input(path, output))?;
+            let place = match inputs {
+                [folder] if folders == 1 => folder.display().to_string(),
+                _ => "the files given".into(),
+            };
+            files.convert(&place).map_err(with_flags)?
+        }
+    };
+    let model = match a.resampling {
+        Some(resampling) => model.with_resampling(resampling)?,
+        None => model,
+    };
+    // The test precedes the output, which may be a pipe that nobody can read twice.
+    let bytes = bundle::to_bytes(&model);
+    let stored = bundle::from_bytes(&bytes, &output.display().to_string())?;
+    stored.self_test()?;
+    write(&bytes, output)?;
+    let mut text = format!("wrote {}\n", output.display());
+    for network in stored.networks() {
+        text += &format!(
+            "  {:16}  {}: {} layers, {} parameters\n",
+            network.role.name(),
+            network.provenance.file,
+            network.graph.nodes.len(),
+            network.graph.parameters()
+        );
+    }
+    text += &format!("identity {}\nself-test passed\n", stored.identity());
+    if let [single] = &*a.inputs
+        && let (
+            Some(role),
+            [
+                Network {
+                    role: Role::Network,
+                    ..
+                },
+            ],
+        ) = (from_keras::role_of(single), stored.networks())
+    {
+        text += &format!(
+            "note: {} is by its name the {role} network of a speech model; for that, give all five files or their folder\n",
+            single.display()
+        );
+    }
+    // A device may be standard output, which then has nothing but the bundle.
+    if output.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        complain(text.trim_end());
+        text.clear();
+    }
+    Ok(text)
+}
+
+/// Content of a file: the model of a bundle, or the network of a Keras file.
+enum Content {
+    Bundle(Box<Model>),
+    Keras(Box<Network>),
+}
+
+fn open(path: &Path, architecture: Option<&Path>) -> Result<Content, Stop> {
+    if let Some(architecture) = architecture {
+        let network = from_keras::network_with_architecture(path, architecture)?;
+        return Ok(Content::Keras(Box::new(network)));
+    }
+    let extension = path.extension().map(|e| e.to_ascii_lowercase());
+    // A folder is passed to the Keras reader too, which describes the networks in it.
+    let named_h5 =
+        path.is_dir() || extension.is_some_and(|e| e == "h5" || e == "hdf5" || e == "keras");
+    let mut start = [0; 4];
+    let is_hdf5 = std::fs::File::open(path)
+        .and_then(|mut file| io::Read::read_exact(&mut file, &mut start))
+        .is_ok()
+        && start == *b"\x89HDF";
+    match named_h5 || is_hdf5 {
+        true => Ok(Content::Keras(Box::new(
+            from_keras::network(path, Role::Network)
+                .map_err(|e| with_flags(AssembleError::Convert(e)))?,
+        ))),
+        false => Ok(Content::Bundle(Box::new(bundle::load(path)?))),
+    }
+}
+
+fn inspect_file(path: &Path, architecture: Option<&Path>) -> Result<String, Stop> {
+    let name = path.display();
+    Ok(match open(path, architecture)? {
+        Content::Keras(network) => {
+            let role = from_keras::role_of(path).map_or(String::new(), |role| {
+                format!("role {role}, by the file's name\n")
+            });
+            format!("{name}: Keras file\n{role}{}", inspect::network(&network))
+        }
+        Content::Bundle(model) => format!(
+            "{name}: bundle, format {}\n{}",
+            bundle::FORMAT,
+            inspect::model(&model)
+        ),
+    })
+}
+
+fn self_test(path: &Path) -> Result<String, Stop> {
+    let model = bundle::load(path)?;
+    if let Some(network) = model.networks().iter().find(|n| n.self_test.is_none()) {
+        return Err(Stop::Failure(format!(
+            "{}: the network {} holds no self-test; convert the original files again",
+            path.display(),
+            network.role
+        )));
+    }
+    model.self_test().map_err(|e| {
+        let advice = "the file is damaged, or this program computes wrongly here; convert the original files again";
+        Stop::Failure(format!("{}: {e}; {advice}", path.display()))
+    })?;
+    let mut text = format!("{}: self-test passed\n", path.display());
+    for network in model.networks() {
+        text += &format!(
+            "  {} gives its stored outputs, to within {SELF_TEST_TOLERANCE:e} of their largest magnitude\n",
+            network.role
+        );
+    }
+    Ok(text)
+}
+
+fn run_file(a: &Arguments, input: &Path, output: &Path) -> Result<String, Stop> {
+    let path = one_input(a)?;
+    keep_input(input, output)?;
+    keep_input(path, output)?;
+    let content = open(path, a.architecture.as_deref())?;
+    let network = match &content {
+        Content::Keras(network) => pick(path, std::slice::from_ref(network), a.role)?,
+        Content::Bundle(model) => pick(path, model.networks(), a.role)?,
+    };
+    let dropout = match a.dropout {
+        Some(Draws(Some(n))) => DropoutMode::Draws { n, seed: a.seed },
+        Some(Draws(None)) | None => DropoutMode::Off,
+    };
+    if a.dropout.is_some_and(|d| d.0.is_some()) && !network.graph.is_stochastic() {
+        complain(&format!(
+            "note: {} has no dropout that stays on; all draws are equal",
+            path.display()
+        ));
+    }
+    let npz = NpzFile::open(input)?;
+    let names: Vec<&str> = npz.names().collect();
+    let outputs = run::run(
+        &network.graph,
+        &names,
+        |name| npz.read(name).map_err(RunFailure::from),
+        &dropout,
+    )
+    .map_err(|e| match e {
+        RunFailure::Arrays(e) => Stop::Failure(format!("{}: {e}", input.display())),
+        RunFailure::Npz(e) => e.into(),
+    })?;
+    npz::write(output, &outputs)?;
+    let mut text = format!("wrote {}\n", output.display());
+    for (name, array) in &outputs {
+        text += &format!("  {name} {:?}\n", array.shape);
+    }
+    Ok(text)
+}
+
+/// Returns the network of a role; without a role, the only network.
+fn pick<'a>(
+    path: &Path,
+    networks: &'a [impl std::borrow::Borrow<Network>],
+    role: Option<Role>,
+) -> Result<&'a Network, Stop> {
+    let file = path.display();
+    let mut networks = networks.iter().map(std::borrow::Borrow::borrow);
+    match (role, networks.len()) {
+        (None, 1) => networks.next(),
+        (None, _) => {
+            return Err(Stop::Failure(format!(
+                "{file} holds several networks; say which with --role {}",
+                Role::SPEECH.map(|role| role.name()).join("|")
+            )));
+        }
+        (Some(role), _) => networks.find(|n| n.role == role),
+    }
+    .ok_or_else(|| {
+        Stop::Failure(format!(
+            "{file} has no network of that role; leave out --role"
+        ))
+    })
+}

@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+"""Compares the cost of `python -m maeum.batch` with that of `infer` on the same files.
+
+    python tools/batch_cost.py --infer target/release/infer FOLDER [--rounds 5]
+
+needs the package maeum with its extra daft, built with optimisation from the same source. The runs alternate, on a
+half of the files and on all of them. Prints medians of the waiting time and of the processor time (user and system,
+with all child processes), and the cost per file without the start: the difference of both, divided by their files.
+"""
+
+import argparse
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ENDINGS = (".wav", ".flac", ".mp3", ".ogg", ".m4a")
+
+
+def measure(command, environment):
+    """Waiting time and processor time of a command in seconds."""
+    begin = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode in (0, 1), f"{command} ended with {process.returncode}"
+    return time.monotonic() - begin, usage.ru_utime + usage.ru_stime
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--infer", required=True, nargs="+", help="program infer")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    files = sorted(p.resolve() for p in arguments.folder.rglob("*") if p.suffix.lower() in ENDINGS)
+    environment = {**os.environ, "DAFT_ANALYTICS_ENABLED": "0"}
+    results = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        scratch = pathlib.Path(scratch)
+        counts = [len(files) // 2, len(files)]
+        for count in counts:
+            (scratch / str(count)).mkdir()
+            for number, file in enumerate(files[:: 2 if count < len(files) else 1][:count]):
+                (scratch / str(count) / f"{number:06}{file.suffix}").symlink_to(file)
+        for number in range(arguments.rounds):
+            for count in counts:
+                folder = str(scratch / str(count))
+                out = str(scratch / f"out-{number}-{count}")
+                commands = {
+                    "infer": [*arguments.infer, "--format", "jsonl", "-o", out + ".jsonl", folder],
+                    "batch": [sys.executable, "-m", "maeum.batch", folder, out],
+                }
+                for name, command in commands.items():
+                    results.setdefault((name, count), []).append(measure(command, environment))
+    medians = {key: [statistics.median(column) for column in zip(*values)] for key, values in results.items()}
+    for count in counts:
+        for kind, unit in enumerate(("waiting", "processor")):
+            a, b = medians["infer", count][kind], medians["batch", count][kind]
+            print(f"{count} files, {unit} time: infer {a:.2f} s, batch {b:.2f} s, ratio {b / a:.2f}")
+    for kind, unit in enumerate(("waiting", "processor")):
+        per = [
+            (medians[name, counts[1]][kind] - medians[name, counts[0]][kind]) / (counts[1] - counts[0]) * 1000
+            for name in ("infer", "batch")
+        ]
+        print(f"per file without the start, {unit} time: infer {per[0]:.2f} ms, batch {per[1]:.2f} ms, ratio {per[1] / per[0]:.2f}")
+
+
+if __name__ == "__main__":
+    main()
