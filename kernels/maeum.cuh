@@ -90,7 +90,8 @@ enum ActivationKind {
     SWISH,
     GELU,
     MISH,
-    SOFTMAX
+    SOFTMAX,
+    HARD_SIGMOID_6
 };
 
 // An activation function and its parameters, in the order of `Activation` in src/nn/layer.rs.
@@ -118,6 +119,8 @@ DEVICE float activated(Activation f, float x) {
         return precise_sigmoid(x);
     case HARD_SIGMOID:
         return hard_sigmoid(x);
+    case HARD_SIGMOID_6:
+        return fminf(fmaxf(x + 3.0f, 0.0f), 6.0f) / 6.0f;
     case TANH:
         return precise_tanh(x);
     case SOFTPLUS:

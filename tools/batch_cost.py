@@ -2,6 +2,7 @@
 """Compares the cost of `python -m maeum.batch` with that of `infer` on the same files.
 
     python tools/batch_cost.py --infer target/release/infer FOLDER [--rounds 5]
+    python tools/batch_cost.py --manifest 1000000            the cost of a manifest of so many files instead
 
 needs the package maeum with its extra daft, built with optimisation from the same source. The runs alternate, on a
 half of the files and on all of them. Prints medians of the waiting time and of the processor time (user and system,
@@ -11,6 +12,7 @@ with all child processes), and the cost per file without the start: the differen
 import argparse
 import os
 import pathlib
+import resource
 import statistics
 import subprocess
 import sys
@@ -30,12 +32,30 @@ def measure(command, environment):
     return time.monotonic() - begin, usage.ru_utime + usage.ru_stime
 
 
+def manifest(count):
+    """Print processor time and memory of a manifest."""
+    from maeum import batch
+
+    files = [(f"s3://bucket/calls/2026/{i % 1000:04}/{i:012}.wav", 100_000 + i * 7919 % 200_000) for i in range(count)]
+    begin = time.process_time()
+    made = batch.Manifest.make({}, files, 2000, 512 << 20)
+    size = len(made.to_bytes())
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    print(f"{count} files: {time.process_time() - begin:.1f} s, {memory} MiB in all, {size} bytes")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=pathlib.Path)
-    parser.add_argument("--infer", required=True, nargs="+", help="program infer")
+    parser.add_argument("folder", type=pathlib.Path, nargs="?")
+    parser.add_argument("--infer", help="program infer")
+    parser.add_argument("--manifest", type=int, metavar="FILES")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
+    if arguments.manifest:
+        manifest(arguments.manifest)
+        return
+    if not arguments.folder or not arguments.infer:
+        parser.error("give a folder and --infer")
     files = sorted(p.resolve() for p in arguments.folder.rglob("*") if p.suffix.lower() in ENDINGS)
     environment = {**os.environ, "DAFT_ANALYTICS_ENABLED": "0"}
     results = {}
@@ -51,7 +71,7 @@ def main():
                 folder = str(scratch / str(count))
                 out = str(scratch / f"out-{number}-{count}")
                 commands = {
-                    "infer": [*arguments.infer, "--format", "jsonl", "-o", out + ".jsonl", folder],
+                    "infer": [arguments.infer, "--format", "jsonl", "-o", out + ".jsonl", folder],
                     "batch": [sys.executable, "-m", "maeum.batch", folder, out],
                 }
                 for name, command in commands.items():

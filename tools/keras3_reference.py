@@ -61,6 +61,8 @@ def set_weights(model, key):
     for k, weight in enumerate(model.weights):
         shape, kind = tuple(weight.shape), weight.path.split("/")[-1]
         draw = rng(key, "weight", k)
+        if kind in ("count", "seed_generator_state"):
+            continue
         if "kernel" in kind or kind == "embeddings":
             value = draw.standard_normal(shape) / np.sqrt(max(1, int(np.prod(shape[:-1])))) * 1.2
         elif kind == "gamma":
@@ -70,9 +72,16 @@ def set_weights(model, key):
         else:
             value = draw.uniform(-0.5, 0.5, shape)
         weight.assign(value.astype(np.float32))
+    for layer in model.layers:
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()
 
 
 def make_inputs(item, model):
+    if "whole" in item:
+        shapes = [(3, *t.shape[1:]) for t in model.inputs]
+        draws = rng(item["name"], "input")
+        return [draws.integers(0, item["whole"], shape).astype(np.float32) for shape in shapes]
     return [
         rng(item["name"], "input", k).standard_normal((3, *t.shape[1:])).astype(np.float32)
         for k, t in enumerate(model.inputs)
@@ -258,6 +267,11 @@ def named_outputs(a, b):
     return keras.Model(tensors, {"second": L.Dense(2)(a), "first": L.Dense(3)(b)}, name="model")
 
 
+def hard_sigmoid(x):
+    y = L.Activation("hard_sigmoid")(L.Rescaling(4.0)(x))
+    return L.Dense(3, activation="hard_sigmoid")(L.GRU(3, recurrent_activation="hard_sigmoid")(y))
+
+
 def without_weights(files):
     del files["model.weights.h5"]
 
@@ -309,6 +323,35 @@ case("activations", "Activation functions and layers", activations, (6,), ("kera
 case("images", "Layers of images, bilinear upsampling", images, (5, 4, 2), ("keras", "h5"), first=True)
 case("sound", "Layers over time", sound, (8, 3), ("keras",))
 case("named_outputs", "Inputs and outputs in dictionaries", named_outputs, [(4,), (5,)])
+
+
+
+def convolutions(x):
+    a = L.SeparableConv2D(4, 3, activation="elu", padding="same")(x)
+    b = L.DepthwiseConv2D(3, depth_multiplier=2, strides=1, padding="same")(x)
+    c = L.Conv2DTranspose(3, 3, strides=2, padding="same", activation="tanh")(x)
+    d = L.Conv2D(4, 3, groups=2, padding="same")(b)
+    return a, L.BatchNormalization(axis=1)(b), L.Cropping2D(1)(c), d
+
+
+def sequences(x):
+    a = L.SeparableConv1D(4, 3, strides=2)(L.ZeroPadding1D(2)(x))
+    b = L.LayerNormalization()(L.Conv1DTranspose(3, 4, strides=2)(x))
+    c = L.DepthwiseConv1D(3)(L.UpSampling1D(2)(x))
+    d = L.Bidirectional(L.SimpleRNN(3, return_sequences=True))(x)
+    e = L.MultiHeadAttention(2, 3)(d, x, x)
+    f = L.Attention()([e, d])
+    return L.Cropping1D(1)(a), b, c, L.Dot(axes=1)([f, x]), L.LayerNormalization(axis=[2], epsilon=0.1)(e)
+
+
+def indices(x):
+    return L.Rescaling(2.0, -0.5)(L.Embedding(5, 3)(x)), L.Normalization()(x)
+
+
+case("convolutions", "Separable, depthwise, grouped and transposed convolutions", convolutions, (6, 5, 3), ("keras", "h5"))
+case("sequences", "Layers over time and attention", sequences, (7, 4), ("keras", "h5"))
+case("indices", "Embedding, Rescaling and Normalization", indices, (4,), ("keras", "h5"), whole=5)
+case("hard_sigmoid", "Hard sigmoid of Keras 3", hard_sigmoid, (5, 3), ("keras", "h5"))
 
 REFUSED = [
     ("refused_no_weights", without_weights, 'it has no "model.weights.h5"'),

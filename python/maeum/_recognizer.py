@@ -223,7 +223,9 @@ class Recognizer:
         Raises:
             RecognitionError: the bytes cannot be recognised
         """
-        return Prediction(self._engine.process_bytes(bytes(memoryview(data)), name, self._checked(profile)))
+        # A large recording is not copied without need.
+        content = data if isinstance(data, bytes) else bytes(memoryview(data))
+        return Prediction(self._engine.process_bytes(content, name, self._checked(profile)))
 
     def process_signal(
         self,

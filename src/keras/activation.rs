@@ -42,9 +42,7 @@ fn not_known() -> String {
 
 fn named(name: &str, dialect: Dialect) -> Result<Activation, String> {
     Ok(match name {
-        "hard_sigmoid" if dialect.keras3.is_some() => {
-            return Err("the hard sigmoid of Keras 3, relu6(x + 3) / 6, is not supported".into());
-        }
+        "hard_sigmoid" if dialect.keras3.is_some() => Activation::HardSigmoid6,
         "linear" => Activation::Linear,
         "relu" => Activation::Relu,
         "relu6" => Activation::ReluWith {

@@ -143,18 +143,6 @@ impl<'a> Options<'a> {
         }
     }
 
-    pub fn channels_last(&mut self) {
-        match self.value("data_format") {
-            None => {}
-            Some(Value::String(s)) if s == "channels_last" => {}
-            Some(value) => self.problem(unsupported(
-                "data_format",
-                value,
-                "only \"channels_last\" is supported; rebuild the model with channels last",
-            )),
-        }
-    }
-
     /// Reads option `data_format`; returns true if the channels come first.
     pub fn channels_first(&mut self) -> bool {
         match self.value("data_format") {

@@ -32,7 +32,7 @@ pub use {
     attention::{multiplied, pooled},
     chains::{convolution, scaled, windowed},
     compare::{TOLERANCE, assert_close, check_against_oracle, masks_of, repeat_rows, widen},
-    kinds::{CPU_ONLY, KINDS, Kind, ON_DEVICE},
+    kinds::{CPU_ONLY, KINDS, Kind, ON_DEVICE, kind_of},
     networks::network,
 };
 

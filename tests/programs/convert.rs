@@ -203,6 +203,70 @@ fn any_single_file_converts_and_runs() {
 }
 
 #[test]
+fn weights_and_archives_convert_and_run() {
+    let place = Place::new();
+    let bundle = place.at("one.safetensors");
+    for (file, architecture, npz) in [
+        (
+            "weights_in_order.h5",
+            Some("weights_in_order.yaml"),
+            "weights_in_order.npz",
+        ),
+        (
+            "keras3/nested_weights.weights.h5",
+            Some("keras3/nested_weights.json"),
+            "keras3/nested.npz",
+        ),
+        ("keras3/recurrent.keras", None, "keras3/recurrent.npz"),
+    ] {
+        let (file, numbers) = (golden(file), open(golden(npz)));
+        let architecture = architecture.map(golden);
+        let with: Vec<&str> = architecture
+            .iter()
+            .flat_map(|a| ["--architecture", text(a)])
+            .collect();
+        good([&with[..], &[text(&file), "-o", &bundle]].concat());
+        good(["--self-test", &bundle]);
+        let input = place.npz("in.npz", &arrays(&numbers, "in."));
+        let wanted = arrays(&numbers, "out.");
+        let out = place.at("out.npz");
+        assert_outputs(&["--run", &input, &bundle], &out, &wanted, text(&file));
+        // Without a bundle, too.
+        let run = [&["--run", &*input, text(&file)][..], &with].concat();
+        assert_outputs(&run, &out, &wanted, text(&file));
+        let said = good([&["--inspect", text(&file)][..], &with].concat());
+        assert!(said.contains("Dense"), "{said}");
+    }
+    let weights = golden("weights_in_order.h5");
+    let parts = [
+        "weights_in_order.h5: it holds only weights",
+        "conv2d: kernel [3, 3, 1, 3], bias [3]",
+        "model.to_json()",
+        "--architecture",
+    ];
+    for arguments in [["-o", &*bundle].as_slice(), &["--inspect"]] {
+        bad(1, &parts, [&[text(&weights)][..], arguments].concat());
+    }
+    let (architecture, folder) = (golden("weights_in_order.yaml"), golden("five"));
+    let both = [
+        "--architecture",
+        text(&architecture),
+        text(&folder),
+        "-o",
+        &bundle,
+    ];
+    bad(2, &["not a folder"], both);
+    let missing = [
+        "--architecture",
+        "missing.json",
+        text(&weights),
+        "-o",
+        &bundle,
+    ];
+    bad(1, &["missing.json"], missing);
+}
+
+#[test]
 fn draws_have_their_own_dimension_and_repeat_with_the_seed() {
     let place = Place::new();
     let bundle = place.five();

@@ -283,7 +283,7 @@ pub fn merge(op: MergeOp) -> Leaf {
 /// Parses a dropout layer. `spatial` is the input rank of a spatial dropout, which drops whole
 /// channels; `None` for single units.
 pub fn dropout(o: &mut Options, spatial: Option<usize>) -> Leaf {
-    o.channels_last();
+    let channels_first = o.channels_first();
     let rate = o.needed_number("rate");
     let noise_shape = o.value("noise_shape").cloned();
     Leaf::plain(move |call| {
@@ -296,6 +296,9 @@ pub fn dropout(o: &mut Options, spatial: Option<usize>) -> Leaf {
                 value,
                 "this is not supported for a dropout that stays on (training=True)",
             ));
+        }
+        if channels_first {
+            return Err("it drops whole channels (training=True) that come first (data_format=\"channels_first\"); this is not supported".into());
         }
         if let Some(rank) = spatial {
             call.rank_is(rank, &format!("{rank} dimensions"))?;

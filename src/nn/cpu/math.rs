@@ -149,6 +149,7 @@ pub(crate) fn apply(function: Activation, values: &mut [f32]) {
         ),
         Activation::Sigmoid => each(values, sigmoid),
         Activation::HardSigmoid => each(values, hard_sigmoid),
+        Activation::HardSigmoid6 => each(values, |x| (x + 3.0).clamp(0.0, 6.0) / 6.0),
         Activation::Tanh => each(values, tanh),
         Activation::Softplus => each(values, in_f64(softplus)),
         Activation::Softsign => each(values, |x| x / (1.0 + x.abs())),

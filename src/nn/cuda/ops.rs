@@ -196,6 +196,7 @@ pub(super) fn activation_args(function: Activation) -> [u32; 4] {
         Activation::Gelu => (14, [0.0; 3]),
         Activation::Mish => (15, [0.0; 3]),
         Activation::Softmax => (16, [0.0; 3]),
+        Activation::HardSigmoid6 => (17, [0.0; 3]),
     };
     let [a, b, c] = numbers.map(f32::to_bits);
     [kind, a, b, c]

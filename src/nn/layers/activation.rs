@@ -46,6 +46,8 @@ pub enum Activation {
     Sigmoid,
     /// `clip(0.2 * x + 0.5, 0, 1)`
     HardSigmoid,
+    /// `min(max(x + 3, 0), 6) / 6`, the hard sigmoid of Keras 3.
+    HardSigmoid6,
     /// The hyperbolic tangent.
     Tanh,
     /// `exp(x - max) / sum`, over the last dimension.
@@ -80,6 +82,7 @@ impl Activation {
             | Self::Selu
             | Self::Sigmoid
             | Self::HardSigmoid
+            | Self::HardSigmoid6
             | Self::Tanh
             | Self::Softmax
             | Self::Softplus
@@ -104,6 +107,7 @@ impl Activation {
             | Self::Selu
             | Self::Sigmoid
             | Self::HardSigmoid
+            | Self::HardSigmoid6
             | Self::Tanh
             | Self::Softplus
             | Self::Softsign
@@ -157,6 +161,7 @@ impl Activation {
             Self::Selu => 1.050_700_987_355_480_5 * elu(x, 1.673_263_242_354_377_2),
             Self::Sigmoid => sigmoid(x),
             Self::HardSigmoid => (0.2 * x + 0.5).clamp(0.0, 1.0),
+            Self::HardSigmoid6 => (x + 3.0).clamp(0.0, 6.0) / 6.0,
             Self::Tanh => x.tanh(),
             // Softmax of a single element.
             Self::Softmax => 1.0,

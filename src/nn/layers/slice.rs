@@ -6,6 +6,7 @@ use super::ops::{Lowering, NodeShapes};
 use super::oracle::Item;
 use super::shapes::{Problem, axis_of, first_rank, single};
 use super::{Activation, BackendLayer, CpuOnly, LayerDefinition, Weight, WeightId};
+use crate::nn::limits::MAX_ELEMENTS;
 
 /// Every `step`-th index of a dimension from `start` to before `stop`. Negative positions count from
 /// the end; positions beyond the dimension are moved to its ends, as in Python.
@@ -59,8 +60,8 @@ impl LayerDefinition for Slice {
     fn shape(&self, _: &[Weight], inputs: &[&[usize]]) -> Result<Vec<usize>, Problem> {
         let x = single(inputs)?;
         let n = axis_of(self.axis, x)?;
-        if self.step == 0 {
-            return Err("its step is 0".into());
+        if !(1..=MAX_ELEMENTS).contains(&self.step) {
+            return Err(format!("its step is {}", self.step));
         }
         let (_, count) = self.range(n);
         if count == 0 {

@@ -1,6 +1,7 @@
 //! Hand-computed cases, and a few from other implementations where stated.
 
 mod activation;
+mod more;
 mod recurrent;
 mod spatial;
 

@@ -27,6 +27,7 @@ fn activation(c: &mut Choices, jumps: bool) -> Activation {
         Activation::Selu,
         Activation::Sigmoid,
         Activation::HardSigmoid,
+        Activation::HardSigmoid6,
         Activation::Tanh,
         Activation::Softmax,
         Activation::Softplus,

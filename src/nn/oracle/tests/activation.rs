@@ -52,6 +52,17 @@ fn activations_bend_where_keras_bends_them() {
         &[(-2.0, -0.2), (2.0, 2.0)],
     );
     activate(
+        Activation::HardSigmoid6,
+        EXACT,
+        &[
+            (-3.1, 0.0),
+            (-3.0, 0.0),
+            (-1.5, 0.25),
+            (0.0, 0.5),
+            (3.1, 1.0),
+        ],
+    );
+    activate(
         Activation::HardSigmoid,
         EXACT,
         &[
