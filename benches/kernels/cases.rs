@@ -2,7 +2,8 @@
 
 use maeum::nn::dropout::philox4x32;
 use maeum::nn::layers::{
-    Activation, BatchNorm, Conv, Dense, Gru, Lstm, Padding, Pool, PoolKind, Recurrent,
+    Activation, BatchNorm, Conv, Dense, DepthwiseConv, Gru, Lstm, Padding, Pool, PoolKind,
+    Recurrent,
 };
 use maeum::nn::{Graph, Input, Layer, Node, Output, ValueId, Weight, WeightId};
 
@@ -34,6 +35,7 @@ pub fn all() -> Vec<Case> {
         features_conv([20, 20, 16], 32),
         features_conv([10, 10, 32], 64),
         scaled_conv([20, 20, 16], 32),
+        depthwise_conv([50, 20, 64]),
         series_conv([200, 44], 64),
         series_conv([100, 64], 96),
         lstm(5),
@@ -194,6 +196,26 @@ fn windows_conv([height, width, channels]: [usize; 3], filters: usize) -> Case {
             [taps(height, 5) * taps(width, 5), height * width * 25]
                 .map(|taps| taps * channels * filters),
         )
+}
+
+/// A depthwise convolution of a separable one.
+fn depthwise_conv([height, width, channels]: [usize; 3]) -> Case {
+    let shapes = vec![vec![height, width, channels]];
+    let mut chain = Chain::new(&shapes);
+    let layer = Layer::DepthwiseConv(DepthwiseConv {
+        kernel: chain.weight(&[3, 3, channels, 1], 1.0, 0.0),
+        bias: None,
+        strides: [1, 1],
+        dilation: [1, 1],
+        padding: Padding::Same,
+        activation: Activation::Linear,
+    });
+    chain.then(layer).case(
+        format!("depthwise conv 3x3 of {channels} on {height}x{width}"),
+        shapes,
+        1,
+        [taps(height, 3) * taps(width, 3), height * width * 9].map(|taps| taps * channels),
+    )
 }
 
 /// A convolution of the 2020 feature network.
