@@ -240,10 +240,10 @@ fn inputs_are_never_overwritten_and_bad_files_are_refused() {
     );
     bad(1, &["text.h5", "not an HDF5 file"], ["--inspect", &wrong]);
     bad(1, &["absent.h5"], [&*place.at("absent.h5"), "-o", &output]);
-    let refused = golden("refused_dot.h5");
+    let refused = golden("refused_dot_normalized.h5");
     bad(
         1,
-        &["refused_dot.h5", "Dot"],
+        &["refused_dot_normalized.h5", "(Dot)", "normalize"],
         [text(&refused), "-o", &output],
     );
     assert!(!Path::new(&output).exists());
