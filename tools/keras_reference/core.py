@@ -268,12 +268,20 @@ def save_file(path, model, item):
             save_h5(path, model)
 
 
+def without_addresses(config):
+    """Removes the addresses of objects, which differ in every run."""
+    if isinstance(config, dict):
+        return {k: without_addresses(v) for k, v in config.items() if k != "shared_object_id"}
+    return [without_addresses(v) for v in config] if isinstance(config, list) else config
+
+
 def fix_archive(path):
-    """Packs a .keras archive again without the time."""
+    """Packs a .keras archive again without the time and addresses."""
     with zipfile.ZipFile(path) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     metadata = json.loads(files["metadata.json"]) | {"date_saved": "2000-01-01@00:00:00"}
     files["metadata.json"] = json.dumps(metadata).encode()
+    files["config.json"] = json.dumps(without_addresses(json.loads(files["config.json"]))).encode()
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in files.items():
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)

@@ -243,7 +243,7 @@ fn inputs_are_never_overwritten_and_bad_files_are_refused() {
     let refused = golden("refused_dot_normalized.h5");
     bad(
         1,
-        &["refused_dot_normalized.h5", "Dot"],
+        &["refused_dot_normalized.h5", "(Dot)", "normalize"],
         [text(&refused), "-o", &output],
     );
     assert!(!Path::new(&output).exists());
