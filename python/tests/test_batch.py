@@ -119,11 +119,12 @@ def test_a_killed_job_continues(folder, infer, tmp_path):
     print("seed", seed)
     rng = random.Random(seed)
     kills, written = 0, {}
-    while kills < 4:
+    while kills < 4 and len(written) < 12:
         process = start(folder, out)
-        # From the first finished part on: a kill before that repeats only the start.
+        # From the first finished part on: a kill before that repeats only the start. Soon after it: a fast
+        # machine finishes all parts in a fraction of a second.
         wait_for_a_part(process)
-        time.sleep(rng.uniform(0, 0.3))
+        time.sleep(rng.uniform(0, 0.05) if kills else 0)
         process.kill()
         process.communicate()
         kills += 1
@@ -134,7 +135,7 @@ def test_a_killed_job_continues(folder, infer, tmp_path):
             assert pq.read_table(file).num_rows == 1
     result = run(folder, out)
     assert result.returncode == batch.REFUSED, result.stderr
-    assert len(written) >= 4 and f"{len(written)} of 12 files are finished" in result.stderr
+    assert kills >= 2 and f"{len(written)} of 12 files are finished" in result.stderr
     check(rows(out), lines_of_infer(infer, folder))
 
 
