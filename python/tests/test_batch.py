@@ -248,9 +248,12 @@ def test_a_second_run_waits(folder, tmp_path, capsys):
     out = tmp_path / "out"
     process = start(folder, out)
     wait_for_a_part(process)
+    # Stopped, so that it cannot end before the second run looks.
+    process.send_signal(signal.SIGSTOP)
     assert batch.main([str(folder), str(out)]) == batch.USAGE
     assert "another run" in capsys.readouterr().err
     process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGCONT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == batch.INTERRUPTED and "same command" in errors
     assert batch.main([str(folder), str(out)]) == batch.REFUSED
