@@ -1,7 +1,7 @@
 //! The closed set of layers that a graph can hold, with Keras' semantics.
 //!
 //! Each file holds one layer, or a family that shares attributes: the attributes, which are also
-//! the format of a bundle, and their [`LayerDefinition`]. `docs/adding-a-layer.md` walks through
+//! the format of a bundle, and their `LayerDefinition`. `docs/adding-a-layer.md` walks through
 //! one.
 //!
 //! Layers refer to weights by [`WeightId`], so a layer that a network uses repeatedly stores them
