@@ -3,9 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::ops::{Lowering, NodeShapes};
-use super::oracle::{Item, floats, grid};
-use super::shapes::{Problem, count, expect, first_rank, single, spatial, with_spatial};
-use super::{Activation, BackendLayer, CpuOnly, LayerDefinition, Padding, Weight, WeightId};
+use super::oracle::{Item, floats, grid, kernel_size};
+use super::shapes::{
+    Problem, count, expect, first_rank, kernel_and_bias, single, spatial, with_spatial,
+};
+use super::{
+    Activation, BackendLayer, CpuOnly, LayerDefinition, Padding, Weight, WeightId, conv_kernel,
+};
 use crate::nn::limits::MAX_ELEMENTS;
 
 /// Transposed convolution, the gradient of a convolution with respect to its input. A
@@ -35,21 +39,13 @@ impl ConvTranspose {
     }
 }
 
-/// Returns kernel height, width (1 for a sequence), output channels and input channels.
-pub(in crate::nn) fn transposed_kernel(shape: &[usize]) -> Option<[usize; 4]> {
-    super::conv_kernel(shape)
-}
-
 impl LayerDefinition for ConvTranspose {
     fn class(&self) -> &'static str {
         "ConvTranspose"
     }
 
     fn weights(&self) -> Vec<(&'static str, WeightId)> {
-        let bias = self.bias.map(|id| ("bias", id));
-        std::iter::once(("kernel", self.kernel))
-            .chain(bias)
-            .collect()
+        kernel_and_bias(self.kernel, self.bias)
     }
 
     fn activations(&self) -> Vec<Activation> {
@@ -65,7 +61,8 @@ impl LayerDefinition for ConvTranspose {
         let kernel = &weights[self.kernel.0];
         let (pixels, channels) = spatial(x)?;
         let fits = kernel.shape.len() == x.len() + 1;
-        let sizes = transposed_kernel(&kernel.shape).filter(|k| fits && k[3] == channels);
+        // Output channels precede input channels here.
+        let sizes = conv_kernel(&kernel.shape).filter(|k| fits && k[3] == channels);
         let Some([height, width, filters, _]) = sizes else {
             return Err(format!(
                 "its kernel ({}) has shape {:?}, which does not fit input {x:?}",
@@ -117,10 +114,7 @@ impl LayerDefinition for ConvTranspose {
         let kernel = &weights[self.kernel.0];
         let [height, width, channels] = grid(x.shape);
         let [out_height, out_width, filters] = grid(output);
-        let [kernel_height, kernel_width] = match *kernel.shape {
-            [length, _, _] => [length, 1],
-            _ => [kernel.shape[0], kernel.shape[1]],
-        };
+        let [kernel_height, kernel_width] = kernel_size(&kernel.shape);
         let kernel = floats(kernel);
         // In the convolution that this one transposes, the padding before the first sample.
         let cut = |axis: usize, samples: usize, out: usize, size: usize| match self.padding {

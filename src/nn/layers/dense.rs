@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ops::{Lowering, NodeShapes};
 use super::oracle::{Item, floats};
-use super::shapes::{Problem, count, expect, first_rank, last, single};
+use super::shapes::{Problem, count, expect, first_rank, kernel_and_bias, last, single};
 use super::{Activation, BackendLayer, LayerDefinition, Weight, WeightId};
 
 /// Matrix product over the last dimension.
@@ -25,10 +25,7 @@ impl LayerDefinition for Dense {
     }
 
     fn weights(&self) -> Vec<(&'static str, WeightId)> {
-        let bias = self.bias.map(|id| ("bias", id));
-        std::iter::once(("kernel", self.kernel))
-            .chain(bias)
-            .collect()
+        kernel_and_bias(self.kernel, self.bias)
     }
 
     fn activations(&self) -> Vec<Activation> {

@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::ops::{Lowering, NodeShapes};
-use super::oracle::{Item, Windows, floats, grid};
-use super::shapes::{Problem, count, expect, first_rank, single, spatial, with_spatial};
+use super::oracle::{Item, Windows, floats, grid, kernel_size};
+use super::shapes::{
+    Problem, count, expect, first_rank, kernel_and_bias, single, spatial, with_spatial,
+};
 use super::windows::windowed;
 use super::{
     Activation, BackendLayer, CpuOnly, LayerDefinition, Padding, Weight, WeightId, conv_kernel,
@@ -36,10 +38,7 @@ impl LayerDefinition for DepthwiseConv {
     }
 
     fn weights(&self) -> Vec<(&'static str, WeightId)> {
-        let bias = self.bias.map(|id| ("bias", id));
-        std::iter::once(("kernel", self.kernel))
-            .chain(bias)
-            .collect()
+        kernel_and_bias(self.kernel, self.bias)
     }
 
     fn activations(&self) -> Vec<Activation> {
@@ -90,10 +89,7 @@ impl LayerDefinition for DepthwiseConv {
         let kernel = &weights[self.kernel.0];
         let [height, width, channels] = grid(x.shape);
         let [out_height, out_width, filters] = grid(output);
-        let [kernel_height, kernel_width] = match *kernel.shape {
-            [length, _, _] => [length, 1],
-            _ => [kernel.shape[0], kernel.shape[1]],
-        };
+        let [kernel_height, kernel_width] = kernel_size(&kernel.shape);
         let bias = self.bias.map(|b| floats(&weights[b.0]));
         let kernel = floats(kernel);
         let multiplier = filters / channels;

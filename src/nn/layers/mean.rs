@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::ops::{Lowering, NodeShapes};
-use super::oracle::Item;
-use super::shapes::{Problem, axis_of, count, first_rank, single};
+use super::oracle::{Item, sum_over};
+use super::shapes::{Problem, count, first_rank, single, without_axis};
 use super::{Activation, BackendLayer, CpuOnly, LayerDefinition, Weight, WeightId};
 
 /// Mean over dimension `axis` (counted from 0), which is removed.
@@ -33,14 +33,7 @@ impl LayerDefinition for MeanAxis {
     }
 
     fn shape(&self, _: &[Weight], inputs: &[&[usize]]) -> Result<Vec<usize>, Problem> {
-        let x = single(inputs)?;
-        axis_of(self.axis, x)?;
-        if x.len() < 2 {
-            return Err(format!("nothing of {x:?} would be left"));
-        }
-        let mut shape = x.to_vec();
-        shape.remove(self.axis);
-        Ok(shape)
+        without_axis(self.axis, single(inputs)?)
     }
 
     fn scratch(&self, _: &[Weight], _: &[usize]) -> usize {
@@ -53,14 +46,9 @@ impl LayerDefinition for MeanAxis {
 
     /// `y[a, b] = sum over k of x[a, k, b] / n`, `k` being dimension `axis`, of length `n`
     fn oracle(&self, _: &[Weight], inputs: &[Item], _: &[usize]) -> Vec<f64> {
-        let x = inputs[0];
-        let inner = x.shape[self.axis + 1..].iter().product::<usize>();
-        let length = x.shape[self.axis];
-        let mut y = vec![0.0; x.data.len() / length];
-        for (i, v) in x.data.iter().enumerate() {
-            y[i / inner / length * inner + i % inner] += v / length as f64;
-        }
-        y
+        let length = inputs[0].shape[self.axis] as f64;
+        let sums = sum_over(self.axis, inputs[0]);
+        sums.into_iter().map(|sum| sum / length).collect()
     }
 
     fn lower<W>(&self, _: &NodeShapes) -> Lowering<'_, W> {

@@ -24,6 +24,25 @@ pub(super) fn grid(shape: &[usize]) -> [usize; 3] {
     }
 }
 
+/// Returns height and width (1 for a sequence) of a convolution kernel.
+pub(super) fn kernel_size(shape: &[usize]) -> [usize; 2] {
+    match *shape {
+        [length, _, _] => [length, 1],
+        _ => [shape[0], shape[1]],
+    }
+}
+
+/// Returns the sums over dimension `axis`.
+pub(super) fn sum_over(axis: usize, x: Item) -> Vec<f64> {
+    let inner = x.shape[axis + 1..].iter().product::<usize>();
+    let length = x.shape[axis];
+    let mut y = vec![0.0; x.data.len() / length];
+    for (i, v) in x.data.iter().enumerate() {
+        y[i / inner / length * inner + i % inner] += v;
+    }
+    y
+}
+
 /// Returns the index, in a value of shape `part`, of element `index` of a value of shape `full`.
 /// Shapes are aligned at the last dimension; dimensions of length 1 stretch.
 pub(super) fn broadcast_index(mut index: usize, full: &[usize], part: &[usize]) -> usize {

@@ -1,6 +1,6 @@
 //! Checks that the shape rules share.
 
-use crate::nn::weight::Weight;
+use crate::nn::weight::{Weight, WeightId};
 
 /// A problem of one node; the caller adds the node's name.
 pub(in crate::nn) type Problem = String;
@@ -80,6 +80,26 @@ pub(super) fn expect(part: &str, weight: &Weight, shape: &[usize]) -> Result<(),
         "its {part} ({}) has shape {:?}, {shape:?} is needed",
         weight.name, weight.shape
     ))
+}
+
+/// Returns the weights of a layer with a kernel and perhaps a bias, each with its parameter name.
+pub(super) fn kernel_and_bias(
+    kernel: WeightId,
+    bias: Option<WeightId>,
+) -> Vec<(&'static str, WeightId)> {
+    let bias = bias.map(|id| ("bias", id));
+    std::iter::once(("kernel", kernel)).chain(bias).collect()
+}
+
+/// Returns the shape `x` without dimension `axis`; at least one other dimension is needed.
+pub(super) fn without_axis(axis: usize, x: &[usize]) -> Result<Vec<usize>, Problem> {
+    axis_of(axis, x)?;
+    if x.len() < 2 {
+        return Err(format!("nothing of {x:?} would be left"));
+    }
+    let mut shape = x.to_vec();
+    shape.remove(axis);
+    Ok(shape)
 }
 
 /// Returns the broadcast shape; dimensions are aligned at the last one, and length 1 is stretched.
