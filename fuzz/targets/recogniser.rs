@@ -25,7 +25,7 @@ pub static TINY: LazyLock<Recognizer> =
 const MAX_SAMPLES: usize = 48_000;
 const NAME: &str = "some name.wav";
 
-/// Makes a recording. The first bytes of the input are its options, the remaining ones 16-bit samples.
+/// Makes a recording. The first bytes of the input are its options, the other bytes 16-bit samples.
 /// Repetition turns short inputs into seconds of sound.
 fn recording(input: &[u8]) -> Option<(u8, Recording)> {
     let (&[choice, rate, repeats, gain], samples) = input.split_first_chunk()?;

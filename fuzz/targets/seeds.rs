@@ -218,7 +218,7 @@ pub fn manifest() -> Seeds {
     let korean = "path,speaker\r\n목소리/하나.wav,김민지\r\n";
     let utf_16: Vec<u8> = korean.encode_utf16().flat_map(u16::to_le_bytes).collect();
     seeds.push(("utf_16".into(), [&b"\xFF\xFE"[..], &utf_16].concat()));
-    // The same table in CP949.
+    // A manifest in CP949.
     seeds.push((
         "cp949".into(),
         b"path,speaker\r\n\xb8\xf1\xbc\xd2\xb8\xae/\xc7\xcf\xb3\xaa.wav,\xb1\xe8\xb9\xce\xc1\xf6\r\n".to_vec(),

@@ -11,7 +11,7 @@ from ._recognizer import PathLike
 
 
 def _real(name: str, array: Any) -> "np.ndarray[Any, np.dtype[np.float32]]":
-    """Return an array of 32-bit floats, if that loses neither parts of numbers nor a mask."""
+    """Return the array as float32. Raise an error for complex numbers and masks, which float32 cannot hold."""
     problem = None
     if np.ma.isMaskedArray(array):
         problem = "is a masked array; fill its masked elements first"

@@ -298,7 +298,7 @@ class Recognizer:
         on_error: str = "record",
         profile: Optional[SpeakerProfile] = None,
     ) -> Results:
-        """Recognise all audio files in a folder and below, sorted by name; hidden ones are left out.
+        """Recognise all audio files in a folder and below, sorted by name; hidden files are left out.
 
         Args:
             folder: the folder

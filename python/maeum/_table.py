@@ -5,7 +5,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 from ._maeum import arrow_stream
 from ._prediction import Prediction
 
-#: Columns of text; all others hold numbers.
+#: Columns of text; every other column holds numbers.
 _TEXT = frozenset(["file", "emotion", "warnings", "error_code", "error"])
 
 #: Prediction, or code and message of the failure.

@@ -57,7 +57,7 @@ Counts = Dict[str, int]
 
 
 class BatchError(Exception):
-    """The job cannot begin or continue; the message says what to do."""
+    """Failure to begin or continue a job; the message contains the remedy."""
 
 
 class StorageError(Exception):
@@ -274,7 +274,7 @@ def _listed(source: str, endings: Set[str]) -> List[Tuple[str, int]]:
     if _is_url(source):
         pattern = source if re.search(r"[*?\[]", source) else source.rstrip("/") + "/**"
         found = _objects(pattern)
-        # As in folders, names that begin with a dot are left out.
+        # Hidden files, whose names begin with a dot, are left out in object storage as in folders.
         return [(path, size) for path, size in found if _ending(path) in endings and "/." not in path]
     if not os.path.isdir(source):
         raise BatchError(f"{source}: no such folder")
@@ -282,7 +282,7 @@ def _listed(source: str, endings: Set[str]) -> List[Tuple[str, int]]:
 
 
 def _divided(sizes: Sequence[int], files: int, size: int) -> "np.ndarray[Any, np.dtype[np.int32]]":
-    """Return the part of each file: at most so many files and, unless a single one has more, so many bytes."""
+    """Return the part of each file. A part has at most `files` files and, unless it is one large file, `size` bytes."""
     parts = np.empty(len(sizes), dtype=np.int32)
     part, count, total = 0, 0, 0
     for i, one in enumerate(sizes):
@@ -369,7 +369,7 @@ def _recognised(paths: List[str], job: Job) -> pa.ChunkedArray:
 
 
 def _reread(path: str) -> Optional[BaseException]:
-    """Read a file again with waits; return the error that remains, `None` if it can be read."""
+    """Read a file again after each wait of `_RETRIES`; return the last error, or `None` once it can be read."""
     frame = daft.from_pydict({"path": [path]})
     error: Optional[BaseException] = None
     for wait in (0.0, *_RETRIES):
@@ -582,7 +582,7 @@ def _manifest(output: Output, job: Job, arguments: argparse.Namespace) -> Manife
             raise BatchError(f"{arguments.source}: no files ending in {', '.join(sorted(endings))}")
         manifest = Manifest.make(job, files, arguments.part_files, arguments.part_bytes << 20)
         output.write(_MANIFEST, manifest.to_bytes())
-    # Of two runs that begin at the same moment, the manifest that was written last is the job's.
+    # If two runs begin at the same moment, both use the manifest that was written last.
     with output.open(_MANIFEST) as file:
         manifest = Manifest.read(file)
     other = [f"{key} {manifest.job.get(key)!r}" for key in job if manifest.job.get(key) != job[key]]

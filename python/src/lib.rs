@@ -565,7 +565,7 @@ fn run_program(py: Python<'_>, program: &str, arguments: Vec<OsString>) -> Optio
 /// Column of a table: name, whether it holds text, and values, `None` where there is none.
 type Column<'py> = (String, bool, Bound<'py, PyAny>);
 
-/// Makes a stream of the Arrow C interface with one batch, as a capsule; numbers are 64-bit floats.
+/// Makes a stream of the Arrow C interface with one batch, as a capsule; numbers have type `f64`.
 #[pyfunction]
 fn arrow_stream<'py>(
     py: Python<'py>,

@@ -103,7 +103,7 @@ def test_rows_are_those_of_infer(folder, infer, tmp_path):
     assert result.returncode == batch.REFUSED, result.stderr
     assert result.stdout == "12 files: 10 answered, 2 refused (unusable_audio 2)\n"
     check(rows(out), lines_of_infer(infer, folder))
-    # Large files first, and at most so many in a part.
+    # The manifest begins with the largest files, and no part exceeds its limits.
     manifest = pq.read_table(out / "manifest.parquet").to_pydict()
     assert manifest["size"] == sorted(manifest["size"], reverse=True)
     assert collections.Counter(manifest["part"]) == {0: 5, 1: 5, 2: 2}
@@ -129,7 +129,7 @@ def test_a_killed_job_continues(folder, infer, tmp_path):
         process.communicate()
         kills += 1
         for file in (out / "answers").glob("*.parquet"):
-            # What is there is whole, and no later run writes it again.
+            # Every file of answers is whole, and no later run writes it again.
             stamp = file.stat().st_mtime_ns
             assert written.setdefault(file.name, stamp) == stamp
             assert pq.read_table(file).num_rows == 1

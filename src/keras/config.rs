@@ -292,7 +292,7 @@ fn input(name: &str, config: &Value, path: &str, dialect: Dialect) -> Result<Inp
         for key in ["sparse", "ragged", "optional", "type_spec"] {
             o.off(key);
         }
-        // Whole numbers, such as the indices of an embedding, are given as floating-point numbers.
+        // Inputs of integer type, such as the indices of an embedding, are passed as `f32`.
         let whole = ["int8", "int16", "int32", "int64", "uint8", "bool"];
         let is_whole = |d: &Value| d.as_str().is_some_and(|d| whole.contains(&d));
         if config.get("dtype").is_some_and(is_whole) {

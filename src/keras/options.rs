@@ -279,7 +279,7 @@ fn size_of(value: &Value) -> Option<usize> {
 }
 
 /// Checks that a data type (its name, or a policy with that name) is one of those that are computed in
-/// `float32`: narrower ones save time or memory in Keras, and their weights fit.
+/// `float32`: Keras uses narrower types to save time or memory, and their values fit into `float32`.
 pub fn computed_in_32_bits(dtype: &Value) -> Result<(), String> {
     let name = match dtype {
         Value::Object(policy) => policy.get("config").and_then(|c| c.get("name")),

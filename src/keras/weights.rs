@@ -44,9 +44,9 @@ pub struct Assigned {
 /// Rule that pairs the layers of the outermost model with the lists of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Matching {
-    /// By name.
+    /// Pairs by name.
     ByName,
-    /// By name if all names are equal, otherwise in order.
+    /// Pairs by name if all names are equal, otherwise in order.
     ByNameOrOrder,
 }
 

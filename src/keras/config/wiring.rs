@@ -37,7 +37,7 @@ pub struct Wiring<'a> {
     ranges: Vec<(usize, usize)>,
     /// Node index that references use for the first use, for each layer.
     bases: Vec<usize>,
-    /// The same in the references of the model's outputs.
+    /// Node index that references of the model's outputs use for the first use, for each layer.
     output_bases: Vec<usize>,
 }
 

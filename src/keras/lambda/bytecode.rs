@@ -12,8 +12,8 @@ use super::marshal::{Code, Layout, Object};
 
 /// Maximum number of instructions.
 const MAX_STEPS: usize = 256;
-/// Maximum number of nodes of an expression, shared ones counted each time. It bounds the work of
-/// those who walk it.
+/// Maximum number of nodes of an expression; a shared node counts once per use. It bounds the work of
+/// a walk over the expression.
 const MAX_SIZE: usize = 512;
 
 /// Expression of symbols.

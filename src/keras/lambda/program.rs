@@ -275,7 +275,7 @@ impl Writer<'_> {
             _ => vec![key],
         };
         let (first, rest) = parts.split_first()?;
-        // With an ellipsis the positions count from the end.
+        // Positions count from the end if the first index is an ellipsis.
         let from_end = matches!(first, Expression::Constant(Object::Ellipsis));
         if !from_end && !self.is_whole(first) {
             return None;
@@ -580,7 +580,7 @@ fn function_name<'e>(path: &[&'e str]) -> Option<&'e str> {
         | ["array_ops" | "math_ops" | "nn", name] => Some(match name {
             "reduce_sum" => "sum",
             "reduce_mean" => "mean",
-            // These names have another meaning in TensorFlow, or none.
+            // `sum`, `mean` and `permute_dimensions` are Keras names that TensorFlow lacks or defines otherwise.
             "sum" | "mean" | "permute_dimensions" => return None,
             name => name,
         }),
