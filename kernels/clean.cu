@@ -1,4 +1,4 @@
-// Zero replacement, Wiener filter, pre-emphasis and peak, bit-identical to src/audio/clean.rs.
+// Zero replacement, Wiener filter, pre-emphasis and peak, bit-identical to src/front_end/legacy2020/clean.rs.
 // Local means and variances are recomputed instead of stored: reading three neighbouring samples
 // again is cheaper than writing two doubles.
 

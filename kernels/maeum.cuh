@@ -94,7 +94,7 @@ enum ActivationKind {
     HARD_SIGMOID_6
 };
 
-// An activation function and its parameters, in the order of `Activation` in src/nn/layer.rs.
+// An activation function and its parameters, in the order of `Activation` in src/nn/layers/activation.rs.
 struct Activation {
     unsigned kind;
     float a, b, c;

@@ -38,7 +38,7 @@ from ray.cluster_utils import Cluster
 
 #: Bytes of the object store of a node, the least that Ray accepts: a part's arguments and counts are small.
 OBJECT_STORE = 80 << 20
-#: Every so many files one is no recording.
+#: One file in this number is no recording.
 BROKEN = 97
 
 

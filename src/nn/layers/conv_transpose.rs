@@ -116,7 +116,7 @@ impl LayerDefinition for ConvTranspose {
         let [out_height, out_width, filters] = grid(output);
         let [kernel_height, kernel_width] = kernel_size(&kernel.shape);
         let kernel = floats(kernel);
-        // In the convolution that this one transposes, the padding before the first sample.
+        // Padding before the first element in the convolution whose transpose this is.
         let cut = |axis: usize, samples: usize, out: usize, size: usize| match self.padding {
             Padding::Same => ((samples - 1) * self.strides[axis] + size).saturating_sub(out) / 2,
             _ => 0,
