@@ -1,6 +1,7 @@
 //! Keras' layer classes: their options, their weights, and the equivalent [`Layer`].
 
 mod attention;
+pub mod lambda;
 mod operation;
 mod plain;
 mod recurrent;
@@ -12,10 +13,8 @@ pub use operation::parse as operation;
 pub use recurrent::{Bidirectional, MergeMode};
 
 use super::activation;
-use super::lambda;
 use super::options::{Options, Problems};
-use crate::nn::graph::Weight;
-use crate::nn::graph::WeightId;
+use crate::nn::graph::{Weight, WeightId};
 use crate::nn::layers::{Activation, Layer, MergeOp, Permute, PoolKind};
 
 /// A layer that becomes nodes: usually one, none if it does nothing.

@@ -19,7 +19,6 @@ mod config;
 mod error;
 pub mod hdf5;
 mod kind;
-pub mod lambda;
 mod layers;
 mod options;
 mod weights;
@@ -43,6 +42,7 @@ use crate::nn::network::Provenance;
 pub use self::error::ConvertError;
 pub use self::hdf5::pure::silence_caught_panics;
 pub(crate) use self::kind::folder as folder_kind;
+pub use self::layers::lambda;
 
 /// A converted file.
 #[derive(Debug, Clone, PartialEq)]

@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use self::bytecode::call_of_x;
 use self::marshal::{Code, Object, shortened};
-use super::layers::Leaf;
-use super::options::{Options, brief, dimension, missing, unsupported};
+use super::Leaf;
+use crate::keras::options::{Options, brief, dimension, missing, unsupported};
 use crate::nn::layers::{Layer, SumAxis};
 
 /// Function of a Lambda layer.
