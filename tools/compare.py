@@ -14,8 +14,8 @@ tab-separated fields with one line:
 
 ours (tools/compare/ours.rs) also supports `isa`, `draws RECORDING DRAWS N`, `recording BUNDLE
 DRAWS PATH N` (from file to prediction) and `batch BUNDLE DRAWS THREADS N PATH ...`; BUNDLE may be
-`default`, DRAWS may be `off`; `core BUNDLE DRAWS FOLDER` returns the nanoseconds that front end and networks take for
-all recordings of a folder. The Python contender (tools/compare/contender.py) also supports
+`default`, DRAWS may be `off`; `core BUNDLE DRAWS FOLDER N` times front end and networks for all recordings of a
+folder. The Python contender (tools/compare/contender.py) also supports
 `golden RECORDING`. openSMILE (tools/compare/opensmile_contender.py) supports only `recording PATH N`.
 
 Programs and virtual environments are built in the folder `compare` of cargo's target folder ($CARGO_TARGET_DIR, or
@@ -208,15 +208,13 @@ print((time.perf_counter() - begun) * 1e3, usage.ru_maxrss, os.waitstatus_to_exi
 """
 
 
-def start(command, codes=(0,)):
+def start(command):
     """Runs a program to its end; returns milliseconds and its maximum resident memory
-    in MB. It must end with one of `codes`."""
+    in MB."""
     starter = [sys.executable, "-I", "-S", "-c", STARTER, *map(str, command)]
-    # Recordings without an answer are reported on standard error.
-    errors = subprocess.DEVNULL if 1 in codes else None
-    said = subprocess.run(starter, stdout=subprocess.PIPE, stderr=errors, text=True, check=True).stdout
+    said = subprocess.run(starter, stdout=subprocess.PIPE, text=True, check=True).stdout
     elapsed, resident, code = said.split()
-    if int(code) not in codes:
+    if code != "0":
         sys.exit(f"{command} failed with code {code}")
     return float(elapsed), int(resident) / 1024
 
@@ -406,25 +404,43 @@ def processes(arguments, bundles, sample, ten):
     return ratios
 
 
+def processor_ms(command):
+    """Runs `infer` to its end; returns the processor time of all its threads. Recordings without an answer are
+    reported on standard error."""
+    null = subprocess.DEVNULL
+    process = subprocess.Popen([str(c) for c in command], stdout=null, stderr=null)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in (0, 1):
+        sys.exit(f"{command} failed with code {process.returncode}")
+    return (usage.ru_utime + usage.ru_stime) * 1e3
+
+
 def batches(arguments, ours):
-    """Compares the program's time per file of a folder with that of front end and networks alone."""
+    """Compares the program's processor time per file of a folder with that of front end and networks alone."""
     infer = TARGET / "release" / "infer"
     files = sorted(arguments.files.glob("*.wav"))
-    taken = {"core": [], "all": [], "half": []}
+    core, per_file = [], []
+
+    def core_ms(runs):
+        """Processor time of the contender's only thread, which decodes all files first."""
+        schedule = pathlib.Path(f"/proc/{ours.process.pid}/schedstat")
+        begun = int(schedule.read_text().split()[0])
+        ours.ask("core", "default", "off", arguments.files, runs)
+        return (int(schedule.read_text().split()[0]) - begun) / 1e6
+
     with tempfile.TemporaryDirectory() as scratch:
         half = pathlib.Path(scratch)
         for file in files[::2]:
             (half / file.name).symlink_to(file)
-        options = ("--format", "jsonl", "--threads", "1")
+        program = (infer, "--format", "jsonl", "--threads", "1")
         for _ in range(min(arguments.rounds, BATCH_ROUNDS)):
-            taken["core"].append(int(ours.ask("core", "default", "off", arguments.files)) / 1e6 / len(files))
-            for name, folder in (("half", half), ("all", arguments.files)):
-                taken[name].append(start([infer, *options, folder], codes=(0, 1))[0])
-    more = len(files) - len(files[::2])
-    per_file = [(whole - part) / more for whole, part in zip(taken["all"], taken["half"])]
-    overhead = statistics.median(a / b for a, b in zip(per_file, taken["core"])) - 1.0
-    print(f"\n{len(files)} files, one thread, default bundle, per file")
-    row("front end and networks", taken["core"])
+            core.append((core_ms(2) - core_ms(1)) / len(files))
+            more = processor_ms([*program, arguments.files]) - processor_ms([*program, half])
+            per_file.append(more / (len(files) - len(files[::2])))
+    overhead = statistics.median(a / b for a, b in zip(per_file, core)) - 1.0
+    print(f"\n{len(files)} files, one thread, default bundle, processor time per file")
+    row("front end and networks", core)
     row("infer, without its start", per_file, note=f"{overhead:.1%} more for reading, decoding and printing")
     return {"batch_overhead": overhead}
 

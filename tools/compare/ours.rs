@@ -250,14 +250,14 @@ impl Contender {
                     Ok(())
                 })
             }
-            ["core", bundle, draws, folder] => {
+            ["core", bundle, draws, folder, n] => {
                 let dropout = dropout(draws)?;
                 let (_, worker) = self.recognizer(bundle)?;
                 let mut recordings = Vec::new();
                 for entry in std::fs::read_dir(folder)? {
                     recordings.push(decode_path(entry?.path())?);
                 }
-                time("1", || {
+                time(n, || {
                     for recording in &recordings {
                         // Recordings without speech are refused.
                         let _ = black_box(worker.recognize(recording, "recording", &dropout));
