@@ -1,4 +1,4 @@
-// Per-frame values of the utterance front end, like src/front_end/utterance/mod.rs and
+// Per-frame values of the utterance front end, like src/front_end/utterance/power.rs and
 // src/front_end/utterance/pitch.rs: mel power and pitch candidates.
 //
 // Signals are contiguous: recording r spans `starts[r]` to `starts[r + 1]` and has the mean

@@ -184,7 +184,7 @@ fn contradiction(format: &Format) -> Option<String> {
 fn read(data: &[u8], storage: Storage, mixer: &mut Mixer) -> Result<(), Fault> {
     match storage {
         Storage::Integer(1) => each(data, |[x]| mixer.push(i16::from_le_bytes([0, x ^ 0x80]))),
-        Storage::Integer(2) => each(data, |s| mixer.push(i16::from_le_bytes(s))),
+        Storage::Integer(2) => mixer.push_all(data.as_chunks().0),
         Storage::Integer(3) => each(data, |[_, a, b]| mixer.push(i16::from_le_bytes([a, b]))),
         Storage::Integer(4) => each(data, |[_, _, a, b]| mixer.push(i16::from_le_bytes([a, b]))),
         Storage::Integer(n) => data

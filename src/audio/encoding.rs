@@ -66,6 +66,9 @@ fn square(x: i32) -> u64 {
     u64::from(x.unsigned_abs()).pow(2)
 }
 
+/// Number of samples whose clipped ones are counted in 16 bits.
+const CLIPPING_PART: usize = 1 << 15;
+
 /// Power of a mix relative to that of independent channels, below which the channels count as
 /// cancelling: -10 dB.
 const CANCELLATION: f64 = 0.1;
@@ -122,6 +125,29 @@ impl Mixer {
             self.power.1 = self.power.1.saturating_add(square(self.sum));
             (self.sum, self.filled) = (0, 0);
         }
+        Ok(())
+    }
+
+    /// Takes the next interleaved samples, in little-endian bytes.
+    ///
+    /// # Errors
+    /// The errors of [`Self::push`].
+    pub fn push_all(&mut self, samples: &[[u8; 2]]) -> Result<(), Fault> {
+        let decoded = |bytes: &[u8; 2]| i16::from_le_bytes(*bytes);
+        if self.channels > 1 {
+            return samples.iter().try_for_each(|s| self.push(decoded(s)));
+        }
+        if samples.len() > self.limit - self.mono.len() {
+            return Err(Fault::TooLong { frames: self.limit });
+        }
+        // Loops without an early end, so that the compiler vectorises them.
+        let is_clipped = |s: &[u8; 2]| [i16::MAX, i16::MIN].contains(&decoded(s));
+        for part in samples.chunks(CLIPPING_PART) {
+            let clipped: u16 = part.iter().map(|s| u16::from(is_clipped(s))).sum();
+            self.clipped += u64::from(clipped);
+        }
+        let scaled = samples.iter().map(|s| f32::from(decoded(s)) / 32768.0);
+        self.mono.extend(scaled);
         Ok(())
     }
 
@@ -201,6 +227,32 @@ mod tests {
         let fault = mixer.push(1).unwrap_err();
         assert!(matches!(fault, Fault::TooLong { frames: 3 }), "{fault}");
         assert_eq!(mixer.frames(), 3);
+    }
+
+    #[test]
+    fn samples_together_are_taken_like_single_ones() {
+        let values = [0, 1, -1, i16::MAX, i16::MIN, 256, -256, i16::MAX - 1];
+        let samples: Vec<i16> = values
+            .into_iter()
+            .cycle()
+            .take(3 * CLIPPING_PART + 4)
+            .collect();
+        let bytes: Vec<[u8; 2]> = samples.iter().map(|s| s.to_le_bytes()).collect();
+        for channels in [1, 2] {
+            let mixer = || Mixer::new(channels, None, 0, samples.len()).unwrap();
+            let (mut single, mut together) = (mixer(), mixer());
+            samples.iter().for_each(|s| single.push(*s).unwrap());
+            let (first, rest) = bytes.split_at(10);
+            together.push_all(first).unwrap();
+            together.push_all(rest).unwrap();
+            let [single, together] = [single, together].map(|m| m.recording(8_000, String::new()));
+            assert!(single == together, "{channels} channels");
+        }
+        let fault = Mixer::new(1, None, 0, 3)
+            .unwrap()
+            .push_all(&bytes)
+            .unwrap_err();
+        assert!(matches!(fault, Fault::TooLong { frames: 3 }), "{fault}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::audio::resample::TARGET_RATE;
 
 #[cfg(feature = "cuda")]
 pub mod cuda;
+mod fourier;
 pub mod legacy2020;
 pub mod mel;
 mod pairwise;

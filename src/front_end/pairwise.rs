@@ -8,30 +8,70 @@ const BLOCK: usize = 128;
 /// Number of interleaved sums within a block.
 const LANES: usize = 8;
 
+/// Largest number of nested halvings; no memory holds the 2^39 values that need more.
+const MAX_DEPTH: usize = 32;
+
 /// Returns the sum of `term(x)` over `values`. The error grows with the logarithm of their number.
+#[inline(always)]
 pub(super) fn sum<T: Copy>(values: &[T], term: impl Fn(T) -> f64 + Copy) -> f64 {
-    let n = values.len();
-    if n < LANES {
-        return values.iter().fold(0.0, |sum, &x| sum + term(x));
+    if values.len() <= BLOCK {
+        return sum_block(values, term);
     }
-    if n > BLOCK {
-        let half = n / 2;
-        let (left, right) = values.split_at(half - half % LANES);
-        return sum(left, term) + sum(right, term);
+    // Not recursive, so that a kernel compiles it for its instruction set. The sums of finished
+    // ranges, with their numbers of halvings; those of equal depth side by side are two halves.
+    let mut sums = [(0.0, 0); MAX_DEPTH];
+    let mut finished = 0;
+    let mut waiting = [(values, 0); MAX_DEPTH];
+    let mut remaining = 1;
+    while remaining > 0 {
+        let (mut part, mut depth) = waiting[remaining - 1];
+        remaining -= 1;
+        while part.len() > BLOCK {
+            let half = part.len() / 2;
+            let (left, right) = part.split_at(half - half % LANES);
+            depth += 1;
+            waiting[remaining] = (right, depth);
+            remaining += 1;
+            part = left;
+        }
+        let mut sum = sum_block(part, term);
+        while finished > 0 && sums[finished - 1].1 == depth {
+            sum += sums[finished - 1].0;
+            finished -= 1;
+            depth -= 1;
+        }
+        sums[finished] = (sum, depth);
+        finished += 1;
     }
-    let groups = values.chunks_exact(LANES);
-    let rest = groups.remainder();
+    sums[0].0
+}
+
+/// Returns the sum over at most [`BLOCK`] values.
+#[inline(always)]
+fn sum_block<T: Copy>(values: &[T], term: impl Fn(T) -> f64) -> f64 {
+    if values.len() < LANES {
+        let mut sum = 0.0;
+        for &x in values {
+            sum += term(x);
+        }
+        return sum;
+    }
+    let (groups, rest) = values.as_chunks::<LANES>();
     let mut r = [0.0; LANES];
     for group in groups {
         for (r, &x) in r.iter_mut().zip(group) {
             *r += term(x);
         }
     }
-    let all = ((r[0] + r[1]) + (r[2] + r[3])) + ((r[4] + r[5]) + (r[6] + r[7]));
-    rest.iter().fold(all, |sum, &x| sum + term(x))
+    let mut all = ((r[0] + r[1]) + (r[2] + r[3])) + ((r[4] + r[5]) + (r[6] + r[7]));
+    for &x in rest {
+        all += term(x);
+    }
+    all
 }
 
 /// Returns the mean and population deviation of `values`, in numpy's order of operations.
+#[inline(always)]
 pub(super) fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     let n = values.len() as f64;
     let mean = sum(values, |x| x) / n;

@@ -85,6 +85,12 @@ impl Isa {
         }
     }
 
+    /// Returns [`Self::chosen`], or the fastest instruction set if the chosen one is missing. For code
+    /// beside networks, whose plans report the error.
+    pub(crate) fn chosen_or_best() -> Self {
+        Self::chosen().unwrap_or_else(|_| Self::best())
+    }
+
     /// Returns the available instruction set called `name`.
     ///
     /// # Errors

@@ -1,10 +1,10 @@
 //! Signal with its mean removed, scaled so that squares do not overflow.
 
-use std::ops::Range;
-
 use super::describe;
 use crate::front_end::mel::Mel;
 use crate::front_end::{FRAME_SAMPLES, FeatureError, HOP, pairwise};
+use crate::simd::lanes::Lanes;
+use crate::simd::{Isa, Kernel};
 
 /// Magnitude above which samples are scaled down, so that no square overflows.
 const MAX_MAGNITUDE: f64 = 1e100;
@@ -46,6 +46,57 @@ pub(crate) fn check(
     }
 }
 
+/// Returns whether all samples are finite, and the largest magnitude if they are.
+struct Scan<'a, T>(&'a [T]);
+
+impl<T: Sample> Kernel for Scan<'_, T> {
+    type Output = (bool, f64);
+
+    #[inline(always)]
+    fn run<V: Lanes, const MR: usize>(self) -> (bool, f64) {
+        /// Samples that are looked at side by side.
+        const SIDE: usize = 16;
+        let (groups, rest) = self.0.as_chunks::<SIDE>();
+        let (mut is_finite, mut peaks) = ([true; SIDE], [0.0_f64; SIDE]);
+        for group in groups {
+            for i in 0..SIDE {
+                let magnitude = group[i].into().abs();
+                is_finite[i] &= magnitude < f64::INFINITY;
+                peaks[i] = if magnitude > peaks[i] {
+                    magnitude
+                } else {
+                    peaks[i]
+                };
+            }
+        }
+        let mut all = (
+            is_finite.iter().all(|x| *x),
+            peaks.into_iter().fold(0.0, f64::max),
+        );
+        for x in rest {
+            let magnitude = (*x).into().abs();
+            all = (all.0 & magnitude.is_finite(), all.1.max(magnitude));
+        }
+        all
+    }
+}
+
+/// Returns the mean of the scaled samples.
+struct Mean<'a, T> {
+    signal: &'a [T],
+    factor: f64,
+}
+
+impl<T: Sample> Kernel for Mean<'_, T> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<V: Lanes, const MR: usize>(self) -> f64 {
+        let factor = self.factor;
+        describe::mean_of(self.signal, |x| x.into() * factor)
+    }
+}
+
 /// A signal whose mean is subtracted on access, so that a long recording is not copied.
 pub(super) struct Centred<'a, T> {
     signal: &'a [T],
@@ -58,26 +109,23 @@ impl<'a, T: Sample> Centred<'a, T> {
     /// # Errors
     /// See [`UtteranceExtractor::analyse`](super::UtteranceExtractor::analyse).
     pub(super) fn new(signal: &'a [T]) -> Result<Self, FeatureError> {
-        let is_finite = |x: &T| (*x).into().is_finite();
+        let isa = Isa::chosen_or_best();
+        let (is_finite, peak) = isa.dispatch(Scan(signal));
         let not_finite = || {
-            // One branch-free pass over all samples is faster than an early exit.
-            let index = match signal.iter().fold(true, |all, x| all & is_finite(x)) {
+            let index = match is_finite {
                 true => None,
-                false => signal.iter().position(|x| !is_finite(x)),
+                false => signal.iter().position(|x| !(*x).into().is_finite()),
             };
             index.map(|index| (index, signal[index].into()))
         };
         let constant = || pairwise::constant(signal).is_some();
         check(signal.len(), not_finite, constant)?;
-        let peak = signal
-            .iter()
-            .fold(0.0_f64, |peak, x| peak.max((*x).into().abs()));
         let factor = if peak > MAX_MAGNITUDE {
             peak.log2().floor().min(LARGEST_EXPONENT).exp2().recip()
         } else {
             1.0
         };
-        let mean = describe::mean_of(signal, |x| x.into() * factor);
+        let mean = isa.dispatch(Mean { signal, factor });
         Ok(Self {
             signal,
             factor,
@@ -99,21 +147,20 @@ impl<'a, T: Sample> Centred<'a, T> {
         1 + self.signal.len() / HOP
     }
 
-    /// Writes the samples around the centre of `frame` into `out`, zeros outside the signal.
-    /// Returns the range of `out` inside the signal, and the sample before that range if there is
-    /// one.
-    pub(super) fn copy_frame(&self, frame: usize, out: &mut [f64]) -> (Range<usize>, Option<f64>) {
-        let (centre, half) = (frame * HOP, out.len() / 2);
-        let first = centre.saturating_sub(half);
-        let before = half.saturating_sub(centre);
-        let inside = before..before + (self.signal.len() - first).min(out.len() - before);
-        let at = |x: T| x.into() * self.factor - self.mean;
-        out[..inside.start].fill(0.0);
-        for (out, x) in out[inside.clone()].iter_mut().zip(&self.signal[first..]) {
-            *out = at(*x);
+    pub(super) fn len(&self) -> usize {
+        self.signal.len()
+    }
+
+    /// Writes the samples from `start` on into `out`, zeros outside the signal.
+    pub(super) fn copy(&self, start: isize, out: &mut [f64]) {
+        let before = start.min(0).unsigned_abs().min(out.len());
+        let (outside, out) = out.split_at_mut(before);
+        outside.fill(0.0);
+        let signal = self.signal.get(start.max(0) as usize..).unwrap_or(&[]);
+        let (inside, behind) = out.split_at_mut(signal.len().min(out.len()));
+        for (out, x) in inside.iter_mut().zip(signal) {
+            *out = (*x).into() * self.factor - self.mean;
         }
-        out[inside.end..].fill(0.0);
-        let previous = first.checked_sub(1).map(|i| at(self.signal[i]));
-        (inside, previous)
+        behind.fill(0.0);
     }
 }

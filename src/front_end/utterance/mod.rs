@@ -18,18 +18,21 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::Arc;
 
-use realfft::{RealFftPlanner, RealToComplex};
+use realfft::RealFftPlanner;
 
-use super::mel::{self, Filter};
-use super::{BINS, FRAME_SAMPLES, FeatureError, N_MELS, pairwise};
+use super::{FeatureError, N_MELS, pairwise};
+use crate::simd::Isa;
 
+mod analysis;
 mod centred;
+mod columns;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod describe;
+mod levels;
 mod pitch;
+mod power;
 mod prosody;
 mod segments;
 mod stats;
@@ -39,6 +42,7 @@ pub use super::windows::WINDOW_FRAMES;
 #[cfg(feature = "cuda")]
 pub(crate) use centred::check;
 use centred::{Centred, Sample};
+use levels::Levels;
 pub use pitch::{PitchCandidate, PitchFrame};
 pub use segments::LONGEST_SEGMENT;
 pub use stats::{MEL_GROUPS, STAT_GROUPS, STATS};
@@ -69,10 +73,8 @@ const PITCH_REFERENCE: f64 = 200.0;
 /// Feature extractor. It holds only tables, so one extractor serves many recordings and threads.
 #[derive(Clone)]
 pub struct UtteranceExtractor {
-    fft: Arc<dyn RealToComplex<f64>>,
-    hann: Vec<f64>,
-    filters: Vec<Filter>,
-    pitch: pitch::Tracker,
+    isa: Isa,
+    analysis: analysis::Analysis,
     stats: stats::DescriptorExtractor,
 }
 
@@ -157,8 +159,7 @@ impl<'a> Frames<'a> {
 
 /// Tracks of the kept frames.
 struct Contours {
-    /// Levels, [`N_MELS`] tracks.
-    bands: Vec<Vec<f64>>,
+    levels: Levels,
     active: Vec<bool>,
     /// Fundamental frequency in Hz, 0 if unvoiced.
     f0: Vec<f64>,
@@ -172,13 +173,15 @@ impl UtteranceExtractor {
     /// Prepares transforms, windows and filters.
     #[must_use]
     pub fn new() -> Self {
-        let mut planner = RealFftPlanner::new();
+        Self::on(Isa::chosen_or_best())
+    }
+
+    /// [`Self::new`] for an instruction set. The results are the same on every one.
+    fn on(isa: Isa) -> Self {
         Self {
-            fft: planner.plan_fft_forward(FRAME_SAMPLES),
-            hann: mel::periodic_hann(FRAME_SAMPLES),
-            filters: mel::filters(),
-            pitch: pitch::Tracker::new(&mut planner),
-            stats: stats::DescriptorExtractor::new(&mut planner),
+            isa,
+            analysis: analysis::Analysis::new(isa),
+            stats: stats::DescriptorExtractor::new(isa, &mut RealFftPlanner::new()),
         }
     }
 
@@ -213,11 +216,7 @@ impl UtteranceExtractor {
     }
 
     fn analyse_frames<T: Sample>(&self, signal: &[T]) -> Result<Frames<'static>, FeatureError> {
-        let x = Centred::new(signal)?;
-        Ok(Frames {
-            power: Cow::Owned(self.mel_power(&x)),
-            pitch: self.pitch.frames(&x),
-        })
+        Ok(self.analysis.run(&Centred::new(signal)?))
     }
 
     /// Computes the second half of [`Self::analyse`]: recording-wide decisions and descriptors.
@@ -283,9 +282,11 @@ impl UtteranceExtractor {
         let kept = kept(&active);
         drop(active_power);
         let contours = Contours {
-            bands: tracks(&power[kept.start * N_MELS..kept.end * N_MELS], |p| {
-                (p / level + FLOOR).ln()
-            }),
+            levels: Levels::new(
+                self.isa,
+                &power[kept.start * N_MELS..kept.end * N_MELS],
+                level,
+            ),
             active: active[kept.clone()].to_vec(),
             f0: f0[kept.clone()].to_vec(),
             height: height[kept.clone()].to_vec(),
@@ -323,39 +324,7 @@ impl UtteranceExtractor {
     /// Returns the tables of the pitch analysis: the window and its autocorrelation.
     #[cfg(feature = "cuda")]
     pub(crate) fn pitch_tables(&self) -> [&[f64]; 2] {
-        self.pitch.tables()
-    }
-
-    /// Computes the mel power of each frame, `[frames][N_MELS]`.
-    fn mel_power<T: Sample>(&self, x: &Centred<'_, T>) -> Vec<f64> {
-        let frames = x.frames();
-        let mut out = Vec::with_capacity(frames * N_MELS);
-        let mut samples = [0.0; FRAME_SAMPLES];
-        let mut windowed = self.fft.make_input_vec();
-        let mut spectrum = self.fft.make_output_vec();
-        let mut scratch = self.fft.make_scratch_vec();
-        let mut power = [0.0; BINS];
-        for frame in 0..frames {
-            let (inside, before) = x.copy_frame(frame, &mut samples);
-            windowed.fill(0.0);
-            let (first, hann) = (inside.start, &self.hann[inside.start..]);
-            // Pre-emphasis is undefined for the first sample of the recording.
-            windowed[first] = before.map_or(0.0, |before| {
-                (samples[first] - PRE_EMPHASIS * before) * hann[0]
-            });
-            let outs = windowed[first + 1..inside.end].iter_mut();
-            for ((y, w), pair) in outs.zip(&hann[1..]).zip(samples[first..].windows(2)) {
-                *y = (pair[1] - PRE_EMPHASIS * pair[0]) * w;
-            }
-            self.fft
-                .process_with_scratch(&mut windowed, &mut spectrum, &mut scratch)
-                .expect("the buffers were made by this transform");
-            for (power, bin) in power.iter_mut().zip(&spectrum) {
-                *power = bin.norm_sqr();
-            }
-            out.extend(self.filters.iter().map(|filter| filter.apply(&power)));
-        }
-        out
+        self.analysis.pitch_tables()
     }
 }
 
@@ -375,20 +344,6 @@ fn energies(power: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-/// Applies `value` to `[frames][N_MELS]`, and returns one track per band.
-fn tracks(frames: &[f64], value: impl Fn(f64) -> f64) -> Vec<Vec<f64>> {
-    /// Number of frames that stay in the cache while all bands are read.
-    const BLOCK: usize = 64;
-    let count = frames.len() / N_MELS;
-    let mut tracks: Vec<Vec<f64>> = (0..N_MELS).map(|_| Vec::with_capacity(count)).collect();
-    for part in frames.chunks(BLOCK * N_MELS) {
-        for (band, track) in tracks.iter_mut().enumerate() {
-            track.extend(part.iter().skip(band).step_by(N_MELS).map(|x| value(*x)));
-        }
-    }
-    tracks
-}
-
 /// Returns the range from [`MARGIN`] frames before the first active one to [`MARGIN`] after the
 /// last.
 fn kept(active: &[bool]) -> Range<usize> {
@@ -403,16 +358,51 @@ fn frame_values(contours: &Contours) -> Vec<f32> {
     let voiced: Vec<f64> = contours.f0.iter().copied().filter(|f| *f > 0.0).collect();
     let voiced: Vec<f64> = voiced.into_iter().map(octaves).collect();
     let middle = describe::median(&voiced);
-    let mut out = Vec::with_capacity(contours.f0.len() * FRAME_VALUES);
-    for (t, (&f0, &height)) in contours.f0.iter().zip(&contours.height).enumerate() {
-        let levels = contours.bands.iter().map(|band| (band[t] + 5.0) / 4.0);
-        out.extend(levels.map(|v| v as f32));
+    let mut out = vec![0.0; contours.f0.len() * FRAME_VALUES];
+    contours.levels.write_scaled(&mut out);
+    let frames = out.chunks_exact_mut(FRAME_VALUES);
+    for (frame, (&f0, &height)) in frames.zip(contours.f0.iter().zip(&contours.height)) {
         let [absolute, relative, voiced] = if f0 > 0.0 {
             [octaves(f0), 2.0 * (octaves(f0) - middle), 1.0]
         } else {
             [0.0; 3]
         };
-        out.extend([absolute, relative, voiced, height].map(|v| v as f32));
+        let values = [absolute, relative, voiced, height].map(|v| v as f32);
+        frame[N_MELS..].copy_from_slice(&values);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        // Tones of changing pitch and loudness with pauses, and a last block that is not full.
+        let signal: Vec<f64> = (0..223 * 160 + 33)
+            .map(|i| {
+                let t = f64::from(i) / 16_000.0;
+                let loudness = (0.1 + (3.0 * t).sin()).max(0.0);
+                let phase = 800.0 * t + 30.0 * (5.0 * t).sin();
+                0.01 + loudness
+                    * (phase.sin() + 0.5 * (2.0 * phase).sin() + 0.2 * (3.1 * phase).cos())
+            })
+            .collect();
+        let wanted = UtteranceExtractor::on(Isa::best());
+        let frames = wanted.frames(&signal).unwrap();
+        let utterance = wanted.analyse(&signal).unwrap();
+        assert!(utterance.f0.iter().any(|f| *f > 0.0));
+        assert!(utterance.active.contains(&false));
+        for isa in Isa::available() {
+            let extractor = UtteranceExtractor::on(isa);
+            assert_eq!(extractor.frames(&signal).unwrap(), frames, "{}", isa.name());
+            assert_eq!(
+                extractor.analyse(&signal).unwrap(),
+                utterance,
+                "{}",
+                isa.name()
+            );
+        }
+    }
 }

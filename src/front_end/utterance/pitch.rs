@@ -6,22 +6,34 @@
 //! the candidates of the frames, with Praat's default costs.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-use realfft::{ComplexToReal, RealFftPlanner, RealToComplex, num_complex::Complex};
-
-use super::centred::{Centred, Sample};
+use super::columns::{Columns, FRAME};
+use crate::front_end::SAMPLE_RATE;
+use crate::front_end::fourier::{Bin, RealPower, Transform, ZERO, turn};
 use crate::front_end::mel::periodic_hann;
-use crate::front_end::{SAMPLE_RATE, pairwise};
+use crate::simd::doubles::{DOUBLES, Doubles, Register, Row};
+use crate::simd::lanes::Lanes;
+use crate::simd::{Isa, Kernel};
 
 /// Samples per window (40 ms): 2.6 periods of the lowest pitch.
 const WINDOW: usize = 640;
 /// Length of the zero-padded Fourier transform.
 const TRANSFORM: usize = 1024;
-/// Length of the inverse transform. Only frequencies up to 4 kHz enter it, so lags are at half the
-/// sampling rate.
-const LAGS: usize = TRANSFORM / 2;
+/// Transform of the even samples plus `i` times the odd ones.
+type HalfTransform = Transform<8, 8, 8>;
+/// Frequencies that enter the inverse transform: up to 4 kHz, so that lags are at half the sampling
+/// rate.
+const BINS: usize = TRANSFORM / 4 + 1;
 const LAG_RATE: f64 = SAMPLE_RATE as f64 / 2.0;
+/// Inverse transform, of the even lags plus `i` times the odd ones.
+type LagTransform = Transform<8, 8, 4>;
+/// Factor of the computed autocorrelation: the inverse transform's length and that of [`RealPower`].
+const CORRELATION_SCALE: f64 = (TRANSFORM / 2 * 4) as f64;
+
+const _: () =
+    assert!(HalfTransform::LENGTH * 2 == TRANSFORM && LagTransform::LENGTH * 4 == TRANSFORM);
+const _: () = assert!(WINDOW == FRAME && WINDOW == LEAF * SUMS);
+const _: () = assert!(LAGS.is_multiple_of(2) && LAGS <= LagTransform::LENGTH / 2);
 
 /// Lowest and highest pitch, in Hz.
 const LOWEST: f64 = 65.0;
@@ -29,6 +41,13 @@ const HIGHEST: f64 = 600.0;
 const LAG_MIN: usize = (LAG_RATE / HIGHEST) as usize;
 /// Lag of the lowest pitch, rounded up.
 const LAG_MAX: usize = (LAG_RATE / LOWEST) as usize + 1;
+/// Number of computed lags.
+const LAGS: usize = LAG_MAX + 2;
+/// Samples that are summed without halving, and their interleaved sums; see [`pairwise`].
+///
+/// [`pairwise`]: crate::front_end::pairwise
+const LEAF: usize = 80;
+const SUMS: usize = 8;
 
 /// Number of voiced candidates per frame.
 const CANDIDATES: usize = 5;
@@ -58,11 +77,15 @@ pub(super) struct Pitch {
 /// Pitch tracker: transforms and window.
 #[derive(Clone)]
 pub(super) struct Tracker {
-    forward: Arc<dyn RealToComplex<f64>>,
-    inverse: Arc<dyn ComplexToReal<f64>>,
+    transform: HalfTransform,
+    power: RealPower,
+    inverse: LagTransform,
+    /// Factors of the inverse transform.
+    turns: Vec<[f64; 2]>,
     window: Vec<f64>,
-    /// Autocorrelation of the window at each lag, relative to lag 0.
+    /// Autocorrelation of the window at each lag, relative to lag 0, and its reciprocal.
     correction: Vec<f64>,
+    inverse_correction: Vec<f64>,
 }
 
 /// Pitch candidate of a frame.
@@ -95,38 +118,47 @@ pub struct PitchFrame {
     pub peak: f64,
 }
 
-/// Buffers of the transforms.
-struct Buffers {
-    samples: Vec<f64>,
-    spectrum: Vec<Complex<f64>>,
-    forward: Vec<Complex<f64>>,
-    power: Vec<Complex<f64>>,
-    correlation: Vec<f64>,
-    inverse: Vec<Complex<f64>>,
+/// Buffers of the analysis.
+pub(super) struct Buffers {
+    data: Vec<Bin>,
+    power: [Row; BINS],
+    correlation: [Row; LAGS],
+}
+
+impl Buffers {
+    pub(super) fn new() -> Self {
+        Self {
+            data: vec![ZERO; HalfTransform::LENGTH],
+            power: [Row::ZERO; BINS],
+            correlation: [Row::ZERO; LAGS],
+        }
+    }
 }
 
 impl Tracker {
-    pub(super) fn new(planner: &mut RealFftPlanner<f64>) -> Self {
+    pub(super) fn new(isa: Isa) -> Self {
+        let transform = HalfTransform::new();
         let mut tracker = Self {
-            forward: planner.plan_fft_forward(TRANSFORM),
-            inverse: planner.plan_fft_inverse(LAGS),
+            power: RealPower::of(&transform),
+            transform,
+            inverse: LagTransform::new(),
+            turns: (0..LagTransform::LENGTH)
+                .map(|k| turn(k, TRANSFORM / 2))
+                .collect(),
             window: periodic_hann(WINDOW),
+            inverse_correction: Vec::new(),
             correction: Vec::new(),
         };
-        let mut buffers = tracker.buffers();
-        buffers.samples[..WINDOW].copy_from_slice(&tracker.window);
-        tracker.correlate(&mut buffers);
-        let of_window = &buffers.correlation[..LAG_MAX + 2];
+        let mut buffers = Buffers::new();
+        for (bin, pair) in buffers.data.iter_mut().zip(tracker.window.as_chunks().0) {
+            let pair: &[f64; 2] = pair;
+            *bin = pair.map(|x| Row([x; DOUBLES]));
+        }
+        isa.dispatch(Correlate(&tracker, &mut buffers));
+        let of_window = buffers.correlation.map(|c| c.0[0]);
         tracker.correction = of_window.iter().map(|c| c / of_window[0]).collect();
+        tracker.inverse_correction = tracker.correction.iter().map(|c| 1.0 / c).collect();
         tracker
-    }
-
-    /// Returns the candidates of each frame of `x`.
-    pub(super) fn frames<T: Sample>(&self, x: &Centred<'_, T>) -> Vec<PitchFrame> {
-        let mut buffers = self.buffers();
-        (0..x.frames())
-            .map(|t| self.frame(x, t, &mut buffers))
-            .collect()
     }
 
     /// Returns the window, and its autocorrelation at each lag relative to lag 0.
@@ -135,76 +167,152 @@ impl Tracker {
         [&self.window, &self.correction]
     }
 
-    fn buffers(&self) -> Buffers {
-        Buffers {
-            samples: self.forward.make_input_vec(),
-            spectrum: self.forward.make_output_vec(),
-            forward: self.forward.make_scratch_vec(),
-            power: self.inverse.make_input_vec(),
-            correlation: self.inverse.make_output_vec(),
-            inverse: self.inverse.make_scratch_vec(),
+    /// Appends the candidates of `count` frames of a group of a block, at most eight.
+    #[inline(always)]
+    pub(super) fn run<D: Doubles>(
+        &self,
+        columns: &Columns,
+        group: usize,
+        count: usize,
+        b: &mut Buffers,
+        out: &mut Vec<PitchFrame>,
+    ) {
+        let mut peaks = [0.0; DOUBLES];
+        for first in (0..DOUBLES).step_by(D::Register::ELEMENTS) {
+            self.window::<D::Register>(columns, group, first, b, &mut peaks);
         }
-    }
-
-    /// Computes the autocorrelation of the samples, which are overwritten.
-    fn correlate(&self, b: &mut Buffers) {
-        self.forward
-            .process_with_scratch(&mut b.samples, &mut b.spectrum, &mut b.forward)
-            .expect("the buffers were made by this transform");
-        for (power, bin) in b.power.iter_mut().zip(&b.spectrum) {
-            *power = Complex::new(bin.norm_sqr(), 0.0);
+        self.correlate::<D>(b);
+        let energy = b.correlation[0].0;
+        let scale = D::load(&energy.map(|c| 1.0 / c.max(CORRELATION_SCALE * MIN_ENERGY)));
+        for (c, correction) in b.correlation.iter_mut().zip(&self.inverse_correction) {
+            let scaled = D::load(&c.0).mul(scale).mul(D::splat(*correction));
+            scaled.store(&mut c.0);
         }
-        self.inverse
-            .process_with_scratch(&mut b.power, &mut b.correlation, &mut b.inverse)
-            .expect("the buffers were made by this transform");
-        for c in &mut b.correlation {
-            *c /= LAGS as f64;
-        }
-    }
-
-    fn frame<T: Sample>(&self, x: &Centred<'_, T>, t: usize, b: &mut Buffers) -> PitchFrame {
-        let (samples, padding) = b.samples.split_at_mut(WINDOW);
-        x.copy_frame(t, samples);
-        let mean = pairwise::sum(samples, |x| x) / WINDOW as f64;
-        let mut peak = 0.0_f64;
-        for (sample, w) in samples.iter_mut().zip(&self.window) {
-            let centred = *sample - mean;
-            peak = peak.max(centred.abs());
-            *sample = centred * w;
-        }
-        padding.fill(0.0);
-        self.correlate(b);
-        let energy = b.correlation[0].max(MIN_ENERGY);
-        let mut r = [0.0; LAG_MAX + 2];
-        for ((r, c), window) in r.iter_mut().zip(&b.correlation).zip(&self.correction) {
-            *r = c / energy / window;
-        }
-        let mut frame = PitchFrame {
+        let mut frames = peaks.map(|peak| PitchFrame {
             candidates: [ABSENT; CANDIDATES],
             height: 0.0,
             peak,
-        };
-        for lag in LAG_MIN..=LAG_MAX {
-            let [left, middle, right] = [r[lag - 1], r[lag], r[lag + 1]];
-            if !(middle > left && middle >= right && middle > 0.5 * VOICING_THRESHOLD) {
-                frame.height = frame.height.max(middle.min(1.0));
-                continue;
-            }
-            // Vertex of the parabola through three points. It opens downwards unless the points are
-            // equal up to rounding.
-            let curvature = left - 2.0 * middle + right;
-            let curvature = if curvature == 0.0 { -1.0 } else { curvature };
-            let shift = 0.5 * (left - right) / curvature;
-            let height = (middle - 0.25 * (left - right) * shift).clamp(0.0, 1.0);
-            let frequency = LAG_RATE / (lag as f64 + shift);
-            frame.height = frame.height.max(height);
-            frame.add(PitchCandidate {
-                strength: height - OCTAVE_COST * (HIGHEST / frequency).log2(),
-                frequency,
-                height,
-            });
+        });
+        for first in (0..DOUBLES).step_by(D::Register::ELEMENTS) {
+            find_peaks::<D::Register>(&b.correlation, first, &mut frames);
         }
-        frame
+        out.extend(frames.into_iter().take(count));
+    }
+
+    /// Writes the windowed samples of some frames of a group, without their mean, and their largest
+    /// magnitudes.
+    #[inline(always)]
+    fn window<R: Register>(
+        &self,
+        columns: &Columns,
+        group: usize,
+        first: usize,
+        b: &mut Buffers,
+        peaks: &mut [f64; DOUBLES],
+    ) {
+        let zero = R::splat(0.0);
+        let mut mean = [0.0; DOUBLES];
+        pairwise_sum::<R>(columns, group, first).store(&mut mean, first);
+        let mean = R::load(&mean.map(|sum| sum / WINDOW as f64), first);
+        let (mut highest, mut lowest) = (zero, zero);
+        for (i, (bin, window)) in b.data.iter_mut().zip(self.window.as_chunks().0).enumerate() {
+            let window: &[f64; 2] = window;
+            for part in 0..2 {
+                let sample = R::load(columns.signal(group, 2 * i + part), first);
+                let centred = sample.sub(mean);
+                highest = highest.max(centred);
+                lowest = lowest.max(zero.sub(centred));
+                let windowed = centred.mul(R::splat(window[part]));
+                windowed.store(&mut bin[part].0, first);
+            }
+        }
+        highest.max(lowest).store(peaks, first);
+    }
+
+    /// Computes [`CORRELATION_SCALE`] times the autocorrelation of the samples in `data`.
+    #[inline(always)]
+    fn correlate<D: Doubles>(&self, b: &mut Buffers) {
+        self.transform.run::<D>(&mut b.data, WINDOW / 2);
+        self.power.run::<D>(&b.data, &mut b.power);
+        // The transform of the power, which is real and symmetric, so that its even lags are the real
+        // parts of a transform of half the length and its odd lags the imaginary parts.
+        for (k, (bin, [cos, sin])) in b.data.iter_mut().zip(&self.turns).enumerate() {
+            for first in (0..DOUBLES).step_by(D::Register::ELEMENTS) {
+                let low = D::Register::load(&b.power[k].0, first);
+                let high = D::Register::load(&b.power[BINS - 1 - k].0, first);
+                let difference = low.sub(high);
+                let odd = difference.mul(D::Register::splat(*sin));
+                low.add(high).sub(odd).store(&mut bin[0].0, first);
+                let even = difference.mul(D::Register::splat(*cos));
+                even.store(&mut bin[1].0, first);
+            }
+        }
+        let data = &mut b.data[..LagTransform::LENGTH];
+        self.inverse.run_low::<D>(data);
+        for (k, pair) in b.correlation.chunks_exact_mut(2).enumerate() {
+            pair.copy_from_slice(&data[LagTransform::place(k)]);
+        }
+    }
+}
+
+/// Computes the autocorrelation of the samples in the buffers.
+struct Correlate<'a>(&'a Tracker, &'a mut Buffers);
+
+impl Kernel for Correlate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes, const MR: usize>(self) {
+        self.0.correlate::<V::Doubles>(self.1);
+    }
+}
+
+/// Returns the sum of the [`WINDOW`] samples of some frames of a group in the order of
+/// [`pairwise`](crate::front_end::pairwise).
+#[inline(always)]
+fn pairwise_sum<R: Register>(columns: &Columns, group: usize, first: usize) -> R {
+    let mut leaves = [R::splat(0.0); WINDOW / LEAF];
+    for (i, leaf) in leaves.iter_mut().enumerate() {
+        let mut sums = [R::splat(0.0); SUMS];
+        for start in (i * LEAF..(i + 1) * LEAF).step_by(SUMS) {
+            for (k, sum) in sums.iter_mut().enumerate() {
+                *sum = sum.add(R::load(columns.signal(group, start + k), first));
+            }
+        }
+        *leaf = sum_as_tree(sums);
+    }
+    sum_as_tree(leaves)
+}
+
+#[inline(always)]
+fn sum_as_tree<R: Register>([a, b, c, d, e, f, g, h]: [R; SUMS]) -> R {
+    let (left, right) = (a.add(b).add(c.add(d)), e.add(f).add(g.add(h)));
+    left.add(right)
+}
+
+/// Adds the peaks of the autocorrelation to the candidates of some frames.
+#[inline(always)]
+fn find_peaks<R: Register>(r: &[Row; LAGS], first: usize, frames: &mut [PitchFrame; DOUBLES]) {
+    let threshold = R::splat(0.5 * VOICING_THRESHOLD);
+    let mut highest = R::splat(0.0);
+    let mut left = R::load(&r[LAG_MIN - 1].0, first);
+    let mut middle = R::load(&r[LAG_MIN].0, first);
+    for lag in LAG_MIN..=LAG_MAX {
+        let right = R::load(&r[lag + 1].0, first);
+        highest = highest.max(middle);
+        let rises = middle.larger(left) & middle.larger(threshold);
+        let mut peaks = rises & !right.larger(middle);
+        while peaks != 0 {
+            let lane = first + peaks.trailing_zeros() as usize;
+            frames[lane].add_peak(lag, [lag - 1, lag, lag + 1].map(|lag| r[lag].0[lane]));
+            peaks &= peaks - 1;
+        }
+        (left, middle) = (middle, right);
+    }
+    let mut heights = [0.0; DOUBLES];
+    highest.store(&mut heights, first);
+    for (frame, height) in frames.iter_mut().zip(heights) {
+        frame.height = frame.height.max(height.min(1.0));
     }
 }
 
@@ -226,6 +334,23 @@ impl PitchFrame {
             height: values[3 * CANDIDATES],
             peak: values[3 * CANDIDATES + 1],
         }
+    }
+
+    /// Adds the peak at a lag, given the autocorrelation before, at and after it.
+    fn add_peak(&mut self, lag: usize, [left, middle, right]: [f64; 3]) {
+        // Vertex of the parabola through three points. It opens downwards unless the points are
+        // equal up to rounding.
+        let curvature = left - 2.0 * middle + right;
+        let curvature = if curvature == 0.0 { -1.0 } else { curvature };
+        let shift = 0.5 * (left - right) / curvature;
+        let height = (middle - 0.25 * (left - right) * shift).clamp(0.0, 1.0);
+        let frequency = LAG_RATE / (lag as f64 + shift);
+        self.height = self.height.max(height);
+        self.add(PitchCandidate {
+            strength: height - OCTAVE_COST * (HIGHEST / frequency).log2(),
+            frequency,
+            height,
+        });
     }
 
     /// Inserts a candidate; keeps the strongest, and of equal candidates the earlier.
@@ -342,10 +467,12 @@ fn best_path(frames: &[PitchFrame]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::front_end::utterance::analysis::Analysis;
+    use crate::front_end::utterance::centred::Centred;
 
     fn track(x: &[f64]) -> Pitch {
-        let tracker = Tracker::new(&mut RealFftPlanner::new());
-        track_pitch(&tracker.frames(&Centred::with_zero_mean(x)))
+        let frames = Analysis::new(Isa::best()).run(&Centred::with_zero_mean(x));
+        track_pitch(&frames.pitch)
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(super) fn voiced_runs(voiced: &[bool]) -> Vec<Range<usize>> {
 }
 
 /// Returns whether each of `frames` frames lies in one of `runs`.
-pub(super) fn mask(runs: &[Range<usize>], frames: usize) -> Vec<bool> {
+fn mask(runs: &[Range<usize>], frames: usize) -> Vec<bool> {
     let mut mask = vec![false; frames];
     for run in runs {
         mask[run.clone()].fill(true);

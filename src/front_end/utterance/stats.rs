@@ -1,16 +1,20 @@
 //! Recording-wide descriptors: input of the statistics networks.
 
 use std::f64::consts::PI;
+use std::ops::Range;
 use std::sync::Arc;
 
 use realfft::{RealFftPlanner, RealToComplex};
 
 use super::describe::{
-    count, delta, deviation, mean, mean_and_deviation, percentiles, select, thirds,
+    count, delta, deviation, mean, mean_and_deviation, percentiles, runs, select_runs, thirds,
 };
+use super::levels::Levels;
 use super::{Contours, prosody};
 use crate::front_end::mel::periodic_hann;
 use crate::front_end::{N_MELS, pairwise};
+use crate::simd::lanes::Lanes;
+use crate::simd::{Isa, Kernel};
 
 /// Number of descriptors of a recording.
 pub const STATS: usize = 770;
@@ -101,6 +105,7 @@ const MODULATION_DB: f64 = 8.7;
 /// Tables and transforms for the descriptors.
 #[derive(Clone)]
 pub(super) struct DescriptorExtractor {
+    isa: Isa,
     /// Cosine transform matrix, `[CEPSTRUM][N_MELS]`.
     cosines: Vec<[f64; N_MELS]>,
     fft: Arc<dyn RealToComplex<f64>>,
@@ -110,13 +115,14 @@ pub(super) struct DescriptorExtractor {
 }
 
 impl DescriptorExtractor {
-    pub(super) fn new(planner: &mut RealFftPlanner<f64>) -> Self {
+    pub(super) fn new(isa: Isa, planner: &mut RealFftPlanner<f64>) -> Self {
         let bands = N_MELS as f64;
         let cosine = |k: usize, band: usize| {
             let scale = if k == 0 { 1.0 } else { 2.0 } / bands;
             scale.sqrt() * (PI * k as f64 * (2 * band + 1) as f64 / (2.0 * bands)).cos()
         };
         Self {
+            isa,
             cosines: (0..CEPSTRUM)
                 .map(|k| std::array::from_fn(|band| cosine(k, band)))
                 .collect(),
@@ -128,6 +134,12 @@ impl DescriptorExtractor {
 
     /// Computes the [`STATS`] descriptors.
     pub(super) fn compute(&self, c: &Contours) -> Vec<f64> {
+        self.isa.dispatch(Compute(self, c))
+    }
+
+    /// Computes [`Self::compute`] for the instruction set of the kernel that it is inlined into.
+    #[inline(always)]
+    fn compute_inlined(&self, c: &Contours) -> Vec<f64> {
         let voiced: Vec<bool> =
             c.f0.iter()
                 .zip(&c.active)
@@ -138,48 +150,60 @@ impl DescriptorExtractor {
         } else {
             &c.active
         };
+        let parts = Parts {
+            active: &runs(&c.active),
+            voiced_or_active: &runs(voiced_or_active),
+        };
+        let bands = &c.levels.bands;
+        let mut b = Buffers::default();
         let mut out = Vec::with_capacity(STATS);
-        let of_bands: Vec<_> = c
-            .bands
-            .iter()
-            .map(|b| band(b, &c.active, voiced_or_active))
-            .collect();
+        let mut active_bands = Vec::with_capacity(N_MELS);
+        let mut of_bands = [[0.0; 12]; N_MELS];
+        for (statistics, track) in of_bands.iter_mut().zip(bands) {
+            *statistics = band(track, parts, &mut b);
+            active_bands.push(std::mem::take(&mut b.active));
+        }
         append_by_statistic(&of_bands, &mut out);
-        let cepstrum = self.cepstrum(&c.bands);
-        let of_cepstrum: Vec<_> = cepstrum
-            .iter()
-            .map(|b| coefficient(b, &c.active, voiced_or_active))
-            .collect();
+        let mut of_cepstrum = [[0.0; 7]; CEPSTRUM];
+        let cepstrum = self.cepstrum(bands);
+        for (statistics, track) in of_cepstrum.iter_mut().zip(&cepstrum) {
+            *statistics = coefficient(track, parts, &mut b);
+        }
         append_by_statistic(&of_cepstrum, &mut out);
-        let groups = group_means(&c.bands);
-        out.extend(groups.iter().map(|track| trend(track, &c.active)));
-        out.extend(energy(&c.energy, &c.active));
+        let groups = group_means(bands);
+        for track in &groups {
+            select_runs(track, parts.active, &mut b.active);
+            out.push(thirds(&b.active));
+        }
+        out.extend(energy(&c.energy, parts, &mut b));
         out.extend(self.modulation(groups, &c.energy));
         let runs = prosody::voiced_runs(&voiced);
         out.extend(prosody::rhythm(&voiced, &c.active, &runs));
         out.extend(prosody::f0(&c.f0, &runs));
         out.extend(prosody::hnr(c, &runs));
-        let in_runs = prosody::mask(&runs, voiced.len());
-        let of_voice = if runs.is_empty() { &c.active } else { &in_runs };
-        out.extend(self.balance(&c.bands, of_voice));
-        out.extend(flux(&c.bands, &c.active));
+        let of_voice = if runs.is_empty() { parts.active } else { &runs };
+        out.extend(self.balance(&c.levels, of_voice));
+        out.extend(flux(&active_bands));
         out
     }
 
     /// Computes the [`CEPSTRUM`] cepstral tracks.
+    #[inline(always)]
     fn cepstrum(&self, bands: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        /// Number of frames that stay in the cache while all coefficients are computed.
+        /// Number of frames that stay in registers while all bands are added.
         const BLOCK: usize = 64;
         let frames = bands[0].len();
         let mut tracks = vec![vec![0.0; frames]; CEPSTRUM];
         for start in (0..frames).step_by(BLOCK) {
             let part = start..frames.min(start + BLOCK);
             for (track, cosines) in tracks.iter_mut().zip(&self.cosines) {
+                let mut sums = [0.0; BLOCK];
                 for (band, cosine) in bands.iter().zip(cosines) {
-                    for (sum, v) in track[part.clone()].iter_mut().zip(&band[part.clone()]) {
+                    for (sum, v) in sums.iter_mut().zip(&band[part.clone()]) {
                         *sum += v * cosine;
                     }
                 }
+                track[part.clone()].copy_from_slice(&sums[..part.len()]);
             }
         }
         tracks
@@ -225,34 +249,77 @@ impl DescriptorExtractor {
         out
     }
 
-    /// Describes centroid, two ratios and slope of the levels in the frames of `mask`.
-    fn balance(&self, bands: &[Vec<f64>], mask: &[bool]) -> Vec<f64> {
+    /// Describes centroid, two ratios and slope of the levels in the frames of `runs`.
+    #[inline(always)]
+    fn balance(&self, levels: &Levels, runs: &[Range<usize>]) -> Vec<f64> {
+        /// Number of frames whose sums stay in the cache.
+        const BLOCK: usize = 64;
         let spread = self.position.iter().map(|p| p * p).sum::<f64>() / N_MELS as f64;
         let ratio = |above: f64, below: f64| ((above + 1e-6) / (below + 1e-6)).ln();
         let mut tracks: [Vec<f64>; 4] = Default::default();
-        for t in (0..mask.len()).filter(|t| mask[*t]) {
-            let (mut moment, mut slope) = (0.0, 0.0);
-            let mut quarters = [0.0; 4];
-            for (band, (levels, position)) in bands.iter().zip(&self.position).enumerate() {
-                let power = levels[t].exp();
-                quarters[band / (N_MELS / 4)] += power;
-                moment += power * position;
-                slope += levels[t] * position;
+        let blocks = runs.iter().flat_map(|run| {
+            let starts = run.clone().step_by(BLOCK);
+            starts.map(|start| start..run.end.min(start + BLOCK))
+        });
+        for block in blocks {
+            let (mut moments, mut slopes) = ([0.0; BLOCK], [0.0; BLOCK]);
+            let mut quarters = [[0.0; BLOCK]; 4];
+            let tracks_of = levels.powers.iter().zip(&levels.bands).zip(&self.position);
+            for (band, ((powers, levels), position)) in tracks_of.enumerate() {
+                let quarter = &mut quarters[band / (N_MELS / 4)];
+                let (powers, levels) = (&powers[block.clone()], &levels[block.clone()]);
+                for (i, (power, level)) in powers.iter().zip(levels).enumerate() {
+                    quarter[i] += power;
+                    moments[i] += power * position;
+                    slopes[i] += level * position;
+                }
             }
-            let [first, second, third, fourth] = quarters;
-            let (low, high) = (first + second, third + fourth);
-            tracks[0].push(moment / (low + high + 1e-9));
-            tracks[1].push(ratio(first, second));
-            tracks[2].push(ratio(low, high));
-            tracks[3].push(slope / N_MELS as f64 / spread);
+            for i in 0..block.len() {
+                let [first, second, third, fourth] = [0, 1, 2, 3].map(|q| quarters[q][i]);
+                let (low, high) = (first + second, third + fourth);
+                tracks[0].push(moments[i] / (low + high + 1e-9));
+                tracks[1].push(ratio(first, second));
+                tracks[2].push(ratio(low, high));
+                tracks[3].push(slopes[i] / N_MELS as f64 / spread);
+            }
         }
-        let describe = |track: &Vec<f64>| {
+        let mut out = Vec::with_capacity(4 * tracks.len());
+        for track in &tracks {
             let (mean, deviation) = mean_and_deviation(track);
-            let [p10, p90] = percentiles(track, [10.0, 90.0]);
-            [mean, deviation, p10, p90]
-        };
-        tracks.iter().flat_map(describe).collect()
+            out.extend([mean, deviation]);
+            out.extend(percentiles(track, [10.0, 90.0]));
+        }
+        out
     }
+}
+
+/// Computes the descriptors.
+struct Compute<'a>(&'a DescriptorExtractor, &'a Contours);
+
+impl Kernel for Compute<'_> {
+    type Output = Vec<f64>;
+
+    #[inline(always)]
+    fn run<V: Lanes, const MR: usize>(self) -> Vec<f64> {
+        self.0.compute_inlined(self.1)
+    }
+}
+
+/// Frames that statistics are taken over.
+#[derive(Clone, Copy)]
+struct Parts<'a> {
+    active: &'a [Range<usize>],
+    voiced_or_active: &'a [Range<usize>],
+}
+
+/// Buffers of the statistics of a track.
+#[derive(Default)]
+struct Buffers {
+    active: Vec<f64>,
+    slopes: Vec<f64>,
+    steps: Vec<f64>,
+    curves: Vec<f64>,
+    selected: Vec<f64>,
 }
 
 /// Appends all tracks' values of the first statistic, then of the second, and so on.
@@ -262,84 +329,99 @@ fn append_by_statistic<const N: usize>(tracks: &[[f64; N]], out: &mut Vec<f64>) 
     }
 }
 
-/// Computes the twelve statistics of a mel band.
-fn band(track: &[f64], active: &[bool], voiced_or_active: &[bool]) -> [f64; 12] {
-    let slopes = delta(track);
-    let active_values = select(track, active);
-    let (mean, deviation) = mean_and_deviation(&active_values);
-    let [p10, p50, p90] = percentiles(&active_values, [10.0, 50.0, 90.0]);
-    let steps = select(&slopes, active);
-    let magnitude = pairwise::sum(&steps, f64::abs) / steps.len().max(1) as f64;
-    let curves = select(&delta(&slopes), active);
-    let voice = mean_and_deviation(&select(track, voiced_or_active));
+/// Computes the twelve statistics of a mel band, and leaves its active values in the buffer.
+#[inline(always)]
+fn band(track: &[f64], parts: Parts, b: &mut Buffers) -> [f64; 12] {
+    select_runs(track, parts.active, &mut b.active);
+    let (mean, deviation) = mean_and_deviation(&b.active);
+    let [p10, p50, p90] = percentiles(&b.active, [10.0, 50.0, 90.0]);
+    delta(track, &mut b.slopes);
+    select_runs(&b.slopes, parts.active, &mut b.steps);
+    let magnitude = pairwise::sum(&b.steps, f64::abs) / b.steps.len().max(1) as f64;
+    delta(&b.slopes, &mut b.curves);
+    select_runs(&b.curves, parts.active, &mut b.selected);
+    let curvature = self::deviation(&b.selected);
+    select_runs(track, parts.voiced_or_active, &mut b.selected);
+    let voice = mean_and_deviation(&b.selected);
     let unit = deviation.max(MIN_DEVIATION);
-    let moment = |power: i32| {
-        pairwise::sum(&active_values, |v| ((v - mean) / unit).powi(power))
-            / active_values.len().max(1) as f64
-    };
+    let count = b.active.len().max(1) as f64;
+    let square = |v: f64| v * v;
+    let third = pairwise::sum(&b.active, |v| (v - mean) / unit * square((v - mean) / unit));
+    let fourth = pairwise::sum(&b.active, |v| square(square((v - mean) / unit)));
     [
         mean,
         deviation,
         p10,
         p50,
         p90,
-        self::deviation(&steps),
+        self::deviation(&b.steps),
         magnitude,
-        self::deviation(&curves),
+        curvature,
         voice.0,
         voice.1,
-        moment(3),
-        moment(4),
+        third / count,
+        fourth / count,
     ]
 }
 
 /// Computes the seven statistics of a cepstral coefficient.
-fn coefficient(track: &[f64], active: &[bool], voiced_or_active: &[bool]) -> [f64; 7] {
-    let active_values = select(track, active);
-    let (mean, deviation) = mean_and_deviation(&active_values);
-    let [p10, p90] = percentiles(&active_values, [10.0, 90.0]);
-    let slopes = self::deviation(&select(&delta(track), active));
-    let voice = mean_and_deviation(&select(track, voiced_or_active));
+#[inline(always)]
+fn coefficient(track: &[f64], parts: Parts, b: &mut Buffers) -> [f64; 7] {
+    select_runs(track, parts.active, &mut b.active);
+    let (mean, deviation) = mean_and_deviation(&b.active);
+    let [p10, p90] = percentiles(&b.active, [10.0, 90.0]);
+    delta(track, &mut b.slopes);
+    select_runs(&b.slopes, parts.active, &mut b.steps);
+    select_runs(track, parts.voiced_or_active, &mut b.selected);
+    let voice = mean_and_deviation(&b.selected);
+    let slopes = self::deviation(&b.steps);
     [mean, deviation, p10, p90, slopes, voice.0, voice.1]
 }
 
 /// Returns the mean of each group of adjacent bands, per frame.
+#[inline(always)]
 fn group_means(bands: &[Vec<f64>]) -> Vec<Vec<f64>> {
-    let mean = |group: &[Vec<f64>]| {
-        let at = |t: usize| group.iter().map(|band| band[t]).sum::<f64>() / group.len() as f64;
-        (0..group[0].len()).map(at).collect()
-    };
-    bands.chunks_exact(GROUP_BANDS).map(mean).collect()
+    let mut groups = vec![vec![0.0; bands[0].len()]; GROUPS];
+    for (group, bands) in groups.iter_mut().zip(bands.chunks_exact(GROUP_BANDS)) {
+        for band in bands {
+            for (sum, level) in group.iter_mut().zip(band) {
+                *sum += level;
+            }
+        }
+        for sum in group {
+            *sum /= GROUP_BANDS as f64;
+        }
+    }
+    groups
 }
 
-/// Returns the mean of the last third of the active frames minus that of the first.
-fn trend(track: &[f64], active: &[bool]) -> f64 {
-    thirds(&select(track, active))
-}
-
-fn energy(track: &[f64], active: &[bool]) -> Vec<f64> {
-    let active_values = select(track, active);
-    let (mean, deviation) = mean_and_deviation(&active_values);
-    let slopes = delta(track);
-    let steps = select(&slopes, active);
-    let rising: Vec<f64> = steps.iter().copied().filter(|s| *s > 0.0).collect();
+#[inline(always)]
+fn energy(track: &[f64], parts: Parts, b: &mut Buffers) -> Vec<f64> {
+    select_runs(track, parts.active, &mut b.active);
+    let (mean, deviation) = mean_and_deviation(&b.active);
+    delta(track, &mut b.slopes);
+    select_runs(&b.slopes, parts.active, &mut b.steps);
+    let rising: Vec<f64> = b.steps.iter().copied().filter(|s| *s > 0.0).collect();
     let mut out = vec![mean, deviation];
-    out.extend(percentiles(&active_values, [5.0, 25.0, 50.0, 75.0]));
-    let magnitude = pairwise::sum(&steps, f64::abs) / steps.len().max(1) as f64;
-    out.extend([self::deviation(&steps), magnitude, self::mean(&rising)]);
-    out.extend(percentiles(&slopes, [95.0, 5.0]));
+    out.extend(percentiles(&b.active, [5.0, 25.0, 50.0, 75.0]));
+    let magnitude = pairwise::sum(&b.steps, f64::abs) / b.steps.len().max(1) as f64;
+    out.extend([self::deviation(&b.steps), magnitude, self::mean(&rising)]);
+    out.extend(percentiles(&b.slopes, [95.0, 5.0]));
     out
 }
 
-/// Returns mean and deviation of the root mean square change between consecutive active frames.
-fn flux(bands: &[Vec<f64>], active: &[bool]) -> [f64; 2] {
-    let active_frames: Vec<usize> = (0..active.len()).filter(|t| active[*t]).collect();
-    let change = |pair: &[usize]| {
-        let squares = bands
-            .iter()
-            .map(|band| (band[pair[1]] - band[pair[0]]).powi(2));
-        (squares.sum::<f64>() / bands.len() as f64).sqrt()
-    };
-    let changes: Vec<f64> = active_frames.windows(2).map(change).collect();
+/// Returns mean and deviation of the root mean square change between consecutive active frames, given
+/// the active values of each band.
+#[inline(always)]
+fn flux(bands: &[Vec<f64>]) -> [f64; 2] {
+    let mut changes = vec![0.0; bands[0].len().saturating_sub(1)];
+    for band in bands.iter().filter(|band| !band.is_empty()) {
+        for (sum, (before, after)) in changes.iter_mut().zip(band.iter().zip(&band[1..])) {
+            *sum += (after - before) * (after - before);
+        }
+    }
+    for change in &mut changes {
+        *change = (*change / bands.len() as f64).sqrt();
+    }
     mean_and_deviation(&changes).into()
 }

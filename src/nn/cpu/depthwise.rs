@@ -57,17 +57,35 @@ impl DepthwisePlan {
         }
     }
 
-    /// Returns the taps of an output index that fall on samples, as (tap, sample).
+    /// Returns the taps of an output index that fall on samples.
     #[inline(always)]
-    fn taps(&self, axis: usize, index: usize) -> impl Iterator<Item = (usize, usize)> + Clone {
+    fn taps(&self, axis: usize, index: usize) -> Taps {
+        let (dilation, samples) = (self.dilation[axis], self.input[axis]);
         let first = index * self.strides[axis];
-        let (before, dilation, samples) =
-            (self.before[axis], self.dilation[axis], self.input[axis]);
-        (0..self.size[axis]).filter_map(move |k| {
-            let sample = (first + k * dilation).checked_sub(before)?;
-            (sample < samples).then_some((k, sample))
-        })
+        // The first tap at or after a sample, which lies `before` taps of padding further.
+        let tap_at = |sample: usize| {
+            (sample + self.before[axis])
+                .saturating_sub(first)
+                .div_ceil(dilation)
+        };
+        let end = tap_at(samples).min(self.size[axis]);
+        let start = tap_at(0).min(end);
+        let sample = (first + start * dilation).saturating_sub(self.before[axis]);
+        Taps {
+            first: start,
+            count: end - start,
+            sample,
+        }
     }
+}
+
+/// Consecutive taps of a kernel along an axis.
+#[derive(Clone, Copy)]
+struct Taps {
+    first: usize,
+    count: usize,
+    /// Sample of the first tap.
+    sample: usize,
 }
 
 impl PlainOp for DepthwisePlan {
@@ -106,29 +124,53 @@ impl Kernel for Depthwise<'_> {
         let items = self.input.chunks_exact(item);
         for (x, y) in items.zip(self.output.chunks_exact_mut(pixels * filters)) {
             for (p, y) in y.chunks_exact_mut(filters).enumerate() {
-                let rows = plan.taps(0, p / plan.output[1]);
-                let columns = plan.taps(1, p % plan.output[1]);
-                // Kernel row and input pixel of each tap.
-                let taps = rows.flat_map(|(k, row)| {
-                    columns.clone().map(move |(l, column)| {
-                        (k * plan.size[1] + l, row * plan.input[1] + column)
-                    })
-                });
+                let pixel = Pixel {
+                    rows: plan.taps(0, p / plan.output[1]),
+                    columns: plan.taps(1, p % plan.output[1]),
+                };
                 match plan.multiplier {
-                    1 => one_filter::<V>(plan, x, taps, y),
-                    multiplier => {
-                        y.copy_from_slice(&plan.bias);
-                        for (tap, pixel) in taps {
-                            let kernel = &plan.kernel[tap * filters..][..filters];
-                            let x = &x[pixel * plan.channels..][..plan.channels];
-                            let groups = y.chunks_exact_mut(multiplier);
-                            for ((y, k), &x) in groups.zip(kernel.chunks_exact(multiplier)).zip(x) {
-                                for (y, &k) in y.iter_mut().zip(k) {
-                                    *y = x.mul_add(k, *y);
-                                }
-                            }
-                        }
-                    }
+                    1 => one_filter::<V>(plan, x, pixel, y),
+                    _ => several_filters(plan, x, pixel, y),
+                }
+            }
+        }
+    }
+}
+
+/// Taps of an output pixel.
+#[derive(Clone, Copy)]
+struct Pixel {
+    rows: Taps,
+    columns: Taps,
+}
+
+impl Pixel {
+    /// Returns the kernel row and the input pixel of a tap, counted within the taps of both axes.
+    #[inline(always)]
+    fn tap(self, plan: &DepthwisePlan, row: usize, column: usize) -> [usize; 2] {
+        let Self { rows, columns } = self;
+        let sample = rows.sample + row * plan.dilation[0];
+        [
+            (rows.first + row) * plan.size[1] + columns.first + column,
+            sample * plan.input[1] + columns.sample + column * plan.dilation[1],
+        ]
+    }
+}
+
+/// Computes one output pixel with several filters per channel.
+#[inline(always)]
+fn several_filters(plan: &DepthwisePlan, x: &[f32], pixel: Pixel, y: &mut [f32]) {
+    let (filters, multiplier) = (plan.bias.len(), plan.multiplier);
+    y.copy_from_slice(&plan.bias);
+    for row in 0..pixel.rows.count {
+        for column in 0..pixel.columns.count {
+            let [tap, at] = pixel.tap(plan, row, column);
+            let kernel = &plan.kernel[tap * filters..][..filters];
+            let x = &x[at * plan.channels..][..plan.channels];
+            let groups = y.chunks_exact_mut(multiplier);
+            for ((y, k), &x) in groups.zip(kernel.chunks_exact(multiplier)).zip(x) {
+                for (y, &k) in y.iter_mut().zip(k) {
+                    *y = x.mul_add(k, *y);
                 }
             }
         }
@@ -137,31 +179,35 @@ impl Kernel for Depthwise<'_> {
 
 /// Computes one output pixel with one filter per channel.
 #[inline(always)]
-fn one_filter<V: Lanes>(
-    plan: &DepthwisePlan,
-    x: &[f32],
-    taps: impl Iterator<Item = (usize, usize)> + Clone,
-    y: &mut [f32],
-) {
+fn one_filter<V: Lanes>(plan: &DepthwisePlan, x: &[f32], pixel: Pixel, y: &mut [f32]) {
     let channels = plan.channels;
     let (blocks, tail) = y.as_chunks_mut::<LANES>();
     let in_blocks = blocks.len() * LANES;
     for (i, block) in blocks.iter_mut().enumerate() {
-        let at = i * LANES;
-        let mut sum = V::load(lanes(&plan.bias, at));
-        for (tap, pixel) in taps.clone() {
-            let k = V::load(lanes(&plan.kernel, tap * channels + at));
-            let v = V::load(lanes(x, pixel * channels + at));
-            sum = k.mul_add_lanes(v, sum);
+        let first = i * LANES;
+        let mut sum = V::load(lanes(&plan.bias, first));
+        for row in 0..pixel.rows.count {
+            for column in 0..pixel.columns.count {
+                let [tap, at] = pixel.tap(plan, row, column);
+                let k = V::load(lanes(&plan.kernel, tap * channels + first));
+                let v = V::load(lanes(x, at * channels + first));
+                sum = k.mul_add_lanes(v, sum);
+            }
         }
         sum.store(block);
     }
+    if tail.is_empty() {
+        return;
+    }
     tail.copy_from_slice(&plan.bias[in_blocks..]);
-    for (tap, pixel) in taps {
-        let kernel = &plan.kernel[tap * channels + in_blocks..];
-        let x = &x[pixel * channels + in_blocks..];
-        for ((y, &k), &x) in tail.iter_mut().zip(kernel).zip(x) {
-            *y = x.mul_add(k, *y);
+    for row in 0..pixel.rows.count {
+        for column in 0..pixel.columns.count {
+            let [tap, at] = pixel.tap(plan, row, column);
+            let kernel = &plan.kernel[tap * channels + in_blocks..];
+            let x = &x[at * channels + in_blocks..];
+            for ((y, &k), &x) in tail.iter_mut().zip(kernel).zip(x) {
+                *y = x.mul_add(k, *y);
+            }
         }
     }
 }
