@@ -5,8 +5,8 @@ use super::op::{OpCall, PlainOp};
 use crate::nn::layers::shapes::spatial;
 use crate::nn::layers::windows::{extent, window};
 use crate::nn::layers::{Activation, DepthwiseConv};
-use crate::simd::Kernel;
 use crate::simd::lanes::{LANES, Lanes};
+use crate::simd::{Kernel, mul_add};
 
 /// A depthwise convolution for one input shape.
 ///
@@ -124,7 +124,7 @@ impl Kernel for Depthwise<'_> {
                             let groups = y.chunks_exact_mut(multiplier);
                             for ((y, k), &x) in groups.zip(kernel.chunks_exact(multiplier)).zip(x) {
                                 for (y, &k) in y.iter_mut().zip(k) {
-                                    *y = x.mul_add(k, *y);
+                                    *y = mul_add(x, k, *y);
                                 }
                             }
                         }
@@ -161,7 +161,7 @@ fn one_filter<V: Lanes>(
         let kernel = &plan.kernel[tap * channels + in_blocks..];
         let x = &x[pixel * channels + in_blocks..];
         for ((y, &k), &x) in tail.iter_mut().zip(kernel).zip(x) {
-            *y = x.mul_add(k, *y);
+            *y = mul_add(x, k, *y);
         }
     }
 }
