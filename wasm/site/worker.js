@@ -2,11 +2,19 @@
 
 import { Recognizer, moduleName } from './index.js';
 
+/** Decodes base64. Engines without the function of the standard get a loop. */
+function fromBase64(text) {
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
+  const decoded = atob(text);
+  const bytes = new Uint8Array(decoded.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = decoded.charCodeAt(i);
+  return bytes;
+}
+
 /** Returns the bytes of a file that a script holds as text, gzip in base64. A script needs no connection. */
 async function unpack(name) {
   const { default: text } = await import(`./${name}.js`);
-  const bytes = Uint8Array.from(atob(text), c => c.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('gzip'));
+  const stream = new Blob([fromBase64(text)]).stream().pipeThrough(new DecompressionStream('gzip'));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
@@ -24,7 +32,7 @@ const CALLS = {
 
 self.onmessage = async ({ data: { id, name, argument } }) => {
   try {
-    self.postMessage({ id, value: CALLS[name](await loaded, argument) });
+    self.postMessage({ id, value: await CALLS[name](await loaded, argument) });
   } catch (error) {
     // An error without a code is one of this script or of the engine: the page starts another worker.
     self.postMessage({ id, error: { code: error.code && typeof error.code === 'string' ? error.code : 'crashed', message: error.message } });
