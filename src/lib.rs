@@ -52,6 +52,7 @@
 //! | `programs` | yes | the command-line programs and their packages; a library needs none of them |
 //! | `cuda` | no | NVIDIA GPUs |
 //! | `serve` | no | the HTTP server |
+//! | `relaxed-simd` | no | on WebAssembly, the fused multiply-add of relaxed SIMD |
 //! | `libhdf5` | no | a second HDF5 reader on the C library, for tests |
 //! | `man` | no | the tool that writes manual pages |
 

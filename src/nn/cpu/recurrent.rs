@@ -30,7 +30,7 @@ use super::math;
 use super::op::{OpCall, PlainOp};
 use crate::nn::layers::Activation;
 use crate::simd::lanes::Lanes;
-use crate::simd::{Isa, Kernel};
+use crate::simd::{Isa, Kernel, mul_add};
 
 /// Kind of recurrent cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -294,7 +294,7 @@ fn lstm(
     let (candidate, output) = rest.split_at(n);
     let gates = input.iter().zip(forget).zip(candidate).zip(output);
     for ((h, c), (((&i, &f), &g), &o)) in h.iter_mut().zip(c).zip(gates) {
-        *c = recurrent(f).mul_add(*c, recurrent(i) * activation(g));
+        *c = mul_add(recurrent(f), *c, recurrent(i) * activation(g));
         *h = activation(*c) * recurrent(o);
     }
 }
@@ -309,7 +309,7 @@ fn lstm_generic(plan: &RecurrentPlan, z: &mut [f32], h: &mut [f32], c: &mut [f32
     gate(plan.recurrent_activation, n, output);
     let (input, forget) = input_forget.split_at(n);
     for u in 0..n {
-        c[u] = forget[u].mul_add(c[u], input[u] * candidate[u]);
+        c[u] = mul_add(forget[u], c[u], input[u] * candidate[u]);
     }
     h.copy_from_slice(c);
     gate(plan.activation, n, h);
@@ -359,7 +359,7 @@ fn gru(
     for (((h, (u, pu)), (r, pr)), (&c, &pc)) in
         h.iter_mut().zip(updates).zip(resets).zip(candidates)
     {
-        let candidate = activation(recurrent(r + pr).mul_add(pc, c));
+        let candidate = activation(mul_add(recurrent(r + pr), pc, c));
         *h = blend(recurrent(u + pu), candidate, *h);
     }
 }
@@ -374,7 +374,7 @@ fn gru_generic(plan: &RecurrentPlan, z: &mut [f32], p: &[f32], h: &mut [f32]) {
     gate(plan.recurrent_activation, n, gates);
     let (update, reset) = gates.split_at(n);
     for ((c, r), &p) in candidate.iter_mut().zip(reset).zip(&p[2 * n..]) {
-        *c = r.mul_add(p, *c);
+        *c = mul_add(*r, p, *c);
     }
     gate(plan.activation, n, candidate);
     for ((h, &z), &c) in h.iter_mut().zip(update).zip(&*candidate) {
@@ -423,7 +423,7 @@ impl Kernel for GruCandidate<'_, '_> {
 
 #[inline(always)]
 fn blend(update: f32, candidate: f32, h: f32) -> f32 {
-    update.mul_add(h, (1.0 - update) * candidate)
+    mul_add(update, h, (1.0 - update) * candidate)
 }
 
 #[inline(always)]

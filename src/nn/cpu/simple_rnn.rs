@@ -3,6 +3,7 @@
 use super::math;
 use super::op::{OpCall, PlainOp};
 use crate::nn::layers::Activation;
+use crate::simd::mul_add;
 
 /// A simple recurrent layer.
 ///
@@ -70,7 +71,7 @@ impl PlainOp for SimpleRnnPlan {
 fn add_product(row: &[f32], matrix: &[f32], sums: &mut [f32]) {
     for (&x, weights) in row.iter().zip(matrix.chunks_exact(sums.len())) {
         for (sum, &w) in sums.iter_mut().zip(weights) {
-            *sum = x.mul_add(w, *sum);
+            *sum = mul_add(x, w, *sum);
         }
     }
 }

@@ -4,6 +4,7 @@ use super::math;
 use super::op::{OpCall, PlainOp};
 use crate::nn::layers::shapes::spatial;
 use crate::nn::layers::{Activation, ConvTranspose};
+use crate::simd::mul_add;
 
 /// A transposed convolution for one input shape.
 ///
@@ -83,7 +84,7 @@ impl PlainOp for TransposedPlan {
                         let tap = k * self.size[1] + l;
                         let kernel = &self.kernel[tap * filters * self.channels..];
                         for (y, k) in y.iter_mut().zip(kernel.chunks_exact(self.channels)) {
-                            *y = k.iter().zip(x).fold(*y, |sum, (k, x)| k.mul_add(*x, sum));
+                            *y = k.iter().zip(x).fold(*y, |sum, (k, x)| mul_add(*k, *x, sum));
                         }
                     }
                 }
