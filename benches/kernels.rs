@@ -7,6 +7,9 @@
 //! ```
 //!
 //! Every kernel is a graph of the layers that it fuses in the models, run by a session on one thread.
+//! The networks of the models follow, dropout off: those of 2020 if `MAEUM_REFERENCE_DIR` names the
+//! folder of the original files. Their operations are those of convolutions, dense and recurrent
+//! layers.
 //! divan prints the times, and floating-point operations as items per second. Each product of an
 //! input and a weight counts two operations. Products with zero padding, biases, activations,
 //! normalisation and pooling take time but count nothing.
@@ -20,6 +23,8 @@
 
 #[path = "kernels/cases.rs"]
 mod cases;
+#[path = "kernels/networks.rs"]
+mod networks;
 #[path = "kernels/peak.rs"]
 mod peak;
 
@@ -65,7 +70,7 @@ impl fmt::Display for Subject {
 
 fn subjects() -> Vec<Subject> {
     let on = |isa| {
-        let cases = cases::all().into_iter();
+        let cases = cases::all().into_iter().chain(networks::all());
         cases.map(move |case| Subject { isa, case })
     };
     Isa::available().into_iter().flat_map(on).collect()

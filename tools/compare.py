@@ -1,4 +1,5 @@
-"""Compares the speed of maeum with ONNX Runtime, tract and Keras 2.15, and measures whole recordings.
+"""Compares the speed of maeum with ONNX Runtime, tract and Keras 2.15 on networks, and with openSMILE and an SVM on
+whole recordings.
 
     python3.11 tools/compare.py            # about ten minutes; the first run also builds
     python3.11 tools/compare.py --quick    # smoke test; the figures are meaningless
@@ -13,8 +14,12 @@ tab-separated fields with one line:
 
 ours (tools/compare/ours.rs) also supports `isa`, `draws RECORDING DRAWS N`, `recording BUNDLE
 DRAWS PATH N` (from file to prediction) and `batch BUNDLE DRAWS THREADS N PATH ...`; BUNDLE may be
-`default`, DRAWS may be `off`. The Python contender (tools/compare/contender.py) also supports
-`golden RECORDING`.
+`default`, DRAWS may be `off`; `core BUNDLE DRAWS FOLDER` returns the nanoseconds that front end and networks take for
+all recordings of a folder. The Python contender (tools/compare/contender.py) also supports
+`golden RECORDING`. openSMILE (tools/compare/opensmile_contender.py) supports only `recording PATH N`.
+
+Programs and virtual environments are built in the folder `compare` of cargo's target folder ($CARGO_TARGET_DIR, or
+`target`).
 """
 
 import argparse
@@ -26,14 +31,21 @@ import random
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import wave
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-BUILD = ROOT / "target" / "compare"
+TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
+BUILD = TARGET / "compare"
 RECORDINGS = ("test_dis", "en_long")
 THREADS = (1, 2)
-OTHERS = ("onnxruntime", "tract", "keras")
+# Contenders on the networks, and the one on whole recordings.
+NETWORK_CONTENDERS = ("onnxruntime", "tract", "keras")
+OPENSMILE = "opensmile"
+OTHERS = (*NETWORK_CONTENDERS, OPENSMILE)
+
+AVX512 = "avx512"
 
 # Time per request of the 2020 system for test_dis.wav once warm, in milliseconds: measured with the
 # remains that its authors published, at their pinned versions (Python 3.5, Keras 2.2.4, TensorFlow
@@ -49,15 +61,22 @@ MEASUREMENT = 0.15
 # Delay in seconds that lets busy-waiting threads fall asleep.
 PAUSE = 0.02
 DRAWS = "32"
+# Maximum rounds of a batch, which takes many seconds.
+BATCH_ROUNDS = 5
 
 
 class Contender:
-    def __init__(self, command, log):
+    def __init__(self, command, log, **environment):
         self.name = pathlib.Path(command[0]).name
         self.log = log
         with open(log, "w") as errors:
             self.process = subprocess.Popen(
-                [str(c) for c in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+                [str(c) for c in command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=os.environ | environment,
             )
         self.read()
 
@@ -129,11 +148,11 @@ def run(*command, **options):
     subprocess.run([str(c) for c in command], check=True, cwd=ROOT, **options)
 
 
-def python():
-    """Returns the interpreter of a virtual environment with the other libraries."""
-    venv = BUILD / "venv"
+def python(venv, *requirements):
+    """Returns the interpreter of a virtual environment with these requirements; the first include the others."""
+    venv = BUILD / venv
     interpreter = venv / "bin" / "python"
-    files = [ROOT / "tools" / f"requirements-{name}.txt" for name in ("compare", "keras")]
+    files = [ROOT / "tools" / f"requirements-{name}.txt" for name in requirements]
     wanted = "".join(f.read_text() for f in files)
     stamp = venv / "requirements.txt"
     if not stamp.is_file() or stamp.read_text() != wanted:
@@ -154,7 +173,7 @@ def build(reference, contenders):
         manifest = ROOT / "tools" / "compare" / "tract" / "Cargo.toml"
         target = ("--target-dir", BUILD / "tract")
         run("cargo", "build", "--release", "--quiet", "--locked", "--manifest-path", manifest, *target)
-    convert = ROOT / "target" / "release" / "convert"
+    convert = TARGET / "release" / "convert"
     bundles = {"exact": BUILD / "reference.safetensors", "default": "default"}
     run(convert, reference / "models", "-o", bundles["exact"], stdout=subprocess.DEVNULL)
     usage = subprocess.run([convert, "--help"], capture_output=True, text=True, check=True).stdout
@@ -189,13 +208,15 @@ print((time.perf_counter() - begun) * 1e3, usage.ru_maxrss, os.waitstatus_to_exi
 """
 
 
-def start(command):
+def start(command, codes=(0,)):
     """Runs a program to its end; returns milliseconds and its maximum resident memory
-    in MB."""
+    in MB. It must end with one of `codes`."""
     starter = [sys.executable, "-I", "-S", "-c", STARTER, *map(str, command)]
-    said = subprocess.run(starter, stdout=subprocess.PIPE, text=True, check=True).stdout
+    # Recordings without an answer are reported on standard error.
+    errors = subprocess.DEVNULL if 1 in codes else None
+    said = subprocess.run(starter, stdout=subprocess.PIPE, stderr=errors, text=True, check=True).stdout
     elapsed, resident, code = said.split()
-    if code != "0":
+    if int(code) not in codes:
         sys.exit(f"{command} failed with code {code}")
     return float(elapsed), int(resident) / 1024
 
@@ -224,6 +245,7 @@ def check(name, contender, golden):
 def networks(arguments, reference, program, bundles, interpreter):
     """Compares the five networks with the other runtimes; returns ratios, and our time per thread count."""
     golden_folder = reference / "golden"
+    others = [name for name in arguments.contenders if name in NETWORK_CONTENDERS]
     commands = {
         "ours": [program, bundles["exact"]],
         "onnxruntime": [interpreter, "tools/compare/contender.py", "onnxruntime", arguments.onnx],
@@ -232,13 +254,17 @@ def networks(arguments, reference, program, bundles, interpreter):
     }
     contenders = {
         (name, threads): Contender([*commands[name], golden_folder, threads], BUILD / f"{name}_{threads}.log")
-        for name in ("ours", *arguments.contenders)
+        for name in ("ours", *others)
         for threads in THREADS
     }
     ours = {threads: contenders["ours", threads] for threads in THREADS}
-    print(f"  our instruction set: {ours[1].ask('isa')}")
+    isa = ours[1].ask("isa")
+    print(f"  our instruction set: {isa}")
+    slower = None
+    if isa == AVX512:
+        slower = Contender([*commands["ours"], golden_folder, 1], BUILD / "ours_avx2.log", MAEUM_ISA="avx2")
 
-    if arguments.contenders:
+    if others:
         print("\nlargest difference from the captured emotion weights")
         golden = golden_answers(contenders)
         for (name, threads), contender in contenders.items():
@@ -248,18 +274,24 @@ def networks(arguments, reference, program, bundles, interpreter):
     for threads in THREADS:
         times = {
             (name, recording): Measurement(lambda n, c=contenders[name, threads], r=recording: c.ask("networks", r, n))
-            for name in ("ours", *arguments.contenders)
+            for name in ("ours", *others)
             for recording in RECORDINGS
         }
         if threads == 1:
             times["draws", "test_dis"] = Measurement(lambda n, c=ours[threads]: c.ask("draws", "test_dis", DRAWS, n))
+            for recording in RECORDINGS if slower else ():
+                times["avx2", recording] = Measurement(lambda n, r=recording: slower.ask("networks", r, n))
         interleaved(times, arguments.rounds, arguments.quick)
         suffix = "" if threads == 1 else f"_{threads}threads"
         print(f"\nfive networks, dropout off, threads: {threads}")
         for recording in RECORDINGS:
             mine = times["ours", recording]
             row(f"{recording}: ours", mine.ms)
-            for name in arguments.contenders:
+            if ("avx2", recording) in times:
+                key = f"avx2_{recording}"
+                ratios[key] = ratio(times["avx2", recording], mine)
+                row(f"{recording}: ours on AVX2", times["avx2", recording].ms, note=f"{ratios[key]:.2f} times ours")
+            for name in others:
                 key = f"{name}_{recording}{suffix}"
                 ratios[key] = ratio(times[name, recording], mine)
                 row(f"{recording}: {name}", times[name, recording].ms, note=f"{ratios[key]:.2f} times ours")
@@ -268,6 +300,8 @@ def networks(arguments, reference, program, bundles, interpreter):
             ratios["draws_over_deterministic"] = ratio(drawn, mine) - 1.0
             added = f"{ratios['draws_over_deterministic']:.2f} of it added"
             row(f"test_dis: ours with {DRAWS} draws", drawn.ms, note=added)
+    if slower:
+        slower.close()
     for (name, threads), contender in contenders.items():
         if (name, threads) != ("ours", 1):
             contender.close()
@@ -299,6 +333,10 @@ def whole_recordings(arguments, reference, bundles, ours):
         times[bundle, "32"] = recording(bundle, DRAWS, sample)
     for bundle in set(bundles) - {"default"}:
         times[bundle, "off"] = recording(bundle, "off", sample)
+    if OPENSMILE in arguments.contenders:
+        command = [python("opensmile", "opensmile"), "tools/compare/opensmile_contender.py"]
+        opensmile = Contender(command, BUILD / "opensmile.log")
+        times[OPENSMILE] = Measurement(lambda n: opensmile.ask("recording", sample, n))
     for bundle in ("default", "exact"):
         times[bundle, "one"] = recording(bundle, DRAWS, one)
         times[bundle, "ten"] = recording(bundle, DRAWS, ten)
@@ -318,6 +356,11 @@ def whole_recordings(arguments, reference, bundles, ours):
         row(f"{names[bundle]}, {DRAWS} draws", mine, note=noted)
         if (bundle, "off") in times:
             row(f"{names[bundle]}, dropout off", times[bundle, "off"].ms)
+    if OPENSMILE in arguments.contenders:
+        opensmile.close()
+        ratios[OPENSMILE] = ratio(times[OPENSMILE], times["default", "32"])
+        noted = f"{ratios[OPENSMILE]:.1f} times the default bundle"
+        row("openSMILE eGeMAPS and an SVM", times[OPENSMILE].ms, note=noted)
     print(f"\n{len(files)} recordings on two threads and on one")
     for bundle, suffix in (("default", ""), ("exact", "_reference")):
         one_thread, two_threads = (times[bundle, f"batch{t}"] for t in THREADS)
@@ -336,7 +379,7 @@ def whole_recordings(arguments, reference, bundles, ours):
 
 def processes(arguments, bundles, sample, ten):
     """Measures whole processes: from start to printed prediction, and their memory."""
-    infer = ROOT / "target" / "release" / "infer"
+    infer = TARGET / "release" / "infer"
     commands = {
         "": ("default bundle", [infer, sample]),
         "_reference": ("reference bundle", [infer, "--model", bundles["exact"], sample]),
@@ -363,12 +406,37 @@ def processes(arguments, bundles, sample, ten):
     return ratios
 
 
+def batches(arguments, ours):
+    """Compares the program's time per file of a folder with that of front end and networks alone."""
+    infer = TARGET / "release" / "infer"
+    files = sorted(arguments.files.glob("*.wav"))
+    taken = {"core": [], "all": [], "half": []}
+    with tempfile.TemporaryDirectory() as scratch:
+        half = pathlib.Path(scratch)
+        for file in files[::2]:
+            (half / file.name).symlink_to(file)
+        options = ("--format", "jsonl", "--threads", "1")
+        for _ in range(min(arguments.rounds, BATCH_ROUNDS)):
+            taken["core"].append(int(ours.ask("core", "default", "off", arguments.files)) / 1e6 / len(files))
+            for name, folder in (("half", half), ("all", arguments.files)):
+                taken[name].append(start([infer, *options, folder], codes=(0, 1))[0])
+    more = len(files) - len(files[::2])
+    per_file = [(whole - part) / more for whole, part in zip(taken["all"], taken["half"])]
+    overhead = statistics.median(a / b for a, b in zip(per_file, taken["core"])) - 1.0
+    print(f"\n{len(files)} files, one thread, default bundle, per file")
+    row("front end and networks", taken["core"])
+    row("infer, without its start", per_file, note=f"{overhead:.1%} more for reading, decoding and printing")
+    return {"batch_overhead": overhead}
+
+
 def parse():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--quick", action="store_true", help="two short rounds: a smoke test")
     parser.add_argument("--rounds", type=int, default=15, metavar="N", help="[default: %(default)s]")
     parser.add_argument("--onnx", type=pathlib.Path, metavar="DIR",
                         help="the five networks as ONNX files [default: $MAEUM_REFERENCE_DIR/peers]")  # fmt: skip
+    parser.add_argument("--files", type=pathlib.Path, metavar="DIR",
+                        help="also measure a batch of all WAV files of this folder, which fit into memory together")  # fmt: skip
     parser.add_argument("--contenders", default=",".join(OTHERS), metavar="NAMES",
                         help="those beside ours, separated by commas [default: %(default)s]")  # fmt: skip
     arguments = parser.parse_args()
@@ -389,12 +457,15 @@ def main():
         if not folder.is_dir():
             sys.exit(f"{folder} is missing: set MAEUM_REFERENCE_DIR to the folder with models/ and golden/")
     BUILD.mkdir(parents=True, exist_ok=True)
-    interpreter = python() if {"onnxruntime", "keras"} & set(arguments.contenders) else None
+    has_python = {"onnxruntime", "keras"} & set(arguments.contenders)
+    interpreter = python("venv", "compare", "keras") if has_python else None
     program, bundles = build(reference, arguments.contenders)
     print(machine())
     print(f"  {arguments.rounds} rounds; medians and [quartiles]; load at the start: {os.getloadavg()[0]:.1f}")
     ratios, ours = networks(arguments, reference, program, bundles, interpreter)
     more, sample, ten = whole_recordings(arguments, reference, bundles, ours)
+    if arguments.files:
+        more |= batches(arguments, ours)
     ours.close()
     ratios.update(more)
     ratios.update(processes(arguments, bundles, sample, ten))

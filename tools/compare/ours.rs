@@ -214,7 +214,7 @@ impl Contender {
 
     fn reply(&mut self, request: &[&str]) -> Result<String, Failure> {
         match *request {
-            ["isa"] => Ok(Isa::best().name().into()),
+            ["isa"] => Ok(Isa::chosen()?.name().into()),
             ["answer", recording] => {
                 let answer = self.networks(recording)?.run(&DropoutMode::Off)?;
                 let answer: Vec<String> = answer.iter().map(f32::to_string).collect();
@@ -247,6 +247,21 @@ impl Contender {
                             Ok(())
                         }
                     })?;
+                    Ok(())
+                })
+            }
+            ["core", bundle, draws, folder] => {
+                let dropout = dropout(draws)?;
+                let (_, worker) = self.recognizer(bundle)?;
+                let mut recordings = Vec::new();
+                for entry in std::fs::read_dir(folder)? {
+                    recordings.push(decode_path(entry?.path())?);
+                }
+                time("1", || {
+                    for recording in &recordings {
+                        // Recordings without speech are refused.
+                        let _ = black_box(worker.recognize(recording, "recording", &dropout));
+                    }
                     Ok(())
                 })
             }
