@@ -51,6 +51,7 @@ cp "$folder/wasm/$target/release/maeum_c.wasm" "$modules/maeum.wasm"
 compile --features relaxed-simd
 cp "$folder/wasm/$target/release/maeum_c.wasm" "$modules/maeum-relaxed.wasm"
 node wasm/build.mjs "$modules" "$folder/wasm"
+rm -f "$folder"/wasm/maeum-*.tgz
 (cd "$folder/wasm" && npm pack --silent ./package)
 [ "${1:-}" != build ] || exit 0
 
