@@ -181,6 +181,15 @@ recognizer.close();
 assert.equal(refused(() => recognizer.recognize(read('voice.wav'))).code, 'bad_request');
 console.log('ok bundles_and_closing');
 
+// The module that this engine does not choose answers alike where it can be compiled, also without a fused instruction.
+for (const name of ['maeum.wasm', 'maeum-relaxed.wasm']) {
+  const bytes = readFileSync(join(pack, name));
+  if (!WebAssembly.validate(bytes)) continue;
+  const other = await Recognizer.load({ module: bytes });
+  same(other.format(read('voice.wav'), 'json', { name: 'voice.wav' }), native('--format', 'json', 'voice.wav'), name);
+  console.log(`ok ${name} answers_as_the_program`);
+}
+
 // A trap ends the instance, and that is said: an address outside of the memory.
 const { Engine } = await import(pathToFileURL(join(pack, 'engine.js')));
 const engine = await Engine.create(await WebAssembly.compile(readFileSync(join(pack, moduleName()))));
