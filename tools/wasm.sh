@@ -51,6 +51,7 @@ cp "$folder/wasm/$target/release/maeum_c.wasm" "$modules/maeum.wasm"
 compile --features relaxed-simd
 cp "$folder/wasm/$target/release/maeum_c.wasm" "$modules/maeum-relaxed.wasm"
 node wasm/build.mjs "$modules" "$folder/wasm"
+rm -f "$folder"/wasm/maeum-*.tgz
 (cd "$folder/wasm" && npm pack --silent ./package)
 [ "${1:-}" != build ] || exit 0
 
@@ -59,9 +60,10 @@ unset RUSTC
 cargo build --bin infer --bin serve --features serve,cuda,commercial-model
 infer=$(realpath "$folder/debug/infer")
 node wasm/tests/node.mjs "$folder/wasm/package" "$infer" "$@"
-# Node 20 has relaxed SIMD behind a flag.
+# Node 20 has relaxed SIMD behind a flag. The second flag is for processors without FMA3, on which it rounds twice.
 if node --experimental-wasm-relaxed-simd -e 0 2>/dev/null; then
     node --experimental-wasm-relaxed-simd wasm/tests/node.mjs "$folder/wasm/package" "$infer" "$@"
+    node --experimental-wasm-relaxed-simd --no-enable-fma3 wasm/tests/node.mjs "$folder/wasm/package" "$infer" "$@"
 fi
 wasm/tests/npm.sh "$folder"/wasm/maeum-*.tgz "$infer"
 

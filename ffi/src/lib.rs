@@ -211,7 +211,7 @@ pub unsafe extern "C" fn maeum_recognize_pcm16(
 }
 
 /// Starts the statistics of one speaker's recordings, from which `maeum_profile_builder_finish` makes a
-/// profile. NULL only if there is no memory.
+/// profile.
 #[unsafe(no_mangle)]
 pub extern "C" fn maeum_profile_builder_new() -> *mut maeum_profile_builder {
     Box::into_raw(Box::new(maeum_profile_builder(ProfileBuilder::default())))

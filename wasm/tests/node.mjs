@@ -181,6 +181,15 @@ recognizer.close();
 assert.equal(refused(() => recognizer.recognize(read('voice.wav'))).code, 'bad_request');
 console.log('ok bundles_and_closing');
 
+// The module that this engine does not choose answers alike where it can be compiled, also without a fused instruction.
+for (const name of ['maeum.wasm', 'maeum-relaxed.wasm']) {
+  const bytes = readFileSync(join(pack, name));
+  if (!WebAssembly.validate(bytes)) continue;
+  const other = await Recognizer.load({ module: bytes });
+  same(other.format(read('voice.wav'), 'json', { name: 'voice.wav' }), native('--format', 'json', 'voice.wav'), name);
+  console.log(`ok ${name} answers_as_the_program`);
+}
+
 // A trap ends the instance, and that is said: an address outside of the memory.
 const { Engine } = await import(pathToFileURL(join(pack, 'engine.js')));
 const engine = await Engine.create(await WebAssembly.compile(readFileSync(join(pack, moduleName()))));
@@ -197,10 +206,13 @@ const voice = read('voice.wav');
 const rate = voice.readUInt32LE(24);
 const spoken = new Int16Array(voice.buffer.slice(voice.byteOffset + 44, voice.byteOffset + voice.length));
 const samples = Int16Array.from({ length: 6 * rate }, (_, i) => spoken[i % spoken.length]);
+// Processor time, which the load of the machine does not change; the first call also compiles.
 const times = [];
-for (let i = 0; i < 15; i++) {
-  const start = performance.now();
+for (let i = 0; i < 30; i++) {
+  const before = process.cpuUsage();
   again.recognizeSamples(samples, rate);
-  times.push(performance.now() - start);
+  const { user, system } = process.cpuUsage(before);
+  times.push((user + system) / 1000);
 }
-console.log(`6 s of speech: first ${times[0].toFixed(0)} ms, median ${times.sort((a, b) => a - b)[7].toFixed(0)} ms`);
+const first = times[0];
+console.log(`6 s of speech: first ${first.toFixed(0)} ms, median ${times.sort((a, b) => a - b)[15].toFixed(0)} ms of processor time`);

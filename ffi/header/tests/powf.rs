@@ -1,6 +1,6 @@
 //! The `powf` of the WebAssembly module gives the bits of the C library's.
 
-#[path = "../src/powf.rs"]
+#[path = "../../src/powf.rs"]
 mod powf;
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
