@@ -294,7 +294,9 @@ pub fn conv_transpose<const N: usize>(o: &mut Options) -> Leaf {
             kernel: call.weights[0],
             bias: call.weights.get(1).copied(),
             strides,
+            dilation: [1; 2],
             padding,
+            output_padding: None,
             activation,
         })))
     });

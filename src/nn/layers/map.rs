@@ -44,6 +44,8 @@ pub enum MapFunction {
     Maximum(f32),
     /// `min(x, c)`
     Minimum(f32),
+    /// 1 where `x != c`, else 0
+    NotEqual(f32),
 }
 
 impl MapFunction {
@@ -57,7 +59,8 @@ impl MapFunction {
             | Self::Divide(c)
             | Self::DivideInto(c)
             | Self::Maximum(c)
-            | Self::Minimum(c) => Some(c),
+            | Self::Minimum(c)
+            | Self::NotEqual(c) => Some(c),
         }
     }
 }
@@ -114,6 +117,7 @@ impl LayerDefinition for Map {
             MapFunction::DivideInto(c) => f64::from(c) / x,
             MapFunction::Maximum(c) => x.max(f64::from(c)),
             MapFunction::Minimum(c) => x.min(f64::from(c)),
+            MapFunction::NotEqual(c) => f64::from(x != f64::from(c)),
         };
         inputs[0].data.iter().map(|&x| f(x)).collect()
     }
