@@ -181,6 +181,11 @@ pub(super) enum BackendLayer<'n> {
     BatchNorm(&'n BatchNorm),
     Merge(&'n Merge),
     PRelu(&'n PRelu),
+    Embedding(&'n Embedding),
+    Map(&'n Map),
+    Slice(&'n Slice),
+    MeanAxis(&'n MeanAxis),
+    MatMul(&'n MatMul),
     CpuOnly(CpuOnly<'n>),
 }
 
@@ -190,11 +195,6 @@ pub(super) enum CpuOnly<'n> {
     ConvTranspose(&'n ConvTranspose),
     LayerNorm(&'n LayerNorm),
     GroupNorm(&'n GroupNorm),
-    Embedding(&'n Embedding),
-    Map(&'n Map),
-    Slice(&'n Slice),
-    MeanAxis(&'n MeanAxis),
-    MatMul(&'n MatMul),
     SimpleRnn(&'n SimpleRnn),
     StatefulRnn(&'n StatefulRnn),
 }

@@ -161,6 +161,39 @@ impl<'a> CpuLowering<'a> {
             BackendLayer::PRelu(prelu) => plain(PReluPlan {
                 alpha: broadcast_weight(self.graph, prelu.alpha, x),
             }),
+            BackendLayer::Embedding(embedding) => {
+                let table = &self.graph.weights[embedding.table.0];
+                plain(EmbeddingPlan {
+                    table: table.data.clone(),
+                    width: table.shape[1],
+                })
+            }
+            BackendLayer::Map(map) => plain(MapPlan(map.function)),
+            BackendLayer::Slice(slice) => {
+                let n = x[slice.axis];
+                let (start, count) = slice.range(n);
+                plain(SlicePlan {
+                    n,
+                    after: x[slice.axis + 1..].iter().product(),
+                    start,
+                    step: slice.step,
+                    count,
+                })
+            }
+            BackendLayer::MeanAxis(mean) => plain(MeanPlan {
+                n: x[mean.axis],
+                after: x[mean.axis + 1..].iter().product(),
+            }),
+            BackendLayer::MatMul(product) => {
+                let [m, k, n] = product.sizes(x, &items[1]).expect("validated shapes");
+                plain(MatMulPlan {
+                    m,
+                    k,
+                    n,
+                    transpose_a: product.transpose_a,
+                    transpose_b: product.transpose_b,
+                })
+            }
             BackendLayer::CpuOnly(layer) => self.cpu_only(layer, items, output),
         }
     }
@@ -206,39 +239,6 @@ impl<'a> CpuLowering<'a> {
                     gamma: data(norm.gamma).map_or_else(|| vec![1.0; channels], <[f32]>::to_vec),
                     beta: data(norm.beta).map_or_else(|| vec![0.0; channels], <[f32]>::to_vec),
                     epsilon: norm.epsilon,
-                })
-            }
-            CpuOnly::Embedding(embedding) => {
-                let table = weight(embedding.table);
-                plain(EmbeddingPlan {
-                    table: table.data.clone(),
-                    width: table.shape[1],
-                })
-            }
-            CpuOnly::Map(map) => plain(MapPlan(map.function)),
-            CpuOnly::Slice(slice) => {
-                let n = x[slice.axis];
-                let (start, count) = slice.range(n);
-                plain(SlicePlan {
-                    n,
-                    after: x[slice.axis + 1..].iter().product(),
-                    start,
-                    step: slice.step,
-                    count,
-                })
-            }
-            CpuOnly::MeanAxis(mean) => plain(MeanPlan {
-                n: x[mean.axis],
-                after: x[mean.axis + 1..].iter().product(),
-            }),
-            CpuOnly::MatMul(product) => {
-                let [m, k, n] = product.sizes(x, &items[1]).expect("validated shapes");
-                plain(MatMulPlan {
-                    m,
-                    k,
-                    n,
-                    transpose_a: product.transpose_a,
-                    transpose_b: product.transpose_b,
                 })
             }
             CpuOnly::SimpleRnn(rnn) => plain(self.simple_rnn(rnn, x)),

@@ -71,21 +71,21 @@ pub const KINDS: &[Kind] = &[
     Kind::ChannelMultiply,
     Kind::InsertAxis,
     Kind::RemoveAxis,
-    Kind::DepthwiseConv,
-    Kind::ConvTranspose,
-    Kind::LayerNorm,
-    Kind::GroupNorm,
     Kind::Embedding,
     Kind::Map,
     Kind::Slice,
     Kind::MeanAxis,
     Kind::MatMul,
+    Kind::DepthwiseConv,
+    Kind::ConvTranspose,
+    Kind::LayerNorm,
+    Kind::GroupNorm,
     Kind::SimpleRnn,
     Kind::StatefulRnn,
 ];
 
 /// Kinds without a CUDA op; they come last in [`KINDS`].
-pub const CPU_ONLY: &[Kind] = KINDS.split_at(KINDS.len() - 11).1;
+pub const CPU_ONLY: &[Kind] = KINDS.split_at(KINDS.len() - 6).1;
 /// Kinds with a CUDA op.
 pub const ON_DEVICE: &[Kind] = KINDS.split_at(KINDS.len() - CPU_ONLY.len()).0;
 

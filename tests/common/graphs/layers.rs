@@ -515,7 +515,9 @@ pub fn layer(kind: Kind, b: &mut Builder, inputs: &[Vec<usize>]) -> Option<Layer
         }
         Kind::GroupNorm => {
             let channels = x[x.len() - 1];
-            let divisors: Vec<usize> = (1..=channels).filter(|g| channels % g == 0).collect();
+            let divisors: Vec<usize> = (1..=channels)
+                .filter(|&g| channels.is_multiple_of(g))
+                .collect();
             let parameter = |b: &mut Builder, centre| {
                 optional(&mut b.choices).then(|| weight(b, &[channels], 0.5, centre))
             };
