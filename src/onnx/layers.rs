@@ -101,6 +101,7 @@ impl NodeContext<'_, '_> {
                 self.add("Add", &[&scaled, &shift], &[])
             }
             Layer::LayerNorm(norm) => self.layer_norm(norm),
+            Layer::GroupNorm(norm) => self.group_norm(norm),
             Layer::Dense(dense) => {
                 let kernel = self.stored(dense.kernel);
                 let mut y = self.add("MatMul", &[&x, &kernel], &[]);
@@ -114,6 +115,7 @@ impl NodeContext<'_, '_> {
             Layer::Lstm(lstm) => self.lstm(lstm)?,
             Layer::Gru(gru) => self.gru(gru)?,
             Layer::SimpleRnn(rnn) => self.simple_rnn(rnn)?,
+            Layer::StatefulRnn(rnn) => self.stateful_rnn(rnn)?,
             Layer::Reverse => self.slice(&x, 1, -1, BEFORE_START, -1),
             Layer::Flatten => self.add("Flatten", &[&x], &[("axis", Int(1))]),
             Layer::Reshape(reshape) => {
@@ -275,6 +277,35 @@ impl NodeContext<'_, '_> {
         self.add("LayerNormalization", &inputs, &attributes)
     }
 
+    /// Normalises the groups as the channels of an image of one row.
+    fn group_norm(&mut self, norm: &GroupNorm) -> String {
+        let x = self.inputs[0].clone();
+        let rank = self.shapes[0].len() as i64 + 1;
+        let first: Vec<i64> = [0, rank - 1].into_iter().chain(1..rank - 1).collect();
+        let last: Vec<i64> = std::iter::once(0).chain(2..rank).chain([1]).collect();
+        let x = self.add("Transpose", &[&x], &[("perm", Ints(&first))]);
+        let shape = self.add("Shape", &[&x], &[]);
+        let groups = self.builder.integers(&[0, norm.groups as i64, -1]);
+        let grouped = self.add("Reshape", &[&x, &groups], &[]);
+        let ones = self.constant("ones", &vec![1.0; norm.groups]);
+        let zeros = self.constant("zeros", &vec![0.0; norm.groups]);
+        let epsilon = [("epsilon", Float(norm.epsilon))];
+        let normal = self.add(
+            "InstanceNormalization",
+            &[&grouped, &ones, &zeros],
+            &epsilon,
+        );
+        let y = self.add("Reshape", &[&normal, &shape], &[]);
+        let mut y = self.add("Transpose", &[&y], &[("perm", Ints(&last))]);
+        for (op, weight) in [("Mul", norm.gamma), ("Add", norm.beta)] {
+            if let Some(weight) = weight {
+                let weight = self.stored(weight);
+                y = self.add(op, &[&y, &weight], &[]);
+            }
+        }
+        y
+    }
+
     /// Gathers rows of the table with a row of zeros behind it, which stands for every index that the
     /// table does not have.
     fn embedding(&mut self, embedding: &Embedding) -> String {
@@ -318,6 +349,13 @@ impl NodeContext<'_, '_> {
             MapFunction::DivideInto(c) => ("Div", c, true),
             MapFunction::Maximum(c) => ("Max", c, false),
             MapFunction::Minimum(c) => ("Min", c, false),
+            MapFunction::NotEqual(c) => {
+                let constant = self.builder.number(c);
+                let equal = self.add("Equal", &[x, &constant], &[]);
+                let different = self.add("Not", &[&equal], &[]);
+                // 1 is FLOAT.
+                return self.add("Cast", &[&different], &[("to", Int(1))]);
+            }
         };
         let constant = self.builder.number(constant);
         match first {

@@ -3,7 +3,7 @@
 use super::math;
 use super::op::{OpCall, PlainOp};
 use crate::nn::layers::Activation;
-use crate::simd::mul_add;
+use crate::simd::{Isa, mul_add};
 
 /// A simple recurrent layer.
 ///
@@ -20,6 +20,16 @@ pub(crate) struct SimpleRnnPlan {
     pub activation: Activation,
     pub return_sequences: bool,
     pub go_backwards: bool,
+}
+
+impl SimpleRnnPlan {
+    /// Computes the state after a step into `next`.
+    pub(super) fn step(&self, isa: Isa, x: &[f32], state: &[f32], next: &mut [f32]) {
+        next.copy_from_slice(&self.bias);
+        add_product(x, &self.kernel, next);
+        add_product(state, &self.recurrent, next);
+        math::activate(isa, self.activation, self.bias.len(), next);
+    }
 }
 
 impl PlainOp for SimpleRnnPlan {
@@ -47,14 +57,7 @@ impl PlainOp for SimpleRnnPlan {
                 } else {
                     t
                 };
-                next.copy_from_slice(&self.bias);
-                add_product(
-                    &x[at * self.channels..][..self.channels],
-                    &self.kernel,
-                    next,
-                );
-                add_product(state, &self.recurrent, next);
-                math::activate(isa, self.activation, units, next);
+                self.step(isa, &x[at * self.channels..][..self.channels], state, next);
                 std::mem::swap(&mut state, &mut next);
                 if self.return_sequences {
                     y[t * units..][..units].copy_from_slice(state);

@@ -17,6 +17,7 @@ pub(crate) struct TransposedPlan {
     channels: usize,
     size: [usize; 2],
     strides: [usize; 2],
+    dilation: [usize; 2],
     /// Outputs that are cut off before the first.
     cut: [usize; 2],
     /// `[taps, filters, channels]`.
@@ -36,13 +37,14 @@ impl TransposedPlan {
         filters: usize,
     ) -> Self {
         let (input, channels) = spatial(x).expect("validated shape");
-        let lengths = [0, 1].map(|a| layer.length(input[a], size[a], layer.strides[a]));
+        let lengths = [0, 1].map(|a| layer.length(a, input[a], size[a]));
         Self {
             input,
             output: lengths.map(|(length, _)| length),
             channels,
             size,
             strides: layer.strides,
+            dilation: layer.dilation,
             cut: lengths.map(|(_, cut)| cut),
             kernel: kernel.to_vec(),
             bias: bias.map_or_else(|| vec![0.0; filters], <[f32]>::to_vec),
@@ -55,7 +57,7 @@ impl TransposedPlan {
         let full = index + self.cut[axis];
         let (stride, samples) = (self.strides[axis], self.input[axis]);
         (0..self.size[axis]).filter_map(move |k| {
-            let place = full.checked_sub(k)?;
+            let place = full.checked_sub(k * self.dilation[axis])?;
             (place % stride == 0 && place / stride < samples).then_some((k, place / stride))
         })
     }

@@ -8,7 +8,7 @@ use super::super::builder::transposed;
 use super::Attribute::{Floats, Int, Ints, Text, Texts};
 use super::{Attribute, BEFORE_START, NodeContext, Problem};
 use crate::nn::WeightId;
-use crate::nn::layers::{Activation, Gru, Lstm, SimpleRnn};
+use crate::nn::layers::{Activation, Gru, Lstm, RnnCell, SimpleRnn, StatefulRnn};
 
 /// Parts that the three layers share.
 struct Cell<'a> {
@@ -23,8 +23,47 @@ struct Cell<'a> {
     return_sequences: bool,
 }
 
+/// States as values.
+#[derive(Clone, Copy, Default)]
+struct States {
+    /// The node's inputs behind the sequence are the states before the first step.
+    initial: bool,
+    /// The last states follow the output, as one vector.
+    returned: bool,
+}
+
 impl NodeContext<'_, '_> {
     pub(super) fn lstm(&mut self, lstm: &Lstm) -> Result<String, Problem> {
+        self.lstm_with(lstm, States::default())
+    }
+
+    pub(super) fn gru(&mut self, gru: &Gru) -> Result<String, Problem> {
+        self.gru_with(gru, States::default())
+    }
+
+    pub(super) fn simple_rnn(&mut self, rnn: &SimpleRnn) -> Result<String, Problem> {
+        self.simple_rnn_with(rnn, States::default())
+    }
+
+    pub(super) fn stateful_rnn(&mut self, rnn: &StatefulRnn) -> Result<String, Problem> {
+        if rnn.masked {
+            return Err(
+                "a mask that skips steps has no equivalent in the recurrent operators of ONNX"
+                    .into(),
+            );
+        }
+        let states = States {
+            initial: rnn.initial_state,
+            returned: rnn.return_state,
+        };
+        match &rnn.cell {
+            RnnCell::Lstm(lstm) => self.lstm_with(lstm, states),
+            RnnCell::Gru(gru) => self.gru_with(gru, states),
+            RnnCell::SimpleRnn(rnn) => self.simple_rnn_with(rnn, states),
+        }
+    }
+
+    fn lstm_with(&mut self, lstm: &Lstm, states: States) -> Result<String, Problem> {
         let r = &lstm.recurrent;
         let cell = Cell {
             op: "LSTM",
@@ -37,10 +76,10 @@ impl NodeContext<'_, '_> {
             go_backwards: r.go_backwards,
             return_sequences: r.return_sequences,
         };
-        self.recurrent(&cell, &[])
+        self.recurrent(&cell, states, &[])
     }
 
-    pub(super) fn gru(&mut self, gru: &Gru) -> Result<String, Problem> {
+    fn gru_with(&mut self, gru: &Gru, states: States) -> Result<String, Problem> {
         let r = &gru.recurrent;
         let cell = Cell {
             op: "GRU",
@@ -52,11 +91,11 @@ impl NodeContext<'_, '_> {
             go_backwards: r.go_backwards,
             return_sequences: r.return_sequences,
         };
-        let reset_after = i64::from(gru.reset_after);
-        self.recurrent(&cell, &[("linear_before_reset", Int(reset_after))])
+        let reset_after = Int(i64::from(gru.reset_after));
+        self.recurrent(&cell, states, &[("linear_before_reset", reset_after)])
     }
 
-    pub(super) fn simple_rnn(&mut self, rnn: &SimpleRnn) -> Result<String, Problem> {
+    fn simple_rnn_with(&mut self, rnn: &SimpleRnn, states: States) -> Result<String, Problem> {
         let cell = Cell {
             op: "RNN",
             kernel: rnn.kernel,
@@ -67,10 +106,15 @@ impl NodeContext<'_, '_> {
             go_backwards: rnn.go_backwards,
             return_sequences: rnn.return_sequences,
         };
-        self.recurrent(&cell, &[])
+        self.recurrent(&cell, states, &[])
     }
 
-    fn recurrent(&mut self, cell: &Cell, options: &[(&str, Attribute)]) -> Result<String, Problem> {
+    fn recurrent(
+        &mut self,
+        cell: &Cell,
+        states: States,
+        options: &[(&str, Attribute)],
+    ) -> Result<String, Problem> {
         let units = self.weight(cell.recurrent_kernel).shape[0];
         let gates = cell.order.len();
         let mut names = Vec::new();
@@ -125,33 +169,64 @@ impl NodeContext<'_, '_> {
         if !betas.is_empty() {
             attributes.push(("activation_beta", Floats(&betas)));
         }
-        let all: Vec<&str> = [&*x, &kernel, &recurrent]
-            .into_iter()
-            .chain(bias.as_deref())
-            .collect();
-        let sequence = self.builder.name(&format!("{}/{}", self.name, cell.op));
-        let last = self.builder.name(&format!("{}/last", self.name));
-        // An output without a name is not computed.
-        let outputs: &[&str] = match cell.return_sequences {
-            true => &[&sequence],
-            false => &["", &last],
-        };
+        let mut all = vec![x, kernel, recurrent];
+        if bias.is_some() || states.initial {
+            all.push(bias.unwrap_or_default());
+        }
+        if states.initial {
+            // No lengths of the sequences.
+            all.push(String::new());
+            for i in 1..self.inputs.len() {
+                let state = self.inputs[i].clone();
+                all.push(self.unsqueeze(&state, &[0]));
+            }
+        }
         attributes.extend(options);
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        let mut name = |part: &str| self.builder.name(&format!("{}/{part}", self.name));
+        let node = name(cell.op);
+        let [sequence, h, c] = ["sequence", "state_h", "state_c"].map(&mut name);
+        // An output without a name is not computed.
+        let mut outputs = vec![if cell.return_sequences {
+            &*sequence
+        } else {
+            ""
+        }];
+        if states.returned || !cell.return_sequences {
+            outputs.push(&h);
+        }
+        if states.returned && cell.op == "LSTM" {
+            outputs.push(&c);
+        }
         self.builder
-            .node(cell.op, &all, outputs, &sequence, &attributes);
-        Ok(match cell.return_sequences {
+            .node(cell.op, &all, &outputs, &node, &attributes);
+        let mut last = Vec::new();
+        for state in &outputs[1..] {
+            // `[1, batch, units]`
+            let axis = self.builder.integers(&[0]);
+            last.push(self.add("Squeeze", &[state, &axis], &[]));
+        }
+        let y = match cell.return_sequences {
             // `[time, 1, batch, units]`
             true => {
                 let axis = self.builder.integers(&[1]);
                 let y = self.add("Squeeze", &[&sequence, &axis], &[]);
                 self.add("Transpose", &[&y], &[("perm", Ints(&[1, 0, 2]))])
             }
-            // `[1, batch, units]`
-            false => {
-                let axis = self.builder.integers(&[0]);
-                self.add("Squeeze", &[&last, &axis], &[])
-            }
-        })
+            false => last[0].clone(),
+        };
+        if !states.returned {
+            return Ok(y);
+        }
+        let y = match cell.return_sequences {
+            true => self.add("Flatten", &[&y], &[("axis", Int(1))]),
+            false => y,
+        };
+        let all: Vec<&str> = std::iter::once(&y)
+            .chain(&last)
+            .map(String::as_str)
+            .collect();
+        Ok(self.add("Concat", &all, &[("axis", Int(1))]))
     }
 }
 

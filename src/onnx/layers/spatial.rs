@@ -98,19 +98,30 @@ impl NodeContext<'_, '_> {
                     .collect();
                 transposed(shape, data, &order)
             });
-        // Without padding the operator returns `(n - 1) * stride + size` samples.
-        let mut before = Vec::new();
-        let mut behind = Vec::new();
-        let mut added = Vec::new();
-        for (&size, &stride) in size.iter().zip(strides) {
-            let cut = match conv.padding {
-                Padding::Same => size.saturating_sub(stride),
-                Padding::Valid | Padding::Causal => 0,
+        // Without padding the operator returns `(n - 1) * stride + extent` samples. The difference to
+        // the layer's length is the same for every length.
+        let (mut before, mut behind, mut added) = (Vec::new(), Vec::new(), Vec::new());
+        for (axis, (&size, &stride)) in size.iter().zip(strides).enumerate() {
+            let extent = (size - 1) * conv.dilation[axis] + 1;
+            let (cut, more) = match (conv.padding, conv.output_padding) {
+                (Padding::Same, None) => {
+                    (extent.saturating_sub(stride), stride.saturating_sub(extent))
+                }
+                (Padding::Same, Some(padding)) => {
+                    let length = extent % 2 + padding[axis];
+                    (extent.saturating_sub(length), length.saturating_sub(extent))
+                }
+                (_, None) => (0, stride.saturating_sub(extent)),
+                (_, Some(padding)) => (0, padding[axis]),
             };
+            if more >= stride.max(conv.dilation[axis]) {
+                return Err("its output padding is as large as its strides".into());
+            }
             before.push((cut / 2) as i64);
             behind.push((cut - cut / 2) as i64);
-            added.push(stride.saturating_sub(size) as i64);
+            added.push(more as i64);
         }
+        let dilation: Vec<i64> = conv.dilation[..spatial].iter().map(|&n| n as i64).collect();
         let pads = [before, behind].concat();
         let strides: Vec<i64> = strides.iter().map(|&n| n as i64).collect();
         Ok(
@@ -119,6 +130,7 @@ impl NodeContext<'_, '_> {
                 let attributes = [
                     ("strides", Ints(&strides)),
                     ("pads", Ints(&pads)),
+                    ("dilations", Ints(&dilation)),
                     ("output_padding", Ints(&added)),
                 ];
                 context.add("ConvTranspose", &inputs, &attributes)
