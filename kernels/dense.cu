@@ -90,3 +90,20 @@ extern "C" __global__ void __launch_bounds__(256, 2) dense_wide(Arguments given)
 extern "C" __global__ void __launch_bounds__(128) dense_narrow(Arguments given) {
     gemm<64, 16, 32, 4, 2>(given);
 }
+
+// `y[.., i, j] = sum over l of a[.., i, l] * b[.., l, j]`, of `m`, `k` and `n` places. The distances
+// of neighbours in the matrices follow.
+extern "C" __global__ void mat_mul(const float *__restrict__ a, const float *__restrict__ b,
+                                   float *__restrict__ y, unsigned m, unsigned k, unsigned n,
+                                   unsigned a_row, unsigned a_term, unsigned b_term,
+                                   unsigned b_column, unsigned count) {
+    for (unsigned i = first_element(); i < count; i += element_step()) {
+        size_t pair = i / n / m;
+        const float *left = a + pair * m * k + (size_t)(i / n % m) * a_row;
+        const float *right = b + pair * k * n + (size_t)(i % n) * b_column;
+        float sum = 0.0f;
+        for (unsigned l = 0; l < k; l++)
+            sum = fmaf(left[(size_t)l * a_term], right[(size_t)l * b_term], sum);
+        y[i] = sum;
+    }
+}

@@ -22,6 +22,32 @@ extern "C" __global__ void prelu(const float *__restrict__ x, const float *__res
         y[i] = x[i] > 0.0f ? x[i] : alpha[i % item] * x[i];
 }
 
+// A function of each element by its number, with a constant `c`. Logarithm and exponential are
+// computed in `double`, so that the rounded result does not depend on the device's `float` functions.
+extern "C" __global__ void map(const float *__restrict__ x, float *__restrict__ y,
+                               unsigned function, float c, unsigned count) {
+    for (unsigned i = first_element(); i < count; i += element_step()) {
+        float v = x[i];
+        switch (function) {
+        case 0: v = fabsf(v); break;
+        case 1: v = -v; break;
+        case 2: v = v * v; break;
+        case 3: v = sqrtf(v > 0.0f ? v : 0.0f); break;
+        case 4: v = (float)log((double)v); break;
+        case 5: v = (float)exp((double)v); break;
+        case 6: v = v + c; break;
+        case 7: v = c - v; break;
+        case 8: v = v * c; break;
+        case 9: v = v / c; break;
+        case 10: v = c / v; break;
+        case 11: v = v > c ? v : c; break;
+        case 12: v = v < c ? v : c; break;
+        case 13: v = v == c ? 0.0f : 1.0f; break;
+        }
+        y[i] = v;
+    }
+}
+
 // Multiplies maps `[.., channels]` by attention `[.., 1]`.
 extern "C" __global__ void spatial_multiply(const float *__restrict__ x,
                                             const float *__restrict__ attention,

@@ -119,3 +119,25 @@ extern "C" __global__ void place(const float *__restrict__ x, float *__restrict_
     for (unsigned i = first_element(); i < count; i += element_step())
         y[(size_t)(i / width) * total + at + i % width] = x[i];
 }
+
+// `y[.., k, after] = x[.., start + k * step, after]`, of `n` and `rows` places of the middle dimension.
+extern "C" __global__ void slice(const float *__restrict__ x, float *__restrict__ y, unsigned n,
+                                 unsigned after, unsigned start, unsigned step, unsigned rows,
+                                 unsigned count) {
+    for (unsigned i = first_element(); i < count; i += element_step()) {
+        unsigned row = i / after % rows;
+        size_t block = i / after / rows;
+        y[i] = x[(block * n + start + row * step) * after + i % after];
+    }
+}
+
+// Rows of `table` by index. The fraction of an index is dropped; other indices give zeros.
+extern "C" __global__ void embedding(const float *__restrict__ x, const float *__restrict__ table,
+                                     float *__restrict__ y, unsigned rows, unsigned width,
+                                     unsigned count) {
+    for (unsigned i = first_element(); i < count; i += element_step()) {
+        float index = x[i / width];
+        bool known = index > -1.0f && index < (float)rows;
+        y[i] = known ? table[(size_t)(int)index * width + i % width] : 0.0f;
+    }
+}

@@ -12,6 +12,18 @@ extern "C" __global__ void sum_axis(const float *__restrict__ x, float *__restri
     }
 }
 
+// `y[before, after]`, the mean over `n`.
+extern "C" __global__ void mean_axis(const float *__restrict__ x, float *__restrict__ y, unsigned n,
+                                     unsigned after, unsigned count) {
+    for (unsigned i = first_element(); i < count; i += element_step()) {
+        const float *from = x + (size_t)(i / after) * n * after + i % after;
+        float sum = 0.0f;
+        for (unsigned k = 0; k < n; k++)
+            sum += from[(size_t)k * after];
+        y[i] = sum / (float)n;
+    }
+}
+
 // Maximum (`mean` 0) or mean (`mean` 1) over `n`.
 extern "C" __global__ void global_pool(const float *__restrict__ x, float *__restrict__ y,
                                        unsigned mean, unsigned n, unsigned after, unsigned count) {

@@ -28,7 +28,7 @@
 //!
 //! # Running networks
 //!
-//! [`nn`] is the engine alone; `keras` converts `.h5` files to its graphs.
+//! [`nn`] is the engine alone; `keras` converts `.h5` files to its graphs, `onnx` writes them as ONNX models.
 //!
 //! # Stability
 //!
@@ -48,10 +48,11 @@
 //! |---|---|---|
 //! | `default-model` | yes | the built-in model |
 //! | `commercial-model` | no | the model of freely licensed recordings alone, `commercial_model` |
-//! | `convert` | yes | the modules `keras` and `model::from_keras` |
+//! | `convert` | yes | the modules `keras`, `model::from_keras` and `onnx` |
 //! | `programs` | yes | the command-line programs and their packages; a library needs none of them |
 //! | `cuda` | no | NVIDIA GPUs |
 //! | `serve` | no | the HTTP server |
+//! | `relaxed-simd` | no | on WebAssembly, the fused multiply-add of relaxed SIMD |
 //! | `libhdf5` | no | a second HDF5 reader on the C library, for tests |
 //! | `man` | no | the tool that writes manual pages |
 
@@ -72,6 +73,8 @@ pub mod keras;
 pub mod library;
 pub mod model;
 pub mod nn;
+#[cfg(feature = "convert")]
+pub mod onnx;
 mod parallelism;
 pub mod prediction;
 #[cfg(feature = "programs")]

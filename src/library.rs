@@ -293,6 +293,14 @@ impl Builder {
             Some(path) => bundle::load(path)?,
             None => builtin()?,
         };
+        self.build_with(model)
+    }
+
+    /// [`Builder::build`] with a model that is loaded already, in place of [`Builder::model`].
+    ///
+    /// # Errors
+    /// The model is no speech model, or threads cannot be started.
+    pub fn build_with(self, model: Model) -> Result<Recognizer, Error> {
         let recognizer = Recognizer::new(model)?.with_dropout(self.dropout);
         match self.threads {
             None => Ok(recognizer),
@@ -624,6 +632,11 @@ impl Answer {
     /// Complete prediction, without labels.
     pub fn prediction(&self) -> &Prediction {
         &self.prediction
+    }
+
+    /// Returns the complete prediction.
+    pub fn into_prediction(self) -> Prediction {
+        self.prediction
     }
 
     /// The line that `infer --format jsonl` prints, without its end.

@@ -56,6 +56,19 @@ impl Prediction {
             .max_by(|a, b| a.1.total_cmp(&b.1))
             .map_or(0, |(i, _)| i)
     }
+
+    /// Adds `start` seconds to all times, which turns the times of a part that starts there into those of the whole
+    /// recording.
+    pub fn shift(&mut self, start: f64) {
+        let spans = self.voice.speech.iter_mut();
+        for span in spans
+            .chain([&mut self.voice.analysed])
+            .chain(self.windows.iter_mut().map(|w| &mut w.time))
+            .chain(self.segments.iter_mut().map(|s| &mut s.time))
+        {
+            *span = span.start + start..span.end + start;
+        }
+    }
 }
 
 /// Age that the speaker sounds like.

@@ -8,6 +8,10 @@ of Keras 3, whose names end in `_3_0`, are written by Keras 3.0.5 on JAX; both p
 
     KERAS_BACKEND=jax python tools/keras3_reference.py tests/golden/keras3
 
+The models of masks are written by both versions on JAX:
+
+    KERAS_BACKEND=jax python tools/keras3_reference.py --only masks tests/golden/keras3
+
 tests/golden/README.md describes the array names of a .npz file and the fields of index.json.
 """
 
@@ -32,6 +36,7 @@ from keras import layers as L
 # Maximum difference on another processor, relative to an array's largest magnitude.
 OTHER_MACHINE = 1e-5
 FIRST = keras.__version__.startswith("3.0.")
+JAX = keras.backend.backend() == "jax"
 
 
 def rng(*key):
@@ -43,7 +48,8 @@ CASES = []
 
 def case(name, covers, build, shapes=(), layouts=("keras",), first=False, **options):
     """Registers a model. `layouts`: `keras` and `h5` for whole models, `weights` for weights by path and
-    an architecture. `first`: Keras 3.0.5 writes it too. `patch` changes the files of an archive."""
+    an architecture. `first`: Keras 3.0.5 writes it too. `jax`: only JAX computes it, because NumPy has no masks.
+    `padded`: some steps of the inputs are zeros. `patch` changes the files of an archive."""
     shapes = [shapes] if shapes and not isinstance(shapes[0], (tuple, list)) else shapes
     CASES.append({"name": name, "covers": covers, "build": build, "shapes": shapes, "layouts": layouts,
                   "first": first, **options})  # fmt: skip
@@ -82,10 +88,14 @@ def make_inputs(item, model):
         shapes = [(3, *t.shape[1:]) for t in model.inputs]
         draws = rng(item["name"], "input")
         return [draws.integers(0, item["whole"], shape).astype(np.float32) for shape in shapes]
-    return [
+    inputs = [
         rng(item["name"], "input", k).standard_normal((3, *t.shape[1:])).astype(np.float32)
         for k, t in enumerate(model.inputs)
     ]
+    for x in inputs if "padded" in item else []:
+        x[1, 4:] = 0.0
+        x[2, [0, 3, -1]] = 0.0
+    return inputs
 
 
 def evaluate(model, inputs):
@@ -351,6 +361,37 @@ def indices(x):
 case("convolutions", "Separable, depthwise, grouped and transposed convolutions", convolutions, (6, 5, 3), ("keras", "h5"))
 case("sequences", "Layers over time and attention", sequences, (7, 4), ("keras", "h5"))
 case("indices", "Embedding, Rescaling and Normalization", indices, (4,), ("keras", "h5"), whole=5)
+
+
+def masks(x):
+    y = L.Bidirectional(L.LSTM(3, return_sequences=True))(L.Masking()(x))
+    y = L.Dropout(0.5)(L.Dense(4, activation="tanh")(y))
+    z = L.GRU(3, return_sequences=True)(y)
+    return z, L.GlobalAveragePooling1D()(y), L.SimpleRNN(2)(z), L.LSTM(2)(L.Conv1D(3, 2)(z))
+
+
+def states(x, y):
+    out, h, c = L.LSTM(4, return_sequences=True, return_state=True)(x)
+    return L.LSTM(4)(y, initial_state=[h, c]), out, L.GRU(4, return_state=True)(y, initial_state=h)[1]
+
+
+def operations_with_constants(x, y):
+    ops = keras.ops
+    parts = [x * 2.0, 0.5 - x, x / 4.0, -x, 1.0 / (y * y + 1.0), x**2, x / (y * y + 2.0), ops.maximum(x, 0.1), abs(x)]
+    parts += [x[:, 1:3], x[:, -1], ops.mean(x, axis=1), ops.sum(x * y, axis=-1, keepdims=True)]
+    return parts + [ops.transpose(x, [0, 2, 1]), ops.squeeze(ops.expand_dims(y, -1), -1), ops.sqrt(ops.exp(x)), ops.relu(x)]
+
+
+def attentions(q, v):
+    a = L.Attention(use_scale=True)([q, v])
+    b = L.Attention(use_scale=True, score_mode="concat")([q, v])
+    return a, b, L.AdditiveAttention()([q, v]), L.GroupNormalization(3)(q), L.UnitNormalization()(v)
+
+
+case("masks", "Masks through layers into others", masks, (6, 3), first=True, jax=True, padded=True)
+case("states", "Recurrent layers from the states of others", states, [(5, 3), (4, 2)], ("keras", "h5"))
+case("operations_with_constants", "Operations with constants and options", operations_with_constants, [(4, 3), (4, 3)])
+case("attentions", "Attention with scales, normalisations", attentions, [(4, 6), (5, 6)], ("keras", "h5"))
 case("hard_sigmoid", "Hard sigmoid of Keras 3", hard_sigmoid, (5, 3), ("keras", "h5"))
 
 REFUSED = [
@@ -370,7 +411,7 @@ def regenerate(folder, only):
     known = json.loads(index.read_text())["models"] if index.exists() else []
     written = []
     for item in CASES:
-        if only in item["name"] and (item["first"] or not FIRST):
+        if only in item["name"] and (item["first"] or not FIRST) and (JAX or "jax" not in item):
             written += write_case(item, folder)
     # The entries of the other version, and of models that were not written, stay.
     models = {entry["name"]: entry for entry in [*known, *written]}

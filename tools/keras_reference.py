@@ -23,6 +23,7 @@ from keras_reference import (  # noqa: F401
     cases_graph,
     cases_lambda,
     cases_layers,
+    cases_masks,
     cases_more,
     cases_recurrent,
     cases_refused,

@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
-"""Checks what the project is built from: licences, sources, and what NOTICE must name.
+"""Checks that NOTICE names what must be named: packages in the programs with a licence that asks for more than its text.
 
-Checks the policy in deny.toml against `cargo metadata` of the locked dependencies with every feature that the programs are built
-with; needs no network where they are downloaded already. Ends with 1 and a line for each problem.
-`--list` prints the licence of every package instead.
+Reads `cargo metadata` of the locked dependencies with the features in deny.toml; the policy there is cargo-deny's to check.
+Ends with 1 and a line for each problem. `--list` prints the licence of every package instead.
 """
 
 import json
@@ -14,20 +13,11 @@ import sys
 import tomllib
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# The policy: allowed licences, banned packages, registries.
-POLICY = tomllib.loads((ROOT / "deny.toml").read_text(encoding="utf-8"))
-FEATURES = ",".join(POLICY["graph"]["features"])
-# Any of these may be built in. Of a choice (OR), one must be here; of a combination (AND), all.
-ALLOWED = set(POLICY["licenses"]["allow"])
-# Further licences of single packages.
-EXCEPTIONS = {e["crate"]: set(e["allow"]) for e in POLICY["licenses"].get("exceptions", [])}
+FEATURES = ",".join(tomllib.loads((ROOT / "deny.toml").read_text(encoding="utf-8"))["graph"]["features"])
 # These ask for no more than their text, or for nothing: NOTICE speaks of them together.
 COMMON = {
     "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSL-1.0", "MIT", "Unlicense", "Zlib",
 }
-REGISTRIES = {"registry+" + address for address in POLICY["sources"]["allow-registry"]}
-BANNED = {ban["crate"]: ban["reason"] for ban in POLICY["bans"]["deny"]}
-
 
 def metadata():
     command = ["cargo", "metadata", "--format-version", "1", "--locked", "--features", FEATURES]
@@ -94,38 +84,26 @@ def shipped(data):
 def problems(data, notice):
     in_programs = shipped(data)
     for package in data["packages"]:
-        if package["id"] in data["workspace_members"]:
+        if package["id"] not in in_programs or package["id"] in data["workspace_members"]:
             continue
-        name = package["name"] + " " + package["version"]
-        licence = package["license"]
-        if package["source"] not in REGISTRIES:
-            yield f"{name} comes from {package['source'] or 'a folder'}, not from crates.io"
-        if package["name"] in BANNED:
-            yield f"{name} must not be used: {BANNED[package['name']]}"
-        if licence is None:
-            yield f"{name} states no licence"
-            continue
+        name, licence = package["name"], package["license"]
         try:
-            allowed = satisfied(licence, ALLOWED | EXCEPTIONS.get(package["name"], set()))
-            common = satisfied(licence, COMMON)
+            common = licence is not None and satisfied(licence, COMMON)
         except (ValueError, IndexError):
-            yield f"{name} has the licence {licence!r}, which is no SPDX expression"
-            continue
-        if not allowed:
-            yield f"{name} has the licence {licence}, none that is allowed; choose another package"
-        elif package["id"] in in_programs and not common and package["name"] not in notice:
-            yield f"{name} ({licence}) is built into the programs; name it in NOTICE"
+            common = False
+        if not common and name not in notice:
+            yield f"{name} {package['version']} ({licence}) is built into the programs; name it in NOTICE"
 
 
 def self_check():
     """The expressions that the packages use, and some that must fail."""
     for expression, wanted in [
         ("MIT", True), ("MIT OR GPL-3.0", True), ("MIT/GPL-3.0", True), ("MIT AND GPL-3.0", False),
-        ("(Apache-2.0 OR MIT) AND BSD-3-Clause", True), ("GPL-3.0", False),
+        ("(Apache-2.0 OR MIT) AND Zlib", True), ("GPL-3.0", False),
         ("Apache-2.0 WITH LLVM-exception", True), ("GPL-2.0 WITH GCC-exception", False),
-        ("MIT AND (GPL-3.0 OR ISC)", True),
+        ("MIT AND (GPL-3.0 OR Zlib)", True),
     ]:
-        if satisfied(expression, ALLOWED) != wanted:
+        if satisfied(expression, COMMON) != wanted:
             raise AssertionError(expression)
 
 

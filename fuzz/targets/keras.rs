@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use maeum::keras::hdf5::{H5Model, H5Weight, pure};
 use maeum::keras::lambda::{bytecode, marshal, recognise};
-use maeum::keras::{from_content, load_bytes};
+use maeum::keras::{from_content, load_bytes, load_bytes_with_architecture};
 use maeum::model::{Model, ModelInfo, Network, Role, bundle};
 use maeum::nn::network::Provenance;
 use maeum::nn::{DropoutMode, Graph, Plan, Session, ValueId, cost, oracle};
@@ -34,6 +34,57 @@ pub fn convert(input: &[u8]) {
     match load_bytes(NAME, input.to_vec()) {
         Ok(model) => assert_usable(model.graph, model.provenance),
         Err(error) => assert_named(&error.to_string()),
+    }
+}
+
+/// A `.keras` archive, whose sums are made right first: the fuzzer cannot find a checksum.
+pub fn archive(input: &[u8]) {
+    convert(&with_checksums(input.to_vec()));
+}
+
+/// Puts the CRC-32 of every stored file of a zip archive into its headers.
+fn with_checksums(mut bytes: Vec<u8>) -> Vec<u8> {
+    let word = |bytes: &[u8], at: usize| {
+        let part = bytes.get(at..at + 4)?;
+        Some(u32::from_le_bytes(part.try_into().ok()?) as usize)
+    };
+    let mut at = 0;
+    while at + 46 <= bytes.len() {
+        // A record of the central directory: checksum at 16, packed length at 20, place of the file's own
+        // header at 42. That header has 30 bytes, the name and the extra field.
+        if bytes[at..].starts_with(b"PK\x01\x02")
+            && let (Some(length), Some(header)) = (word(&bytes, at + 20), word(&bytes, at + 42))
+            && let Some(lengths) = word(&bytes, header.saturating_add(26))
+        {
+            let start = header + 30 + (lengths & 0xffff) + (lengths >> 16);
+            if let Some(content) = bytes.get(start..start.saturating_add(length)) {
+                let mut crc = flate2::Crc::new();
+                crc.update(content);
+                let sum = crc.sum().to_le_bytes();
+                bytes[at + 16..at + 20].copy_from_slice(&sum);
+                if header + 18 <= bytes.len() {
+                    bytes[header + 14..header + 18].copy_from_slice(&sum);
+                }
+            }
+        }
+        at += 1;
+    }
+    bytes
+}
+
+/// The text of an architecture, and behind [`MARK`] a file of weights.
+pub fn architecture(input: &[u8]) {
+    let at = input.iter().position(|&b| b == MARK).unwrap_or(input.len());
+    let (text, weights) = (&input[..at], input.get(at + 1..).unwrap_or_default());
+    match load_bytes_with_architecture(NAME, weights.to_vec(), text) {
+        Ok(model) => assert_usable(model.graph, model.provenance),
+        Err(error) => {
+            let message = error.to_string();
+            assert!(
+                message.contains(NAME) || message.contains("architecture"),
+                "{message}"
+            );
+        }
     }
 }
 

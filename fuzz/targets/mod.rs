@@ -104,6 +104,22 @@ pub const ALL: &[Target] = &[
     },
     #[cfg(feature = "convert")]
     Target {
+        name: "archive",
+        run: keras::archive,
+        seeds: seeds::archive,
+        longest: 24 << 10,
+        memory: (256 * MIB, 4096),
+    },
+    #[cfg(feature = "convert")]
+    Target {
+        name: "architecture",
+        run: keras::architecture,
+        seeds: seeds::architecture,
+        longest: 32 << 10,
+        memory: (256 * MIB, 4096),
+    },
+    #[cfg(feature = "convert")]
+    Target {
         name: "keras_config",
         run: keras::config,
         seeds: seeds::keras_config,

@@ -160,6 +160,32 @@ pub fn hdf5() -> Seeds {
     seeds
 }
 
+#[cfg(feature = "convert")]
+pub fn archive() -> Seeds {
+    files("tests/golden", &["keras"], 20 << 10)
+}
+
+/// An architecture alone, and each architecture with its weights.
+#[cfg(feature = "convert")]
+pub fn architecture() -> Seeds {
+    let texts = files("tests/golden", &["json", "yaml"], 10 << 10).into_iter();
+    let with_weights = texts.flat_map(|(name, text)| {
+        let stem = name.rsplit_once('.').map_or(&*name, |(stem, _)| stem);
+        let golden = repository().join("tests/golden");
+        let weights = ["h5", "weights.h5"].iter().find_map(|ending| {
+            let bytes = fs::read(golden.join(format!("{stem}.{ending}"))).ok()?;
+            (bytes.len() <= 24 << 10).then_some(bytes)
+        });
+        let mark = [super::keras::MARK];
+        let whole = weights.map(|weights| {
+            let input = [&text[..], &mark, &weights].concat();
+            (format!("{name}_with_weights"), input)
+        });
+        [Some((name, text)), whole].into_iter().flatten()
+    });
+    with_weights.collect()
+}
+
 /// The architectures of the tests' Keras files, with the shapes of their weights.
 #[cfg(feature = "convert")]
 pub fn keras_config() -> Seeds {

@@ -85,7 +85,8 @@ pub(crate) enum FileKind {
     Regular,
     /// A folder.
     Folder,
-    /// A pipe, named or not.
+    /// A pipe, named or not; on Unix alone.
+    #[cfg_attr(not(unix), allow(dead_code))]
     Pipe,
     /// A device or a socket.
     Other,

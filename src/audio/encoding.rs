@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn endless_recordings_are_refused() {
-        let mut mixer = Mixer::new(2, None, usize::MAX >> 40, 3).unwrap();
+        let mut mixer = Mixer::new(2, None, 1 << 24, 3).unwrap();
         for _ in 0..6 {
             mixer.push(1).unwrap();
         }

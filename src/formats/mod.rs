@@ -200,7 +200,7 @@ impl Reporter {
 }
 
 /// Returns true if every number of a prediction is finite. The formats refuse any other prediction.
-pub(crate) fn is_finite(p: &Prediction) -> bool {
+pub fn is_finite(p: &Prediction) -> bool {
     let spans = p.voice.speech.iter().chain([&p.voice.analysed]);
     let of_age = |age: &Age| {
         let ends = age.interval.map(|i| [i.low, i.high, i.coverage]);

@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use super::config::{Kind, Model, Source, Spec, Step};
 use super::error::Fault;
-use super::layers::{Call, MergeMode, Operand, Part};
+use super::layers::{Call, Dialect, Lowered, Masking, MergeMode, Operand, Part};
 use super::weights::Assigned;
 use crate::nn::graph::{Graph, Input, MAX_NODES, Node, Output, ValueId, WeightId};
-use crate::nn::layers::{Concat, Layer, Merge};
+use crate::nn::layers::{Activation, Concat, Layer, Merge, MergeOp};
 
 /// Flattens `model` with the weights of its leaves.
 ///
@@ -17,6 +17,7 @@ pub fn graph(
     name: String,
     model: &Model,
     assigned: Assigned,
+    dialect: Dialect,
     mut faults: Vec<Fault>,
 ) -> Result<Graph, Fault> {
     let Assigned {
@@ -37,6 +38,8 @@ pub fn graph(
         used_names: inputs.iter().map(|i| i.name.clone()).collect(),
         ranks: inputs.iter().map(|i| i.shape.len()).collect(),
         nodes: Vec::new(),
+        masks: HashMap::new(),
+        dialect,
         calls: 0,
         faults: Vec::new(),
         is_full: false,
@@ -80,6 +83,9 @@ struct Builder<'a> {
     /// Number of dimensions of each value, without the batch.
     ranks: Vec<usize>,
     nodes: Vec<Node>,
+    /// Masks of the values that have one.
+    masks: HashMap<ValueId, ValueId>,
+    dialect: Dialect,
     calls: usize,
     faults: Vec<Fault>,
     /// Set when the network has exceeded its size limit; flattening then stops.
@@ -127,7 +133,10 @@ impl Builder<'_> {
                 training: step.training.or(context.training),
             };
             let made = match operands.into_iter().collect::<Option<Vec<ValueId>>>() {
-                Some(known) if !self.is_full => self.layer(spec, &known, inside),
+                Some(known) if !self.is_full => match (step.masked, known.split_last()) {
+                    (true, Some((&mask, known))) => self.with_mask(spec, known, mask, inside),
+                    _ => self.layer(spec, &known, inside),
+                },
                 _ => Ok(None),
             };
             values.push(made.unwrap_or_else(|fault| {
@@ -143,6 +152,29 @@ impl Builder<'_> {
             })
         });
         outputs.collect()
+    }
+
+    /// Lowers one use of a layer whose first input has this mask.
+    fn with_mask(
+        &mut self,
+        spec: &Spec,
+        inputs: &[ValueId],
+        mask: ValueId,
+        context: Context,
+    ) -> Result<Option<Vec<Value>>, Fault> {
+        let Some(&first) = inputs.first() else {
+            return Err(spec.fault("it has no input"));
+        };
+        if self.ranks[mask.0] != 1 {
+            return Err(spec.fault("its mask has other dimensions than [time]"));
+        }
+        let own = self.masks.insert(first, mask);
+        let made = self.layer(spec, inputs, context);
+        match own {
+            Some(own) => self.masks.insert(first, own),
+            None => self.masks.remove(&first),
+        };
+        made
     }
 
     /// Lowers one use of a layer, whose name here is `context.prefix`. `None` if its outputs are
@@ -172,14 +204,17 @@ impl Builder<'_> {
                 let Some(weights) = &self.leaf_weights[*id] else {
                     return Ok(None);
                 };
+                let masks: Vec<bool> = inputs.iter().map(|v| self.masks.contains_key(v)).collect();
                 let call = Call {
                     ranks: &ranks,
                     weights,
+                    masks: &masks,
                     training: context.training,
                 };
-                let parts = leaf.lower(&call).map_err(|problem| spec.fault(problem))?;
-                let value = self.parts(parts, inputs, &context);
-                Ok(Some(vec![Some(value)]))
+                let lowered = leaf.lower(&call).map_err(|problem| spec.fault(problem))?;
+                let outputs = self.parts(lowered, leaf.masking, inputs, &context);
+                let outputs = outputs.map_err(|problem| spec.fault(problem))?;
+                Ok(Some(outputs.into_iter().map(Some).collect()))
             }
             Kind::Model(model) => {
                 let fits = model.inputs.len() == inputs.len()
@@ -206,7 +241,24 @@ impl Builder<'_> {
                     return Err(spec.fault("it takes one input with a time dimension"));
                 }
                 let outer = context.outer + 1;
-                self.layer(inner, inputs, Context { outer, ..context })
+                let mask = self.time_distributed_mask(inner, inputs[0]);
+                let mask = mask.map_err(|problem| spec.fault(problem))?;
+                // The inner layer has none of the outer steps' mask.
+                let hidden = self.masks.remove(&inputs[0]);
+                let outputs = self.layer(inner, inputs, Context { outer, ..context });
+                self.masks.extend(hidden.map(|mask| (inputs[0], mask)));
+                let Some(outputs) = outputs? else {
+                    return Ok(None);
+                };
+                for output in outputs.iter().flatten().filter(|v| **v != inputs[0]) {
+                    if self.masks.contains_key(output) {
+                        return Err(
+                            spec.fault("its inner layer creates a mask, which is not supported")
+                        );
+                    }
+                    self.masks.extend(mask.map(|mask| (*output, mask)));
+                }
+                Ok(Some(outputs))
             }
             Kind::Bidirectional {
                 forward,
@@ -214,14 +266,30 @@ impl Builder<'_> {
                 mode,
                 sequences,
             } => {
+                let Some((&sequence, states)) = inputs.split_first() else {
+                    return Err(spec.fault("it has no input"));
+                };
+                if !states.len().is_multiple_of(2) {
+                    return Err(spec.fault(format!(
+                        "it has {} initial states, which are no two equal halves",
+                        states.len()
+                    )));
+                }
+                let mask = self.masks.get(&sequence).copied();
+                // The first half of the states is that of the forward direction.
+                let (ahead, back) = states.split_at(states.len() / 2);
                 let mut directions = Vec::with_capacity(2);
-                for direction in [forward, backward] {
+                let mut last_states = Vec::new();
+                for (direction, states) in [(forward, ahead), (backward, back)] {
                     let inside = Context {
                         prefix: format!("{}/{}", context.prefix, direction.name),
                         ..context
                     };
-                    let outputs = self.layer(direction, inputs, inside)?.unwrap_or_default();
-                    directions.extend(outputs.into_iter().flatten());
+                    let inputs = [&[sequence], states].concat();
+                    let outputs = self.layer(direction, &inputs, inside)?.unwrap_or_default();
+                    let mut outputs = outputs.into_iter();
+                    directions.extend(outputs.next().flatten());
+                    last_states.extend(outputs);
                 }
                 let [first, mut last] = directions[..] else {
                     return Ok(None);
@@ -229,23 +297,41 @@ impl Builder<'_> {
                 let rank = if *sequences { 2 } else { 1 };
                 if *sequences {
                     let name = format!("{}/reverse", context.prefix);
-                    last = self.node(name, Layer::Reverse, &[last], &[rank], context.outer);
+                    last = self.node(name, Layer::Reverse, &[last], context.outer);
                 }
                 let layer = match *mode {
                     MergeMode::Concat => Layer::Concat(Concat { axis: rank - 1 }),
                     MergeMode::Merge(op) => Layer::Merge(Merge { op }),
                 };
-                let ranks = [rank, rank];
-                let value = self.node(context.prefix, layer, &[first, last], &ranks, context.outer);
-                Ok(Some(vec![Some(value)]))
+                let value = self.node(context.prefix, layer, &[first, last], context.outer);
+                if *sequences {
+                    self.masks.extend(mask.map(|mask| (value, mask)));
+                }
+                let mut outputs = vec![Some(value)];
+                outputs.extend(last_states);
+                Ok(Some(outputs))
             }
         }
     }
 
-    /// Adds the nodes of one use of a layer; returns the value of the last, or the first input if
-    /// there is none.
-    fn parts(&mut self, parts: Vec<Part>, inputs: &[ValueId], context: &Context) -> ValueId {
-        let last = parts.len().saturating_sub(1);
+    /// Adds the nodes of one use of a layer; returns its outputs.
+    fn parts(
+        &mut self,
+        lowered: Lowered,
+        masking: Masking,
+        inputs: &[ValueId],
+        context: &Context,
+    ) -> Result<Vec<ValueId>, String> {
+        let Lowered {
+            parts,
+            outputs,
+            mask,
+        } = lowered;
+        let outputs = match (&*outputs, parts.len().checked_sub(1)) {
+            ([], Some(last)) => vec![Operand::Part(last)],
+            ([], None) => vec![Operand::Input(0)],
+            _ => outputs,
+        };
         let mut values: Vec<ValueId> = Vec::with_capacity(parts.len());
         for (
             i,
@@ -255,24 +341,120 @@ impl Builder<'_> {
             },
         ) in parts.into_iter().enumerate()
         {
-            let name = match i == last {
+            let name = match outputs[0] == Operand::Part(i) {
                 true => context.prefix.clone(),
                 false => format!("{}/{}", context.prefix, layer.class()),
             };
             let operands: Vec<ValueId> = reads
                 .iter()
-                .map(|operand| match *operand {
-                    Operand::Input(n) => inputs[n],
-                    Operand::Part(n) => values[n],
-                })
+                .map(|&operand| self.operand(operand, inputs, &values))
                 .collect();
-            let ranks: Vec<usize> = operands
-                .iter()
-                .map(|v| self.ranks[v.0].saturating_sub(context.outer))
-                .collect();
-            values.push(self.node(name, layer, &operands, &ranks, context.outer));
+            values.push(self.node(name, layer, &operands, context.outer));
         }
-        values.last().copied().unwrap_or(inputs[0])
+        let created = mask.map(|mask| self.operand(mask, inputs, &values));
+        let mut outputs: Vec<ValueId> = outputs
+            .iter()
+            .map(|&output| self.operand(output, inputs, &values))
+            .collect();
+        let masks: Vec<Option<ValueId>> =
+            inputs.iter().map(|v| self.masks.get(v).copied()).collect();
+        let mask = match masking {
+            _ if created.is_some() => created,
+            Masking::Passes => masks[0],
+            Masking::Stops | Masking::Reads | Masking::Refuses => None,
+            Masking::Merges => self.merged_mask(&masks, context)?,
+            Masking::Concatenates { axis } => {
+                let rank = self.ranks[inputs[0].0].saturating_sub(context.outer);
+                let along_time = axis == 1 || axis == -(rank as i64);
+                match along_time && rank > 1 && masks.iter().any(Option::is_some) {
+                    true => Some(self.joined_mask(&masks, context)?),
+                    false => self.merged_mask(&masks, context)?,
+                }
+            }
+        };
+        if outputs[0] == inputs[0] && mask != masks[0] {
+            // The same elements with another mask are another value.
+            let same = Layer::Activation(Activation::Linear);
+            outputs[0] = self.node(context.prefix.clone(), same, &[inputs[0]], context.outer);
+        }
+        self.masks.extend(mask.map(|mask| (outputs[0], mask)));
+        Ok(outputs)
+    }
+
+    fn operand(&self, operand: Operand, inputs: &[ValueId], parts: &[ValueId]) -> ValueId {
+        match operand {
+            Operand::Input(n) => inputs[n],
+            Operand::Part(n) => parts[n],
+            Operand::Mask(n) => self.masks[&inputs[n]],
+        }
+    }
+
+    /// Returns the mask of an element-wise combination of values with these masks: the steps that no
+    /// mask skips.
+    fn merged_mask(
+        &mut self,
+        masks: &[Option<ValueId>],
+        context: &Context,
+    ) -> Result<Option<ValueId>, String> {
+        let mut present: Vec<ValueId> = masks.iter().flatten().copied().collect();
+        let is_partial = present.len() < masks.len();
+        present.sort_unstable();
+        present.dedup();
+        if present.is_empty() || (present.len() == 1 && !is_partial) {
+            return Ok(present.first().copied());
+        }
+        if self.dialect.keras3.is_some_and(|minor| minor > 0) {
+            return Err(
+                "its inputs have different masks, which versions of Keras 3 combine in different ways".into(),
+            );
+        }
+        if let [one] = *present {
+            return Ok(Some(one));
+        }
+        let op = MergeOp::Minimum;
+        let name = format!("{}/mask", context.prefix);
+        let layer = Layer::Merge(Merge { op });
+        Ok(Some(self.node(name, layer, &present, context.outer)))
+    }
+
+    /// Returns the mask of a concatenation along the time.
+    fn joined_mask(
+        &mut self,
+        masks: &[Option<ValueId>],
+        context: &Context,
+    ) -> Result<ValueId, String> {
+        let all: Option<Vec<ValueId>> = masks.iter().copied().collect();
+        let all = all.ok_or("some of its inputs have a mask; all or none may have one")?;
+        let name = format!("{}/mask", context.prefix);
+        let layer = Layer::Concat(Concat { axis: 0 });
+        Ok(self.node(name, layer, &all, context.outer))
+    }
+
+    /// Returns the mask of the output of a TimeDistributed layer.
+    fn time_distributed_mask(
+        &self,
+        inner: &Spec,
+        input: ValueId,
+    ) -> Result<Option<ValueId>, String> {
+        let Some(&mask) = self.masks.get(&input) else {
+            return Ok(None);
+        };
+        let passes = match &inner.kind {
+            Kind::Leaf { leaf, .. } => match leaf.masking {
+                Masking::Passes => true,
+                // Keras 2 cannot build such a model.
+                Masking::Stops => self.dialect.keras3.is_some(),
+                _ => false,
+            },
+            _ => false,
+        };
+        match passes {
+            true => Ok(Some(mask)),
+            false => Err(format!(
+                "its input has a mask, which is not supported around a {}",
+                inner.class
+            )),
+        }
     }
 
     fn node(
@@ -280,7 +462,6 @@ impl Builder<'_> {
         mut name: String,
         layer: Layer,
         inputs: &[ValueId],
-        ranks: &[usize],
         outer: usize,
     ) -> ValueId {
         let mut n = 0;
@@ -289,7 +470,11 @@ impl Builder<'_> {
             n += 1;
             name = format!("{base}_{n}");
         }
-        self.ranks.push(layer.rank(ranks) + outer);
+        let ranks: Vec<usize> = inputs
+            .iter()
+            .map(|v| self.ranks[v.0].saturating_sub(outer))
+            .collect();
+        self.ranks.push(layer.rank(&ranks) + outer);
         self.nodes.push(Node {
             name,
             layer,

@@ -39,7 +39,10 @@ pub struct Step {
     pub layer: usize,
     /// Index among the uses of the same layer, from 0.
     pub repetition: usize,
+    /// The inputs and, if it is `masked`, the mask of the first of them.
     pub inputs: Vec<Source>,
+    /// Set if the call argument `mask` is present.
+    pub masked: bool,
     /// Call argument `training`, if present.
     pub training: Option<bool>,
 }
@@ -175,11 +178,6 @@ impl Parser {
             .get("trainable")
             .and_then(Value::as_bool)
             .unwrap_or(true);
-        // Operations have no options but their name.
-        let is_operation = self.dialect.keras3.is_some()
-            && !is_model(class)
-            && config.get("dtype").is_none()
-            && config.get("trainable").is_none();
         self.specs += 1;
         let kind = if depth > MAX_DEPTH || self.specs > MAX_NODES {
             self.faults.push(Fault::layer(&path, class, format!(
@@ -187,26 +185,19 @@ impl Parser {
             )));
             None
         } else {
-            self.kind(class, config, &path, depth, is_operation)
+            self.kind(class, config, &path, depth)
         };
         Spec {
             name: name.into(),
             path,
             class: class.into(),
             trainable,
-            is_operation,
+            is_operation: false,
             kind: kind.unwrap_or(Kind::Unsupported),
         }
     }
 
-    fn kind(
-        &mut self,
-        class: &str,
-        config: &Value,
-        path: &str,
-        depth: usize,
-        is_operation: bool,
-    ) -> Option<Kind> {
+    fn kind(&mut self, class: &str, config: &Value, path: &str, depth: usize) -> Option<Kind> {
         let found = match class {
             _ if is_model(class) => {
                 return self.model(class, config, path, depth + 1).map(Kind::Model);
@@ -236,11 +227,7 @@ impl Parser {
                 // The class is checked first: the configuration of an unknown class is not parsed.
                 let empty = Map::new();
                 let map = config.as_object().unwrap_or(&empty);
-                let leaf = match is_operation {
-                    true => layers::operation(class, map, self.dialect),
-                    false => layers::parse(class, map, self.dialect),
-                };
-                leaf.map(|leaf| {
+                layers::parse(class, map, self.dialect).map(|leaf| {
                     self.leaves += 1;
                     Kind::Leaf {
                         id: self.leaves - 1,

@@ -9,7 +9,7 @@ mod spatial;
 
 use serde_json::{Map, Value};
 
-pub use operation::parse as operation;
+pub use operation::{Argument, Operation, keras3 as operation};
 pub use recurrent::{Bidirectional, MergeMode};
 
 use super::activation;
@@ -24,15 +24,54 @@ pub struct Leaf {
     /// Set if the layer takes a list of inputs.
     takes_list: bool,
     lower: Box<Lower>,
+    pub masking: Masking,
     /// Converts the stored weights to those that [`Leaf::lower`] refers to.
     pub prepare: Option<Box<Prepare>>,
 }
 
 type Prepare = dyn Fn(Vec<Weight>) -> Result<Vec<Weight>, String> + Send + Sync;
 
-type Lower = dyn Fn(&Call) -> Result<Vec<Part>, String> + Send + Sync;
+type Lower = dyn Fn(&Call) -> Result<Lowered, String> + Send + Sync;
 
-/// One of the nodes that a layer becomes. The last one has the name and the output of the layer.
+/// The nodes of one use of a layer.
+#[derive(Default)]
+pub struct Lowered {
+    pub parts: Vec<Part>,
+    /// Values of the outputs; if there are none, the last part or, without parts, the input is the
+    /// only output.
+    pub outputs: Vec<Operand>,
+    /// Mask of the first output, if the layer creates one.
+    pub mask: Option<Operand>,
+}
+
+impl From<Vec<Part>> for Lowered {
+    fn from(parts: Vec<Part>) -> Self {
+        Self {
+            parts,
+            ..Self::default()
+        }
+    }
+}
+
+/// Effect of a layer on the masks of its inputs: the values `[time]` with 0 for the steps that
+/// recurrent layers skip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Masking {
+    /// The layer ignores masks, and its output has none.
+    Stops,
+    /// The output has the mask of the first input, which the layer may read.
+    Passes,
+    /// The layer reads masks, and its output has none but one that it creates.
+    Reads,
+    /// The output's mask combines those of the inputs.
+    Merges,
+    /// The output's mask combines those of the inputs or, along the time, joins them.
+    Concatenates { axis: i64 },
+    /// A mask has a meaning that is not supported.
+    Refuses,
+}
+
+/// One of the nodes that a layer becomes. The one of the first output has the name of the layer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Part {
     pub layer: Layer,
@@ -46,6 +85,8 @@ pub enum Operand {
     Input(usize),
     /// Output of an earlier part.
     Part(usize),
+    /// Mask of an input of the layer, which must have one.
+    Mask(usize),
 }
 
 /// Makes parts that read each other in order; the first reads all `inputs` of the layer.
@@ -117,6 +158,8 @@ pub struct Call<'a> {
     pub ranks: &'a [usize],
     /// Weights, one per [`Leaf::slots`].
     pub weights: &'a [WeightId],
+    /// Set for each input that has a mask.
+    pub masks: &'a [bool],
     /// Call argument `training`.
     pub training: Option<bool>,
 }
@@ -161,12 +204,26 @@ impl Leaf {
         slots: Vec<Slot>,
         lower: impl Fn(&Call) -> Result<Vec<Part>, String> + Send + Sync + 'static,
     ) -> Self {
+        Self::with_outputs(slots, move |call| lower(call).map(Lowered::from))
+    }
+
+    /// Creates a layer that becomes several nodes and has several outputs or creates a mask.
+    pub fn with_outputs(
+        slots: Vec<Slot>,
+        lower: impl Fn(&Call) -> Result<Lowered, String> + Send + Sync + 'static,
+    ) -> Self {
         Self {
             slots,
             takes_list: false,
             lower: Box::new(lower),
+            masking: Masking::Stops,
             prepare: None,
         }
+    }
+
+    /// Sets the effect on masks.
+    fn masking(self, masking: Masking) -> Self {
+        Self { masking, ..self }
     }
 
     /// Marks the layer as taking a list of inputs.
@@ -219,9 +276,9 @@ impl Leaf {
         let Self { lower, .. } = self;
         Self {
             lower: Box::new(move |call| {
-                let inner = lower(call)?;
+                let inner = lower(call)?.parts;
                 if inner.is_empty() {
-                    return Ok(inner);
+                    return Ok(inner.into());
                 }
                 let permute = |order: &[usize]| {
                     Layer::Permute(Permute {
@@ -237,6 +294,7 @@ impl Leaf {
                             .map(|operand| match *operand {
                                 Operand::Input(n) => Operand::Part(n),
                                 Operand::Part(n) => Operand::Part(n + 1),
+                                Operand::Mask(n) => Operand::Mask(n),
                             })
                             .collect(),
                         ..part
@@ -248,16 +306,19 @@ impl Leaf {
                         layer: permute(after),
                     });
                 }
-                Ok(parts)
+                Ok(parts.into())
             }),
             ..self
         }
     }
 
     /// Returns the nodes for one use; none if the Keras layer does nothing.
-    pub fn lower(&self, call: &Call) -> Result<Vec<Part>, String> {
+    pub fn lower(&self, call: &Call) -> Result<Lowered, String> {
         if !self.takes_list && call.ranks.len() != 1 {
             return Err(format!("it takes one input, not {}", call.ranks.len()));
+        }
+        if self.masking == Masking::Refuses && call.masks.contains(&true) {
+            return Err("its input has a mask, which is not supported for it".into());
         }
         (self.lower)(call)
     }
@@ -284,6 +345,9 @@ pub struct Dialect {
     pub legacy_bilinear: Option<bool>,
     /// Minor version of Keras 3 (the largest number if it is unknown); `None` for Keras 2.
     pub keras3: Option<u32>,
+    /// Set for versions whose recurrent layers treat the outputs of skipped steps in other ways: Keras
+    /// before 2.4, and if the version is unknown.
+    pub old_skipped_outputs: bool,
 }
 
 /// Parses a layer that is neither a model nor a wrapper.
@@ -295,11 +359,42 @@ pub fn parse(class: &str, config: &Map<String, Value>, dialect: Dialect) -> Resu
         let activation = activation?;
         return Ok(Leaf::plain(move |_| {
             Ok((activation != Activation::Linear).then_some(Layer::Activation(activation)))
-        }));
+        })
+        .masking(Masking::Passes));
     }
     let mut options = Options::new(config, dialect);
     let leaf = supported(class, &mut options).ok_or_else(|| unsupported_reason(class))?;
+    let leaf = leaf.map(|leaf| match masking(class, dialect) {
+        Some(masking) => leaf.masking(masking),
+        None => leaf,
+    });
     options.finish(leaf.map_err(Problems::from))
+}
+
+/// Returns the effect of a class on masks, unless it depends on the options: `supports_masking` and
+/// `compute_mask` of the classes of Keras 2.15, 3.0 and 3.13.
+fn masking(class: &str, dialect: Dialect) -> Option<Masking> {
+    Some(match class {
+        "Dense"
+        | "PReLU"
+        | "Dropout"
+        | "SpatialDropout1D"
+        | "SpatialDropout2D"
+        | "GaussianNoise"
+        | "GaussianDropout"
+        | "AlphaDropout"
+        | "ActivityRegularization"
+        | "BatchNormalization"
+        | "BatchNormalizationV1"
+        | "BatchNormalizationV2"
+        | "LayerNormalization"
+        | "UnitNormalization" => Masking::Passes,
+        "Rescaling" | "Normalization" if dialect.keras3.is_some() => Masking::Passes,
+        "Add" | "Subtract" | "Multiply" | "Average" | "Maximum" | "Minimum" => Masking::Merges,
+        "GlobalAveragePooling1D" | "GlobalAvgPool1D" => Masking::Reads,
+        "Softmax" | "MultiHeadAttention" | "GroupNormalization" => Masking::Refuses,
+        _ => return None,
+    })
 }
 
 /// Parses a layer of a supported class; `None` for other classes.
@@ -335,12 +430,16 @@ fn supported(class: &str, o: &mut Options) -> Option<Result<Leaf, String>> {
         "ZeroPadding1D" => spatial::zero_pad_1d(o),
         "UpSampling1D" => spatial::upsample_1d(o),
         "LayerNormalization" => plain::layer_norm(o),
+        "GroupNormalization" => plain::group_norm(o),
+        "UnitNormalization" => plain::unit_norm(o),
         "Normalization" => plain::normalization(o),
         "Rescaling" => plain::rescaling(o),
         "Embedding" => plain::embedding(o),
+        "Masking" => plain::masking(o),
         "SimpleRNN" => recurrent::simple_rnn(o),
         "Dot" => attention::dot(o),
         "Attention" => attention::attention(o),
+        "AdditiveAttention" => attention::additive(o),
         "MultiHeadAttention" => attention::multi_head(o),
         "Dense" => plain::dense(o),
         "PReLU" => plain::prelu(o),

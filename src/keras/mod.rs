@@ -303,7 +303,7 @@ fn graph(file: Content, name: &str) -> Result<Graph, Fault> {
     let mut assigned = weights::assign(&model, parsed.leaves, file.weights, file.matching);
     faults.append(&mut assigned.faults);
     let name = model.name.clone().unwrap_or_else(|| name.into());
-    build::graph(name, &model, assigned, faults)
+    build::graph(name, &model, assigned, dialect, faults)
 }
 
 /// Semantics of a version of Keras, where versions differ. `root` is the configuration.
@@ -315,6 +315,7 @@ fn dialect(version: Option<&str>, root: &Value) -> Result<Dialect, Fault> {
         return Ok(Dialect {
             legacy_bilinear: is_3.then_some(false),
             keras3: is_3.then_some(u32::MAX),
+            old_skipped_outputs: !is_3,
         });
     };
     let (numbers, suffix) = version.split_once('-').unwrap_or((version, ""));
@@ -327,10 +328,12 @@ fn dialect(version: Option<&str>, root: &Value) -> Result<Dialect, Fault> {
             // inside TensorFlow calls itself 2.2.4-tf and resizes with half-pixel centres.
             legacy_bilinear: minor.map(|minor| minor < 3 && suffix != "tf"),
             keras3: None,
+            old_skipped_outputs: minor.is_none_or(|minor| minor < 4),
         }),
         Some(3) => Ok(Dialect {
             legacy_bilinear: Some(false),
             keras3: Some(minor.unwrap_or(u32::MAX)),
+            old_skipped_outputs: false,
         }),
         Some(4..) => Err(Fault::Format(format!(
             "it was saved by Keras {version}; only files of Keras 2 and 3 are supported: build the network in Keras 3, give it the weights with set_weights and save it with model.save(\"name.keras\")"

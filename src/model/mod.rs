@@ -212,6 +212,11 @@ pub struct SpeakerScale {
     pub mean_prior: f64,
     /// Weight of the population's deviations, in segments.
     pub deviation_prior: f64,
+    /// Mean level of a mel band under which nothing is in the band. The emotion networks' descriptors of
+    /// such bands from the highest one down, which are above the recording's band limit, are replaced
+    /// by the population's means. `None` if the networks read all bands as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_below: Option<f64>,
 }
 
 impl SpeakerScale {
@@ -223,6 +228,7 @@ impl SpeakerScale {
             && all(&self.deviation, utterance::STATS, |x| x > 0.0)
             && all(&self.frames, PROFILE_FRAME_VALUES, |_| true)
             && all(&[self.mean_prior, self.deviation_prior], 2, |x| x > 0.0)
+            && self.missing_below.is_none_or(f64::is_finite)
     }
 }
 

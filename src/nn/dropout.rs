@@ -77,6 +77,8 @@ pub fn draw_factors(seed: u64, draw: u32, layer: u32, rate: f32, factors: &mut [
     let key = [seed as u32, (seed >> 32) as u32];
     let kept = 1.0 / (1.0 - rate);
     for (block, chunk) in factors.chunks_mut(4).enumerate() {
+        // 64 bits on every target: a shift by 32 would overflow a 32-bit `usize`.
+        let block = block as u64;
         let words = philox4x32([block as u32, layer, draw, (block >> 32) as u32], key);
         for (factor, word) in chunk.iter_mut().zip(words) {
             let uniform = (word >> 8) as f32 * (1.0 / 16_777_216.0);

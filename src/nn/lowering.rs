@@ -134,7 +134,7 @@ impl<W> LoweredGraph<W> {
 }
 
 /// Folds a batch normalisation into a scale and a shift per channel, computed in `f64`.
-pub(super) fn fold_batch_norm(graph: &Graph, b: &BatchNorm) -> (Vec<f32>, Vec<f32>) {
+pub(crate) fn fold_batch_norm(graph: &Graph, b: &BatchNorm) -> (Vec<f32>, Vec<f32>) {
     let of = |id: WeightId, c: usize| f64::from(graph.weights[id.0].data[c]);
     let channels = 0..graph.weights[b.mean.0].data.len();
     channels

@@ -35,7 +35,7 @@ pub(crate) mod half;
 pub mod inspect;
 pub mod layers;
 mod limits;
-mod lowering;
+pub(crate) mod lowering;
 pub mod network;
 pub mod npz;
 pub mod oracle;

@@ -50,13 +50,16 @@ pub enum SelfTestError {
 }
 
 impl<R> Network<R> {
-    /// Stores a self-test: seeded inputs in [-1, 1) and the outputs of the `f64` oracle. Open input
+    /// Stores a self-test: seeded inputs in [-1, 1), or [0, 6) if those give no finite outputs, and the outputs of the `f64` oracle. Open input
     /// dimensions are tried with a few lengths.
     ///
     /// # Errors
     /// The network accepts none of the lengths or computes an element that is not finite.
     pub fn make_self_test(&mut self) -> Result<(), SelfTestError> {
         const LENGTHS: [usize; 5] = [12, 16, 40, 200, 1];
+        // Factor and summand of the inputs. As indices, those in [-1, 1) are all 0, which a mask may
+        // exclude, and a mean of no elements is not finite.
+        const RANGES: [(f32, f32); 2] = [(1.0, 0.0), (3.0, 3.0)];
         let mut failure = None;
         for length in LENGTHS {
             let shapes: Vec<Vec<usize>> = self
@@ -69,36 +72,38 @@ impl<R> Network<R> {
                 failure.get_or_insert(e);
                 continue;
             }
-            let mut counter = 0;
-            let inputs: Vec<Vec<f32>> = shapes
-                .iter()
-                .map(|s| {
-                    (0..s.iter().product())
-                        .map(|_| uniform(&mut counter))
-                        .collect()
-                })
-                .collect();
-            let as_f64: Vec<Vec<f64>> = inputs
-                .iter()
-                .map(|i| i.iter().map(|&x| f64::from(x)).collect())
-                .collect();
-            let values = oracle::run(&self.graph, &shapes, &as_f64, 1, &DropoutMode::Off)
-                .map_err(|e| SelfTestError::Unusable(e.to_string()))?;
-            let outputs: Vec<Vec<f32>> = (0..self.graph.outputs.len())
-                .filter_map(|k| values.output(k))
-                .map(|value| value.data.iter().map(|&x| x as f32).collect())
-                .collect();
-            if outputs.iter().flatten().any(|x| !x.is_finite()) {
-                return Err(SelfTestError::Unusable(
-                    "it gives numbers that are not finite".into(),
-                ));
+            for (scale, shift) in RANGES {
+                let mut counter = 0;
+                let inputs: Vec<Vec<f32>> = shapes
+                    .iter()
+                    .map(|s| {
+                        (0..s.iter().product())
+                            .map(|_| uniform(&mut counter) * scale + shift)
+                            .collect()
+                    })
+                    .collect();
+                let as_f64: Vec<Vec<f64>> = inputs
+                    .iter()
+                    .map(|i| i.iter().map(|&x| f64::from(x)).collect())
+                    .collect();
+                let values = oracle::run(&self.graph, &shapes, &as_f64, 1, &DropoutMode::Off)
+                    .map_err(|e| SelfTestError::Unusable(e.to_string()))?;
+                let outputs: Vec<Vec<f32>> = (0..self.graph.outputs.len())
+                    .filter_map(|k| values.output(k))
+                    .map(|value| value.data.iter().map(|&x| x as f32).collect())
+                    .collect();
+                if outputs.iter().flatten().all(|x| x.is_finite()) {
+                    self.self_test = Some(SelfTest {
+                        input_shapes: shapes,
+                        inputs,
+                        outputs,
+                    });
+                    return Ok(());
+                }
             }
-            self.self_test = Some(SelfTest {
-                input_shapes: shapes,
-                inputs,
-                outputs,
-            });
-            return Ok(());
+            return Err(SelfTestError::Unusable(
+                "it gives numbers that are not finite".into(),
+            ));
         }
         Err(failure.expect("at least one length was tried").into())
     }

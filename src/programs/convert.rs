@@ -1,11 +1,12 @@
-//! Program `convert`: turns Keras files into bundles, and shows, runs and checks both.
+//! Program `convert`: turns Keras files into bundles, both into ONNX models, and shows, runs and checks
+//! them.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::app::sink::SinkError;
-use crate::atomic_file::replaces;
+use crate::atomic_file::{self, replaces};
 use crate::formats::printable;
 use crate::keras::ConvertError;
 use crate::model::Network;
@@ -17,10 +18,11 @@ use crate::nn::bundle::write;
 use crate::nn::npz::{self, NpzError, NpzFile};
 use crate::nn::run::{self, ArraysError};
 use crate::nn::self_test::SELF_TEST_TOLERANCE;
+use crate::onnx;
 use clap::error::ErrorKind;
 use clap::{Command, CommandFactory};
 
-use arguments::{Arguments, Draws};
+use arguments::{Arguments, Draws, Format};
 
 use super::{FAILURE, SUCCESS, signals, stdout};
 
@@ -71,6 +73,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         a if a.self_test => one_input(a).and_then(self_test),
         a => match (&a.run, &a.out) {
             (Some(input), Some(output)) => run_file(a, input, output),
+            _ if a.to == Some(Format::Onnx) => write_onnx(a),
+            _ if a.role.is_some() => usage(
+                ErrorKind::MissingRequiredArgument,
+                "--role needs --run INPUT.npz or --to onnx",
+            ),
             _ => convert(a),
         },
     };
@@ -247,18 +254,101 @@ fn convert(a: &Arguments) -> Result<String, Stop> {
             single.display()
         );
     }
-    // A device may be standard output, which then has nothing but the bundle.
-    if output.metadata().is_ok_and(|metadata| !metadata.is_file()) {
-        complain(text.trim_end());
-        text.clear();
+    Ok(unless_on_device(output, text))
+}
+
+/// Returns the message about a written file. If the file is a device, the message goes to standard
+/// error, because the device may be standard output, which then has nothing but the content.
+fn unless_on_device(output: &Path, text: String) -> String {
+    match output.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        true => {
+            complain(text.trim_end());
+            String::new()
+        }
+        false => text,
     }
-    Ok(text)
+}
+
+/// Writes one network as an ONNX model.
+fn write_onnx(a: &Arguments) -> Result<String, Stop> {
+    let flags = [
+        ("--emotion-windows", a.emotion_windows.is_some()),
+        ("--age", a.age.is_some()),
+        ("--gender", a.gender.is_some()),
+        ("--emotion-features", a.emotion_features.is_some()),
+        ("--merge", a.merge.is_some()),
+        ("--resampling", a.resampling.is_some()),
+    ];
+    if let Some((flag, _)) = flags.iter().find(|(_, given)| *given) {
+        return usage(
+            ErrorKind::ArgumentConflict,
+            &format!("an ONNX model holds one network; leave out {flag}"),
+        );
+    }
+    let path = one_input(a)?;
+    if path.is_dir() {
+        return usage(
+            ErrorKind::ArgumentConflict,
+            "an ONNX model holds one network; name one file, or convert the folder to a bundle and name that with --role",
+        );
+    }
+    let Some(output) = &a.output else {
+        return usage(
+            ErrorKind::MissingRequiredArgument,
+            "say with -o where the ONNX model goes",
+        );
+    };
+    for input in std::iter::once(path).chain(a.architecture.as_deref()) {
+        keep_input(input, output)?;
+    }
+    let content = open(path, a.architecture.as_deref())?;
+    let network = content.network(path, a.role)?;
+    let file = path.display();
+    let exported = onnx::export(&network.graph, &network.provenance)
+        .map_err(|e| Stop::Failure(format!("{file}: {e}")))?;
+    atomic_file::write(output, &exported.bytes).map_err(|source| {
+        Stop::Failure(format!(
+            "cannot write the ONNX model {}: {source}; {}",
+            output.display(),
+            crate::file_advice::to_write(&source)
+        ))
+    })?;
+    let names = exported.forced_dropouts.join(", ");
+    if !names.is_empty() {
+        complain(&format!(
+            "note: dropout that stays on at inference is off in the ONNX model: {}",
+            printable(&names)
+        ));
+    }
+    for (old, new) in &exported.renamed_outputs {
+        complain(&printable(&format!(
+            "note: the output {old} has the name of another value and is called {new} in the ONNX model"
+        )));
+    }
+    let text = format!(
+        "wrote {}\n  opset {}, {} layers, {} parameters\n",
+        output.display(),
+        onnx::OPSET,
+        network.graph.nodes.len(),
+        network.graph.parameters()
+    );
+    Ok(unless_on_device(output, text))
 }
 
 /// Content of a file: the model of a bundle, or the network of a Keras file.
 enum Content {
     Bundle(Box<Model>),
     Keras(Box<Network>),
+}
+
+impl Content {
+    /// Returns the network of a role; without a role, the only network.
+    fn network(&self, path: &Path, role: Option<Role>) -> Result<&Network, Stop> {
+        match self {
+            Self::Keras(network) => pick(path, std::slice::from_ref(network), role),
+            Self::Bundle(model) => pick(path, model.networks(), role),
+        }
+    }
 }
 
 fn open(path: &Path, architecture: Option<&Path>) -> Result<Content, Stop> {
@@ -329,10 +419,7 @@ fn run_file(a: &Arguments, input: &Path, output: &Path) -> Result<String, Stop> 
     keep_input(input, output)?;
     keep_input(path, output)?;
     let content = open(path, a.architecture.as_deref())?;
-    let network = match &content {
-        Content::Keras(network) => pick(path, std::slice::from_ref(network), a.role)?,
-        Content::Bundle(model) => pick(path, model.networks(), a.role)?,
-    };
+    let network = content.network(path, a.role)?;
     let dropout = match a.dropout {
         Some(Draws(Some(n))) => DropoutMode::Draws { n, seed: a.seed },
         Some(Draws(None)) | None => DropoutMode::Off,

@@ -11,9 +11,9 @@ use super::statistics::estimates;
 use super::{RecognizeError, row};
 use crate::audio::{Recording, Resampling};
 use crate::front_end::utterance::{
-    Segments, Utterance, UtteranceExtractor, UtteranceWindows, WINDOW_FRAMES,
+    MEL_GROUPS, Segments, Utterance, UtteranceExtractor, UtteranceWindows, WINDOW_FRAMES,
 };
-use crate::front_end::{HOP, SAMPLE_RATE};
+use crate::front_end::{HOP, N_MELS, SAMPLE_RATE};
 use crate::front_end::{check, samples};
 use crate::model::{AgeScale, ModelInfo, SpeakerScale};
 use crate::nn::DropoutMode;
@@ -48,6 +48,8 @@ pub struct SegmentInputs {
     /// Analysed segment.
     pub utterance: Utterance,
     windows: UtteranceWindows,
+    /// The descriptors with the population's means for missing bands; `None` if no band is missing.
+    limited: Option<Vec<f32>>,
     /// Windows and descriptors relative to a speaker; `None` without a profile.
     adapted: Option<(UtteranceWindows, Vec<f32>)>,
     /// The emotion feature network has two inputs: the descriptors, and the descriptors relative to a
@@ -98,14 +100,21 @@ impl Pipeline {
 
     /// Makes the networks' inputs from the segments of a recording.
     pub fn inputs(&self, segments: Segments) -> Features {
+        let scale = self.speaker.as_ref();
         let inputs = segments
             .segments
             .into_iter()
             .map(|utterance| SegmentInputs {
                 windows: utterance.windows(),
+                limited: scale.and_then(|scale| {
+                    let missing = missing_bands(scale, &utterance.stats);
+                    let mut descriptors = utterance.stats.clone();
+                    replace_bands(scale, missing.clone(), &mut descriptors);
+                    (!missing.is_empty()).then_some(descriptors)
+                }),
                 utterance,
                 adapted: None,
-                reads_both: self.speaker.is_some(),
+                reads_both: scale.is_some(),
             });
         Features {
             segments: inputs.collect(),
@@ -255,7 +264,9 @@ impl Features {
         for segment in &mut self.segments {
             let utterance = &segment.utterance;
             let frames = profile.adapt_frames(scale, &utterance.frames);
-            let descriptors = profile.adapt_descriptors(scale, &utterance.stats);
+            let mut descriptors = profile.adapt_descriptors(scale, &utterance.stats);
+            let missing = missing_bands(scale, &utterance.stats);
+            replace_bands(scale, missing, &mut descriptors);
             segment.adapted = Some((UtteranceWindows::of(&frames), descriptors));
         }
         self.speaker = Some(profile.speaker());
@@ -277,18 +288,43 @@ impl Features {
 
 impl SegmentInputs {
     fn network_inputs(&self) -> NetworkInputs<'_> {
+        let absolute = self.limited.as_ref().unwrap_or(&self.utterance.stats);
         let (windows, stats) = match &self.adapted {
             Some((windows, stats)) => (windows, stats),
-            None => (&self.windows, &self.utterance.stats),
+            None => (&self.windows, absolute),
         };
         NetworkInputs {
             frames: windows.frames(),
             starts: windows.starts(),
             whole: match self.reads_both {
-                true => vec![&self.utterance.stats, stats],
+                true => vec![absolute, stats],
                 false => vec![stats],
             },
             descriptors: &self.utterance.stats,
+        }
+    }
+}
+
+/// Mel bands above the recording's band limit: those from the highest one down with a mean level that
+/// says that nothing is in them.
+fn missing_bands(scale: &SpeakerScale, descriptors: &[f32]) -> Range<usize> {
+    let Some(level) = scale.missing_below else {
+        return N_MELS..N_MELS;
+    };
+    let mean_levels = &descriptors[..N_MELS];
+    let highest = mean_levels
+        .iter()
+        .rposition(|&mean| f64::from(mean) >= level);
+    highest.map_or(0, |band| band + 1)..N_MELS
+}
+
+/// Replaces the descriptors of these mel bands by the population's means.
+fn replace_bands(scale: &SpeakerScale, bands: Range<usize>, descriptors: &mut [f32]) {
+    let means = scale.mean.chunks(N_MELS);
+    let groups = descriptors.chunks_mut(N_MELS).zip(means).take(MEL_GROUPS);
+    for (values, means) in groups {
+        for (value, mean) in values[bands.clone()].iter_mut().zip(&means[bands.clone()]) {
+            *value = *mean as f32;
         }
     }
 }

@@ -27,7 +27,6 @@ use super::{Phase, ServerState};
 use crate::audio::Recording;
 use crate::formats::Format;
 use crate::nn::DropoutMode;
-use crate::prediction::Prediction;
 use crate::recognizer::Options;
 
 pub mod messages;
@@ -318,7 +317,7 @@ impl Stream {
                 Err(refusal @ Refusal::Panicked) => Err(refusal.into()),
             };
             let outcome = outcome.map(|mut recognised| {
-                shift(&mut recognised.prediction, start as f64);
+                recognised.prediction.shift(start as f64);
                 recognised
             });
             let head = format!("{{\"type\":\"interim\",\"start\":{start},\"end\":{seconds},");
@@ -458,16 +457,4 @@ async fn finish(socket: &mut WebSocket, end: End) {
 async fn drain_socket(socket: &mut WebSocket) {
     let end = async { while let Some(Ok(_)) = socket.recv().await {} };
     let _ = tokio::time::timeout(Duration::from_secs(1), end).await;
-}
-
-/// Shifts the times of a part that starts at `start` seconds to those of the whole recording.
-fn shift(prediction: &mut Prediction, start: f64) {
-    let spans = prediction.voice.speech.iter_mut();
-    for span in spans
-        .chain([&mut prediction.voice.analysed])
-        .chain(prediction.windows.iter_mut().map(|w| &mut w.time))
-        .chain(prediction.segments.iter_mut().map(|s| &mut s.time))
-    {
-        *span = span.start + start..span.end + start;
-    }
 }

@@ -1,6 +1,12 @@
 //! Instruction sets of the CPU, and the dispatch of a kernel to them.
 
-use super::lanes::{self, LANES, Lanes};
+#[cfg(any(
+    target_arch = "x86_64",
+    target_feature = "neon",
+    target_feature = "simd128"
+))]
+use super::lanes;
+use super::lanes::{LANES, Lanes};
 
 /// An instruction set that the CPU has. [`Isa::available`] is the only constructor, so a value is a
 /// proof.
@@ -17,6 +23,14 @@ enum Kind {
     Avx512,
     #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
     Neon,
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    Simd128,
+    #[cfg(all(
+        target_arch = "wasm32",
+        target_feature = "simd128",
+        feature = "relaxed-simd"
+    ))]
+    RelaxedSimd,
 }
 
 /// Environment variable that selects the instruction set.
@@ -65,6 +79,17 @@ impl Isa {
         }
         #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
         all.push(Self(Kind::Neon));
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        all.push(Self(Kind::Simd128));
+        // An engine refuses a module with instructions that it does not have.
+        #[cfg(all(
+            target_arch = "wasm32",
+            target_feature = "simd128",
+            feature = "relaxed-simd"
+        ))]
+        if lanes::relaxed_is_fused() {
+            all.push(Self(Kind::RelaxedSimd));
+        }
         all
     }
 
@@ -112,6 +137,14 @@ impl Isa {
             Kind::Avx512 => "avx512",
             #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
             Kind::Neon => "neon",
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Kind::Simd128 => "simd128",
+            #[cfg(all(
+                target_arch = "wasm32",
+                target_feature = "simd128",
+                feature = "relaxed-simd"
+            ))]
+            Kind::RelaxedSimd => "relaxed-simd",
         }
     }
 
@@ -128,6 +161,14 @@ impl Isa {
             Kind::Avx512 => unsafe { avx512(kernel) },
             #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
             Kind::Neon => neon(kernel),
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Kind::Simd128 => simd128(kernel),
+            #[cfg(all(
+                target_arch = "wasm32",
+                target_feature = "simd128",
+                feature = "relaxed-simd"
+            ))]
+            Kind::RelaxedSimd => relaxed_simd(kernel),
         }
     }
 }
@@ -151,6 +192,24 @@ fn avx512<K: Kernel>(kernel: K) -> K::Output {
 #[inline(never)]
 fn neon<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<lanes::Neon, 6>()
+}
+
+/// Two tile rows: 2 x 4 accumulators leave half of the 16 registers of an x86-64 engine.
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+#[inline(never)]
+fn simd128<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<lanes::Simd128, 2>()
+}
+
+#[cfg(all(
+    target_arch = "wasm32",
+    target_feature = "simd128",
+    feature = "relaxed-simd"
+))]
+#[target_feature(enable = "relaxed-simd")]
+#[inline(never)]
+fn relaxed_simd<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<lanes::RelaxedSimd, 2>()
 }
 
 #[cfg(test)]

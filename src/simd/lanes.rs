@@ -1,6 +1,7 @@
 //! Vectors of sixteen `f32`.
 
 use super::doubles::{DOUBLES, Doubles};
+use super::fused::mul_add;
 
 /// Elements per vector.
 pub(crate) const LANES: usize = 16;
@@ -68,12 +69,12 @@ impl Lanes for [f32; LANES] {
 
     #[inline(always)]
     fn mul_add(self, x: f32, sum: Self) -> Self {
-        std::array::from_fn(|i| x.mul_add(self[i], sum[i]))
+        std::array::from_fn(|i| mul_add(x, self[i], sum[i]))
     }
 
     #[inline(always)]
     fn mul_add_lanes(self, x: Self, sum: Self) -> Self {
-        std::array::from_fn(|i| x[i].mul_add(self[i], sum[i]))
+        std::array::from_fn(|i| mul_add(x[i], self[i], sum[i]))
     }
 
     #[inline(always)]
@@ -123,6 +124,17 @@ impl Lanes for [f32; LANES] {
 mod neon;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 pub(super) use neon::Neon;
+
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub(super) use wasm::Simd128;
+#[cfg(all(
+    target_arch = "wasm32",
+    target_feature = "simd128",
+    feature = "relaxed-simd"
+))]
+pub(super) use wasm::{RelaxedSimd, relaxed_is_fused};
 
 #[cfg(target_arch = "x86_64")]
 mod x86;

@@ -5,8 +5,10 @@
 //! the instructions. Every variant gives the same bits.
 
 pub(crate) mod doubles;
+mod fused;
 mod isa;
 pub(crate) mod lanes;
 
+pub(crate) use fused::mul_add;
 pub(crate) use isa::Kernel;
 pub use isa::{Isa, UnknownIsa};

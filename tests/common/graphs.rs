@@ -226,7 +226,14 @@ pub fn single(kind: Kind) -> impl Strategy<Value = Case> {
         let value = b.node(layer, inputs, outer.len());
         b.output(value);
         let batch = b.choices.size(9);
-        b.finish(shapes, scale, batch)
+        let mut case = b.finish(shapes, scale, batch);
+        if let Layer::StatefulRnn(rnn) = &case.graph.nodes[0].layer
+            && rnn.masked
+        {
+            let mask = case.inputs[1].iter_mut();
+            mask.for_each(|v| *v = f32::from(u8::from(*v > 0.0)));
+        }
+        case
     })
 }
 

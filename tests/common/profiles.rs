@@ -70,6 +70,7 @@ pub fn profile_model(name: &str) -> Model {
         frames: vec![0.0; N_MELS + 1],
         mean_prior: 2.0,
         deviation_prior: 4.0,
+        missing_below: None,
     });
     let networks = default.networks().iter().cloned();
     let mut networks: Vec<Network> = networks.filter(|n| n.role != Role::Speech).collect();

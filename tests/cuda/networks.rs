@@ -131,6 +131,11 @@ each_kind! {
     channel_multiply, ChannelMultiply, 30;
     insert_axis, InsertAxis, 20;
     remove_axis, RemoveAxis, 20;
+    embedding, Embedding, 30;
+    map, Map, 40;
+    slice, Slice, 30;
+    mean_axis, MeanAxis, 30;
+    mat_mul, MatMul, 40;
 }
 
 #[test]

@@ -162,15 +162,17 @@ each_kind! {
     channel_multiply, ChannelMultiply, 60;
     insert_axis, InsertAxis, 60;
     remove_axis, RemoveAxis, 60;
-    depthwise_conv, DepthwiseConv, 200;
-    conv_transpose, ConvTranspose, 60;
-    layer_norm, LayerNorm, 60;
     embedding, Embedding, 60;
     map, Map, 60;
     slice, Slice, 60;
     mean_axis, MeanAxis, 60;
     mat_mul, MatMul, 60;
+    depthwise_conv, DepthwiseConv, 200;
+    conv_transpose, ConvTranspose, 60;
+    layer_norm, LayerNorm, 60;
+    group_norm, GroupNorm, 60;
     simple_rnn, SimpleRnn, 60;
+    stateful_rnn, StatefulRnn, 150;
 }
 
 /// Scales the number of cases by `PROPTEST_CASES` (default 256). Failing seeds are not written to

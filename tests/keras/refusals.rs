@@ -217,8 +217,23 @@ fn every_fault_of_a_layer_names_file_layer_class_and_option() {
         ),
         (
             "Conv2DTranspose",
-            json!({"filters": 2, "kernel_size": 3, "output_padding": [1, 1]}),
-            "\"output_padding\" is [1,1]",
+            json!({"filters": 2, "kernel_size": 3, "output_padding": [1, -1]}),
+            "\"output_padding\" is [1,-1]",
+        ),
+        (
+            "GroupNormalization",
+            json!({"groups": -1}),
+            "\"groups\" is -1",
+        ),
+        (
+            "Attention",
+            json!({"score_mode": "cosine"}),
+            "\"score_mode\" is \"cosine\"",
+        ),
+        (
+            "Masking",
+            json!({"mask_value": "pad"}),
+            "\"mask_value\" is \"pad\"",
         ),
         (
             "MultiHeadAttention",
@@ -280,7 +295,7 @@ fn all_problems_are_listed_at_once() {
             json!({"units": 2, "dtype": "float64", "novelty": 1}),
         ),
         ("d", "Dense", dense(3)),
-        ("e", "Masking", json!({})),
+        ("e", "LocallyConnected1D", json!({})),
     ]);
     // The input of `d` is unknown, but the missing bias is reported.
     let layers = vec![
@@ -299,7 +314,7 @@ fn all_problems_are_listed_at_once() {
         &[
             "m.h5: 7 things stand in the way",
             "\n  it was saved with the backend \"theano\"",
-            "\n  layers b (ConvLSTM2D), e (Masking): this class of layer",
+            "\n  layers b (ConvLSTM2D), e (LocallyConnected1D): this class of layer",
             "\n  layer c (Dense): option \"dtype\" is \"float64\"",
             "\n  layer c (Dense): option \"novelty\"",
             "\n  layer a (Dense): its kernel should have shape [?, 4]",
@@ -317,7 +332,7 @@ fn all_problems_are_listed_at_once() {
 fn consequences_of_a_fault_are_not_reported() {
     // If `b` were assumed to read the output that `a` would have had, its rank would seem wrong.
     let config = chain(&[
-        ("a", "Masking", json!({"mask_value": 0})),
+        ("a", "LocallyConnected1D", json!({"filters": 2})),
         ("b", "Conv1D", json!({"filters": 2, "kernel_size": 3})),
     ]);
     let layers = vec![(

@@ -62,10 +62,12 @@ def equal(a, b, what):
         raise AssertionError(f"{what}: {a!r} is not {b!r}")
 
 
-def post(content, name, form):
+def post(content, name, form, profile=None):
     """The API's answer as bytes."""
     boundary = uuid.uuid4().hex
     head = f'--{boundary}\r\nContent-Disposition: form-data; name="response_format"\r\n\r\n{form}\r\n'
+    if profile:
+        head += f'--{boundary}\r\nContent-Disposition: form-data; name="profile"\r\n\r\n{profile}\r\n'
     head += f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
     request = urllib.request.Request(
         f"{BASE}/v1/audio/emotion",
@@ -344,4 +346,5 @@ def main():
         browser.quit()
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -267,6 +267,105 @@ fn weights_and_archives_convert_and_run() {
 }
 
 #[test]
+fn onnx_models_are_written_from_keras_files_and_bundles() {
+    let place = Place::new();
+    let (first, second) = (place.at("first.onnx"), place.at("second.onnx"));
+    let features = golden("arch_emotion_features.h5");
+    let outcome = convert([text(&features), "--to", "onnx", "-o", &first]);
+    assert_eq!(outcome.code, 0, "{}", outcome.err);
+    assert!(outcome.out.contains("opset 17"), "{}", outcome.out);
+    // The dropouts that stay on are named, here and in the model.
+    let graph = maeum::keras::load(&features).unwrap().graph;
+    let forced = graph
+        .nodes
+        .iter()
+        .filter(|n| matches!(&n.layer, maeum::nn::Layer::Dropout(dropout) if dropout.is_active()));
+    let names: Vec<&str> = forced.map(|n| &*n.name).collect();
+    assert!(!names.is_empty());
+    let note = format!("is off in the ONNX model: {}", names.join(", "));
+    assert!(outcome.err.contains(&note), "{}", outcome.err);
+    let bytes = fs::read(&first).unwrap();
+    let holds = |part: &str| bytes.windows(part.len()).any(|w| w == part.as_bytes());
+    for part in [
+        "maeum",
+        "arch_emotion_features.h5",
+        "dropout_exported_as_off",
+        &names.join(", "),
+    ] {
+        assert!(holds(part), "{part}");
+    }
+    // All weights are there, and little else.
+    let numbers = 4 * graph.parameters();
+    assert!((numbers..numbers + 65_536).contains(&bytes.len()));
+
+    // A network of a bundle is that of its file.
+    let bundle = place.five();
+    let age = golden("five/Model_Age_crop.h5");
+    good([text(&age), "--to", "onnx", "-o", &first]);
+    good([&*bundle, "--to", "onnx", "--role", "age", "-o", &second]);
+    assert_eq!(fs::read(&first).unwrap(), fs::read(&second).unwrap());
+    good([text(&age), "--to", "bundle", "-o", &second]);
+    good(["--self-test", &second]);
+
+    let weights = golden("weights_in_order.h5");
+    let architecture = golden("weights_in_order.yaml");
+    good([
+        text(&weights),
+        "--architecture",
+        text(&architecture),
+        "--to",
+        "onnx",
+        "-o",
+        &second,
+    ]);
+}
+
+#[test]
+fn onnx_models_of_what_has_no_equivalent_are_refused() {
+    let place = Place::new();
+    let output = place.at("out.onnx");
+    let copy = place.at("model.h5");
+    fs::copy(golden("subtract.h5"), &copy).unwrap();
+    let before = fs::read(&copy).unwrap();
+    bad(
+        1,
+        &["model.h5", "never replaced"],
+        [&*copy, "--to", "onnx", "-o", &copy],
+    );
+    assert_eq!(before, fs::read(&copy).unwrap());
+    let bundle = place.five();
+    bad(
+        1,
+        &["several networks", "--role"],
+        [&*bundle, "--to", "onnx", "-o", &output],
+    );
+    bad(
+        2,
+        &["one network", "--age"],
+        [&*copy, "--to", "onnx", "--age", &copy, "-o", &output],
+    );
+    bad(
+        2,
+        &["one network", "--role"],
+        [text(&golden("five")), "--to", "onnx", "-o", &output],
+    );
+    bad(2, &["--output"], [&*copy, "--to", "onnx"]);
+    bad(
+        2,
+        &["bundle", "onnx"],
+        [&*copy, "--to", "tflite", "-o", &output],
+    );
+    bad(2, &["--role"], [&*copy, "--role", "age", "-o", &output]);
+    let nowhere = place.at("nowhere/out.onnx");
+    bad(
+        1,
+        &["nowhere/out.onnx", "folder"],
+        [&*copy, "--to", "onnx", "-o", &nowhere],
+    );
+    assert!(!Path::new(&output).exists());
+}
+
+#[test]
 fn draws_have_their_own_dimension_and_repeat_with_the_seed() {
     let place = Place::new();
     let bundle = place.five();

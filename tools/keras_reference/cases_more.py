@@ -1,6 +1,7 @@
 """Models of the layers beyond those of the original system."""
 
 import numpy as np
+import tensorflow as tf
 from keras import layers as L
 
 from .core import case, rng
@@ -48,6 +49,28 @@ def convolutions():
         )
 
 
+def padded_transposes():
+    for padding in ("valid", "same"):
+        one(
+            f"conv2d_transpose_{padding}_output_padding",
+            f"Conv2DTranspose, {padding}, with output padding",
+            (4, 3, 2),
+            lambda p=padding: L.Conv2DTranspose(3, (3, 4), strides=(3, 2), padding=p, output_padding=(2, 1)),
+        )
+        one(
+            f"conv2d_transpose_{padding}_dilation",
+            f"Conv2DTranspose, {padding}, dilated",
+            (5, 4, 2),
+            lambda p=padding: L.Conv2DTranspose(3, (3, 2), dilation_rate=2, padding=p),
+        )
+    one(
+        "conv1d_transpose_output_padding",
+        "Conv1DTranspose with output padding",
+        (5, 4),
+        lambda: L.Conv1DTranspose(3, 4, strides=3, padding="same", output_padding=1),
+    )
+
+
 def shapes():
     one("zero_padding1d", "ZeroPadding1D", (4, 3), lambda: L.ZeroPadding1D((1, 2)))
     one("cropping1d", "Cropping1D", (6, 3), lambda: L.Cropping1D((1, 2)))
@@ -69,6 +92,11 @@ def normalizations():
     one("layer_normalization_axes", "LayerNormalization over two axes", (4, 6), lambda: L.LayerNormalization((1, 2)))
     one("layer_normalization_plain", "LayerNormalization without weights", (4, 6), lambda: L.LayerNormalization(center=False, scale=False, epsilon=0.1))
     one("batch_normalization_axis1", "BatchNormalization over axis 1", (3, 4, 5), lambda: L.BatchNormalization(axis=1))
+    one("group_normalization", "GroupNormalization of an image", (3, 4, 6), lambda: L.GroupNormalization(3))
+    one("group_normalization_plain", "GroupNormalization without weights", (5, 4), lambda: L.GroupNormalization(2, center=False, scale=False, epsilon=0.1))
+    one("group_normalization_axis1", "GroupNormalization over axis 1", (4, 3, 5), lambda: L.GroupNormalization(2, axis=1))
+    one("unit_normalization", "UnitNormalization", (4, 6), L.UnitNormalization)
+    one("unit_normalization_axis1", "UnitNormalization over axis 1", (4, 6), lambda: L.UnitNormalization(axis=1))
     one("rescaling", "Rescaling", (4, 3), lambda: L.Rescaling(0.25, 1.5))
     one("normalization", "Normalization by stored mean and variance", (4, 3), L.Normalization)
 
@@ -91,6 +119,21 @@ def others():
     queries = [(4, 3), (5, 3)]
     case("attention", "Attention", queries, lambda q, v: L.Attention()([q, v]))
     case("attention_key", "Attention with a key", [*queries, (5, 3)], lambda q, v, k: L.Attention()([q, v, k]))
+    case("attention_scale", "Attention with a scale", queries, lambda q, v: L.Attention(use_scale=True)([q, v]))
+    case("attention_concat", "Attention by concatenation", queries, lambda q, v: L.Attention(score_mode="concat")([q, v]))
+    case(
+        "attention_concat_scale",
+        "Attention by concatenation with a scale and a key",
+        [*queries, (5, 3)],
+        lambda q, v, k: L.Attention(use_scale=True, score_mode="concat")([q, v, k]),
+    )
+    case("attention_additive", "AdditiveAttention", queries, lambda q, v: L.AdditiveAttention()([q, v]))
+    case(
+        "attention_additive_plain",
+        "AdditiveAttention without a scale, with masks",
+        queries,
+        lambda q, v: L.AdditiveAttention(use_scale=False)([L.Masking()(q), L.Masking()(v)]),
+    )
     case("multi_head_attention", "MultiHeadAttention", queries, lambda q, v: L.MultiHeadAttention(2, 3)(q, v))
     case(
         "multi_head_attention_self",
@@ -100,5 +143,37 @@ def others():
     )
 
 
-for register in (convolutions, shapes, normalizations, others):
+def operators():
+    pair = [(4, 3), (4, 3)]
+    case(
+        "operators_arithmetic",
+        "Arithmetic in the model's code, stored as TFOpLambda layers",
+        pair,
+        lambda x, y: [x * 2.0, 0.5 - x, x / 4.0, -x, 1.0 / (y * y + 1.0), x**2, x + y, x * y - x, y / (x * x + 2.0)],
+    )
+    case(
+        "operators_functions",
+        "Functions of TensorFlow in the model's code",
+        pair,
+        lambda x, y: [
+            tf.reduce_mean(x, axis=1),
+            tf.reduce_sum(x * y, axis=-1, keepdims=True),
+            tf.nn.relu(x),
+            tf.maximum(x, 0.1),
+            tf.minimum(x, y),
+            tf.squeeze(tf.expand_dims(x, -1), -1),
+            tf.transpose(x, [0, 2, 1]),
+            tf.sqrt(tf.exp(abs(x))),
+            tf.nn.softmax(x, axis=1),
+        ],
+    )
+    case(
+        "operators_slices",
+        "Slices in the model's code, stored as SlicingOpLambda layers",
+        (6, 4),
+        lambda x: [x[:, 1:3], x[:, -1], x[..., 0], x[:, ::2, 1:], x[:, -3:]],
+    )
+
+
+for register in (convolutions, padded_transposes, shapes, normalizations, others, operators):
     register()

@@ -361,6 +361,24 @@ def stat_names(bands=BANDS):
     return {k: len(v) for k, v in stats_groups(analyse(rng.standard_normal(RATE), bands)).items()}
 
 
+# Groups of descriptors with a value per mel band; they come first, beginning with the mean levels.
+MEL_GROUPS = 12
+
+
+def without_missing_bands(rows, means, below):
+    """Descriptors (and, behind them, the same relative to a speaker) with `means` for the mel bands above the recording's
+    band limit: those from the highest one down whose mean level is less than `below`. The floor of a level is
+    ln(FLOOR) = -11.5."""
+    rows, means = np.array(rows), np.asarray(means)
+    nothing = rows[..., :BANDS] < below
+    missing = np.logical_and.accumulate(nothing[..., ::-1], -1)[..., ::-1]
+    for start in range(0, rows.shape[-1], len(means)):
+        for group in range(MEL_GROUPS):
+            values = rows[..., start + group * BANDS :][..., :BANDS]
+            values[missing] = np.broadcast_to(means[group * BANDS :][:BANDS], values.shape)[missing]
+    return rows
+
+
 def window_frames(a):
     """(T, 44) input of the window network: scaled log-mel (40), log F0, log F0 relative, voiced, r."""
     f0 = a["f0"]

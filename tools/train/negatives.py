@@ -3,7 +3,7 @@
     python tools/train/negatives.py CORPORA_DIR OUT_DIR [TUNES]
 
 writes OUT_DIR/<kind>/<number>.wav (16-bit, 16 kHz): pieces of the noises in CORPORA_DIR/noise, synthetic tones, hum, clicks,
-sweeps, sirens and coloured noise, and music and sound effects that `fluidsynth` plays with the FluidR3 General MIDI
+sweeps, sirens and coloured noise, calls of animals and babies, sneezes, and music and sound effects that `fluidsynth` plays with the FluidR3 General MIDI
 sound font (Debian: fluidsynth, fluid-soundfont-gm) from scores made here. A third of them is band-limited.
 """
 
@@ -95,7 +95,105 @@ def chirps(rng):
     return x
 
 
-SYNTHETIC = dict(tone=tone, hum=hum, clicks=clicks, sweep=sweep, engine=engine, coloured=coloured, chirps=chirps)
+def smooth(n, points, low, high, rng):
+    """A curve of n values through random points between `low` and `high`."""
+    return np.interp(np.linspace(0, 1, n), np.linspace(0, 1, points), rng.uniform(low, high, points))
+
+
+def resonant(x, rng, low, high, count):
+    """Through resonances of a throat."""
+    y = np.zeros(len(x))
+    for _ in range(count):
+        f, width = np.exp(rng.uniform(np.log(low), np.log(high))), rng.uniform(60, 400)
+        r = np.exp(-np.pi * width / RATE)
+        y += signal.lfilter([1 - r], [1, -2 * r * np.cos(2 * np.pi * f / RATE), r * r], x) * rng.uniform(0.3, 1)
+    return y
+
+
+def voiced(f, rough, rng):
+    """Pulses of a larynx with the frequencies `f`, `rough` of 0 to 1."""
+    f = f * (1 + rough * 0.1 * rng.standard_normal(len(f)).cumsum() / np.sqrt(len(f)))
+    phase = np.cumsum(f) / RATE
+    x = (phase % 1) ** rng.uniform(1, 4)
+    x = x * (1 - rough * rng.uniform(0, 1) * (phase % 2 < 1))
+    return np.diff(x, prepend=0) + rng.standard_normal(len(f)) * rng.uniform(0.01, 0.3) * rough
+
+
+def placed(calls, rng, seconds):
+    """Calls one after the other, with pauses between them."""
+    x = rng.standard_normal(int(rng.uniform(*seconds) * RATE)) * rng.uniform(0, 0.01)
+    at = int(rng.uniform(0, 0.3) * RATE)
+    for call, pause in calls:
+        if at + len(call) > len(x):
+            break
+        x[at : at + len(call)] += call / max(np.abs(call).max(), 1e-9) * rng.uniform(0.4, 1)
+        at += len(call) + int(pause * RATE)
+    return x
+
+
+def barks(rng):
+    """Dogs: short calls with a steep start, growls, howls."""
+    middle, kind = np.exp(rng.uniform(np.log(150), np.log(1000))), rng.random()
+    calls = []
+    for _ in range(30):
+        howl = kind > 0.85
+        k = time_axis(rng.uniform(0.6, 2) if howl else rng.uniform(0.06, 0.3))
+        f = middle * rng.uniform(0.8, 1.2) * 2 ** smooth(len(k), 4, -0.4, 0.4, rng)
+        f = rng.uniform(40, 120) * np.ones(len(k)) if kind < 0.15 else f
+        envelope = np.minimum(k / rng.uniform(0.002, 0.03), 1) * np.minimum((k[-1] - k) / (0.6 * k[-1]), 1)
+        x = resonant(voiced(f, rng.uniform(0.2, 1), rng), rng, 350, 3000, rng.integers(2, 5)) * envelope
+        calls.append((x, rng.uniform(0.05, 0.25) if rng.random() < 0.6 else rng.uniform(0.3, 1.5)))
+    return placed(calls, rng, (1.5, 6))
+
+
+def cries(rng):
+    """Babies: long high calls that rise and fall, between breaths."""
+    middle = rng.uniform(300, 650)
+    calls = []
+    for _ in range(12):
+        k = time_axis(rng.uniform(0.3, 1.8))
+        arch = np.sin(np.pi * np.linspace(0, 1, len(k)) ** rng.uniform(0.5, 1.5))
+        f = middle * (0.75 + rng.uniform(0.2, 0.6) * arch) * 2 ** smooth(len(k), 5, -0.1, 0.1, rng)
+        f = f * (1 + rng.uniform(0, 0.04) * np.sin(2 * np.pi * rng.uniform(4, 12) * k))
+        f = f * (2 if rng.random() < 0.1 else 1)
+        x = resonant(voiced(f, rng.uniform(0, 0.7), rng), rng, 900, 5000, rng.integers(2, 5)) * arch**0.3
+        calls.append((x, rng.uniform(0.05, 0.2)))
+        if rng.random() < 0.6:
+            n = int(rng.uniform(0.1, 0.4) * RATE)
+            calls.append((resonant(rng.standard_normal(n), rng, 1000, 4000, 2) * np.hanning(n) * 0.3, rng.uniform(0, 0.3)))
+    return placed(calls, rng, (2, 6))
+
+
+def crows(rng):
+    """Roosters, hens, gulls: bright calls of several notes."""
+    calls = []
+    middle = rng.uniform(350, 1100)
+    for _ in range(20):
+        k = time_axis(rng.uniform(0.1, 1.3))
+        f = middle * rng.uniform(0.7, 1.3) * 2 ** smooth(len(k), rng.integers(2, 6), -0.5, 0.3, rng)
+        x = resonant(voiced(f, rng.uniform(0, 0.6), rng), rng, 800, 4500, rng.integers(2, 5)) * np.hanning(len(k)) ** 0.4
+        calls.append((x, rng.uniform(0.02, 0.4) if rng.random() < 0.8 else rng.uniform(0.5, 1.5)))
+    return placed(calls, rng, (1.5, 6))
+
+
+def sneezes(rng):
+    """Sneezes and coughs: a breath, then bursts of air with a short voice behind them."""
+    calls = []
+    for _ in range(8):
+        n = int(rng.uniform(0.1, 0.8) * RATE)
+        breath = resonant(rng.standard_normal(n), rng, 500, 3000, 2) * np.linspace(0.05, 1, n) ** 2 * rng.uniform(0.05, 0.4)
+        k = time_axis(rng.uniform(0.08, 0.4))
+        air = resonant(rng.standard_normal(len(k)), rng, 700, 6000, 4) * np.exp(-k / rng.uniform(0.03, 0.15))
+        f = rng.uniform(120, 500) * np.exp(-k * rng.uniform(0, 3))
+        voice = resonant(voiced(f, 0.8, rng), rng, 400, 2500, 3) * np.exp(-k / 0.1)
+        burst = air / np.abs(air).max() + voice / max(np.abs(voice).max(), 1e-9) * rng.uniform(0, 0.8)
+        if rng.random() < 0.5:
+            calls.append((breath, 0))
+        calls.append((burst, rng.uniform(0.02, 0.3) if rng.random() < 0.4 else rng.uniform(0.5, 2)))
+    return placed(calls, rng, (1, 6))
+
+
+SYNTHETIC = dict(tone=tone, hum=hum, clicks=clicks, sweep=sweep, engine=engine, coloured=coloured, chirps=chirps, barks=barks, cries=cries, crows=crows, sneezes=sneezes)
 
 
 def variable(n):

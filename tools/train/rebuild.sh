@@ -18,14 +18,12 @@ cargo build --release --bin infer --bin convert
 [ -d "$out/venv" ] || python3 -m venv "$out/venv"
 "$out/venv/bin/pip" install --quiet --disable-pip-version-check -r tools/train/requirements.txt
 python="$out/venv/bin/python"
-tunes=700
 steps=(windows held final)
 case $kind in
 default) ;;
 commercial)
     "$python" tools/train/free.py "$corpora" "$out/corpora"
     corpora=$out/corpora
-    tunes=300
     steps+=(--commercial)
     ;;
 *) echo "no such model: $kind; there are default and commercial" >&2; exit 2 ;;
@@ -37,7 +35,7 @@ for view in band phone noise room mixed; do
     "$python" tools/train/augment.py "$corpora" "$out/augmented" "$view"
     dump "$view" "$out/augmented/$view"
 done
-"$python" tools/train/negatives.py "$corpora" "$out/negatives" "$tunes"
+"$python" tools/train/negatives.py "$corpora" "$out/negatives"
 dump negatives "$out/negatives"
 "$python" tools/train/train.py "$corpora" "$out/features" "$out" "${steps[@]}"
 target/release/convert "$out" -o "$out/maeum.safetensors"

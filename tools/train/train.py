@@ -13,6 +13,7 @@ Steps, each of which leaves its result in OUT_DIR for the next:
   windows   one member of the window network, `--member K`
   final     all other networks, trained on train + valid, and the model's description (model.json)
 
+`--only emotion_features` (with the merge) or `--only speech` renews that network in an OUT_DIR that holds a whole model.
 `--commercial` describes the model of the freely licensed corpora and refuses recordings of any other (free.py).
 """
 
@@ -45,19 +46,17 @@ NEUTRAL = 0.3
 # Draws of every recording that the statistics networks are trained with.
 DRAWS = 24
 
-EMOTION = dict(branches=4, relative=2, units=192, drop_in=0.35, drop=0.4, smoothing=0.1, epochs=80, batch=128, rate=2e-3, corpus=0.7, label=0.5, heard=0.0, missing_bands=False)
+EMOTION = dict(branches=4, relative=2, units=192, drop_in=0.35, drop=0.4, smoothing=0.1, epochs=80, batch=128, rate=2e-3, corpus=0.7, label=0.5, heard=0.0, missing_below=-9.5)
 WINDOWS = dict(conv=(64, 96), gru=48, units=64, drop_conv=0.1, drop=0.3, smoothing=0.05, epochs=45, batch=64, rate=2e-3, members=1)
 GENDER = dict(branches=2, units=128, drop_in=0.25, drop=0.3, smoothing=0.05, epochs=60, batch=128, rate=2e-3)
 AGE = dict(branches=2, units=96, drop_in=0.2, drop=0.3, epochs=60, batch=128, rate=2e-3)
 SPEECH = dict(branches=1, units=32, drop_in=0.3, drop=0.2, smoothing=0.02, epochs=25, batch=128, rate=2e-3)
-# Mean level L of a mel band, below which it is above the recording's band limit; the floor of L is ln(1e-5) = -11.5.
-BAND_FLOOR = -9.5
 AGE_CENTRE, AGE_SCALE = 30.0, 15.0
 QUANTILES = (0.1, 0.5, 0.9)
 COVERAGE = 0.8
 # Names and licences of the two models.
 DEFAULT = dict(
-    name="maeum default 3",
+    name="maeum default 4",
     licences=[
         {"estimates": ["emotion"], "licence": "CC-BY-NC-SA-4.0", "terms": "non-commercial use only"},
         {"estimates": ["age", "gender"], "licence": "CC-BY-4.0", "terms": "any use with attribution"},
@@ -128,23 +127,11 @@ def by_recording(z, places, count):
     return out / np.maximum(n, 1)
 
 
-def without_missing_bands(x, population):
-    """Descriptors with the population's means for the mel bands above the recording's band limit: those from the
-    highest one down whose mean level is at the floor of L."""
-    places, start = {}, 0
-    for name, count in features.stat_names().items():
-        places[name] = start
-        start += count
-    bands = features.BANDS
-    at_floor = x[..., places["mel_mean"] :][..., :bands] < BAND_FLOOR
-    missing = np.logical_and.accumulate(at_floor[..., ::-1], -1)[..., ::-1]
-    x = np.array(x)
-    for half in range(0, x.shape[-1], start):
-        for name in (name for name in places if name.startswith("mel_")):
-            place = half + places[name]
-            values = x[..., place : place + bands]
-            values[missing] = np.broadcast_to(population.mean[places[name] :][:bands], values.shape)[missing]
-    return x
+def without_missing_bands(rows, population, cfg=EMOTION):
+    """Descriptors as they are and relative to a speaker, with the population's means for missing mel bands."""
+    if cfg["missing_below"] is None:
+        return rows
+    return features.without_missing_bands(rows, population.mean, cfg["missing_below"])
 
 
 def balanced(corpus, label, corpus_power, label_power):
@@ -262,6 +249,7 @@ def pinball(keras):
 
 def emotion_features(data, index, population, seed, cfg=EMOTION, x=None):
     x = bank(data, index, population, seed, True) if x is None else x
+    x = np.stack([without_missing_bands(rows, population, cfg) for rows in x])
     y = emotion_targets(data, index, cfg["heard"])
     w = balanced(data.corpus[index], data.emotion[index], cfg["corpus"], cfg["label"])
     return fit_stats(x, y, w, population, len(EMOTIONS), categorical(cfg["smoothing"]), cfg, seed)
@@ -334,9 +322,7 @@ def compare(data, out, name, cfg):
         np.save(cache, bank(data, index, population, SEED, True))
     x = np.load(cache, mmap_mode="r")
     tests = [evaluation(data, index, population, SEED, *c)[:2] for c in CONDITIONS]
-    if cfg["missing_bands"]:
-        x = np.stack([without_missing_bands(draw, population) for draw in x])
-        tests = [(without_missing_bands(rows, population), places) for rows, places in tests]
+    tests = [(without_missing_bands(rows, population, cfg), places) for rows, places in tests]
     splits = {
         "speakers left out": [fold == f for f in range(FOLDS)],
         "corpus left out": [corpus == c for c in CORPORA],
@@ -392,13 +378,16 @@ def window_logits(net, data, index, view, profiles):
     return by_recording(predict_windows(net, sequences), np.array(places), len(index))
 
 
-def held(data, negatives, out):
+def held(data, negatives, out, only):
     """What is fitted on the valid split, which these networks have not seen."""
-    report = {}
-    held_emotion(data, out, report)
-    held_gender(data, report)
-    held_age(data, report)
-    held_speech(data, negatives, report)
+    report = json.loads((out / "report.json").read_text()) if only else {}
+    if only in (None, "emotion_features"):
+        held_emotion(data, out, report)
+    if only is None:
+        held_gender(data, report)
+        held_age(data, report)
+    if only in (None, "speech"):
+        held_speech(data, Negatives(negatives), report)
     (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
 
 
@@ -420,7 +409,7 @@ def held_emotion(data, out, report):
         # Those that have a copy in this view.
         there = np.array([bool(data.views[c[0]].rows[i]) for i in valid])
         rows, places, profiles = evaluation(data, valid[there], population, SEED, *c)
-        zf = answer(features_net, rows, places, there.sum())
+        zf = answer(features_net, without_missing_bands(rows, population), places, there.sum())
         zw = window_logits(windows_net, data, valid[there], c[0], profiles)
         z[name_of(*c)] = zw, zf, corpus[there], truth[there]
     # One merge for all conditions: every one counts alike.
@@ -505,7 +494,7 @@ def member(data, out, k):
     net.save(out / f"member_{k}.h5", include_optimizer=False)
 
 
-def final(data, negatives, out, about):
+def final(data, negatives, out, about, only):
     tf, keras, L = keras_modules()
     numbers = json.loads((out / "report.json").read_text())
     index = all_of(data, "emotion")
@@ -515,26 +504,35 @@ def final(data, negatives, out, about):
         round_kernels(net).save(out / f"{name}.h5", include_optimizer=False)
         say(f"{name}: {net.count_params()} parameters")
 
-    keras.backend.clear_session()
-    save(emotion_features(data, index, population, SEED), "emotion_features")
-    scale = numbers["gender_scale"]
-    save(finish(gender(data, all_of(data, "gender"), population, SEED), [[scale, -scale]], [0, 0], "sigmoid", "male_female"), "gender")
-    s = numbers["age_stretch"]
-    # Quantiles to years: low = middle - s (middle - low), and so on.
-    kernel = AGE_SCALE * np.array([[s, 0, 0], [1 - s, 1, 1 - s], [0, 0, s]])
-    save(finish(age(data, all_of(data, "age"), population, SEED), kernel, [AGE_CENTRE] * 3, None, "years"), "age")
-    save(finish(speech(data, all_of(data, "speech"), negatives.stats, population, SEED), [[1.0]], [0], "sigmoid", "speech"), "speech")
-    keras.backend.clear_session()
-    members = [keras.models.load_model(out / f"member_{k}.h5", compile=False).get_weights() for k in range(WINDOWS["members"])]
-    keras.backend.clear_session()
-    save(average_windows(WINDOWS, len(EMOTIONS), members), "emotion_windows")
+    if only in (None, "emotion_features"):
+        keras.backend.clear_session()
+        save(emotion_features(data, index, population, SEED), "emotion_features")
+        merge(numbers["merge"]).save(out / "merge.h5", include_optimizer=False)
+    if only is None:
+        scale = numbers["gender_scale"]
+        save(finish(gender(data, all_of(data, "gender"), population, SEED), [[scale, -scale]], [0, 0], "sigmoid", "male_female"), "gender")
+        s = numbers["age_stretch"]
+        # Quantiles to years: low = middle - s (middle - low), and so on.
+        kernel = AGE_SCALE * np.array([[s, 0, 0], [1 - s, 1, 1 - s], [0, 0, s]])
+        save(finish(age(data, all_of(data, "age"), population, SEED), kernel, [AGE_CENTRE] * 3, None, "years"), "age")
+        keras.backend.clear_session()
+        members = [keras.models.load_model(out / f"member_{k}.h5", compile=False).get_weights() for k in range(WINDOWS["members"])]
+        keras.backend.clear_session()
+        save(average_windows(WINDOWS, len(EMOTIONS), members), "emotion_windows")
+    if only in (None, "speech"):
+        save(finish(speech(data, all_of(data, "speech"), Negatives(negatives).stats, population, SEED), [[1.0]], [0], "sigmoid", "speech"), "speech")
+    describe(population, numbers, out, about)
+
+
+def merge(weights):
+    """Softmax of the weighted sum of the two emotion networks' logits."""
+    tf, keras, L = keras_modules()
     inputs = [L.Input((len(EMOTIONS),), name="windows"), L.Input((len(EMOTIONS),), name="features")]
     dense = L.Dense(len(EMOTIONS), activation="softmax", name="emotion")
-    merge = keras.Model(inputs, dense(L.Concatenate()(inputs)))
+    net = keras.Model(inputs, dense(L.Concatenate()(inputs)))
     eye = np.eye(len(EMOTIONS))
-    dense.set_weights([np.concatenate([w * eye for w in numbers["merge"]]), np.zeros(len(EMOTIONS))])
-    merge.save(out / "merge.h5", include_optimizer=False)
-    describe(population, numbers, out, about)
+    dense.set_weights([np.concatenate([w * eye for w in weights]), np.zeros(len(EMOTIONS))])
+    return net
 
 
 def describe(population, numbers, out, about):
@@ -552,6 +550,7 @@ def describe(population, numbers, out, about):
             "frames": round6(population.frames),
             "mean_prior": MEAN_PRIOR,
             "deviation_prior": DEVIATION_PRIOR,
+            **({} if EMOTION["missing_below"] is None else {"missing_below": EMOTION["missing_below"]}),
         },
         "speech_from": float(f"{numbers['speech_from']:.4g}"),
         "unsure_below": 0.4,
@@ -575,6 +574,7 @@ def main():
     a.add_argument("steps", nargs="+", choices=["compare", "temperature", "held", "windows", "final"])
     a.add_argument("--member", type=int, default=0)
     a.add_argument("--name", default="kept")
+    a.add_argument("--only", choices=["emotion_features", "speech"])
     a.add_argument("--commercial", action="store_true")
     a.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     args = a.parse_args()
@@ -582,7 +582,10 @@ def main():
     data = Data(args.corpora, args.features)
     if args.commercial and not data.free.all():
         raise SystemExit(f"not free: {', '.join(sorted(set(data.corpus[~data.free])))}")
+    if args.commercial:
+        EMOTION["missing_below"] = None
     say(f"{len(data)} recordings, {(data.emotion >= 0).sum()} with an emotion")
+    negatives = args.features / "negatives.npz"
     for step in args.steps:
         start = time.time()
         if step == "compare":
@@ -590,11 +593,11 @@ def main():
         elif step == "temperature":
             temperature(args.out, args.name)
         elif step == "held":
-            held(data, Negatives(args.features / "negatives.npz"), args.out)
+            held(data, negatives, args.out, args.only)
         elif step == "windows":
             member(data, args.out, args.member)
         else:
-            final(data, Negatives(args.features / "negatives.npz"), args.out, COMMERCIAL if args.commercial else DEFAULT)
+            final(data, negatives, args.out, COMMERCIAL if args.commercial else DEFAULT, args.only)
         say(f"{step}: {time.time() - start:.0f} s")
 
 

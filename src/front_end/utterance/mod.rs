@@ -45,7 +45,7 @@ use centred::{Centred, Sample};
 use levels::Levels;
 pub use pitch::{PitchCandidate, PitchFrame};
 pub use segments::LONGEST_SEGMENT;
-pub use stats::{STAT_GROUPS, STATS};
+pub use stats::{MEL_GROUPS, STAT_GROUPS, STATS};
 pub use windows::{UtteranceWindows, WINDOW_HOP};
 
 /// Number of values per frame: [`N_MELS`] levels `(level + 5) / 4`, `log2(F0 / 200 Hz)`, twice that

@@ -66,7 +66,11 @@ pub const STAT_GROUPS: [(&str, usize); 26] = [
     ("balance", 18),
 ];
 
+/// Number of groups with a value per mel band. They come first, beginning with the mean levels.
+pub const MEL_GROUPS: usize = 12;
+
 const _: () = {
+    assert!(STAT_GROUPS[MEL_GROUPS - 1].1 == N_MELS && STAT_GROUPS[MEL_GROUPS].1 != N_MELS);
     let (mut sum, mut i) = (0, 0);
     while i < STAT_GROUPS.len() {
         sum += STAT_GROUPS[i].1;

@@ -4,16 +4,80 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use super::node::Call;
 use super::wiring::{LayerUse, NamedEntity, Reference, Wiring};
-use super::{InputSpec, Model, Parser, Spec, input, node, record};
+use super::{InputSpec, Kind, Model, Parser, Spec, input, is_model, layers, node, record};
 use crate::keras::error::Fault;
-use crate::keras::options::brief;
+use crate::keras::options::{Problems, brief};
 use crate::nn::graph::MAX_NODES;
 
 impl Parser {
     pub(super) fn functional(&mut self, config: &Value, path: &str, depth: usize) -> Option<Model> {
         let found = self.joined(config, path, depth);
         self.or_record_fault(found).flatten()
+    }
+
+    /// Returns true for an operation that is no layer: those of TensorFlow in Keras 2, and in Keras 3,
+    /// where they have no options that every layer has.
+    fn is_operation(&self, class: &str, config: &Value) -> bool {
+        match self.dialect.keras3 {
+            None => matches!(class, "TFOpLambda" | "SlicingOpLambda"),
+            Some(_) => {
+                !is_model(class)
+                    && config.get("dtype").is_none()
+                    && config.get("trainable").is_none()
+            }
+        }
+    }
+
+    /// Parses an operation that is no layer, and the references that it reads. `None` if it is
+    /// unsupported; the fault is then recorded.
+    fn operation<'a>(
+        &mut self,
+        name: &str,
+        class: &str,
+        config: &'a Value,
+        inbound: &'a Value,
+        path: &str,
+    ) -> Option<(Spec, Vec<Reference<'a>>)> {
+        let path = match path {
+            "" => name.to_owned(),
+            _ => format!("{path}/{name}"),
+        };
+        self.specs += 1;
+        let parse = || -> Result<_, Problems> {
+            let options = config
+                .as_object()
+                .ok_or_else(|| format!("its configuration is {}", brief(config)))?;
+            // Keras 2 names the function of TensorFlow in an option.
+            let function = options.get("function").and_then(Value::as_str);
+            let (operation, inputs) = node::operation(function.unwrap_or_default(), inbound)?;
+            let leaf = match function {
+                Some(_) => operation.leaf()?,
+                None => layers::operation(class, options, operation, self.dialect)?,
+            };
+            Ok((leaf, inputs))
+        };
+        match parse() {
+            Ok((leaf, inputs)) => {
+                self.leaves += 1;
+                let id = self.leaves - 1;
+                let spec = Spec {
+                    name: name.into(),
+                    path,
+                    class: class.into(),
+                    trainable: true,
+                    is_operation: self.dialect.keras3.is_some(),
+                    kind: Kind::Leaf { id, leaf },
+                };
+                Some((spec, inputs))
+            }
+            Err(Problems(problems)) => {
+                let faults = problems.into_iter().map(|p| Fault::layer(&path, class, p));
+                self.faults.extend(faults);
+                None
+            }
+        }
     }
 
     /// Parses a functional model. `None` if a layer or its connections are unsupported; the fault
@@ -44,19 +108,34 @@ impl Parser {
                 declared.push(input);
                 NamedEntity::Input(declared.len() - 1)
             } else {
-                let spec = self.spec(name, class, layer, path, depth);
                 let inbound = value.get("inbound_nodes").unwrap_or(&Value::Null);
-                let calls = calls(inbound).map_err(|problem| spec.fault(problem));
-                let Some(calls) = self.or_record_fault(calls) else {
-                    complete = false;
-                    continue;
+                let (spec, calls) = if self.is_operation(class, layer) {
+                    let Some((spec, inputs)) = self.operation(name, class, layer, inbound, path)
+                    else {
+                        complete = false;
+                        continue;
+                    };
+                    let call = Call {
+                        inputs,
+                        ..Call::default()
+                    };
+                    (spec, vec![call])
+                } else {
+                    let spec = self.spec(name, class, layer, path, depth);
+                    let calls = calls(inbound).map_err(|problem| spec.fault(problem));
+                    let Some(calls) = self.or_record_fault(calls) else {
+                        complete = false;
+                        continue;
+                    };
+                    (spec, calls)
                 };
-                for (repetition, (inputs, training)) in calls.into_iter().enumerate() {
+                for (repetition, call) in calls.into_iter().enumerate() {
                     uses.push(LayerUse {
                         layer: layers.len(),
                         repetition,
-                        inputs,
-                        training,
+                        inputs: call.inputs,
+                        masked: call.masked,
+                        training: call.training,
                     });
                 }
                 layers.push(spec);
@@ -124,9 +203,7 @@ fn unique_names(references: &[Reference]) -> Vec<String> {
     names
 }
 
-type Call<'a> = (Vec<Reference<'a>>, Option<bool>);
-
-/// Parses the uses of a layer: for each, the references that it reads and the argument `training`.
+/// Parses the uses of a layer.
 fn calls(inbound: &Value) -> Result<Vec<Call<'_>>, String> {
     let wrong = || format!("its inbound_nodes {} cannot be read", brief(inbound));
     let nodes = match inbound {
@@ -164,7 +241,11 @@ fn calls(inbound: &Value) -> Result<Vec<Call<'_>>, String> {
             }
             match inputs.is_empty() {
                 true => Err("it is used without an input".into()),
-                false => Ok((inputs, training)),
+                false => Ok(Call {
+                    inputs,
+                    masked: false,
+                    training,
+                }),
             }
         })
         .collect()
@@ -197,7 +278,7 @@ fn call_arguments(arguments: &Value, training: &mut Option<bool>) -> Result<(), 
 }
 
 /// Parses `[layer, node, tensor]`, with or without call arguments.
-fn reference(value: &Value) -> Option<(Reference<'_>, Option<&Value>)> {
+pub(super) fn reference(value: &Value) -> Option<(Reference<'_>, Option<&Value>)> {
     let parts = value.as_array()?;
     let number = |i: usize| usize::try_from(parts.get(i)?.as_u64()?).ok();
     let reference = Reference {

@@ -2,38 +2,50 @@
 
 use serde_json::Value;
 
+use super::functional::reference;
 use super::wiring::Reference;
+use crate::keras::layers::{Argument, Operation};
 use crate::keras::options::brief;
 
 /// Maximum nesting depth of lists in the arguments.
 const MAX_DEPTH: usize = 8;
 
-/// Parses `{"args": [...], "kwargs": {...}}`: the references that the use reads, in the order of the
-/// arguments, and the argument `training`.
+/// Arguments of a use.
+#[derive(Default)]
+pub struct Call<'a> {
+    /// References that the use reads, in the order of the arguments; that of the mask is the last.
+    pub inputs: Vec<Reference<'a>>,
+    pub masked: bool,
+    pub training: Option<bool>,
+}
+
+/// Parses `{"args": [...], "kwargs": {...}}`.
 ///
 /// # Errors
 /// If an argument is unsupported.
-pub fn call(node: &Value) -> Result<(Vec<Reference<'_>>, Option<bool>), String> {
+pub fn call(node: &Value) -> Result<Call<'_>, String> {
     let mut inputs = Vec::new();
     let positional = node.get("args").and_then(Value::as_array);
     for argument in positional.into_iter().flatten() {
         tensors(argument, &mut inputs, 0)?;
     }
     let mut training = None;
+    let mut mask = None;
     let keywords = node.get("kwargs").and_then(Value::as_object);
     for (key, value) in keywords.into_iter().flatten() {
         match (&**key, value) {
             (_, Value::Null) => {}
             ("training", Value::Bool(on)) => training = Some(*on),
+            ("mask", value) if tensor(value).flatten().is_some() => mask = tensor(value).flatten(),
             ("inputs" | "x" | "query", value) if inputs.is_empty() => {
                 tensors(value, &mut inputs, 0)?;
             }
-            ("value" | "key", _) => {}
+            ("value" | "key" | "initial_state", _) => {}
             _ => return Err(unsupported(&format!("{key}={}", shown(value)))),
         }
     }
-    // After the query.
-    for key in ["value", "key"] {
+    // After the query or the sequence.
+    for key in ["value", "key", "initial_state"] {
         match node.get("kwargs").and_then(|k| k.get(key)) {
             None | Some(Value::Null) => {}
             Some(value) => tensors(value, &mut inputs, 0)?,
@@ -41,7 +53,99 @@ pub fn call(node: &Value) -> Result<(Vec<Reference<'_>>, Option<bool>), String> 
     }
     match inputs.is_empty() {
         true => Err("it is used without an input".into()),
-        false => Ok((inputs, training)),
+        false => {
+            let masked = mask.is_some();
+            inputs.extend(mask);
+            Ok(Call {
+                inputs,
+                masked,
+                training,
+            })
+        }
+    }
+}
+
+/// Parses the only use of an operation: its arguments, and the references to the tensors among them.
+///
+/// # Errors
+/// If it is used several times or not at all, or the arguments have another form.
+pub fn operation<'a>(
+    name: &'a str,
+    inbound: &'a Value,
+) -> Result<(Operation<'a>, Vec<Reference<'a>>), String> {
+    let wrong = || format!("its inbound_nodes {} cannot be read", brief(inbound));
+    let node = match inbound.as_array().map(Vec::as_slice) {
+        Some([node]) => node,
+        Some([]) => return Err("it is used without an input".into()),
+        _ => return Err(wrong()),
+    };
+    let mut references = Vec::new();
+    let mut operation = Operation {
+        name,
+        positional: Vec::new(),
+        keywords: Vec::new(),
+        tensors: 0,
+    };
+    let mut argument = |value: &'a Value, found: Option<Reference<'a>>| match found {
+        Some(reference) => {
+            references.push(reference);
+            Argument::Tensor(references.len() - 1)
+        }
+        None => Argument::Constant(value),
+    };
+    // Arguments that have no effect on the result.
+    let has_effect = |key: &str, value: &Value| {
+        !value.is_null() && key != "name" && (key, value) != ("conjugate", &Value::Bool(false))
+    };
+    if let Some(arguments) = node.get("args").and_then(Value::as_array) {
+        for value in arguments {
+            // A list of tensors is the only argument of a concatenation.
+            let tensors = value.as_array().filter(|_| arguments.len() == 1);
+            for value in tensors.map_or(std::slice::from_ref(value), Vec::as_slice) {
+                let argument = argument(value, tensor(value).flatten());
+                operation.positional.push(argument);
+            }
+        }
+        for (key, value) in node
+            .get("kwargs")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
+            if has_effect(key, value) {
+                let argument = argument(value, tensor(value).flatten());
+                operation.keywords.push((key, argument));
+            }
+        }
+    } else {
+        // A single record may appear without an enclosing list.
+        let record = match node.as_array().map(Vec::as_slice) {
+            Some([first, ..]) if first.is_string() => node,
+            Some([record]) => record,
+            _ => return Err(wrong()),
+        };
+        let parts = record.as_array().ok_or_else(wrong)?;
+        let first = match &**parts {
+            [name, _, value, ..] if name == "_CONSTANT_VALUE" => argument(value, None),
+            _ => argument(record, Some(reference(record).ok_or_else(wrong)?.0)),
+        };
+        operation.positional.push(first);
+        for (key, value) in parts
+            .get(3)
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
+            if has_effect(key, value) {
+                let argument = argument(value, reference(value).map(|(r, _)| r));
+                operation.keywords.push((key, argument));
+            }
+        }
+    }
+    operation.tensors = references.len();
+    match references.is_empty() {
+        true => Err("it is used without an input".into()),
+        false => Ok((operation, references)),
     }
 }
 

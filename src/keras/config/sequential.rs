@@ -77,6 +77,7 @@ impl Parser {
                 layer,
                 repetition: 0,
                 inputs: vec![before(layer)],
+                masked: false,
                 training: None,
             })
             .collect();

@@ -15,7 +15,9 @@ pub struct Reference<'a> {
 pub struct LayerUse<'a> {
     pub layer: usize,
     pub repetition: usize,
+    /// The inputs and, if it is `masked`, the mask of the first of them.
     pub inputs: Vec<Reference<'a>>,
+    pub masked: bool,
     pub training: Option<bool>,
 }
 
@@ -162,6 +164,7 @@ impl<'a> Wiring<'a> {
                 layer: u.layer,
                 repetition: u.repetition,
                 inputs: renumbered(&sources[i], &position),
+                masked: u.masked,
                 training: u.training,
             });
             for &reader in &readers[i] {

@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use super::{Call, Leaf, Operand, Part, Slot, SlotShape, slot};
+use super::{Call, Leaf, Masking, Operand, Part, Slot, SlotShape, slot};
 use crate::keras::options::{Options, unsupported};
-use crate::nn::graph::Weight;
+use crate::nn::graph::{Weight, WeightId};
 use crate::nn::layers::{
-    Activation, Dense, InsertAxis, Layer, Map, MapFunction, MatMul, Permute, RemoveAxis, Reshape,
-    Softmax,
+    Activation, Dense, InsertAxis, Layer, Map, MapFunction, MatMul, Merge, MergeOp, Permute,
+    RemoveAxis, Reshape, Softmax, SumAxis,
 };
 
 /// Nodes of a layer under construction.
@@ -21,6 +21,21 @@ impl Parts {
             inputs: inputs.to_vec(),
         });
         Operand::Part(self.0.len() - 1)
+    }
+
+    /// Multiplies a value of `rank` dimensions by a weight of one element, `[1, 1]`.
+    fn scaled(&mut self, value: Operand, rank: usize, factor: WeightId) -> Operand {
+        let single = self.add(Layer::InsertAxis(InsertAxis { axis: rank }), &[value]);
+        let product = self.add(product_with(factor), &[single]);
+        self.add(Layer::RemoveAxis(RemoveAxis { axis: rank }), &[product])
+    }
+
+    /// Adds all pairs of rows, `[m, channels]` and `[n, channels]` to `[m, n, channels]`.
+    fn pairwise_sums(&mut self, a: Operand, b: Operand) -> Operand {
+        let rows = self.add(Layer::InsertAxis(InsertAxis { axis: 1 }), &[a]);
+        let columns = self.add(Layer::InsertAxis(InsertAxis { axis: 0 }), &[b]);
+        let op = MergeOp::Add;
+        self.add(Layer::Merge(Merge { op }), &[rows, columns])
     }
 
     fn product(&mut self, a: Operand, b: Operand, transpose: [bool; 2]) -> Operand {
@@ -73,20 +88,85 @@ pub fn dot(o: &mut Options) -> Leaf {
     leaf.with_input_list()
 }
 
+/// Computes the scores of `[queries, channels]` and `[values, channels]`.
+type Scores = dyn Fn(&mut Parts, Operand, Operand, &[WeightId]) -> Operand + Send + Sync;
+
 pub fn attention(o: &mut Options) -> Leaf {
-    o.ignore(&["dropout", "seed"]);
-    o.off("use_scale");
-    o.off("causal");
-    if let Some(mode) = o.text("score_mode")
-        && mode != "dot"
-    {
-        o.problem(unsupported(
-            "score_mode",
-            &mode.into(),
-            "only \"dot\" is supported",
-        ));
+    let use_scale = o.bool("use_scale", false);
+    let scale = use_scale.then(|| slot("scale", &[]));
+    match o.text("score_mode") {
+        None | Some("dot") => dense_attention(
+            o,
+            scale.into_iter().collect(),
+            Box::new(move |parts, query, key, weights| {
+                let scores = parts.product(query, key, [false, true]);
+                match weights {
+                    [scale, ..] => parts.scaled(scores, 2, *scale),
+                    [] => scores,
+                }
+            }),
+        ),
+        Some("concat") => {
+            let weight = slot("concat_score_weight", &[]);
+            let slots = scale.into_iter().chain([weight]).collect();
+            dense_attention(
+                o,
+                slots,
+                Box::new(move |parts, query, key, weights| {
+                    let mut sums = parts.pairwise_sums(query, key);
+                    if use_scale {
+                        sums = parts.scaled(sums, 3, weights[0]);
+                    }
+                    let tanh = parts.add(Layer::Activation(Activation::Tanh), &[sums]);
+                    let sum = parts.add(Layer::SumAxis(SumAxis { axis: 2 }), &[tanh]);
+                    parts.scaled(sum, 2, weights[usize::from(use_scale)])
+                }),
+            )
+        }
+        Some(mode) => {
+            o.problem(unsupported("score_mode", &mode.into(), "this is not known"));
+            dense_attention(o, Vec::new(), Box::new(|_, query, _, _| query))
+        }
     }
-    let leaf = Leaf::composed(Vec::new(), |call| {
+}
+
+pub fn additive(o: &mut Options) -> Leaf {
+    let use_scale = o.bool("use_scale", true);
+    let slots = use_scale.then(|| slot("scale", &[None]));
+    // Attention of Keras 3 stores an option that has no meaning here.
+    o.ignore(&["score_mode"]);
+    dense_attention(
+        o,
+        slots.into_iter().collect(),
+        Box::new(|parts, query, key, weights| {
+            let sums = parts.pairwise_sums(query, key);
+            let tanh = parts.add(Layer::Activation(Activation::Tanh), &[sums]);
+            match weights {
+                // The weighted sum over the channels is a product with one column.
+                [scale] => {
+                    let sum = parts.add(product_with(*scale), &[tanh]);
+                    parts.add(Layer::RemoveAxis(RemoveAxis { axis: 2 }), &[sum])
+                }
+                _ => parts.add(Layer::SumAxis(SumAxis { axis: 2 }), &[tanh]),
+            }
+        }),
+    )
+}
+
+/// Returns the product with a kernel, without bias.
+fn product_with(kernel: WeightId) -> Layer {
+    Layer::Dense(Dense {
+        kernel,
+        bias: None,
+        activation: Activation::Linear,
+    })
+}
+
+/// Creates an attention layer from its scores. Its weights become columns.
+fn dense_attention(o: &mut Options, slots: Vec<Slot>, scores: Box<Scores>) -> Leaf {
+    o.ignore(&["dropout", "seed"]);
+    o.off("causal");
+    let leaf = Leaf::composed(slots, move |call| {
         call.no_training()?;
         if !(2..=3).contains(&call.ranks.len()) || call.ranks.iter().any(|&r| r != 2) {
             return Err(format!(
@@ -100,12 +180,48 @@ pub fn attention(o: &mut Options) -> Leaf {
             _ => value,
         };
         let mut parts = Parts::default();
-        let scores = parts.product(query, key, [false, true]);
-        let weights = parts.add(Layer::Softmax(Softmax { axis: 1 }), &[scores]);
-        parts.product(weights, value, [false, false]);
+        let scores = scores(&mut parts, query, key, call.weights);
+        attend(&mut parts, scores, value, call);
         Ok(parts.0)
     });
     leaf.with_input_list()
+        .masking(Masking::Passes)
+        .prepared(|mut weights| {
+            for weight in &mut weights {
+                weight.shape = vec![weight.data.len(), 1];
+            }
+            Ok(weights)
+        })
+}
+
+/// Keras' substitute for a score of minus infinity.
+const EXCLUDED: f32 = -1e9;
+
+/// Adds the mean of the values with the softmax of the scores as weights. Steps of the value that
+/// its mask skips are excluded; the results of steps that the query's mask skips are 0.
+fn attend(parts: &mut Parts, mut scores: Operand, value: Operand, call: &Call) {
+    let map = |function| Layer::Map(Map { function });
+    let insert = |axis| Layer::InsertAxis(InsertAxis { axis });
+    let multiply = || {
+        Layer::Merge(Merge {
+            op: MergeOp::Multiply,
+        })
+    };
+    if call.masks[1] {
+        let row = parts.add(insert(0), &[Operand::Mask(1)]);
+        // The sum of a score and this constant would be the constant, by the rounding of 32 bits.
+        let kept = parts.add(multiply(), &[scores, row]);
+        let skipped = parts.add(map(MapFunction::SubtractFrom(1.0)), &[row]);
+        let excluded = parts.add(map(MapFunction::Multiply(EXCLUDED)), &[skipped]);
+        let op = MergeOp::Add;
+        scores = parts.add(Layer::Merge(Merge { op }), &[kept, excluded]);
+    }
+    let weights = parts.add(Layer::Softmax(Softmax { axis: 1 }), &[scores]);
+    let result = parts.product(weights, value, [false, false]);
+    if call.masks[0] {
+        let column = parts.add(insert(1), &[Operand::Mask(0)]);
+        parts.add(multiply(), &[result, column]);
+    }
 }
 
 pub fn multi_head(o: &mut Options) -> Leaf {

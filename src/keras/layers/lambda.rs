@@ -6,7 +6,7 @@
 
 pub mod bytecode;
 pub mod marshal;
-mod program;
+pub mod program;
 
 use serde_json::Value;
 

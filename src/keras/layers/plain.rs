@@ -1,11 +1,12 @@
 //! Dense, normalisation, shape and merge layers, and layers that act only in training.
 
-use super::{Call, Leaf, Slot, SlotShape, bias_slot, chain, slot};
+use super::{Call, Leaf, Lowered, Masking, Operand, Part, Slot, SlotShape, bias_slot, chain, slot};
 use crate::keras::activation;
 use crate::keras::options::{Options, dimension, unsupported};
 use crate::nn::layers::{
-    BatchNorm, Concat, Dense, Dropout, Embedding, Layer, LayerNorm, Map, MapFunction, Merge,
-    MergeOp, PRelu, Permute, RepeatVector, Reshape, Softmax,
+    BatchNorm, Concat, Dense, Dropout, Embedding, GlobalPool, GroupNorm, InsertAxis, Layer,
+    LayerNorm, Map, MapFunction, Merge, MergeOp, PRelu, Permute, PoolKind, RepeatVector, Reshape,
+    Softmax, SumAxis,
 };
 
 pub fn dense(o: &mut Options) -> Leaf {
@@ -55,17 +56,7 @@ pub fn batch_norm(o: &mut Options) -> Leaf {
         call.no_training()?;
         let rank = call.ranks[0];
         let axis = dimension(axis, rank)?;
-        let layer = normal(call)?;
-        if axis + 1 == rank {
-            return Ok(chain(1, [layer]));
-        }
-        // The normalised dimension goes last, and back.
-        let mut order: Vec<usize> = (0..rank).filter(|&d| d != axis).collect();
-        order.push(axis);
-        let mut back: Vec<usize> = (0..rank - 1).collect();
-        back.insert(axis, rank - 1);
-        let permute = |order| Layer::Permute(Permute { order });
-        Ok(chain(1, [permute(order), layer, permute(back)]))
+        Ok(between_permutations(axis, rank, normal(call)?))
     })
 }
 
@@ -104,6 +95,85 @@ pub fn layer_norm(o: &mut Options) -> Leaf {
             epsilon,
             dims,
         })))
+    })
+}
+
+pub fn group_norm(o: &mut Options) -> Leaf {
+    let axis = o.axis("one axis is supported");
+    let groups = match o.value("groups") {
+        None => 32,
+        // One group per channel, whose number the configuration does not state.
+        Some(value) if value.as_i64() == Some(-1) => {
+            o.problem(unsupported("groups", value, "a positive number is needed"));
+            1
+        }
+        Some(_) => o.size("groups"),
+    };
+    let epsilon = o.number("epsilon").unwrap_or(1e-3);
+    let scale = o.bool("scale", true);
+    let center = o.bool("center", true);
+    let mut slots = Vec::new();
+    slots.extend(scale.then(|| slot("gamma", &[None])));
+    slots.extend(center.then(|| slot("beta", &[None])));
+    Leaf::composed(slots, move |call| {
+        let rank = call.ranks[0];
+        let axis = dimension(axis, rank)?;
+        let mut weights = call.weights.iter().copied();
+        let layer = Layer::GroupNorm(GroupNorm {
+            groups,
+            gamma: scale.then(|| weights.next()).flatten(),
+            beta: center.then(|| weights.next()).flatten(),
+            epsilon,
+        });
+        Ok(between_permutations(axis, rank, layer))
+    })
+}
+
+/// Returns the nodes of a layer over the last dimension, applied to dimension `axis`.
+fn between_permutations(axis: usize, rank: usize, layer: Layer) -> Vec<Part> {
+    if axis + 1 == rank {
+        return chain(1, [layer]);
+    }
+    let mut order: Vec<usize> = (0..rank).filter(|&d| d != axis).collect();
+    order.push(axis);
+    let mut back: Vec<usize> = (0..rank - 1).collect();
+    back.insert(axis, rank - 1);
+    let permute = |order| Layer::Permute(Permute { order });
+    chain(1, [permute(order), layer, permute(back)])
+}
+
+/// `x / sqrt(max(sum of x^2, 1e-12))`
+pub fn unit_norm(o: &mut Options) -> Leaf {
+    let axis = o.axis("one axis is supported");
+    let smallest = match o.dialect.keras3 {
+        // Later versions of Keras 3 bound the root by 1e-12 instead of the sum.
+        Some(minor) if minor > 0 => 1e-24,
+        _ => 1e-12,
+    };
+    Leaf::composed(Vec::new(), move |call| {
+        let axis = dimension(axis, call.ranks[0])?;
+        if call.ranks[0] == 1 {
+            return Err("its input is a vector; more dimensions are supported".into());
+        }
+        let map = |function| Layer::Map(Map { function });
+        let mut parts = chain(
+            1,
+            [
+                map(MapFunction::Square),
+                Layer::SumAxis(SumAxis { axis }),
+                map(MapFunction::Maximum(smallest)),
+                map(MapFunction::Sqrt),
+                map(MapFunction::DivideInto(1.0)),
+                Layer::InsertAxis(InsertAxis { axis }),
+            ],
+        );
+        parts.push(Part {
+            layer: Layer::Merge(Merge {
+                op: MergeOp::Multiply,
+            }),
+            inputs: vec![Operand::Input(0), Operand::Part(5)],
+        });
+        Ok(parts)
     })
 }
 
@@ -166,13 +236,71 @@ pub fn rescaling(o: &mut Options) -> Leaf {
 pub fn embedding(o: &mut Options) -> Leaf {
     let rows = o.size("input_dim");
     let width = o.size("output_dim");
-    o.off("mask_zero");
+    let masks = o.bool("mask_zero", false);
     o.ignore(&["input_length"]);
     let table = slot("embeddings", &[Some(rows), Some(width)]);
-    Leaf::weighted(vec![table], |call| {
-        Ok(Some(Layer::Embedding(Embedding {
+    Leaf::with_outputs(vec![table], move |call| {
+        let rows = Layer::Embedding(Embedding {
             table: call.weights[0],
-        })))
+        });
+        if !masks {
+            return Ok(chain(1, [rows]).into());
+        }
+        call.rank_is(1, "indices [time], if it masks index 0")?;
+        let mask = Layer::Map(Map {
+            function: MapFunction::NotEqual(0.0),
+        });
+        Ok(Lowered {
+            parts: [mask, rows]
+                .map(|layer| Part {
+                    layer,
+                    inputs: vec![Operand::Input(0)],
+                })
+                .into(),
+            outputs: vec![Operand::Part(1)],
+            mask: Some(Operand::Part(0)),
+        })
+    })
+}
+
+/// Masks the steps whose elements all have one value, and sets them to 0.
+pub fn masking(o: &mut Options) -> Leaf {
+    let value = o.number("mask_value").unwrap_or(0.0);
+    Leaf::with_outputs(Vec::new(), move |call| {
+        call.rank_is(2, "[time, channels]")?;
+        let part = |layer, inputs: &[Operand]| Part {
+            layer,
+            inputs: inputs.to_vec(),
+        };
+        let differs = Map {
+            function: MapFunction::NotEqual(value),
+        };
+        let largest = GlobalPool {
+            kind: PoolKind::Max,
+            keep_dims: false,
+        };
+        let order = vec![1, 0];
+        let product = Merge {
+            op: MergeOp::Multiply,
+        };
+        Ok(Lowered {
+            parts: vec![
+                part(Layer::Map(differs), &[Operand::Input(0)]),
+                part(Layer::Permute(Permute { order }), &[Operand::Part(0)]),
+                // Over the channels, which come first here.
+                part(Layer::GlobalPool(largest), &[Operand::Part(1)]),
+                part(
+                    Layer::InsertAxis(InsertAxis { axis: 1 }),
+                    &[Operand::Part(2)],
+                ),
+                part(
+                    Layer::Merge(product),
+                    &[Operand::Input(0), Operand::Part(3)],
+                ),
+            ],
+            outputs: vec![Operand::Part(4)],
+            mask: Some(Operand::Part(2)),
+        })
     })
 }
 
@@ -274,6 +402,7 @@ pub fn concatenate(o: &mut Options) -> Leaf {
         })
     });
     leaf.with_input_list()
+        .masking(Masking::Concatenates { axis })
 }
 
 pub fn merge(op: MergeOp) -> Leaf {

@@ -1,61 +1,65 @@
-//! LSTM, GRU and Bidirectional.
+//! LSTM, GRU, SimpleRNN and Bidirectional.
 
 use serde_json::{Map, Value, json};
 
-use super::{Dialect, Leaf, bias_slot, slot};
+use super::{Call, Dialect, Leaf, Lowered, Masking, Operand, Part, bias_slot, chain, slot};
 use crate::keras::activation;
 use crate::keras::options::{Options, Problems, missing, unsupported};
-use crate::nn::layers::{Activation, Gru, Layer, Lstm, MergeOp, Recurrent, SimpleRnn};
+use crate::nn::layers::{
+    Activation, Gru, Layer, Lstm, MergeOp, Recurrent, Reshape, RnnCell, SimpleRnn, Slice,
+    StatefulRnn,
+};
 
-/// Options that LSTM and GRU share.
+/// Options that all recurrent layers share.
 struct RecurrentOptions {
     units: usize,
     activation: Activation,
-    recurrent_activation: Activation,
     return_sequences: bool,
+    return_state: bool,
+    zero_output_for_mask: bool,
     go_backwards: bool,
     /// Set if the layer drops inputs or states in training.
     drops: bool,
+    old_skipped_outputs: bool,
+    is_keras3: bool,
 }
 
-fn recurrent_options(o: &mut Options) -> RecurrentOptions {
-    for key in ["stateful", "return_state", "time_major", "num_constants"] {
+fn shared_options(o: &mut Options) -> RecurrentOptions {
+    for key in ["stateful", "time_major", "num_constants"] {
         o.off(key);
     }
-    // The ignored options change the implementation, or the result with a mask alone.
-    o.ignore(&[
-        "zero_output_for_mask",
-        "unroll",
-        "implementation",
-        "unit_forget_bias",
-        "input_dim",
-        "input_length",
-    ]);
+    // These options change the implementation.
+    o.ignore(&["unroll", "implementation", "input_dim", "input_length"]);
     let inputs_dropped = o.number("dropout").unwrap_or(0.0);
     let states_dropped = o.number("recurrent_dropout").unwrap_or(0.0);
-    let drops = inputs_dropped != 0.0 || states_dropped != 0.0;
-    // Neither function defaults to linear, and one default differs between versions.
-    for key in ["activation", "recurrent_activation"] {
-        if o.value(key).is_none() {
-            o.problem(missing(key));
-        }
-    }
     RecurrentOptions {
         units: o.size("units"),
-        activation: activation::option(o, "activation"),
-        recurrent_activation: activation::option(o, "recurrent_activation"),
+        activation: required_activation(o, "activation"),
         return_sequences: o.bool("return_sequences", false),
+        return_state: o.bool("return_state", false),
+        zero_output_for_mask: o.bool("zero_output_for_mask", false),
         go_backwards: o.bool("go_backwards", false),
-        drops,
+        drops: inputs_dropped != 0.0 || states_dropped != 0.0,
+        old_skipped_outputs: o.dialect.old_skipped_outputs,
+        is_keras3: o.dialect.keras3.is_some(),
     }
 }
 
+/// Reads an activation that does not default to linear.
+fn required_activation(o: &mut Options, key: &'static str) -> Activation {
+    if o.value(key).is_none() {
+        o.problem(missing(key));
+    }
+    activation::option(o, key)
+}
+
+/// Creates a recurrent layer of `gates` gates from its weights.
 fn leaf(
     o: &mut Options,
     gates: usize,
     bias: &[Option<usize>],
     shared: RecurrentOptions,
-    make: impl Fn(Recurrent) -> Layer + Send + Sync + 'static,
+    make: impl Fn(&Call, &RecurrentOptions) -> RnnCell + Send + Sync + 'static,
 ) -> Leaf {
     let width = Some(gates * shared.units);
     let mut slots = vec![
@@ -63,33 +67,143 @@ fn leaf(
         slot("recurrent_kernel", &[Some(shared.units), width]),
     ];
     slots.extend(bias_slot(o, bias));
-    Leaf::weighted(slots, move |call| {
+    let masking = match shared.return_sequences {
+        true => Masking::Passes,
+        false => Masking::Reads,
+    };
+    let leaf = Leaf::with_outputs(slots, move |call| {
         if shared.drops {
             call.no_training()?;
         }
-        call.rank_is(2, "[time, channels]")?;
-        Ok(Some(make(Recurrent {
-            kernel: call.weights[0],
-            recurrent_kernel: call.weights[1],
-            bias: call.weights.get(2).copied(),
-            activation: shared.activation,
-            recurrent_activation: shared.recurrent_activation,
-            return_sequences: shared.return_sequences,
-            go_backwards: shared.go_backwards,
-        })))
+        parts(make(call, &shared), &shared, call)
+    });
+    leaf.with_input_list().masking(masking)
+}
+
+/// Returns the nodes of one use of a recurrent layer.
+fn parts(cell: RnnCell, shared: &RecurrentOptions, call: &Call) -> Result<Lowered, String> {
+    let states = cell.states();
+    let initial_state = match *call.ranks {
+        [2] => false,
+        [2, ref given @ ..] if given.len() == states && given.iter().all(|&rank| rank == 1) => true,
+        [rank] => {
+            return Err(format!(
+                "it takes [time, channels], but its input has {rank} dimensions without the batch"
+            ));
+        }
+        _ => {
+            return Err(format!(
+                "it takes [time, channels] and {states} states [units] or none, but its inputs have {:?} dimensions without the batch",
+                call.ranks
+            ));
+        }
+    };
+    let masked = call.masks[0];
+    if !masked && !initial_state && !shared.return_state {
+        let layer = match cell {
+            RnnCell::Lstm(lstm) => Layer::Lstm(lstm),
+            RnnCell::Gru(gru) => Layer::Gru(gru),
+            RnnCell::SimpleRnn(rnn) => Layer::SimpleRnn(rnn),
+        };
+        return Ok(chain(1, [layer]).into());
+    }
+    if masked && initial_state && shared.is_keras3 {
+        return Err(
+            "its input has a mask and it has initial states, for which the backends of Keras 3 compute different outputs".into(),
+        );
+    }
+    if masked && shared.old_skipped_outputs && (initial_state || shared.zero_output_for_mask) {
+        return Err(
+            "its input has a mask, whose effect on initial states and in Bidirectional is known for Keras 2.4 and later; load the model there and save it again".into(),
+        );
+    }
+    let mut inputs = vec![Operand::Input(0)];
+    if masked {
+        inputs.push(Operand::Mask(0));
+    }
+    inputs.extend((1..call.ranks.len()).map(Operand::Input));
+    let layer = StatefulRnn {
+        cell,
+        masked,
+        zero_skipped_output: shared.zero_output_for_mask,
+        initial_state,
+        return_state: shared.return_state,
+    };
+    let mut parts = vec![Part {
+        layer: Layer::StatefulRnn(layer),
+        inputs,
+    }];
+    if !shared.return_state {
+        return Ok(parts.into());
+    }
+    // The states lie behind the output, whose length may be open.
+    let units = shared.units as i64;
+    let behind = units * states as i64;
+    let slice = |start, stop| {
+        Layer::Slice(Slice {
+            axis: 0,
+            start,
+            stop,
+            step: 1,
+        })
+    };
+    let mut add = |layer, input| {
+        parts.push(Part {
+            layer,
+            inputs: vec![input],
+        });
+        Operand::Part(parts.len() - 1)
+    };
+    let mut output = add(slice(0, Some(-behind)), Operand::Part(0));
+    if shared.return_sequences {
+        let shape = vec![None, Some(shared.units)];
+        output = add(Layer::Reshape(Reshape { shape }), output);
+    }
+    let mut outputs = vec![output];
+    for state in 0..states as i64 {
+        let start = state * units - behind;
+        let stop = Some(start + units).filter(|&stop| stop < 0);
+        outputs.push(add(slice(start, stop), Operand::Part(0)));
+    }
+    Ok(Lowered {
+        parts,
+        outputs,
+        mask: None,
     })
 }
 
+fn recurrent(
+    call: &Call,
+    shared: &RecurrentOptions,
+    recurrent_activation: Activation,
+) -> Recurrent {
+    Recurrent {
+        kernel: call.weights[0],
+        recurrent_kernel: call.weights[1],
+        bias: call.weights.get(2).copied(),
+        activation: shared.activation,
+        recurrent_activation,
+        return_sequences: shared.return_sequences,
+        go_backwards: shared.go_backwards,
+    }
+}
+
 pub fn lstm(o: &mut Options) -> Leaf {
-    let shared = recurrent_options(o);
+    let shared = shared_options(o);
+    o.ignore(&["unit_forget_bias"]);
+    // The default differs between versions.
+    let gate = required_activation(o, "recurrent_activation");
     let bias = [Some(4 * shared.units)];
-    leaf(o, 4, &bias, shared, |recurrent| {
-        Layer::Lstm(Lstm { recurrent })
+    leaf(o, 4, &bias, shared, move |call, shared| {
+        RnnCell::Lstm(Lstm {
+            recurrent: recurrent(call, shared, gate),
+        })
     })
 }
 
 pub fn gru(o: &mut Options) -> Leaf {
-    let shared = recurrent_options(o);
+    let shared = shared_options(o);
+    let gate = required_activation(o, "recurrent_activation");
     // Older files lack this option.
     let reset_after = o.bool("reset_after", false);
     let width = Some(3 * shared.units);
@@ -98,51 +212,26 @@ pub fn gru(o: &mut Options) -> Leaf {
     } else {
         vec![width]
     };
-    leaf(o, 3, &bias, shared, move |recurrent| {
-        Layer::Gru(Gru {
-            recurrent,
+    leaf(o, 3, &bias, shared, move |call, shared| {
+        RnnCell::Gru(Gru {
+            recurrent: recurrent(call, shared, gate),
             reset_after,
         })
     })
 }
 
 pub fn simple_rnn(o: &mut Options) -> Leaf {
-    for key in ["stateful", "return_state", "time_major"] {
-        o.off(key);
-    }
-    o.ignore(&[
-        "unroll",
-        "implementation",
-        "input_dim",
-        "input_length",
-        "zero_output_for_mask",
-    ]);
-    let dropped = ["dropout", "recurrent_dropout"].map(|key| o.number(key).unwrap_or(0.0));
-    let units = o.size("units");
-    if o.value("activation").is_none() {
-        o.problem(missing("activation"));
-    }
-    let activation = activation::option(o, "activation");
-    let return_sequences = o.bool("return_sequences", false);
-    let go_backwards = o.bool("go_backwards", false);
-    let mut slots = vec![
-        slot("kernel", &[None, Some(units)]),
-        slot("recurrent_kernel", &[Some(units), Some(units)]),
-    ];
-    slots.extend(bias_slot(o, &[Some(units)]));
-    Leaf::weighted(slots, move |call| {
-        if dropped != [0.0; 2] {
-            call.no_training()?;
-        }
-        call.rank_is(2, "[time, channels]")?;
-        Ok(Some(Layer::SimpleRnn(SimpleRnn {
+    let shared = shared_options(o);
+    let bias = [Some(shared.units)];
+    leaf(o, 1, &bias, shared, |call, shared| {
+        RnnCell::SimpleRnn(SimpleRnn {
             kernel: call.weights[0],
             recurrent_kernel: call.weights[1],
             bias: call.weights.get(2).copied(),
-            activation,
-            return_sequences,
-            go_backwards,
-        })))
+            activation: shared.activation,
+            return_sequences: shared.return_sequences,
+            go_backwards: shared.go_backwards,
+        })
     })
 }
 
@@ -176,8 +265,9 @@ impl Bidirectional {
 
     fn read(o: &mut Options) -> Result<Self, String> {
         let mode = merge_mode(o);
-        o.ignore(&["return_sequences"]);
-        for key in ["stateful", "return_state", "num_constants"] {
+        // The options of the two layers count.
+        o.ignore(&["return_sequences", "return_state"]);
+        for key in ["stateful", "num_constants"] {
             o.off(key);
         }
         let (class, forward) = inner(o, "layer")?.ok_or_else(|| missing("layer"))?;
@@ -187,7 +277,8 @@ impl Bidirectional {
             ));
         }
         let flag = |map: &Map<String, Value>, key| map.get(key).and_then(Value::as_bool);
-        let backward = match inner(o, "backward_layer")? {
+        let mut forward = forward;
+        let mut backward = match inner(o, "backward_layer")? {
             Some((other, map)) => {
                 if other != class {
                     return Err(format!(
@@ -204,8 +295,14 @@ impl Bidirectional {
             }
         };
         let sequences = flag(&forward, "return_sequences").unwrap_or(false);
-        if flag(&backward, "return_sequences").unwrap_or(false) != sequences {
-            return Err("its two layers differ in option \"return_sequences\"".into());
+        for key in ["return_sequences", "return_state"] {
+            if flag(&backward, key).unwrap_or(false) != flag(&forward, key).unwrap_or(false) {
+                return Err(format!("its two layers differ in option {key:?}"));
+            }
+        }
+        for map in [&mut forward, &mut backward] {
+            // Sequences of both directions are merged step by step, so skipped steps are zeros.
+            map.insert("zero_output_for_mask".into(), sequences.into());
         }
         Ok(Self {
             class,

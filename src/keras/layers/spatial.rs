@@ -2,14 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::{Leaf, Part, bias_slot, chain, slot};
+use super::{Leaf, Operand, Part, bias_slot, chain, slot};
 use crate::keras::activation;
 use crate::keras::options::{Options, missing, unsupported};
 use crate::nn::graph::MAX_ELEMENTS;
 use crate::nn::graph::{Weight, WeightId};
 use crate::nn::layers::{
     Activation, Conv, ConvTranspose, DepthwiseConv, GlobalPool, InsertAxis, Interpolation, Layer,
-    Padding, Pool, PoolKind, RemoveAxis, Slice, Upsample, ZeroPad,
+    Map, MapFunction, Merge, MergeOp, Padding, Pool, PoolKind, RemoveAxis, Slice, SumAxis,
+    Upsample, ZeroPad,
 };
 
 /// Describes the input of a layer over `spatial` dimensions, for messages.
@@ -111,11 +112,49 @@ pub fn pool<const N: usize>(o: &mut Options, kind: PoolKind) -> Leaf {
 pub fn global_pool(o: &mut Options, kind: PoolKind, rank: usize) -> Leaf {
     let first = o.channels_first();
     let keep_dims = o.bool("keepdims", false);
-    let leaf = Leaf::plain(move |call| {
+    let leaf = Leaf::composed(Vec::new(), move |call| {
         call.rank_is(rank, takes(rank - 1))?;
-        Ok(Some(Layer::GlobalPool(GlobalPool { kind, keep_dims })))
+        // The class of two dimensions, and that of the maximum, ignore masks.
+        if kind == PoolKind::Average && rank == 2 && call.masks[0] {
+            if first || keep_dims {
+                return Err(
+                    "its input has a mask, which is supported without keepdims and for channels_last only".into(),
+                );
+            }
+            return Ok(masked_mean());
+        }
+        Ok(chain(
+            1,
+            [Layer::GlobalPool(GlobalPool { kind, keep_dims })],
+        ))
     });
     leaf.in_layout(first, rank, keep_dims)
+}
+
+/// Returns the nodes of the mean over the steps that the mask of `[time, channels]` does not skip.
+fn masked_mean() -> Vec<Part> {
+    let part = |layer, inputs: &[Operand]| Part {
+        layer,
+        inputs: inputs.to_vec(),
+    };
+    let multiply = || {
+        Layer::Merge(Merge {
+            op: MergeOp::Multiply,
+        })
+    };
+    let sum = || Layer::SumAxis(SumAxis { axis: 0 });
+    let inverse = Layer::Map(Map {
+        function: MapFunction::DivideInto(1.0),
+    });
+    let column = Layer::InsertAxis(InsertAxis { axis: 1 });
+    vec![
+        part(column, &[Operand::Mask(0)]),
+        part(multiply(), &[Operand::Input(0), Operand::Part(0)]),
+        part(sum(), &[Operand::Part(1)]),
+        part(sum(), &[Operand::Part(0)]),
+        part(inverse, &[Operand::Part(3)]),
+        part(multiply(), &[Operand::Part(2), Operand::Part(4)]),
+    ]
 }
 
 pub fn upsample(o: &mut Options) -> Leaf {
@@ -275,12 +314,38 @@ pub fn separable_conv<const N: usize>(o: &mut Options) -> Leaf {
 pub fn conv_transpose<const N: usize>(o: &mut Options) -> Leaf {
     let first = o.channels_first();
     o.only("groups", json!(1));
-    o.off("output_padding");
+    let is_keras3 = o.dialect.keras3.is_some();
+    let output_padding = match o.value("output_padding") {
+        None => None,
+        // Keras 3 counts it in another way.
+        Some(_) if is_keras3 => {
+            o.off("output_padding");
+            None
+        }
+        Some(value) => {
+            let added = o.integers("output_padding").and_then(|added| {
+                let added: Option<Vec<usize>> =
+                    added.iter().map(|&n| usize::try_from(n).ok()).collect();
+                match (N, added.as_deref()) {
+                    (1, Some(&[n])) => Ok([n, 0]),
+                    (2, Some(&[n])) => Ok([n; 2]),
+                    (2, Some(&[rows, columns])) => Ok([rows, columns]),
+                    _ => Err(unsupported(
+                        "output_padding",
+                        value,
+                        &format!("{N} numbers are needed"),
+                    )),
+                }
+            });
+            Some(o.or_record(added, [0; 2]))
+        }
+    };
     let filters = o.size("filters");
     let kernel = o.needed_sizes::<N>("kernel_size");
     let strides = pair(o.sizes::<N>("strides").unwrap_or([1; N]));
-    if o.sizes::<N>("dilation_rate").is_some_and(|d| d != [1; N]) {
-        o.problem("option \"dilation_rate\" is above 1; this is not supported");
+    let dilation = pair(o.sizes::<N>("dilation_rate").unwrap_or([1; N]));
+    if dilation != [1; 2] && is_keras3 {
+        o.problem("option \"dilation_rate\" is above 1; this is supported for files of Keras 2");
     }
     let padding = o.padding(false);
     let activation = activation::option(o, "activation");
@@ -294,7 +359,9 @@ pub fn conv_transpose<const N: usize>(o: &mut Options) -> Leaf {
             kernel: call.weights[0],
             bias: call.weights.get(1).copied(),
             strides,
+            dilation,
             padding,
+            output_padding,
             activation,
         })))
     });

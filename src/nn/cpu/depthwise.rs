@@ -5,8 +5,8 @@ use super::op::{OpCall, PlainOp};
 use crate::nn::layers::shapes::spatial;
 use crate::nn::layers::windows::{extent, window};
 use crate::nn::layers::{Activation, DepthwiseConv};
-use crate::simd::Kernel;
 use crate::simd::lanes::{LANES, Lanes};
+use crate::simd::{Kernel, mul_add};
 
 /// A depthwise convolution for one input shape.
 ///
@@ -170,7 +170,7 @@ fn several_filters(plan: &DepthwisePlan, x: &[f32], pixel: Pixel, y: &mut [f32])
             let groups = y.chunks_exact_mut(multiplier);
             for ((y, k), &x) in groups.zip(kernel.chunks_exact(multiplier)).zip(x) {
                 for (y, &k) in y.iter_mut().zip(k) {
-                    *y = x.mul_add(k, *y);
+                    *y = mul_add(x, k, *y);
                 }
             }
         }
@@ -206,7 +206,7 @@ fn one_filter<V: Lanes>(plan: &DepthwisePlan, x: &[f32], pixel: Pixel, y: &mut [
             let kernel = &plan.kernel[tap * channels + in_blocks..];
             let x = &x[at * channels + in_blocks..];
             for ((y, &k), &x) in tail.iter_mut().zip(kernel).zip(x) {
-                *y = x.mul_add(k, *y);
+                *y = mul_add(x, k, *y);
             }
         }
     }

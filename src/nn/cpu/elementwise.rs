@@ -3,7 +3,7 @@
 use super::op::{OpCall, PlainOp};
 use crate::nn::layers::MergeOp;
 use crate::simd::lanes::Lanes;
-use crate::simd::{Isa, Kernel};
+use crate::simd::{Isa, Kernel, mul_add};
 
 /// Strides with which an input is read for each element of a broadcast output; 0 along stretched
 /// dimensions.
@@ -139,7 +139,7 @@ impl Kernel for ScaleShift<'_> {
         let rows = self.input.chunks_exact(channels);
         for (x, y) in rows.zip(self.output.chunks_exact_mut(channels)) {
             for c in 0..channels {
-                y[c] = x[c].mul_add(self.scale[c], shift[c]);
+                y[c] = mul_add(x[c], self.scale[c], shift[c]);
             }
         }
     }

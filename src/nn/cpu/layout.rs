@@ -2,6 +2,7 @@
 
 use super::op::{OpCall, PlainOp};
 use crate::nn::layers::{Interpolation, Upsample};
+use crate::simd::mul_add;
 
 /// Transposes `[.., dims, ..]` so that output dimension `i` is input dimension `order[i]`.
 pub(crate) fn permute(shape: &[usize], order: &[usize], input: &[f32], output: &mut [f32]) {
@@ -139,9 +140,9 @@ impl UpsamplePlan {
                         pixel(row.upper, column.upper),
                     );
                     for (c, o) in out.iter_mut().enumerate() {
-                        let top = (tr[c] - tl[c]).mul_add(column.fraction, tl[c]);
-                        let bottom = (br[c] - bl[c]).mul_add(column.fraction, bl[c]);
-                        *o = (bottom - top).mul_add(row.fraction, top);
+                        let top = mul_add(tr[c] - tl[c], column.fraction, tl[c]);
+                        let bottom = mul_add(br[c] - bl[c], column.fraction, bl[c]);
+                        *o = mul_add(bottom - top, row.fraction, top);
                     }
                 }
             }

@@ -35,6 +35,7 @@ impl PlainOp for MapPlan {
             MapFunction::DivideInto(c) => each(&|x| c / x),
             MapFunction::Maximum(c) => each(&|x| if x > c { x } else { c }),
             MapFunction::Minimum(c) => each(&|x| if x < c { x } else { c }),
+            MapFunction::NotEqual(c) => each(&|x| if x == c { 0.0 } else { 1.0 }),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Matrix products of two values.
 
 use super::op::{OpCall, PlainOp};
+use crate::simd::mul_add;
 
 /// Products of matrices `[m, k]` and `[k, n]`, each stored transposed or not.
 ///
@@ -37,12 +38,12 @@ impl PlainOp for MatMulPlan {
                     match self.transpose_b {
                         true => {
                             for (y, &v) in y.iter_mut().zip(b[l..].iter().step_by(k)) {
-                                *y = x.mul_add(v, *y);
+                                *y = mul_add(x, v, *y);
                             }
                         }
                         false => {
                             for (y, &v) in y.iter_mut().zip(&b[l * n..][..n]) {
-                                *y = x.mul_add(v, *y);
+                                *y = mul_add(x, v, *y);
                             }
                         }
                     }

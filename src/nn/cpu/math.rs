@@ -5,7 +5,7 @@
 
 use crate::nn::layers::Activation;
 use crate::simd::lanes::{LANES, Lanes};
-use crate::simd::{Isa, Kernel};
+use crate::simd::{Isa, Kernel, mul_add};
 
 /// Returns `exp(x)` within 1 ULP; 0 below -104, infinity above 88.8.
 ///
@@ -20,17 +20,17 @@ pub(crate) fn exp(x: f32) -> f32 {
     // A NaN passes both comparisons unchanged.
     let x = if x > 89.0 { 89.0 } else { x };
     let x = if x < -105.0 { -105.0 } else { x };
-    let rounded = x.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let rounded = mul_add(x, std::f32::consts::LOG2_E, ROUND);
     let n = rounded - ROUND;
-    let r = (-n).mul_add(LN2_HIGH, x);
-    let r = (-n).mul_add(LN2_LOW, r);
-    let p = r.mul_add(1.0 / 5040.0, 1.0 / 720.0);
-    let p = r.mul_add(p, 1.0 / 120.0);
-    let p = r.mul_add(p, 1.0 / 24.0);
-    let p = r.mul_add(p, 1.0 / 6.0);
-    let p = r.mul_add(p, 0.5);
-    let p = r.mul_add(p, 1.0);
-    let p = r.mul_add(p, 1.0);
+    let r = mul_add(-n, LN2_HIGH, x);
+    let r = mul_add(-n, LN2_LOW, r);
+    let p = mul_add(r, 1.0 / 5040.0, 1.0 / 720.0);
+    let p = mul_add(r, p, 1.0 / 120.0);
+    let p = mul_add(r, p, 1.0 / 24.0);
+    let p = mul_add(r, p, 1.0 / 6.0);
+    let p = mul_add(r, p, 0.5);
+    let p = mul_add(r, p, 1.0);
+    let p = mul_add(r, p, 1.0);
     // 2^n as two factors, which gives correct subnormal results and overflow to infinity. The
     // integer is read from the low bits of the sum: a saturating conversion does not vectorise.
     // Only NaN yields no valid integer, and the product stays NaN.
@@ -58,11 +58,11 @@ pub(crate) fn hard_sigmoid(x: f32) -> f32 {
 #[inline(always)]
 pub(crate) fn tanh(x: f32) -> f32 {
     let z = x * x;
-    let p = z.mul_add(-5.704_988_7e-3, 2.063_909e-2);
-    let p = z.mul_add(p, -5.373_971_5e-2);
-    let p = z.mul_add(p, 1.333_144_2e-1);
-    let p = z.mul_add(p, -3.333_328e-1);
-    let small = (p * z).mul_add(x, x);
+    let p = mul_add(z, -5.704_988_7e-3, 2.063_909e-2);
+    let p = mul_add(z, p, -5.373_971_5e-2);
+    let p = mul_add(z, p, 1.333_144_2e-1);
+    let p = mul_add(z, p, -3.333_328e-1);
+    let small = mul_add(p * z, x, x);
     let large = 1.0 - 2.0 / (exp(2.0 * x.abs()) + 1.0);
     if x.abs() < 0.625 {
         small

@@ -30,7 +30,7 @@ use super::math;
 use super::op::{OpCall, PlainOp};
 use crate::nn::layers::Activation;
 use crate::simd::lanes::Lanes;
-use crate::simd::{Isa, Kernel};
+use crate::simd::{Isa, Kernel, mul_add};
 
 /// Kind of recurrent cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,9 +65,14 @@ impl RecurrentPlan {
         }
     }
 
+    /// Returns the elements per sequence of the products `x W`.
+    pub(super) fn projected(&self) -> usize {
+        self.time * self.gates() * self.units
+    }
+
     /// Returns the elements per sequence of the products `h U`, if they cannot accumulate onto `x
     /// W`.
-    fn product(&self) -> usize {
+    pub(super) fn product(&self) -> usize {
         match self.cell {
             Cell::Gru { reset_after: true } => 3 * self.units,
             Cell::Lstm | Cell::Gru { reset_after: false } => 0,
@@ -75,11 +80,37 @@ impl RecurrentPlan {
     }
 }
 
+impl RecurrentPlan {
+    /// Multiplies the inputs of all time steps by the kernel.
+    pub(super) fn project(&self, isa: Isa, input: &[f32], items: usize, projected: &mut [f32]) {
+        let rows = items * self.time;
+        matmul(isa, input, rows, &self.kernel, Init::Bias, projected, false);
+    }
+
+    /// Computes the states after time step `t` from those before it.
+    pub(super) fn step(&self, isa: Isa, t: usize, [projected, product, h, c]: [&mut [f32]; 4]) {
+        let width = self.gates() * self.units;
+        let mut step = Step {
+            plan: self,
+            isa,
+            z: &mut projected[t * width..],
+            pitch: self.time * width,
+            product,
+            h,
+            c,
+        };
+        match self.cell {
+            Cell::Lstm => step.lstm(),
+            Cell::Gru { reset_after: true } => step.gru_reset_after(),
+            Cell::Gru { reset_after: false } => step.gru_reset_before(),
+        }
+    }
+}
+
 impl PlainOp for RecurrentPlan {
     fn scratch(&self, items: usize) -> usize {
-        let width = self.gates() * self.units;
         // Input products, recurrent products, state, and cell or reset state.
-        items * (self.time * width + self.product() + 2 * self.units)
+        items * (self.projected() + self.product() + 2 * self.units)
     }
 
     fn run(&self, call: OpCall) {
@@ -91,15 +122,14 @@ impl PlainOp for RecurrentPlan {
             scratch,
         } = call;
         let input = input(0);
-        let (units, width) = (self.units, self.gates() * self.units);
+        let units = self.units;
         let mut rest = scratch;
         let mut take = |n: usize| rest.split_off_mut(..n).expect("scratch was sized for this");
-        let projected = take(items * self.time * width);
+        let projected = take(items * self.projected());
         let product = take(items * self.product());
         let h = take(items * units);
         let c = take(items * units);
-        let rows = items * self.time;
-        matmul(isa, input, rows, &self.kernel, Init::Bias, projected, false);
+        self.project(isa, input, items, projected);
         h.fill(0.0);
         c.fill(0.0);
         for s in 0..self.time {
@@ -108,20 +138,7 @@ impl PlainOp for RecurrentPlan {
             } else {
                 s
             };
-            let mut step = Step {
-                plan: self,
-                isa,
-                z: &mut projected[t * width..],
-                pitch: self.time * width,
-                product,
-                h,
-                c,
-            };
-            match self.cell {
-                Cell::Lstm => step.lstm(),
-                Cell::Gru { reset_after: true } => step.gru_reset_after(),
-                Cell::Gru { reset_after: false } => step.gru_reset_before(),
-            }
+            self.step(isa, t, [projected, product, h, c]);
             if self.return_sequences {
                 for (item, h) in h.chunks_exact(units).enumerate() {
                     output[(item * self.time + s) * units..][..units].copy_from_slice(h);
@@ -294,7 +311,7 @@ fn lstm(
     let (candidate, output) = rest.split_at(n);
     let gates = input.iter().zip(forget).zip(candidate).zip(output);
     for ((h, c), (((&i, &f), &g), &o)) in h.iter_mut().zip(c).zip(gates) {
-        *c = recurrent(f).mul_add(*c, recurrent(i) * activation(g));
+        *c = mul_add(recurrent(f), *c, recurrent(i) * activation(g));
         *h = activation(*c) * recurrent(o);
     }
 }
@@ -309,7 +326,7 @@ fn lstm_generic(plan: &RecurrentPlan, z: &mut [f32], h: &mut [f32], c: &mut [f32
     gate(plan.recurrent_activation, n, output);
     let (input, forget) = input_forget.split_at(n);
     for u in 0..n {
-        c[u] = forget[u].mul_add(c[u], input[u] * candidate[u]);
+        c[u] = mul_add(forget[u], c[u], input[u] * candidate[u]);
     }
     h.copy_from_slice(c);
     gate(plan.activation, n, h);
@@ -359,7 +376,7 @@ fn gru(
     for (((h, (u, pu)), (r, pr)), (&c, &pc)) in
         h.iter_mut().zip(updates).zip(resets).zip(candidates)
     {
-        let candidate = activation(recurrent(r + pr).mul_add(pc, c));
+        let candidate = activation(mul_add(recurrent(r + pr), pc, c));
         *h = blend(recurrent(u + pu), candidate, *h);
     }
 }
@@ -374,7 +391,7 @@ fn gru_generic(plan: &RecurrentPlan, z: &mut [f32], p: &[f32], h: &mut [f32]) {
     gate(plan.recurrent_activation, n, gates);
     let (update, reset) = gates.split_at(n);
     for ((c, r), &p) in candidate.iter_mut().zip(reset).zip(&p[2 * n..]) {
-        *c = r.mul_add(p, *c);
+        *c = mul_add(*r, p, *c);
     }
     gate(plan.activation, n, candidate);
     for ((h, &z), &c) in h.iter_mut().zip(update).zip(&*candidate) {
@@ -423,7 +440,7 @@ impl Kernel for GruCandidate<'_, '_> {
 
 #[inline(always)]
 fn blend(update: f32, candidate: f32, h: f32) -> f32 {
-    update.mul_add(h, (1.0 - update) * candidate)
+    mul_add(update, h, (1.0 - update) * candidate)
 }
 
 #[inline(always)]

@@ -3,6 +3,7 @@
 use super::math;
 use super::op::{OpCall, PlainOp};
 use crate::nn::layers::Activation;
+use crate::simd::{Isa, mul_add};
 
 /// A simple recurrent layer.
 ///
@@ -19,6 +20,16 @@ pub(crate) struct SimpleRnnPlan {
     pub activation: Activation,
     pub return_sequences: bool,
     pub go_backwards: bool,
+}
+
+impl SimpleRnnPlan {
+    /// Computes the state after a step into `next`.
+    pub(super) fn step(&self, isa: Isa, x: &[f32], state: &[f32], next: &mut [f32]) {
+        next.copy_from_slice(&self.bias);
+        add_product(x, &self.kernel, next);
+        add_product(state, &self.recurrent, next);
+        math::activate(isa, self.activation, self.bias.len(), next);
+    }
 }
 
 impl PlainOp for SimpleRnnPlan {
@@ -46,14 +57,7 @@ impl PlainOp for SimpleRnnPlan {
                 } else {
                     t
                 };
-                next.copy_from_slice(&self.bias);
-                add_product(
-                    &x[at * self.channels..][..self.channels],
-                    &self.kernel,
-                    next,
-                );
-                add_product(state, &self.recurrent, next);
-                math::activate(isa, self.activation, units, next);
+                self.step(isa, &x[at * self.channels..][..self.channels], state, next);
                 std::mem::swap(&mut state, &mut next);
                 if self.return_sequences {
                     y[t * units..][..units].copy_from_slice(state);
@@ -70,7 +74,7 @@ impl PlainOp for SimpleRnnPlan {
 fn add_product(row: &[f32], matrix: &[f32], sums: &mut [f32]) {
     for (&x, weights) in row.iter().zip(matrix.chunks_exact(sums.len())) {
         for (sum, &w) in sums.iter_mut().zip(weights) {
-            *sum = x.mul_add(w, *sum);
+            *sum = mul_add(x, w, *sum);
         }
     }
 }

@@ -4,6 +4,7 @@ use super::math;
 use super::op::{OpCall, PlainOp};
 use crate::nn::layers::shapes::spatial;
 use crate::nn::layers::{Activation, ConvTranspose};
+use crate::simd::mul_add;
 
 /// A transposed convolution for one input shape.
 ///
@@ -16,6 +17,7 @@ pub(crate) struct TransposedPlan {
     channels: usize,
     size: [usize; 2],
     strides: [usize; 2],
+    dilation: [usize; 2],
     /// Outputs that are cut off before the first.
     cut: [usize; 2],
     /// `[taps, filters, channels]`.
@@ -35,13 +37,14 @@ impl TransposedPlan {
         filters: usize,
     ) -> Self {
         let (input, channels) = spatial(x).expect("validated shape");
-        let lengths = [0, 1].map(|a| layer.length(input[a], size[a], layer.strides[a]));
+        let lengths = [0, 1].map(|a| layer.length(a, input[a], size[a]));
         Self {
             input,
             output: lengths.map(|(length, _)| length),
             channels,
             size,
             strides: layer.strides,
+            dilation: layer.dilation,
             cut: lengths.map(|(_, cut)| cut),
             kernel: kernel.to_vec(),
             bias: bias.map_or_else(|| vec![0.0; filters], <[f32]>::to_vec),
@@ -54,7 +57,7 @@ impl TransposedPlan {
         let full = index + self.cut[axis];
         let (stride, samples) = (self.strides[axis], self.input[axis]);
         (0..self.size[axis]).filter_map(move |k| {
-            let place = full.checked_sub(k)?;
+            let place = full.checked_sub(k * self.dilation[axis])?;
             (place % stride == 0 && place / stride < samples).then_some((k, place / stride))
         })
     }
@@ -83,7 +86,7 @@ impl PlainOp for TransposedPlan {
                         let tap = k * self.size[1] + l;
                         let kernel = &self.kernel[tap * filters * self.channels..];
                         for (y, k) in y.iter_mut().zip(kernel.chunks_exact(self.channels)) {
-                            *y = k.iter().zip(x).fold(*y, |sum, (k, x)| k.mul_add(*x, sum));
+                            *y = k.iter().zip(x).fold(*y, |sum, (k, x)| mul_add(*k, *x, sum));
                         }
                     }
                 }

@@ -12,10 +12,12 @@ use crate::nn::lowering;
 pub(super) type Op = lowering::Op<CudaOp>;
 
 mod attention_pool;
+mod plain;
 mod prelu;
 mod recurrent;
 
 pub(super) use attention_pool::{AttentionPool, Scores};
+pub(super) use plain::{Embedding, Map, MatMul, Mean, Slice};
 pub(super) use prelu::PRelu;
 pub(super) use recurrent::{Cell, Recurrent};
 

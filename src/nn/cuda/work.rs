@@ -61,7 +61,7 @@ fn counted(launch: &Launch) -> Option<(u64, u64)> {
         names::RECURRENT | names::LSTM_64 | names::LSTM_32 | names::GRU_48 => {
             recurrent(args.first()?)?
         }
-        names::ACTIVATE => (last?, 2 * last?),
+        names::ACTIVATE | names::MAP => (last?, 2 * last?),
         names::SCALE_SHIFT => (2 * last?, 2 * last? + 2 * at(4)?),
         names::PRELU => (2 * last?, 2 * last? + at(3)?),
         names::SPATIAL_MULTIPLY => (last?, 2 * last? + last?.checked_div(at(3)?)?),
@@ -69,13 +69,13 @@ fn counted(launch: &Launch) -> Option<(u64, u64)> {
             let factors = last?.checked_div(at(3)?)? * at(4)?;
             (last?, 2 * last? + factors)
         }
-        names::REVERSE | names::PERMUTE | names::PLACE => (0, 2 * last?),
+        names::REVERSE | names::PERMUTE | names::PLACE | names::SLICE => (0, 2 * last?),
         names::REPEAT => (0, last? + last?.checked_div(at(2)?)?),
         names::SOFTMAX_ROWS | names::SOFTMAX_AXIS => {
             let all = at(2)? * last?;
             (3 * all, 2 * all)
         }
-        names::SUM_AXIS => {
+        names::SUM_AXIS | names::MEAN_AXIS => {
             let all = at(2)? * last?;
             (all, all + last?)
         }

@@ -7,13 +7,14 @@ use super::oracle::{Item, floats, grid, kernel_size};
 use super::shapes::{
     Problem, count, expect, first_rank, kernel_and_bias, single, spatial, with_spatial,
 };
+use super::windows::extent;
 use super::{
     Activation, BackendLayer, CpuOnly, LayerDefinition, Padding, Weight, WeightId, conv_kernel,
 };
 use crate::nn::limits::MAX_ELEMENTS;
 
 /// Transposed convolution, the gradient of a convolution with respect to its input. A
-/// one-dimensional one uses the first entry of `strides`; the second is 1.
+/// one-dimensional one uses the first entry of `strides` and `dilation`; the second is 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConvTranspose {
@@ -23,20 +24,46 @@ pub struct ConvTranspose {
     pub bias: Option<WeightId>,
     /// Distance in the output of neighbouring input samples, at least 1.
     pub strides: [usize; 2],
-    /// `Valid`: `n * stride + max(size - stride, 0)` outputs; `Same`: `n * stride`.
+    /// Distance in the output of neighbouring taps of the kernel, at least 1.
+    #[serde(default = "ones", skip_serializing_if = "is_ones")]
+    pub dilation: [usize; 2],
+    /// With the extent `e = (size - 1) * dilation + 1`, and without `output_padding`: `Valid`: `n *
+    /// stride + max(e - stride, 0)` outputs; `Same`: `n * stride`.
     pub padding: Padding,
+    /// Number of outputs beyond `(n - 1) * stride + e` (`Valid`) or `(n - 1) * stride + e % 2` (`Same`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_padding: Option<[usize; 2]>,
     /// Applied to the sum of products and bias.
     pub activation: Activation,
 }
 
 impl ConvTranspose {
     /// Returns the output length along a dimension, and the outputs that are cut off at its start.
-    pub(in crate::nn) fn length(&self, n: usize, size: usize, stride: usize) -> (usize, usize) {
-        match self.padding {
-            Padding::Same => (n * stride, size.saturating_sub(stride) / 2),
-            _ => (n * stride + size.saturating_sub(stride), 0),
-        }
+    pub(in crate::nn) fn length(&self, axis: usize, n: usize, size: usize) -> (usize, usize) {
+        let stride = self.strides[axis];
+        let extent = extent(size, self.dilation[axis]);
+        let all = (n - 1) * stride + extent;
+        let length = match (self.padding, self.output_padding) {
+            (Padding::Same, None) => n * stride,
+            (Padding::Same, Some(added)) => (n - 1) * stride + extent % 2 + added[axis],
+            (_, None) => n * stride + extent.saturating_sub(stride),
+            (_, Some(added)) => all + added[axis],
+        };
+        let cut = match self.padding {
+            Padding::Same => all.saturating_sub(length) / 2,
+            _ => 0,
+        };
+        (length, cut)
     }
+}
+
+/// Dilation of a bundle that states none.
+fn ones() -> [usize; 2] {
+    [1; 2]
+}
+
+fn is_ones(dilation: &[usize; 2]) -> bool {
+    *dilation == ones()
 }
 
 impl LayerDefinition for ConvTranspose {
@@ -75,20 +102,30 @@ impl LayerDefinition for ConvTranspose {
         if self.padding == Padding::Causal {
             return Err("causal padding is not defined for it".into());
         }
-        let strides = self.strides;
-        if strides.iter().any(|s| !(1..=MAX_ELEMENTS).contains(s))
-            || (x.len() == 2 && strides[1] != 1)
-        {
-            return Err(format!("its strides are {strides:?}"));
+        for (part, steps) in [("strides", self.strides), ("dilation", self.dilation)] {
+            if steps.iter().any(|s| !(1..=MAX_ELEMENTS).contains(s))
+                || (x.len() == 2 && steps[1] != 1)
+            {
+                return Err(format!("its {part} are {steps:?}"));
+            }
+        }
+        let added = self.output_padding.unwrap_or_default();
+        if x.len() == 2 && added[1] != 0 {
+            return Err(format!("its output padding is {added:?}"));
         }
         let mut out = [0; 2];
         for (axis, size) in [height, width].into_iter().enumerate() {
+            let taps = (size - 1).checked_mul(self.dilation[axis]);
             pixels[axis]
-                .checked_mul(strides[axis])
-                .and_then(|n| n.checked_add(size))
+                .checked_mul(self.strides[axis])
+                .and_then(|n| {
+                    n.checked_add(taps?)?
+                        .checked_add(added[axis])?
+                        .checked_add(1)
+                })
                 .filter(|&n| n <= MAX_ELEMENTS)
                 .ok_or("its output is too large")?;
-            out[axis] = self.length(pixels[axis], size, strides[axis]).0;
+            out[axis] = self.length(axis, pixels[axis], size).0;
         }
         Ok(with_spatial(x, out, filters))
     }
@@ -108,7 +145,7 @@ impl LayerDefinition for ConvTranspose {
     }
 
     /// `y[o, p, f] = bias[f] + sum of x[i, j, c] * kernel[k, l, f, c]` over all `i`, `j`, `c` and taps
-    /// with `o = i * stride + k - cut` and `p = j * stride + l - cut`
+    /// with `o = i * stride + k * dilation - cut` and `p = j * stride + l * dilation - cut`
     fn oracle(&self, weights: &[Weight], inputs: &[Item], output: &[usize]) -> Vec<f64> {
         let x = inputs[0];
         let kernel = &weights[self.kernel.0];
@@ -118,7 +155,10 @@ impl LayerDefinition for ConvTranspose {
         let kernel = floats(kernel);
         // Padding before the first element in the convolution whose transpose this is.
         let cut = |axis: usize, samples: usize, out: usize, size: usize| match self.padding {
-            Padding::Same => ((samples - 1) * self.strides[axis] + size).saturating_sub(out) / 2,
+            Padding::Same => {
+                let span = (size - 1) * self.dilation[axis] + 1;
+                ((samples - 1) * self.strides[axis] + span).saturating_sub(out) / 2
+            }
             _ => 0,
         };
         let top = cut(0, height, out_height, kernel_height);
@@ -126,12 +166,14 @@ impl LayerDefinition for ConvTranspose {
         let mut y = vec![0.0; out_height * out_width * filters];
         for i in 0..height {
             for k in 0..kernel_height {
-                let Some(o) = (i * self.strides[0] + k).checked_sub(top) else {
+                let place = i * self.strides[0] + k * self.dilation[0];
+                let Some(o) = place.checked_sub(top) else {
                     continue;
                 };
                 for j in 0..width {
                     for l in 0..kernel_width {
-                        let Some(p) = (j * self.strides[1] + l).checked_sub(left) else {
+                        let place = j * self.strides[1] + l * self.dilation[1];
+                        let Some(p) = place.checked_sub(left) else {
                             continue;
                         };
                         if o >= out_height || p >= out_width {

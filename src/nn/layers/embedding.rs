@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::ops::{Lowering, NodeShapes};
 use super::oracle::Item;
 use super::shapes::{Problem, first_rank, single};
-use super::{Activation, BackendLayer, CpuOnly, LayerDefinition, Weight, WeightId};
+use super::{Activation, BackendLayer, LayerDefinition, Weight, WeightId};
 
 /// Rows of a table by their index: `[..]` to `[.., width]`. The fraction of an index is dropped. The
 /// row of an index that the table does not have is zeros, as TensorFlow computes on a GPU.
@@ -72,6 +72,6 @@ impl LayerDefinition for Embedding {
     }
 
     fn lower<W>(&self, _: &NodeShapes) -> Lowering<'_, W> {
-        Lowering::Backend(BackendLayer::CpuOnly(CpuOnly::Embedding(self)))
+        Lowering::Backend(BackendLayer::Embedding(self))
     }
 }

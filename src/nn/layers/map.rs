@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::ops::{Lowering, NodeShapes};
 use super::oracle::Item;
 use super::shapes::{Problem, count, first_rank, single};
-use super::{Activation, BackendLayer, CpuOnly, LayerDefinition, Weight, WeightId};
+use super::{Activation, BackendLayer, LayerDefinition, Weight, WeightId};
 
 /// A function of each element.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,6 +44,8 @@ pub enum MapFunction {
     Maximum(f32),
     /// `min(x, c)`
     Minimum(f32),
+    /// 1 where `x != c`, else 0
+    NotEqual(f32),
 }
 
 impl MapFunction {
@@ -57,7 +59,8 @@ impl MapFunction {
             | Self::Divide(c)
             | Self::DivideInto(c)
             | Self::Maximum(c)
-            | Self::Minimum(c) => Some(c),
+            | Self::Minimum(c)
+            | Self::NotEqual(c) => Some(c),
         }
     }
 }
@@ -114,11 +117,12 @@ impl LayerDefinition for Map {
             MapFunction::DivideInto(c) => f64::from(c) / x,
             MapFunction::Maximum(c) => x.max(f64::from(c)),
             MapFunction::Minimum(c) => x.min(f64::from(c)),
+            MapFunction::NotEqual(c) => f64::from(x != f64::from(c)),
         };
         inputs[0].data.iter().map(|&x| f(x)).collect()
     }
 
     fn lower<W>(&self, _: &NodeShapes) -> Lowering<'_, W> {
-        Lowering::Backend(BackendLayer::CpuOnly(CpuOnly::Map(self)))
+        Lowering::Backend(BackendLayer::Map(self))
     }
 }

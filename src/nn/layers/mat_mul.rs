@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::ops::{Lowering, NodeShapes};
 use super::oracle::Item;
 use super::shapes::{Problem, count, first_rank};
-use super::{Activation, BackendLayer, CpuOnly, LayerDefinition, Weight, WeightId};
+use super::{Activation, BackendLayer, LayerDefinition, Weight, WeightId};
 
 /// Product of the matrices in the last two dimensions of the two inputs, `[.., m, k]` and
 /// `[.., k, n]` to `[.., m, n]`; the other dimensions are equal.
@@ -101,6 +101,6 @@ impl LayerDefinition for MatMul {
     }
 
     fn lower<W>(&self, _: &NodeShapes) -> Lowering<'_, W> {
-        Lowering::Backend(BackendLayer::CpuOnly(CpuOnly::MatMul(self)))
+        Lowering::Backend(BackendLayer::MatMul(self))
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::ops::{Lowering, NodeShapes};
 use super::oracle::{Item, sum_over};
 use super::shapes::{Problem, count, first_rank, single, without_axis};
-use super::{Activation, BackendLayer, CpuOnly, LayerDefinition, Weight, WeightId};
+use super::{Activation, BackendLayer, LayerDefinition, Weight, WeightId};
 
 /// Mean over dimension `axis` (counted from 0), which is removed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,6 +52,6 @@ impl LayerDefinition for MeanAxis {
     }
 
     fn lower<W>(&self, _: &NodeShapes) -> Lowering<'_, W> {
-        Lowering::Backend(BackendLayer::CpuOnly(CpuOnly::MeanAxis(self)))
+        Lowering::Backend(BackendLayer::MeanAxis(self))
     }
 }

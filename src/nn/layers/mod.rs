@@ -23,6 +23,7 @@ mod depthwise_conv;
 mod dropout;
 mod embedding;
 mod flatten;
+mod group_norm;
 mod layer_norm;
 mod map;
 mod mat_mul;
@@ -42,6 +43,7 @@ pub(super) mod shapes;
 mod simple_rnn;
 mod slice;
 mod softmax;
+mod stateful_rnn;
 mod sum_axis;
 mod upsample;
 pub(super) mod windows;
@@ -57,6 +59,7 @@ pub use dense::Dense;
 pub use depthwise_conv::DepthwiseConv;
 pub use dropout::Dropout;
 pub use embedding::Embedding;
+pub use group_norm::GroupNorm;
 pub use layer_norm::LayerNorm;
 pub use map::{Map, MapFunction};
 pub use mat_mul::MatMul;
@@ -71,6 +74,7 @@ pub use reshape::Reshape;
 pub use simple_rnn::SimpleRnn;
 pub use slice::Slice;
 pub use softmax::Softmax;
+pub use stateful_rnn::{RnnCell, StatefulRnn};
 pub use sum_axis::SumAxis;
 pub use upsample::{Interpolation, Upsample};
 pub use windows::Padding;
@@ -140,6 +144,8 @@ pub enum Layer {
     ConvTranspose(ConvTranspose),
     /// Normalisation of each row by its own mean and variance.
     LayerNorm(LayerNorm),
+    /// Normalisation of groups of channels by their own mean and variance.
+    GroupNorm(GroupNorm),
     /// Rows of a table by index.
     Embedding(Embedding),
     /// An element-wise function outside of activations.
@@ -156,6 +162,8 @@ pub enum Layer {
     MatMul(MatMul),
     /// Fully connected recurrent layer over `[time, channels]`.
     SimpleRnn(SimpleRnn),
+    /// Recurrent layer with a mask or with states as values.
+    StatefulRnn(StatefulRnn),
     /// Maps `[height, width, channels]` times attention `[height, width, 1]`.
     SpatialMultiply,
     /// Maps `[height, width, channels]` times attention `[channels]`.
@@ -173,6 +181,11 @@ pub(super) enum BackendLayer<'n> {
     BatchNorm(&'n BatchNorm),
     Merge(&'n Merge),
     PRelu(&'n PRelu),
+    Embedding(&'n Embedding),
+    Map(&'n Map),
+    Slice(&'n Slice),
+    MeanAxis(&'n MeanAxis),
+    MatMul(&'n MatMul),
     CpuOnly(CpuOnly<'n>),
 }
 
@@ -181,12 +194,9 @@ pub(super) enum CpuOnly<'n> {
     DepthwiseConv(&'n DepthwiseConv),
     ConvTranspose(&'n ConvTranspose),
     LayerNorm(&'n LayerNorm),
-    Embedding(&'n Embedding),
-    Map(&'n Map),
-    Slice(&'n Slice),
-    MeanAxis(&'n MeanAxis),
-    MatMul(&'n MatMul),
+    GroupNorm(&'n GroupNorm),
     SimpleRnn(&'n SimpleRnn),
+    StatefulRnn(&'n StatefulRnn),
 }
 
 /// Evaluates an expression with the attributes of any layer, a `LayerDefinition`.
@@ -217,6 +227,7 @@ macro_rules! dispatch {
             Layer::DepthwiseConv($layer) => $result,
             Layer::ConvTranspose($layer) => $result,
             Layer::LayerNorm($layer) => $result,
+            Layer::GroupNorm($layer) => $result,
             Layer::Embedding($layer) => $result,
             Layer::Map($layer) => $result,
             Layer::Slice($layer) => $result,
@@ -225,6 +236,7 @@ macro_rules! dispatch {
             Layer::RemoveAxis($layer) => $result,
             Layer::MatMul($layer) => $result,
             Layer::SimpleRnn($layer) => $result,
+            Layer::StatefulRnn($layer) => $result,
             Layer::SpatialMultiply => dispatch!(SpatialMultiply, $layer, $result),
             Layer::ChannelMultiply => dispatch!(ChannelMultiply, $layer, $result),
         }

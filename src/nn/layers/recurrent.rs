@@ -119,19 +119,71 @@ impl Recurrent {
         steps.saturating_mul(2 * (products + 2 * width) as u64)
     }
 
-    /// Calls `step` for each time step, which updates the state `h`, and collects the output.
-    fn run(&self, units: usize, x: Item, mut step: impl FnMut(&[f64], &mut Vec<f64>)) -> Vec<f64> {
+    /// Calls `step` for each time step and collects the first of the states.
+    fn run(&self, mut states: Vec<Vec<f64>>, x: Item, step: &Step) -> Vec<f64> {
         let mut steps: Vec<&[f64]> = x.data.chunks(x.shape[1]).collect();
         if self.go_backwards {
             steps.reverse();
         }
-        let mut h = vec![0.0; units];
         let mut y = Vec::new();
         for x in steps {
-            step(x, &mut h);
-            y.extend(&h);
+            step(x, &mut states);
+            y.extend(&states[0]);
         }
-        if self.return_sequences { y } else { h }
+        match self.return_sequences {
+            true => y,
+            false => states.swap_remove(0),
+        }
+    }
+
+    /// Returns `count` states of zeros.
+    fn zeros(&self, weights: &[Weight], count: usize) -> Vec<Vec<f64>> {
+        vec![vec![0.0; weights[self.recurrent_kernel.0].shape[0]]; count]
+    }
+}
+
+/// One step of a recurrent layer in `f64`: updates the states, of which the first is the output.
+pub(super) type Step<'a> = Box<dyn Fn(&[f64], &mut [Vec<f64>]) + 'a>;
+
+impl Lstm {
+    /// Returns the step of the states `h` and `c`.
+    pub(super) fn step(&self, weights: &[Weight]) -> Step<'_> {
+        let r = &self.recurrent;
+        let [input, forget, cell, output] = Gate::all(weights, r);
+        Box::new(move |x, states| {
+            let (h, c) = states.split_at_mut(1);
+            let (h, c) = (&mut h[0], &mut c[0]);
+            let open = |gate: &Gate| activated(r.recurrent_activation, gate.sum(x, h));
+            let (i, f, o) = (open(&input), open(&forget), open(&output));
+            let candidate = activated(r.activation, cell.sum(x, h));
+            let kept = zip(&f, c, |f, c| f * c);
+            let added = zip(&i, &candidate, |i, g| i * g);
+            *c = zip(&kept, &added, |a, b| a + b);
+            *h = zip(&o, &activated(r.activation, c.clone()), |o, c| o * c);
+        })
+    }
+}
+
+impl Gru {
+    /// Returns the step of the state `h`.
+    pub(super) fn step(&self, weights: &[Weight]) -> Step<'_> {
+        let r = &self.recurrent;
+        let [update, reset, candidate] = Gate::all(weights, r);
+        Box::new(move |x, states| {
+            let h = &mut states[0];
+            let open = |gate: &Gate| activated(r.recurrent_activation, gate.sum(x, h));
+            let (z, reset) = (open(&update), open(&reset));
+            let times = |a: f64, b: f64| a * b;
+            let recurrent = match self.reset_after {
+                true => zip(&reset, &candidate.state(h), times),
+                false => candidate.state(&zip(&reset, h, times)),
+            };
+            let g = zip(&candidate.input(x), &recurrent, |a, b| a + b);
+            let g = activated(r.activation, g);
+            let kept = zip(&z, h, times);
+            let added = zip(&z, &g, |z, g| (1.0 - z) * g);
+            *h = zip(&kept, &added, |a, b| a + b);
+        })
     }
 }
 
@@ -167,19 +219,8 @@ impl LayerDefinition for Lstm {
     /// With the gates `i, f, o = recurrent_activation(x W + h U + b)`: `c' = f * c + i *
     /// activation(x Wc + h Uc + bc)`, `h' = o * activation(c')`
     fn oracle(&self, weights: &[Weight], inputs: &[Item], _: &[usize]) -> Vec<f64> {
-        let r = &self.recurrent;
-        let [input, forget, cell, output] = Gate::all(weights, r);
-        let units = input.bias.len();
-        let mut c = vec![0.0; units];
-        r.run(units, inputs[0], |x, h| {
-            let open = |gate: &Gate| activated(r.recurrent_activation, gate.sum(x, h));
-            let (i, f, o) = (open(&input), open(&forget), open(&output));
-            let candidate = activated(r.activation, cell.sum(x, h));
-            let kept = zip(&f, &c, |f, c| f * c);
-            let added = zip(&i, &candidate, |i, g| i * g);
-            c = zip(&kept, &added, |a, b| a + b);
-            *h = zip(&o, &activated(r.activation, c.clone()), |o, c| o * c);
-        })
+        let states = self.recurrent.zeros(weights, 2);
+        self.recurrent.run(states, inputs[0], &self.step(weights))
     }
 
     fn lower<W>(&self, _: &NodeShapes) -> Lowering<'_, W> {
@@ -221,23 +262,8 @@ impl LayerDefinition for Gru {
     /// `activation(x Wg + bg + (r * h) Ug)` or, if `reset_after`, `activation(x Wg + bg + r * (h
     /// Ug + bg'))`: `h' = z * h + (1 - z) * g`
     fn oracle(&self, weights: &[Weight], inputs: &[Item], _: &[usize]) -> Vec<f64> {
-        let r = &self.recurrent;
-        let [update, reset, candidate] = Gate::all(weights, r);
-        let units = update.bias.len();
-        r.run(units, inputs[0], |x, h| {
-            let open = |gate: &Gate| activated(r.recurrent_activation, gate.sum(x, h));
-            let (z, reset) = (open(&update), open(&reset));
-            let times = |a: f64, b: f64| a * b;
-            let recurrent = match self.reset_after {
-                true => zip(&reset, &candidate.state(h), times),
-                false => candidate.state(&zip(&reset, h, times)),
-            };
-            let g = zip(&candidate.input(x), &recurrent, |a, b| a + b);
-            let g = activated(r.activation, g);
-            let kept = zip(&z, h, times);
-            let added = zip(&z, &g, |z, g| (1.0 - z) * g);
-            *h = zip(&kept, &added, |a, b| a + b);
-        })
+        let states = self.recurrent.zeros(weights, 1);
+        self.recurrent.run(states, inputs[0], &self.step(weights))
     }
 
     fn lower<W>(&self, _: &NodeShapes) -> Lowering<'_, W> {

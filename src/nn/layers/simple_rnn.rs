@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ops::{Lowering, NodeShapes};
 use super::oracle::{Item, floats};
+use super::recurrent::Step;
 use super::shapes::{Problem, expect, single};
 use super::{Activation, BackendLayer, CpuOnly, LayerDefinition, Weight, WeightId};
 
@@ -23,6 +24,31 @@ pub struct SimpleRnn {
     pub return_sequences: bool,
     /// Process from the last time step to the first.
     pub go_backwards: bool,
+}
+
+impl SimpleRnn {
+    /// Returns the step of the state in `f64`.
+    pub(super) fn step(&self, weights: &[Weight]) -> Step<'_> {
+        let [kernel, recurrent] =
+            [self.kernel, self.recurrent_kernel].map(|id| floats(&weights[id.0]));
+        let units = weights[self.recurrent_kernel.0].shape[0];
+        let bias = self
+            .bias
+            .map_or(vec![0.0; units], |id| floats(&weights[id.0]));
+        Box::new(move |x, states| {
+            let mut next: Vec<f64> = (0..units)
+                .map(|u| {
+                    let input: f64 = (0..x.len()).map(|c| x[c] * kernel[c * units + u]).sum();
+                    let fed: f64 = (0..units)
+                        .map(|v| states[0][v] * recurrent[v * units + u])
+                        .sum();
+                    bias[u] + input + fed
+                })
+                .collect();
+            self.activation.apply(&mut next, &[units]);
+            states[0] = next;
+        })
+    }
 }
 
 impl LayerDefinition for SimpleRnn {
@@ -93,34 +119,17 @@ impl LayerDefinition for SimpleRnn {
     fn oracle(&self, weights: &[Weight], inputs: &[Item], _: &[usize]) -> Vec<f64> {
         let x = inputs[0];
         let (time, channels) = (x.shape[0], x.shape[1]);
-        let [kernel, recurrent] =
-            [self.kernel, self.recurrent_kernel].map(|id| floats(&weights[id.0]));
-        let units = weights[self.recurrent_kernel.0].shape[0];
-        let bias = self
-            .bias
-            .map_or(vec![0.0; units], |id| floats(&weights[id.0]));
-        let mut state = vec![0.0; units];
+        let step = self.step(weights);
+        let mut states = vec![vec![0.0; weights[self.recurrent_kernel.0].shape[0]]];
         let mut all = Vec::new();
         for t in 0..time {
             let t = if self.go_backwards { time - 1 - t } else { t };
-            let mut next: Vec<f64> = (0..units)
-                .map(|u| {
-                    let input: f64 = (0..channels)
-                        .map(|c| x.data[t * channels + c] * kernel[c * units + u])
-                        .sum();
-                    let fed: f64 = (0..units)
-                        .map(|v| state[v] * recurrent[v * units + u])
-                        .sum();
-                    bias[u] + input + fed
-                })
-                .collect();
-            self.activation.apply(&mut next, &[units]);
-            state = next;
-            all.extend_from_slice(&state);
+            step(&x.data[t * channels..][..channels], &mut states);
+            all.extend_from_slice(&states[0]);
         }
         match self.return_sequences {
             true => all,
-            false => state,
+            false => states.swap_remove(0),
         }
     }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::ops::{Lowering, NodeShapes};
 use super::oracle::Item;
 use super::shapes::{Problem, axis_of, first_rank, single};
-use super::{Activation, BackendLayer, CpuOnly, LayerDefinition, Weight, WeightId};
+use super::{Activation, BackendLayer, LayerDefinition, Weight, WeightId};
 use crate::nn::limits::MAX_ELEMENTS;
 
 /// Every `step`-th index of a dimension from `start` to before `stop`. Negative positions count from
@@ -110,6 +110,6 @@ impl LayerDefinition for Slice {
     }
 
     fn lower<W>(&self, _: &NodeShapes) -> Lowering<'_, W> {
-        Lowering::Backend(BackendLayer::CpuOnly(CpuOnly::Slice(self)))
+        Lowering::Backend(BackendLayer::Slice(self))
     }
 }

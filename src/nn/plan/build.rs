@@ -11,6 +11,7 @@ use crate::nn::cpu::dense::DensePlan;
 use crate::nn::cpu::depthwise::DepthwisePlan;
 use crate::nn::cpu::elementwise::{Broadcast, MergePlan, PReluPlan};
 use crate::nn::cpu::gemm::{Epilogue, Packed};
+use crate::nn::cpu::group_norm::GroupNormPlan;
 use crate::nn::cpu::layer_norm::LayerNormPlan;
 use crate::nn::cpu::layout::UpsamplePlan;
 use crate::nn::cpu::map::MapPlan;
@@ -19,11 +20,12 @@ use crate::nn::cpu::op::PlainOp;
 use crate::nn::cpu::pool::PoolPlan;
 use crate::nn::cpu::recurrent::{Cell, RecurrentPlan};
 use crate::nn::cpu::simple_rnn::SimpleRnnPlan;
+use crate::nn::cpu::stateful::{CellPlan, StatefulPlan};
 use crate::nn::cpu::table::EmbeddingPlan;
 use crate::nn::cpu::transposed::TransposedPlan;
 use crate::nn::graph::{Graph, WeightId};
 use crate::nn::layers::shapes::Problem;
-use crate::nn::layers::{Activation, Conv, Recurrent, conv_kernel};
+use crate::nn::layers::{Activation, Conv, Gru, Lstm, Recurrent, RnnCell, SimpleRnn, conv_kernel};
 use crate::nn::lowering::{
     Backend, BackendLayer, CpuOnly, NodeContext, PlanBuilder, broadcast_weight, fold_batch_norm,
 };
@@ -150,11 +152,8 @@ impl<'a> CpuLowering<'a> {
                 let (scale, shift) = fold_batch_norm(self.graph, b);
                 CpuOp::ScaleShift { scale, shift }
             }
-            BackendLayer::Lstm(lstm) => self.recurrent(&lstm.recurrent, Cell::Lstm, x),
-            BackendLayer::Gru(gru) => {
-                let reset_after = gru.reset_after;
-                self.recurrent(&gru.recurrent, Cell::Gru { reset_after }, x)
-            }
+            BackendLayer::Lstm(lstm) => plain(self.lstm(lstm, x)),
+            BackendLayer::Gru(gru) => plain(self.gru(gru, x)),
             BackendLayer::Merge(merge) => plain(MergePlan {
                 op: merge.op,
                 inputs: items.iter().map(|s| Broadcast::new(s, output)).collect(),
@@ -162,6 +161,39 @@ impl<'a> CpuLowering<'a> {
             BackendLayer::PRelu(prelu) => plain(PReluPlan {
                 alpha: broadcast_weight(self.graph, prelu.alpha, x),
             }),
+            BackendLayer::Embedding(embedding) => {
+                let table = &self.graph.weights[embedding.table.0];
+                plain(EmbeddingPlan {
+                    table: table.data.clone(),
+                    width: table.shape[1],
+                })
+            }
+            BackendLayer::Map(map) => plain(MapPlan(map.function)),
+            BackendLayer::Slice(slice) => {
+                let n = x[slice.axis];
+                let (start, count) = slice.range(n);
+                plain(SlicePlan {
+                    n,
+                    after: x[slice.axis + 1..].iter().product(),
+                    start,
+                    step: slice.step,
+                    count,
+                })
+            }
+            BackendLayer::MeanAxis(mean) => plain(MeanPlan {
+                n: x[mean.axis],
+                after: x[mean.axis + 1..].iter().product(),
+            }),
+            BackendLayer::MatMul(product) => {
+                let [m, k, n] = product.sizes(x, &items[1]).expect("validated shapes");
+                plain(MatMulPlan {
+                    m,
+                    k,
+                    n,
+                    transpose_a: product.transpose_a,
+                    transpose_b: product.transpose_b,
+                })
+            }
             BackendLayer::CpuOnly(layer) => self.cpu_only(layer, items, output),
         }
     }
@@ -199,52 +231,28 @@ impl<'a> CpuLowering<'a> {
                     epsilon: norm.epsilon,
                 })
             }
-            CpuOnly::Embedding(embedding) => {
-                let table = weight(embedding.table);
-                plain(EmbeddingPlan {
-                    table: table.data.clone(),
-                    width: table.shape[1],
+            CpuOnly::GroupNorm(norm) => {
+                let channels = x[x.len() - 1];
+                plain(GroupNormPlan {
+                    pixels: x[..x.len() - 1].iter().product(),
+                    groups: norm.groups,
+                    gamma: data(norm.gamma).map_or_else(|| vec![1.0; channels], <[f32]>::to_vec),
+                    beta: data(norm.beta).map_or_else(|| vec![0.0; channels], <[f32]>::to_vec),
+                    epsilon: norm.epsilon,
                 })
             }
-            CpuOnly::Map(map) => plain(MapPlan(map.function)),
-            CpuOnly::Slice(slice) => {
-                let n = x[slice.axis];
-                let (start, count) = slice.range(n);
-                plain(SlicePlan {
-                    n,
-                    after: x[slice.axis + 1..].iter().product(),
-                    start,
-                    step: slice.step,
-                    count,
-                })
-            }
-            CpuOnly::MeanAxis(mean) => plain(MeanPlan {
-                n: x[mean.axis],
-                after: x[mean.axis + 1..].iter().product(),
+            CpuOnly::SimpleRnn(rnn) => plain(self.simple_rnn(rnn, x)),
+            CpuOnly::StatefulRnn(stateful) => plain(StatefulPlan {
+                cell: match &stateful.cell {
+                    RnnCell::Lstm(lstm) => CellPlan::Gated(Box::new(self.lstm(lstm, x)), 2),
+                    RnnCell::Gru(gru) => CellPlan::Gated(Box::new(self.gru(gru, x)), 1),
+                    RnnCell::SimpleRnn(rnn) => CellPlan::Simple(Box::new(self.simple_rnn(rnn, x))),
+                },
+                masked: stateful.masked,
+                zero_skipped_output: stateful.zero_skipped_output,
+                initial_state: stateful.initial_state,
+                return_state: stateful.return_state,
             }),
-            CpuOnly::MatMul(product) => {
-                let [m, k, n] = product.sizes(x, &items[1]).expect("validated shapes");
-                plain(MatMulPlan {
-                    m,
-                    k,
-                    n,
-                    transpose_a: product.transpose_a,
-                    transpose_b: product.transpose_b,
-                })
-            }
-            CpuOnly::SimpleRnn(rnn) => {
-                let units = weight(rnn.recurrent_kernel).shape[0];
-                plain(SimpleRnnPlan {
-                    time: x[0],
-                    channels: x[1],
-                    kernel: weight(rnn.kernel).data.clone(),
-                    recurrent: weight(rnn.recurrent_kernel).data.clone(),
-                    bias: data(rnn.bias).map_or_else(|| vec![0.0; units], <[f32]>::to_vec),
-                    activation: rnn.activation,
-                    return_sequences: rnn.return_sequences,
-                    go_backwards: rnn.go_backwards,
-                })
-            }
         }
     }
 
@@ -262,7 +270,31 @@ impl<'a> CpuLowering<'a> {
             .clone()
     }
 
-    fn recurrent(&self, r: &Recurrent, cell: Cell, x: &[usize]) -> CpuOp {
+    fn lstm(&self, lstm: &Lstm, x: &[usize]) -> RecurrentPlan {
+        self.recurrent(&lstm.recurrent, Cell::Lstm, x)
+    }
+
+    fn gru(&self, gru: &Gru, x: &[usize]) -> RecurrentPlan {
+        let reset_after = gru.reset_after;
+        self.recurrent(&gru.recurrent, Cell::Gru { reset_after }, x)
+    }
+
+    fn simple_rnn(&self, rnn: &SimpleRnn, x: &[usize]) -> SimpleRnnPlan {
+        let data = |id: WeightId| self.graph.weights[id.0].data.clone();
+        let units = self.graph.weights[rnn.recurrent_kernel.0].shape[0];
+        SimpleRnnPlan {
+            time: x[0],
+            channels: x[1],
+            kernel: data(rnn.kernel),
+            recurrent: data(rnn.recurrent_kernel),
+            bias: rnn.bias.map_or_else(|| vec![0.0; units], data),
+            activation: rnn.activation,
+            return_sequences: rnn.return_sequences,
+            go_backwards: rnn.go_backwards,
+        }
+    }
+
+    fn recurrent(&self, r: &Recurrent, cell: Cell, x: &[usize]) -> RecurrentPlan {
         let weights = &self.graph.weights;
         let kernel = &weights[r.kernel.0];
         let recurrent = &weights[r.recurrent_kernel.0].data;
@@ -287,7 +319,7 @@ impl<'a> CpuLowering<'a> {
                 Some(Packed::new(&columns(2 * units, width), units, None)),
             ),
         };
-        plain(RecurrentPlan {
+        RecurrentPlan {
             cell,
             time: x[0],
             units,
@@ -298,7 +330,7 @@ impl<'a> CpuLowering<'a> {
             kernel: Packed::new(&kernel.data, width, bias.map(|b| &b[..width])),
             recurrent,
             candidate,
-        })
+        }
     }
 }
 

@@ -13,6 +13,7 @@ Examples:
   convert --age a.h5 models/ -o s.safetensors    the same, with another age network
   convert model.h5 -o model.safetensors          any other Keras file, alone (.keras, too)
   convert weights.h5 --architecture model.json -o model.safetensors
+  convert model.h5 --to onnx -o model.onnx       for other runtimes (of a bundle, too)
   convert --inspect model.h5                     its layers (of a bundle, too)
   convert --run in.npz --out out.npz --role age speech.safetensors
   convert --run in.npz --out out.npz --dropout 10 --seed 7 model.h5
@@ -29,8 +30,8 @@ pub struct Arguments {
     #[arg(value_name = "FILE|DIR")]
     pub inputs: Vec<PathBuf>,
 
-    /// Where the bundle goes; an existing file is replaced, but never an input
-    #[arg(short, long, value_name = "BUNDLE", conflicts_with_all = ["inspect", "run", "self_test"])]
+    /// Where the bundle or ONNX model goes; an existing file is replaced, but never an input
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["inspect", "run", "self_test"])]
     pub output: Option<PathBuf>,
 
     /// The network from mel windows to emotions, whatever its file is called
@@ -56,6 +57,15 @@ pub struct Arguments {
         conflicts_with_all = ["emotion_windows", "age", "gender", "emotion_features", "merge", "self_test"]
     )]
     pub architecture: Option<PathBuf>,
+
+    /// Format of the output: bundle (default), or onnx for other runtimes, from a Keras file or a bundle
+    #[arg(
+        long,
+        value_name = "bundle|onnx",
+        requires = "output",
+        value_parser = parse_format
+    )]
+    pub to: Option<Format>,
 
     /// How a speech model brings recordings to 16 kHz: exact repeats the original to the last bit
     /// (default), fast takes one direct step
@@ -100,9 +110,17 @@ pub struct Arguments {
         default_value_t = 0
     )]
     pub seed: u64,
-    /// Which network of a speech model: emotion_windows, age, gender, emotion_features or merge
-    #[arg(long, help_heading = "Running", requires = "run", value_parser = parse_role)]
+    /// Which network of a speech model to run or to write as ONNX: emotion_windows, age, gender,
+    /// emotion_features or merge
+    #[arg(long, help_heading = "Running", value_parser = parse_role)]
     pub role: Option<Role>,
+}
+
+/// Format of a converted network.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Bundle,
+    Onnx,
 }
 
 /// `None` is off.
@@ -116,6 +134,14 @@ fn parse_draws(text: &str) -> Result<Draws, String> {
             .parse()
             .map(|n| Draws(Some(n)))
             .map_err(|_| "give `off` or a number of draws from 1 on".into()),
+    }
+}
+
+fn parse_format(text: &str) -> Result<Format, String> {
+    match text {
+        "bundle" => Ok(Format::Bundle),
+        "onnx" => Ok(Format::Onnx),
+        _ => Err("give `bundle` or `onnx`".into()),
     }
 }
 

@@ -1,5 +1,8 @@
 // Client of the server's HTTP interface.
 
+/** False: recordings are sent to the server. The page without a server has another client, where it is true. */
+export const LOCAL = false;
+
 const ROOT = new URL('../', import.meta.url);
 let key = null;
 

@@ -1,5 +1,7 @@
 // Texts of the page in English and Korean.
 
+import { LOCAL } from './api.js';
+
 const EN = {
   skip: 'Skip to the content', site: 'Site', language: 'Language', docs: 'API',
   title: 'How does this voice sound?',
@@ -76,6 +78,19 @@ const EN = {
     nothing_recorded: 'Nothing was recorded. Record at least a second.',
     one_file: 'One recording at a time, please.',
     other: 'The server did not answer this request.',
+  },
+  /** Texts of the page without a server. */
+  local: {
+    noPicture: 'This browser cannot decode this kind of file, so there is no waveform, no spectrogram and no playback. The estimates are complete: the recogniser decodes for itself.',
+    privacy: 'The recording stays in this page. It is recognised on this device, is sent nowhere and is gone when you close the page: the browser forbids this page every connection. The page also works without a network.',
+    errors: {
+      too_large: mb => `The file is larger than ${mb} MB. Choose a shorter recording, or compress it (FLAC, MP3).`,
+      too_long: s => `The recording is longer than ${s} seconds. Cut it into parts.`,
+      bad_profile: 'The profile of these recordings cannot be used. Load the page again.',
+      crashed: 'The recogniser failed on this recording and was started again. Other recordings can be used.',
+      out_of_memory: 'This device has no memory for this recording. Choose a shorter one.',
+      other: 'This recording could not be recognised.',
+    },
   },
 };
 
@@ -169,6 +184,18 @@ const KO = {
     one_file: '한 번에 녹음 하나만 주세요.',
     other: '서버가 이 요청에 답하지 않았습니다.',
   },
+  local: {
+    noPicture: '이 브라우저가 해독할 수 없는 형식이라 파형, 스펙트로그램, 재생이 없습니다. 해독은 인식기가 따로 하므로 추정은 완전합니다.',
+    privacy: '녹음은 이 페이지를 떠나지 않습니다. 이 기기에서 인식하며 어디로도 전송하지 않고, 페이지를 닫으면 사라집니다. 브라우저가 이 페이지의 모든 연결을 막습니다. 네트워크 없이도 쓸 수 있습니다.',
+    errors: {
+      too_large: mb => `${mb} MB보다 큰 파일입니다. 더 짧은 녹음을 고르거나 압축하세요 (FLAC, MP3).`,
+      too_long: s => `${s}초보다 긴 녹음입니다. 나누어 주세요.`,
+      bad_profile: '이 녹음들의 프로필을 쓸 수 없습니다. 페이지를 새로 여세요.',
+      crashed: '인식기가 이 녹음에서 멈추어 다시 시작했습니다. 다른 녹음은 쓸 수 있습니다.',
+      out_of_memory: '이 녹음을 다룰 메모리가 이 기기에 없습니다. 더 짧은 녹음을 고르세요.',
+      other: '이 녹음을 인식하지 못했습니다.',
+    },
+  },
 };
 
 /** Texts by language code. */
@@ -176,7 +203,9 @@ export const ALL = { en: EN, ko: KO };
 let now = (navigator.languages ?? [navigator.language]).map(l => l.slice(0, 2)).find(l => l in ALL) ?? 'en';
 
 export const language = () => now;
-export const words = () => ALL[now];
+const merged = ({ local, ...common }) => ({ ...common, ...local, errors: { ...common.errors, ...local.errors } });
+const SPOKEN = Object.fromEntries(Object.entries(ALL).map(([code, all]) => [code, LOCAL ? merged(all) : all]));
+export const words = () => SPOKEN[now];
 
 /** Selects a language and fills the document's texts. */
 export function speak(chosen = now) {

@@ -35,12 +35,14 @@ pub enum Kind {
     DepthwiseConv,
     ConvTranspose,
     LayerNorm,
+    GroupNorm,
     Embedding,
     Map,
     Slice,
     MeanAxis,
     MatMul,
     SimpleRnn,
+    StatefulRnn,
 }
 
 pub const KINDS: &[Kind] = &[
@@ -69,19 +71,21 @@ pub const KINDS: &[Kind] = &[
     Kind::ChannelMultiply,
     Kind::InsertAxis,
     Kind::RemoveAxis,
-    Kind::DepthwiseConv,
-    Kind::ConvTranspose,
-    Kind::LayerNorm,
     Kind::Embedding,
     Kind::Map,
     Kind::Slice,
     Kind::MeanAxis,
     Kind::MatMul,
+    Kind::DepthwiseConv,
+    Kind::ConvTranspose,
+    Kind::LayerNorm,
+    Kind::GroupNorm,
     Kind::SimpleRnn,
+    Kind::StatefulRnn,
 ];
 
 /// Kinds without a CUDA op; they come last in [`KINDS`].
-pub const CPU_ONLY: &[Kind] = KINDS.split_at(KINDS.len() - 9).1;
+pub const CPU_ONLY: &[Kind] = KINDS.split_at(KINDS.len() - 6).1;
 /// Kinds with a CUDA op.
 pub const ON_DEVICE: &[Kind] = KINDS.split_at(KINDS.len() - CPU_ONLY.len()).0;
 
@@ -116,12 +120,14 @@ pub fn kind_of(layer: &Layer) -> Kind {
         Layer::DepthwiseConv(_) => Kind::DepthwiseConv,
         Layer::ConvTranspose(_) => Kind::ConvTranspose,
         Layer::LayerNorm(_) => Kind::LayerNorm,
+        Layer::GroupNorm(_) => Kind::GroupNorm,
         Layer::Embedding(_) => Kind::Embedding,
         Layer::Map(_) => Kind::Map,
         Layer::Slice(_) => Kind::Slice,
         Layer::MeanAxis(_) => Kind::MeanAxis,
         Layer::MatMul(_) => Kind::MatMul,
         Layer::SimpleRnn(_) => Kind::SimpleRnn,
+        Layer::StatefulRnn(_) => Kind::StatefulRnn,
     }
 }
 
@@ -166,6 +172,7 @@ pub fn items(kind: Kind, c: &mut Choices) -> Vec<Vec<usize>> {
         | Kind::Softmax
         | Kind::PRelu
         | Kind::LayerNorm
+        | Kind::GroupNorm
         | Kind::Embedding
         | Kind::Map
         | Kind::Slice
@@ -210,6 +217,19 @@ pub fn items(kind: Kind, c: &mut Choices) -> Vec<Vec<usize>> {
             return (0..c.within(2..=4))
                 .map(|_| stretchable(c, &full))
                 .collect();
+        }
+        // With mask, states or both, whose units are the last dimension of a state.
+        Kind::StatefulRnn => {
+            let x = sequence(c);
+            let mut shapes = vec![x.clone()];
+            if c.flag() {
+                shapes.push(vec![x[0]]);
+            }
+            if c.flag() {
+                let units = c.size(20);
+                shapes.extend((0..c.within(1..=2)).map(|_| vec![units]));
+            }
+            return shapes;
         }
         Kind::SpatialMultiply => {
             let maps = image(c, 40);

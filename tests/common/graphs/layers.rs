@@ -147,11 +147,24 @@ fn transposed(b: &mut Builder, x: &[usize]) -> Option<Layer> {
     let filters = b.choices.size(9);
     let shape = [&size[..spatial.len()], &[filters, channels]].concat();
     let jumps = b.dyadic;
+    let mut dilation = [1; 2];
+    let mut added = [0; 2];
+    for (axis, &n) in spatial.iter().enumerate() {
+        dilation[axis] = b.choices.within(1..=2);
+        // A single sample alone may leave nothing.
+        added[axis] = b
+            .choices
+            .within(0..=strides[axis] - 1)
+            .max(usize::from(n == 1));
+    }
+    let output_padding = b.choices.flag().then_some(added);
     Some(Layer::ConvTranspose(ConvTranspose {
         kernel: weight(b, &shape, near_one(size[0] * size[1] * channels), 0.0),
         bias: optional(&mut b.choices).then(|| weight(b, &[filters], 0.5, 0.0)),
         strides,
+        dilation,
         padding: b.choices.pick(&[Padding::Valid, Padding::Same]),
+        output_padding,
         activation: activation(&mut b.choices, jumps),
     }))
 }
@@ -171,6 +184,7 @@ fn map(b: &mut Builder) -> MapFunction {
         MapFunction::Divide(c),
         MapFunction::Maximum(c),
         MapFunction::Minimum(c),
+        MapFunction::NotEqual(c),
         MapFunction::Sqrt,
     ];
     let usable = if b.dyadic { all.len() } else { all.len() - 1 };
@@ -217,11 +231,11 @@ fn mat_mul(inputs: &[Vec<usize>]) -> Option<MatMul> {
     })
 }
 
-fn simple_rnn(b: &mut Builder, x: &[usize]) -> Option<Layer> {
+fn simple_rnn(b: &mut Builder, x: &[usize], units: Option<usize>) -> Option<SimpleRnn> {
     let &[_, channels] = x else { return None };
     b.dyadic = false;
-    let units = b.choices.size(20);
-    Some(Layer::SimpleRnn(SimpleRnn {
+    let units = units.unwrap_or_else(|| b.choices.size(20));
+    Some(SimpleRnn {
         kernel: weight(b, &[channels, units], near_one(channels), 0.0),
         recurrent_kernel: weight(b, &[units, units], near_one(units) / 3.0, 0.0),
         bias: optional(&mut b.choices).then(|| weight(b, &[units], 0.5, 0.0)),
@@ -233,6 +247,41 @@ fn simple_rnn(b: &mut Builder, x: &[usize]) -> Option<Layer> {
         ]),
         return_sequences: b.choices.flag(),
         go_backwards: b.choices.flag(),
+    })
+}
+
+/// Returns a recurrent layer that reads a mask, if the second input can be one, and otherwise states.
+fn stateful_rnn(b: &mut Builder, inputs: &[Vec<usize>]) -> Option<Layer> {
+    let x = &inputs[0];
+    let masked = inputs.get(1).is_some_and(|mask| **mask == x[..1]);
+    let states = &inputs[1 + usize::from(masked)..];
+    let units = match states {
+        [] => None,
+        [first, ..] => match **first {
+            [units] if states.iter().all(|state| state == first) => Some(units),
+            _ => return None,
+        },
+    };
+    let cell = match (states.len(), b.choices.within(0..=2)) {
+        (2, _) | (0, 0) => RnnCell::Lstm(Lstm {
+            recurrent: recurrent(b, x, 4, false, units)?,
+        }),
+        (0 | 1, 0 | 1) => {
+            let reset_after = b.choices.flag();
+            RnnCell::Gru(Gru {
+                recurrent: recurrent(b, x, 3, reset_after, units)?,
+                reset_after,
+            })
+        }
+        (0 | 1, _) => RnnCell::SimpleRnn(simple_rnn(b, x, units)?),
+        _ => return None,
+    };
+    Some(Layer::StatefulRnn(StatefulRnn {
+        cell,
+        masked,
+        zero_skipped_output: b.choices.flag(),
+        initial_state: !states.is_empty(),
+        return_state: b.choices.flag(),
     }))
 }
 
@@ -257,7 +306,14 @@ fn is_bounded(activation: Activation) -> bool {
     )
 }
 
-fn recurrent(b: &mut Builder, x: &[usize], gates: usize, reset_after: bool) -> Option<Recurrent> {
+/// Returns the weights and options of an LSTM or GRU with `units`, or with any number of them.
+fn recurrent(
+    b: &mut Builder,
+    x: &[usize],
+    gates: usize,
+    reset_after: bool,
+    units: Option<usize>,
+) -> Option<Recurrent> {
     let &[time, channels] = x else { return None };
     // Weights of that size would amplify the state and its rounding error with every step.
     b.dyadic = false;
@@ -276,7 +332,7 @@ fn recurrent(b: &mut Builder, x: &[usize], gates: usize, reset_after: bool) -> O
             .choices
             .pick(&[Activation::Sigmoid, Activation::HardSigmoid]),
     };
-    let units = b.choices.size(20);
+    let units = units.unwrap_or_else(|| b.choices.size(20));
     let width = gates * units;
     let bias_shape = match reset_after {
         true => vec![2, width],
@@ -384,12 +440,12 @@ pub fn layer(kind: Kind, b: &mut Builder, inputs: &[Vec<usize>]) -> Option<Layer
             })
         }
         Kind::Lstm => Layer::Lstm(Lstm {
-            recurrent: recurrent(b, x, 4, false)?,
+            recurrent: recurrent(b, x, 4, false, None)?,
         }),
         Kind::Gru => {
             let reset_after = b.choices.flag();
             Layer::Gru(Gru {
-                recurrent: recurrent(b, x, 3, reset_after)?,
+                recurrent: recurrent(b, x, 3, reset_after, None)?,
                 reset_after,
             })
         }
@@ -457,6 +513,22 @@ pub fn layer(kind: Kind, b: &mut Builder, inputs: &[Vec<usize>]) -> Option<Layer
                 dims,
             })
         }
+        Kind::GroupNorm => {
+            let channels = x[x.len() - 1];
+            let divisors: Vec<usize> = (1..=channels)
+                .filter(|&g| channels.is_multiple_of(g))
+                .collect();
+            let parameter = |b: &mut Builder, centre| {
+                optional(&mut b.choices).then(|| weight(b, &[channels], 0.5, centre))
+            };
+            Layer::GroupNorm(GroupNorm {
+                groups: b.choices.pick(&divisors),
+                gamma: parameter(b, 1.0),
+                beta: parameter(b, 0.0),
+                // As for a layer normalisation.
+                epsilon: b.choices.pick(&[0.01, 0.1]),
+            })
+        }
         Kind::Embedding => {
             let (rows, width) = (b.choices.size(12), b.choices.size(9));
             Layer::Embedding(Embedding {
@@ -478,7 +550,8 @@ pub fn layer(kind: Kind, b: &mut Builder, inputs: &[Vec<usize>]) -> Option<Layer
             })
         }
         Kind::MatMul => Layer::MatMul(mat_mul(inputs)?),
-        Kind::SimpleRnn => return simple_rnn(b, x),
+        Kind::SimpleRnn => Layer::SimpleRnn(simple_rnn(b, x, None)?),
+        Kind::StatefulRnn => return stateful_rnn(b, inputs),
         Kind::SpatialMultiply if inputs.len() == 2 => Layer::SpatialMultiply,
         Kind::ChannelMultiply if inputs.len() == 2 => Layer::ChannelMultiply,
         Kind::Pool

@@ -10,8 +10,8 @@ use super::marshal::Object;
 use crate::keras::layers::{Call, Operand, Part};
 use crate::keras::options::dimension;
 use crate::nn::layers::{
-    Activation, InsertAxis, Layer, Map, MapFunction, MeanAxis, Merge, MergeOp, Permute, RemoveAxis,
-    Slice, Softmax, SumAxis,
+    Activation, GlobalPool, InsertAxis, Layer, Map, MapFunction, MeanAxis, Merge, MergeOp, Permute,
+    PoolKind, RemoveAxis, Slice, Softmax, SumAxis,
 };
 
 /// Operations of a function; the last one gives its result.
@@ -35,6 +35,8 @@ enum Operation {
     Insert(i64),
     Remove(i64),
     Permute(Vec<i64>),
+    /// Maximum over the first dimension of two.
+    Largest,
     Slice {
         axis: i64,
         start: i64,
@@ -82,6 +84,8 @@ impl Program {
                 .map(|input| match *input {
                     Operand::Input(n) => call.ranks[n],
                     Operand::Part(n) => ranks[n],
+                    // A function reads no masks.
+                    Operand::Mask(_) => 1,
                 })
                 .collect();
             let layer = operation.layer(&given)?;
@@ -94,7 +98,9 @@ impl Program {
             Operand::Input(0) if self.inputs == 1 => Ok(Vec::new()),
             Operand::Input(_) => Err("its function returns one of its inputs".into()),
             Operand::Part(n) if n + 1 == parts.len() => Ok(parts),
-            Operand::Part(_) => Err("its function computes values that it does not return".into()),
+            Operand::Part(_) | Operand::Mask(_) => {
+                Err("its function computes values that it does not return".into())
+            }
         }
     }
 }
@@ -132,6 +138,15 @@ impl Operation {
                 stop,
                 step,
             }),
+            Self::Largest if rank == 2 => Layer::GlobalPool(GlobalPool {
+                kind: PoolKind::Max,
+                keep_dims: false,
+            }),
+            Self::Largest => {
+                return Err(format!(
+                    "it makes a mask from {rank} dimensions; two are supported"
+                ));
+            }
             Self::Permute(ref order) => {
                 let order = match &**order {
                     [0, rest @ ..] if rest.len() == rank => rest,
@@ -396,6 +411,24 @@ impl Writer<'_> {
                     }
                     _ => None,
                 }
+            }
+            // Masks of Keras 3, whose names Python code cannot contain.
+            "mask.not_equal" => {
+                arguments.only(&["x", "y"])?;
+                let x = self.tensor(arguments.get(0, "x")?)?;
+                let value = self.number(arguments.get(1, "y")?)?;
+                Some(self.map(MapFunction::NotEqual(value), x))
+            }
+            "mask.any" => {
+                arguments.only(&["x", "axis", "keepdims"])?;
+                let keep = arguments
+                    .get(2, "keepdims")
+                    .map_or(Some(false), |keep| self.boolean(keep))?;
+                let axes = self.integers(arguments.get(1, "axis")?)?;
+                (matches!(*axes, [-1] | [2]) && !keep).then_some(())?;
+                let x = self.tensor(arguments.get(0, "x")?)?;
+                let transposed = self.push(Operation::Permute(vec![0, 2, 1]), vec![x]);
+                Some(self.push(Operation::Largest, vec![transposed]))
             }
             "softmax" => {
                 arguments.only(&["x", "axis"])?;

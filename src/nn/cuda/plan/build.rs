@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::Constant;
-use crate::nn::cuda::ops::{Broadcast, CudaOp, Dense, Image, Op, PRelu, Pool, PostOp};
+use crate::nn::cuda::ops::{self, Broadcast, CudaOp, Dense, Image, Op, PRelu, Pool, PostOp};
 use crate::nn::graph::{Graph, WeightId};
 use crate::nn::layers::shapes::{Problem, spatial};
 use crate::nn::layers::windows::window;
@@ -88,6 +88,36 @@ impl Backend for CudaLowering<'_> {
                     alpha: self.constant(alpha),
                 }))
             }
+            BackendLayer::Map(map) => CudaOp::Plain(Box::new(ops::Map(map.function))),
+            BackendLayer::Slice(slice) => {
+                let n = x[slice.axis];
+                let (start, count) = slice.range(n);
+                CudaOp::Plain(Box::new(ops::Slice {
+                    n,
+                    after: x[slice.axis + 1..].iter().product(),
+                    start,
+                    step: slice.step,
+                    count,
+                }))
+            }
+            BackendLayer::MeanAxis(mean) => CudaOp::Plain(Box::new(ops::Mean {
+                n: x[mean.axis],
+                after: x[mean.axis + 1..].iter().product(),
+            })),
+            BackendLayer::Embedding(embedding) => {
+                let table = &self.graph.weights[embedding.table.0];
+                let (rows, width) = (table.shape[0], table.shape[1]);
+                CudaOp::Plain(Box::new(ops::Embedding {
+                    table: self.plain(embedding.table, rows * width),
+                    rows,
+                    width,
+                }))
+            }
+            BackendLayer::MatMul(product) => CudaOp::Plain(Box::new(ops::MatMul {
+                sizes: product.sizes(x, &node.items[1]).expect("validated shapes"),
+                transpose_a: product.transpose_a,
+                transpose_b: product.transpose_b,
+            })),
             BackendLayer::CpuOnly(_) => {
                 return Err("this layer has no CUDA kernel; run the network on the CPU".into());
             }

@@ -47,7 +47,9 @@ fn transposed_convolution_spreads_every_sample() {
             kernel: WeightId(0),
             bias: None,
             strides: [2, 1],
+            dilation: [1, 1],
             padding,
+            output_padding: None,
             activation: Activation::Linear,
         })
     };
@@ -69,6 +71,64 @@ fn transposed_convolution_spreads_every_sample() {
         &[1.0, 2.0],
         &[4, 1],
         &[1.0, 10.0, 102.0, 20.0],
+    );
+}
+
+#[test]
+fn transposed_convolution_has_dilation_and_output_padding() {
+    let layer = |padding, dilation| {
+        Layer::ConvTranspose(ConvTranspose {
+            kernel: WeightId(0),
+            bias: None,
+            strides: [2, 1],
+            dilation: [dilation, 1],
+            padding,
+            output_padding: Some([1, 0]),
+            activation: Activation::Linear,
+        })
+    };
+    let weights = || vec![weight(&[3, 1, 1], &[1.0, 10.0, 100.0])];
+    // Samples at 0 and 2, each with outputs at 0, 2 and 4 from there, and one output more.
+    check(
+        layer(Padding::Valid, 2),
+        &[2, 1],
+        weights(),
+        &[1.0, 2.0],
+        &[8, 1],
+        &[1.0, 0.0, 12.0, 0.0, 120.0, 0.0, 200.0, 0.0],
+    );
+    // 2 + 1 outputs and one more; (5 - 4) / 2 = 0 are cut off at the start.
+    check(
+        layer(Padding::Same, 1),
+        &[2, 1],
+        weights(),
+        &[1.0, 2.0],
+        &[4, 1],
+        &[1.0, 10.0, 102.0, 20.0],
+    );
+}
+
+#[test]
+fn group_normalisation_uses_the_statistics_of_its_channels() {
+    let layer = Layer::GroupNorm(GroupNorm {
+        groups: 2,
+        gamma: Some(WeightId(0)),
+        beta: Some(WeightId(1)),
+        epsilon: 1.0,
+    });
+    let weights = vec![
+        weight(&[4], &[2.0, 1.0, 1.0, 1.0]),
+        weight(&[4], &[0.0, 5.0, 0.0, 3.0]),
+    ];
+    // Channels 0 and 1 have mean 1 + a and variance a^2; with a^2 + 1 = 4 the deviation is 2.
+    let a = 3f64.sqrt();
+    check(
+        layer,
+        &[2, 4],
+        weights,
+        &[1.0, 1.0 + 2.0 * a, 7.0, 7.0, 1.0 + 2.0 * a, 1.0, 7.0, 7.0],
+        &[2, 4],
+        &[-a, 5.0 + a / 2.0, 0.0, 3.0, a, 5.0 - a / 2.0, 0.0, 3.0],
     );
 }
 
@@ -116,6 +176,8 @@ fn functions_of_elements_have_their_known_values() {
         (MapFunction::Square, -3.0, 9.0),
         (MapFunction::Sqrt, 6.25, 2.5),
         (MapFunction::Sqrt, -1.0, 0.0),
+        (MapFunction::NotEqual(2.5), 2.5, 0.0),
+        (MapFunction::NotEqual(2.5), -2.5, 1.0),
         (MapFunction::Log, e, 1.0),
         (MapFunction::Exp, 1.0, e),
         (MapFunction::Add(0.5), 1.0, 1.5),

@@ -88,6 +88,79 @@ fn gru_resets_before_or_after_the_recurrent_product() {
 }
 
 #[test]
+fn steps_are_skipped_and_states_go_in_and_out() {
+    // h' = x + h, so that the state counts.
+    let cell = |go_backwards| SimpleRnn {
+        kernel: WeightId(0),
+        recurrent_kernel: WeightId(1),
+        bias: None,
+        activation: Activation::Linear,
+        return_sequences: true,
+        go_backwards,
+    };
+    let one = || weight(&[1, 1], &[1.0]);
+    let run = |layer: StatefulRnn, inputs: &[&[f64]], wanted: &[f64]| {
+        let shapes: Vec<Vec<usize>> = inputs
+            .iter()
+            .enumerate()
+            .map(|(i, x)| {
+                if i == 0 {
+                    vec![x.len(), 1]
+                } else {
+                    vec![x.len()]
+                }
+            })
+            .collect();
+        let shapes: Vec<&[usize]> = shapes.iter().map(|s| &**s).collect();
+        let graph = graph(Layer::StatefulRnn(layer), &shapes, vec![one(), one()]);
+        let inputs: Vec<Vec<f64>> = inputs.iter().map(|x| x.to_vec()).collect();
+        let y = run_all(&graph, &inputs, &DropoutMode::Off).unwrap();
+        assert_eq!(y.data, wanted);
+    };
+    let plain = StatefulRnn {
+        cell: RnnCell::SimpleRnn(cell(false)),
+        masked: true,
+        zero_skipped_output: false,
+        initial_state: false,
+        return_state: false,
+    };
+    let x: &[f64] = &[1.0, 2.0, 4.0, 8.0];
+    let mask: &[f64] = &[0.0, 1.0, 0.0, 1.0];
+    run(plain.clone(), &[x, mask], &[0.0, 2.0, 2.0, 10.0]);
+    let zeros = StatefulRnn {
+        zero_skipped_output: true,
+        ..plain.clone()
+    };
+    run(zeros, &[x, mask], &[0.0, 2.0, 0.0, 10.0]);
+    // The output of a first skipped step is 0, not the initial state; the last state is behind.
+    let all = StatefulRnn {
+        initial_state: true,
+        return_state: true,
+        ..plain
+    };
+    run(
+        all.clone(),
+        &[x, mask, &[100.0]],
+        &[0.0, 102.0, 102.0, 110.0, 110.0],
+    );
+    run(
+        all.clone(),
+        &[x, &[1.0, 1.0, 1.0, 0.0], &[100.0]],
+        &[101.0, 103.0, 107.0, 107.0, 107.0],
+    );
+    // The mask is reversed with the sequence.
+    let backwards = StatefulRnn {
+        cell: RnnCell::SimpleRnn(cell(true)),
+        ..all
+    };
+    run(
+        backwards,
+        &[x, mask, &[100.0]],
+        &[108.0, 108.0, 110.0, 110.0, 110.0],
+    );
+}
+
+#[test]
 fn gates_of_several_units_lie_side_by_side() {
     // Two units; unit 1 has ten times the candidate of unit 0. Update gate shut, reset open.
     let weights = vec![

@@ -1,0 +1,1 @@
+//! Package of the tests in `tests`, which need no library.

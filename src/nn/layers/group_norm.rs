@@ -1,0 +1,99 @@
+//! Group normalisation.
+
+use serde::{Deserialize, Serialize};
+
+use super::ops::{Lowering, NodeShapes};
+use super::oracle::{Item, floats};
+use super::shapes::{Problem, count, expect, first_rank, last, single};
+use super::{Activation, BackendLayer, CpuOnly, LayerDefinition, Weight, WeightId};
+
+/// `(x - mean) / sqrt(variance + epsilon) * gamma + beta`, with mean and variance over the channels
+/// of a group and all other dimensions. A group is a range of `channels / groups` channels.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupNorm {
+    /// Number of groups, a divisor of the number of channels, which are the last dimension.
+    pub groups: usize,
+    /// Scale, `[channels]`; `None` is ones.
+    pub gamma: Option<WeightId>,
+    /// Shift, `[channels]`; `None` is zeros.
+    pub beta: Option<WeightId>,
+    /// Added to the variance before the square root; positive.
+    pub epsilon: f32,
+}
+
+impl LayerDefinition for GroupNorm {
+    fn class(&self) -> &'static str {
+        "GroupNorm"
+    }
+
+    fn weights(&self) -> Vec<(&'static str, WeightId)> {
+        let optional = |name, id: Option<WeightId>| id.map(|id| (name, id));
+        optional("gamma", self.gamma)
+            .into_iter()
+            .chain(optional("beta", self.beta))
+            .collect()
+    }
+
+    fn activations(&self) -> Vec<Activation> {
+        Vec::new()
+    }
+
+    fn rank(&self, inputs: &[usize]) -> usize {
+        first_rank(inputs)
+    }
+
+    fn shape(&self, weights: &[Weight], inputs: &[&[usize]]) -> Result<Vec<usize>, Problem> {
+        let x = single(inputs)?;
+        let channels = last(x)?;
+        if !(self.epsilon.is_finite() && self.epsilon > 0.0) {
+            return Err(format!("epsilon is {}", self.epsilon));
+        }
+        if self.groups == 0 || !channels.is_multiple_of(self.groups) {
+            return Err(format!(
+                "{channels} channels cannot be split into {} groups",
+                self.groups
+            ));
+        }
+        for (part, id) in self.weights() {
+            expect(part, &weights[id.0], &[channels])?;
+        }
+        Ok(x.to_vec())
+    }
+
+    fn scratch(&self, _: &[Weight], _: &[usize]) -> usize {
+        0
+    }
+
+    fn flops(&self, _: &[Weight], _: &[&[usize]], output: &[usize]) -> u64 {
+        count(output) * 7
+    }
+
+    /// `y[.., c] = (x[.., c] - mean[g]) / sqrt(variance[g] + epsilon) * gamma[c] + beta[c]`, `g` being
+    /// the group of channel `c`
+    fn oracle(&self, weights: &[Weight], inputs: &[Item], output: &[usize]) -> Vec<f64> {
+        let channels = output[output.len() - 1];
+        let width = channels / self.groups;
+        let gamma = self.gamma.map(|id| floats(&weights[id.0]));
+        let beta = self.beta.map(|id| floats(&weights[id.0]));
+        let mut y = inputs[0].data.to_vec();
+        for group in 0..self.groups {
+            let is_in_group = |i: &usize| i % channels / width == group;
+            let places: Vec<usize> = (0..y.len()).filter(is_in_group).collect();
+            let n = places.len() as f64;
+            let mean = places.iter().map(|&i| y[i]).sum::<f64>() / n;
+            let squares = places.iter().map(|&i| (y[i] - mean) * (y[i] - mean));
+            let deviation = (squares.sum::<f64>() / n + f64::from(self.epsilon)).sqrt();
+            for i in places {
+                let scale = gamma.as_ref().map_or(1.0, |g| g[i % channels]);
+                let shift = beta.as_ref().map_or(0.0, |b| b[i % channels]);
+                y[i] = (y[i] - mean) / deviation * scale + shift;
+            }
+        }
+        y
+    }
+
+    fn lower<W>(&self, _: &NodeShapes) -> Lowering<'_, W> {
+        Lowering::Backend(BackendLayer::CpuOnly(CpuOnly::GroupNorm(self)))
+    }
+}

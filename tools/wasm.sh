@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Compiles the library to WebAssembly, assembles the npm package and the static site in target/wasm, and tests both in Node and
+# headless Chromium:
+#   tools/wasm.sh           builds and tests
+#   tools/wasm.sh build     builds only
+# The compiler is Debian's (rustc-web), which builds its standard library from rust-web-src. Missing packages are installed if
+# permitted. If they are unavailable, the script prints that nothing is tested and exits with 0, or with 1 if WASM_REQUIRED=1.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+target=wasm32-unknown-unknown
+folder=${CARGO_TARGET_DIR:-target}
+export RUSTC=/usr/bin/rustc
+packages="rustc-web rust-web-src lld-22"
+
+not_tested() {
+    printf '\n!!! WEBASSEMBLY NOT TESTED: %s\n\n' "$*"
+    exit "${WASM_REQUIRED:-0}"
+}
+
+missing() {
+    ! { "$RUSTC" --version && ls /usr/lib/rustlib/src/rust/library/Cargo.lock && command -v wasm-ld-22; } >/dev/null 2>&1
+}
+
+if missing; then
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || not_tested "needs the Debian packages $packages"
+    log=$(mktemp)
+    trap 'rm -f "$log"' EXIT
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends --no-remove $packages; } \
+        >"$log" 2>&1 || { tail -n 20 "$log"; not_tested "the Debian packages $packages cannot be installed"; }
+    ! missing || not_tested "the packages $packages are installed but not complete"
+fi
+command -v node >/dev/null && command -v npm >/dev/null || not_tested "needs Node 18 or later with npm"
+least=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+version=$("$RUSTC" --version | cut -d ' ' -f 2)
+printf '%s\n' "$least" "$version" | sort -V -C || not_tested "Debian's compiler is $version, older than $least"
+echo "rustc $version for $target, node $(node --version)"
+
+# Both modules differ in one instruction: engines without relaxed SIMD refuse a module that contains it. The standard library
+# is built with this option because the compiler has none for the target.
+compile() {
+    # Without the names of functions: half a megabyte.
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS="-C target-feature=+simd128" CARGO_TARGET_DIR=$folder/wasm CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=wasm-ld-22 \
+        CARGO_PROFILE_RELEASE_PANIC=abort \
+        cargo rustc -p maeum-ffi --lib --crate-type cdylib --release --target $target -Z build-std=std,panic_abort --no-default-features "$@" -- -C link-arg=--strip-all
+}
+modules=$folder/wasm/modules
+mkdir -p "$modules"
+compile
+cp "$folder/wasm/$target/release/maeum_c.wasm" "$modules/maeum.wasm"
+compile --features relaxed-simd
+cp "$folder/wasm/$target/release/maeum_c.wasm" "$modules/maeum-relaxed.wasm"
+node wasm/build.mjs "$modules" "$folder/wasm"
+rm -f "$folder"/wasm/maeum-*.tgz
+(cd "$folder/wasm" && npm pack --silent ./package)
+[ "${1:-}" != build ] || exit 0
+
+unset RUSTC
+# The programs of the tests, with their features.
+cargo build --bin infer --bin serve --features serve,cuda,commercial-model
+infer=$(realpath "$folder/debug/infer")
+node wasm/tests/node.mjs "$folder/wasm/package" "$infer" "$@"
+# Node 20 has relaxed SIMD behind a flag. The second flag is for processors without FMA3, on which it rounds twice.
+if node --experimental-wasm-relaxed-simd -e 0 2>/dev/null; then
+    node --experimental-wasm-relaxed-simd wasm/tests/node.mjs "$folder/wasm/package" "$infer" "$@"
+    node --experimental-wasm-relaxed-simd --no-enable-fma3 wasm/tests/node.mjs "$folder/wasm/package" "$infer" "$@"
+fi
+wasm/tests/npm.sh "$folder"/wasm/maeum-*.tgz "$infer"
+
+if ! /usr/bin/chromium --version >/dev/null 2>&1 || ! /usr/bin/chromedriver --version >/dev/null 2>&1; then
+    not_tested "the page needs the Debian packages chromium and chromium-driver"
+fi
+venv=$folder/tmp/page-venv # also that of tests/page.rs
+if ! "$venv/bin/python" -c "import selenium" 2>/dev/null; then
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/page/requirements.txt
+fi
+downloads=$(mktemp -d)
+trap 'rm -rf "$downloads" "${log:-}"' EXIT
+NO_PROXY='*' SE_OFFLINE=true SE_AVOID_STATS=true "$venv/bin/python" -B wasm/tests/browse.py \
+    "$(realpath "$folder/debug/serve")" "$PWD/tests/data/voice.wav" "$downloads" "$folder/wasm/site"
