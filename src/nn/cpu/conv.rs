@@ -401,7 +401,7 @@ mod tests {
                 padding: Padding::Same,
                 activation: Activation::Relu,
             };
-            let number = |i: usize| ((i * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0;
+            let number = |i: usize| ((i as u64 * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0;
             let image: Vec<f32> = (0..height * width * channels).map(number).collect();
             let terms = kernel * kernel * channels;
             let weights: Vec<f32> = (0..terms * out).map(|i| number(i + 7)).collect();

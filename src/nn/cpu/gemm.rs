@@ -264,7 +264,7 @@ mod tests {
     #[test]
     fn matmul_agrees_with_matrixmultiply_on_every_instruction_set() {
         for (m, k, n) in [(1, 1, 1), (13, 160, 256), (5, 64, 7), (27, 33, 40)] {
-            let number = |i: usize| ((i * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0;
+            let number = |i: usize| ((i as u64 * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0;
             let input: Vec<f32> = (0..m * k).map(number).collect();
             let weights: Vec<f32> = (0..k * n).map(|i| number(i + 77)).collect();
             let bias: Vec<f32> = (0..n).map(|i| number(i + 5)).collect();

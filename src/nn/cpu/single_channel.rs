@@ -171,7 +171,7 @@ mod tests {
     use crate::nn::layers::{Activation, Conv, Padding};
 
     fn number(i: usize) -> f32 {
-        ((i * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0
+        ((i as u64 * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0
     }
 
     /// With positive scales and a preceding ReLU, the kernel pools before the remaining epilogue.

@@ -24,26 +24,26 @@ pub fn read(reader: &mut impl Read) -> Result<Array, String> {
     if header.shape.len() > MAX_DIMENSIONS {
         return Err(format!("it has {} dimensions", header.shape.len()));
     }
-    let count = header
-        .shape
-        .iter()
-        .try_fold(1usize, |n, &d| n.checked_mul(d))
-        .filter(|&n| n <= MAX_NUMBERS)
-        .ok_or_else(|| {
-            format!(
-                "its shape {:?} holds more than {MAX_NUMBERS} numbers",
-                header.shape
-            )
-        })?;
+    let sizes = || {
+        let shape: Option<Vec<usize>> = (header.shape.iter())
+            .map(|&d| usize::try_from(d).ok())
+            .collect();
+        let shape = shape?;
+        let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+        Some((shape, count.filter(|&n| n <= MAX_NUMBERS)?))
+    };
+    let (shape, count) = sizes().ok_or_else(|| {
+        format!(
+            "its shape {:?} holds more than {MAX_NUMBERS} numbers",
+            header.shape
+        )
+    })?;
     let data = numbers(reader, kind, count)?;
     let data = match header.fortran {
-        true => row_major(&header.shape, &data),
+        true => row_major(&shape, &data),
         false => data,
     };
-    Ok(Array {
-        shape: header.shape,
-        data,
-    })
+    Ok(Array { shape, data })
 }
 
 fn shorten(text: &str) -> String {
@@ -83,7 +83,8 @@ fn header_text(reader: &mut impl Read) -> Result<String, String> {
 struct Header {
     descr: String,
     fortran: bool,
-    shape: Vec<usize>,
+    /// In 64 bits on every target, so that all refuse the same sizes in the same words.
+    shape: Vec<u64>,
 }
 
 impl Header {
@@ -137,7 +138,7 @@ fn quoted(text: &str) -> Option<(&str, &str)> {
 }
 
 /// Parses `3, 4`, `3,` or nothing. Python 2 wrote long integers as `3L`.
-fn dimensions(tuple: &str) -> Option<Vec<usize>> {
+fn dimensions(tuple: &str) -> Option<Vec<u64>> {
     let tuple = tuple.trim();
     if tuple.is_empty() {
         return Some(Vec::new());

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Compiles the library for 32-bit x86 and runs its tests, in which a `usize` has 32 bits as on WebAssembly:
+#   tools/bits32.sh                 the tests of the library
+#   tools/bits32.sh ARGUMENTS       cargo test ARGUMENTS
+# The compiler is Debian's (rustc-web), which builds its standard library from rust-web-src. Missing packages are installed if
+# permitted. If they are unavailable, the script prints that nothing is tested and exits with 0, or with 1 if BITS32_REQUIRED=1.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+target=i686-unknown-linux-gnu
+export RUSTC=/usr/bin/rustc
+packages="rustc-web rust-web-src gcc-i686-linux-gnu libc6-dev-i386-cross"
+
+not_tested() {
+    printf '\n!!! 32 BITS NOT TESTED: %s\n\n' "$*"
+    exit "${BITS32_REQUIRED:-0}"
+}
+
+missing() {
+    ! { "$RUSTC" --version && ls /usr/lib/rustlib/src/rust/library/Cargo.lock /usr/i686-linux-gnu/lib/libc.a \
+        && command -v i686-linux-gnu-gcc; } >/dev/null 2>&1
+}
+
+if missing; then
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || not_tested "needs the Debian packages $packages"
+    log=$(mktemp)
+    trap 'rm -f "$log"' EXIT
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends --no-remove $packages; } \
+        >"$log" 2>&1 || { tail -n 20 "$log"; not_tested "the Debian packages $packages cannot be installed"; }
+    ! missing || not_tested "the packages $packages are installed but not complete"
+fi
+least=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+version=$("$RUSTC" --version | cut -d ' ' -f 2)
+printf '%s\n' "$least" "$version" | sort -V -C || not_tested "Debian's compiler is $version, older than $least"
+echo "rustc $version for $target"
+
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/bits32 CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0
+export CARGO_TARGET_I686_UNKNOWN_LINUX_GNU_LINKER=i686-linux-gnu-gcc CC_i686_unknown_linux_gnu=i686-linux-gnu-gcc AR_i686_unknown_linux_gnu=i686-linux-gnu-ar
+# Static programs need no 32-bit loader. `-Z build-std` needs the variable of the unstable options.
+export RUSTC_BOOTSTRAP=1 RUSTFLAGS="-C target-feature=+crt-static"
+[ $# -gt 0 ] || set -- --no-default-features --features default-model --lib
+# Unoptimised, the library takes half as long to compile; its dependencies stay as in the other tests.
+exec cargo test --config profile.dev.package.maeum.opt-level=0 --target $target -Z build-std "$@"
