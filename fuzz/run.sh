@@ -51,7 +51,7 @@ for name in "${targets[@]}"; do
         >"$log" 2>&1 || { outcome="FOUND, see $log"; failed=1; }
     rmdir "regressions/$name" 2>/dev/null || true
     # Only the last line of its kind counts; after a finding there may be none.
-    value() { { grep -oE "$1" "$log" || echo "x 0"; } | tail -n 1 | grep -oE '[0-9]+' | tail -n 1; }
+    value() { { grep -aoE "$1" "$log" || echo "x 0"; } | tail -n 1 | grep -oE '[0-9]+' | tail -n 1; }
     runs=$(value 'number_of_executed_units: [0-9]+')
     [ "$runs" != 0 ] || runs=$(value '^#[0-9]+')
     rate=$(value 'average_exec_per_sec: +[0-9]+')
