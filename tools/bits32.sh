@@ -6,32 +6,19 @@
 # permitted. If they are unavailable, the script prints that nothing is tested and exits with 0, or with 1 if BITS32_REQUIRED=1.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+subject='32 BITS' required=${BITS32_REQUIRED:-0}
+. tools/debian_rust.sh
 
 target=i686-unknown-linux-gnu
-export RUSTC=/usr/bin/rustc
 packages="rustc-web rust-web-src gcc-i686-linux-gnu libc6-dev-i386-cross"
-
-not_tested() {
-    printf '\n!!! 32 BITS NOT TESTED: %s\n\n' "$*"
-    exit "${BITS32_REQUIRED:-0}"
-}
 
 missing() {
     ! { "$RUSTC" --version && ls /usr/lib/rustlib/src/rust/library/Cargo.lock /usr/i686-linux-gnu/lib/libc.a \
         && command -v i686-linux-gnu-gcc; } >/dev/null 2>&1
 }
 
-if missing; then
-    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || not_tested "needs the Debian packages $packages"
-    log=$(mktemp)
-    trap 'rm -f "$log"' EXIT
-    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends --no-remove $packages; } \
-        >"$log" 2>&1 || { tail -n 20 "$log"; not_tested "the Debian packages $packages cannot be installed"; }
-    ! missing || not_tested "the packages $packages are installed but not complete"
-fi
-least=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
-version=$("$RUSTC" --version | cut -d ' ' -f 2)
-printf '%s\n' "$least" "$version" | sort -V -C || not_tested "Debian's compiler is $version, older than $least"
+install_packages
+version=$(compiler_version) || not_tested "Debian's compiler is older than Cargo.toml asks for"
 echo "rustc $version for $target"
 
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/bits32 CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0

@@ -7,15 +7,11 @@
 # and exits with 0, or with 1 if NEON_REQUIRED=1.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+subject=NEON required=${NEON_REQUIRED:-0}
+. tools/debian_rust.sh
 
 target=aarch64-unknown-linux-gnu
-export RUSTC=/usr/bin/rustc
 packages="rustc-web libstd-rust-web-dev:arm64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
-
-not_tested() {
-    printf '\n!!! NEON NOT TESTED: %s\n\n' "$*"
-    exit "${NEON_REQUIRED:-0}"
-}
 
 missing() {
     local libraries
@@ -23,20 +19,8 @@ missing() {
     ! { ls "$libraries"/libstd-*.rlib && command -v aarch64-linux-gnu-gcc qemu-aarch64; } >/dev/null 2>&1
 }
 
-if missing; then
-    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null \
-        || not_tested "needs the Debian packages $packages"
-    log=$(mktemp)
-    trap 'rm -f "$log"' EXIT
-    {
-        dpkg --add-architecture arm64 && apt-get update -qq \
-            && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends --no-remove $packages
-    } >"$log" 2>&1 || { tail -n 20 "$log"; not_tested "the Debian packages $packages cannot be installed"; }
-    ! missing || not_tested "the packages $packages are installed but not complete"
-fi
-least=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
-version=$("$RUSTC" --version | cut -d ' ' -f 2)
-printf '%s\n' "$least" "$version" | sort -V -C || not_tested "Debian's compiler is $version, older than $least"
+install_packages arm64
+version=$(compiler_version) || not_tested "Debian's compiler is older than Cargo.toml asks for"
 echo "rustc $version for $target, $(qemu-aarch64 --version | head -n 1)"
 
 export CARGO_BUILD_TARGET=$target CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/neon

@@ -7,33 +7,20 @@
 # permitted. If they are unavailable, the script prints that nothing is tested and exits with 0, or with 1 if WASM_REQUIRED=1.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+subject=WEBASSEMBLY required=${WASM_REQUIRED:-0}
+. tools/debian_rust.sh
 
 target=wasm32-unknown-unknown
 folder=${CARGO_TARGET_DIR:-target}
-export RUSTC=/usr/bin/rustc
 packages="rustc-web rust-web-src lld-22"
-
-not_tested() {
-    printf '\n!!! WEBASSEMBLY NOT TESTED: %s\n\n' "$*"
-    exit "${WASM_REQUIRED:-0}"
-}
 
 missing() {
     ! { "$RUSTC" --version && ls /usr/lib/rustlib/src/rust/library/Cargo.lock && command -v wasm-ld-22; } >/dev/null 2>&1
 }
 
-if missing; then
-    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || not_tested "needs the Debian packages $packages"
-    log=$(mktemp)
-    trap 'rm -f "$log"' EXIT
-    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends --no-remove $packages; } \
-        >"$log" 2>&1 || { tail -n 20 "$log"; not_tested "the Debian packages $packages cannot be installed"; }
-    ! missing || not_tested "the packages $packages are installed but not complete"
-fi
+install_packages
 command -v node >/dev/null && command -v npm >/dev/null || not_tested "needs Node 18 or later with npm"
-least=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
-version=$("$RUSTC" --version | cut -d ' ' -f 2)
-printf '%s\n' "$least" "$version" | sort -V -C || not_tested "Debian's compiler is $version, older than $least"
+version=$(compiler_version) || not_tested "Debian's compiler is older than Cargo.toml asks for"
 echo "rustc $version for $target, node $(node --version)"
 
 # Both modules differ in one instruction: engines without relaxed SIMD refuse a module that contains it. The standard library
@@ -76,6 +63,6 @@ if ! "$venv/bin/python" -c "import selenium" 2>/dev/null; then
     "$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/page/requirements.txt
 fi
 downloads=$(mktemp -d)
-trap 'rm -rf "$downloads" "${log:-}"' EXIT
+trap 'rm -rf "$downloads"' EXIT
 NO_PROXY='*' SE_OFFLINE=true SE_AVOID_STATS=true "$venv/bin/python" -B wasm/tests/browse.py \
     "$(realpath "$folder/debug/serve")" "$PWD/tests/data/voice.wav" "$downloads" "$folder/wasm/site"
