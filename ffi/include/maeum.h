@@ -33,7 +33,7 @@ typedef struct maeum_profile_builder maeum_profile_builder;
 typedef struct maeum_recognizer maeum_recognizer;
 
 /*
- Text in UTF-8 that the caller owns and gives back to `maeum_text_free`.
+ Text in UTF-8 that the caller owns and frees with `maeum_text_free`.
  */
 typedef struct maeum_text maeum_text;
 

@@ -22,6 +22,7 @@ use std::ffi::{c_char, c_int};
 use boundary::{call, slice};
 use maeum::Recognizer;
 use maeum::recognizer::ProfileBuilder;
+use options::Options;
 
 /// Outcome of a function. `maeum_status_name` gives its name.
 pub type maeum_status = c_int;
@@ -49,7 +50,7 @@ pub struct maeum_recognizer(Recognizer);
 /// Statistics of one speaker's recordings. One thread at a time may use it.
 pub struct maeum_profile_builder(ProfileBuilder);
 
-/// Text in UTF-8 that the caller owns and gives back to `maeum_text_free`.
+/// Text in UTF-8 that the caller owns and frees with `maeum_text_free`.
 pub struct maeum_text(std::ffi::CString);
 
 /// Returns the version of the library, such as "0.1.0"; never freed.
@@ -149,7 +150,7 @@ pub unsafe extern "C" fn maeum_recognize(
         call(text, || {
             let recognizer = boundary::handle(recognizer, "recognizer")?;
             let recording = slice(recording, size, "recording")?;
-            let options = options::Options::read(boundary::string(options, "options")?)?;
+            let options = read_options(options)?;
             work::recognize(&recognizer.0, work::Audio::File(recording), &options)
         })
     }
@@ -173,7 +174,7 @@ pub unsafe extern "C" fn maeum_recognize_float(
             let recognizer = boundary::handle(recognizer, "recognizer")?;
             let count = boundary::product(frames, channels)?;
             let samples = slice(samples, count, "samples")?;
-            let options = options::Options::read(boundary::string(options, "options")?)?;
+            let options = read_options(options)?;
             let audio = work::Audio::Float {
                 samples,
                 channels,
@@ -200,7 +201,7 @@ pub unsafe extern "C" fn maeum_recognize_pcm16(
         call(text, || {
             let recognizer = boundary::handle(recognizer, "recognizer")?;
             let samples = slice(samples, frames, "samples")?;
-            let options = options::Options::read(boundary::string(options, "options")?)?;
+            let options = read_options(options)?;
             let audio = work::Audio::Pcm16 {
                 samples,
                 sample_rate,
@@ -208,6 +209,15 @@ pub unsafe extern "C" fn maeum_recognize_pcm16(
             work::recognize(&recognizer.0, audio, &options)
         })
     }
+}
+
+/// Reads the argument `options`.
+///
+/// # Safety
+/// It is NULL or ends with NUL.
+unsafe fn read_options(options: *const c_char) -> Result<Options, boundary::Failure> {
+    // SAFETY: the caller's promise.
+    Options::read(unsafe { boundary::string(options, "options") }?)
 }
 
 /// Starts the statistics of one speaker's recordings, from which `maeum_profile_builder_finish` makes a
@@ -234,7 +244,7 @@ pub unsafe extern "C" fn maeum_profile_builder_add(
             let builder = boundary::handle_mut(builder, "builder")?;
             let recognizer = boundary::handle(recognizer, "recognizer")?;
             let recording = slice(recording, size, "recording")?;
-            let options = options::Options::read(boundary::string(options, "options")?)?;
+            let options = read_options(options)?;
             work::add_to_profile(&mut builder.0, &recognizer.0, recording, &options)
         })
     }

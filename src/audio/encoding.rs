@@ -66,7 +66,7 @@ fn square(x: i32) -> u64 {
     u64::from(x.unsigned_abs()).pow(2)
 }
 
-/// Number of samples whose clipped ones are counted in 16 bits.
+/// Number of samples per part; the clipped samples of a part are counted in 16 bits.
 const CLIPPING_PART: usize = 1 << 15;
 
 /// Power of a mix relative to that of independent channels, below which the channels count as

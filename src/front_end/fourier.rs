@@ -297,7 +297,7 @@ fn five<R: Register>(x: [Complex<R>; 5]) -> [Complex<R>; 5] {
 pub(super) struct RealPower {
     /// Half the length of the signal.
     half: usize,
-    /// For each frequency `k` up to a quarter of the length: `exp(-2 pi i k / (2 half))`, and the
+    /// Factor `exp(-2 pi i k / (2 half))` of each frequency `k` up to a quarter of the length, and the
     /// places of the frequencies `k` and `half - k`.
     pairs: Vec<([f64; 2], [usize; 2])>,
 }
@@ -324,7 +324,7 @@ impl RealPower {
             for first in (0..DOUBLES).step_by(D::Register::ELEMENTS) {
                 let z = Complex::<D::Register>::load(&spectrum[places[0]], first);
                 let other = Complex::load(&spectrum[places[1]], first);
-                // Twice the transform of the even samples, and that of the odd ones.
+                // Twice the transforms of the even and of the odd samples.
                 let even = Complex {
                     re: z.re.add(other.re),
                     im: z.im.sub(other.im),

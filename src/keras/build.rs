@@ -373,7 +373,7 @@ impl Builder<'_> {
             }
         };
         if outputs[0] == inputs[0] && mask != masks[0] {
-            // The same elements with another mask are another value.
+            // A value has one mask, so a copy gets the other mask.
             let same = Layer::Activation(Activation::Linear);
             outputs[0] = self.node(context.prefix.clone(), same, &[inputs[0]], context.outer);
         }

@@ -108,9 +108,11 @@ impl Pipeline {
                 windows: utterance.windows(),
                 limited: scale.and_then(|scale| {
                     let missing = missing_bands(scale, &utterance.stats);
-                    let mut descriptors = utterance.stats.clone();
-                    replace_bands(scale, missing.clone(), &mut descriptors);
-                    (!missing.is_empty()).then_some(descriptors)
+                    (!missing.is_empty()).then(|| {
+                        let mut descriptors = utterance.stats.clone();
+                        replace_bands(scale, missing, &mut descriptors);
+                        descriptors
+                    })
                 }),
                 utterance,
                 adapted: None,

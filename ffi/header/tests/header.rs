@@ -1,4 +1,4 @@
-//! The header says what the library exports.
+//! Comparison of the header with the exported functions.
 
 use std::path::Path;
 

@@ -79,7 +79,7 @@ fn order_statistics(values: &[f64], ranks: &[usize]) -> Vec<f64> {
     for i in &intervals {
         counts[usize::from(*i)] += 1;
     }
-    // Number of values before each interval; of them all, and of the sorted ones.
+    // Number of values before each interval, among all values and among the sorted values.
     let mut before = [0; INTERVALS + 1];
     for (i, count) in counts.iter().enumerate() {
         before[i + 1] = before[i] + count;

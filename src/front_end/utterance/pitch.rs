@@ -19,13 +19,13 @@ use crate::simd::{Isa, Kernel};
 const WINDOW: usize = 640;
 /// Length of the zero-padded Fourier transform.
 const TRANSFORM: usize = 1024;
-/// Transform of the even samples plus `i` times the odd ones.
+/// Transform of the even samples plus `i` times the odd samples.
 type HalfTransform = Transform<8, 8, 8>;
 /// Frequencies that enter the inverse transform: up to 4 kHz, so that lags are at half the sampling
 /// rate.
 const BINS: usize = TRANSFORM / 4 + 1;
 const LAG_RATE: f64 = SAMPLE_RATE as f64 / 2.0;
-/// Inverse transform, of the even lags plus `i` times the odd ones.
+/// Inverse transform, to the even lags plus `i` times the odd lags.
 type LagTransform = Transform<8, 8, 4>;
 /// Factor of the computed autocorrelation: the inverse transform's length and that of [`RealPower`].
 const CORRELATION_SCALE: f64 = (TRANSFORM / 2 * 4) as f64;

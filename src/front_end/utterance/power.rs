@@ -6,7 +6,7 @@ use crate::front_end::mel::{Filter, filters, periodic_hann};
 use crate::front_end::{BINS, FRAME_SAMPLES, N_MELS};
 use crate::simd::doubles::{DOUBLES, Doubles, Row};
 
-/// Transform of the even samples plus `i` times the odd ones.
+/// Transform of the even samples plus `i` times the odd samples.
 type HalfTransform = Transform<8, 5, 5>;
 
 const _: () = assert!(2 * HalfTransform::LENGTH == FRAME_SAMPLES);

@@ -28,7 +28,7 @@ fn shared_options(o: &mut Options) -> RecurrentOptions {
     for key in ["stateful", "time_major", "num_constants"] {
         o.off(key);
     }
-    // These options change the implementation.
+    // Options of the implementation alone; the result is the same.
     o.ignore(&["unroll", "implementation", "input_dim", "input_length"]);
     let inputs_dropped = o.number("dropout").unwrap_or(0.0);
     let states_dropped = o.number("recurrent_dropout").unwrap_or(0.0);

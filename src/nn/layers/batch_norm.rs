@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ops::{Lowering, NodeShapes};
 use super::oracle::{Item, floats};
-use super::shapes::{Problem, count, expect, first_rank, last, single};
+use super::shapes::{Problem, count, expect, first_rank, last, scale_and_shift, single};
 use super::{Activation, BackendLayer, LayerDefinition, Weight, WeightId};
 
 /// Batch normalisation with its moving statistics, over the last dimension.
@@ -29,10 +29,7 @@ impl LayerDefinition for BatchNorm {
     }
 
     fn weights(&self) -> Vec<(&'static str, WeightId)> {
-        let optional = |name, id: Option<WeightId>| id.map(|id| (name, id));
-        optional("gamma", self.gamma)
-            .into_iter()
-            .chain(optional("beta", self.beta))
+        scale_and_shift(self.gamma, self.beta)
             .chain([("mean", self.mean), ("variance", self.variance)])
             .collect()
     }

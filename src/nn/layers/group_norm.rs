@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::ops::{Lowering, NodeShapes};
 use super::oracle::{Item, floats};
-use super::shapes::{Problem, count, expect, first_rank, last, single};
+use super::shapes::{
+    Problem, count, expect, first_rank, last, positive_epsilon, scale_and_shift, single,
+};
 use super::{Activation, BackendLayer, CpuOnly, LayerDefinition, Weight, WeightId};
 
 /// `(x - mean) / sqrt(variance + epsilon) * gamma + beta`, with mean and variance over the channels
@@ -14,9 +16,9 @@ use super::{Activation, BackendLayer, CpuOnly, LayerDefinition, Weight, WeightId
 pub struct GroupNorm {
     /// Number of groups, a divisor of the number of channels, which are the last dimension.
     pub groups: usize,
-    /// Scale, `[channels]`; `None` is ones.
+    /// Scale, `[channels]`; `None` is a scale of 1.
     pub gamma: Option<WeightId>,
-    /// Shift, `[channels]`; `None` is zeros.
+    /// Shift, `[channels]`; `None` is a shift of 0.
     pub beta: Option<WeightId>,
     /// Added to the variance before the square root; positive.
     pub epsilon: f32,
@@ -28,11 +30,7 @@ impl LayerDefinition for GroupNorm {
     }
 
     fn weights(&self) -> Vec<(&'static str, WeightId)> {
-        let optional = |name, id: Option<WeightId>| id.map(|id| (name, id));
-        optional("gamma", self.gamma)
-            .into_iter()
-            .chain(optional("beta", self.beta))
-            .collect()
+        scale_and_shift(self.gamma, self.beta).collect()
     }
 
     fn activations(&self) -> Vec<Activation> {
@@ -46,9 +44,7 @@ impl LayerDefinition for GroupNorm {
     fn shape(&self, weights: &[Weight], inputs: &[&[usize]]) -> Result<Vec<usize>, Problem> {
         let x = single(inputs)?;
         let channels = last(x)?;
-        if !(self.epsilon.is_finite() && self.epsilon > 0.0) {
-            return Err(format!("epsilon is {}", self.epsilon));
-        }
+        positive_epsilon(self.epsilon)?;
         if self.groups == 0 || !channels.is_multiple_of(self.groups) {
             return Err(format!(
                 "{channels} channels cannot be split into {} groups",

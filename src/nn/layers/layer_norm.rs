@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::ops::{Lowering, NodeShapes};
 use super::oracle::{Item, floats};
-use super::shapes::{Problem, count, expect, first_rank, single};
+use super::shapes::{
+    Problem, count, expect, first_rank, positive_epsilon, scale_and_shift, single,
+};
 use super::{Activation, BackendLayer, CpuOnly, LayerDefinition, Weight, WeightId};
 
 /// `(x - mean) / sqrt(variance + epsilon) * gamma + beta`, with mean and variance over the last
@@ -28,11 +30,7 @@ impl LayerDefinition for LayerNorm {
     }
 
     fn weights(&self) -> Vec<(&'static str, WeightId)> {
-        let optional = |name, id: Option<WeightId>| id.map(|id| (name, id));
-        optional("gamma", self.gamma)
-            .into_iter()
-            .chain(optional("beta", self.beta))
-            .collect()
+        scale_and_shift(self.gamma, self.beta).collect()
     }
 
     fn activations(&self) -> Vec<Activation> {
@@ -45,9 +43,7 @@ impl LayerDefinition for LayerNorm {
 
     fn shape(&self, weights: &[Weight], inputs: &[&[usize]]) -> Result<Vec<usize>, Problem> {
         let x = single(inputs)?;
-        if !(self.epsilon.is_finite() && self.epsilon > 0.0) {
-            return Err(format!("epsilon is {}", self.epsilon));
-        }
+        positive_epsilon(self.epsilon)?;
         let first = x.len().checked_sub(self.dims).filter(|_| self.dims > 0);
         let Some(first) = first else {
             return Err(format!(

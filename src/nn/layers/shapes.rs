@@ -32,6 +32,23 @@ pub(super) fn first_rank(inputs: &[usize]) -> usize {
     inputs.first().copied().unwrap_or(0)
 }
 
+/// Names the weights of a normalisation that are present.
+pub(super) fn scale_and_shift(
+    gamma: Option<WeightId>,
+    beta: Option<WeightId>,
+) -> impl Iterator<Item = (&'static str, WeightId)> {
+    let named = [("gamma", gamma), ("beta", beta)].into_iter();
+    named.filter_map(|(name, id)| id.map(|id| (name, id)))
+}
+
+/// Checks what a normalisation adds to the variance.
+pub(super) fn positive_epsilon(epsilon: f32) -> Result<(), Problem> {
+    match epsilon.is_finite() && epsilon > 0.0 {
+        true => Ok(()),
+        false => Err(format!("epsilon is {epsilon}")),
+    }
+}
+
 /// Returns the length of the last dimension.
 pub(super) fn last(x: &[usize]) -> Result<usize, Problem> {
     x.last()

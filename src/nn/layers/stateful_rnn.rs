@@ -12,7 +12,7 @@ use super::{
 
 /// A recurrent layer that skips steps, starts from given states or returns its states.
 ///
-/// Its inputs are the sequence `[time, channels]`, the mask `[time]` if it is `masked`, and the
+/// The inputs are the sequence `[time, channels]`, the mask `[time]` if it is `masked`, and the
 /// states `[units]` if it has an `initial_state`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,11 +33,11 @@ pub struct StatefulRnn {
 /// Cell of a [`StatefulRnn`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum RnnCell {
-    /// Its states are the output and the cell state.
+    /// States: the output and the cell state.
     Lstm(Lstm),
-    /// Its state is the output.
+    /// State: the output.
     Gru(Gru),
-    /// Its state is the output.
+    /// State: the output.
     SimpleRnn(SimpleRnn),
 }
 
