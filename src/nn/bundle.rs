@@ -1,7 +1,8 @@
 //! The bundle file: one or more networks and everything needed to use them, as `.safetensors`.
 //!
-//! The tensors are the weights and each network's self-test pair, stored as `F16` if that holds every
-//! element exactly, else as `F32`. The metadata entry [`METADATA_KEY`] is a JSON document with the
+//! The tensors are the weights and each network's self-test pair, stored in the smallest of these types
+//! that holds every element exactly: `I8` with one scale per output channel (an own tensor, its name
+//! followed by `.scale`), `F16`, `F32`. The metadata entry [`METADATA_KEY`] is a JSON document with the
 //! role, graph and provenance of each network, and metadata `M` of the whole bundle that the engine does
 //! not interpret. Loading checks everything first: a bundle that loads holds only finite weights and
 //! consistent graphs of bounded size.
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::graph::{GraphError, Input, Node, Output};
 use super::half;
 use super::network::{Network, Provenance};
+use super::quantised;
 use crate::atomic_file;
 
 mod read;
@@ -80,7 +82,7 @@ pub enum BundleError {
         problem: String,
     },
     /// The metadata cannot be read, or tensors are missing, superfluous, of another type than
-    /// `F32` and `F16`, or not finite.
+    /// `F32`, `F16` and `I8`, or not finite.
     #[error("the bundle {file} is damaged: {problem}. Convert the original files again")]
     Damaged {
         /// Name of the bundle, its path with [`open`].
@@ -153,11 +155,32 @@ fn test_key(network: usize, side: &str, index: usize) -> String {
     format!("{network}.self_test.{side}.{index}")
 }
 
+fn scale_key(key: &str) -> String {
+    format!("{key}.scale")
+}
+
 /// Tensor of the file: shape, element type, bytes.
 type Stored = (Vec<usize>, Dtype, Vec<u8>);
 
-/// Returns the smallest tensor that holds these elements exactly.
-fn encode(shape: &[usize], data: &[f32]) -> Stored {
+/// Adds the smallest tensor, or tensor of levels with its scales, that holds these elements exactly.
+fn encode(tensors: &mut BTreeMap<String, Stored>, key: String, shape: &[usize], data: &[f32]) {
+    let plain = encode_floats(shape, data);
+    if let [.., _, channels] = *shape
+        && let Some(kernel) = quantised::narrow(data, channels)
+    {
+        let scales = encode_floats(&[channels], &kernel.scales);
+        if kernel.levels.len() + scales.2.len() < plain.2.len() {
+            let levels = kernel.levels.iter().map(|level| level.cast_unsigned());
+            tensors.insert(scale_key(&key), scales);
+            tensors.insert(key, (shape.to_vec(), Dtype::I8, levels.collect()));
+            return;
+        }
+    }
+    tensors.insert(key, plain);
+}
+
+/// Returns the smaller tensor of floating-point numbers that holds these elements exactly.
+fn encode_floats(shape: &[usize], data: &[f32]) -> Stored {
     let halves: Option<Vec<[u8; 2]>> = data
         .iter()
         .map(|&x| half::narrow(x).map(u16::to_le_bytes))
@@ -178,12 +201,12 @@ pub fn to_bytes<M: Serialize, R: Serialize>(metadata: &M, networks: &[Network<R>
     for (n, network) in networks.iter().enumerate() {
         let graph = &network.graph;
         for (w, weight) in graph.weights.iter().enumerate() {
-            tensors.insert(weight_key(n, w), encode(&weight.shape, &weight.data));
+            encode(&mut tensors, weight_key(n, w), &weight.shape, &weight.data);
         }
         if let Some(test) = &network.self_test {
             for (side, arrays) in [("in", &test.inputs), ("out", &test.outputs)] {
                 for (i, data) in arrays.iter().enumerate() {
-                    tensors.insert(test_key(n, side, i), encode(&[data.len()], data));
+                    encode(&mut tensors, test_key(n, side, i), &[data.len()], data);
                 }
             }
         }

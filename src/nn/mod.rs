@@ -40,6 +40,7 @@ pub mod network;
 pub mod npz;
 pub mod oracle;
 mod plan;
+mod quantised;
 pub mod run;
 pub mod self_test;
 mod session;

@@ -14,7 +14,7 @@ use maeum::model::Model;
 use maeum::model::ModelInfo;
 use maeum::model::bundle;
 use maeum::model::bundle::BundleError;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use self::models::{
     SINGLE, SPEECH, assert_sound, edited, join, load, single, speech, split, tampered,
@@ -148,9 +148,85 @@ fn halves_are_checked_like_other_numbers() {
         let mut header = header.clone();
         header["0.weight.0"]["dtype"] = json!(other);
         let text = load(&join(&header, &data)).unwrap_err().to_string();
-        let part = format!("0.weight.0 is {other}, neither F32 nor F16");
+        let part = format!("0.weight.0 is {other}, neither F32, F16 nor I8");
         assert!(text.contains(&part), "{text}");
     }
+}
+
+/// Returns [`single`] with a first weight of whole multiples of one scale per channel.
+fn levels() -> (Vec<u8>, Vec<f32>) {
+    let mut network = single().networks()[0].clone();
+    let weight = &mut network.graph.weights[0];
+    let channels = *weight.shape.last().unwrap();
+    let rows = weight.data.len() / channels;
+    for (i, x) in weight.data.iter_mut().enumerate() {
+        let (row, channel) = (i / channels, i % channels);
+        let level = if row == 0 {
+            -127.0
+        } else {
+            (120 * row / rows) as f32
+        };
+        // 17 significant bits are more than 16-bit numbers have.
+        *x = level * (65_537 + 2 * channel) as f32 * 2f32.powi(-30);
+    }
+    let numbers = weight.data.clone();
+    network.self_test = None;
+    let model = Model::new(vec![network], ModelInfo::network("levels")).unwrap();
+    (bundle::to_bytes(&model), numbers)
+}
+
+#[test]
+fn numbers_that_eight_bits_and_a_scale_hold_take_eight() {
+    let (bytes, numbers) = levels();
+    let (header, _) = split(&bytes);
+    assert_eq!(header["0.weight.0"]["dtype"], "I8");
+    assert_eq!(header["0.weight.0.scale"]["dtype"], "F32");
+    let model = load(&bytes).unwrap();
+    let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    let weights = &model.networks()[0].graph.weights;
+    assert_eq!(bits(&weights[0].data), bits(&numbers));
+    assert_eq!(bundle::to_bytes(&model), bytes);
+}
+
+#[test]
+fn scales_are_checked() {
+    let (bytes, _) = levels();
+    let (header, data) = split(&bytes);
+    let refused = |header: &Value, data: &[u8]| load(&join(header, data)).unwrap_err().to_string();
+
+    let at = header["0.weight.0.scale"]["data_offsets"][0]
+        .as_u64()
+        .unwrap() as usize;
+    for scale in [f32::INFINITY, f32::NAN, f32::MAX] {
+        let mut data = data.clone();
+        data[at..at + 4].copy_from_slice(&scale.to_le_bytes());
+        let text = refused(&header, &data);
+        assert!(text.contains("not finite"), "{text}");
+    }
+
+    let mut other = header.clone();
+    other["0.weight.0.scale"]["dtype"] = json!("I32");
+    let text = refused(&other, &data);
+    assert!(
+        text.contains("0.weight.0.scale is I32, neither F32 nor F16"),
+        "{text}"
+    );
+
+    let mut other = header.clone();
+    let channels = other["0.weight.0.scale"]["shape"][0].as_u64().unwrap();
+    other["0.weight.0.scale"]["shape"] = json!([channels, 1]);
+    let text = refused(&other, &data);
+    assert!(text.contains("not one scale for each of the"), "{text}");
+
+    let mut other = header.clone();
+    let scale = other
+        .as_object_mut()
+        .unwrap()
+        .remove("0.weight.0.scale")
+        .unwrap();
+    other["unused"] = scale;
+    let text = refused(&other, &data);
+    assert!(text.contains("0.weight.0.scale is missing"), "{text}");
 }
 
 #[test]

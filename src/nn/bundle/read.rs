@@ -12,12 +12,13 @@ use sha2::{Digest, Sha256};
 
 use super::{
     BundleError, Document, FORMAT, MAX_FILE, MAX_FLOPS, MAX_NETWORKS, METADATA_KEY, NetworkRecord,
-    test_key, weight_key,
+    scale_key, test_key, weight_key,
 };
 use crate::nn::cost;
 use crate::nn::graph::{Graph, GraphError, Weight};
 use crate::nn::half;
 use crate::nn::network::Network;
+use crate::nn::quantised;
 use crate::nn::self_test::SelfTest;
 
 /// The contents of a bundle.
@@ -270,29 +271,72 @@ impl Reader {
 
     /// Returns the shape and elements of a tensor; `data` holds the bytes of all tensors.
     fn tensor(&mut self, data: &[u8], key: &str) -> Result<(Vec<usize>, Vec<f32>), BundleError> {
+        let (shape, dtype, bytes) = self.stored(data, key)?;
+        let elements = match dtype {
+            Dtype::I8 => {
+                let scales = self.scales(data, key, shape.last())?;
+                quantised::widen(bytes.iter().map(|b| b.cast_signed()), &scales)
+            }
+            _ => self.floats(key, dtype, bytes, "F32, F16 nor I8")?,
+        };
+        Ok((shape, elements))
+    }
+
+    /// Returns the scales of the channels of tensor `key`.
+    fn scales(
+        &mut self,
+        data: &[u8],
+        key: &str,
+        channels: Option<&usize>,
+    ) -> Result<Vec<f32>, BundleError> {
+        let key = scale_key(key);
+        let (shape, dtype, bytes) = self.stored(data, &key)?;
+        match (shape.as_slice(), channels) {
+            ([scales], Some(channels)) if scales == channels => {
+                self.floats(&key, dtype, bytes, "F32 nor F16")
+            }
+            _ => Err(self.damaged(format!(
+                "tensor {key} has the shape {shape:?}, not one scale for each of the {} channels",
+                channels.unwrap_or(&0),
+            ))),
+        }
+    }
+
+    /// Returns the shape, element type and bytes of a tensor.
+    fn stored<'d>(
+        &mut self,
+        data: &'d [u8],
+        key: &str,
+    ) -> Result<(Vec<usize>, Dtype, &'d [u8]), BundleError> {
         let info = self
             .tensors
             .info(key)
             .ok_or_else(|| self.damaged(format!("tensor {key} is missing")))?;
         let (start, end) = info.data_offsets;
-        let bytes = &data[start..end];
-        let data = match info.dtype {
+        self.used += 1;
+        Ok((info.shape.clone(), info.dtype, &data[start..end]))
+    }
+
+    /// Returns the floating-point elements of a tensor. `others` names the types that it may have.
+    fn floats(
+        &self,
+        key: &str,
+        dtype: Dtype,
+        bytes: &[u8],
+        others: &str,
+    ) -> Result<Vec<f32>, BundleError> {
+        match dtype {
             Dtype::F32 => {
                 let (numbers, _) = bytes.as_chunks();
-                numbers.iter().map(|&b| f32::from_le_bytes(b)).collect()
+                Ok(numbers.iter().map(|&b| f32::from_le_bytes(b)).collect())
             }
             Dtype::F16 => {
                 let (numbers, _) = bytes.as_chunks();
                 let halves = numbers.iter().map(|&b| u16::from_le_bytes(b));
-                halves.map(half::widen).collect()
+                Ok(halves.map(half::widen).collect())
             }
-            other => {
-                return Err(self.damaged(format!("tensor {key} is {other:?}, neither F32 nor F16")));
-            }
-        };
-        let shape = info.shape.clone();
-        self.used += 1;
-        Ok((shape, data))
+            other => Err(self.damaged(format!("tensor {key} is {other:?}, neither {others}"))),
+        }
     }
 
     /// Reads network `n` and checks it by itself.
