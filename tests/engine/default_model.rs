@@ -347,7 +347,7 @@ fn the_commercial_model_is_chosen_by_its_name() {
     let output = infer(&["--model", "commercial", "--format", "jsonl"]);
     assert!(output.status.success(), "{output:?}");
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(json["model"]["name"], "maeum commercial 1");
+    assert_eq!(json["model"]["name"], "maeum commercial 2");
     let licences = json["model"]["licences"].as_array().unwrap();
     assert_eq!(licences.len(), 1);
     assert_eq!(licences[0]["licence"], "CC-BY-4.0");

@@ -128,7 +128,7 @@ fn the_model_is_named_with_its_terms_and_limits() {
         let server = Server::start(place.0.path(), &["--model", "commercial"]);
         let models = server.get("/v1/models").expect(200).json();
         let model = &models["models"][0];
-        assert_eq!(model["name"], "maeum commercial 1");
+        assert_eq!(model["name"], "maeum commercial 2");
         let card = model["card"].as_str().unwrap();
         assert!(card.starts_with("# The commercial model"));
         assert_eq!(model["licences"].as_array().unwrap().len(), 1);

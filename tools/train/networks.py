@@ -6,6 +6,9 @@ import features
 
 # Standardised descriptors are clipped to this many standard deviations.
 CLIP = 4.0
+# A kernel of this many elements or more is rounded to 8 bits. Those of the recurrent layers and of the last layers, which
+# together are small, keep 16.
+LARGE_KERNEL = 20_000
 
 
 def keras_modules():
@@ -90,10 +93,23 @@ def predict_windows(model, frames):
     return np.stack([p[e - len(c) : e].mean(0) for c, e in zip(cut, end)])
 
 
+def round_kernel(kernel):
+    """The kernel in numbers that a bundle stores in few bytes. A large one becomes whole multiples, from -127 to 127, of
+    one scale per output channel; with 11 significant bits in the scale every product is exact in float32. Others become
+    binary16 numbers."""
+    if kernel.size < LARGE_KERNEL:
+        return kernel.astype("f2").astype("f4")
+    flat = kernel.reshape(-1, kernel.shape[-1]).astype("f8")
+    fraction, exponent = np.frexp(np.abs(flat).max(axis=0) / 127)
+    scale = np.ldexp(np.ceil(fraction * 2**11) / 2**11, exponent)
+    # Adding 0 removes the sign of zeros.
+    levels = np.rint(flat / np.where(scale == 0, 1, scale)) + 0.0
+    return (levels * scale).astype("f4").reshape(kernel.shape)
+
+
 def round_kernels(model):
-    """Rounds the kernels to binary16 numbers, which a bundle stores in half of the bytes. Biases and the statistics
-    of normalisations stay as they are."""
-    model.set_weights([w.astype("f2").astype("f4") if w.ndim > 1 else w for w in model.get_weights()])
+    """Rounds the kernels of a model. Biases and the statistics of normalisations stay as they are."""
+    model.set_weights([round_kernel(w) if w.ndim > 1 else w for w in model.get_weights()])
     return model
 
 

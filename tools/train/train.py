@@ -56,14 +56,14 @@ QUANTILES = (0.1, 0.5, 0.9)
 COVERAGE = 0.8
 # Names and licences of the two models.
 DEFAULT = dict(
-    name="maeum default 4",
+    name="maeum default 5",
     licences=[
         {"estimates": ["emotion"], "licence": "CC-BY-NC-SA-4.0", "terms": "non-commercial use only"},
         {"estimates": ["age", "gender"], "licence": "CC-BY-4.0", "terms": "any use with attribution"},
     ],
 )
 COMMERCIAL = dict(
-    name="maeum commercial 1",
+    name="maeum commercial 2",
     licences=[{"estimates": ["age", "emotion", "gender"], "licence": "CC-BY-4.0", "terms": "any use with attribution"}],
 )
 
