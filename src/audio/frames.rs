@@ -135,7 +135,7 @@ impl RunFinder<'_> {
             if let Some(length) = tags::length(rest)
                 && at > 0
             {
-                at = (at + length).min(bytes.len());
+                at = bytes.len() - tags::after(rest, length).len();
                 continue;
             }
             let frame = codec.frame(rest);

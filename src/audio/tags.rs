@@ -17,23 +17,35 @@ const APE: usize = 32;
 pub fn leading_length(bytes: &[u8]) -> Result<usize, Fault> {
     let mut at = 0;
     while let Some(length) = length(&bytes[at..]) {
-        if length > bytes.len() - at {
+        let Some(tag) = end(&bytes[at..], length) else {
             return Err(Fault::HeaderTruncated(format!(
                 "its title and pictures should take {length} bytes, {} are there",
                 bytes.len() - at
             )));
-        }
-        at += length;
+        };
+        at += tag;
     }
     Ok(at)
 }
 
-/// Returns the stated length of the tag at the start of `bytes`; `None` if there is no tag.
-pub fn length(bytes: &[u8]) -> Option<usize> {
+/// Returns the stated length of the tag at the start of `bytes`; `None` if there is no tag. It may exceed 32 bits.
+pub fn length(bytes: &[u8]) -> Option<u64> {
     id3v2(bytes).or_else(|| ape(bytes)).or_else(|| id3v1(bytes))
 }
 
-fn id3v2(bytes: &[u8]) -> Option<usize> {
+/// Returns `length` if `bytes` has as many.
+fn end(bytes: &[u8], length: u64) -> Option<usize> {
+    usize::try_from(length)
+        .ok()
+        .filter(|length| *length <= bytes.len())
+}
+
+/// Returns the bytes after the first `length`, or none if there are no more.
+pub fn after(bytes: &[u8], length: u64) -> &[u8] {
+    &bytes[end(bytes, length).unwrap_or(bytes.len())..]
+}
+
+fn id3v2(bytes: &[u8]) -> Option<u64> {
     let header: &[u8; 10] = bytes.first_chunk()?;
     // The version bytes of a real tag are never 0xFF; the three letters alone could be audio.
     if !header.starts_with(b"ID3") || header[3] == 0xFF || header[4] == 0xFF {
@@ -43,16 +55,15 @@ fn id3v2(bytes: &[u8]) -> Option<usize> {
     // The standard stores seven bits per byte. Some programs write a plain 32-bit integer,
     // recognisable by a byte above 0x7F.
     let body = if size.iter().all(|byte| byte & 0x80 == 0) {
-        size.iter()
-            .fold(0, |sum, byte| sum << 7 | usize::from(*byte))
+        size.iter().fold(0, |sum, byte| sum << 7 | u64::from(*byte))
     } else {
-        u32::from_be_bytes(size) as usize
+        u64::from(u32::from_be_bytes(size))
     };
     let footer = if header[5] & 0x10 != 0 { 10 } else { 0 };
     Some(10 + body + footer)
 }
 
-fn ape(bytes: &[u8]) -> Option<usize> {
+fn ape(bytes: &[u8]) -> Option<u64> {
     let header: &[u8; APE] = bytes.first_chunk()?;
     if !header.starts_with(b"APETAGEX") {
         return None;
@@ -60,15 +71,16 @@ fn ape(bytes: &[u8]) -> Option<usize> {
     let word = |at: usize| {
         u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
     };
-    let (size, flags) = (word(12) as usize, word(20));
+    let (size, flags) = (u64::from(word(12)), word(20));
     let is_header = flags & 1 << 29 != 0;
     // The stated size counts items and footer but not the header. A footer without a header has no
     // items behind it.
-    Some(if is_header { APE + size } else { APE })
+    let header = APE as u64;
+    Some(if is_header { header + size } else { header })
 }
 
-fn id3v1(bytes: &[u8]) -> Option<usize> {
-    (bytes.starts_with(b"TAG") && bytes.len() >= ID3V1).then_some(ID3V1)
+fn id3v1(bytes: &[u8]) -> Option<u64> {
+    (bytes.starts_with(b"TAG") && bytes.len() >= ID3V1).then_some(ID3V1 as u64)
 }
 
 /// Strips leading tags and zeros.
@@ -77,7 +89,7 @@ pub fn strip_leading(mut bytes: &[u8]) -> &[u8] {
         let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
         bytes = &bytes[zeros..];
         match length(bytes).or_else(|| lyrics(bytes)) {
-            Some(length) => bytes = &bytes[length.min(bytes.len())..],
+            Some(length) => bytes = after(bytes, length),
             None => return bytes,
         }
     }
@@ -110,7 +122,7 @@ pub fn strip_trailing(mut bytes: &[u8]) -> &[u8] {
 }
 
 /// Returns the length of a Lyrics3 block. Only its end marker delimits it.
-fn lyrics(bytes: &[u8]) -> Option<usize> {
+fn lyrics(bytes: &[u8]) -> Option<u64> {
     if !bytes.starts_with(b"LYRICSBEGIN") {
         return None;
     }
@@ -118,7 +130,7 @@ fn lyrics(bytes: &[u8]) -> Option<usize> {
         let at = bytes
             .windows(mark.len())
             .position(|window| window == mark)?;
-        Some(at + mark.len())
+        Some((at + mark.len()) as u64)
     };
     end(b"LYRICS200").or_else(|| end(b"LYRICSEND"))
 }
@@ -158,5 +170,28 @@ mod tests {
         let tail = [&b"sound"[..], &[9; 20], &footer, &old, &[0; 600]].concat();
         assert_eq!(strip_trailing(&tail), b"sound");
         assert_eq!(strip_trailing(b"sound\0\0"), b"sound\0\0");
+    }
+
+    /// Sums with the header that exceed 32 bits, two of them by nothing.
+    #[test]
+    fn lengths_beyond_32_bits_end_with_the_file() {
+        let (mut exact, mut most) = (b"ID3\x04\0\0".to_vec(), b"ID3\x04\0\x10".to_vec());
+        exact.extend((u32::MAX - 9).to_be_bytes());
+        most.extend(u32::MAX.to_be_bytes());
+        let mut ape = b"APETAGEX\xD0\x07\0\0".to_vec();
+        ape.extend((u32::MAX - 31).to_le_bytes());
+        ape.extend([0, 0, 0, 0, 0, 0, 0, 0xA0]);
+        ape.resize(32, 0);
+        for (tag, stated) in [
+            (exact, 1 << 32),
+            (most, 20 + u64::from(u32::MAX)),
+            (ape, 1 << 32),
+        ] {
+            assert_eq!(length(&tag), Some(stated));
+            let all = [&tag[..], b"sound"].concat();
+            let message = leading_length(&all).unwrap_err().to_string();
+            assert!(message.contains(&stated.to_string()), "{message}");
+            assert!(strip_leading(&all).is_empty());
+        }
     }
 }
