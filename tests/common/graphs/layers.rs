@@ -581,6 +581,7 @@ pub fn layer(kind: Kind, b: &mut Builder, inputs: &[Vec<usize>]) -> Option<Layer
         | Kind::RepeatVector
         | Kind::SumAxis
         | Kind::MeanAxis
+        | Kind::Stft
         | Kind::RemoveAxis
         | Kind::SpatialMultiply
         | Kind::ChannelMultiply => return None,
