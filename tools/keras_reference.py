@@ -3,7 +3,8 @@
     python tools/keras_reference.py tests/golden           # write everything
     python tools/keras_reference.py --check tests/golden   # write elsewhere and compare
 
-The packages are in tools/requirements-keras.txt. tests/golden/README.md describes the array names of a
+The packages are in tools/requirements-keras.txt and, without their dependencies, in
+tools/requirements-kapre.txt. tests/golden/README.md describes the array names of a
 .npz file and the fields of index.json.
 """
 
@@ -21,6 +22,7 @@ import numpy as np
 from keras_reference import (  # noqa: F401
     cases_five,
     cases_graph,
+    cases_kapre,
     cases_lambda,
     cases_layers,
     cases_masks,

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::config::{Kind, Model, Source, Spec, Step};
 use super::error::Fault;
-use super::layers::{Call, Dialect, Lowered, Masking, MergeMode, Operand, Part};
+use super::layers::{Call, Dialect, Domain, Lowered, Masking, MergeMode, Operand, Part};
 use super::weights::Assigned;
 use crate::nn::graph::{Graph, Input, MAX_NODES, Node, Output, ValueId, WeightId};
 use crate::nn::layers::{Activation, Concat, Layer, Merge, MergeOp};
@@ -39,6 +39,7 @@ pub fn graph(
         ranks: inputs.iter().map(|i| i.shape.len()).collect(),
         nodes: Vec::new(),
         masks: HashMap::new(),
+        complex: HashSet::new(),
         dialect,
         calls: 0,
         faults: Vec::new(),
@@ -51,6 +52,11 @@ pub fn graph(
         training: None,
     };
     let values = builder.model(model, &operands, &top);
+    let outputs = values.iter().zip(&model.outputs);
+    for (_, (name, _)) in outputs.filter(|(v, _)| v.is_some_and(|v| builder.complex.contains(&v))) {
+        let problem = format!("its output {name} is complex; only real outputs are supported");
+        builder.faults.push(Fault::model("", problem));
+    }
     faults.append(&mut builder.faults);
     if let Some(fault) = Fault::all(faults) {
         return Err(fault);
@@ -85,6 +91,8 @@ struct Builder<'a> {
     nodes: Vec<Node>,
     /// Masks of the values that have one.
     masks: HashMap<ValueId, ValueId>,
+    /// Values of complex numbers.
+    complex: HashSet<ValueId>,
     dialect: Dialect,
     calls: usize,
     faults: Vec<Fault>,
@@ -204,6 +212,18 @@ impl Builder<'_> {
                 let Some(weights) = &self.leaf_weights[*id] else {
                     return Ok(None);
                 };
+                let is_complex = inputs.iter().any(|v| self.complex.contains(v));
+                match (is_complex, leaf.domain) {
+                    (true, Domain::Real | Domain::RealToComplex) => {
+                        return Err(spec.fault(
+                            "its input is complex, which is supported for kapre's Magnitude only",
+                        ));
+                    }
+                    (false, Domain::ComplexToReal) => {
+                        return Err(spec.fault("its input is not complex, which it needs"));
+                    }
+                    _ => {}
+                }
                 let masks: Vec<bool> = inputs.iter().map(|v| self.masks.contains_key(v)).collect();
                 let call = Call {
                     ranks: &ranks,
@@ -214,6 +234,9 @@ impl Builder<'_> {
                 let lowered = leaf.lower(&call).map_err(|problem| spec.fault(problem))?;
                 let outputs = self.parts(lowered, leaf.masking, inputs, &context);
                 let outputs = outputs.map_err(|problem| spec.fault(problem))?;
+                if leaf.domain == Domain::RealToComplex {
+                    self.complex.extend(&outputs);
+                }
                 Ok(Some(outputs.into_iter().map(Some).collect()))
             }
             Kind::Model(model) => {
@@ -300,14 +323,20 @@ impl Builder<'_> {
                     last = self.node(name, Layer::Reverse, &[last], context.outer);
                 }
                 let layer = match *mode {
-                    MergeMode::Concat => Layer::Concat(Concat { axis: rank - 1 }),
-                    MergeMode::Merge(op) => Layer::Merge(Merge { op }),
+                    MergeMode::Concat => Some(Layer::Concat(Concat { axis: rank - 1 })),
+                    MergeMode::Merge(op) => Some(Layer::Merge(Merge { op })),
+                    MergeMode::Separate => None,
                 };
-                let value = self.node(context.prefix, layer, &[first, last], context.outer);
-                if *sequences {
+                let values = match layer {
+                    Some(layer) => {
+                        vec![self.node(context.prefix, layer, &[first, last], context.outer)]
+                    }
+                    None => vec![first, last],
+                };
+                for &value in values.iter().filter(|_| *sequences) {
                     self.masks.extend(mask.map(|mask| (value, mask)));
                 }
-                let mut outputs = vec![Some(value)];
+                let mut outputs: Vec<Value> = values.into_iter().map(Some).collect();
                 outputs.extend(last_states);
                 Ok(Some(outputs))
             }

@@ -1,6 +1,8 @@
 //! Keras' layer classes: their options, their weights, and the equivalent [`Layer`].
 
 mod attention;
+mod kapre;
+mod kapre_0_1;
 pub mod lambda;
 mod operation;
 mod plain;
@@ -25,6 +27,7 @@ pub struct Leaf {
     takes_list: bool,
     lower: Box<Lower>,
     pub masking: Masking,
+    pub domain: Domain,
     /// Converts the stored weights to those that [`Leaf::lower`] refers to.
     pub prepare: Option<Box<Prepare>>,
 }
@@ -69,6 +72,18 @@ pub enum Masking {
     Concatenates { axis: i64 },
     /// A mask has a meaning that is not supported.
     Refuses,
+}
+
+/// Numbers that a layer reads and writes. A complex value has one more dimension, the last, with the
+/// real and the imaginary part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Domain {
+    /// Real numbers.
+    Real,
+    /// Real numbers become complex numbers.
+    RealToComplex,
+    /// Complex numbers become real numbers.
+    ComplexToReal,
 }
 
 /// One of the nodes that a layer becomes. The one of the first output has the name of the layer.
@@ -217,6 +232,7 @@ impl Leaf {
             takes_list: false,
             lower: Box::new(lower),
             masking: Masking::Stops,
+            domain: Domain::Real,
             prepare: None,
         }
     }
@@ -224,6 +240,11 @@ impl Leaf {
     /// Sets the effect on masks.
     fn masking(self, masking: Masking) -> Self {
         Self { masking, ..self }
+    }
+
+    /// Sets the numbers that the layer reads and writes.
+    fn in_domain(self, domain: Domain) -> Self {
+        Self { domain, ..self }
     }
 
     /// Marks the layer as taking a list of inputs.
@@ -464,7 +485,7 @@ fn supported(class: &str, o: &mut Options) -> Option<Result<Leaf, String>> {
             plain::training_only(o)
         }
         "Lambda" => return Some(lambda::layer(o)),
-        _ => return None,
+        _ => kapre::layer(class, o).or_else(|| kapre_0_1::layer(class, o))?,
     }))
 }
 

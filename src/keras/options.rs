@@ -91,6 +91,12 @@ impl<'a> Options<'a> {
         self.map.get(key).filter(|v| !v.is_null())
     }
 
+    /// Returns whether an option is stated as null.
+    pub fn is_null(&mut self, key: &'static str) -> bool {
+        self.read_keys.insert(key);
+        self.map.get(key).is_some_and(Value::is_null)
+    }
+
     /// Marks options as irrelevant at inference.
     pub fn ignore(&mut self, keys: &[&'static str]) {
         self.read_keys.extend(keys);

@@ -22,7 +22,7 @@ use super::config::{Kind, Model, Spec};
 use super::error::Fault;
 use super::hdf5::{H5Weight, StoredWeights};
 use super::layers::SlotShape;
-use crate::nn::graph::{Weight, WeightId};
+use crate::nn::graph::{MAX_TOTAL, Weight, WeightId};
 
 /// Position of a weight in the list: a slot of a leaf.
 #[derive(Clone, Copy)]
@@ -38,6 +38,8 @@ pub struct Assigned {
     /// Weight ids of each leaf, one per slot, by leaf index; `None` if the weights are invalid.
     pub leaf_weights: Vec<Option<Vec<WeightId>>>,
     pub weights: Vec<Weight>,
+    /// Elements of the weights that layers made from their options alone.
+    made: usize,
     pub faults: Vec<Fault>,
 }
 
@@ -139,8 +141,17 @@ fn prepare_layer(spec: &Spec, assigned: &mut Assigned) -> bool {
                 .iter()
                 .map(|id| assigned.weights[id.0].clone())
                 .collect();
-            assigned.leaf_weights[*id] = match prepare(stored) {
+            let made = match assigned.made > MAX_TOTAL {
+                true => Err(format!(
+                    "the weights of it and of the layers before it have more than {MAX_TOTAL} elements"
+                )),
+                false => prepare(stored),
+            };
+            assigned.leaf_weights[*id] = match made {
                 Ok(weights) => {
+                    if leaf.slots.is_empty() {
+                        assigned.made += weights.iter().map(|w| w.data.len()).sum::<usize>();
+                    }
                     let first = assigned.weights.len();
                     let ids = (first..first + weights.len()).map(WeightId).collect();
                     assigned.weights.extend(weights);

@@ -18,11 +18,12 @@ pub(super) enum Attribute<'a> {
     Ints(&'a [i64]),
     Floats(&'a [f32]),
     Texts(&'a [&'a str]),
+    Graph(&'a Message),
 }
 
 impl Attribute<'_> {
     fn encode(&self, name: &str) -> Message {
-        // `AttributeProto`: name 1, f 2, i 3, s 4, floats 7, ints 8, strings 9, type 20.
+        // `AttributeProto`: name 1, f 2, i 3, s 4, g 6, floats 7, ints 8, strings 9, type 20.
         let mut message = Message::default();
         message.text(1, name);
         let kind = match self {
@@ -49,6 +50,10 @@ impl Attribute<'_> {
                     message.int(8, value);
                 }
                 7
+            }
+            Self::Graph(graph) => {
+                message.message(6, graph);
+                5
             }
             Self::Texts(values) => {
                 for value in *values {
@@ -148,6 +153,13 @@ impl<'g> Builder<'g> {
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         self.tensor(&name, INT64, &[values.len()], &bytes);
         self.integers.insert(values.to_vec(), name.clone());
+        name
+    }
+
+    /// Returns the name of a new integer without dimensions.
+    pub fn scalar(&mut self, value: i64) -> String {
+        let name = self.name("integer");
+        self.tensor(&name, INT64, &[], &value.to_le_bytes());
         name
     }
 

@@ -6,6 +6,8 @@
 mod activation;
 mod recurrent;
 mod spatial;
+mod steps;
+mod stft;
 
 use super::builder::{Attribute, Builder};
 use super::lengths::Shape;
@@ -101,7 +103,7 @@ impl NodeContext<'_, '_> {
                 self.add("Add", &[&scaled, &shift], &[])
             }
             Layer::LayerNorm(norm) => self.layer_norm(norm),
-            Layer::GroupNorm(norm) => self.group_norm(norm),
+            Layer::GroupNorm(norm) => self.group_norm(norm)?,
             Layer::Dense(dense) => {
                 let kernel = self.stored(dense.kernel);
                 let mut y = self.add("MatMul", &[&x, &kernel], &[]);
@@ -116,6 +118,7 @@ impl NodeContext<'_, '_> {
             Layer::Gru(gru) => self.gru(gru)?,
             Layer::SimpleRnn(rnn) => self.simple_rnn(rnn)?,
             Layer::StatefulRnn(rnn) => self.stateful_rnn(rnn)?,
+            Layer::Stft(stft) => self.stft(stft)?,
             Layer::Reverse => self.slice(&x, 1, -1, BEFORE_START, -1),
             Layer::Flatten => self.add("Flatten", &[&x], &[("axis", Int(1))]),
             Layer::Reshape(reshape) => {
@@ -278,17 +281,26 @@ impl NodeContext<'_, '_> {
     }
 
     /// Normalises the groups as the channels of an image of one row.
-    fn group_norm(&mut self, norm: &GroupNorm) -> String {
+    fn group_norm(&mut self, norm: &GroupNorm) -> Result<String, Problem> {
         let x = self.inputs[0].clone();
         let rank = self.shapes[0].len() as i64 + 1;
         let first: Vec<i64> = [0, rank - 1].into_iter().chain(1..rank - 1).collect();
         let last: Vec<i64> = std::iter::once(0).chain(2..rank).chain([1]).collect();
         let x = self.add("Transpose", &[&x], &[("perm", Ints(&first))]);
         let shape = self.add("Shape", &[&x], &[]);
-        let groups = self.builder.integers(&[0, norm.groups as i64, -1]);
-        let grouped = self.add("Reshape", &[&x, &groups], &[]);
-        let ones = self.constant("ones", &vec![1.0; norm.groups]);
-        let zeros = self.constant("zeros", &vec![0.0; norm.groups]);
+        let channels = self.shapes[0].last().copied().flatten();
+        let groups = match norm.groups.or(channels) {
+            Some(groups) => groups,
+            None => {
+                return Err(
+                    "a group for each of an open number of channels has no equivalent".into(),
+                );
+            }
+        };
+        let grouping = self.builder.integers(&[0, groups as i64, -1]);
+        let grouped = self.add("Reshape", &[&x, &grouping], &[]);
+        let ones = self.constant("ones", &vec![1.0; groups]);
+        let zeros = self.constant("zeros", &vec![0.0; groups]);
         let epsilon = [("epsilon", Float(norm.epsilon))];
         let normal = self.add(
             "InstanceNormalization",
@@ -303,7 +315,7 @@ impl NodeContext<'_, '_> {
                 y = self.add(op, &[&y, &weight], &[]);
             }
         }
-        y
+        Ok(y)
     }
 
     /// Gathers rows of the table with a row of zeros behind it, which stands for every index that the

@@ -127,7 +127,11 @@ fn every_fault_of_a_layer_names_file_layer_class_and_option() {
             conv("dtype", json!("float64")),
             "\"dtype\" is \"float64\"",
         ),
-        ("GRU", gru("stateful", json!(true)), "\"stateful\" is true"),
+        (
+            "GRU",
+            gru("num_constants", json!(2)),
+            "\"num_constants\" is 2",
+        ),
         (
             "GRU",
             gru("activation", json!(null)),
@@ -222,8 +226,58 @@ fn every_fault_of_a_layer_names_file_layer_class_and_option() {
         ),
         (
             "GroupNormalization",
-            json!({"groups": -1}),
-            "\"groups\" is -1",
+            json!({"groups": -2}),
+            "\"groups\" is -2",
+        ),
+        (
+            "STFT",
+            json!({"n_fft": 1 << 21, "win_length": 4, "hop_length": 2}),
+            "\"n_fft\" is 2097152",
+        ),
+        (
+            "Kapre>STFT",
+            json!({"n_fft": 4, "win_length": 8, "hop_length": 2, "window_name": "vorbis_window"}),
+            "\"win_length\" is 8",
+        ),
+        (
+            "STFT",
+            json!({"n_fft": 4, "win_length": 4, "hop_length": 2, "window_name": "vorbis_window"}),
+            "\"window_name\" is \"vorbis_window\"",
+        ),
+        (
+            "ApplyFilterbank",
+            json!({"type": "mel", "filterbank_kwargs": {"sample_rate": 8000, "n_freq": 1 << 20, "n_mels": 1 << 20}}),
+            "\"n_freq\" is 1048576",
+        ),
+        (
+            "ApplyFilterbank",
+            json!({"type": "mel", "filterbank_kwargs": {"sample_rate": 8000, "n_freq": 9, "norm": 2}}),
+            "\"norm\" is 2",
+        ),
+        (
+            "ApplyFilterbank",
+            json!({"type": "bark", "filterbank_kwargs": {}}),
+            "\"type\" is \"bark\"",
+        ),
+        (
+            "ApplyFilterbank",
+            json!({"type": "log", "filterbank_kwargs": {"sample_rate": 8000, "n_freq": 9, "tuning": 1}}),
+            "\"tuning\" is 1",
+        ),
+        (
+            "MagnitudeToDecibel",
+            json!({"amin": 0.0, "ref_value": 1.0, "dynamic_range": 80.0}),
+            "\"amin\" is not positive",
+        ),
+        (
+            "Spectrogram",
+            json!({"n_dft": 8, "n_hop": 2, "padding": "same", "power_spectrogram": 3.0, "image_data_format": "channels_last"}),
+            "\"power_spectrogram\" is 3",
+        ),
+        (
+            "Normalization2D",
+            json!({"int_axis": 2}),
+            "\"int_axis\" is 2",
         ),
         (
             "Attention",
@@ -258,8 +312,8 @@ fn every_fault_of_a_layer_names_file_layer_class_and_option() {
         ),
         (
             "Bidirectional",
-            json!({"merge_mode": "sum", "layer": {"class_name": "GRU", "config": gru("stateful", json!(true))}}),
-            "s/forward (GRU), s/backward (GRU): option \"stateful\" is true",
+            json!({"merge_mode": "sum", "layer": {"class_name": "GRU", "config": gru("num_constants", json!(2))}}),
+            "s/forward (GRU), s/backward (GRU): option \"num_constants\" is 2",
         ),
         (
             "Bidirectional",

@@ -42,6 +42,19 @@ def lstm_and_gru():
     one("lstm_implementation1", "LSTM, implementation 1: same numbers", lambda: L.LSTM(4, implementation=1))
     one("lstm_unroll", "LSTM, unrolled: same numbers", lambda: L.LSTM(4, unroll=True))
     gates = ("tanh", "relu", "softsign", "linear")
+    case(
+        "recurrent_other_activations",
+        "Activations that recurrent operators of other runtimes lack",
+        STEPS,
+        lambda x: [
+            L.LSTM(3, activation="swish", return_sequences=True)(x),
+            L.LSTM(3, recurrent_activation="softmax", go_backwards=True)(x),
+            L.GRU(3, activation="selu", reset_after=False, return_sequences=True)(x),
+            L.GRU(3, activation="gelu", use_bias=False)(x),
+            L.GRU(3, activation=L.ReLU(max_value=1.0, negative_slope=0.1))(x),
+            L.SimpleRNN(3, activation="gelu", go_backwards=True, return_sequences=True)(x),
+        ],
+    )
     for kind in (L.LSTM, L.GRU):
         build = lambda x, kind=kind: [kind(3, recurrent_activation=g, name=f"gates_{g}")(x) for g in gates]
         tag = kind.__name__
@@ -112,8 +125,18 @@ def bidirectional():
         "Bidirectional that does not merge: two outputs",
         STEPS,
         lambda x: L.Bidirectional(L.LSTM(3), merge_mode=None)(x),
-        refused="merge_mode",
-        may_run=True,
+    )
+    case(
+        "bidirectional_merge_none_sequences",
+        "Bidirectional that does not merge sequences; its outputs are read apart",
+        STEPS,
+        lambda x: [L.Dense(2)(y) for y in L.Bidirectional(L.GRU(3, return_sequences=True), merge_mode=None)(x)],
+    )
+    case(
+        "bidirectional_merge_none_states",
+        "Bidirectional that does not merge, with states",
+        STEPS,
+        lambda x: L.Bidirectional(L.LSTM(3, return_state=True), merge_mode=None)(x),
     )
 
 
@@ -143,5 +166,14 @@ def time_distributed():
     wrap("lstm", "LSTM: a sequence of sequences", (2, 4, 3), lambda: L.LSTM(3))
 
 
-for register in (lstm_and_gru, bidirectional, time_distributed):
+def stateful():
+    def network():
+        i = L.Input(batch_shape=(2, 4, 3), name="input_1")
+        x = L.Bidirectional(L.LSTM(2, return_sequences=True, stateful=True))(i)
+        return keras.Model(i, L.GRU(2, stateful=True)(x), name="model")
+
+    case("stateful", "Stateful layers, the first call", build=network, batch=2)
+
+
+for register in (lstm_and_gru, bidirectional, time_distributed, stateful):
     register()

@@ -72,12 +72,6 @@ def options():
     opt("masked_softmax", "Softmax of a masked sequence", (4, 4), lambda: lambda x: L.Softmax()(L.Masking()(x)), "mask")
     opt("lstm_time_major", "LSTM, time_major", (4, 3), lambda: L.LSTM(2, time_major=True), "time_major")
 
-    def stateful():
-        i = L.Input(batch_shape=(2, 4, 3), name="input_1")
-        return keras.Model(i, L.LSTM(2, stateful=True)(i), name="model")
-
-    case("refused_lstm_stateful", "LSTM, stateful", build=stateful, refused="stateful")
-
     case(
         "refused_batch_normalization_training",
         "BatchNormalization called with training=True",

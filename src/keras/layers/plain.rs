@@ -56,7 +56,7 @@ pub fn batch_norm(o: &mut Options) -> Leaf {
         call.no_training()?;
         let rank = call.ranks[0];
         let axis = dimension(axis, rank)?;
-        Ok(between_permutations(axis, rank, normal(call)?))
+        Ok(between_permutations(&[axis], rank, normal(call)?))
     })
 }
 
@@ -77,37 +77,35 @@ pub fn layer_norm(o: &mut Options) -> Leaf {
     let mut slots = Vec::new();
     slots.extend(scale.then(|| any("gamma")));
     slots.extend(center.then(|| any("beta")));
-    Leaf::weighted(slots, move |call| {
+    Leaf::composed(slots, move |call| {
         let rank = call.ranks[0];
         let found: Result<Vec<usize>, String> = axes.iter().map(|&a| dimension(a, rank)).collect();
         let mut found = found?;
         found.sort_unstable();
         let dims = found.len();
-        if dims == 0 || dims > rank || !found.iter().copied().eq(rank - dims..rank) {
+        found.dedup();
+        if dims == 0 || dims != found.len() {
             return Err(format!(
-                "option \"axis\" is {axes:?}; only the last of its input's dimensions are supported"
+                "option \"axis\" is {axes:?}; different dimensions of its input are needed"
             ));
         }
         let mut weights = call.weights.iter().copied();
-        Ok(Some(Layer::LayerNorm(LayerNorm {
+        let layer = Layer::LayerNorm(LayerNorm {
             gamma: scale.then(|| weights.next()).flatten(),
             beta: center.then(|| weights.next()).flatten(),
             epsilon,
             dims,
-        })))
+        });
+        Ok(between_permutations(&found, rank, layer))
     })
 }
 
 pub fn group_norm(o: &mut Options) -> Leaf {
     let axis = o.axis("one axis is supported");
     let groups = match o.value("groups") {
-        None => 32,
-        // One group per channel, whose number the configuration does not state.
-        Some(value) if value.as_i64() == Some(-1) => {
-            o.problem(unsupported("groups", value, "a positive number is needed"));
-            1
-        }
-        Some(_) => o.size("groups"),
+        None => Some(32),
+        Some(value) if value.as_i64() == Some(-1) => None,
+        Some(_) => Some(o.size("groups")),
     };
     let epsilon = o.number("epsilon").unwrap_or(1e-3);
     let scale = o.bool("scale", true);
@@ -125,19 +123,21 @@ pub fn group_norm(o: &mut Options) -> Leaf {
             beta: center.then(|| weights.next()).flatten(),
             epsilon,
         });
-        Ok(between_permutations(axis, rank, layer))
+        Ok(between_permutations(&[axis], rank, layer))
     })
 }
 
-/// Returns the nodes of a layer over the last dimension, applied to dimension `axis`.
-fn between_permutations(axis: usize, rank: usize, layer: Layer) -> Vec<Part> {
-    if axis + 1 == rank {
+/// Returns the nodes of a layer over the last dimensions, applied to the dimensions `axes`, which rise.
+fn between_permutations(axes: &[usize], rank: usize, layer: Layer) -> Vec<Part> {
+    let others = (0..rank).filter(|d| !axes.contains(d));
+    let order: Vec<usize> = others.chain(axes.iter().copied()).collect();
+    if order.iter().copied().eq(0..rank) {
         return chain(1, [layer]);
     }
-    let mut order: Vec<usize> = (0..rank).filter(|&d| d != axis).collect();
-    order.push(axis);
-    let mut back: Vec<usize> = (0..rank - 1).collect();
-    back.insert(axis, rank - 1);
+    let mut back = vec![0; rank];
+    for (place, &dimension) in order.iter().enumerate() {
+        back[dimension] = place;
+    }
     let permute = |order| Layer::Permute(Permute { order });
     chain(1, [permute(order), layer, permute(back)])
 }

@@ -25,9 +25,11 @@ struct RecurrentOptions {
 }
 
 fn shared_options(o: &mut Options) -> RecurrentOptions {
-    for key in ["stateful", "time_major", "num_constants"] {
+    for key in ["time_major", "num_constants"] {
         o.off(key);
     }
+    // Every run starts as Keras does after `reset_states`.
+    o.bool("stateful", false);
     // Options of the implementation alone; the result is the same.
     o.ignore(&["unroll", "implementation", "input_dim", "input_length"]);
     let inputs_dropped = o.number("dropout").unwrap_or(0.0);
@@ -240,6 +242,8 @@ pub fn simple_rnn(o: &mut Options) -> Leaf {
 pub enum MergeMode {
     Concat,
     Merge(MergeOp),
+    /// Two outputs.
+    Separate,
 }
 
 /// Parsed Bidirectional wrapper, with the configurations of its two layers.
@@ -267,9 +271,8 @@ impl Bidirectional {
         let mode = merge_mode(o);
         // The options of the two layers count.
         o.ignore(&["return_sequences", "return_state"]);
-        for key in ["stateful", "num_constants"] {
-            o.off(key);
-        }
+        o.off("num_constants");
+        o.bool("stateful", false);
         let (class, forward) = inner(o, "layer")?.ok_or_else(|| missing("layer"))?;
         if !matches!(class.as_str(), "LSTM" | "GRU" | "SimpleRNN") {
             return Err(format!(
@@ -323,11 +326,9 @@ fn merge_mode(o: &mut Options) -> MergeMode {
             "ave" => Ok(MergeMode::Merge(MergeOp::Average)),
             _ => Err(unsupported("merge_mode", &json!(s), "this is not known")),
         },
-        found => Err(unsupported(
-            "merge_mode",
-            found.unwrap_or(&Value::Null),
-            "two separate outputs are not supported",
-        )),
+        Some(found) => Err(unsupported("merge_mode", found, "a word is needed")),
+        None if o.is_null("merge_mode") => Ok(MergeMode::Separate),
+        None => Err(missing("merge_mode")),
     };
     o.or_record(mode, MergeMode::Concat)
 }

@@ -29,5 +29,6 @@ pub(crate) mod recurrent;
 pub(crate) mod simple_rnn;
 mod single_channel;
 pub(crate) mod stateful;
+pub(crate) mod stft;
 pub(crate) mod table;
 pub(crate) mod transposed;

@@ -14,14 +14,22 @@ use super::{Activation, BackendLayer, CpuOnly, LayerDefinition, Weight, WeightId
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GroupNorm {
-    /// Number of groups, a divisor of the number of channels, which are the last dimension.
-    pub groups: usize,
+    /// Number of groups, a divisor of the number of channels, which are the last dimension. `None` is a
+    /// group for every channel.
+    pub groups: Option<usize>,
     /// Scale, `[channels]`; `None` is a scale of 1.
     pub gamma: Option<WeightId>,
     /// Shift, `[channels]`; `None` is a shift of 0.
     pub beta: Option<WeightId>,
     /// Added to the variance before the square root; positive.
     pub epsilon: f32,
+}
+
+impl GroupNorm {
+    /// Returns the number of groups of this many channels.
+    pub(in crate::nn) fn groups_of(&self, channels: usize) -> usize {
+        self.groups.unwrap_or(channels)
+    }
 }
 
 impl LayerDefinition for GroupNorm {
@@ -45,10 +53,10 @@ impl LayerDefinition for GroupNorm {
         let x = single(inputs)?;
         let channels = last(x)?;
         positive_epsilon(self.epsilon)?;
-        if self.groups == 0 || !channels.is_multiple_of(self.groups) {
+        let groups = self.groups_of(channels);
+        if groups == 0 || !channels.is_multiple_of(groups) {
             return Err(format!(
-                "{channels} channels cannot be split into {} groups",
-                self.groups
+                "{channels} channels cannot be split into {groups} groups"
             ));
         }
         for (part, id) in self.weights() {
@@ -69,11 +77,12 @@ impl LayerDefinition for GroupNorm {
     /// the group of channel `c`
     fn oracle(&self, weights: &[Weight], inputs: &[Item], output: &[usize]) -> Vec<f64> {
         let channels = output[output.len() - 1];
-        let width = channels / self.groups;
+        let groups = self.groups_of(channels);
+        let width = channels / groups;
         let gamma = self.gamma.map(|id| floats(&weights[id.0]));
         let beta = self.beta.map(|id| floats(&weights[id.0]));
         let mut y = inputs[0].data.to_vec();
-        for group in 0..self.groups {
+        for group in 0..groups {
             let is_in_group = |i: &usize| i % channels / width == group;
             let places: Vec<usize> = (0..y.len()).filter(is_in_group).collect();
             let n = places.len() as f64;

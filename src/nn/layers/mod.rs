@@ -44,6 +44,7 @@ mod simple_rnn;
 mod slice;
 mod softmax;
 mod stateful_rnn;
+mod stft;
 mod sum_axis;
 mod upsample;
 pub(super) mod windows;
@@ -75,6 +76,7 @@ pub use simple_rnn::SimpleRnn;
 pub use slice::Slice;
 pub use softmax::Softmax;
 pub use stateful_rnn::{RnnCell, StatefulRnn};
+pub use stft::Stft;
 pub use sum_axis::SumAxis;
 pub use upsample::{Interpolation, Upsample};
 pub use windows::Padding;
@@ -164,6 +166,8 @@ pub enum Layer {
     SimpleRnn(SimpleRnn),
     /// Recurrent layer with a mask or with states as values.
     StatefulRnn(StatefulRnn),
+    /// Short-time Fourier transform of `[samples, channels]`.
+    Stft(Stft),
     /// Maps `[height, width, channels]` times attention `[height, width, 1]`.
     SpatialMultiply,
     /// Maps `[height, width, channels]` times attention `[channels]`.
@@ -197,6 +201,7 @@ pub(super) enum CpuOnly<'n> {
     GroupNorm(&'n GroupNorm),
     SimpleRnn(&'n SimpleRnn),
     StatefulRnn(&'n StatefulRnn),
+    Stft(&'n Stft),
 }
 
 /// Evaluates an expression with the attributes of any layer, a `LayerDefinition`.
@@ -237,6 +242,7 @@ macro_rules! dispatch {
             Layer::MatMul($layer) => $result,
             Layer::SimpleRnn($layer) => $result,
             Layer::StatefulRnn($layer) => $result,
+            Layer::Stft($layer) => $result,
             Layer::SpatialMultiply => dispatch!(SpatialMultiply, $layer, $result),
             Layer::ChannelMultiply => dispatch!(ChannelMultiply, $layer, $result),
         }

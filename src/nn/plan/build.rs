@@ -21,6 +21,7 @@ use crate::nn::cpu::pool::PoolPlan;
 use crate::nn::cpu::recurrent::{Cell, RecurrentPlan};
 use crate::nn::cpu::simple_rnn::SimpleRnnPlan;
 use crate::nn::cpu::stateful::{CellPlan, StatefulPlan};
+use crate::nn::cpu::stft::{StftPlan, turns};
 use crate::nn::cpu::table::EmbeddingPlan;
 use crate::nn::cpu::transposed::TransposedPlan;
 use crate::nn::graph::{Graph, WeightId};
@@ -235,13 +236,22 @@ impl<'a> CpuLowering<'a> {
                 let channels = x[x.len() - 1];
                 plain(GroupNormPlan {
                     pixels: x[..x.len() - 1].iter().product(),
-                    groups: norm.groups,
+                    groups: norm.groups_of(channels),
                     gamma: data(norm.gamma).map_or_else(|| vec![1.0; channels], <[f32]>::to_vec),
                     beta: data(norm.beta).map_or_else(|| vec![0.0; channels], <[f32]>::to_vec),
                     epsilon: norm.epsilon,
                 })
             }
             CpuOnly::SimpleRnn(rnn) => plain(self.simple_rnn(rnn, x)),
+            CpuOnly::Stft(stft) => plain(StftPlan {
+                samples: x[0],
+                channels: x[1],
+                frames: output[0],
+                hop: stft.hop,
+                pad_begin: stft.pad_begin,
+                window: weight(stft.window).data.iter().map(|&w| w.into()).collect(),
+                turns: turns(stft.fft_length),
+            }),
             CpuOnly::StatefulRnn(stateful) => plain(StatefulPlan {
                 cell: match &stateful.cell {
                     RnnCell::Lstm(lstm) => CellPlan::Gated(Box::new(self.lstm(lstm, x)), 2),

@@ -34,23 +34,37 @@ struct States {
 
 impl NodeContext<'_, '_> {
     pub(super) fn lstm(&mut self, lstm: &Lstm) -> Result<String, Problem> {
-        self.lstm_with(lstm, States::default())
+        self.stateless(RnnCell::Lstm(lstm.clone()))
     }
 
     pub(super) fn gru(&mut self, gru: &Gru) -> Result<String, Problem> {
-        self.gru_with(gru, States::default())
+        self.stateless(RnnCell::Gru(gru.clone()))
     }
 
     pub(super) fn simple_rnn(&mut self, rnn: &SimpleRnn) -> Result<String, Problem> {
-        self.simple_rnn_with(rnn, States::default())
+        self.stateless(RnnCell::SimpleRnn(rnn.clone()))
+    }
+
+    fn stateless(&mut self, cell: RnnCell) -> Result<String, Problem> {
+        self.stateful_rnn(&StatefulRnn {
+            cell,
+            masked: false,
+            zero_skipped_output: false,
+            initial_state: false,
+            return_state: false,
+        })
     }
 
     pub(super) fn stateful_rnn(&mut self, rnn: &StatefulRnn) -> Result<String, Problem> {
-        if rnn.masked {
-            return Err(
-                "a mask that skips steps has no equivalent in the recurrent operators of ONNX"
-                    .into(),
-            );
+        let has_operator = |activation| of_cell(activation).is_some();
+        let known = match &rnn.cell {
+            RnnCell::Lstm(Lstm { recurrent: r }) | RnnCell::Gru(Gru { recurrent: r, .. }) => {
+                has_operator(r.activation) && has_operator(r.recurrent_activation)
+            }
+            RnnCell::SimpleRnn(rnn) => has_operator(rnn.activation),
+        };
+        if rnn.masked || !known {
+            return Ok(self.steps(rnn));
         }
         let states = States {
             initial: rnn.initial_state,

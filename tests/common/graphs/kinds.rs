@@ -43,6 +43,7 @@ pub enum Kind {
     MatMul,
     SimpleRnn,
     StatefulRnn,
+    Stft,
 }
 
 pub const KINDS: &[Kind] = &[
@@ -82,10 +83,11 @@ pub const KINDS: &[Kind] = &[
     Kind::GroupNorm,
     Kind::SimpleRnn,
     Kind::StatefulRnn,
+    Kind::Stft,
 ];
 
 /// Kinds without a CUDA op; they come last in [`KINDS`].
-pub const CPU_ONLY: &[Kind] = KINDS.split_at(KINDS.len() - 6).1;
+pub const CPU_ONLY: &[Kind] = KINDS.split_at(KINDS.len() - 7).1;
 /// Kinds with a CUDA op.
 pub const ON_DEVICE: &[Kind] = KINDS.split_at(KINDS.len() - CPU_ONLY.len()).0;
 
@@ -128,6 +130,7 @@ pub fn kind_of(layer: &Layer) -> Kind {
         Layer::MatMul(_) => Kind::MatMul,
         Layer::SimpleRnn(_) => Kind::SimpleRnn,
         Layer::StatefulRnn(_) => Kind::StatefulRnn,
+        Layer::Stft(_) => Kind::Stft,
     }
 }
 
@@ -157,6 +160,7 @@ pub fn items(kind: Kind, c: &mut Choices) -> Vec<Vec<usize>> {
         },
         Kind::Lstm | Kind::Gru | Kind::SimpleRnn => sequence(c),
         Kind::RepeatVector => dims(c, 1, 40),
+        Kind::Stft => vec![c.size(60), c.size(3)],
         Kind::SumAxis | Kind::MeanAxis => {
             let rank = c.within(2..=4);
             dims(c, rank, 9)

@@ -513,6 +513,23 @@ pub fn layer(kind: Kind, b: &mut Builder, inputs: &[Vec<usize>]) -> Option<Layer
                 dims,
             })
         }
+        Kind::Stft if x.len() == 2 => {
+            let fft_length = b.choices.pick(&[2, 3, 4, 7, 8, 12, 16, 25, 32, 64]);
+            let pad_begin = b.choices.pick(&[0, 0, 1, 5]);
+            let pad_end = b.choices.flag();
+            let longest = match pad_end {
+                true => fft_length,
+                false => fft_length.min(x[0] + pad_begin),
+            };
+            let length = b.choices.within(1..=longest);
+            Layer::Stft(Stft {
+                window: weight(b, &[length], near_one(length), 0.0),
+                hop: b.choices.within(1..=9),
+                fft_length,
+                pad_begin,
+                pad_end,
+            })
+        }
         Kind::GroupNorm => {
             let channels = x[x.len() - 1];
             let divisors: Vec<usize> = (1..=channels)
@@ -522,7 +539,10 @@ pub fn layer(kind: Kind, b: &mut Builder, inputs: &[Vec<usize>]) -> Option<Layer
                 optional(&mut b.choices).then(|| weight(b, &[channels], 0.5, centre))
             };
             Layer::GroupNorm(GroupNorm {
-                groups: b.choices.pick(&divisors),
+                groups: match b.choices.within(0..=4) {
+                    0 => None,
+                    _ => Some(b.choices.pick(&divisors)),
+                },
                 gamma: parameter(b, 1.0),
                 beta: parameter(b, 0.0),
                 // As for a layer normalisation.
@@ -561,6 +581,7 @@ pub fn layer(kind: Kind, b: &mut Builder, inputs: &[Vec<usize>]) -> Option<Layer
         | Kind::RepeatVector
         | Kind::SumAxis
         | Kind::MeanAxis
+        | Kind::Stft
         | Kind::RemoveAxis
         | Kind::SpatialMultiply
         | Kind::ChannelMultiply => return None,

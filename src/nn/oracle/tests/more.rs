@@ -111,7 +111,7 @@ fn transposed_convolution_has_dilation_and_output_padding() {
 #[test]
 fn group_normalisation_uses_the_statistics_of_its_channels() {
     let layer = Layer::GroupNorm(GroupNorm {
-        groups: 2,
+        groups: Some(2),
         gamma: Some(WeightId(0)),
         beta: Some(WeightId(1)),
         epsilon: 1.0,
@@ -283,4 +283,26 @@ fn a_simple_recurrent_layer_feeds_its_output_back() {
         &[3.0, 35.0],
     );
     check(layer(false, true), &[2, 1], weights(), &x, &[1], &[53.0]);
+}
+
+#[test]
+fn short_time_fourier_transform_of_padded_frames() {
+    let layer = |pad_end| {
+        Layer::Stft(Stft {
+            window: WeightId(0),
+            hop: 2,
+            fft_length: 4,
+            pad_begin: 1,
+            pad_end,
+        })
+    };
+    let window = || vec![weight(&[3], &[1.0, 2.0, 1.0])];
+    // 0 1 2 3, so the windowed frames are (0, 2, 2, 0) and with the end padded (2, 6, 0, 0). The factors
+    // of bin 1 are 1, -j, -1, j and those of bin 2 1, -1, 1, -1.
+    let first = [4.0, 0.0, -2.0, -2.0, 0.0, 0.0];
+    let second = [8.0, 0.0, 2.0, -6.0, -4.0, 0.0];
+    let x = [1.0, 2.0, 3.0];
+    check(layer(false), &[3, 1], window(), &x, &[1, 3, 1, 2], &first);
+    let both = [first, second].concat();
+    check(layer(true), &[3, 1], window(), &x, &[2, 3, 1, 2], &both);
 }

@@ -1,0 +1,273 @@
+//! Recurrent layers step by step, for masks and activations that the recurrent operators lack.
+
+use super::Attribute::{Graph, Int, Ints};
+use super::NodeContext;
+use crate::nn::WeightId;
+use crate::nn::layers::{Activation, Gru, Lstm, RnnCell, SimpleRnn, StatefulRnn};
+use crate::onnx::message::Message;
+use crate::onnx::value_info;
+
+/// `TensorProto.DataType` of truth values.
+const BOOL: i64 = 9;
+
+/// Weights and options that the three cells share.
+struct Steps {
+    kernel: WeightId,
+    recurrent_kernel: WeightId,
+    bias: Option<WeightId>,
+    activation: Activation,
+    go_backwards: bool,
+    return_sequences: bool,
+}
+
+impl Steps {
+    fn of(cell: &RnnCell) -> Self {
+        let r = match cell {
+            RnnCell::Lstm(Lstm { recurrent }) | RnnCell::Gru(Gru { recurrent, .. }) => recurrent,
+            RnnCell::SimpleRnn(SimpleRnn {
+                kernel,
+                recurrent_kernel,
+                bias,
+                activation,
+                return_sequences,
+                go_backwards,
+            }) => {
+                return Self {
+                    kernel: *kernel,
+                    recurrent_kernel: *recurrent_kernel,
+                    bias: *bias,
+                    activation: *activation,
+                    go_backwards: *go_backwards,
+                    return_sequences: *return_sequences,
+                };
+            }
+        };
+        Self {
+            kernel: r.kernel,
+            recurrent_kernel: r.recurrent_kernel,
+            bias: r.bias,
+            activation: r.activation,
+            go_backwards: r.go_backwards,
+            return_sequences: r.return_sequences,
+        }
+    }
+}
+
+impl NodeContext<'_, '_> {
+    /// Adds a `Scan` over the steps. The products with the inputs of all steps are computed before it.
+    pub(super) fn steps(&mut self, rnn: &StatefulRnn) -> String {
+        let steps = Steps::of(&rnn.cell);
+        let units = self.weight(steps.recurrent_kernel).shape[0];
+        let width = self.weight(steps.kernel).shape[1];
+        let x = self.inputs[0].clone();
+        let kernel = self.stored(steps.kernel);
+        let mut projected = self.add("MatMul", &[&x, &kernel], &[]);
+        if let Some(bias) = steps.bias {
+            let bias = self.builder.weight(bias, "of the inputs", |_, data| {
+                (vec![width], data[..width].to_vec())
+            });
+            projected = self.add("Add", &[&projected, &bias], &[]);
+        }
+        let mut scanned = vec![projected];
+        if rnn.masked {
+            let mask = self.inputs[1].clone();
+            scanned.push(self.unsqueeze(&mask, &[2]));
+        }
+        let zeros = |context: &mut Self| {
+            let batch = context.add("Shape", &[&x], &[("start", Int(0)), ("end", Int(1))]);
+            let units = context.builder.integers(&[units as i64]);
+            let shape = context.add("Concat", &[&batch, &units], &[("axis", Int(0))]);
+            context.add("ConstantOfShape", &[&shape], &[])
+        };
+        let states = rnn.cell.states();
+        let mut carried: Vec<String> = match rnn.initial_state {
+            true => self.inputs[1 + usize::from(rnn.masked)..].to_vec(),
+            false => (0..states).map(|_| zeros(self)).collect(),
+        };
+        if rnn.masked {
+            // The output of the step before.
+            carried.push(zeros(self));
+        }
+        let body = self.body(rnn, &steps, [units, width], carried.len());
+        let mut results: Vec<String> = (0..carried.len())
+            .map(|_| self.builder.name(&format!("{}/state", self.name)))
+            .collect();
+        if steps.return_sequences {
+            results.push(self.builder.name(&format!("{}/sequence", self.name)));
+        }
+        let axes = vec![1; scanned.len()];
+        let directions = vec![i64::from(steps.go_backwards); scanned.len()];
+        let mut attributes = vec![
+            ("body", Graph(&body)),
+            ("num_scan_inputs", Int(scanned.len() as i64)),
+            ("scan_input_axes", Ints(&axes)),
+            ("scan_input_directions", Ints(&directions)),
+        ];
+        if steps.return_sequences {
+            attributes.push(("scan_output_axes", Ints(&[1])));
+        }
+        let inputs: Vec<&str> = carried.iter().chain(&scanned).map(String::as_str).collect();
+        let outputs: Vec<&str> = results.iter().map(String::as_str).collect();
+        let node = self.builder.name(&format!("{}/Scan", self.name));
+        self.builder
+            .node("Scan", &inputs, &outputs, &node, &attributes);
+        let last = if rnn.masked { states } else { 0 };
+        let mut y = match steps.return_sequences {
+            true => results[results.len() - 1].clone(),
+            false => results[last].clone(),
+        };
+        if !rnn.return_state {
+            return y;
+        }
+        if steps.return_sequences {
+            y = self.add("Flatten", &[&y], &[("axis", Int(1))]);
+        }
+        let all: Vec<&str> = std::iter::once(&y)
+            .chain(&results[..states])
+            .map(String::as_str)
+            .collect();
+        self.add("Concat", &all, &[("axis", Int(1))])
+    }
+
+    /// Returns the graph of one step, with `carried` values from the step before.
+    fn body(
+        &mut self,
+        rnn: &StatefulRnn,
+        steps: &Steps,
+        [units, width]: [usize; 2],
+        carried: usize,
+    ) -> Message {
+        let outside = std::mem::take(&mut self.builder.nodes);
+        let name = |context: &mut Self, part: &str| {
+            let name = format!("{}/step/{part}", context.name);
+            context.builder.name(&name)
+        };
+        let before: Vec<String> = (0..carried).map(|_| name(self, "before")).collect();
+        let x = name(self, "x");
+        let states = &before[..rnn.cell.states()];
+        let mut after = match &rnn.cell {
+            RnnCell::Lstm(lstm) => self.lstm_step(lstm, units, &x, states),
+            RnnCell::Gru(gru) => vec![self.gru_step(gru, units, &x, &states[0])],
+            RnnCell::SimpleRnn(_) => {
+                let kernel = self.stored(steps.recurrent_kernel);
+                let product = self.add("MatMul", &[&states[0], &kernel], &[]);
+                let sum = self.add("Add", &[&x, &product], &[]);
+                vec![self.activation(steps.activation, sum)]
+            }
+        };
+        let mut inputs: Vec<(String, usize)> = before.iter().map(|b| (b.clone(), units)).collect();
+        inputs.push((x, width));
+        let mut output = after[0].clone();
+        if rnn.masked {
+            let mask = name(self, "mask");
+            let kept = self.add("Cast", &[&mask], &[("to", Int(BOOL))]);
+            inputs.push((mask, 1));
+            output = match rnn.zero_skipped_output {
+                true => {
+                    let zero = self.builder.number(0.0);
+                    self.add("Where", &[&kept, &output, &zero], &[])
+                }
+                false => self.add("Where", &[&kept, &output, &before[carried - 1]], &[]),
+            };
+            for (after, before) in after.iter_mut().zip(&before) {
+                *after = self.add("Where", &[&kept, after, before], &[]);
+            }
+            after.push(output.clone());
+        }
+        // Names of their own, because an output may be no input and no other output.
+        if steps.return_sequences {
+            after.push(output);
+        }
+        let outputs: Vec<String> = after
+            .iter()
+            .map(|value| self.add("Identity", &[value], &[]))
+            .collect();
+        let nodes = std::mem::replace(&mut self.builder.nodes, outside);
+        // `GraphProto`: node 1, name 2, input 11, output 12.
+        let mut body = Message::default();
+        body.extend(&nodes);
+        body.text(2, &name(self, "body"));
+        for (name, length) in &inputs {
+            body.message(11, &value_info(name, &[Some(*length)], None));
+        }
+        for name in &outputs {
+            body.message(12, &value_info(name, &[Some(units)], None));
+        }
+        body
+    }
+
+    /// Returns the states `h` and `c` after a step of the projected input `x`.
+    fn lstm_step(&mut self, lstm: &Lstm, units: usize, x: &str, states: &[String]) -> Vec<String> {
+        let r = &lstm.recurrent;
+        let kernel = self.stored(r.recurrent_kernel);
+        let product = self.add("MatMul", &[&states[0], &kernel], &[]);
+        let gates = self.add("Add", &[x, &product], &[]);
+        let [i, f, g, o] = [0, 1, 2, 3].map(|gate| self.gate(&gates, gate, units));
+        let [i, f, o] = [i, f, o].map(|gate| self.activation(r.recurrent_activation, gate));
+        let g = self.activation(r.activation, g);
+        let kept = self.add("Mul", &[&f, &states[1]], &[]);
+        let added = self.add("Mul", &[&i, &g], &[]);
+        let c = self.add("Add", &[&kept, &added], &[]);
+        let shown = self.activation(r.activation, c.clone());
+        vec![self.add("Mul", &[&o, &shown], &[]), c]
+    }
+
+    /// Returns the state after a step of the projected input `x`.
+    fn gru_step(&mut self, gru: &Gru, units: usize, x: &str, h: &str) -> String {
+        let r = &gru.recurrent;
+        let columns = |from: usize, to: usize| {
+            move |shape: &[usize], data: &[f32]| {
+                let rows = data.chunks_exact(shape[1]);
+                let part = rows.flat_map(|row| &row[from..to]).copied().collect();
+                (vec![shape[0], to - from], part)
+            }
+        };
+        let id = r.recurrent_kernel;
+        let gated = |context: &mut Self, product: &str| {
+            [0, 1].map(|gate| {
+                let of_x = context.gate(x, gate, units);
+                let of_h = context.gate(product, gate, units);
+                let sum = context.add("Add", &[&of_x, &of_h], &[]);
+                context.activation(r.recurrent_activation, sum)
+            })
+        };
+        let (update, recurrent) = match gru.reset_after {
+            true => {
+                let kernel = self.stored(id);
+                let mut product = self.add("MatMul", &[h, &kernel], &[]);
+                if let Some(bias) = r.bias {
+                    let bias = self.builder.weight(bias, "of the state", |shape, data| {
+                        (vec![shape[1]], data[shape[1]..].to_vec())
+                    });
+                    product = self.add("Add", &[&product, &bias], &[]);
+                }
+                let [update, reset] = gated(self, &product);
+                let of_h = self.gate(&product, 2, units);
+                (update, self.add("Mul", &[&reset, &of_h], &[]))
+            }
+            false => {
+                let gates = self.builder.weight(id, "gates", columns(0, 2 * units));
+                let candidate = columns(2 * units, 3 * units);
+                let candidate = self.builder.weight(id, "candidate", candidate);
+                let product = self.add("MatMul", &[h, &gates], &[]);
+                let [update, reset] = gated(self, &product);
+                let state = self.add("Mul", &[&reset, h], &[]);
+                (update, self.add("MatMul", &[&state, &candidate], &[]))
+            }
+        };
+        let of_x = self.gate(x, 2, units);
+        let sum = self.add("Add", &[&of_x, &recurrent], &[]);
+        let g = self.activation(r.activation, sum);
+        let one = self.builder.number(1.0);
+        let open = self.add("Sub", &[&one, &update], &[]);
+        let kept = self.add("Mul", &[&update, h], &[]);
+        let added = self.add("Mul", &[&open, &g], &[]);
+        self.add("Add", &[&kept, &added], &[])
+    }
+
+    /// Returns the columns of gate number `gate`.
+    fn gate(&mut self, gates: &str, gate: i64, units: usize) -> String {
+        let units = units as i64;
+        self.slice(gates, 1, gate * units, (gate + 1) * units, 1)
+    }
+}
