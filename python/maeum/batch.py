@@ -98,6 +98,11 @@ class Folder:
                 if name.startswith(".tmp-") and time.time() - os.path.getmtime(file) > _STALE:
                     os.remove(file)
 
+    def end(self) -> None:
+        """Release the lock."""
+        if self._lock is not None:
+            self._lock.close()
+
     def sizes(self) -> Dict[str, int]:
         """Return names and sizes of the files of answers."""
         with os.scandir(os.path.join(self._path, _ANSWERS)) as entries:
@@ -179,6 +184,9 @@ class Objects:
 
     def begin(self) -> None:
         """Do nothing: there are no folders, locks or temporary objects."""
+
+    def end(self) -> None:
+        """Do nothing: there is no lock."""
 
     def sizes(self) -> Dict[str, int]:
         """Return names and sizes of the files of answers."""
@@ -640,7 +648,17 @@ def _run(arguments: argparse.Namespace) -> int:
     except TableError as error:
         raise BatchError(str(error)) from error
     output = _output(place)
-    output.begin()
+    try:
+        output.begin()
+        return _continued(arguments, output, place, table)
+    finally:
+        output.end()
+
+
+def _continued(
+    arguments: argparse.Namespace, output: Output, place: str, table: Optional[Table]
+) -> int:
+    """Begin or continue the job of an output; return the exit code."""
     manifest = _manifest(output, _job(arguments), arguments)
     model = None if arguments.model is None else os.path.abspath(arguments.model)
     manifest.job.update({"model_file": model, "record_unreadable": arguments.record_unreadable})
