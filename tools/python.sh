@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the Python package with the features of the Rust tests, so that the library is compiled once, and tests it:
 #   tools/python.sh [PYTEST ARGUMENTS]
-# Needs Python 3.9 or later; the packages of tools/requirements-python.txt are installed in target/python-venv.
+# Needs Python 3.9 or later; the packages of tools/requirements-python.txt are installed in target/python-venv, and Azurite in
+# target/azurite.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
@@ -10,6 +11,11 @@ cp "$target/debug/lib_maeum.so" python/maeum/_maeum.abi3.so
 venv=$target/python-venv
 [ -d "$venv" ] || python3 -m venv "$venv"
 "$venv/bin/pip" install --quiet --disable-pip-version-check -r tools/requirements-python.txt
+# The emulator of Azure's storage; without npm its test is skipped.
+if command -v npm >/dev/null; then
+    npm install --silent --no-audit --no-fund --prefix "$target/azurite" azurite@3.37.0
+    export MAEUM_AZURITE=$(realpath "$target/azurite/node_modules/.bin/azurite-blob")
+fi
 infer=$(realpath "$target/debug/infer")
 python=$(realpath -s "$venv/bin/python")
 cd python

@@ -10,6 +10,8 @@ _Outcome = Tuple[Optional[str], Optional[Tuple[str, str]]]
 __all__ = [
     "__version__",
     "RecognitionError",
+    "ANSWER_SCHEMA",
+    "AnswerColumn",
     "Engine",
     "SpeakerProfile",
     "Network",
@@ -21,6 +23,7 @@ __all__ = [
 ]
 
 __version__: str
+ANSWER_SCHEMA: int
 
 class RecognitionError(ValueError):
     code: str
@@ -36,6 +39,11 @@ class SpeakerProfile:
     def recordings(self) -> int: ...
     @property
     def seconds(self) -> float: ...
+
+@final
+class AnswerColumn:
+    def __len__(self) -> int: ...
+    def __arrow_c_array__(self, requested_schema: Optional[object] = None) -> Tuple[object, object]: ...
 
 @final
 class Engine:
@@ -66,6 +74,10 @@ class Engine:
         progress: Optional[Callable[[int], object]] = None,
         profile: Optional[SpeakerProfile] = None,
     ) -> List[_Outcome]: ...
+    def answers_of_bytes(
+        self, data: Sequence[Union[bytes, Tuple[str, str]]], names: Sequence[str]
+    ) -> AnswerColumn: ...
+    def answers_of_files(self, files: Sequence[Optional[_Path]]) -> AnswerColumn: ...
     def enroll(self, files: Sequence[_Path]) -> SpeakerProfile: ...
     def evaluate(self, manifest: _Path, split: Optional[str] = None) -> Tuple[str, str]: ...
     def check_profile(self, profile: SpeakerProfile) -> None: ...

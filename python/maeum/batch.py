@@ -1,6 +1,6 @@
 """Recognition of millions of files: from a folder or object storage to Parquet, resumed where it was stopped.
 
-    python -m maeum.batch SOURCE OUT [--ray ADDRESS] [--model BUNDLE]
+    python -m maeum.batch SOURCE OUT [--ray ADDRESS] [--model BUNDLE] [--table TABLE]
 
 The list of files is frozen in `OUT/manifest.parquet` and divided into parts. The answers of a part become one
 file, which appears under a name fixed by the manifest, whole or not at all. A part is done if its file is there,
@@ -32,10 +32,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from . import __version__
+from . import __version__, _storage
+from ._batch_table import CommitError, Delta, Iceberg, TableError, open_table
 from ._maeum import RecognitionError, audio_endings
 from ._recognizer import Recognizer
-from .daft import SCHEMA, recognise
+from .daft import SCHEMA, recognise, recognise_files
 
 #: Exit codes: every file has an answer; some have none; wrong command line; not finished, run it again.
 ANSWERED, REFUSED, USAGE, UNFINISHED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -97,10 +98,16 @@ class Folder:
                 if name.startswith(".tmp-") and time.time() - os.path.getmtime(file) > _STALE:
                     os.remove(file)
 
-    def names(self) -> List[str]:
-        """Return the names of the files of answers."""
-        names = os.listdir(os.path.join(self._path, _ANSWERS))
-        return [name for name in names if not name.startswith(".")]
+    def end(self) -> None:
+        """Release the lock."""
+        if self._lock is not None:
+            self._lock.close()
+
+    def sizes(self) -> Dict[str, int]:
+        """Return names and sizes of the files of answers."""
+        with os.scandir(os.path.join(self._path, _ANSWERS)) as entries:
+            # The log of a Delta table begins with an underscore.
+            return {entry.name: entry.stat().st_size for entry in entries if entry.name[0] not in "._"}
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file, which appears whole or not at all."""
@@ -178,17 +185,24 @@ class Objects:
     def begin(self) -> None:
         """Do nothing: there are no folders, locks or temporary objects."""
 
-    def names(self) -> List[str]:
-        """Return the names of the files of answers."""
-        return [path.rsplit("/", 1)[1] for path, _ in _objects(f"{self._url}/{_ANSWERS}/*.parquet")]
+    def end(self) -> None:
+        """Do nothing: there is no lock."""
+
+    def sizes(self) -> Dict[str, int]:
+        """Return names and sizes of the files of answers."""
+        return {path.rsplit("/", 1)[1]: size for path, size in _objects(f"{self._url}/{_ANSWERS}/*.parquet")}
 
     def write(self, name: str, data: bytes) -> None:
         """Put an object."""
-        frame = daft.from_pydict({"data": [data], "path": [f"{self._url}/{name}"]})
+        url = f"{self._url}/{name}"
         try:
-            frame.select(frame["data"].upload(frame["path"])).collect()
+            if _storage.is_arrow(url):
+                _storage.write(url, data)
+            else:
+                frame = daft.from_pydict({"data": [data], "path": [url]})
+                frame.select(frame["data"].upload(frame["path"])).collect()
         except Exception as error:
-            raise StorageError(f"{self._url}/{name}: cannot be written: {_reason(error)}") from error
+            raise StorageError(f"{url}: cannot be written: {_reason(error)}") from error
 
     def has_manifest(self) -> bool:
         """Return whether a job has begun here, by the list of objects: a failed read has other reasons too."""
@@ -198,12 +212,16 @@ class Objects:
         """Open an object that is there; only what is read of it is transferred."""
         url = f"{self._url}/{name}"
         try:
+            if _storage.is_arrow(url):
+                file: BinaryIO = _storage.open_object(url)
+                return file
             return io.BufferedReader(_Object(url), 1 << 16)
         except Exception as error:
             raise BatchError(f"{url}: cannot be read: {_reason(error)}") from error
 
 
 Output = Union[Folder, Objects]
+Table = Union[Delta, Iceberg]
 
 
 def _output(place: str) -> Output:
@@ -218,6 +236,11 @@ def _reason(error: BaseException) -> str:
 
 def _objects(pattern: str) -> List[Tuple[str, int]]:
     """Return URL and size of the objects that match a pattern."""
+    if _storage.is_arrow(pattern):
+        try:
+            return _storage.objects(pattern)
+        except (OSError, ValueError) as error:
+            raise BatchError(f"{pattern}: cannot be listed: {_reason(error)}") from error
     try:
         found = daft.from_glob_path(pattern).select("path", "size").to_pydict()
     except FileNotFoundError:
@@ -356,14 +379,33 @@ def _parquet(table: pa.Table) -> bytes:
 
 def _recognised(paths: List[str], job: Job) -> pa.ChunkedArray:
     """Return the answers for files in order; files that could not be read have the code unreadable."""
-    frame = daft.from_pydict({"index": list(range(len(paths))), "path": paths})
-    frame = frame.with_column("data", frame["path"].download(on_error="null"))
-    answer = recognise(
-        frame["data"], name=frame["path"], model=job["model_file"], dropout=job["dropout"], seed=job["seed"]
-    )
+    groups: Dict[str, List[int]] = {}
+    for i, path in enumerate(paths):
+        kind = "folder" if not _is_url(path) else "arrow" if _storage.is_arrow(path) else "daft"
+        groups.setdefault(kind, []).append(i)
+    chunks = [c for kind, rows in groups.items() for c in _answers([paths[i] for i in rows], kind, job).chunks]
+    answers = pa.chunked_array(chunks)
+    if len(groups) > 1:
+        answers = answers.take(pa.array(np.argsort([i for rows in groups.values() for i in rows])))
+    return answers
+
+
+def _answers(paths: List[str], kind: str, job: Job) -> pa.ChunkedArray:
+    """Return the answers for files of one kind of storage in order."""
+    wanted = pa.array(range(len(paths)), pa.int64())
+    frame = daft.from_arrow(pa.table({"index": wanted, "path": pa.array(paths, pa.large_string())}))
+    options = {"model": job["model_file"], "dropout": job["dropout"], "seed": job["seed"]}
+    path = frame["path"]
+    if kind == "folder":
+        answer = recognise_files(path, **options)
+    else:
+        data = _storage.contents(path) if kind == "arrow" else path.download(on_error="null")
+        frame = frame.with_column("data", data)
+        answer = recognise(frame["data"], name=frame["path"], **options)
     table = frame.with_column("answer", answer).select("index", "answer").to_arrow()
-    table = table.sort_by("index")
-    if table["index"].to_pylist() != list(range(len(paths))):
+    if not table["index"].combine_chunks().equals(wanted):
+        table = table.sort_by("index")
+    if not table["index"].combine_chunks().equals(wanted):
         raise StorageError(f"Daft returned {len(table)} rows for {len(paths)} files; run the job again")
     return table["answer"]
 
@@ -375,7 +417,10 @@ def _reread(path: str) -> Optional[BaseException]:
     for wait in (0.0, *_RETRIES):
         time.sleep(wait)
         try:
-            frame.select(frame["path"].download()).collect()
+            if _storage.is_arrow(path):
+                _storage.read(path)
+            else:
+                frame.select(frame["path"].download()).collect()
             return None
         except FileNotFoundError as missing:
             return missing
@@ -574,7 +619,7 @@ def _job(arguments: argparse.Namespace) -> Job:
 def _manifest(output: Output, job: Job, arguments: argparse.Namespace) -> Manifest:
     """Return the manifest in the output, or freeze a new one."""
     if not output.has_manifest():
-        if output.names():
+        if output.sizes():
             raise BatchError(f"{arguments.out}: holds answers but no {_MANIFEST}; name another OUT")
         endings = {str(e).lower().lstrip("*.") for e in arguments.filetype or audio_endings()}
         files = _listed(arguments.source, endings)
@@ -594,15 +639,31 @@ def _manifest(output: Output, job: Job, arguments: argparse.Namespace) -> Manife
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.out.startswith("hf://"):
         raise BatchError("hf:// can be read only; name a folder or object storage for OUT")
+    if arguments.table is not None and arguments.table.startswith("iceberg") and arguments.out.startswith("az://"):
+        raise BatchError("PyIceberg does not read az://; name another OUT, or give --table delta")
     # Workers have other working folders.
     place = arguments.out if _is_url(arguments.out) else os.path.abspath(arguments.out)
+    try:
+        table = None if arguments.table is None else open_table(arguments.table, arguments.catalog)
+    except TableError as error:
+        raise BatchError(str(error)) from error
     output = _output(place)
-    output.begin()
+    try:
+        output.begin()
+        return _continued(arguments, output, place, table)
+    finally:
+        output.end()
+
+
+def _continued(
+    arguments: argparse.Namespace, output: Output, place: str, table: Optional[Table]
+) -> int:
+    """Begin or continue the job of an output; return the exit code."""
     manifest = _manifest(output, _job(arguments), arguments)
     model = None if arguments.model is None else os.path.abspath(arguments.model)
     manifest.job.update({"model_file": model, "record_unreadable": arguments.record_unreadable})
     names = {manifest.name(part): part for part in range(manifest.job["parts"])}
-    present = output.names()
+    present = output.sizes()
     foreign = sorted(name for name in present if name not in names)
     if foreign:
         raise BatchError(f"{arguments.out}: holds answers of another job, such as {foreign[0]}; name another OUT")
@@ -643,21 +704,31 @@ def _run(arguments: argparse.Namespace) -> int:
         _say(_reason(error))
     finally:
         progress.close()
-    return _end(output, manifest, finished)
+    return _end(output, manifest, finished, None if table is None else (table, place))
 
 
-def _end(output: Output, manifest: Manifest, finished: Dict[int, Counts]) -> int:
-    """Write the list of all parts if they are there; print the counts and return the exit code."""
+def _end(
+    output: Output, manifest: Manifest, finished: Dict[int, Counts], table: Optional[Tuple[Table, str]]
+) -> int:
+    """Write the table and the list of all parts if they are there; print the counts and return the exit code."""
     missing = manifest.job["parts"] - len(finished)
     if missing:
         _say(f"{missing} of {manifest.job['parts']} parts are not finished; run the same command to continue")
         return UNFINISHED
     wanted = {manifest.name(part) for part in finished}
-    there = set(output.names())
-    if there != wanted:
+    there = output.sizes()
+    if set(there) != wanted:
         # A cluster whose workers do not share the folder, or someone else's files.
-        example = sorted(there ^ wanted)[0]
-        raise BatchError(f"{len(there ^ wanted)} files of answers are missing or foreign, such as {example}")
+        example = sorted(set(there) ^ wanted)
+        raise BatchError(f"{len(example)} files of answers are missing or foreign, such as {example[0]}")
+    if table is not None:
+        rows = {manifest.name(part): manifest.count(part) for part in finished}
+        try:
+            table[0].commit(f"{table[1].rstrip('/')}/{_ANSWERS}", there, rows, manifest.job["id"])
+        except TableError as error:
+            raise BatchError(str(error)) from error
+        except CommitError as error:
+            raise StorageError(_reason(error)) from error
     total: Counter[str] = Counter()
     for counts in finished.values():
         total.update(counts)
@@ -701,6 +772,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--part-files", type=_positive, default=2000, metavar="N", help="most files in a part [2000]")
     parser.add_argument("--part-bytes", type=_positive, default=512, metavar="MIB", help="most MiB in a part, which bounds the memory [512]")
     parser.add_argument("--record-unreadable", action="store_true", help="make files that cannot be read rows with an error instead of stopping")
+    parser.add_argument("--table", metavar="TABLE", help="register the answers, once all are there, as a Delta table in OUT (delta) or in an Iceberg table (iceberg:NAMESPACE.TABLE)")
+    parser.add_argument("--catalog", metavar="NAME", help="with an Iceberg table, its catalogue in the configuration of PyIceberg [the default one]")
     parser.add_argument("--ray", metavar="ADDRESS", help="run on the Ray cluster at this address, or 'auto'")
     parser.add_argument("--cpus", type=_positive, metavar="N", help="with --ray, processors per part [those of the smallest node]")
     return parser

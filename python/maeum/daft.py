@@ -10,20 +10,19 @@ Daft sends telemetry unless the environment variable `DAFT_ANALYTICS_ENABLED` is
 
 import functools
 import os
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Optional, Tuple, Union
 
 import daft
 import pyarrow
 from daft import DataType
 
-from ._maeum import RecognitionError
-from ._prediction import Age, Prediction
+from ._maeum import ANSWER_SCHEMA
 from ._recognizer import PathLike, Recognizer
 
 #: Rows that a worker takes at once.
 _BATCH = 16
 #: Version of the struct that `recognise` returns. New fields do not change it.
-SCHEMA = 1
+SCHEMA = ANSWER_SCHEMA
 
 _WEIGHTS = DataType.list(
     DataType.struct({"label": DataType.string(), "mean": DataType.float64(), "std": DataType.float64()})
@@ -63,59 +62,6 @@ ANSWER = DataType.struct(
     }
 )
 
-_ARROW = ANSWER.to_arrow_dtype()
-
-
-def _weights(emotions: Dict[str, Any]) -> List[Dict[str, Any]]:
-    return [{"label": name, "mean": e.mean, "std": e.std} for name, e in emotions.items()]
-
-
-def _labelled(weights: Dict[str, float]) -> List[Dict[str, Any]]:
-    return [{"label": name, "weight": weight} for name, weight in weights.items()]
-
-
-def _age(age: Age) -> Dict[str, Optional[float]]:
-    low, high = age.interval or (None, None)
-    return {"years": age.years, "low": low, "high": high, "coverage": age.coverage}
-
-
-def _answer(prediction: Prediction, identity: str) -> Dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "emotion": prediction.emotion,
-        "emotions": _weights(prediction.emotions),
-        "age": _age(prediction.age),
-        "gender": _labelled(prediction.gender),
-        "duration": prediction.voice["duration"],
-        "voiced": prediction.voice["voiced"],
-        "segments": [
-            {
-                "start": s.start,
-                "end": s.end,
-                "voiced": s.voiced,
-                "emotion": s.emotion,
-                "emotions": _weights(s.emotions),
-                "age": _age(s.age),
-                "gender": _labelled(s.gender),
-            }
-            for s in prediction.segments
-        ],
-        "windows": [
-            {"start": w.start, "end": w.end, "emotions": _labelled(w.emotions)} for w in prediction.windows
-        ],
-        "warnings": prediction.warning_codes,
-        "model": identity,
-        "json": prediction.to_json(),
-        "error": None,
-    }
-
-
-def _failure(code: str, message: str) -> Dict[str, Any]:
-    row: Dict[str, Any] = dict.fromkeys(
-        ("emotion", "emotions", "age", "gender", "duration", "voiced", "segments", "windows", "warnings", "model", "json")
-    )
-    return {"schema": SCHEMA, **row, "error": {"code": code, "message": message}}
-
 
 @functools.lru_cache(maxsize=1)
 def _shared(model: Optional[str], version: Any, dropout: Union[int, str], seed: int) -> Recognizer:
@@ -138,29 +84,33 @@ class _Recogniser:
 
     def __init__(self, model: Optional[str], dropout: Union[int, str], seed: int):
         self._recognizer = _shared(model, _version(model), dropout, seed)
-        self._identity = self._recognizer.model_identity
 
     # Small batches: they divide the rows evenly between the processors.
     @daft.method.batch(return_dtype=ANSWER, batch_size=_BATCH)
-    def rows(self, data: daft.Series, names: daft.Series) -> Any:
-        rows = [self._row(d, n) for d, n in zip(data.to_pylist(), names.to_pylist())]
-        # Ten times as fast as Daft's own conversion of dictionaries.
-        return pyarrow.array(rows, _ARROW)
+    def of_data(self, data: daft.Series, names: daft.Series) -> Any:
+        named = [name or "recording" for name in names.to_pylist()]
+        read = [_read(one, name) for one, name in zip(data.to_pylist(), named)]
+        return pyarrow.array(self._recognizer._engine.answers_of_bytes(read, named))
 
-    def _row(self, data: Any, name: Optional[str]) -> Dict[str, Any]:
-        name = name or "recording"
-        try:
-            if data is None:
-                return _failure("unreadable", f"{name}: there are no bytes")
-            if not isinstance(data, (bytes, bytearray, memoryview)):
-                with data.open() as file:
-                    data = file.read()
-            return _answer(self._recognizer.process_bytes(bytes(data), name=name), self._identity)
-        except RecognitionError as error:
-            return _failure(error.code, str(error))
-        except Exception as error:
-            # Any other failure, such as one of the storage, is a row too: a batch of millions must not end.
-            return _failure("internal", f"{name}: {error}")
+    @daft.method.batch(return_dtype=ANSWER, batch_size=_BATCH)
+    def of_files(self, files: daft.Series) -> Any:
+        return pyarrow.array(self._recognizer._engine.answers_of_files(files.to_pylist()))
+
+
+def _read(data: Any, name: str) -> Union[bytes, Tuple[str, str]]:
+    """Return the bytes of a value, or code and message of the failure."""
+    if isinstance(data, bytes):
+        return data
+    if data is None:
+        return "unreadable", f"{name}: there are no bytes"
+    try:
+        if isinstance(data, (bytearray, memoryview)):
+            return bytes(data)
+        with data.open() as file:
+            return bytes(file.read())
+    except Exception as error:
+        # A failure of the storage is a row too: a batch of millions must not end.
+        return "internal", f"{name}: {error}"
 
 
 def recognise(
@@ -186,5 +136,29 @@ def recognise(
     path = None if model is None else str(model)
     # Called with expressions, a Daft method returns one.
     recogniser: Any = _Recogniser(path, dropout, seed)
-    answers: daft.Expression = recogniser.rows(data, names)
+    answers: daft.Expression = recogniser.of_data(data, names)
+    return answers
+
+
+def recognise_files(
+    files: daft.Expression,
+    *,
+    model: Optional[PathLike] = None,
+    dropout: Union[int, str] = 32,
+    seed: int = 0,
+) -> daft.Expression:
+    """Return the answers for a column of paths of audio files, as `recognise` does.
+
+    The workers read the files themselves, which costs less than a column of bytes. The path stands for the recording
+    in answers and errors; a file that cannot be read is a row with the error `unreadable`.
+
+    Args:
+        files: column of paths, readable on every worker; no URLs
+        model: bundle file, readable on every worker; the built-in model if it is not given
+        dropout: draws of dropout that a model forces on, or `"off"`
+        seed: seed of the draws
+    """
+    path = None if model is None else str(model)
+    recogniser: Any = _Recogniser(path, dropout, seed)
+    answers: daft.Expression = recogniser.of_files(files)
     return answers

@@ -1,6 +1,8 @@
 //! Native part of the Python package: thin functions over the Rust library. Answers cross the border as the
 //! JSON lines that `infer --format jsonl` prints; `maeum/*.py` gives them their Python form.
 
+mod answers;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,12 +22,15 @@ use maeum::nn::npz::Array;
 use maeum::nn::{DropoutMode, Graph, run};
 use maeum::programs;
 use maeum::recognizer::{Options, ProfileBuilder, SpeakerProfile};
-use maeum::{ErrorKind, Recognizer, Recording};
+use maeum::{Answer, ErrorKind, Recognizer, Recording};
 use numpy::{PyArray1, PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn};
 use pyo3::create_exception;
 use pyo3::exceptions::{PyFileNotFoundError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyCapsule, PyDict};
+
+use answers::AnswerColumn;
 
 create_exception!(
     maeum,
@@ -96,8 +101,13 @@ type Outcome = (Option<String>, Option<(String, String)>);
 fn outcome(result: Result<String, maeum::Error>, name: &str) -> Outcome {
     match result {
         Ok(line) => (Some(line), None),
-        Err(error) => (None, Some((code(error.kind()).into(), named(&error, name)))),
+        Err(error) => (None, Some(failure(&error, name))),
     }
+}
+
+/// Code and message of a failure.
+fn failure(error: &maeum::Error, name: &str) -> (String, String) {
+    (code(error.kind()).into(), named(error, name))
 }
 
 /// Message of an error, which begins with the name of the recording.
@@ -107,6 +117,13 @@ fn named(error: &maeum::Error, name: &str) -> String {
         true => message,
         false => format!("{name}: {message}"),
     }
+}
+
+/// Audio file in memory, or code and message of the failure to get it.
+#[derive(FromPyObject)]
+enum Source {
+    Bytes(PyBackedBytes),
+    Failure((String, String)),
 }
 
 /// One recording of a batch: file, and start and end in seconds.
@@ -166,18 +183,40 @@ impl PyProfile {
 struct Engine(Arc<Recognizer>);
 
 impl Engine {
+    fn answer(
+        &self,
+        recording: &Recording,
+        name: &str,
+        profile: Option<&SpeakerProfile>,
+    ) -> Result<Answer, maeum::Error> {
+        let options = Options {
+            dropout: self.0.dropout(),
+            profile,
+        };
+        self.0.recognize_with(recording, name, options)
+    }
+
+    /// Computes the column of many answers on the calling thread, without the interpreter lock.
+    fn column<T: Sync>(
+        &self,
+        py: Python<'_>,
+        items: &[T],
+        answer: impl Fn(&T) -> answers::Row + Sync,
+    ) -> PyResult<AnswerColumn> {
+        let column = py.detach(|| {
+            let rows: Vec<answers::Row> = items.iter().map(&answer).collect();
+            answers::column(&rows, self.0.info(), self.0.model().identity())
+        });
+        column.map(AnswerColumn).map_err(|e| input_error(&e))
+    }
+
     fn line(
         &self,
         recording: &Recording,
         name: &str,
         profile: Option<&SpeakerProfile>,
     ) -> Result<String, maeum::Error> {
-        let options = Options {
-            dropout: self.0.dropout(),
-            profile,
-        };
-        let answer = self.0.recognize_with(recording, name, options)?;
-        Ok(answer.to_json())
+        Ok(self.answer(recording, name, profile)?.to_json())
     }
 
     fn file(
@@ -316,6 +355,43 @@ impl Engine {
                 })?;
             }
             Ok(outcomes)
+        })
+    }
+
+    /// Recognises audio files in memory on the calling thread; returns a struct column. A failure is a row.
+    fn answers_of_bytes(
+        &self,
+        py: Python<'_>,
+        data: Vec<Source>,
+        names: Vec<String>,
+    ) -> PyResult<AnswerColumn> {
+        if data.len() != names.len() {
+            let message = format!("{} recordings have {} names", data.len(), names.len());
+            return Err(PyValueError::new_err(message));
+        }
+        let items: Vec<_> = data.iter().zip(&names).collect();
+        self.column(py, &items, |&(data, name)| match data {
+            Source::Failure(failure) => Err(failure.clone()),
+            Source::Bytes(data) => Recording::from_bytes(data, name)
+                .and_then(|recording| self.answer(&recording, name, None))
+                .map_err(|error| failure(&error, name)),
+        })
+    }
+
+    /// Reads and recognises files on the calling thread; returns a struct column. A failure is a row.
+    fn answers_of_files(
+        &self,
+        py: Python<'_>,
+        files: Vec<Option<PathBuf>>,
+    ) -> PyResult<AnswerColumn> {
+        self.column(py, &files, |file| {
+            let Some(file) = file else {
+                return Err(("unreadable".into(), "recording: there is no path".into()));
+            };
+            let name = file.display().to_string();
+            Recording::open(file)
+                .and_then(|recording| self.answer(&recording, &name, None))
+                .map_err(|error| failure(&error, &name))
         })
     }
 
@@ -609,7 +685,9 @@ fn _maeum(module: &Bound<'_, PyModule>) -> PyResult<()> {
         "RecognitionError",
         module.py().get_type::<RecognitionError>(),
     )?;
+    module.add("ANSWER_SCHEMA", answers::SCHEMA)?;
     module.add_class::<Engine>()?;
+    module.add_class::<AnswerColumn>()?;
     module.add_class::<PyProfile>()?;
     module.add_class::<Network>()?;
     module.add_function(wrap_pyfunction!(convert, module)?)?;
