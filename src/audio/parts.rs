@@ -297,15 +297,14 @@ fn aiff(bytes: &[u8]) -> Result<(Vec<Part<'_>>, &[u8]), Fault> {
                     if sound.is_empty() {
                         first = &body[..8];
                     }
-                    sound.push(body.get(8 + offset..).unwrap_or_default());
+                    sound.push(body[8..].get(offset..).unwrap_or_default());
                     cut |= length > available;
                 }
                 id if !id.iter().all(|c| (b' '..=b'~').contains(c)) => break,
                 _ => {}
             }
-            at = (at + 8)
-                .saturating_add(length.next_multiple_of(2))
-                .min(bytes.len());
+            // Bounded first: the next multiple of the longest length has 33 bits.
+            at = (at + 8 + length.min(available).next_multiple_of(2)).min(bytes.len());
             // Some programs omit the padding byte after a chunk of odd length.
             if length % 2 == 1 && !is_form(at) && is_form(at.saturating_sub(1)) {
                 at -= 1;

@@ -41,7 +41,7 @@ pub(super) fn validate(graph: &Graph) -> Result<(), GraphError> {
             )));
         }
     }
-    let mut packed = 0;
+    let mut packed = 0usize;
     for (i, node) in graph.nodes.iter().enumerate() {
         let known = graph.inputs.len() + i;
         if let Some(v) = node.inputs.iter().find(|v| v.0 >= known) {
@@ -62,12 +62,10 @@ pub(super) fn validate(graph: &Graph) -> Result<(), GraphError> {
                 graph.weights.len()
             )));
         }
-        packed += node
-            .layer
-            .weights()
-            .iter()
+        let sizes = node.layer.weights().into_iter();
+        packed = sizes
             .map(|(_, w)| packed_size(&graph.weights[w.0].shape))
-            .sum::<usize>();
+            .fold(packed, usize::saturating_add);
         if packed > MAX_TOTAL {
             return Err(fail(format!(
                 "its nodes read more than {MAX_TOTAL} weights together"
@@ -140,7 +138,8 @@ fn at<'a>(graph: &'a Graph, node: &'a Node) -> impl Fn(Problem) -> GraphError + 
 
 fn infer_checked(graph: &Graph, inputs: &[Vec<usize>]) -> Result<Vec<Vec<usize>>, GraphError> {
     let mut shapes = inputs.to_vec();
-    let mut total = inputs.iter().map(|s| s.iter().product::<usize>()).sum();
+    let sizes = inputs.iter().map(|s| s.iter().product::<usize>());
+    let mut total = sizes.fold(0, usize::saturating_add);
     for node in &graph.nodes {
         let fail = at(graph, node);
         let given: Vec<&[usize]> = node.inputs.iter().map(|v| &*shapes[v.0]).collect();

@@ -423,14 +423,16 @@ fn damage_in_other_formats_is_reported() {
         "{error}"
     );
 
-    let name = [
-        &b"FORM\xff\xff\xff\xf0AIFFNAME\xff\xff\xff\x00"[..],
-        &[b'x'; 50],
-    ]
-    .concat();
-    let (result, memory) = measured(&name);
-    assert!(result.is_err());
-    assert!(memory < MEMORY, "{memory} bytes");
+    for chunk in [
+        &b"NAME\xff\xff\xff\x00"[..],
+        b"NAME\xff\xff\xff\xff",
+        b"SSND\0\0\0\x10\xff\xff\xff\xff",
+    ] {
+        let file = [&b"FORM\xff\xff\xff\xf0AIFF"[..], chunk, &[b'x'; 50]].concat();
+        let (result, memory) = measured(&file);
+        assert!(result.is_err());
+        assert!(memory < MEMORY, "{memory} bytes");
+    }
 }
 
 /// WAV file in Microsoft ADPCM whose step size exceeds 32 bits: four-bit codes of the largest step.

@@ -77,7 +77,8 @@ impl LayerDefinition for Pool {
     }
 
     fn flops(&self, _: &[Weight], _: &[&[usize]], output: &[usize]) -> u64 {
-        count(output).saturating_mul((self.size[0] * self.size[1]) as u64)
+        let size = self.size.map(|n| n as u64);
+        count(output).saturating_mul(size[0] * size[1])
     }
 
     /// Maximum or mean of the samples under each window; padding is excluded from both.

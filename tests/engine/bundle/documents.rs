@@ -8,7 +8,7 @@ use super::models::{Builder, SINGLE, SPEECH, edited, load, single};
 /// Each edit of [`single`]'s document must be refused with a message that contains this text.
 #[test]
 fn inconsistent_documents_are_refused() {
-    const MAX: u64 = u64::MAX;
+    const MAX: u64 = usize::MAX as u64;
     type Case = (&'static str, &'static str, Value, &'static str);
     let cases: Vec<Case> = vec![
         (
@@ -303,6 +303,12 @@ fn graphs_that_would_take_all_memory_are_refused() {
     });
     let text = load(&many).unwrap_err().to_string();
     assert!(text.contains("hold more than"), "{text}");
+    // Inputs of 2^32 numbers together: a count of 33 bits.
+    let input: &[Option<usize>] = &[Some(1 << 14), Some(1 << 14)];
+    let mut b = Builder::new("inputs", &[input; 16]);
+    let output = b.node(Layer::Activation(Activation::Relu), &[0]);
+    let error = b.build(&[output]).validate().unwrap_err();
+    assert!(error.to_string().contains("hold more than"), "{error}");
     // A large weight that many nodes share is packed once per node.
     let mut b = Builder::new("wide", &[&[Some(1024)]]);
     let kernel = b.weight(&[1024, 1024]);
