@@ -166,13 +166,18 @@ impl<'a> Options<'a> {
         }
     }
 
+    /// Reads a truth value. A file holds 0 or 1 if the program that made the layer gave those.
     pub fn bool(&mut self, key: &'static str, default: bool) -> bool {
         let Some(value) = self.value(key) else {
             return default;
         };
-        let found = value
-            .as_bool()
-            .ok_or_else(|| unsupported(key, value, "true or false is needed"));
+        let found = match value.as_u64() {
+            Some(0) => Ok(false),
+            Some(1) => Ok(true),
+            _ => value
+                .as_bool()
+                .ok_or_else(|| unsupported(key, value, "true or false is needed")),
+        };
         self.or_record(found, default)
     }
 
@@ -334,5 +339,33 @@ pub fn dimension(axis: i64, rank: usize) -> Result<usize, String> {
         _ => Err(format!(
             "axis {axis} is not one of the {total} dimensions of its input (the batch included)"
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn truth_values_are_also_zero_and_one() {
+        let map = json!({"a": 0, "b": 1, "c": false, "d": true, "e": 2, "f": "true", "g": 1.0});
+        let dialect = Dialect {
+            legacy_bilinear: None,
+            keras3: None,
+            old_skipped_outputs: false,
+        };
+        let mut options = Options::new(map.as_object().unwrap(), dialect);
+        assert_eq!(
+            ["a", "b", "c", "d", "missing"].map(|key| options.bool(key, true)),
+            [false, true, false, true, true]
+        );
+        for key in ["e", "f", "g"] {
+            options.bool(key, true);
+        }
+        let Problems(problems) = options.finish(Ok(())).unwrap_err();
+        assert_eq!(problems.len(), 3, "{problems:?}");
+        assert!(problems[0].contains("\"e\""), "{problems:?}");
     }
 }

@@ -171,9 +171,9 @@ each_kind! {
     conv_transpose, ConvTranspose, 60;
     layer_norm, LayerNorm, 60;
     group_norm, GroupNorm, 60;
-    stft, Stft, 150;
     simple_rnn, SimpleRnn, 60;
     stateful_rnn, StatefulRnn, 150;
+    stft, Stft, 150;
 }
 
 /// Scales the number of cases by `PROPTEST_CASES` (default 256). Failing seeds are not written to
