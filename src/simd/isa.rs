@@ -6,7 +6,7 @@
     target_feature = "simd128"
 ))]
 use super::lanes;
-use super::lanes::{LANES, Lanes};
+use super::lanes::Lanes;
 
 /// An instruction set that the CPU has. [`Isa::available`] is the only constructor, so a value is a
 /// proof.
@@ -15,7 +15,9 @@ pub struct Isa(Kind);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// The baseline of the compilation target.
+    /// The baseline of the compilation target, except with simd128: portable kernels beside those would only make the
+    /// module larger.
+    #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -31,6 +33,13 @@ enum Kind {
         feature = "relaxed-simd"
     ))]
     RelaxedSimd,
+}
+
+impl Kind {
+    #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+    const BASELINE: Self = Self::Portable;
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    const BASELINE: Self = Self::Simd128;
 }
 
 /// Environment variable that selects the instruction set.
@@ -67,7 +76,7 @@ impl Isa {
     /// Returns all instruction sets of this CPU, slowest first.
     pub fn available() -> Vec<Self> {
         #[allow(unused_mut)]
-        let mut all = vec![Self(Kind::Portable)];
+        let mut all = vec![Self(Kind::BASELINE)];
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
@@ -79,8 +88,6 @@ impl Isa {
         }
         #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
         all.push(Self(Kind::Neon));
-        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-        all.push(Self(Kind::Simd128));
         // An engine refuses a module with instructions that it does not have.
         #[cfg(all(
             target_arch = "wasm32",
@@ -95,7 +102,9 @@ impl Isa {
 
     /// Returns the fastest available instruction set.
     pub fn best() -> Self {
-        *Self::available().last().expect("portable is always there")
+        *Self::available()
+            .last()
+            .expect("the baseline is always there")
     }
 
     /// Returns the instruction set named by the environment variable `MAEUM_ISA`, or the fastest
@@ -130,6 +139,7 @@ impl Isa {
     /// Returns the name used in `MAEUM_ISA` and in reports.
     pub fn name(self) -> &'static str {
         match self.0 {
+            #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
             Kind::Portable => "portable",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => "avx2",
@@ -152,7 +162,8 @@ impl Isa {
     #[inline]
     pub(crate) fn dispatch<K: Kernel>(self, kernel: K) -> K::Output {
         match self.0 {
-            Kind::Portable => kernel.run::<[f32; LANES], 4>(),
+            #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+            Kind::Portable => kernel.run::<[f32; super::lanes::LANES], 4>(),
             // SAFETY: `available` made this value after detecting the CPU features.
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => unsafe { avx2(kernel) },
@@ -224,7 +235,7 @@ mod tests {
         for name in ["", "AVX2", "sse9"] {
             let message = Isa::named(name).unwrap_err().to_string();
             assert!(message.contains(&format!("{name:?}")), "{message}");
-            assert!(message.contains("portable"), "{message}");
+            assert!(message.contains(Isa::best().name()), "{message}");
         }
     }
 }
