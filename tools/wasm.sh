@@ -28,14 +28,15 @@ echo "rustc $version for $target, node $(node --version)"
 compile() {
     # Without the names of functions: half a megabyte.
     RUSTC_BOOTSTRAP=1 RUSTFLAGS="-C target-feature=+simd128" CARGO_TARGET_DIR=$folder/wasm CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=wasm-ld-22 \
-        cargo rustc -p maeum-ffi --lib --crate-type cdylib --profile wasm --target $target -Z build-std=std,panic_abort -Z build-std-features= --no-default-features "$@" -- -C link-arg=--strip-all
+        CARGO_PROFILE_RELEASE_PANIC=abort \
+        cargo rustc -p maeum-ffi --lib --crate-type cdylib --release --target $target -Z build-std=std,panic_abort -Z build-std-features= --no-default-features "$@" -- -C link-arg=--strip-all
 }
 modules=$folder/wasm/modules
 mkdir -p "$modules"
 compile
-cp "$folder/wasm/$target/wasm/maeum_c.wasm" "$modules/maeum.wasm"
+cp "$folder/wasm/$target/release/maeum_c.wasm" "$modules/maeum.wasm"
 compile --features relaxed-simd
-cp "$folder/wasm/$target/wasm/maeum_c.wasm" "$modules/maeum-relaxed.wasm"
+cp "$folder/wasm/$target/release/maeum_c.wasm" "$modules/maeum-relaxed.wasm"
 node wasm/build.mjs "$modules" "$folder/wasm"
 rm -f "$folder"/wasm/maeum-*.tgz
 (cd "$folder/wasm" && npm pack --silent ./package)
