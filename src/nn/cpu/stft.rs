@@ -50,8 +50,7 @@ impl PlainOp for StftPlan {
         } = call;
         let n = self.turns.len();
         let bins = n / 2 + 1;
-        // SAFETY: any bits are a valid `f64`, and any bits are a valid `f32` afterwards.
-        let (_, doubles, _) = unsafe { scratch.align_to_mut::<f64>() };
+        let (_, doubles, _) = bytemuck::pod_align_to_mut::<f32, f64>(scratch);
         let (real, imaginary) = doubles[..2 * n].split_at_mut(n);
         let item = self.samples * self.channels;
         let frame_size = bins * self.channels * 2;
