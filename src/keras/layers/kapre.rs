@@ -34,7 +34,7 @@ pub fn layer(class: &str, o: &mut Options) -> Option<Leaf> {
 
 /// Reads a data format; returns true if the channels come first. `default` is the setting of Keras'
 /// configuration, which is channels last unless it was changed.
-fn channels_first(o: &mut Options, key: &'static str) -> bool {
+pub(super) fn channels_first(o: &mut Options, key: &'static str) -> bool {
     match o.text(key) {
         Some("channels_first") => true,
         None | Some("channels_last" | "default") => false,
@@ -67,7 +67,7 @@ fn constant(name: &str, shape: Vec<usize>, data: Vec<f32>) -> Weight {
     }
 }
 
-/// All elements as samples of one channel.
+/// Reshapes to samples of one channel, so that a pool over time covers all elements.
 pub(super) fn all_in_one() -> Layer {
     let shape = vec![None, Some(1)];
     Layer::Reshape(Reshape { shape })
@@ -143,7 +143,7 @@ fn raised_cosine(length: usize, [a, b]: [f32; 2]) -> Vec<f32> {
         .collect()
 }
 
-/// Absolute values of complex numbers.
+/// Magnitude of a complex spectrogram: the root of the sum of the squares of both parts.
 fn magnitude() -> Leaf {
     let leaf = Leaf::composed(Vec::new(), |call| {
         let axis = call.ranks[0].checked_sub(1);
@@ -255,7 +255,7 @@ impl FilterOptions<'_> {
     fn sizes(&self, key: &str, default: usize) -> Result<[usize; 2], String> {
         let frequencies = self.size("n_freq", None)?;
         let bands = self.size(key, Some(default))?;
-        if frequencies < 2 || frequencies * bands > MAX_FILTERS {
+        if frequencies < 2 || frequencies.saturating_mul(bands) > MAX_FILTERS {
             return Err(self.problem(
                 "n_freq",
                 &format!("at least 2, and at most {MAX_FILTERS} times {key:?}, are supported"),
@@ -305,7 +305,7 @@ fn mel_filters(options: &Json<String, Value>) -> Result<Filters, String> {
         None => true,
         Some(Value::Null) => false,
         Some(value) if value == "slaney" => true,
-        // Versions of librosa give numbers different meanings.
+        // A numeric `norm` has another meaning in each of several versions of librosa.
         Some(_) => return Err(o.problem("norm", "\"slaney\" or none is supported")),
     };
     if sample_rate <= 0.0 || f_min < 0.0 || f_max <= f_min {

@@ -1,9 +1,9 @@
 //! Layers of kapre 0.1 and 0.2: spectrograms by convolution with stored kernels
 //! (<https://github.com/keunwoochoi/kapre>, `kapre.time_frequency` and `kapre.utils` of 0.1.7).
 
-use super::kapre::{all_in_one, map, permute};
+use super::kapre::{all_in_one, channels_first, map, permute};
 use super::{Leaf, Operand, Part, Slot, SlotShape, chain, slot};
-use crate::keras::options::{Options, unsupported};
+use crate::keras::options::{Options, missing, unsupported};
 use crate::nn::layers::{
     Activation, Conv, Dense, GlobalPool, InsertAxis, Layer, MapFunction, Merge, MergeOp, PoolKind,
 };
@@ -21,22 +21,6 @@ pub fn layer(class: &str, o: &mut Options) -> Option<Leaf> {
         "Filterbank" => filterbank(o),
         _ => return None,
     })
-}
-
-/// Reads option `image_data_format`; returns true if the channels come first.
-fn channels_first(o: &mut Options) -> bool {
-    match o.text("image_data_format") {
-        Some("channels_first") => true,
-        Some("channels_last") => false,
-        other => {
-            o.problem(unsupported(
-                "image_data_format",
-                &other.into(),
-                "\"channels_last\" or \"channels_first\" is needed",
-            ));
-            false
-        }
-    }
 }
 
 /// Power that is taken of a magnitude.
@@ -90,7 +74,11 @@ fn spectrogram(o: &mut Options, mel: Option<Mel>) -> Leaf {
     let padding = o.padding(false);
     let power = Power::read(o, "power_spectrogram");
     let decibels = o.bool("return_decibel_spectrogram", false);
-    let first = channels_first(o);
+    // These versions always state the format.
+    if o.value("image_data_format").is_none() {
+        o.problem(missing("image_data_format"));
+    }
+    let first = channels_first(o, "image_data_format");
     // The stored kernels count, trained or not.
     o.ignore(&["trainable_kernel"]);
     let bins = length / 2 + 1;
