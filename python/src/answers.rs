@@ -173,16 +173,7 @@ fn estimates<'a>(
     rows: impl Iterator<Item = Option<&'a [Estimate]>> + Clone,
     labels: &[String],
 ) -> Result<ArrayRef, ArrowError> {
-    let all = || rows.clone().flatten();
-    let values = structure(
-        vec![
-            ("label", repeated(labels, all().map(<[_]>::len))),
-            ("mean", numbers(all().flatten().map(|e| Some(e.mean)))),
-            ("std", numbers(all().flatten().map(|e| Some(e.std)))),
-        ],
-        None,
-    )?;
-    list(rows.clone().map(|row| Some(row?.len())), Arc::new(values))
+    labelled(rows, labels, &[("mean", |e| e.mean), ("std", |e| e.std)])
 }
 
 /// List of `label` and `weight` of each row.
@@ -190,15 +181,26 @@ fn weights<'a>(
     rows: impl Iterator<Item = Option<&'a [f64]>> + Clone,
     labels: &[String],
 ) -> Result<ArrayRef, ArrowError> {
+    labelled(rows, labels, &[("weight", |weight| *weight)])
+}
+
+/// Number that an item of a list has under this name.
+type Attribute<'n, T> = (&'n str, fn(&T) -> f64);
+
+/// List of `label` and the attributes of each row.
+fn labelled<'a, T: 'a>(
+    rows: impl Iterator<Item = Option<&'a [T]>> + Clone,
+    labels: &[String],
+    attributes: &[Attribute<'_, T>],
+) -> Result<ArrayRef, ArrowError> {
     let all = || rows.clone().flatten();
-    let values = structure(
-        vec![
-            ("label", repeated(labels, all().map(<[_]>::len))),
-            ("weight", numbers(all().flatten().map(|w| Some(*w)))),
-        ],
-        None,
-    )?;
-    list(rows.clone().map(|row| Some(row?.len())), Arc::new(values))
+    let mut columns = vec![("label", repeated(labels, all().map(<[_]>::len)))];
+    for &(name, attribute) in attributes {
+        let values = all().flatten().map(|item| Some(attribute(item)));
+        columns.push((name, numbers(values)));
+    }
+    let values = structure(columns, None)?;
+    list(rows.map(|row| Some(row?.len())), Arc::new(values))
 }
 
 /// `years`, and `low`, `high` and `coverage` of the interval if the model has one.

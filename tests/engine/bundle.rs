@@ -104,33 +104,71 @@ fn another_format_version_is_refused_with_a_remedy() {
     );
 }
 
-/// Returns [`single`] with a first weight whose values come from one binary16 pattern each.
-fn halves() -> (Vec<u8>, Vec<f32>) {
+/// Returns the bundle of [`single`] with other elements in its first weight, and these elements. `edit`
+/// takes the shape and the elements.
+fn with_first_weight(edit: impl Fn(&[usize], &mut [f32])) -> (Vec<u8>, Vec<f32>) {
     let mut network = single().networks()[0].clone();
     let weight = &mut network.graph.weights[0];
-    for (i, x) in weight.data.iter_mut().enumerate() {
-        *x = (i as f32 - 20.0) / 64.0;
-    }
-    // The smallest subnormal, and a zero whose sign must survive.
-    weight.data[0] = 2f32.powi(-24);
-    weight.data[1] = -0.0;
-    let numbers = weight.data.clone();
+    edit(&weight.shape, &mut weight.data);
+    let elements = weight.data.clone();
     network.self_test = None;
-    let model = Model::new(vec![network], ModelInfo::network("halves")).unwrap();
-    (bundle::to_bytes(&model), numbers)
+    let model = Model::new(vec![network], ModelInfo::network("edited")).unwrap();
+    (bundle::to_bytes(&model), elements)
 }
 
-#[test]
-fn numbers_that_sixteen_bits_hold_take_sixteen() {
-    let (bytes, numbers) = halves();
+/// Asserts the type of the first weight, that its elements come back in all bits, and that the bundle
+/// is written again in the same bytes.
+fn assert_stored_as(dtype: &str, (bytes, elements): (Vec<u8>, Vec<f32>)) {
     let (header, _) = split(&bytes);
-    assert_eq!(header["0.weight.0"]["dtype"], "F16");
+    assert_eq!(header["0.weight.0"]["dtype"], dtype);
     assert_eq!(header["0.weight.1"]["dtype"], "F32");
     let model = load(&bytes).unwrap();
     let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
     let weights = &model.networks()[0].graph.weights;
-    assert_eq!(bits(&weights[0].data), bits(&numbers));
+    assert_eq!(bits(&weights[0].data), bits(&elements));
     assert_eq!(bundle::to_bytes(&model), bytes);
+}
+
+/// First weight whose elements are a binary16 number each.
+fn halves() -> (Vec<u8>, Vec<f32>) {
+    with_first_weight(|_, elements| {
+        for (i, x) in elements.iter_mut().enumerate() {
+            *x = (i as f32 - 20.0) / 64.0;
+        }
+        // The smallest subnormal, and a zero whose sign must survive.
+        elements[0] = 2f32.powi(-24);
+        elements[1] = -0.0;
+    })
+}
+
+/// First weight of whole multiples of one scale per channel.
+fn levels() -> (Vec<u8>, Vec<f32>) {
+    with_first_weight(|shape, elements| {
+        let channels = *shape.last().unwrap();
+        let rows = elements.len() / channels;
+        for (i, x) in elements.iter_mut().enumerate() {
+            let (row, channel) = (i / channels, i % channels);
+            let level = if row == 0 {
+                -127.0
+            } else {
+                (120 * row / rows) as f32
+            };
+            // The scale has 17 significant bits, so `F16` does not hold it.
+            *x = level * (65_537 + 2 * channel) as f32 * 2f32.powi(-30);
+        }
+    })
+}
+
+#[test]
+fn numbers_that_sixteen_bits_hold_take_sixteen() {
+    assert_stored_as("F16", halves());
+}
+
+#[test]
+fn numbers_that_eight_bits_and_a_scale_hold_take_eight() {
+    let (bytes, _) = levels();
+    assert_eq!(split(&bytes).0["0.weight.0.scale"]["dtype"], "F32");
+    assert_stored_as("I8", levels());
 }
 
 #[test]
@@ -151,41 +189,6 @@ fn halves_are_checked_like_other_numbers() {
         let part = format!("0.weight.0 is {other}, neither F32, F16 nor I8");
         assert!(text.contains(&part), "{text}");
     }
-}
-
-/// Returns [`single`] with a first weight of whole multiples of one scale per channel.
-fn levels() -> (Vec<u8>, Vec<f32>) {
-    let mut network = single().networks()[0].clone();
-    let weight = &mut network.graph.weights[0];
-    let channels = *weight.shape.last().unwrap();
-    let rows = weight.data.len() / channels;
-    for (i, x) in weight.data.iter_mut().enumerate() {
-        let (row, channel) = (i / channels, i % channels);
-        let level = if row == 0 {
-            -127.0
-        } else {
-            (120 * row / rows) as f32
-        };
-        // 17 significant bits are more than 16-bit numbers have.
-        *x = level * (65_537 + 2 * channel) as f32 * 2f32.powi(-30);
-    }
-    let numbers = weight.data.clone();
-    network.self_test = None;
-    let model = Model::new(vec![network], ModelInfo::network("levels")).unwrap();
-    (bundle::to_bytes(&model), numbers)
-}
-
-#[test]
-fn numbers_that_eight_bits_and_a_scale_hold_take_eight() {
-    let (bytes, numbers) = levels();
-    let (header, _) = split(&bytes);
-    assert_eq!(header["0.weight.0"]["dtype"], "I8");
-    assert_eq!(header["0.weight.0.scale"]["dtype"], "F32");
-    let model = load(&bytes).unwrap();
-    let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-    let weights = &model.networks()[0].graph.weights;
-    assert_eq!(bits(&weights[0].data), bits(&numbers));
-    assert_eq!(bundle::to_bytes(&model), bytes);
 }
 
 #[test]
