@@ -11,7 +11,7 @@ cp "$target/debug/lib_maeum.so" python/maeum/_maeum.abi3.so
 venv=$target/python-venv
 [ -d "$venv" ] || python3 -m venv "$venv"
 "$venv/bin/pip" install --quiet --disable-pip-version-check -r tools/requirements-python.txt
-# The emulator of Azure's storage; without npm its test is skipped.
+# The emulator of Azure's storage; without npm its test is skipped, and fails if CI is true.
 if command -v npm >/dev/null; then
     npm install --silent --no-audit --no-fund --prefix "$target/azurite" azurite@3.37.0
     export MAEUM_AZURITE=$(realpath "$target/azurite/node_modules/.bin/azurite-blob")

@@ -58,6 +58,7 @@ def storage(request, monkeypatch):
     else:
         program = os.environ.get("MAEUM_AZURITE")
         if not program:
+            assert os.environ.get("CI") != "true", "MAEUM_AZURITE must name the program azurite-blob"
             pytest.skip("set MAEUM_AZURITE to the program azurite-blob")
         command = [program, "--blobPort", port, "--inMemoryPersistence", "--silent"]
         command += ["--skipApiVersionCheck", "--disableTelemetry"]
