@@ -214,7 +214,7 @@ pub unsafe extern "C" fn maeum_recognize_pcm16(
 /// Reads the argument `options`.
 ///
 /// # Safety
-/// It is NULL or ends with NUL.
+/// `options` is NULL or ends with NUL.
 unsafe fn read_options(options: *const c_char) -> Result<Options, boundary::Failure> {
     // SAFETY: the caller's promise.
     Options::read(unsafe { boundary::string(options, "options") }?)

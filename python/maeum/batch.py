@@ -719,8 +719,8 @@ def _end(
     there = output.sizes()
     if set(there) != wanted:
         # A cluster whose workers do not share the folder, or someone else's files.
-        example = sorted(set(there) ^ wanted)
-        raise BatchError(f"{len(example)} files of answers are missing or foreign, such as {example[0]}")
+        wrong = sorted(set(there) ^ wanted)
+        raise BatchError(f"{len(wrong)} files of answers are missing or foreign, such as {wrong[0]}")
     if table is not None:
         rows = {manifest.name(part): manifest.count(part) for part in finished}
         try:

@@ -17,7 +17,7 @@ pytest.importorskip("daft")
 from maeum import _batch_table, batch  # noqa: E402
 from test_batch import environment, folder, rows, run  # noqa: E402, F401
 
-#: Runs a job and kills it: `before` or `after` its commit, or so many seconds after the commit's begin.
+#: Runs a job and kills it: `before` or `after` its commit, or N seconds after its commit has begun.
 KILLED = """
 import os, signal, sys, threading, time
 from maeum import _batch_table, batch
@@ -91,7 +91,7 @@ class IcebergTable:
         found = self.catalog().load_table(self.name).scan().to_arrow().to_pylist()
         for row in found:
             if row["answer"]["error"]:
-                # PyIceberg reads lists that are null as empty ones.
+                # PyIceberg returns an empty list for a list that is null.
                 row["answer"] = {name: None if value == [] else value for name, value in row["answer"].items()}
         return found
 

@@ -17,7 +17,7 @@ const APE: usize = 32;
 pub fn leading_length(bytes: &[u8]) -> Result<usize, Fault> {
     let mut at = 0;
     while let Some(length) = length(&bytes[at..]) {
-        let Some(tag) = end(&bytes[at..], length) else {
+        let Some(tag) = checked(&bytes[at..], length) else {
             return Err(Fault::HeaderTruncated(format!(
                 "its title and pictures should take {length} bytes, {} are there",
                 bytes.len() - at
@@ -33,8 +33,8 @@ pub fn length(bytes: &[u8]) -> Option<u64> {
     id3v2(bytes).or_else(|| ape(bytes)).or_else(|| id3v1(bytes))
 }
 
-/// Returns `length` if `bytes` has as many.
-fn end(bytes: &[u8], length: u64) -> Option<usize> {
+/// Returns `length` as a size, if `bytes` is at least that long.
+fn checked(bytes: &[u8], length: u64) -> Option<usize> {
     usize::try_from(length)
         .ok()
         .filter(|length| *length <= bytes.len())
@@ -42,7 +42,7 @@ fn end(bytes: &[u8], length: u64) -> Option<usize> {
 
 /// Returns the bytes after the first `length`, or none if there are no more.
 pub fn after(bytes: &[u8], length: u64) -> &[u8] {
-    &bytes[end(bytes, length).unwrap_or(bytes.len())..]
+    &bytes[checked(bytes, length).unwrap_or(bytes.len())..]
 }
 
 fn id3v2(bytes: &[u8]) -> Option<u64> {

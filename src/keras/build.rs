@@ -91,7 +91,7 @@ struct Builder<'a> {
     nodes: Vec<Node>,
     /// Masks of the values that have one.
     masks: HashMap<ValueId, ValueId>,
-    /// Values of complex numbers.
+    /// Complex values; see [`Domain`].
     complex: HashSet<ValueId>,
     dialect: Dialect,
     calls: usize,

@@ -74,15 +74,15 @@ pub enum Masking {
     Refuses,
 }
 
-/// Numbers that a layer reads and writes. A complex value has one more dimension, the last, with the
-/// real and the imaginary part.
+/// Whether a layer's input and output are real or complex. A complex value has one more dimension, the
+/// last, with the real and the imaginary part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Domain {
-    /// Real numbers.
+    /// Input and output are real.
     Real,
-    /// Real numbers become complex numbers.
+    /// The input is real, the output complex.
     RealToComplex,
-    /// Complex numbers become real numbers.
+    /// The input is complex, the output real.
     ComplexToReal,
 }
 
@@ -242,7 +242,7 @@ impl Leaf {
         Self { masking, ..self }
     }
 
-    /// Sets the numbers that the layer reads and writes.
+    /// Sets whether input and output are real or complex.
     fn in_domain(self, domain: Domain) -> Self {
         Self { domain, ..self }
     }

@@ -143,7 +143,7 @@ fn prepare_layer(spec: &Spec, assigned: &mut Assigned) -> bool {
                 .collect();
             let made = match assigned.made > MAX_TOTAL {
                 true => Err(format!(
-                    "the weights of it and of the layers before it have more than {MAX_TOTAL} elements"
+                    "the weights that follow from its options and from those of the layers before it have more than {MAX_TOTAL} elements"
                 )),
                 false => prepare(stored),
             };

@@ -179,7 +179,7 @@ fn encode(tensors: &mut BTreeMap<String, Stored>, key: String, shape: &[usize], 
     tensors.insert(key, plain);
 }
 
-/// Returns the smaller tensor of floating-point numbers that holds these elements exactly.
+/// Returns a tensor of the type `F16` if that holds every element exactly, else of `F32`.
 fn encode_floats(shape: &[usize], data: &[f32]) -> Stored {
     let halves: Option<Vec<[u8; 2]>> = data
         .iter()

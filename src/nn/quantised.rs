@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Scales with 17 significant bits times levels with 7 are exact.
+        /// The product of a scale of 17 significant bits and a level of 7 is exact.
         #[test]
         fn levels_of_short_scales_come_back(
             scales in prop::collection::vec((1u32..1 << 17, -140i32..80), 1..5),
@@ -72,7 +72,7 @@ mod tests {
             prop_assert_eq!(narrow(&elements, channels), Some(Quantised { levels, scales }));
         }
 
-        /// What is narrowed comes back in all bits.
+        /// [`widen`] gives the bits that [`narrow`] read.
         #[test]
         fn nothing_is_lost(bits in prop::collection::vec(any::<u32>(), 0..9), channels in 0usize..4) {
             let elements: Vec<f32> = bits.iter().map(|&b| f32::from_bits(b)).collect();

@@ -246,7 +246,7 @@ mod tests {
         let unknown = graph(lstm(Activation::Swish), &shape, weights());
         let exported = export(&unknown, &Provenance::default()).unwrap().bytes;
         let operators = |name: &[u8]| exported.windows(name.len()).filter(|w| w == &name).count();
-        // In the name of the node and as its operator.
+        // The word occurs twice: in the name of the node and as its operator.
         assert_eq!(operators(b"Scan"), 2);
         assert_eq!(operators(b"LSTM"), 0);
     }

@@ -94,9 +94,9 @@ def predict_windows(model, frames):
 
 
 def round_kernel(kernel):
-    """The kernel in numbers that a bundle stores in few bytes. A large one becomes whole multiples, from -127 to 127, of
-    one scale per output channel; with 11 significant bits in the scale every product is exact in float32. Others become
-    binary16 numbers."""
+    """Rounds a kernel to elements that a bundle stores in one byte, or in two. Those of a large kernel become whole
+    multiples, from -127 to 127, of one scale per output channel; a scale has 11 significant bits, so that every product
+    is exact in float32. Those of other kernels become binary16."""
     if kernel.size < LARGE_KERNEL:
         return kernel.astype("f2").astype("f4")
     flat = kernel.reshape(-1, kernel.shape[-1]).astype("f8")

@@ -303,7 +303,7 @@ fn graphs_that_would_take_all_memory_are_refused() {
     });
     let text = load(&many).unwrap_err().to_string();
     assert!(text.contains("hold more than"), "{text}");
-    // Inputs of 2^32 numbers together: a count of 33 bits.
+    // The inputs have 2^32 elements together, a count of 33 bits.
     let input: &[Option<usize>] = &[Some(1 << 14), Some(1 << 14)];
     let mut b = Builder::new("inputs", &[input; 16]);
     let output = b.node(Layer::Activation(Activation::Relu), &[0]);
