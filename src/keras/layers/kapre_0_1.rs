@@ -74,7 +74,7 @@ fn spectrogram(o: &mut Options, mel: Option<Mel>) -> Leaf {
     let padding = o.padding(false);
     let power = Power::read(o, "power_spectrogram");
     let decibels = o.bool("return_decibel_spectrogram", false);
-    // These versions always state the format.
+    // kapre 0.1 and 0.2 always state the format.
     if o.value("image_data_format").is_none() {
         o.problem(missing("image_data_format"));
     }
