@@ -167,13 +167,16 @@ class Page:
 
 
 def download(page, form):
+    """Returns the bytes of one download. Chromium reserves the file's name with an empty file, which the
+    complete one replaces."""
     before = set(DOWNLOADS.iterdir())
     page.js("document.querySelector(`[data-format=\"${arguments[0]}\"]`).click()", form)
     end = time.monotonic() + PATIENCE
     while True:
         new = [p for p in set(DOWNLOADS.iterdir()) - before if p.suffix != ".crdownload" and not p.name.startswith(".")]
-        if new:
-            return new[0].read_bytes()
+        content = new[0].read_bytes() if new else b""
+        if content:
+            return content
         if time.monotonic() > end:
             raise AssertionError(f"{form} was not downloaded")
         time.sleep(0.05)
