@@ -11,6 +11,7 @@ from typing import Any, Dict, Union
 
 import pyarrow as pa
 
+from . import _storage
 from .daft import ANSWER
 
 #: Columns of the files of answers.
@@ -56,20 +57,26 @@ class Delta:
         ]
         mark = self._deltalake.Transaction(f"maeum.batch/{job}", 1)
         properties = self._deltalake.CommitProperties(app_transactions=[mark])
+        if self._is_registered(answers, job):
+            return
+        schema = self._deltalake.Schema.from_arrow(SCHEMA)
+        options = _storage.delta_options(answers)
         try:
-            if not self._is_registered(answers, job):
-                schema = self._deltalake.Schema.from_arrow(SCHEMA)
-                transaction.create_table_with_add_actions(answers, schema, actions, commit_properties=properties)
-        except self._deltalake.exceptions.DeltaError as error:
+            transaction.create_table_with_add_actions(
+                answers, schema, actions, commit_properties=properties, storage_options=options
+            )
+        except (self._deltalake.exceptions.DeltaError, OSError) as error:
             # Another run of the job may have been faster.
             if not self._is_registered(answers, job):
                 raise CommitError(f"{answers}: no Delta table can be written there: {error}") from error
 
     def _is_registered(self, answers: str, job: str) -> bool:
         try:
-            table = self._deltalake.DeltaTable(answers)
+            table = self._deltalake.DeltaTable(answers, storage_options=_storage.delta_options(answers))
         except self._deltalake.exceptions.TableNotFoundError:
             return False
+        except (self._deltalake.exceptions.DeltaError, OSError) as error:
+            raise CommitError(f"{answers}: it cannot be read whether there is a Delta table: {error}") from error
         if table.transaction_version(f"maeum.batch/{job}") is None:
             raise TableError(f"{answers}: holds a Delta table of another job; name another OUT")
         return True
@@ -86,7 +93,11 @@ class Iceberg:
         self._pyiceberg = _package("pyiceberg.catalog", "pyiceberg")
         self._exceptions: Any = importlib.import_module("pyiceberg.exceptions")
         try:
-            self._catalog = self._pyiceberg.load_catalog(catalog)
+            try:
+                self._catalog = self._pyiceberg.load_catalog(catalog)
+            except Exception:
+                # A catalogue in a database makes its own tables, and another run may have made them at this moment.
+                self._catalog = self._pyiceberg.load_catalog(catalog)
         except Exception as error:
             raise TableError(f"the Iceberg catalogue {catalog or 'default'!r} cannot be loaded: {error}") from error
 

@@ -8,7 +8,7 @@ import functools
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 from urllib.parse import urlsplit
 
 import daft
@@ -47,6 +47,26 @@ def _filesystem(scheme: str, process: int) -> Any:
             options[f"{service}_storage_scheme"] = address.scheme
             options[f"{service}_storage_authority"] = address.netloc
     return pyarrow.fs.AzureFileSystem(account, **options)
+
+
+def delta_options(url: str) -> Dict[str, str]:
+    """Return what the package deltalake does not read from the environment by itself for a URL or folder."""
+    options = {}
+    endpoint = None
+    scheme = url.split("://", 1)[0]
+    if scheme == "s3":
+        endpoint = os.environ.get("AWS_ENDPOINT_URL")
+    elif scheme == "az":
+        account = os.environ.get("AZURE_STORAGE_ACCOUNT", "")
+        names = {"azure_storage_account_key": "AZURE_STORAGE_KEY", "azure_storage_sas_key": "AZURE_STORAGE_SAS_TOKEN"}
+        options = {name: os.environ[variable] for name, variable in names.items() if variable in os.environ}
+        options["azure_storage_account_name"] = account
+        if "AZURE_STORAGE_ENDPOINT" in os.environ:
+            endpoint = f"{os.environ['AZURE_STORAGE_ENDPOINT'].rstrip('/')}/{account}"
+            options["azure_storage_endpoint"] = endpoint
+    if endpoint and endpoint.startswith("http://"):
+        options["allow_http"] = "true"
+    return options
 
 
 def split(url: str) -> Tuple[Any, str]:

@@ -781,6 +781,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run the job of a command line; return the exit code."""
+    # Daft warns when a listing is empty, as that of a new job's output is.
+    logging.getLogger("daft_local_execution.sources.glob_scan").setLevel(logging.ERROR)
     try:
         return _run(_parser().parse_args(arguments))
     except BatchError as error:

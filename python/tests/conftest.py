@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import socket
 import subprocess
 
 import pytest
@@ -42,3 +43,31 @@ def samples(voice):
         assert (file.getnchannels(), file.getsampwidth()) == (1, 2)
         data = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2")
         return data, file.getframerate()
+
+
+@pytest.fixture
+def s3(monkeypatch):
+    """Client of a server of S3's interface on loopback with the buckets calls and answers; the environment names it."""
+    server = pytest.importorskip("moto.server")
+    boto3 = pytest.importorskip("boto3")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    storage = server.ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    storage.start()
+    try:
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="calls")
+        client.create_bucket(Bucket="answers")
+        yield client
+    finally:
+        storage.stop()

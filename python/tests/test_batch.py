@@ -6,7 +6,6 @@ import os
 import pathlib
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -139,50 +138,36 @@ def test_a_killed_job_continues(folder, infer, tmp_path):
     check(rows(out), lines_of_infer(infer, folder))
 
 
-def test_object_storage(folder, infer, tmp_path):
-    server = pytest.importorskip("moto.server")
-    boto3 = pytest.importorskip("boto3")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    storage = server.ThreadedMotoServer(ip_address="127.0.0.1", port=port)
-    storage.start()
-    try:
-        settings = {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-            "AWS_ACCESS_KEY_ID": "x",
-            "AWS_SECRET_ACCESS_KEY": "x",
-            "AWS_REGION": "us-east-1",
-        }
-        client = boto3.client(
-            "s3", endpoint_url=settings["AWS_ENDPOINT_URL"], region_name="us-east-1",
-            aws_access_key_id="x", aws_secret_access_key="x",
-        )
-        client.create_bucket(Bucket="calls")
-        client.create_bucket(Bucket="answers")
-        keys = {}
-        for file in sorted(folder.rglob("*.*")):
-            if "loop" not in file.parts and file.is_file():
-                key = f"2026/{file.relative_to(folder)}"
-                client.put_object(Bucket="calls", Key=key, Body=file.read_bytes())
-                keys[f"s3://calls/{key}"] = str(file)
-        job = ["s3://calls/2026", "s3://answers/run/1"]
-        process = start(*job, **settings)
-        wait_for_a_part(process)
-        process.kill()
-        process.communicate()
-        result = run(*job, **settings)
-        assert result.returncode == batch.REFUSED, result.stderr
-        assert "of 12 files are finished" in result.stderr
-        for item in client.list_objects_v2(Bucket="answers")["Contents"]:
-            path = tmp_path / "out" / item["Key"].removeprefix("run/1/")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(client.get_object(Bucket="answers", Key=item["Key"])["Body"].read())
-        assert run("s3://calls/none", "s3://answers/run/2", **settings).returncode == batch.USAGE
-        missing = run("s3://other/2026", "s3://answers/run/2", **settings)
-        assert missing.returncode == batch.USAGE and "s3://other" in missing.stderr
-    finally:
-        storage.stop()
+def upload(client, folder):
+    """Put the recordings of a folder into the bucket calls; return the file of each URL."""
+    keys = {}
+    for file in sorted(folder.rglob("*.*")):
+        if "loop" not in file.parts and file.is_file():
+            key = f"2026/{file.relative_to(folder)}"
+            client.put_object(Bucket="calls", Key=key, Body=file.read_bytes())
+            keys[f"s3://calls/{key}"] = str(file)
+    return keys
+
+
+def test_object_storage(s3, folder, infer, tmp_path):
+    keys = upload(s3, folder)
+    job = ["s3://calls/2026", "s3://answers/run/1"]
+    process = start(*job)
+    wait_for_a_part(process)
+    process.kill()
+    process.communicate()
+    result = run(*job)
+    assert result.returncode == batch.REFUSED, result.stderr
+    assert "of 12 files are finished" in result.stderr
+    for item in s3.list_objects_v2(Bucket="answers")["Contents"]:
+        path = tmp_path / "out" / item["Key"].removeprefix("run/1/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(s3.get_object(Bucket="answers", Key=item["Key"])["Body"].read())
+    assert run("s3://calls/none", "s3://answers/run/2").returncode == batch.USAGE
+    new = run("s3://calls/2026/broken.*", "s3://answers/run/3")
+    assert new.returncode == batch.REFUSED and all(l.startswith("maeum.batch: ") for l in new.stderr.splitlines())
+    missing = run("s3://other/2026", "s3://answers/run/2")
+    assert missing.returncode == batch.USAGE and "s3://other" in missing.stderr
     found = rows(tmp_path / "out")
     assert {row["path"] for row in found} <= set(keys)
     # The names differ, everything else is what infer answers for the file.

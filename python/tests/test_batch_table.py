@@ -14,8 +14,8 @@ import pytest
 os.environ.setdefault("DAFT_ANALYTICS_ENABLED", "0")
 pytest.importorskip("daft")
 
-from maeum import _batch_table, batch  # noqa: E402
-from test_batch import environment, folder, rows, run  # noqa: E402, F401
+from maeum import _batch_table, _storage, batch  # noqa: E402
+from test_batch import environment, folder, rows, run, upload  # noqa: E402, F401
 
 #: Runs a job and kills it: `before` or `after` its commit, or N seconds after its commit has begun.
 KILLED = """
@@ -35,6 +35,12 @@ batch.main(arguments)
 """
 
 
+def read_environment(monkeypatch):
+    """Let PyIceberg read the environment again, which it does when it is imported."""
+    config = pytest.importorskip("pyiceberg.utils.config")
+    monkeypatch.setattr("pyiceberg.catalog._ENV_CONFIG", config.Config())
+
+
 class DeltaTable:
     """Delta table beside the answers."""
 
@@ -52,7 +58,8 @@ class DeltaTable:
         return self.deltalake.DeltaTable.is_deltatable(self.answers)
 
     def rows(self):
-        return self.deltalake.DeltaTable(self.answers).to_pyarrow_table().to_pylist()
+        options = _storage.delta_options(self.answers)
+        return self.deltalake.DeltaTable(self.answers, storage_options=options).to_pyarrow_table().to_pylist()
 
 
 class IcebergTable:
@@ -63,15 +70,12 @@ class IcebergTable:
     def __init__(self, out, monkeypatch):
         pytest.importorskip("pyiceberg.catalog.sql")
         catalog = out.parent / "catalog"
-        catalog.mkdir(exist_ok=True)
+        catalog.mkdir(parents=True, exist_ok=True)
         prefix = "PYICEBERG_CATALOG__CALLS__"
         monkeypatch.setenv(prefix + "TYPE", "sql")
         monkeypatch.setenv(prefix + "URI", f"sqlite:///{catalog}/catalog.db")
         monkeypatch.setenv(prefix + "WAREHOUSE", f"file://{catalog}")
-        # PyIceberg reads the environment when it is imported.
-        from pyiceberg.utils.config import Config
-
-        monkeypatch.setattr("pyiceberg.catalog._ENV_CONFIG", Config())
+        read_environment(monkeypatch)
         self.name = "voices." + out.name.replace("-", "_")
         self.options = ["--table", f"iceberg:{self.name}", "--catalog", "calls"]
 
@@ -176,6 +180,39 @@ def test_two_runs_at_once(table, folder, tmp_path):
     times = 1 if isinstance(table, DeltaTable) else 3
     paths = collections.Counter(row["path"] for row in table.rows())
     assert len(paths) == 12 and set(paths.values()) == {times}
+
+
+def test_a_table_in_object_storage(s3, table, folder, monkeypatch):
+    keys = upload(s3, folder)
+    job = ["s3://calls/2026", "s3://answers/run", "--part-files", 5]
+    table.answers = "s3://answers/run/answers"
+    monkeypatch.setenv("PYICEBERG_CATALOG__CALLS__S3__ENDPOINT", os.environ["AWS_ENDPOINT_URL"])
+    read_environment(monkeypatch)
+    for _ in range(2):
+        result = run(*job, *table.options)
+        assert result.returncode == batch.REFUSED, result.stderr
+        paths = [row["path"] for row in table.rows()]
+        assert len(paths) == 12 and len(set(paths) & set(keys)) == 12
+
+
+def test_a_catalogue_begun_twice_at_once(tmp_path, monkeypatch):
+    for number in range(10):
+        table = IcebergTable(tmp_path / str(number) / "out", monkeypatch)
+        barrier, failures = threading.Barrier(2), []
+
+        def open_it():
+            barrier.wait(60)
+            try:
+                table.committer()
+            except Exception as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=open_it) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not failures
 
 
 def test_a_table_of_another_job_is_refused(folder, tmp_path, monkeypatch, capsys):
