@@ -12,10 +12,13 @@ const HALFWAY: u64 = 1 << 28;
 /// without being exact; [`round_to_odd`] repairs these sums.
 #[inline(always)]
 pub(crate) fn mul_add(x: f32, y: f32, z: f32) -> f32 {
-    if !cfg!(target_arch = "wasm32") {
-        return x.mul_add(y, z);
+    if cfg!(any(
+        target_arch = "wasm32",
+        all(target_arch = "x86", target_feature = "sse2")
+    )) {
+        return in_double(x, y, z);
     }
-    in_double(x, y, z)
+    x.mul_add(y, z)
 }
 
 /// [`mul_add`] without an instruction. Vector kernels have their own: inlined, this one would multiply the code of those that

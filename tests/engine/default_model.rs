@@ -3,7 +3,6 @@
 
 use std::f64::consts::PI;
 use std::path::PathBuf;
-use std::process::{Command, Output};
 use std::sync::Arc;
 
 use crate::captures::arrays;
@@ -39,15 +38,6 @@ fn models() -> [(&'static str, Model); 2] {
         let file = root().join("models").join(name).join("maeum.safetensors");
         (name, bundle::load(&file).unwrap())
     })
-}
-
-/// Runs `infer` on the voice.
-fn infer(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_infer"))
-        .args(arguments)
-        .arg(voice())
-        .output()
-        .unwrap()
 }
 
 #[test]
@@ -171,32 +161,6 @@ fn the_bundles_are_what_their_files_convert_to() {
         assert!(stored.len() <= LARGEST);
         model.self_test().unwrap();
     }
-}
-
-#[test]
-fn infer_needs_nothing_but_a_recording() {
-    let run = |arguments: &[&str]| {
-        let output = infer(arguments);
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let table = run(&[]);
-    for expected in [
-        "CC-BY-NC-SA-4.0",
-        "CC-BY-4.0",
-        "voice-based estimate",
-        " years",
-    ] {
-        assert!(table.contains(expected), "{table}");
-    }
-    assert!(!table.contains("random draws"), "{table}");
-    let json: serde_json::Value = serde_json::from_str(&run(&["--format", "jsonl"])).unwrap();
-    let model = default_model::load().unwrap();
-    assert_eq!(json["model"]["name"], model.info().name.as_str());
-    assert_eq!(json["dropout"]["mode"], "off");
-    assert_eq!(json["age"]["spread"], serde_json::Value::Null);
-    assert_eq!(json["timeline"][0]["age"], serde_json::Value::Null);
-    assert!(run(&["--format", "codes"]).starts_with("{\"10001\": "));
 }
 
 #[test]
@@ -338,44 +302,6 @@ fn the_card_and_the_licences_are_there() {
             assert!(card.contains(&format!("LICENSE-{}.txt", licence.licence)));
         }
     }
-}
-
-/// No estimate of the commercial model has terms that forbid commercial use.
-#[cfg(feature = "commercial-model")]
-#[test]
-fn the_commercial_model_is_chosen_by_its_name() {
-    let output = infer(&["--model", "commercial", "--format", "jsonl"]);
-    assert!(output.status.success(), "{output:?}");
-    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(json["model"]["name"], "maeum commercial 2");
-    let licences = json["model"]["licences"].as_array().unwrap();
-    assert_eq!(licences.len(), 1);
-    assert_eq!(licences[0]["licence"], "CC-BY-4.0");
-    assert_eq!(
-        licences[0]["estimates"],
-        serde_json::json!(["age", "emotion", "gender"])
-    );
-}
-
-#[cfg(not(feature = "commercial-model"))]
-#[test]
-fn a_model_that_is_not_built_in_is_no_file() {
-    let output = infer(&["--model", "commercial"]);
-    assert_eq!(output.status.code(), Some(1));
-    let message = String::from_utf8(output.stderr).unwrap();
-    for expected in ["--features commercial-model", "./commercial"] {
-        assert!(message.contains(expected), "{message}");
-    }
-}
-
-#[test]
-fn the_default_model_has_a_name() {
-    let [named, unnamed] = [&["--model", "default"][..], &[]].map(|arguments| {
-        let output = infer(arguments);
-        assert!(output.status.success(), "{output:?}");
-        output.stdout
-    });
-    assert_eq!(named, unnamed);
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod model;
 #[path = "../common/profiles.rs"]
 mod profiles;
 
+mod builtin_models;
 mod convert;
 mod eval;
 mod formats;
