@@ -388,6 +388,26 @@ def attentions(q, v):
     return a, b, L.AdditiveAttention()([q, v]), L.GroupNormalization(3)(q), L.UnitNormalization()(v)
 
 
+def transposes(image, sound):
+    a = L.Conv2DTranspose(3, (3, 2), dilation_rate=2)(image)
+    b = L.Conv2DTranspose(3, (3, 2), dilation_rate=(2, 3), padding="same")(image)
+    c = L.Conv1DTranspose(2, 3, dilation_rate=3, padding="same")(sound)
+    d = L.Conv2DTranspose(2, (3, 4), strides=(3, 2), output_padding=(2, 1))(image)
+    e = L.Conv2DTranspose(2, (3, 4), strides=(3, 2), padding="same", output_padding=(2, 1))(image)
+    return a, b, c, d, e, L.Conv1DTranspose(2, 4, strides=3, padding="same", output_padding=1)(sound)
+
+
+def with_output_padding(files):
+    """States the output paddings, which Keras reads but does not store."""
+    config = json.loads(files["config.json"])
+    paddings = {"conv2d_transpose_2": [2, 1], "conv2d_transpose_3": [2, 1], "conv1d_transpose_1": [1]}
+    for layer in config["config"]["layers"]:
+        if layer["name"] in paddings:
+            layer["config"]["output_padding"] = paddings[layer["name"]]
+    files["config.json"] = json.dumps(config).encode()
+
+
+case("transposes", "Transposed convolutions with dilation and output padding", transposes, [(5, 4, 2), (5, 3)], patch=with_output_padding)
 case("masks", "Masks through layers into others", masks, (6, 3), first=True, jax=True, padded=True)
 case("states", "Recurrent layers from the states of others", states, [(5, 3), (4, 2)], ("keras", "h5"))
 case("operations_with_constants", "Operations with constants and options", operations_with_constants, [(4, 3), (4, 3)])

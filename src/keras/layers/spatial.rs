@@ -314,14 +314,8 @@ pub fn separable_conv<const N: usize>(o: &mut Options) -> Leaf {
 pub fn conv_transpose<const N: usize>(o: &mut Options) -> Leaf {
     let first = o.channels_first();
     o.only("groups", json!(1));
-    let is_keras3 = o.dialect.keras3.is_some();
     let output_padding = match o.value("output_padding") {
         None => None,
-        // Keras 3 counts it in another way.
-        Some(_) if is_keras3 => {
-            o.off("output_padding");
-            None
-        }
         Some(value) => {
             let added = o.integers("output_padding").and_then(|added| {
                 let added: Option<Vec<usize>> =
@@ -344,9 +338,6 @@ pub fn conv_transpose<const N: usize>(o: &mut Options) -> Leaf {
     let kernel = o.needed_sizes::<N>("kernel_size");
     let strides = pair(o.sizes::<N>("strides").unwrap_or([1; N]));
     let dilation = pair(o.sizes::<N>("dilation_rate").unwrap_or([1; N]));
-    if dilation != [1; 2] && is_keras3 {
-        o.problem("option \"dilation_rate\" is above 1; this is supported for files of Keras 2");
-    }
     let padding = o.padding(false);
     let activation = activation::option(o, "activation");
     let mut dims: Vec<Option<usize>> = kernel.map(Some).to_vec();
