@@ -407,7 +407,15 @@ def with_output_padding(files):
     files["config.json"] = json.dumps(config).encode()
 
 
+def operations_on_shapes(x, y):
+    ops = keras.ops
+    parts = [ops.reshape(x, (-1, 6, 2)), ops.stack([x, x * 2.0], axis=2), ops.matmul(x, ops.transpose(y, [0, 2, 1]))]
+    parts += [ops.max(x, axis=1), ops.min(x, axis=-1, keepdims=True), ops.concatenate([x, y], axis=1)]
+    return parts + [ops.clip(x, -0.5, 0.5), ops.relu6(x * 8.0), ops.leaky_relu(x, 0.3), ops.elu(x), ops.rsqrt(x * x + 1.0)]
+
+
 case("transposes", "Transposed convolutions with dilation and output padding", transposes, [(5, 4, 2), (5, 3)], patch=with_output_padding)
+case("operations_on_shapes", "Operations on shapes and axes", operations_on_shapes, [(4, 3), (2, 3)])
 case("masks", "Masks through layers into others", masks, (6, 3), first=True, jax=True, padded=True)
 case("states", "Recurrent layers from the states of others", states, [(5, 3), (4, 2)], ("keras", "h5"))
 case("operations_with_constants", "Operations with constants and options", operations_with_constants, [(4, 3), (4, 3)])

@@ -22,6 +22,7 @@ import numpy as np
 from keras_reference import (  # noqa: F401
     cases_five,
     cases_graph,
+    cases_graph_operations,
     cases_kapre,
     cases_lambda,
     cases_layers,

@@ -1,6 +1,7 @@
 //! Keras' layer classes: their options, their weights, and the equivalent [`Layer`].
 
 mod attention;
+mod graph_operation;
 mod kapre;
 mod kapre_0_1;
 pub mod lambda;
@@ -485,6 +486,7 @@ fn supported(class: &str, o: &mut Options) -> Option<Result<Leaf, String>> {
             plain::training_only(o)
         }
         "Lambda" => return Some(lambda::layer(o)),
+        "TensorFlowOpLayer" => return Some(graph_operation::layer(o)),
         _ => kapre::layer(class, o).or_else(|| kapre_0_1::layer(class, o))?,
     }))
 }

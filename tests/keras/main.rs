@@ -407,6 +407,9 @@ proptest! {
             "bidirectional_lstm_concat_sequences.h5",
             "time_distributed_model.h5",
             "conv1d_causal.h5",
+            "graph_operations_axes.h5",
+            "graph_operations_slices.h5",
+            "operators_lists.h5",
         ]),
         changes in prop::collection::vec((any::<prop::sample::Index>(), replacement()), 1..4),
     ) {

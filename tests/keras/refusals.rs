@@ -47,6 +47,15 @@ fn chain(layers: &[(&str, &str, Value)]) -> Value {
     }})
 }
 
+/// Returns the configuration of a layer with an operation of TensorFlow on 32-bit floats.
+fn graph_operation(op: &str, inputs: &[&str], constants: Value, attributes: Value) -> Value {
+    let mut attr = json!({"T": {"type": "DT_FLOAT"}});
+    for (name, value) in attributes.as_object().unwrap() {
+        attr[name] = value.clone();
+    }
+    json!({"node_def": {"op": op, "input": inputs, "attr": attr}, "constants": constants})
+}
+
 fn dense(units: usize) -> Value {
     json!({"units": units, "activation": "relu"})
 }
@@ -192,6 +201,71 @@ fn every_fault_of_a_layer_names_file_layer_class_and_option() {
         ),
         ("ZeroPadding2D", json!({}), "\"padding\" is missing"),
         ("Lambda", json!({}), "\"function\" is missing"),
+        (
+            "TensorFlowOpLayer",
+            json!({"constants": {}}),
+            "\"node_def\" is missing",
+        ),
+        (
+            "TensorFlowOpLayer",
+            json!({"node_def": "Sin"}),
+            "\"node_def\" is \"Sin\"; it is no valid JSON",
+        ),
+        (
+            "TensorFlowOpLayer",
+            json!({"node_def": {"op": 3}, "constants": {}}),
+            "its operation \"op\" is needed",
+        ),
+        (
+            "TensorFlowOpLayer",
+            json!({"node_def": {"op": "Neg", "input": ["a"]}, "constants": [1]}),
+            "\"constants\" is [1]",
+        ),
+        (
+            "TensorFlowOpLayer",
+            graph_operation("Mul", &["a", "b"], json!({"2": 1.0}), json!({})),
+            "\"Mul\" has 2 inputs",
+        ),
+        (
+            "TensorFlowOpLayer",
+            graph_operation("Add", &["a"; 65], json!({}), json!({})),
+            "\"Add\" has 65 inputs",
+        ),
+        (
+            "TensorFlowOpLayer",
+            graph_operation(
+                "Mean",
+                &["a", "b"],
+                json!({"1": 1}),
+                json!({"novel": {"i": "1"}}),
+            ),
+            "\"Mean\" with input 1 = 1, T = {\"type\":\"DT_FLOAT\"}, novel = {\"i\":\"1\"} is not supported",
+        ),
+        (
+            "TensorFlowOpLayer",
+            graph_operation(
+                "Reshape",
+                &["a", "b"],
+                json!({"1": [-1, 1u64 << 62]}),
+                json!({}),
+            ),
+            "\"Reshape\" with input 1 = [-1,4611686018427387904]",
+        ),
+        (
+            "TensorFlowOpLayer",
+            graph_operation(
+                "StridedSlice",
+                &["a", "b", "c", "d"],
+                json!({"1": [0, i64::MAX], "2": [0, 0], "3": [1, 1]}),
+                json!({"begin_mask": {"i": "1"}, "end_mask": {"i": "1"}, "shrink_axis_mask": {"i": "2"}}),
+            ),
+            "\"StridedSlice\" with input 1 = [0,9223372036854775807]",
+        ),
+        (
+            "TensorFlowOpLayer",
+            json!({"node_def": {"op": "Neg", "input": ["a"], "attr": {"T": {"type": "DT_INT32"}}}}),
+            "\"Neg\" with T = {\"type\":\"DT_INT32\"} is not supported",
+        ),
         (
             "Lambda",
             json!({"function": ["c", null, null], "arguments": [1]}),

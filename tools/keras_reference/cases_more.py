@@ -171,6 +171,21 @@ def operators():
         ],
     )
     case(
+        "operators_lists",
+        "Functions of lists and shapes in the model's code",
+        pair,
+        lambda x, y: [
+            tf.concat([x, y], axis=1),
+            tf.stack([x, y], axis=-1),
+            tf.reshape(x, [-1, 6, 2]),
+            tf.matmul(x, y, transpose_b=True),
+            tf.reduce_max(x, axis=1),
+            tf.cast(tf.not_equal(tf.nn.relu(x), 0.0), tf.float32),
+            tf.clip_by_value(x, -0.5, 0.5),
+            tf.nn.leaky_relu(x, alpha=0.3),
+        ],
+    )
+    case(
         "operators_slices",
         "Slices in the model's code, stored as SlicingOpLambda layers",
         (6, 4),

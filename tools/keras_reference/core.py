@@ -335,7 +335,10 @@ def replace_config(path, config):
 
 def reload(path, legacy):
     """Loads the file with Keras itself."""
+    from keras.src.engine.base_layer import TensorFlowOpLayer
+
     known = {
+        "TensorFlowOpLayer": TensorFlowOpLayer,
         "K": keras.backend,
         "Spatial_multiply": Spatial_multiply,
         "Channel_multiply": Channel_multiply,

@@ -24,7 +24,7 @@ impl Parser {
             None => matches!(class, "TFOpLambda" | "SlicingOpLambda"),
             Some(_) => {
                 !is_model(class)
-                    && config.get("dtype").is_none()
+                    && config.get("dtype").is_none_or(Value::is_null)
                     && config.get("trainable").is_none()
             }
         }

@@ -9,6 +9,8 @@ use crate::keras::options::brief;
 
 /// Maximum nesting depth of lists in the arguments.
 const MAX_DEPTH: usize = 8;
+/// Maximum number of tensors in the list that an operation joins.
+const MAX_TENSORS: usize = 64;
 
 /// Arguments of a use.
 #[derive(Default)]
@@ -118,19 +120,21 @@ pub fn operation<'a>(
             }
         }
     } else {
-        // A single record may appear without an enclosing list.
-        let record = match node.as_array().map(Vec::as_slice) {
-            Some([first, ..]) if first.is_string() => node,
-            Some([record]) => record,
+        // A single record may appear without an enclosing list. Several are the list that is the first
+        // argument; each holds the other arguments.
+        let records = match node.as_array().map(Vec::as_slice) {
+            Some([first, ..]) if first.is_string() => std::slice::from_ref(node),
+            Some(records @ [_, ..]) if records.len() <= MAX_TENSORS => records,
             _ => return Err(wrong()),
         };
-        let parts = record.as_array().ok_or_else(wrong)?;
-        let first = match &**parts {
-            [name, _, value, ..] if name == "_CONSTANT_VALUE" => argument(value, None),
-            _ => argument(record, Some(reference(record).ok_or_else(wrong)?.0)),
-        };
-        operation.positional.push(first);
-        for (key, value) in parts
+        for record in records {
+            let first = match record.as_array().map(Vec::as_slice) {
+                Some([name, _, value, ..]) if name == "_CONSTANT_VALUE" => argument(value, None),
+                _ => argument(record, Some(reference(record).ok_or_else(wrong)?.0)),
+            };
+            operation.positional.push(first);
+        }
+        for (key, value) in records[0]
             .get(3)
             .and_then(Value::as_object)
             .into_iter()

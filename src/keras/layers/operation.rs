@@ -37,13 +37,17 @@ impl<'a> Operation<'a> {
     /// # Errors
     /// If the operation or one of its arguments is unsupported.
     pub fn leaf(&self) -> Result<Leaf, String> {
-        let unsupported = || {
+        self.known().ok_or_else(|| {
             format!(
                 "the operation {} with these arguments is not supported; put a layer in its place",
                 brief(&self.name.into())
             )
-        };
-        let program = self.program().ok_or_else(unsupported)?;
+        })
+    }
+
+    /// Builds the layer; `None` if the operation or one of its arguments is unsupported.
+    pub fn known(&self) -> Option<Leaf> {
+        let program = self.program()?;
         let tensors = self.tensors;
         let leaf = Leaf::composed(Vec::new(), move |call| {
             // Dimensions of the batch would be aligned with others otherwise.
@@ -55,7 +59,7 @@ impl<'a> Operation<'a> {
             }
             program.lower(call)
         });
-        Ok(leaf.with_input_list().masking(Masking::Stops))
+        Some(leaf.with_input_list().masking(Masking::Stops))
     }
 
     fn program(&self) -> Option<Program> {
@@ -76,6 +80,8 @@ impl<'a> Operation<'a> {
         };
         let name = match self.name {
             name @ ("mask.not_equal" | "mask.any") => name,
+            // TensorFlow's, which gives a mask as well.
+            "math.not_equal" | "not_equal" => "mask.not_equal",
             name => name.rsplit('.').next()?,
         };
         let expression = match name {
@@ -104,6 +110,11 @@ impl<'a> Operation<'a> {
                     ("pow", [x], [("y", y)]) | ("pow", [x, y], []) => {
                         Expression::Binary(Operator::Power, x.clone(), y.clone())
                     }
+                    // Numbers of other types, such as indices, are 32-bit floats here, too.
+                    ("cast", [_], [("dtype", _)]) if self.makes_floats() => {
+                        let function = Rc::new(Expression::Name(vec!["tf", "identity"]));
+                        Expression::Call(function, positional, Vec::new())
+                    }
                     _ => {
                         let name = match name {
                             "truediv" | "true_divide" | "div" => "divide",
@@ -113,6 +124,13 @@ impl<'a> Operation<'a> {
                             "absolute" => "abs",
                             name => name,
                         };
+                        // A list is the first argument of these.
+                        let positional = match name {
+                            "concat" | "stack" | "add_n" => {
+                                vec![Rc::new(Expression::Sequence(positional))]
+                            }
+                            _ => positional,
+                        };
                         let function = Rc::new(Expression::Name(vec!["tf", name]));
                         Expression::Call(function, positional, keywords)
                     }
@@ -120,6 +138,14 @@ impl<'a> Operation<'a> {
             }
         };
         translate(&expression, &bound)
+    }
+
+    /// Returns whether the only option is the type of 32-bit floats.
+    fn makes_floats(&self) -> bool {
+        match &*self.keywords {
+            [("dtype", Argument::Constant(Value::String(name)))] => name == "float32",
+            _ => false,
+        }
     }
 }
 
@@ -189,6 +215,19 @@ pub fn keras3<'a>(
         "Softplus" => "softplus",
         "Softsign" => "softsign",
         "Softmax" => "softmax",
+        "ConvertToTensor" => "identity",
+        "Relu6" => "relu6",
+        "Elu" => "elu",
+        "Selu" => "selu",
+        "LeakyRelu" => "leaky_relu",
+        "Clip" => "clip_by_value",
+        "Rsqrt" => "rsqrt",
+        "Reciprocal" => "reciprocal",
+        "Reshape" => "reshape",
+        "Stack" => "stack",
+        "Matmul" => "matmul",
+        "Max" => "reduce_max",
+        "Min" => "reduce_min",
         "Sum" => "reduce_sum",
         "Mean" => "reduce_mean",
         "Squeeze" => "squeeze",
@@ -205,7 +244,9 @@ pub fn keras3<'a>(
         }
     };
     use_of.name = name;
-    let options = config.iter().filter(|(key, _)| *key != "name");
+    let options = config
+        .iter()
+        .filter(|(key, value)| *key != "name" && !value.is_null());
     use_of
         .keywords
         .extend(options.map(|(key, value)| (key.as_str(), Argument::Constant(value))));

@@ -9,9 +9,10 @@ use super::bytecode::{Expression, Operator};
 use super::marshal::Object;
 use crate::keras::layers::{Call, Operand, Part};
 use crate::keras::options::dimension;
+use crate::nn::graph::MAX_ELEMENTS;
 use crate::nn::layers::{
-    Activation, GlobalPool, InsertAxis, Layer, Map, MapFunction, MeanAxis, Merge, MergeOp, Permute,
-    PoolKind, RemoveAxis, Slice, Softmax, SumAxis,
+    Activation, Concat, GlobalPool, InsertAxis, Layer, Map, MapFunction, MatMul, MeanAxis, Merge,
+    MergeOp, Permute, PoolKind, RemoveAxis, Reshape, Slice, Softmax, SumAxis,
 };
 
 /// Operations of a function; the last one gives its result.
@@ -35,6 +36,10 @@ enum Operation {
     Insert(i64),
     Remove(i64),
     Permute(Vec<i64>),
+    /// Target shape without the batch.
+    Reshape(Vec<Option<usize>>),
+    Concat(i64),
+    MatMul(MatMul),
     /// Maximum over the first dimension of two.
     Largest,
     Slice {
@@ -109,16 +114,22 @@ impl Operation {
     fn layer(&self, ranks: &[usize]) -> Result<Layer, String> {
         let rank = ranks.first().copied().unwrap_or(0);
         let axis = |axis: i64| dimension(axis, rank);
+        if ranks.windows(2).any(|r| r[0] != r[1]) {
+            return Err(format!(
+                "its function combines values of {ranks:?} dimensions without the batch; this is not supported"
+            ));
+        }
         Ok(match *self {
             Self::Map(function) => Layer::Map(Map { function }),
-            Self::Merge(op) => match ranks.windows(2).all(|r| r[0] == r[1]) {
-                true => Layer::Merge(Merge { op }),
-                false => {
-                    return Err(format!(
-                        "its function combines values of {ranks:?} dimensions without the batch; this is not supported"
-                    ));
-                }
-            },
+            Self::Merge(op) => Layer::Merge(Merge { op }),
+            Self::Concat(a) => Layer::Concat(Concat { axis: axis(a)? }),
+            Self::Reshape(ref shape) => Layer::Reshape(Reshape {
+                shape: shape.clone(),
+            }),
+            Self::MatMul(ref product) if rank > 1 => Layer::MatMul(product.clone()),
+            Self::MatMul(_) => {
+                return Err("its function multiplies vectors; matrices are supported".into());
+            }
             Self::Activation(function) => Layer::Activation(function),
             Self::Softmax(a) => Layer::Softmax(Softmax { axis: axis(a)? }),
             Self::Sum(a) => Layer::SumAxis(SumAxis { axis: axis(a)? }),
@@ -144,7 +155,7 @@ impl Operation {
             }),
             Self::Largest => {
                 return Err(format!(
-                    "it makes a mask from {rank} dimensions; two are supported"
+                    "it takes the maximum of a value of {rank} dimensions without the batch; two are supported"
                 ));
             }
             Self::Permute(ref order) => {
@@ -358,6 +369,7 @@ impl Writer<'_> {
             "exp" => Some(MapFunction::Exp),
             "log" => Some(MapFunction::Log),
             "negative" => Some(MapFunction::Negate),
+            "reciprocal" => Some(MapFunction::DivideInto(1.0)),
             _ => None,
         };
         if let Some(function) = unary {
@@ -367,6 +379,12 @@ impl Writer<'_> {
         }
         let activation = match name {
             "relu" => Some(Activation::Relu),
+            "relu6" => Some(Activation::ReluWith {
+                max: Some(6.0),
+                slope: 0.0,
+                threshold: 0.0,
+            }),
+            "selu" => Some(Activation::Selu),
             "tanh" => Some(Activation::Tanh),
             "sigmoid" => Some(Activation::Sigmoid),
             "softplus" => Some(Activation::Softplus),
@@ -379,6 +397,50 @@ impl Writer<'_> {
             return Some(self.push(Operation::Activation(function), vec![x]));
         }
         match name {
+            "identity" => {
+                arguments.only(&["x"])?;
+                self.tensor(arguments.get(0, "x")?)
+            }
+            "rsqrt" => {
+                arguments.only(&["x"])?;
+                let x = self.tensor(arguments.get(0, "x")?)?;
+                let root = self.map(MapFunction::Sqrt, x);
+                Some(self.map(MapFunction::DivideInto(1.0), root))
+            }
+            "leaky_relu" | "elu" => {
+                arguments.only(&["x", "slope"])?;
+                let given = match arguments.get(1, "slope") {
+                    None => None,
+                    Some(slope) => Some(self.number(slope)?),
+                };
+                let activation = match name {
+                    "elu" => Activation::Elu {
+                        alpha: given.unwrap_or(1.0),
+                    },
+                    // The default of TensorFlow and Keras 3.
+                    _ => Activation::LeakyRelu {
+                        alpha: given.unwrap_or(0.2),
+                    },
+                };
+                let x = self.tensor(arguments.get(0, "x")?)?;
+                Some(self.push(Operation::Activation(activation), vec![x]))
+            }
+            "clip" => {
+                arguments.only(&["x", "low", "high"])?;
+                let low = self.number(arguments.get(1, "low")?)?;
+                let high = self.number(arguments.get(2, "high")?)?;
+                // Versions differ otherwise.
+                (low <= high).then_some(())?;
+                let x = self.tensor(arguments.get(0, "x")?)?;
+                let raised = self.map(MapFunction::Maximum(low), x);
+                Some(self.map(MapFunction::Minimum(high), raised))
+            }
+            "squared_difference" => {
+                arguments.only(&["x", "y"])?;
+                let (left, right) = (arguments.get(0, "x")?, arguments.get(1, "y")?);
+                let difference = self.binary(Operator::Subtract, left, right)?;
+                Some(self.map(MapFunction::Square, difference))
+            }
             "add" | "subtract" | "multiply" | "divide" => {
                 arguments.only(&["x", "y"])?;
                 let operator = match name {
@@ -427,8 +489,28 @@ impl Writer<'_> {
                 let axes = self.integers(arguments.get(1, "axis")?)?;
                 (matches!(*axes, [-1] | [2]) && !keep).then_some(())?;
                 let x = self.tensor(arguments.get(0, "x")?)?;
-                let transposed = self.push(Operation::Permute(vec![0, 2, 1]), vec![x]);
-                Some(self.push(Operation::Largest, vec![transposed]))
+                self.largest(x, -1)
+            }
+            "max" | "min" => {
+                arguments.only(&["x", "axis", "keepdims"])?;
+                let keep = arguments
+                    .get(2, "keepdims")
+                    .map_or(Some(false), |keep| self.boolean(keep))?;
+                let [axis] = *self.integers(arguments.get(1, "axis")?)? else {
+                    return None;
+                };
+                let mut x = self.tensor(arguments.get(0, "x")?)?;
+                if name == "min" {
+                    x = self.map(MapFunction::Negate, x);
+                }
+                x = self.largest(x, axis)?;
+                if name == "min" {
+                    x = self.map(MapFunction::Negate, x);
+                }
+                if keep {
+                    x = self.push(Operation::Insert(axis), vec![x]);
+                }
+                Some(x)
             }
             "softmax" => {
                 arguments.only(&["x", "axis"])?;
@@ -460,14 +542,17 @@ impl Writer<'_> {
                     false => axes.into_iter().rev().collect(),
                 };
                 for axis in ordered {
+                    let mut reduced = axis;
+                    if keep {
+                        // The inserted dimension is first, because a value has at least one.
+                        x = self.push(Operation::Insert(axis), vec![x]);
+                        reduced = axis.checked_add(if from_end { -1 } else { 1 })?;
+                    }
                     let reduce = match name {
-                        "sum" => Operation::Sum(axis),
-                        _ => Operation::Mean(axis),
+                        "sum" => Operation::Sum(reduced),
+                        _ => Operation::Mean(reduced),
                     };
                     x = self.push(reduce, vec![x]);
-                    if keep {
-                        x = self.push(Operation::Insert(axis), vec![x]);
-                    }
                 }
                 Some(x)
             }
@@ -487,6 +572,54 @@ impl Writer<'_> {
                 let x = self.tensor(arguments.get(0, "x")?)?;
                 Some(self.push(Operation::Insert(axis), vec![x]))
             }
+            "reshape" => {
+                arguments.only(&["x", "shape"])?;
+                let shape = self.integers(arguments.get(1, "shape")?)?;
+                // The batch is the only open dimension.
+                let (-1, rest @ [_, ..]) = shape.split_first().map(|(&n, rest)| (n, rest))? else {
+                    return None;
+                };
+                let sizes = rest.iter().map(|&n| usize::try_from(n).ok());
+                let sizes = sizes.map(|n| n.filter(|n| (1..=MAX_ELEMENTS).contains(n)).map(Some));
+                let sizes = sizes.collect::<Option<Vec<_>>>()?;
+                let x = self.tensor(arguments.get(0, "x")?)?;
+                Some(self.push(Operation::Reshape(sizes), vec![x]))
+            }
+            "concat" | "stack" | "add_n" => {
+                arguments.only(&["values", "axis"])?;
+                let Expression::Sequence(values) = arguments.get(0, "values")? else {
+                    return None;
+                };
+                let axis = match (name, arguments.get(1, "axis")) {
+                    ("add_n", None) => None,
+                    ("add_n", Some(_)) | (_, None) => return None,
+                    (_, Some(axis)) => Some(self.integer(axis)?),
+                };
+                let mut inputs = Vec::with_capacity(values.len());
+                for value in values {
+                    let x = self.tensor(value)?;
+                    inputs.push(match (name, axis) {
+                        ("stack", Some(axis)) => self.push(Operation::Insert(axis), vec![x]),
+                        _ => x,
+                    });
+                }
+                (inputs.len() > 1).then_some(())?;
+                let joined = axis.map_or(Operation::Merge(MergeOp::Add), Operation::Concat);
+                Some(self.push(joined, inputs))
+            }
+            "matmul" => {
+                arguments.only(&["x", "y", "transpose_a", "transpose_b"])?;
+                let flag = |argument: Option<&Expression>| {
+                    argument.map_or(Some(false), |flag| self.boolean(flag))
+                };
+                let product = MatMul {
+                    transpose_a: flag(arguments.get(2, "transpose_a"))?,
+                    transpose_b: flag(arguments.get(3, "transpose_b"))?,
+                };
+                let a = self.tensor(arguments.get(0, "x")?)?;
+                let b = self.tensor(arguments.get(1, "y")?)?;
+                Some(self.push(Operation::MatMul(product), vec![a, b]))
+            }
             "transpose" => {
                 arguments.only(&["x", "order"])?;
                 let order = self.integers(arguments.get(1, "order")?)?;
@@ -495,6 +628,16 @@ impl Writer<'_> {
             }
             _ => None,
         }
+    }
+
+    /// Writes the maximum over one of the two dimensions after the batch.
+    fn largest(&mut self, mut x: Operand, axis: i64) -> Option<Operand> {
+        match axis {
+            1 | -2 => {}
+            2 | -1 => x = self.push(Operation::Permute(vec![0, 2, 1]), vec![x]),
+            _ => return None,
+        }
+        Some(self.push(Operation::Largest, vec![x]))
     }
 
     /// Returns the value of a bound argument.
@@ -588,8 +731,13 @@ impl<'e> Arguments<'_, 'e> {
 /// Returns Keras' name of a keyword; TensorFlow names some differently.
 fn keyword(name: &str) -> &str {
     match name {
-        "input_tensor" | "input" | "tensor" | "a" | "logits" | "features" => "x",
-        "b" => "y",
+        "input_tensor" | "input" | "tensor" | "a" | "x1" | "logits" | "features" => "x",
+        "b" | "x2" => "y",
+        "newshape" => "shape",
+        "tensors" | "xs" | "inputs" => "values",
+        "alpha" | "negative_slope" => "slope",
+        "min_value" | "clip_value_min" | "x_min" => "low",
+        "max_value" | "clip_value_max" | "x_max" => "high",
         "dim" | "reduction_indices" | "squeeze_dims" => "axis",
         "keep_dims" => "keepdims",
         "perm" | "pattern" | "axes" => "order",
@@ -605,6 +753,8 @@ fn function_name<'e>(path: &[&'e str]) -> Option<&'e str> {
         | ["keras", "backend" | "K", name]
         | ["tf" | "tensorflow", "keras", "backend", name] => Some(match name {
             "permute_dimensions" => "transpose",
+            "concatenate" => "concat",
+            "concat" | "leaky_relu" | "rsqrt" | "matmul" | "relu6" | "selu" => return None,
             "add" | "subtract" | "multiply" | "divide" | "negative" => return None,
             name => name,
         }),
@@ -613,11 +763,18 @@ fn function_name<'e>(path: &[&'e str]) -> Option<&'e str> {
         | ["array_ops" | "math_ops" | "nn", name] => Some(match name {
             "reduce_sum" => "sum",
             "reduce_mean" => "mean",
-            // `sum`, `mean` and `permute_dimensions` are Keras names that TensorFlow lacks or defines otherwise.
-            "sum" | "mean" | "permute_dimensions" => return None,
+            "reduce_max" => "max",
+            "reduce_min" => "min",
+            "clip_by_value" => "clip",
+            // Keras' names, which TensorFlow lacks or defines otherwise.
+            "sum" | "mean" | "max" | "min" | "clip" | "permute_dimensions" => return None,
             name => name,
         }),
-        ["ops", name] | ["keras", "ops", name] => Some(name),
+        ["ops", name] | ["keras", "ops", name] => Some(match name {
+            "concatenate" => "concat",
+            "concat" => return None,
+            name => name,
+        }),
         _ => None,
     }
 }
