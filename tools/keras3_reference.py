@@ -10,7 +10,7 @@ of Keras 3, whose names end in `_3_0`, are written by Keras 3.0.5 on JAX; both p
 
 The models of masks are written by both versions on JAX:
 
-    KERAS_BACKEND=jax python tools/keras3_reference.py --only masks tests/golden/keras3
+    KERAS_BACKEND=jax python tools/keras3_reference.py --only mask tests/golden/keras3
 
 tests/golden/README.md describes the array names of a .npz file and the fields of index.json.
 """
@@ -414,8 +414,22 @@ def operations_on_shapes(x, y):
     return parts + [ops.clip(x, -0.5, 0.5), ops.relu6(x * 8.0), ops.leaky_relu(x, 0.3), ops.elu(x), ops.rsqrt(x * x + 1.0)]
 
 
+def masked_attentions(q, v):
+    a, b = L.Masking()(q), L.Masking()(v)
+    given = L.Attention()([q, v], mask=[keras.ops.any(keras.ops.not_equal(q, 0.0), axis=-1), None])
+    mixed = L.Attention()([a, b])
+    return mixed, L.AdditiveAttention()([q, b]), L.LSTM(2)(L.GroupNormalization(3)(a)), given, L.GRU(2)(mixed)
+
+
+def masked_softmax(x, scores):
+    return L.Softmax()(scores, mask=keras.ops.not_equal(x, 0.0))
+
+
 case("transposes", "Transposed convolutions with dilation and output padding", transposes, [(5, 4, 2), (5, 3)], patch=with_output_padding)
 case("operations_on_shapes", "Operations on shapes and axes", operations_on_shapes, [(4, 3), (2, 3)])
+case("masked_attentions", "Attention with masks", masked_attentions, [(6, 3), (5, 3)], jax=True, padded=True)
+case("masked_softmax", "Softmax with a mask that is an argument", masked_softmax, [(6,), (6,)], jax=True, whole=3)
+case("refused_masked_heads", "MultiHeadAttention of a masked sequence", lambda x: L.MultiHeadAttention(2, 2)(L.Masking()(x), x), (6, 3), jax=True, refused="Keras 3 removes the masks")
 case("masks", "Masks through layers into others", masks, (6, 3), first=True, jax=True, padded=True)
 case("states", "Recurrent layers from the states of others", states, [(5, 3), (4, 2)], ("keras", "h5"))
 case("operations_with_constants", "Operations with constants and options", operations_with_constants, [(4, 3), (4, 3)])

@@ -141,10 +141,7 @@ impl Builder<'_> {
                 training: step.training.or(context.training),
             };
             let made = match operands.into_iter().collect::<Option<Vec<ValueId>>>() {
-                Some(known) if !self.is_full => match (step.masked, known.split_last()) {
-                    (true, Some((&mask, known))) => self.with_mask(spec, known, mask, inside),
-                    _ => self.layer(spec, &known, inside),
-                },
+                Some(known) if !self.is_full => self.with_masks(spec, &known, &step.masks, inside),
                 _ => Ok(None),
             };
             values.push(made.unwrap_or_else(|fault| {
@@ -162,26 +159,38 @@ impl Builder<'_> {
         outputs.collect()
     }
 
-    /// Lowers one use of a layer whose first input has this mask.
-    fn with_mask(
+    /// Lowers one use of a layer. The last of `operands` are the masks of the inputs `masked`.
+    fn with_masks(
         &mut self,
         spec: &Spec,
-        inputs: &[ValueId],
-        mask: ValueId,
+        operands: &[ValueId],
+        masked: &[usize],
         context: Context,
     ) -> Result<Option<Vec<Value>>, Fault> {
-        let Some(&first) = inputs.first() else {
-            return Err(spec.fault("it has no input"));
-        };
-        if self.ranks[mask.0] != 1 {
-            return Err(spec.fault("its mask has other dimensions than [time]"));
+        let (inputs, masks) = operands.split_at(operands.len().saturating_sub(masked.len()));
+        let mut given: HashMap<ValueId, ValueId> = HashMap::new();
+        for (&input, &mask) in masked.iter().zip(masks) {
+            let Some(&input) = inputs.get(input) else {
+                return Err(spec.fault("it has a mask of an input that it does not have"));
+            };
+            if self.ranks[mask.0] != 1 {
+                return Err(spec.fault("its mask has other dimensions than [time]"));
+            }
+            if given.insert(input, mask).is_some_and(|other| other != mask) {
+                return Err(spec.fault("it reads one value with different masks"));
+            }
         }
-        let own = self.masks.insert(first, mask);
+        let own: Vec<(ValueId, Option<ValueId>)> = given
+            .into_iter()
+            .map(|(input, mask)| (input, self.masks.insert(input, mask)))
+            .collect();
         let made = self.layer(spec, inputs, context);
-        match own {
-            Some(own) => self.masks.insert(first, own),
-            None => self.masks.remove(&first),
-        };
+        for (input, mask) in own {
+            match mask {
+                Some(mask) => self.masks.insert(input, mask),
+                None => self.masks.remove(&input),
+            };
+        }
         made
     }
 
@@ -390,7 +399,7 @@ impl Builder<'_> {
         let mask = match masking {
             _ if created.is_some() => created,
             Masking::Passes => masks[0],
-            Masking::Stops | Masking::Reads | Masking::Refuses => None,
+            Masking::Stops | Masking::Reads | Masking::Refuses(_) => None,
             Masking::Merges => self.merged_mask(&masks, context)?,
             Masking::Concatenates { axis } => {
                 let rank = self.ranks[inputs[0].0].saturating_sub(context.outer);

@@ -39,10 +39,10 @@ pub struct Step {
     pub layer: usize,
     /// Index among the uses of the same layer, from 0.
     pub repetition: usize,
-    /// The inputs and, if it is `masked`, the mask of the first of them.
+    /// The inputs, and then the masks of those in `masks`.
     pub inputs: Vec<Source>,
-    /// Set if the call argument `mask` is present.
-    pub masked: bool,
+    /// Inputs whose masks are call arguments, by index.
+    pub masks: Vec<usize>,
     /// Call argument `training`, if present.
     pub training: Option<bool>,
 }

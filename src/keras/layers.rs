@@ -71,8 +71,8 @@ pub enum Masking {
     Merges,
     /// The output's mask combines those of the inputs or, along the time, joins them.
     Concatenates { axis: i64 },
-    /// A mask has a meaning that is not supported.
-    Refuses,
+    /// A mask is not supported, for this reason.
+    Refuses(&'static str),
 }
 
 /// Whether a layer's input and output are real or complex. A complex value has one more dimension, the
@@ -339,8 +339,12 @@ impl Leaf {
         if !self.takes_list && call.ranks.len() != 1 {
             return Err(format!("it takes one input, not {}", call.ranks.len()));
         }
-        if self.masking == Masking::Refuses && call.masks.contains(&true) {
-            return Err("its input has a mask, which is not supported for it".into());
+        if let Masking::Refuses(reason) = self.masking
+            && call.masks.contains(&true)
+        {
+            return Err(format!(
+                "its input has a mask, which is not supported for it: {reason}"
+            ));
         }
         (self.lower)(call)
     }
@@ -370,6 +374,17 @@ pub struct Dialect {
     /// Set for versions whose recurrent layers treat the outputs of skipped steps in other ways: Keras
     /// before 2.4, and if the version is unknown.
     pub old_skipped_outputs: bool,
+    /// Whether MultiHeadAttention reads and passes masks (Keras 2.10 and later) or ignores them; `None` if
+    /// that is unknown, and in Keras 3.
+    pub masked_heads: Option<bool>,
+}
+
+impl Dialect {
+    /// Returns whether Softmax gives 0 for values that are all masked (Keras 3.10 and later); otherwise it
+    /// is uniform.
+    fn zeroes_masked(self) -> bool {
+        self.keras3.is_some_and(|minor| minor >= 10)
+    }
 }
 
 /// Parses a layer that is neither a model nor a wrapper.
@@ -411,10 +426,25 @@ fn masking(class: &str, dialect: Dialect) -> Option<Masking> {
         | "BatchNormalizationV2"
         | "LayerNormalization"
         | "UnitNormalization" => Masking::Passes,
-        "Rescaling" | "Normalization" if dialect.keras3.is_some() => Masking::Passes,
+        "Softmax" => Masking::Passes,
+        "Rescaling" | "Normalization" | "GroupNormalization" if dialect.keras3.is_some() => {
+            Masking::Passes
+        }
+        "MultiHeadAttention" => match dialect.masked_heads {
+            Some(true) => Masking::Passes,
+            Some(false) => Masking::Stops,
+            None if dialect.keras3.is_some() => Masking::Refuses(
+                "Keras 3 removes the masks from its inputs, so results depend on the order of the layers",
+            ),
+            None => Masking::Refuses(
+                "its effect changed with Keras 2.10, and the file does not say which version wrote it",
+            ),
+        },
         "Add" | "Subtract" | "Multiply" | "Average" | "Maximum" | "Minimum" => Masking::Merges,
         "GlobalAveragePooling1D" | "GlobalAvgPool1D" => Masking::Reads,
-        "Softmax" | "MultiHeadAttention" | "GroupNormalization" => Masking::Refuses,
+        "GroupNormalization" => {
+            Masking::Refuses("Keras 2 applies it to the channels instead of the steps")
+        }
         _ => return None,
     })
 }

@@ -316,6 +316,7 @@ fn dialect(version: Option<&str>, root: &Value) -> Result<Dialect, Fault> {
             legacy_bilinear: is_3.then_some(false),
             keras3: is_3.then_some(u32::MAX),
             old_skipped_outputs: !is_3,
+            masked_heads: None,
         });
     };
     let (numbers, suffix) = version.split_once('-').unwrap_or((version, ""));
@@ -329,11 +330,13 @@ fn dialect(version: Option<&str>, root: &Value) -> Result<Dialect, Fault> {
             legacy_bilinear: minor.map(|minor| minor < 3 && suffix != "tf"),
             keras3: None,
             old_skipped_outputs: minor.is_none_or(|minor| minor < 4),
+            masked_heads: minor.map(|minor| minor >= 10),
         }),
         Some(3) => Ok(Dialect {
             legacy_bilinear: Some(false),
             keras3: Some(minor.unwrap_or(u32::MAX)),
             old_skipped_outputs: false,
+            masked_heads: None,
         }),
         Some(4..) => Err(Fault::Format(format!(
             "it was saved by Keras {version}; only files of Keras 2 and 3 are supported: build the network in Keras 3, give it the weights with set_weights and save it with model.save(\"name.keras\")"

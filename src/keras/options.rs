@@ -355,6 +355,7 @@ mod tests {
             legacy_bilinear: None,
             keras3: None,
             old_skipped_outputs: false,
+            masked_heads: None,
         };
         let mut options = Options::new(map.as_object().unwrap(), dialect);
         assert_eq!(

@@ -409,6 +409,7 @@ proptest! {
             "conv1d_causal.h5",
             "graph_operations_axes.h5",
             "graph_operations_slices.h5",
+            "mask_multi_head_attention.h5",
             "operators_lists.h5",
         ]),
         changes in prop::collection::vec((any::<prop::sample::Index>(), replacement()), 1..4),

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers as L
 
 from .core import case, rng
@@ -128,6 +129,25 @@ def propagation():
             L.LSTM(2)(L.Attention()([L.Masking()(q), v])),
         ],
         shapes=[STEPS, (5, 3)],
+    )
+
+    masked(
+        "multi_head_attention",
+        "MultiHeadAttention with masks of query, value and key, passed on",
+        lambda q, v: [
+            L.MultiHeadAttention(2, 3)(L.Masking()(q), L.Masking()(v)),
+            L.MultiHeadAttention(2, 3, dropout=0.1)(q, L.Masking()(v)),
+            L.MultiHeadAttention(2, 3)(q, v, key=L.Masking()(v)),
+            (lambda x: L.LSTM(2)(L.MultiHeadAttention(2, 2)(x, x)))(L.Masking()(q)),
+        ],
+        shapes=[STEPS, (5, 3)],
+    )
+    case(
+        "mask_softmax",
+        "Softmax of a vector with a mask that is an argument",
+        [(6,), (6,)],
+        lambda x, scores: L.Softmax()(scores, mask=tf.not_equal(x, 0.0)),
+        inputs=lambda item, model: [indices(item, model)[0], rng(item.name, "scores").standard_normal((3, 6)).astype(np.float32)],
     )
 
     def nested(x):

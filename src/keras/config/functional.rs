@@ -134,7 +134,7 @@ impl Parser {
                         layer: layers.len(),
                         repetition,
                         inputs: call.inputs,
-                        masked: call.masked,
+                        masks: call.masks,
                         training: call.training,
                     });
                 }
@@ -227,6 +227,7 @@ fn calls(inbound: &Value) -> Result<Vec<Call<'_>>, String> {
             };
             let mut training = None;
             let mut inputs = Vec::new();
+            let mut mask = None;
             for r in records {
                 let (read, arguments) = reference(r).ok_or_else(|| {
                     format!("it reads {}, which is no output of a layer", brief(r))
@@ -237,16 +238,19 @@ fn calls(inbound: &Value) -> Result<Vec<Call<'_>>, String> {
                     // Further inputs of an attention layer.
                     let more = ["value", "key"].iter().filter_map(|k| arguments.get(k));
                     inputs.extend(more.filter_map(reference).map(|(r, _)| r));
+                    mask = arguments.get("mask").and_then(reference).or(mask);
                 }
             }
-            match inputs.is_empty() {
-                true => Err("it is used without an input".into()),
-                false => Ok(Call {
-                    inputs,
-                    masked: false,
-                    training,
-                }),
+            if inputs.is_empty() {
+                return Err("it is used without an input".into());
             }
+            let masks = Vec::from_iter(mask.as_ref().map(|_| 0));
+            inputs.extend(mask.map(|(r, _)| r));
+            Ok(Call {
+                inputs,
+                masks,
+                training,
+            })
         })
         .collect()
 }
@@ -260,7 +264,7 @@ fn call_arguments(arguments: &Value, training: &mut Option<bool>) -> Result<(), 
     for (key, value) in map {
         match (key.as_str(), value) {
             (_, Value::Null) => {}
-            ("value" | "key", input) if reference(input).is_some() => {}
+            ("value" | "key" | "mask", input) if reference(input).is_some() => {}
             ("training", Value::Bool(on)) => *training = Some(*on),
             // Keras saves `training=1` as the number.
             ("training", Value::Number(n)) if n.as_u64().is_some_and(|n| n <= 1) => {

@@ -15,9 +15,11 @@ const MAX_TENSORS: usize = 64;
 /// Arguments of a use.
 #[derive(Default)]
 pub struct Call<'a> {
-    /// References that the use reads, in the order of the arguments; that of the mask is the last.
+    /// References that the use reads, in the order of the arguments, and then the masks of those in
+    /// `masks`.
     pub inputs: Vec<Reference<'a>>,
-    pub masked: bool,
+    /// Inputs whose masks are call arguments, by index.
+    pub masks: Vec<usize>,
     pub training: Option<bool>,
 }
 
@@ -32,13 +34,18 @@ pub fn call(node: &Value) -> Result<Call<'_>, String> {
         tensors(argument, &mut inputs, 0)?;
     }
     let mut training = None;
-    let mut mask = None;
+    let mut masks = Vec::new();
     let keywords = node.get("kwargs").and_then(Value::as_object);
     for (key, value) in keywords.into_iter().flatten() {
         match (&**key, value) {
             (_, Value::Null) => {}
             ("training", Value::Bool(on)) => training = Some(*on),
-            ("mask", value) if tensor(value).flatten().is_some() => mask = tensor(value).flatten(),
+            ("mask", Value::Array(list)) => {
+                for (input, value) in list.iter().enumerate().filter(|(_, v)| !v.is_null()) {
+                    masks.push((input, mask(key, value)?));
+                }
+            }
+            ("mask", value) => masks.push((0, mask(key, value)?)),
             ("inputs" | "x" | "query", value) if inputs.is_empty() => {
                 tensors(value, &mut inputs, 0)?;
             }
@@ -53,18 +60,28 @@ pub fn call(node: &Value) -> Result<Call<'_>, String> {
             Some(value) => tensors(value, &mut inputs, 0)?,
         }
     }
-    match inputs.is_empty() {
-        true => Err("it is used without an input".into()),
-        false => {
-            let masked = mask.is_some();
-            inputs.extend(mask);
-            Ok(Call {
-                inputs,
-                masked,
-                training,
-            })
-        }
+    if inputs.is_empty() {
+        return Err("it is used without an input".into());
     }
+    if let Some((input, _)) = masks.iter().find(|(input, _)| *input >= inputs.len()) {
+        return Err(format!(
+            "it is called with a mask of input {input}, which it does not have"
+        ));
+    }
+    let (masks, tensors): (Vec<usize>, Vec<Reference>) = masks.into_iter().unzip();
+    inputs.extend(tensors);
+    Ok(Call {
+        inputs,
+        masks,
+        training,
+    })
+}
+
+/// Parses a mask.
+fn mask<'a>(key: &str, value: &'a Value) -> Result<Reference<'a>, String> {
+    tensor(value)
+        .flatten()
+        .ok_or_else(|| unsupported(&format!("{key}={}", shown(value))))
 }
 
 /// Parses the only use of an operation: its arguments, and the references to the tensors among them.

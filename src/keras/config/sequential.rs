@@ -77,7 +77,7 @@ impl Parser {
                 layer,
                 repetition: 0,
                 inputs: vec![before(layer)],
-                masked: false,
+                masks: Vec::new(),
                 training: None,
             })
             .collect();

@@ -15,9 +15,10 @@ pub struct Reference<'a> {
 pub struct LayerUse<'a> {
     pub layer: usize,
     pub repetition: usize,
-    /// The inputs and, if it is `masked`, the mask of the first of them.
+    /// The inputs, and then the masks of those in `masks`.
     pub inputs: Vec<Reference<'a>>,
-    pub masked: bool,
+    /// Inputs whose masks are call arguments, by index.
+    pub masks: Vec<usize>,
     pub training: Option<bool>,
 }
 
@@ -164,7 +165,7 @@ impl<'a> Wiring<'a> {
                 layer: u.layer,
                 repetition: u.repetition,
                 inputs: renumbered(&sources[i], &position),
-                masked: u.masked,
+                masks: u.masks.clone(),
                 training: u.training,
             });
             for &reader in &readers[i] {

@@ -12,10 +12,10 @@ use crate::nn::layers::{
 
 /// Nodes of a layer under construction.
 #[derive(Default)]
-struct Parts(Vec<Part>);
+pub(super) struct Parts(pub(super) Vec<Part>);
 
 impl Parts {
-    fn add(&mut self, layer: Layer, inputs: &[Operand]) -> Operand {
+    pub(super) fn add(&mut self, layer: Layer, inputs: &[Operand]) -> Operand {
         self.0.push(Part {
             layer,
             inputs: inputs.to_vec(),
@@ -36,6 +36,30 @@ impl Parts {
         let columns = self.add(Layer::InsertAxis(InsertAxis { axis: 0 }), &[b]);
         let op = MergeOp::Add;
         self.add(Layer::Merge(Merge { op }), &[rows, columns])
+    }
+
+    /// Multiplies two values of equal ranks.
+    pub(super) fn multiplied(&mut self, a: Operand, b: Operand) -> Operand {
+        let op = MergeOp::Multiply;
+        self.add(Layer::Merge(Merge { op }), &[a, b])
+    }
+
+    /// Replaces the scores where a mask of the same rank is 0.
+    pub(super) fn excluded(&mut self, scores: Operand, mask: Operand) -> Operand {
+        let map = |function| Layer::Map(Map { function });
+        // The sum of a score and this constant would be the constant, by the rounding of 32 bits.
+        let kept = self.multiplied(scores, mask);
+        let skipped = self.add(map(MapFunction::SubtractFrom(1.0)), &[mask]);
+        let excluded = self.add(map(MapFunction::Multiply(EXCLUDED)), &[skipped]);
+        let op = MergeOp::Add;
+        self.add(Layer::Merge(Merge { op }), &[kept, excluded])
+    }
+
+    /// Inserts dimensions of one element into a mask `[time]`.
+    fn expanded(&mut self, mask: Operand, axes: &[usize]) -> Operand {
+        axes.iter().fold(mask, |mask, &axis| {
+            self.add(Layer::InsertAxis(InsertAxis { axis }), &[mask])
+        })
     }
 
     fn product(&mut self, a: Operand, b: Operand, transpose: [bool; 2]) -> Operand {
@@ -200,27 +224,15 @@ const EXCLUDED: f32 = -1e9;
 /// Adds the mean of the values with the softmax of the scores as weights. Steps of the value that
 /// its mask skips are excluded; the results of steps that the query's mask skips are 0.
 fn attend(parts: &mut Parts, mut scores: Operand, value: Operand, call: &Call) {
-    let map = |function| Layer::Map(Map { function });
-    let insert = |axis| Layer::InsertAxis(InsertAxis { axis });
-    let multiply = || {
-        Layer::Merge(Merge {
-            op: MergeOp::Multiply,
-        })
-    };
     if call.masks[1] {
-        let row = parts.add(insert(0), &[Operand::Mask(1)]);
-        // The sum of a score and this constant would be the constant, by the rounding of 32 bits.
-        let kept = parts.add(multiply(), &[scores, row]);
-        let skipped = parts.add(map(MapFunction::SubtractFrom(1.0)), &[row]);
-        let excluded = parts.add(map(MapFunction::Multiply(EXCLUDED)), &[skipped]);
-        let op = MergeOp::Add;
-        scores = parts.add(Layer::Merge(Merge { op }), &[kept, excluded]);
+        let row = parts.expanded(Operand::Mask(1), &[0]);
+        scores = parts.excluded(scores, row);
     }
     let weights = parts.add(Layer::Softmax(Softmax { axis: 1 }), &[scores]);
     let result = parts.product(weights, value, [false, false]);
     if call.masks[0] {
-        let column = parts.add(insert(1), &[Operand::Mask(0)]);
-        parts.add(multiply(), &[result, column]);
+        let column = parts.expanded(Operand::Mask(0), &[1]);
+        parts.multiplied(result, column);
     }
 }
 
@@ -332,7 +344,19 @@ fn heads_of(
     let v = project(2, value, value_dim);
     let scale = MapFunction::Multiply(1.0 / (key_dim as f32).sqrt());
     let scaled = parts.add(Layer::Map(Map { function: scale }), &[q]);
-    let scores = parts.product(scaled, k, [false, true]);
+    let mut scores = parts.product(scaled, k, [false, true]);
+    // The steps of query, value and key that are skipped, in the scores `[heads, query, key]`.
+    let masks = call.masks.iter().zip([[0, 2], [0, 0], [0, 0]]).enumerate();
+    let masks: Vec<Operand> = masks
+        .filter(|(_, (masked, _))| **masked)
+        .map(|(input, (_, axes))| parts.expanded(Operand::Mask(input), &axes))
+        .collect();
+    let mask = masks
+        .into_iter()
+        .reduce(|all, mask| parts.multiplied(all, mask));
+    if let Some(mask) = mask {
+        scores = parts.excluded(scores, mask);
+    }
     let weights = parts.add(Layer::Softmax(Softmax { axis: 2 }), &[scores]);
     let context = parts.product(weights, v, [false, false]);
     let joined = parts.add(swap(), &[context]);

@@ -1,5 +1,6 @@
 //! Dense, normalisation, shape and merge layers, and layers that act only in training.
 
+use super::attention::Parts;
 use super::{Call, Leaf, Lowered, Masking, Operand, Part, Slot, SlotShape, bias_slot, chain, slot};
 use crate::keras::activation;
 use crate::keras::options::{Options, dimension, unsupported};
@@ -320,9 +321,25 @@ pub fn prelu(o: &mut Options) -> Leaf {
 
 pub fn softmax(o: &mut Options) -> Leaf {
     let axis = o.axis("softmax over one axis is supported");
-    Leaf::plain(move |call| {
+    let zeroes_masked = o.dialect.zeroes_masked();
+    Leaf::composed(Vec::new(), move |call| {
         let axis = dimension(axis, call.ranks[0])?;
-        Ok(Some(Layer::Softmax(Softmax { axis })))
+        let softmax = Layer::Softmax(Softmax { axis });
+        if !call.masks[0] {
+            return Ok(chain(1, [softmax]));
+        }
+        // Keras aligns the mask with the last dimensions of the value.
+        call.rank_is(
+            1,
+            "a vector beside a mask, which Keras applies to the last dimension",
+        )?;
+        let mut parts = Parts::default();
+        let scores = parts.excluded(Operand::Input(0), Operand::Mask(0));
+        let result = parts.add(softmax, &[scores]);
+        if zeroes_masked {
+            parts.multiplied(result, Operand::Mask(0));
+        }
+        Ok(parts.0)
     })
 }
 
