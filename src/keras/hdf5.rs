@@ -121,8 +121,12 @@ const MAX_PIECES: usize = 4096;
 
 /// Group of the weights in the file of a whole model.
 const WEIGHTS_GROUP: &str = "model_weights";
-/// Groups at the top of a `.weights.h5` file; the second is that of Keras 2.12 and 2.13.
-const PATH_ROOTS: [&str; 3] = ["layers", "_layer_checkpoint_dependencies", "vars"];
+/// Groups at the top of a `.weights.h5` file; see [`OLD_LAYERS`].
+const PATH_ROOTS: [&str; 3] = [LAYERS, OLD_LAYERS, "vars"];
+/// Group of the layers of a model in a `.weights.h5` file.
+pub const LAYERS: &str = "layers";
+/// Group of the layers of a model in a `.weights.h5` file of Keras 2.12 to 2.14.
+pub const OLD_LAYERS: &str = "_layer_checkpoint_dependencies";
 /// Maximum nesting depth of the groups in a `.weights.h5` file.
 const MAX_GROUP_DEPTH: usize = 64;
 
@@ -215,7 +219,7 @@ fn read_by_layer(
     Ok(layers)
 }
 
-/// Reads every group `vars` with its numbered variables. Paths are those of later versions.
+/// Reads every group `vars` with its numbered variables.
 fn read_by_path(reader: &dyn H5Reader) -> Result<Vec<(String, Vec<H5Weight>)>, String> {
     let mut owners = Vec::new();
     let mut budget = Budget::default();
@@ -241,7 +245,8 @@ fn read_by_path(reader: &dyn H5Reader) -> Result<Vec<(String, Vec<H5Weight>)>, S
                 .map(|n| read_weight(reader, &group, n.to_string(), &mut budget))
                 .collect::<Result<Vec<_>, _>>()?;
             if !weights.is_empty() {
-                owners.push((path.replace(PATH_ROOTS[1], PATH_ROOTS[0]), weights));
+                // Keras 2 on Windows joined the parts with backslashes.
+                owners.push((path.replace('\\', "/"), weights));
             }
         }
     }

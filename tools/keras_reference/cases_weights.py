@@ -1,5 +1,8 @@
 """Files that `save_weights` wrote, with the architecture in another file, and `.keras` archives."""
 
+import re
+
+import h5py
 import keras
 from keras import layers as L
 
@@ -40,6 +43,47 @@ def graph(x):
     return L.GRU(3)(frozen(inner(x)))
 
 
+def as_keras_2_13(separator):
+    """Moves the weights to where Keras 2.12 to 2.14 stored them; on Windows with another separator.
+
+    The group of the layers has another name, and each layer with weights was counted twice.
+    """
+
+    def edit(file):
+        found = {}
+        file.visititems(lambda path, item: found.update({path: item[()]} if isinstance(item, h5py.Dataset) else {}))
+        del file["layers"]
+        for path, value in found.items():
+            *owner, last, number = path.split("/")
+            for i in range(len(owner) - 1):
+                if owner[i] == "layers":
+                    owner[i] = "_layer_checkpoint_dependencies"
+                    owner[i + 1] = re.sub(r"_(\d+)$", lambda n: f"_{2 * int(n[1])}", owner[i + 1])
+            file[f"{separator.join(owner)}/{last}/{number}"] = value
+
+    return edit
+
+
+for system, separator in (("linux", "/"), ("windows", "\\")):
+    case(
+        f"weights_by_path_2_13_{system}",
+        f"Weights stored by path as Keras 2.13 did on {system.capitalize()}",
+        build=chain,
+        layout="weights.h5",
+        architecture="json",
+        edit=as_keras_2_13(separator),
+        reloads=False,
+    )
+case(
+    "weights_by_path_2_13_nested",
+    "Weights of nested and wrapped layers, stored by path as Keras 2.13 did",
+    (5, 3),
+    graph,
+    layout="weights.h5",
+    architecture="json",
+    edit=as_keras_2_13("/"),
+    reloads=False,
+)
 case("weights_named", "Weights of the same layer names", build=chain, layout="weights", architecture="json")
 case(
     "weights_in_order",

@@ -302,7 +302,7 @@ def save_architecture(path, model, item):
         text = yaml.dump(model._updated_config())
     path = path.with_name(f"{item.name}.{item.architecture}")
     path.write_text(text + "\n")
-    if not item.refused:
+    if not item.refused and item.reloads:
         # `set_weights` compared shapes alone; this is what Keras computes from the two files.
         rebuilt = keras.models.model_from_json(model.to_json())
         rebuilt.load_weights(path.with_name(f"{item.name}{SUFFIXES[item.layout]}"))

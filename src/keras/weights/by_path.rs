@@ -4,20 +4,24 @@
 //! layers of the same class in the same model, and of the attributes that hold the layers inside
 //! wrappers and the cells of recurrent layers: `layers/functional/layers/conv2d_1`,
 //! `layers/bidirectional/forward_layer/cell` (`_save_state` and `_save_container_state` in Keras'
-//! saving_lib.py). Layer names do not occur.
+//! saving_lib.py). Layer names do not occur. Files of Keras 2.12 to 2.14 name the group of the layers
+//! `_layer_checkpoint_dependencies` and count each layer with weights twice, because that dictionary holds
+//! it twice.
 
 use std::collections::HashMap;
 
 use super::{Assigned, WeightSlot, check_values, has_weights, is_supported, listing, part};
 use crate::keras::config::{Kind, Model, Spec};
 use crate::keras::error::Fault;
-use crate::keras::hdf5::H5Weight;
+use crate::keras::hdf5::{H5Weight, LAYERS, OLD_LAYERS};
 use crate::keras::layers::Leaf;
 use crate::nn::graph::{Weight, WeightId};
 
 /// Assigns the weights of all supported layers of `model`.
 pub fn assign(model: &Model, owners: Vec<(String, Vec<H5Weight>)>, assigned: &mut Assigned) {
+    let is_old = |(path, _): &(String, Vec<H5Weight>)| path.split('/').next() == Some(OLD_LAYERS);
     let mut store = Store {
+        is_old: owners.iter().any(is_old),
         owners: owners.into_iter().collect(),
         unsupported: Vec::new(),
         assigned,
@@ -55,6 +59,8 @@ fn is_bookkeeping(path: &str) -> bool {
 }
 
 struct Store<'a> {
+    /// Set for the layout of Keras 2.12 to 2.14.
+    is_old: bool,
     /// Weights that have not been assigned, by path.
     owners: HashMap<String, Vec<H5Weight>>,
     /// Paths of unsupported layers.
@@ -79,11 +85,16 @@ impl Store<'_> {
                 class => class,
             });
             let count = counts.entry(name.clone()).or_default();
+            let group = if self.is_old { OLD_LAYERS } else { LAYERS };
             let path = match *count {
-                0 => format!("{prefix}layers/{name}"),
-                n => format!("{prefix}layers/{name}_{n}"),
+                0 => format!("{prefix}{group}/{name}"),
+                n => format!("{prefix}{group}/{name}_{n}"),
             };
-            *count += 1;
+            *count += if self.is_old && has_weights(spec) {
+                2
+            } else {
+                1
+            };
             self.layer(spec, &path);
         }
     }
