@@ -377,6 +377,8 @@ pub struct Dialect {
     /// Whether MultiHeadAttention reads and passes masks (Keras 2.10 and later) or ignores them; `None` if
     /// that is unknown, and in Keras 3.
     pub masked_heads: Option<bool>,
+    /// Set for the backend Theano, whose convolutions read their kernels from the end.
+    pub mirrored_kernels: bool,
 }
 
 impl Dialect {

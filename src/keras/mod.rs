@@ -283,16 +283,19 @@ fn stem(name: &str) -> &str {
 /// The graph of a model; `name` is used if the file does not name the model.
 fn graph(file: Content, name: &str) -> Result<Graph, Fault> {
     let root = config::root(&file.config)?;
-    let dialect = dialect(file.keras_version.as_deref(), &root)?;
+    let mut dialect = dialect(file.keras_version.as_deref(), &root)?;
     let mut faults = Vec::new();
+    // All backends of Keras 3 store the same.
     if let Some(backend) = &file.backend
         && dialect.keras3.is_none()
-        && backend != "tensorflow"
     {
-        // Theano and CNTK store convolution kernels mirrored. All backends of Keras 3 store the same.
-        faults.push(Fault::Format(format!(
-            "it was saved with the backend {backend:?}; load it in Keras with the TensorFlow backend and save it again"
-        )));
+        match &**backend {
+            "tensorflow" | "cntk" => {}
+            "theano" => dialect.mirrored_kernels = true,
+            _ => faults.push(Fault::Format(format!(
+                "it was saved with the backend {backend:?}; load it in Keras with the TensorFlow backend and save it again"
+            ))),
+        }
     }
     let mut parsed = config::parse(&root, dialect)?;
     faults.append(&mut parsed.faults);
@@ -317,6 +320,7 @@ fn dialect(version: Option<&str>, root: &Value) -> Result<Dialect, Fault> {
             keras3: is_3.then_some(u32::MAX),
             old_skipped_outputs: !is_3,
             masked_heads: None,
+            mirrored_kernels: false,
         });
     };
     let (numbers, suffix) = version.split_once('-').unwrap_or((version, ""));
@@ -331,12 +335,14 @@ fn dialect(version: Option<&str>, root: &Value) -> Result<Dialect, Fault> {
             keras3: None,
             old_skipped_outputs: minor.is_none_or(|minor| minor < 4),
             masked_heads: minor.map(|minor| minor >= 10),
+            mirrored_kernels: false,
         }),
         Some(3) => Ok(Dialect {
             legacy_bilinear: Some(false),
             keras3: Some(minor.unwrap_or(u32::MAX)),
             old_skipped_outputs: false,
             masked_heads: None,
+            mirrored_kernels: false,
         }),
         Some(4..) => Err(Fault::Format(format!(
             "it was saved by Keras {version}; only files of Keras 2 and 3 are supported: build the network in Keras 3, give it the weights with set_weights and save it with model.save(\"name.keras\")"

@@ -356,6 +356,7 @@ mod tests {
             keras3: None,
             old_skipped_outputs: false,
             masked_heads: None,
+            mirrored_kernels: false,
         };
         let mut options = Options::new(map.as_object().unwrap(), dialect);
         assert_eq!(

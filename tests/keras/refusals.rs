@@ -435,13 +435,13 @@ fn all_problems_are_listed_at_once() {
         ("b", vec![weight("b/strange:0", &[1])]),
     ];
     let mut model = content(&config, layers);
-    model.backend = Some("theano".into());
+    model.backend = Some("mxnet".into());
     let error = refused(model);
     assert_says(
         &error,
         &[
             "m.h5: 7 things stand in the way",
-            "\n  it was saved with the backend \"theano\"",
+            "\n  it was saved with the backend \"mxnet\"",
             "\n  layers b (ConvLSTM2D), e (LocallyConnected1D): this class of layer",
             "\n  layer c (Dense): option \"dtype\" is \"float64\"",
             "\n  layer c (Dense): option \"novelty\"",

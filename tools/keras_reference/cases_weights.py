@@ -64,6 +64,23 @@ def as_keras_2_13(separator):
     return edit
 
 
+def as_theano(file):
+    """Stores the kernels of convolutions as the backend Theano does, which Keras 2.2.4 mirrors when it loads them."""
+    for group in (file, file["model_weights"]):
+        group.attrs["backend"] = b"theano"
+
+    def mirror(path, item):
+        if isinstance(item, h5py.Dataset) and "kernel" in path and item.ndim > 2:
+            item[...] = item[()][(slice(None, None, -1),) * (item.ndim - 2)]
+
+    file["model_weights"].visititems(mirror)
+
+
+def convolutions(x):
+    x = L.Conv2D(3, (3, 2), activation="tanh")(x)
+    return L.Conv1D(2, 3)(L.Reshape((-1, 3))(x)), L.Conv2DTranspose(2, (2, 3), strides=2)(x)
+
+
 for system, separator in (("linux", "/"), ("windows", "\\")):
     case(
         f"weights_by_path_2_13_{system}",
@@ -84,6 +101,7 @@ case(
     edit=as_keras_2_13("/"),
     reloads=False,
 )
+case("theano_convolutions", "A file of the backend Theano", (5, 6, 2), convolutions, legacy=True, edit=as_theano, reloads=False)
 case("weights_named", "Weights of the same layer names", build=chain, layout="weights", architecture="json")
 case(
     "weights_in_order",

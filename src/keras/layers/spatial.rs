@@ -58,11 +58,29 @@ pub fn conv<const N: usize>(o: &mut Options) -> Leaf {
             activation,
         })))
     });
-    let leaf = match groups {
-        1 => leaf,
-        _ => leaf.prepared(move |weights| ungrouped(weights, groups)),
+    let mirrored = o.dialect.mirrored_kernels;
+    let leaf = match (groups, mirrored) {
+        (1, false) => leaf,
+        _ => leaf.prepared(move |weights| {
+            let weights = if mirrored { turned(weights) } else { weights };
+            match groups {
+                1 => Ok(weights),
+                _ => ungrouped(weights, groups),
+            }
+        }),
     };
     leaf.in_layout(first, N + 1, true)
+}
+
+/// Mirrors the spatial dimensions of a kernel, the first weight: `convert_kernel` of Keras' conv_utils.py.
+fn turned(mut weights: Vec<Weight>) -> Vec<Weight> {
+    if let Some(Weight { shape, data, .. }) = weights.first_mut()
+        && let [.., inputs, filters] = **shape
+    {
+        let tap = (inputs * filters).max(1);
+        *data = data.rchunks(tap).flatten().copied().collect();
+    }
+    weights
 }
 
 /// Expands the kernel of a grouped convolution to one whose filters read every channel, with zeros for
@@ -228,6 +246,9 @@ fn borders(value: &Value) -> Option<[[usize; 2]; 2]> {
 /// Reads the options that separable and depthwise convolutions share.
 fn depthwise_options<const N: usize>(o: &mut Options) -> ([usize; N], DepthwiseConv) {
     o.only("groups", json!(1));
+    if o.dialect.mirrored_kernels {
+        o.problem("the file was saved with the backend \"theano\", whose kernels Keras does not convert for this class; train the network with the TensorFlow backend");
+    }
     let size = o.needed_sizes::<N>("kernel_size");
     let layer = DepthwiseConv {
         kernel: WeightId(0),
@@ -356,6 +377,10 @@ pub fn conv_transpose<const N: usize>(o: &mut Options) -> Leaf {
             activation,
         })))
     });
+    let leaf = match o.dialect.mirrored_kernels {
+        true => leaf.prepared(|weights| Ok(turned(weights))),
+        false => leaf,
+    };
     leaf.in_layout(first, N + 1, true)
 }
 
