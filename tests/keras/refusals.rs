@@ -72,6 +72,15 @@ fn assert_says(error: &ConvertError, parts: &[&str]) {
 }
 
 #[test]
+fn an_operation_may_be_stored_as_text() {
+    let mut layer = graph_operation("Neg", &["a"], json!({}), json!({}));
+    layer["node_def"] = layer["node_def"].to_string().into();
+    let config = chain(&[("s", "TensorFlowOpLayer", layer)]);
+    let graph = keras::from_content("m.h5", content(&config, vec![])).unwrap();
+    assert_eq!(graph.nodes.len(), 1);
+}
+
+#[test]
 fn every_fault_of_a_layer_names_file_layer_class_and_option() {
     let conv = |key: &str, value: Value| {
         let mut config = json!({"filters": 2, "kernel_size": [3]});
