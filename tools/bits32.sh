@@ -25,6 +25,5 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/bits32 CARGO_PROFILE_DEV_DEB
 export CARGO_TARGET_I686_UNKNOWN_LINUX_GNU_LINKER=i686-linux-gnu-gcc CC_i686_unknown_linux_gnu=i686-linux-gnu-gcc AR_i686_unknown_linux_gnu=i686-linux-gnu-ar
 # Static programs need no 32-bit loader. `-Z build-std` needs the variable of the unstable options.
 export RUSTC_BOOTSTRAP=1 RUSTFLAGS="-C target-feature=+crt-static"
-[ $# -gt 0 ] || set -- --no-default-features --features default-model --lib
-# Unoptimised, the library takes half as long to compile; its dependencies stay as in the other tests.
-exec cargo test --config profile.dev.package.maeum.opt-level=0 --target $target -Z build-std "$@"
+[ $# -gt 0 ] || set -- --no-default-features --features default-model,convert --lib
+exec cargo test --target $target -Z build-std "$@"
