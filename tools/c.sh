@@ -1,12 +1,10 @@
 #!/usr/bin/env bash
-# Builds the C library with the features of the Rust tests, so that the library is compiled once, checks its header, and compiles and runs
-# the C programs with the sanitizers of gcc:
+# Builds the C library, checks its header, and compiles and runs the C programs with the sanitizers of gcc:
 #   tools/c.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
-features=maeum/serve,maeum/cuda,maeum/commercial-model
-cargo build -p maeum -p maeum-ffi --lib --bin infer --features $features
+tools/host_build.sh
 cargo test -p maeum-ffi-header
 export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1
 flags="-std=c11 -D_GNU_SOURCE -Wall -Wextra -Wpedantic -Werror -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -I ffi/include"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Builds the Python package with the features of the Rust tests, so that the library is compiled once, and tests it:
+# Builds the Python package and tests it:
 #   tools/python.sh [PYTEST ARGUMENTS]
 # Needs Python 3.9 or later; the packages of tools/requirements-python.txt are installed in target/python-venv, and Azurite in
 # target/azurite.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
-cargo build -p maeum -p maeum-python --lib --bin infer --bin convert --bin serve --features maeum/serve,maeum/cuda,maeum/commercial-model
+tools/host_build.sh
 cp "$target/debug/lib_maeum.so" python/maeum/_maeum.abi3.so
 venv=$target/python-venv
 [ -d "$venv" ] || python3 -m venv "$venv"

@@ -43,8 +43,7 @@ rm -f "$folder"/wasm/maeum-*.tgz
 [ "${1:-}" != build ] || exit 0
 
 unset RUSTC
-# The programs of the tests, with their features.
-cargo build --bin infer --bin serve --features serve,cuda,commercial-model
+tools/host_build.sh
 infer=$(realpath "$folder/debug/infer")
 node wasm/tests/node.mjs "$folder/wasm/package" "$infer" "$@"
 # Node 20 has relaxed SIMD behind a flag. The second flag is for processors without FMA3, on which it rounds twice.
