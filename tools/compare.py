@@ -164,7 +164,7 @@ def python(venv, *requirements):
 
 def build(reference, contenders):
     """Builds programs and bundles; returns our contender and the bundles by name."""
-    # In one command, which compiles the library once: alone, the benchmark has dependencies with more features.
+    # One command compiles the library once: a build of the benchmark alone selects more features of the dependencies.
     targets = ("--bin", "infer", "--bin", "convert", "--bench", "compare")
     command = ("cargo", "build", "--release", "--quiet", *targets, "--message-format", "json")
     messages = subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout

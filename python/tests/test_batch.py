@@ -138,6 +138,17 @@ def test_a_killed_job_continues(folder, infer, tmp_path):
     check(rows(out), lines_of_infer(infer, folder))
 
 
+def kill_and_continue(*job):
+    """Kill a job for the recordings of `folder` after its first part and run it again to its end."""
+    process = start(*job)
+    wait_for_a_part(process)
+    process.kill()
+    process.communicate()
+    result = run(*job)
+    assert result.returncode == batch.REFUSED, result.stderr
+    assert "of 12 files are finished" in result.stderr
+
+
 def upload(client, folder):
     """Put the recordings of a folder into the bucket calls; return the file of each URL."""
     keys = {}
@@ -151,14 +162,7 @@ def upload(client, folder):
 
 def test_object_storage(s3, folder, infer, tmp_path):
     keys = upload(s3, folder)
-    job = ["s3://calls/2026", "s3://answers/run/1"]
-    process = start(*job)
-    wait_for_a_part(process)
-    process.kill()
-    process.communicate()
-    result = run(*job)
-    assert result.returncode == batch.REFUSED, result.stderr
-    assert "of 12 files are finished" in result.stderr
+    kill_and_continue("s3://calls/2026", "s3://answers/run/1")
     for item in s3.list_objects_v2(Bucket="answers")["Contents"]:
         path = tmp_path / "out" / item["Key"].removeprefix("run/1/")
         path.parent.mkdir(parents=True, exist_ok=True)

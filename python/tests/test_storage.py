@@ -15,7 +15,7 @@ pytest.importorskip("daft")
 fs = pytest.importorskip("pyarrow.fs")
 
 from maeum import _storage, batch  # noqa: E402
-from test_batch import folder, lines_of_infer, rows, run, start, wait_for_a_part  # noqa: E402, F401
+from test_batch import folder, kill_and_continue, lines_of_infer, rows, run  # noqa: E402, F401
 
 #: Account and key that Azurite documents for everybody; no secrets.
 AZURITE = (
@@ -93,13 +93,7 @@ def test_a_killed_job_continues(storage, folder, infer, tmp_path, capsys):
                 stream.write(file.read_bytes())
             keys[f"{scheme}://{key}"] = str(file)
     job = [f"{scheme}://calls/2026", f"{scheme}://answers/run/1"]
-    process = start(*job)
-    wait_for_a_part(process)
-    process.kill()
-    process.communicate()
-    result = run(*job)
-    assert result.returncode == batch.REFUSED, result.stderr
-    assert "of 12 files are finished" in result.stderr
+    kill_and_continue(*job)
     if scheme == "az":
         # The emulator of Google's storage has not the interface by which deltalake writes.
         deltalake = pytest.importorskip("deltalake")

@@ -75,7 +75,7 @@ pub enum Masking {
     Refuses(&'static str),
 }
 
-/// Whether a layer's input and output are real or complex. A complex value has one more dimension, the
+/// Kinds of numbers, real or complex, of a layer's input and output. A complex value has one more dimension, the
 /// last, with the real and the imaginary part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Domain {
@@ -374,7 +374,7 @@ pub struct Dialect {
     /// Set for versions whose recurrent layers treat the outputs of skipped steps in other ways: Keras
     /// before 2.4, and if the version is unknown.
     pub old_skipped_outputs: bool,
-    /// Whether MultiHeadAttention reads and passes masks (Keras 2.10 and later) or ignores them; `None` if
+    /// True if MultiHeadAttention reads and passes masks (Keras 2.10 and later), false if it ignores them; `None` if
     /// that is unknown, and in Keras 3.
     pub masked_heads: Option<bool>,
     /// Set for the backend Theano, whose convolutions read their kernels from the end.

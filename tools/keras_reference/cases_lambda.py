@@ -234,7 +234,7 @@ def refused():
     )
 
 
-# Behind the functions above, whose files hold the numbers of their lines.
+# This function stands last: the model files contain line numbers, so code inserted above would change them.
 def more():
     """Further expressions of known functions."""
     functions = {

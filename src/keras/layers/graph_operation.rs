@@ -69,7 +69,7 @@ struct Node<'a> {
 /// An operation and its arguments in the terms of [`Operation`].
 struct Call {
     name: &'static str,
-    /// Inputs that are arguments, by their numbers.
+    /// Numbers of the inputs that are arguments, in the order of the arguments.
     positional: Vec<usize>,
     keywords: Vec<(&'static str, Value)>,
 }
