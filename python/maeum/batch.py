@@ -295,12 +295,17 @@ def _listed(source: str, endings: Set[str]) -> List[Tuple[str, int]]:
         # A file that is listed twice is answered once.
         return list({path: (path, int(size or 0)) for path, size in zip(paths, sizes)}.values())
     if _is_url(source):
-        pattern = source if re.search(r"[*?\[]", source) else source.rstrip("/") + "/**"
-        found = _objects(pattern)
+        is_pattern = re.search(r"[*?\[]", source) is not None
+        # The name of a folder may end as that of a recording.
+        found = _objects(source) if is_pattern or _ending(source) in endings else []
+        if not found and not is_pattern:
+            found = _objects(source.rstrip("/") + "/**")
         # Hidden files, whose names begin with a dot, are left out in object storage as in folders.
         return [(path, size) for path, size in found if _ending(path) in endings and "/." not in path]
+    if os.path.isfile(source) and _ending(source) in endings:
+        return [(os.path.abspath(source), os.path.getsize(source))]
     if not os.path.isdir(source):
-        raise BatchError(f"{source}: no such folder")
+        raise BatchError(f"{source}: no such folder, recording or .csv or .parquet list")
     return list(_folder_files(os.path.abspath(source), endings))
 
 
@@ -763,7 +768,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit code: 0 all files have an answer, 1 some have none, 2 the command line or the job cannot be used, "
         "3 the job is not finished, 130 it was interrupted.",
     )
-    parser.add_argument("source", metavar="SOURCE", help="folder, URL (s3://, gs://, az://, hf://) or a .csv or .parquet list with a column path")
+    parser.add_argument("source", metavar="SOURCE", help="folder or recording, also as URL (s3://, gs://, az://, hf://), or a .csv or .parquet list with a column path")
     parser.add_argument("out", metavar="OUT", help="folder or URL of object storage")
     parser.add_argument("--model", metavar="BUNDLE", help="model instead of the built-in one; readable on every worker")
     parser.add_argument("--dropout", type=_dropout, default=32, metavar="N|off", help="draws of dropout [32]")

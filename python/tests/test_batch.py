@@ -170,6 +170,12 @@ def test_object_storage(s3, folder, infer, tmp_path):
     assert run("s3://calls/none", "s3://answers/run/2").returncode == batch.USAGE
     new = run("s3://calls/2026/broken.*", "s3://answers/run/3")
     assert new.returncode == batch.REFUSED and all(l.startswith("maeum.batch: ") for l in new.stderr.splitlines())
+    single = run("s3://calls/2026/#0%20.wav", "s3://answers/run/4")
+    assert single.returncode == batch.ANSWERED and single.stdout.startswith("1 files: 1 answered"), single
+    # A folder may have the name of a recording.
+    s3.put_object(Bucket="calls", Key="b.wav/c.wav", Body=(folder / "#0%20.wav").read_bytes())
+    inside = run("s3://calls/b.wav", "s3://answers/run/5")
+    assert inside.returncode == batch.ANSWERED and inside.stdout.startswith("1 files: 1 answered"), inside
     missing = run("s3://other/2026", "s3://answers/run/2")
     assert missing.returncode == batch.USAGE and "s3://other" in missing.stderr
     found = rows(tmp_path / "out")
@@ -185,6 +191,14 @@ def test_object_storage(s3, folder, infer, tmp_path):
             assert ours == theirs
         else:
             assert row["answer"]["error"]["code"] == json.loads(line)["code"]
+
+
+def test_a_source_of_one_recording(folder, tmp_path, capsys):
+    file = folder / "#0%20.wav"
+    assert batch.main([str(file), str(tmp_path / "out")]) == batch.ANSWERED
+    assert [row["path"] for row in rows(tmp_path / "out")] == [str(file)]
+    assert batch.main([str(folder / "notes.txt"), str(tmp_path / "o")]) == batch.USAGE
+    assert "notes.txt: no such folder, recording" in capsys.readouterr().err
 
 
 def test_another_job_is_refused(folder, voice, tmp_path, capsys):

@@ -124,6 +124,8 @@ def test_a_killed_job_continues(storage, folder, infer, tmp_path, capsys):
     names = {url: pathlib.Path(url).name for url, _ in _storage.objects(f"{scheme}://calls/2026/*.wav")}
     assert names and all(url == f"{scheme}://calls/2026/{name}" for url, name in names.items())
     assert len(_storage.objects(f"{scheme}://calls/**/#[0-4]*.wav")) == 5
+    assert batch.main([next(iter(keys)), f"{scheme}://answers/run/3"]) == batch.ANSWERED
+    assert "1 files: 1 answered" in capsys.readouterr().out
     assert batch.main([f"{scheme}://calls/none", f"{scheme}://answers/run/2"]) == batch.USAGE
     assert batch.main([f"{scheme}://other/2026", f"{scheme}://answers/run/2"]) == batch.USAGE
     assert f"{scheme}://other" in capsys.readouterr().err
