@@ -114,7 +114,7 @@ impl<const N: usize, const BLOCKS: usize> Kernel for SingleScale<'_, '_, N, BLOC
 
     #[inline(always)]
     fn run<V: Lanes, const MAX_MR: usize>(self) {
-        if N > TILE && MAX_MR < TWO_BLOCK_MR {
+        if const { N > TILE && MAX_MR < TWO_BLOCK_MR } {
             return;
         }
         let MapRun {
@@ -205,9 +205,10 @@ impl Kernel for Partials<'_, '_> {
 
     #[inline(always)]
     fn run<V: Lanes, const MAX_MR: usize>(self) {
-        match MAX_MR >= TWO_BLOCK_MR {
-            true => self.fill::<V, 2>(),
-            false => self.fill::<V, 1>(),
+        if const { MAX_MR >= TWO_BLOCK_MR } {
+            self.fill::<V, 2>();
+        } else {
+            self.fill::<V, 1>();
         }
     }
 }
@@ -260,7 +261,7 @@ impl<const N: usize> Kernel for ApplyScales<'_, '_, N> {
 
     #[inline(always)]
     fn run<V: Lanes, const MAX_MR: usize>(self) {
-        if N > 1 && MAX_MR < TWO_BLOCK_MR {
+        if const { N > 1 && MAX_MR < TWO_BLOCK_MR } {
             return;
         }
         let MapRun { plan, scales, .. } = *self.run;

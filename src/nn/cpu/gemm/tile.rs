@@ -25,7 +25,7 @@ impl<const MR: usize, const ACCS: usize, const PAIRED: bool> Kernel
 
     #[inline(always)]
     fn run<V: Lanes, const MAX_MR: usize>(self) {
-        if MR <= MAX_MR && (ACCS == 1 || (MAX_MR >= TWO_BLOCK_MR && MR <= 8)) {
+        if const { MR <= MAX_MR && (ACCS == 1 || (MAX_MR >= TWO_BLOCK_MR && MR <= 8)) } {
             self.compute::<V>();
         }
     }

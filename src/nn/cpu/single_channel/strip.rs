@@ -25,10 +25,15 @@ impl<const WHOLE: bool, const PAIRS: usize, const VECTORS: usize> Kernel
 
     #[inline(always)]
     fn run<V: Lanes, const MAX_MR: usize>(mut self) {
-        if MAX_MR >= TWO_BLOCK_MR || (!WHOLE && PAIRS <= 3) {
+        if const { MAX_MR >= TWO_BLOCK_MR || (!WHOLE && PAIRS <= 3) } {
             match self.conv.kernel[1] {
-                NARROW_KERNEL if MAX_MR < TWO_BLOCK_MR => self.tiles::<V, NARROW_KERNEL, true>(),
-                NARROW_KERNEL => self.tiles::<V, NARROW_KERNEL, false>(),
+                NARROW_KERNEL => {
+                    if const { MAX_MR < TWO_BLOCK_MR } {
+                        self.tiles::<V, NARROW_KERNEL, true>();
+                    } else {
+                        self.tiles::<V, NARROW_KERNEL, false>();
+                    }
+                }
                 5 => self.tiles::<V, 5, false>(),
                 _ => self.tiles::<V, 0, false>(),
             }
