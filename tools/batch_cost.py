@@ -36,9 +36,9 @@ def manifest(count):
     """Print processor time and memory of a manifest."""
     from maeum import batch
 
-    files = [(f"s3://bucket/calls/2026/{i % 1000:04}/{i:012}.wav", 100_000 + i * 7919 % 200_000) for i in range(count)]
+    files = ((f"s3://bucket/calls/2026/{i % 1000:04}/{i:012}.wav", 100_000 + i * 7919 % 200_000) for i in range(count))
     begin = time.process_time()
-    made = batch.Manifest.make({}, files, 2000, 512 << 20)
+    made = batch.Manifest.make({}, batch._file_list(files), 2000, 512 << 20)
     size = len(made.to_bytes())
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     print(f"{count} files: {time.process_time() - begin:.1f} s, {memory} MiB in all, {size} bytes")

@@ -21,7 +21,8 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
+from itertools import islice
+from typing import Any, BinaryIO, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
 # Voice recordings are personal data: no telemetry about jobs unless it is asked for.
 os.environ.setdefault("DAFT_ANALYTICS_ENABLED", "0")
@@ -42,6 +43,10 @@ from .daft import SCHEMA, recognise, recognise_files
 ANSWERED, REFUSED, USAGE, UNFINISHED, INTERRUPTED = 0, 1, 2, 3, 130
 
 _MANIFEST, _SUCCESS, _ANSWERS = "manifest.parquet", "_SUCCESS.json", "answers"
+#: Columns of a list of files.
+_FILES = pa.schema([("path", pa.large_string()), ("size", pa.int64())])
+#: Rows of a list of files that are Python objects at the same time.
+_ROWS = 1 << 16
 #: Key of this module's JSON in the metadata of Parquet files.
 _KEY = b"maeum"
 #: Failed parts in a row after which the job stops: then the storage fails, not a file.
@@ -190,7 +195,8 @@ class Objects:
 
     def sizes(self) -> Dict[str, int]:
         """Return names and sizes of the files of answers."""
-        return {path.rsplit("/", 1)[1]: size for path, size in _objects(f"{self._url}/{_ANSWERS}/*.parquet")}
+        found = _objects(f"{self._url}/{_ANSWERS}/*.parquet").to_pydict()
+        return {path.rsplit("/", 1)[1]: size for path, size in zip(found["path"], found["size"])}
 
     def write(self, name: str, data: bytes) -> None:
         """Put an object."""
@@ -206,7 +212,7 @@ class Objects:
 
     def has_manifest(self) -> bool:
         """Return whether a job has begun here, by the list of objects: a failed read has other reasons too."""
-        return any(path.endswith("/" + _MANIFEST) for path, _ in _objects(f"{self._url}/*.parquet"))
+        return any(path.endswith("/" + _MANIFEST) for path in _objects(f"{self._url}/*.parquet")["path"].to_pylist())
 
     def open(self, name: str) -> BinaryIO:
         """Open an object that is there; only what is read of it is transferred."""
@@ -234,23 +240,39 @@ def _reason(error: BaseException) -> str:
     return " ".join(lines[:3])[:300] or type(error).__name__
 
 
-def _objects(pattern: str) -> List[Tuple[str, int]]:
+def _file_list(files: Iterable[Tuple[str, int]]) -> pa.Table:
+    """Return paths and sizes as a table."""
+    files = iter(files)
+    chunks = [_FILES.empty_table()]
+    while True:
+        rows = list(islice(files, _ROWS))
+        if not rows:
+            return pa.concat_tables(chunks)
+        chunks.append(pa.table([[path for path, _ in rows], [size for _, size in rows]], schema=_FILES))
+
+
+def _objects(pattern: str) -> pa.Table:
     """Return URL and size of the objects that match a pattern."""
     if _storage.is_arrow(pattern):
         try:
-            return _storage.objects(pattern)
+            return _file_list(_storage.objects(pattern))
         except (OSError, ValueError) as error:
             raise BatchError(f"{pattern}: cannot be listed: {_reason(error)}") from error
     try:
-        found = daft.from_glob_path(pattern).select("path", "size").to_pydict()
+        found = daft.from_glob_path(pattern).select("path", "size").to_arrow()
     except FileNotFoundError:
-        return []
+        return _FILES.empty_table()
     except daft.exceptions.DaftCoreException as error:
         # Daft's answer to a pattern that matches nothing.
         if "at least 1 MicroPartition" in str(error):
-            return []
+            return _FILES.empty_table()
         raise BatchError(f"{pattern}: cannot be listed: {_reason(error)}") from error
-    return [(path, size or 0) for path, size in zip(found["path"], found["size"])]
+    return _with_sizes(found)
+
+
+def _with_sizes(files: pa.Table) -> pa.Table:
+    """Return a list of files with 0 for unknown sizes."""
+    return pa.table([files["path"].cast(pa.large_string()), pc.fill_null(files["size"].cast(pa.int64()), 0)], schema=_FILES)
 
 
 # ---------------------------------------------------------------- The manifest
@@ -280,45 +302,63 @@ def _ending(name: str) -> str:
     return name.rsplit(".", 1)[-1].lower() if "." in name else ""
 
 
-def _listed(source: str, endings: Set[str]) -> List[Tuple[str, int]]:
+def _chosen(files: pa.Table, is_chosen: Callable[[str], bool]) -> pa.Table:
+    """Return the files whose paths are chosen."""
+    masks = [pa.array(map(is_chosen, rows["path"].to_pylist()), pa.bool_()) for rows in files.to_batches(_ROWS)]
+    return files.filter(pa.chunked_array(masks, pa.bool_()))
+
+
+def _listed(source: str, endings: Set[str]) -> pa.Table:
     """Return path and size of every file of a source."""
     if _ending(source) in ("csv", "parquet"):
-        read = daft.read_csv if _ending(source) == "csv" else daft.read_parquet
-        try:
-            frame = read(source)
-            columns = frame.column_names
-            table = frame.select("path", *(["size"] if "size" in columns else [])).to_pydict()
-        except Exception as error:
-            raise BatchError(f"{source}: no list of files with a column path: {_reason(error)}") from error
-        paths = [p if _is_url(str(p)) else os.path.abspath(str(p)) for p in table["path"]]
-        sizes = table.get("size", [0] * len(paths))
-        # A file that is listed twice is answered once.
-        return list({path: (path, int(size or 0)) for path, size in zip(paths, sizes)}.values())
+        return _from_list(source)
     if _is_url(source):
         is_pattern = re.search(r"[*?\[]", source) is not None
         # The name of a folder may end as that of a recording.
-        found = _objects(source) if is_pattern or _ending(source) in endings else []
+        found = _objects(source) if is_pattern or _ending(source) in endings else None
         if not found and not is_pattern:
             found = _objects(source.rstrip("/") + "/**")
         # Hidden files, whose names begin with a dot, are left out in object storage as in folders.
-        return [(path, size) for path, size in found if _ending(path) in endings and "/." not in path]
+        return _chosen(found, lambda path: _ending(path) in endings and "/." not in path)
     if os.path.isfile(source) and _ending(source) in endings:
-        return [(os.path.abspath(source), os.path.getsize(source))]
+        return _file_list([(os.path.abspath(source), os.path.getsize(source))])
     if not os.path.isdir(source):
         raise BatchError(f"{source}: no such folder, recording or .csv or .parquet list")
-    return list(_folder_files(os.path.abspath(source), endings))
+    return _file_list(_folder_files(os.path.abspath(source), endings))
 
 
-def _divided(sizes: Sequence[int], files: int, size: int) -> "np.ndarray[Any, np.dtype[np.int32]]":
+def _from_list(source: str) -> pa.Table:
+    """Return the files of a list, each once."""
+    try:
+        frame = (daft.read_csv if _ending(source) == "csv" else daft.read_parquet)(source)
+        has_sizes = "size" in frame.column_names
+        listed = frame.select("path", *(["size"] if has_sizes else [])).to_arrow()
+        paths = listed["path"].cast(pa.large_string())
+        if has_sizes:
+            listed = _with_sizes(listed)
+    except Exception as error:
+        raise BatchError(f"{source}: no list of files with a column path: {_reason(error)}") from error
+    if paths.null_count:
+        raise BatchError(f"{source}: {paths.null_count} rows have no path")
+    sizes = listed["size"] if has_sizes else pa.nulls(len(paths), pa.int64()).fill_null(0)
+    absolute = [[p if _is_url(p) else os.path.abspath(p) for p in chunk.to_pylist()] for chunk in paths.chunks]
+    paths = pa.chunked_array(absolute, pa.large_string())
+    files = pa.table([paths, sizes], schema=_FILES).group_by("path").aggregate([("size", "max")])
+    return pa.table([files["path"], files["size_max"]], schema=_FILES)
+
+
+def _divided(sizes: Iterable[int], files: int, size: int) -> "np.ndarray[Any, np.dtype[np.int32]]":
     """Return the part of each file. A part has at most `files` files and, unless it is one large file, `size` bytes."""
-    parts = np.empty(len(sizes), dtype=np.int32)
-    part, count, total = 0, 0, 0
-    for i, one in enumerate(sizes):
-        if count and (count == files or total + one > size):
-            part, count, total = part + 1, 0, 0
-        parts[i] = part
-        count, total = count + 1, total + one
-    return parts
+
+    def parts() -> Iterator[int]:
+        part, count, total = 0, 0, 0
+        for one in sizes:
+            if count and (count == files or total + one > size):
+                part, count, total = part + 1, 0, 0
+            yield part
+            count, total = count + 1, total + one
+
+    return np.fromiter(parts(), dtype=np.int32)
 
 
 class Manifest:
@@ -331,21 +371,18 @@ class Manifest:
         self._starts = np.searchsorted(parts, np.arange(self.job["parts"] + 1))
 
     @classmethod
-    def make(cls, job: Job, files: List[Tuple[str, int]], part_files: int, part_bytes: int) -> "Manifest":
+    def make(cls, job: Job, files: pa.Table, part_files: int, part_bytes: int) -> "Manifest":
         """Divide files into parts of similar files, the largest first: a large one at the end would delay it."""
-        files = sorted(files, key=lambda file: (-file[1], file[0]))
-        sizes = [size for _, size in files]
+        table = files.sort_by([("size", "descending"), ("path", "ascending")])
+        sizes = (size for rows in table.to_batches(_ROWS) for size in rows["size"].to_pylist())
         parts = _divided(sizes, part_files, part_bytes)
+        table = table.append_column("part", pa.array(parts))
         hasher = hashlib.sha256(json.dumps(job, sort_keys=True).encode())
-        for (path, size), part in zip(files, parts):
-            hasher.update(f"{path}\0{size}\0{part}\n".encode())
-        job = {**job, "files": len(files), "parts": int(parts[-1]) + 1, "id": hasher.hexdigest()[:16]}
-        columns = {
-            "path": pa.array([path for path, _ in files], pa.large_string()),
-            "size": pa.array(sizes, pa.int64()),
-            "part": pa.array(parts),
-        }
-        return cls(pa.table(columns).replace_schema_metadata({_KEY: json.dumps(job).encode()}))
+        for rows in table.to_batches(_ROWS):
+            lines = zip(rows["path"].to_pylist(), rows["size"].to_pylist(), rows["part"].to_pylist())
+            hasher.update("".join(f"{path}\0{size}\0{part}\n" for path, size, part in lines).encode())
+        job = {**job, "files": len(table), "parts": int(parts[-1]) + 1, "id": hasher.hexdigest()[:16]}
+        return cls(table.replace_schema_metadata({_KEY: json.dumps(job).encode()}))
 
     def to_bytes(self) -> bytes:
         """Return the manifest as a Parquet file."""

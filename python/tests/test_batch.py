@@ -14,6 +14,7 @@ import pytest
 
 os.environ.setdefault("DAFT_ANALYTICS_ENABLED", "0")
 pytest.importorskip("daft")
+pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 
 import maeum  # noqa: E402
@@ -199,6 +200,22 @@ def test_a_source_of_one_recording(folder, tmp_path, capsys):
     assert [row["path"] for row in rows(tmp_path / "out")] == [str(file)]
     assert batch.main([str(folder / "notes.txt"), str(tmp_path / "o")]) == batch.USAGE
     assert "notes.txt: no such folder, recording" in capsys.readouterr().err
+
+
+def test_a_list_of_files(folder, tmp_path, capsys):
+    file = str(folder / "#0%20.wav")
+    listed = tmp_path / "list.csv"
+    listed.write_text(f'path,size\n"{file}",7\n"{file}",\n')
+    assert batch.main([str(listed), str(tmp_path / "out")]) == batch.ANSWERED
+    assert [(row["path"], row["size"]) for row in rows(tmp_path / "out")] == [(file, 7)]
+    listed = tmp_path / "list.parquet"
+    for table, message in (
+        (pa.table({"path": pa.array([file, None], pa.string())}), "1 rows have no path"),
+        (pa.table({"file": [file]}), "no list of files with a column path"),
+    ):
+        pq.write_table(table, listed)
+        assert batch.main([str(listed), str(tmp_path / "o")]) == batch.USAGE
+        assert message in capsys.readouterr().err
 
 
 def test_another_job_is_refused(folder, voice, tmp_path, capsys):
