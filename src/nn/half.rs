@@ -49,23 +49,13 @@ mod tests {
     }
 
     #[test]
-    fn values_are_those_of_the_standard() {
-        for (half, x) in [
-            (0x0000, 0.0),
-            (0x0001, 2f32.powi(-24)),
-            (0x03ff, 1023.0 * 2f32.powi(-24)),
-            (0x0400, 2f32.powi(-14)),
-            (0x3555, 0.333_251_95),
-            (0x3c00, 1.0),
-            (0xc000, -2.0),
-            (0x7bff, 65504.0),
-            (0x7c00, f32::INFINITY),
-            (0xfc00, f32::NEG_INFINITY),
-        ] {
-            assert_eq!(widen(half), x, "{half:#x}");
+    fn every_half_is_that_of_the_crate_half() {
+        for half in 0..=u16::MAX {
+            let (got, wanted) = (widen(half), ::half::f16::from_bits(half).to_f32());
+            // The bits of a NaN are not specified.
+            let is_equal = got.to_bits() == wanted.to_bits() || got.is_nan() && wanted.is_nan();
+            assert!(is_equal, "{half:#x}: {got} {wanted}");
         }
-        assert_eq!(widen(0x8000).to_bits(), (-0.0f32).to_bits());
-        assert!(widen(0x7e00).is_nan());
     }
 
     #[test]
