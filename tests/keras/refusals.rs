@@ -353,6 +353,27 @@ fn every_fault_of_a_layer_names_file_layer_class_and_option() {
             "\"n_fft\" is 2097152",
         ),
         (
+            "Delta",
+            json!({"win_length": 4, "mode": "symmetric"}),
+            "\"win_length\" is 4; odd numbers from 3 to 65",
+        ),
+        (
+            "Delta",
+            json!({"win_length": 67, "mode": "symmetric"}),
+            "\"win_length\" is 67",
+        ),
+        (
+            "Kapre>Delta",
+            json!({"win_length": 5, "mode": "edge"}),
+            "\"mode\" is \"edge\"",
+        ),
+        ("Delta", json!({"win_length": 5}), "\"mode\" is missing"),
+        (
+            "Delta",
+            json!({"win_length": 5, "mode": "reflect"}),
+            "it takes [time, frequency, 1]",
+        ),
+        (
             "Kapre>STFT",
             json!({"n_fft": 4, "win_length": 8, "hop_length": 2, "window_name": "vorbis_window"}),
             "\"win_length\" is 8",
