@@ -382,6 +382,14 @@ def operations_with_constants(x, y):
     return parts + [ops.transpose(x, [0, 2, 1]), ops.squeeze(ops.expand_dims(y, -1), -1), ops.sqrt(ops.exp(x)), ops.relu(x)]
 
 
+def operations_with_vectors(x):
+    ops = keras.ops
+    vector, steps = np.float32([0.5, -1.5, 2.0]), np.float32([[1.0], [2.0], [-0.5], [4.0]])
+    parts = [(x - vector) / np.float32([1.0, 2.0, 4.0]), x * steps + vector, ops.subtract(vector, x)]
+    parts += [ops.divide(vector.reshape(1, 1, 3), x * x + 1.0), x + np.arange(12, dtype=np.float32).reshape(4, 3)]
+    return parts + [L.Dense(2)(ops.mean(x, axis=1) * vector)]
+
+
 def attentions(q, v):
     a = L.Attention(use_scale=True)([q, v])
     b = L.Attention(use_scale=True, score_mode="concat")([q, v])
@@ -433,6 +441,7 @@ case("refused_masked_heads", "MultiHeadAttention of a masked sequence", lambda x
 case("masks", "Masks through layers into others", masks, (6, 3), first=True, jax=True, padded=True)
 case("states", "Recurrent layers from the states of others", states, [(5, 3), (4, 2)], ("keras", "h5"))
 case("operations_with_constants", "Operations with constants and options", operations_with_constants, [(4, 3), (4, 3)])
+case("operations_with_vectors", "Operations with constants of several numbers", operations_with_vectors, (4, 3))
 case("attentions", "Attention with scales, normalisations", attentions, [(4, 6), (5, 6)], ("keras", "h5"))
 case("hard_sigmoid", "Hard sigmoid of Keras 3", hard_sigmoid, (5, 3), ("keras", "h5"))
 

@@ -146,6 +146,7 @@ impl Chain {
             recurrent_activation: Activation::HardSigmoid,
             return_sequences: true,
             go_backwards: false,
+            stateful: false,
         }
     }
 

@@ -40,6 +40,7 @@ pub fn graph(
         nodes: Vec::new(),
         masks: HashMap::new(),
         complex: HashSet::new(),
+        stateful: HashSet::new(),
         dialect,
         calls: 0,
         faults: Vec::new(),
@@ -93,6 +94,8 @@ struct Builder<'a> {
     masks: HashMap<ValueId, ValueId>,
     /// Complex values; see [`Domain`].
     complex: HashSet<ValueId>,
+    /// Stateful leaves that have been used.
+    stateful: HashSet<usize>,
     dialect: Dialect,
     calls: usize,
     faults: Vec<Fault>,
@@ -241,6 +244,18 @@ impl Builder<'_> {
                     training: context.training,
                 };
                 let lowered = leaf.lower(&call).map_err(|problem| spec.fault(problem))?;
+                if lowered.parts.iter().any(|part| part.layer.is_stateful()) {
+                    if context.outer > 0 {
+                        return Err(spec.fault(
+                            "it is stateful and inside of a TimeDistributed layer, whose steps continue each other in it; build the model with stateful=False, or without TimeDistributed",
+                        ));
+                    }
+                    if !self.stateful.insert(*id) {
+                        return Err(spec.fault(
+                            "it is stateful and used more than once, so that each use continues the one before it; build the model with a layer for each use",
+                        ));
+                    }
+                }
                 let outputs = self.parts(lowered, leaf.masking, inputs, &context);
                 let outputs = outputs.map_err(|problem| spec.fault(problem))?;
                 if leaf.domain == Domain::RealToComplex {

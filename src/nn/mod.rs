@@ -45,6 +45,7 @@ pub mod run;
 pub mod self_test;
 mod session;
 mod shape;
+mod states;
 mod weight;
 mod windows;
 

@@ -84,6 +84,15 @@ pub enum ArraysError {
         "the outputs would hold more than {MAX_NUMBERS} numbers; give fewer rows or draw less often"
     )]
     TooLarge,
+    /// A graph was to be run with states, and has no stateful layers.
+    #[error("graph {graph} has no stateful layers; run it without states")]
+    NoStates {
+        /// [`Graph::name`].
+        graph: String,
+    },
+    /// The given states are not those of the graph.
+    #[error("{0}")]
+    States(Box<ArraysError>),
     /// The engine rejects the run.
     #[error("graph {graph}: {source}")]
     Run {
@@ -112,13 +121,80 @@ pub fn run<E: From<ArraysError>>(
     mut read: impl FnMut(&str) -> Result<Array, E>,
     dropout: &DropoutMode,
 ) -> Result<Vec<(String, Array)>, E> {
-    check_names(graph, names)?;
+    check_names(&graph.name, &graph.inputs, names)?;
     let arrays = graph
         .inputs
         .iter()
         .map(|i| read(&i.name))
         .collect::<Result<Vec<_>, E>>()?;
     Ok(compute(graph, &arrays, dropout)?)
+}
+
+/// Named arrays.
+pub type NamedArrays = Vec<(String, Array)>;
+
+/// [`run`] for a graph with stateful layers, with dropout off; returns the outputs, and the states after the last
+/// step.
+///
+/// `states` are those after an earlier run, in any order; without them all states are zeros.
+///
+/// # Errors
+/// As [`run`] and [`Graph::with_states`]; faults of the states are [`ArraysError::States`].
+pub fn run_with_states<E: From<ArraysError>>(
+    graph: &Graph,
+    names: &[&str],
+    mut read: impl FnMut(&str) -> Result<Array, E>,
+    states: Option<NamedArrays>,
+) -> Result<(NamedArrays, NamedArrays), E> {
+    if !graph.is_stateful() {
+        let graph = graph.name.clone();
+        return Err(ArraysError::NoStates { graph }.into());
+    }
+    let whole = graph.with_states().map_err(ArraysError::from)?;
+    check_names(&graph.name, &graph.inputs, names)?;
+    let mut arrays = graph
+        .inputs
+        .iter()
+        .map(|i| read(&i.name))
+        .collect::<Result<Vec<_>, E>>()?;
+    check_shapes(&graph.name, &graph.inputs, &arrays)?;
+    let wanted = &whole.inputs[graph.inputs.len()..];
+    let states = match states {
+        Some(states) => checked_states(&whole, wanted, states, (&graph.inputs[0].name, &arrays[0]))
+            .map_err(|e| ArraysError::States(Box::new(e)))?,
+        None => wanted
+            .iter()
+            .map(|input| {
+                let dims = input.shape.iter().flatten().copied();
+                let shape: Vec<usize> = [arrays[0].shape[0]].into_iter().chain(dims).collect();
+                let data = vec![0.0; shape.iter().product()];
+                Array { shape, data }
+            })
+            .collect(),
+    };
+    arrays.extend(states);
+    let mut outputs = compute(&whole, &arrays, &DropoutMode::Off)?;
+    let states = outputs.split_off(graph.outputs.len());
+    Ok((outputs, states))
+}
+
+/// Returns the states in the order of the inputs `wanted`.
+fn checked_states(
+    graph: &Graph,
+    wanted: &[Input],
+    states: NamedArrays,
+    (first, inputs): (&str, &Array),
+) -> Result<Vec<Array>, ArraysError> {
+    let names: Vec<&str> = states.iter().map(|(name, _)| &**name).collect();
+    check_names(&graph.name, wanted, &names)?;
+    let arrays: Vec<Array> = wanted
+        .iter()
+        .filter_map(|input| states.iter().find(|(name, _)| *name == input.name))
+        .map(|(_, array)| array.clone())
+        .collect();
+    check_shapes(&graph.name, wanted, &arrays)?;
+    check_batch(wanted, &arrays, first, inputs.shape[0])?;
+    Ok(arrays)
 }
 
 /// [`run`] for arrays in memory.
@@ -152,7 +228,7 @@ pub fn run_arrays(
     run(graph, &names, read, dropout)
 }
 
-fn check_names(graph: &Graph, names: &[&str]) -> Result<(), ArraysError> {
+fn check_names(graph: &str, inputs: &[Input], names: &[&str]) -> Result<(), ArraysError> {
     let list = |names: &mut dyn Iterator<Item = &str>| -> String {
         let names: Vec<String> = names.map(|n| format!("{n:?}")).collect();
         match &*names {
@@ -160,19 +236,19 @@ fn check_names(graph: &Graph, names: &[&str]) -> Result<(), ArraysError> {
             _ => names.join(", "),
         }
     };
-    let needed = || list(&mut graph.inputs.iter().map(|i| &*i.name));
-    if let Some(input) = graph.inputs.iter().find(|i| !names.contains(&&*i.name)) {
+    let needed = || list(&mut inputs.iter().map(|i| &*i.name));
+    if let Some(input) = inputs.iter().find(|i| !names.contains(&&*i.name)) {
         return Err(ArraysError::Missing {
-            graph: graph.name.clone(),
+            graph: graph.to_owned(),
             name: input.name.clone(),
             needed: needed(),
             given: list(&mut names.iter().copied()),
         });
     }
-    let is_input = |name: &str| graph.inputs.iter().any(|i| i.name == name);
+    let is_input = |name: &str| inputs.iter().any(|i| i.name == name);
     match names.iter().find(|n| !is_input(n)) {
         Some(&name) => Err(ArraysError::Extra {
-            graph: graph.name.clone(),
+            graph: graph.to_owned(),
             name: name.into(),
             needed: needed(),
         }),
@@ -189,6 +265,43 @@ fn fits(input: &Input, shape: &[usize]) -> bool {
             .all(|(&got, want)| want.is_none_or(|want| want == got))
 }
 
+fn check_shapes(graph: &str, inputs: &[Input], arrays: &[Array]) -> Result<(), ArraysError> {
+    for (input, array) in inputs.iter().zip(arrays) {
+        if !fits(input, &array.shape) {
+            let dims = input.shape.iter();
+            let dims = dims.map(|d| d.map_or("?".into(), |d| d.to_string()));
+            let needed: Vec<String> = std::iter::once("batch".into()).chain(dims).collect();
+            return Err(ArraysError::Shape {
+                graph: graph.to_owned(),
+                name: input.name.clone(),
+                given: array.shape.clone(),
+                needed: format!("[{}]", needed.join(", ")),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Checks that all arrays have the `batch` rows of the input `first`.
+fn check_batch(
+    inputs: &[Input],
+    arrays: &[Array],
+    first: &str,
+    batch: usize,
+) -> Result<(), ArraysError> {
+    for (input, array) in inputs.iter().zip(arrays) {
+        if array.shape[0] != batch {
+            return Err(ArraysError::Batch {
+                name: input.name.clone(),
+                given: array.shape[0],
+                first: first.to_owned(),
+                batch,
+            });
+        }
+    }
+    Ok(())
+}
+
 /// Computes the outputs for arrays in the order of the graph's inputs.
 fn compute(
     graph: &Graph,
@@ -196,31 +309,10 @@ fn compute(
     dropout: &DropoutMode,
 ) -> Result<Vec<(String, Array)>, ArraysError> {
     let name = || graph.name.clone();
-    for (input, array) in graph.inputs.iter().zip(arrays) {
-        if !fits(input, &array.shape) {
-            let dims = input.shape.iter();
-            let dims = dims.map(|d| d.map_or("?".into(), |d| d.to_string()));
-            let needed: Vec<String> = std::iter::once("batch".into()).chain(dims).collect();
-            return Err(ArraysError::Shape {
-                graph: name(),
-                name: input.name.clone(),
-                given: array.shape.clone(),
-                needed: format!("[{}]", needed.join(", ")),
-            });
-        }
-    }
+    check_shapes(&graph.name, &graph.inputs, arrays)?;
     graph.validate()?;
     let batch = arrays[0].shape[0];
-    for (input, array) in graph.inputs.iter().zip(arrays) {
-        if array.shape[0] != batch {
-            return Err(ArraysError::Batch {
-                name: input.name.clone(),
-                given: array.shape[0],
-                first: graph.inputs[0].name.clone(),
-                batch,
-            });
-        }
-    }
+    check_batch(&graph.inputs, arrays, &graph.inputs[0].name, batch)?;
     let shapes: Vec<Vec<usize>> = arrays.iter().map(|a| a.shape[1..].to_vec()).collect();
     let flops = cost::flops(graph, &shapes)?
         .into_iter()

@@ -236,6 +236,7 @@ mod tests {
                     recurrent_activation: Activation::Sigmoid,
                     return_sequences: false,
                     go_backwards: false,
+                    stateful: false,
                 },
             })
         };

@@ -1,6 +1,7 @@
 //! Program `convert`: turns Keras files into bundles, both into ONNX models, and shows, runs and checks
 //! them.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use crate::model::from_keras::{AssembleError, SpeechFiles};
 use crate::model::{Model, Role, bundle, inspect};
 use crate::nn::DropoutMode;
 use crate::nn::bundle::write;
-use crate::nn::npz::{self, NpzError, NpzFile};
+use crate::nn::npz::{self, Array, NpzError, NpzFile};
 use crate::nn::run::{self, ArraysError};
 use crate::nn::self_test::SELF_TEST_TOLERANCE;
 use crate::onnx;
@@ -74,6 +75,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         a => match (&a.run, &a.out) {
             (Some(input), Some(output)) => run_file(a, input, output),
             _ if a.to == Some(Format::Onnx) => write_onnx(a),
+            _ if a.state_inputs => usage(
+                ErrorKind::MissingRequiredArgument,
+                "--state-inputs needs --to onnx",
+            ),
             _ if a.role.is_some() => usage(
                 ErrorKind::MissingRequiredArgument,
                 "--role needs --run INPUT.npz or --to onnx",
@@ -304,7 +309,21 @@ fn write_onnx(a: &Arguments) -> Result<String, Stop> {
     let content = open(path, a.architecture.as_deref())?;
     let network = content.network(path, a.role)?;
     let file = path.display();
-    let exported = onnx::export(&network.graph, &network.provenance)
+    let graph = match a.state_inputs {
+        false => Cow::Borrowed(&network.graph),
+        true if network.graph.is_stateful() => Cow::Owned(
+            network
+                .graph
+                .with_states()
+                .map_err(|e| Stop::Failure(format!("{file}: {e}")))?,
+        ),
+        true => {
+            return Err(Stop::Failure(format!(
+                "{file} has no stateful layers; leave out --state-inputs"
+            )));
+        }
+    };
+    let exported = onnx::export(&graph, &network.provenance)
         .map_err(|e| Stop::Failure(format!("{file}: {e}")))?;
     atomic_file::write(output, &exported.bytes).map_err(|source| {
         Stop::Failure(format!(
@@ -329,8 +348,8 @@ fn write_onnx(a: &Arguments) -> Result<String, Stop> {
         "wrote {}\n  opset {}, {} layers, {} parameters\n",
         output.display(),
         onnx::OPSET,
-        network.graph.nodes.len(),
-        network.graph.parameters()
+        graph.nodes.len(),
+        graph.parameters()
     );
     Ok(unless_on_device(output, text))
 }
@@ -432,22 +451,76 @@ fn run_file(a: &Arguments, input: &Path, output: &Path) -> Result<String, Stop> 
     }
     let npz = NpzFile::open(input)?;
     let names: Vec<&str> = npz.names().collect();
-    let outputs = run::run(
-        &network.graph,
-        &names,
-        |name| npz.read(name).map_err(RunFailure::from),
-        &dropout,
-    )
-    .map_err(|e| match e {
-        RunFailure::Arrays(e) => Stop::Failure(format!("{}: {e}", input.display())),
-        RunFailure::Npz(e) => e.into(),
-    })?;
+    let read = |name: &str| npz.read(name).map_err(RunFailure::from);
+    let failed = |e: RunFailure| match (e, &a.states) {
+        (RunFailure::Arrays(ArraysError::States(e)), Some(states)) => Stop::Failure(format!(
+            "{}: {e}. Without this file the states are zeros",
+            states.display()
+        )),
+        (
+            RunFailure::Arrays(e @ (ArraysError::Graph(_) | ArraysError::NoStates { .. })),
+            Some(_),
+        ) => Stop::Failure(format!("{}: {e}", path.display())),
+        (RunFailure::Arrays(e), _) => Stop::Failure(format!("{}: {e}", input.display())),
+        (RunFailure::Npz(e), _) => e.into(),
+    };
+    let Some(states) = &a.states else {
+        let outputs = run::run(&network.graph, &names, read, &dropout).map_err(failed)?;
+        npz::write(output, &outputs)?;
+        return Ok(wrote(output, &outputs));
+    };
+    for file in [input, path].into_iter().chain(a.architecture.as_deref()) {
+        keep_input(file, states)?;
+    }
+    if is_same(output, states) {
+        return Err(Stop::Failure(format!(
+            "{} is named for the outputs and for the states; name two files",
+            output.display()
+        )));
+    }
+    let given = match states.try_exists() {
+        Ok(false) => None,
+        // Opening a file that cannot be looked at reports the reason.
+        Ok(true) | Err(_) => {
+            let npz = NpzFile::open(states)?;
+            let read = |name: &str| Ok((name.to_owned(), npz.read(name)?));
+            Some(
+                npz.names()
+                    .map(read)
+                    .collect::<Result<Vec<_>, NpzError>>()?,
+            )
+        }
+    };
+    let start = match given {
+        Some(_) => "",
+        None => ", after a start from zeros",
+    };
+    let (outputs, last) =
+        run::run_with_states(&network.graph, &names, read, given).map_err(failed)?;
+    // If the second file cannot be written, the same command can be given again.
     npz::write(output, &outputs)?;
-    let mut text = format!("wrote {}\n", output.display());
-    for (name, array) in &outputs {
+    npz::write(states, &last)?;
+    let states = wrote(states, &last).replacen('\n', &format!("{start}\n"), 1);
+    Ok(wrote(output, &outputs) + &states)
+}
+
+/// Returns whether two paths are those of one file, which need not exist.
+fn is_same(a: &Path, b: &Path) -> bool {
+    let place = |path: &Path| {
+        let folder = path.parent().filter(|folder| *folder != Path::new(""));
+        let folder = folder.unwrap_or(Path::new(".")).canonicalize().ok()?;
+        Some((folder, path.file_name()?.to_owned()))
+    };
+    replaces(a)(b) || place(a).is_some_and(|a| place(b) == Some(a))
+}
+
+/// Returns the message about a written file of arrays.
+fn wrote(file: &Path, arrays: &[(String, Array)]) -> String {
+    let mut text = format!("wrote {}\n", file.display());
+    for (name, array) in arrays {
         text += &format!("  {name} {:?}\n", array.shape);
     }
-    Ok(text)
+    text
 }
 
 /// Returns the network of a role; without a role, the only network.

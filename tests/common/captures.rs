@@ -299,7 +299,10 @@ fn check_keras_model(
                 return Err(format!("{key} has no counterpart"));
             }
             agreement.arrays += 1;
-        } else if !key.starts_with("in.") && !key.starts_with("mask.") {
+        } else if !["in.", "mask.", "second."]
+            .iter()
+            .any(|start| key.starts_with(start))
+        {
             return Err(format!("{key} is not understood"));
         }
     }

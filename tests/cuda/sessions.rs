@@ -244,6 +244,7 @@ fn a_wide_recurrent_layer_keeps_its_state_in_memory() {
                     recurrent_activation: Activation::Sigmoid,
                     return_sequences: false,
                     go_backwards: false,
+                    stateful: false,
                 },
             }),
             inputs: vec![ValueId(0)],
@@ -300,6 +301,7 @@ fn recurrent_layers_of_the_models_sizes() {
             recurrent_activation: activation,
             return_sequences: sequences,
             go_backwards: backwards,
+            stateful: false,
         };
         let (layer, biases) = match gates {
             4 => (Layer::Lstm(Lstm { recurrent }), vec![4 * units]),

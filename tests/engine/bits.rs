@@ -127,6 +127,7 @@ impl Chain {
             recurrent_activation: Activation::Sigmoid,
             return_sequences: true,
             go_backwards: false,
+            stateful: false,
         }
     }
 }
@@ -218,6 +219,7 @@ fn network() -> Graph {
     let lstm = c.then("LSTM", Layer::Lstm(Lstm { recurrent: layer }));
     let recurrent = Recurrent {
         go_backwards: true,
+        stateful: false,
         ..c.recurrent(320, 24, 3, &[2, 72])
     };
     let reset_after = true;

@@ -19,3 +19,4 @@ mod networks;
 mod oracle;
 mod pipeline;
 mod random;
+mod states;

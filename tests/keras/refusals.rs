@@ -276,6 +276,41 @@ fn every_fault_of_a_layer_names_file_layer_class_and_option() {
             "\"Neg\" with T = {\"type\":\"DT_INT32\"} is not supported",
         ),
         (
+            "TensorFlowOpLayer",
+            graph_operation("RealDiv", &["a", "b"], json!({"1": [1.0, 0.0]}), json!({})),
+            "\"RealDiv\" with input 1 = [1.0,0.0]",
+        ),
+        (
+            "TensorFlowOpLayer",
+            graph_operation(
+                "Mul",
+                &["a", "b"],
+                json!({"1": [[1.0, 2.0], [3.0]]}),
+                json!({}),
+            ),
+            "\"Mul\" with input 1 = [[1.0,2.0],[3.0]]",
+        ),
+        (
+            "TensorFlowOpLayer",
+            graph_operation("Mul", &["a", "b"], json!({"1": [1e300, 1.0]}), json!({})),
+            "\"Mul\" with input 1 = [1e+300,1.0]",
+        ),
+        (
+            "TensorFlowOpLayer",
+            graph_operation("Mul", &["a", "b"], json!({"1": [[[1.0, 2.0]]]}), json!({})),
+            "a constant of the shape [1, 1, 2]",
+        ),
+        (
+            "TensorFlowOpLayer",
+            graph_operation(
+                "Sub",
+                &["a", "b"],
+                json!({"1": [[1.0, 2.0], [3.0, 4.0]]}),
+                json!({}),
+            ),
+            "a value of 1 dimensions without the batch and a constant of the shape [2, 2]",
+        ),
+        (
             "Lambda",
             json!({"function": ["c", null, null], "arguments": [1]}),
             "\"arguments\"",
@@ -316,6 +351,27 @@ fn every_fault_of_a_layer_names_file_layer_class_and_option() {
             "STFT",
             json!({"n_fft": 1 << 21, "win_length": 4, "hop_length": 2}),
             "\"n_fft\" is 2097152",
+        ),
+        (
+            "Delta",
+            json!({"win_length": 4, "mode": "symmetric"}),
+            "\"win_length\" is 4; odd numbers from 3 to 65",
+        ),
+        (
+            "Delta",
+            json!({"win_length": 67, "mode": "symmetric"}),
+            "\"win_length\" is 67",
+        ),
+        (
+            "Kapre>Delta",
+            json!({"win_length": 5, "mode": "edge"}),
+            "\"mode\" is \"edge\"",
+        ),
+        ("Delta", json!({"win_length": 5}), "\"mode\" is missing"),
+        (
+            "Delta",
+            json!({"win_length": 5, "mode": "reflect"}),
+            "it takes [time, frequency, 1]",
         ),
         (
             "Kapre>STFT",

@@ -523,3 +523,192 @@ fn the_models_of_2020_convert_and_compute_the_captured_outputs() {
         assert_close(&run("merge", &inputs), &wanted, name);
     }
 }
+
+#[test]
+fn states_continue_a_run() {
+    let place = Place::new();
+    let h5 = golden("stateful_second_call.h5");
+    let numbers = open(golden("stateful_second_call.npz"));
+    let first = place.npz("first.npz", &arrays(&numbers, "in."));
+    let second = place.npz("second.npz", &arrays(&numbers, "second.in."));
+    let bundle = place.at("model.safetensors");
+    good([text(&h5), "-o", &bundle]);
+    let out = place.at("out.npz");
+    for model in [text(&h5), &bundle] {
+        let states = place.at("states.npz");
+        let run = |input: &str, prefix: &str| {
+            let options = ["--run", input, "--states", &states, model];
+            assert_outputs(&options, &out, &arrays(&numbers, prefix), prefix);
+        };
+        run(&first, "out.");
+        let kept = open(&states);
+        let names: Vec<&str> = kept.names().collect();
+        assert_eq!(
+            names,
+            [
+                "bidirectional/forward.state0",
+                "bidirectional/forward.state1",
+                "bidirectional/backward.state0",
+                "bidirectional/backward.state1",
+                "lstm_1.state0",
+                "lstm_1.state1",
+                "gru.state0",
+                "inner/simple_rnn.state0",
+                "inner/gru_1.state0",
+            ]
+        );
+        run(&second, "second.out.");
+        // Without the file, a run starts from zeros again.
+        fs::remove_file(&states).unwrap();
+        run(&first, "out.");
+        let again = open(&states);
+        for name in names {
+            assert_eq!(
+                again.read(name).unwrap(),
+                kept.read(name).unwrap(),
+                "{name}"
+            );
+        }
+        fs::remove_file(&states).unwrap();
+    }
+    // The option changes no output of the first run.
+    let plain = place.at("plain.npz");
+    let states = place.at("states.npz");
+    good(["--run", &first, "--out", &plain, text(&h5)]);
+    let text_of = good([
+        "--run",
+        &first,
+        "--out",
+        &out,
+        "--states",
+        &states,
+        text(&h5),
+    ]);
+    assert!(
+        text_of.contains("states.npz, after a start from zeros\n"),
+        "{text_of}"
+    );
+    assert_eq!(fs::read(&plain).unwrap(), fs::read(&out).unwrap());
+    let text_of = good([
+        "--run",
+        &first,
+        "--out",
+        &out,
+        "--states",
+        &states,
+        text(&h5),
+    ]);
+    assert!(!text_of.contains("zeros"), "{text_of}");
+    assert_ne!(fs::read(&plain).unwrap(), fs::read(&out).unwrap());
+}
+
+#[test]
+fn states_that_do_not_fit_leave_all_files_as_they_are() {
+    let place = Place::new();
+    let copy = place.at("model.h5");
+    fs::copy(golden("stateful_second_call.h5"), &copy).unwrap();
+    let numbers = open(golden("stateful_second_call.npz"));
+    let input = place.npz("in.npz", &arrays(&numbers, "in."));
+    let states = place.at("states.npz");
+    let out = place.at("out.npz");
+    good(["--run", &input, "--out", &out, "--states", &states, &copy]);
+    fs::remove_file(&out).unwrap();
+    let kept = arrays(&open(&states), "");
+    let check = |parts: &[&str], changed: &[(String, Array)]| {
+        let states = place.npz("changed.npz", changed);
+        let before = fs::read(&states).unwrap();
+        bad(
+            1,
+            parts,
+            ["--run", &input, "--out", &out, "--states", &states, &copy],
+        );
+        assert_eq!(before, fs::read(&states).unwrap());
+        assert!(!Path::new(&out).exists());
+    };
+    check(&["changed.npz: ", "\"gru.state0\" is missing"], &{
+        let mut fewer = kept.clone();
+        fewer.retain(|(name, _)| name != "gru.state0");
+        fewer
+    });
+    let mut wrong = kept.clone();
+    wrong.push(("hello".into(), kept[0].1.clone()));
+    check(&["changed.npz: ", "\"hello\" is no input"], &wrong);
+    let mut wrong = kept.clone();
+    wrong[6].1.shape = vec![4, 3];
+    check(
+        &[
+            "changed.npz: ",
+            "\"gru.state0\" has shape [4, 3]",
+            "[batch, 4]",
+        ],
+        &wrong,
+    );
+    let mut wrong = kept.clone();
+    wrong[6].1 = Array {
+        shape: vec![2, 4],
+        data: vec![0.0; 8],
+    };
+    check(
+        &[
+            "changed.npz: ",
+            "\"gru.state0\" has 2 rows, \"input_1\" has 3",
+        ],
+        &wrong,
+    );
+    let no_npz = place.at("no.npz");
+    fs::write(&no_npz, "hello").unwrap();
+    let roundabout = place.at("./out.npz");
+    for (parts, states, model) in [
+        (&["no.npz", "no .npz file"][..], &no_npz, &copy),
+        (&["in.npz", "never replaced"], &input, &copy),
+        (&["model.h5", "never replaced"], &copy, &copy),
+        (&["out.npz", "name two files"], &out, &copy),
+        (&["out.npz", "name two files"], &roundabout, &copy),
+        (
+            &["subtract.h5", "no stateful layers"],
+            &states,
+            &text(&golden("subtract.h5")).to_owned(),
+        ),
+    ] {
+        let fixed = ["--run", &input, "--out", &out, "--states", states, model];
+        bad(1, parts, fixed);
+        assert!(!Path::new(&out).exists());
+    }
+    assert_eq!(fs::read(&no_npz).unwrap(), b"hello");
+}
+
+#[test]
+fn onnx_models_get_states_on_request() {
+    let place = Place::new();
+    let h5 = golden("stateful_second_call.h5");
+    let [plain, with_states] = ["plain.onnx", "states.onnx"].map(|name| place.at(name));
+    good([text(&h5), "--to", "onnx", "-o", &plain]);
+    good([
+        text(&h5),
+        "--to",
+        "onnx",
+        "--state-inputs",
+        "-o",
+        &with_states,
+    ]);
+    let holds = |file: &str, word: &str| {
+        let bytes = fs::read(file).unwrap();
+        bytes.windows(word.len()).any(|w| w == word.as_bytes())
+    };
+    for word in ["inner/gru_1.state0", "inner/gru_1.state0_output"] {
+        assert!(holds(&with_states, word) && !holds(&plain, word), "{word}");
+    }
+    let other = golden("subtract.h5");
+    bad(
+        1,
+        &["subtract.h5", "no stateful layers", "--state-inputs"],
+        [
+            text(&other),
+            "--to",
+            "onnx",
+            "--state-inputs",
+            "-o",
+            &place.at("x.onnx"),
+        ],
+    );
+}

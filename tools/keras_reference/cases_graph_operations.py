@@ -114,6 +114,18 @@ operations(
     (6, 4),
     lambda x: [x[:, 1:3], x[:, -1], x[..., 0], x[:, ::2, 1:], x[:, -3:], x[:, 0:2]],
 )
+operations(
+    "constants",
+    "arithmetic with constants of several numbers",
+    (4, 3),
+    lambda x: [
+        x * np.float32([1.0, 2.0, -3.0]),
+        np.float32([[1.0, 2.0, 3.0]]) - x,
+        x / np.float32([[[1.0], [2.0], [4.0], [-0.5]]]),
+        x + np.arange(12, dtype=np.float32).reshape(4, 3),
+        tf.math.squared_difference(x, np.float32([0.5, 1.0, -1.0])),
+    ],
+)
 
 
 def between_layers(x):
@@ -130,6 +142,6 @@ def refused(tag, covers, shapes, function, says):
 
 
 refused("sine", "an unknown function", (4,), tf.sin, '"Sin" with T')
-refused("vector", "a constant of several numbers", (3,), lambda x: x * np.float32([1.0, 2.0, 3.0]), '"Mul" with input 1 = [1.0,2.0,3.0]')
+refused("maximum", "the maximum with several numbers", (3,), lambda x: tf.maximum(x, np.float32([1.0, 2.0, 3.0])), '"Maximum" with input 1 = [1.0,2.0,3.0]')
 refused("new_axis", "a subscript that inserts an axis", (4,), lambda x: x[:, tf.newaxis], "new_axis_mask")
 refused("batch", "a sum over the batch", (4,), lambda x: tf.reduce_sum(x, axis=0), "axis 0 is the batch")

@@ -109,6 +109,23 @@ def networks():
     )
 
 
+def deltas():
+    def delta(name, covers, shape, **options):
+        case(f"kapre_delta{name}", covers, shape, lambda x: kapre.Delta(**options)(x))
+
+    delta("", "Delta", (7, 4, 1))
+    delta("_reflect", "Delta of 7 frames, reflected", (4, 3, 1), win_length=7, mode="reflect")
+    delta("_short", "Delta, as many frames as half the window", (2, 3, 1))
+    delta("_constant", "Delta of 3 frames, with zeros", (5, 3, 1), win_length=3, mode="CONSTANT")
+    delta("_channels_first", "Delta, channels first", (1, 6, 3), data_format="channels_first")
+
+    def network(x):
+        x = kapre.Magnitude()(kapre.STFT(n_fft=32, hop_length=8)(x))
+        return [L.Dense(3)(x), kapre.Delta()(x), kapre.Delta()(kapre.Delta()(x))]
+
+    case("kapre_delta_network", "Deltas of a spectrogram", (130, 1), network)
+
+
 def refused():
     def no(name, covers, says, build):
         case(f"refused_kapre_{name}", covers, (130, 1), build, refused=says)
@@ -186,8 +203,9 @@ def first_spectra():
 
 spectra()
 networks()
+deltas()
 refused()
 
-CLASSES = {c.__name__: c for c in (kapre.STFT, kapre.Magnitude, kapre.ApplyFilterbank, kapre.MagnitudeToDecibel)}
+CLASSES = {c.__name__: c for c in (kapre.STFT, kapre.Magnitude, kapre.ApplyFilterbank, kapre.MagnitudeToDecibel, kapre.Delta)}
 CLASSES |= first_spectra()
 keras.utils.get_custom_objects().update(CLASSES)

@@ -191,6 +191,22 @@ def operators():
         (6, 4),
         lambda x: [x[:, 1:3], x[:, -1], x[..., 0], x[:, ::2, 1:], x[:, -3:]],
     )
+    # One dimension of each row: mean and deviation of features, a weight for each step.
+    vector, steps = np.float32([0.5, -1.5, 2.0]), np.float32([[1.0], [2.0], [-0.5], [4.0]])
+    case(
+        "operators_constants",
+        "Arithmetic with constants of several numbers in the model's code",
+        (4, 3),
+        lambda x: [
+            (x - vector) / [1.0, 2.0, 4.0],
+            x * steps + vector,
+            tf.constant([[[1.0, 2.0, 3.0]]]) - x,
+            x + rng("operators_constants").standard_normal((4, 3)).astype(np.float32),
+            tf.math.squared_difference(x, vector),
+            tf.math.divide(2.0 * vector, x * x + 1.0),
+            L.Dense(2)(tf.multiply(tf.reduce_mean(x, axis=1), vector)),
+        ],
+    )
 
 
 for register in (convolutions, padded_transposes, shapes, normalizations, others, operators):

@@ -3,6 +3,7 @@
 import keras
 from keras import layers as L
 
+from .cases_masks import padded
 from .core import case
 
 STEPS = (5, 3)
@@ -173,6 +174,48 @@ def stateful():
         return keras.Model(i, L.GRU(2, stateful=True)(x), name="model")
 
     case("stateful", "Stateful layers, the first call", build=network, batch=2)
+
+    def of_each_kind():
+        i = L.Input(batch_shape=(3, 6, 3), name="input_1")
+        x = L.Bidirectional(L.LSTM(2, return_sequences=True, stateful=True))(L.Masking()(i))
+        steps, h, c = L.LSTM(3, stateful=True, return_sequences=True, return_state=True)(x)
+        last = L.GRU(4, stateful=True, go_backwards=True)(x)
+        inner = keras.Sequential(
+            [
+                L.Input(batch_shape=(3, 6, 3), name="inner_input"),
+                L.SimpleRNN(2, stateful=True, return_sequences=True),
+                L.GRU(2, stateful=True, reset_after=False),
+                L.Dense(2),
+            ],
+            name="inner",
+        )
+        return keras.Model(i, [steps, h, c, last, inner(i)], name="model")
+
+    case("stateful_second_call", "Stateful layers, two calls", build=of_each_kind, inputs=padded(), second=True)
+
+    def shared():
+        i = L.Input(batch_shape=(3, 6, 3), name="input_1")
+        layer = L.GRU(2, stateful=True, name="gru")
+        return keras.Model(i, [layer(i), layer(i)], name="model")
+
+    case(
+        "refused_stateful_twice",
+        "A stateful layer that is used twice",
+        build=shared,
+        refused="used more than once",
+        layer="gru",
+    )
+
+    def steps_of_steps():
+        i = L.Input(batch_shape=(3, 2, 6, 3), name="input_1")
+        return keras.Model(i, L.TimeDistributed(L.GRU(2, stateful=True, name="gru"))(i), name="model")
+
+    case(
+        "refused_stateful_time_distributed",
+        "A stateful layer in TimeDistributed",
+        build=steps_of_steps,
+        refused="TimeDistributed",
+    )
 
 
 for register in (lstm_and_gru, bidirectional, time_distributed, stateful):

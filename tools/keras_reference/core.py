@@ -34,7 +34,7 @@ class Case:
     layout: `h5` for a whole model, `keras` for an archive, `weights` and `weights.h5` for weights
     alone in one of the two layouts. architecture: `json` or `yaml` for the file beside weights alone;
     it is that of `architecture_of` if that is given, and with `rename` that of the same network built
-    again, whose automatic names differ.
+    again, whose automatic names differ. second: the model is called again without a reset of its states.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Case:
     architecture: str = ""
     architecture_of: typing.Callable | None = None
     rename: bool = False
+    second: bool = False
 
 
 CASES: list[Case] = []
@@ -220,6 +221,10 @@ def golden_arrays(item, model):
     arrays = {f"in.{n}": x for n, x in zip(model.input_names, inputs)}
     with dropout_as(None):
         arrays |= {f"out.{k}": y for k, y in enumerate(evaluate(model, inputs))}
+        if item.second:
+            again = [-x for x in inputs]
+            arrays |= {f"second.in.{n}": x for n, x in zip(model.input_names, again)}
+            arrays |= {f"second.out.{k}": y for k, y in enumerate(evaluate(model, again))}
         if item.keep_layers:
             arrays |= {f"layer.{n}": y for n, y in layer_outputs(model, inputs).items()}
     if item.masks:

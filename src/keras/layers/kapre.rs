@@ -12,8 +12,8 @@ use super::{Call, Domain, Leaf, Operand, Part, chain};
 use crate::keras::options::{Options, brief, missing, unsupported};
 use crate::nn::graph::Weight;
 use crate::nn::layers::{
-    Activation, Dense, GlobalPool, Layer, Map, MapFunction, Merge, MergeOp, Permute, PoolKind,
-    Reshape, Stft, SumAxis,
+    Activation, Concat, Conv, Dense, GlobalPool, Layer, Map, MapFunction, Merge, MergeOp, Padding,
+    Permute, PoolKind, Reshape, Slice, Stft, SumAxis, ZeroPad,
 };
 
 /// Maximum length of a transform and of filters over all frequencies: far above those of any real file,
@@ -28,6 +28,7 @@ pub fn layer(class: &str, o: &mut Options) -> Option<Leaf> {
         "Magnitude" => magnitude(),
         "ApplyFilterbank" => apply_filterbank(o),
         "MagnitudeToDecibel" => to_decibel(o),
+        "Delta" => delta(o),
         _ => return None,
     })
 }
@@ -412,6 +413,113 @@ fn log_filters(options: &Json<String, Value>) -> Result<Filters, String> {
         bands,
         band: Box::new(band),
     })
+}
+
+/// Borders of a [`delta`]: `tf.pad`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Border {
+    Zeros,
+    /// Mirrored with the outermost frame.
+    Symmetric,
+    /// Mirrored at the outermost frame.
+    Reflect,
+}
+
+/// Estimate of the derivative along time: the sum of the frames in a window, each times its distance from the
+/// centre, over the sum of the squared distances.
+fn delta(o: &mut Options) -> Leaf {
+    /// Longest window, in frames. Each mirrored frame is a node of the graph.
+    const MAX_WINDOW: usize = 65;
+    let length = o.size("win_length");
+    let fits = length % 2 == 1 && (3..=MAX_WINDOW).contains(&length);
+    if !fits {
+        o.problem(format!(
+            "option \"win_length\" is {length}; odd numbers from 3 to {MAX_WINDOW} are supported"
+        ));
+    }
+    let mode = o.text("mode").map(str::to_lowercase);
+    let border = match mode.as_deref() {
+        Some("symmetric") => Border::Symmetric,
+        Some("reflect") => Border::Reflect,
+        Some("constant") => Border::Zeros,
+        other => {
+            let problem = match other {
+                None => missing("mode"),
+                Some(other) => unsupported(
+                    "mode",
+                    &other.into(),
+                    "\"symmetric\", \"reflect\" or \"constant\" is needed",
+                ),
+            };
+            o.problem(problem);
+            Border::Zeros
+        }
+    };
+    let first = channels_first(o, "data_format");
+    let half = length.min(MAX_WINDOW) / 2;
+    let leaf = Leaf::composed(Vec::new(), move |call| {
+        call.rank_is(3, "[time, frequency, 1]")?;
+        let mut parts = padded(half, border);
+        let mut add = |layer| {
+            let inputs = vec![Operand::Part(parts.len() - 1)];
+            parts.push(Part { layer, inputs });
+        };
+        add(Layer::Conv(Conv {
+            kernel: call.weights[0],
+            bias: None,
+            strides: [1, 1],
+            dilation: [1, 1],
+            padding: Padding::Valid,
+            activation: Activation::Linear,
+        }));
+        let squares: usize = (1..=half).map(|n| n * n).sum();
+        add(map(MapFunction::Divide((2 * squares) as f32)));
+        Ok(parts)
+    });
+    leaf.in_layout(first, 3, true).prepared(move |_| {
+        let distances = (0..2 * half + 1).map(|i| i as f32 - half as f32);
+        let kernel = vec![2 * half + 1, 1, 1, 1];
+        Ok(vec![constant("kernel", kernel, distances.collect())])
+    })
+}
+
+/// Adds `half` frames at both ends of the first dimension. An input of fewer frames is an error, as in TensorFlow,
+/// because every mirrored frame is sliced by itself.
+fn padded(half: usize, border: Border) -> Vec<Part> {
+    let count = half as i64;
+    let skipped = match border {
+        Border::Zeros => {
+            let layer = Layer::ZeroPad(ZeroPad {
+                top: half,
+                bottom: half,
+                left: 0,
+                right: 0,
+            });
+            return chain(1, [layer]);
+        }
+        Border::Symmetric => 0,
+        Border::Reflect => 1,
+    };
+    let before = (skipped..skipped + count).rev();
+    let behind = (skipped..skipped + count).map(|i| -1 - i);
+    let frame = |start: i64| Part {
+        layer: Layer::Slice(Slice {
+            axis: 0,
+            start,
+            stop: Some(start + 1).filter(|&stop| stop != 0),
+            step: 1,
+        }),
+        inputs: vec![Operand::Input(0)],
+    };
+    let mut parts: Vec<Part> = before.chain(behind).map(frame).collect();
+    let frames = |range: std::ops::Range<usize>| range.map(Operand::Part);
+    let inputs = frames(0..half)
+        .chain([Operand::Input(0)])
+        .chain(frames(half..2 * half))
+        .collect();
+    let layer = Layer::Concat(Concat { axis: 0 });
+    parts.push(Part { layer, inputs });
+    parts
 }
 
 /// `10 log10(max(x, amin) / max(amin, ref_value))`, at least the largest of the row minus

@@ -157,15 +157,12 @@ pub fn layer(o: &mut Options) -> Result<Leaf, String> {
     let Some(program) = program else {
         return Err(unknown(&code));
     };
-    let leaf = Leaf::composed(Vec::new(), move |call| {
-        match call.ranks.len() == program.inputs {
-            true => program.lower(call),
-            false => Err(format!(
-                "its function takes {} input(s), but it has {}",
-                program.inputs,
-                call.ranks.len()
-            )),
-        }
+    let wanted = program.inputs;
+    let leaf = program.leaf(move |call| match call.ranks.len() {
+        inputs if inputs == wanted => Ok(()),
+        inputs => Err(format!(
+            "its function takes {wanted} input(s), but it has {inputs}"
+        )),
     });
     Ok(leaf.with_input_list())
 }

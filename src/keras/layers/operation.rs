@@ -49,15 +49,10 @@ impl<'a> Operation<'a> {
     pub fn known(&self) -> Option<Leaf> {
         let program = self.program()?;
         let tensors = self.tensors;
-        let leaf = Leaf::composed(Vec::new(), move |call| {
-            // Dimensions of the batch would be aligned with others otherwise.
-            if call.ranks.len() != tensors {
-                return Err(format!(
-                    "it takes {tensors} inputs, not {}",
-                    call.ranks.len()
-                ));
-            }
-            program.lower(call)
+        // Dimensions of the batch would be aligned with others otherwise.
+        let leaf = program.leaf(move |call| match call.ranks.len() {
+            inputs if inputs == tensors => Ok(()),
+            inputs => Err(format!("it takes {tensors} inputs, not {inputs}")),
         });
         Some(leaf.with_input_list().masking(Masking::Stops))
     }

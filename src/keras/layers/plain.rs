@@ -129,7 +129,7 @@ pub fn group_norm(o: &mut Options) -> Leaf {
 }
 
 /// Returns the nodes of a layer over the last dimensions, applied to the dimensions `axes`, which rise.
-fn between_permutations(axes: &[usize], rank: usize, layer: Layer) -> Vec<Part> {
+pub(super) fn between_permutations(axes: &[usize], rank: usize, layer: Layer) -> Vec<Part> {
     let others = (0..rank).filter(|d| !axes.contains(d));
     let order: Vec<usize> = others.chain(axes.iter().copied()).collect();
     if order.iter().copied().eq(0..rank) {

@@ -18,6 +18,7 @@ struct RecurrentOptions {
     return_state: bool,
     zero_output_for_mask: bool,
     go_backwards: bool,
+    stateful: bool,
     /// Set if the layer drops inputs or states in training.
     drops: bool,
     old_skipped_outputs: bool,
@@ -28,8 +29,6 @@ fn shared_options(o: &mut Options) -> RecurrentOptions {
     for key in ["time_major", "num_constants"] {
         o.off(key);
     }
-    // Every run starts as Keras does after `reset_states`.
-    o.bool("stateful", false);
     // Options of the implementation alone; the result is the same.
     o.ignore(&["unroll", "implementation", "input_dim", "input_length"]);
     let inputs_dropped = o.number("dropout").unwrap_or(0.0);
@@ -41,6 +40,7 @@ fn shared_options(o: &mut Options) -> RecurrentOptions {
         return_state: o.bool("return_state", false),
         zero_output_for_mask: o.bool("zero_output_for_mask", false),
         go_backwards: o.bool("go_backwards", false),
+        stateful: o.bool("stateful", false),
         drops: inputs_dropped != 0.0 || states_dropped != 0.0,
         old_skipped_outputs: o.dialect.old_skipped_outputs,
         is_keras3: o.dialect.keras3.is_some(),
@@ -187,6 +187,7 @@ fn recurrent(
         recurrent_activation,
         return_sequences: shared.return_sequences,
         go_backwards: shared.go_backwards,
+        stateful: shared.stateful,
     }
 }
 
@@ -233,6 +234,7 @@ pub fn simple_rnn(o: &mut Options) -> Leaf {
             activation: shared.activation,
             return_sequences: shared.return_sequences,
             go_backwards: shared.go_backwards,
+            stateful: shared.stateful,
         })
     })
 }

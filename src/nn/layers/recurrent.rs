@@ -26,6 +26,10 @@ pub struct Recurrent {
     pub return_sequences: bool,
     /// Process from the last time step to the first.
     pub go_backwards: bool,
+    /// The last states of a run are the first states of the next one, if [`Graph::with_states`](crate::nn::Graph::with_states)
+    /// makes them inputs and outputs; a run of the graph itself starts from zeros.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stateful: bool,
 }
 
 /// Long short-term memory over `[time, channels]`, gate order input, forget, cell, output.

@@ -61,7 +61,7 @@ impl RnnCell {
         }
     }
 
-    fn recurrent_kernel(&self) -> WeightId {
+    pub(in crate::nn) fn recurrent_kernel(&self) -> WeightId {
         match self {
             Self::Lstm(lstm) => lstm.recurrent.recurrent_kernel,
             Self::Gru(gru) => gru.recurrent.recurrent_kernel,
@@ -78,7 +78,7 @@ impl RnnCell {
         with_cell!(self, layer => layer.step(weights))
     }
 
-    fn returns_sequences(&self) -> bool {
+    pub(in crate::nn) fn returns_sequences(&self) -> bool {
         match self {
             Self::Lstm(lstm) => lstm.recurrent.return_sequences,
             Self::Gru(gru) => gru.recurrent.return_sequences,

@@ -31,6 +31,7 @@ impl Steps {
                 activation,
                 return_sequences,
                 go_backwards,
+                stateful: _,
             }) => {
                 return Self {
                     kernel: *kernel,

@@ -17,6 +17,7 @@ Examples:
   convert --inspect model.h5                     its layers (of a bundle, too)
   convert --run in.npz --out out.npz --role age speech.safetensors
   convert --run in.npz --out out.npz --dropout 10 --seed 7 model.h5
+  convert --run in.npz --out out.npz --states states.npz model.h5
   convert --self-test speech.safetensors         does this machine compute what is stored?
 
 The five files of a speech model are Model_Emotion_crop.h5, Model_Age_crop.h5,
@@ -67,6 +68,10 @@ pub struct Arguments {
     )]
     pub to: Option<Format>,
 
+    /// Give an ONNX model the states of stateful layers as further inputs and outputs
+    #[arg(long, requires = "to")]
+    pub state_inputs: bool,
+
     /// How a speech model brings recordings to 16 kHz: exact repeats the original to the last bit
     /// (default), fast takes one direct step
     #[arg(
@@ -110,6 +115,16 @@ pub struct Arguments {
         default_value_t = 0
     )]
     pub seed: u64,
+    /// States of stateful layers: zeros if there is no such file yet, and written to it after the run,
+    /// so that the next run continues
+    #[arg(
+        long,
+        value_name = "STATES.npz",
+        help_heading = "Running",
+        requires = "run",
+        conflicts_with = "dropout"
+    )]
+    pub states: Option<PathBuf>,
     /// Which network of a speech model to run or to write as ONNX: emotion_windows, age, gender,
     /// emotion_features or merge
     #[arg(long, help_heading = "Running", value_parser = parse_role)]

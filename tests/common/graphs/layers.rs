@@ -247,6 +247,7 @@ fn simple_rnn(b: &mut Builder, x: &[usize], units: Option<usize>) -> Option<Simp
         ]),
         return_sequences: b.choices.flag(),
         go_backwards: b.choices.flag(),
+        stateful: false,
     })
 }
 
@@ -346,6 +347,7 @@ fn recurrent(
         recurrent_activation: gate,
         return_sequences: b.choices.flag(),
         go_backwards: b.choices.flag(),
+        stateful: false,
     })
 }
 

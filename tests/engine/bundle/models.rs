@@ -149,6 +149,7 @@ pub fn single() -> Model {
         recurrent_activation: Activation::HardSigmoid,
         return_sequences: false,
         go_backwards: false,
+        stateful: false,
     };
     let x = b.node(Layer::Lstm(Lstm { recurrent: lstm }), &[x]);
     let dropout = Dropout {

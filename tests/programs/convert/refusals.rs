@@ -304,6 +304,20 @@ fn usage_errors_end_with_code_2() {
         &["--run", "a", "--out", "b", "--seed", "1", h5],
         &["--run", "a", "--out", "b", "--role", "boss", h5],
         &["--dropout", "off", h5, "-o", "x"],
+        &["--states", "s.npz", h5],
+        &[
+            "--run",
+            "a",
+            "--out",
+            "b",
+            "--states",
+            "c",
+            "--dropout",
+            "2",
+            h5,
+        ],
+        &["--state-inputs", h5, "-o", "x"],
+        &["--state-inputs", "--to", "bundle", h5, "-o", "x"],
         &["--unknown"],
     ] {
         let outcome = convert(arguments);

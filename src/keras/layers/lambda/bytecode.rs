@@ -84,6 +84,8 @@ enum Step {
     ItemOfSlice,
     Slice(usize),
     Sequence(usize),
+    /// A list of constants: an empty list that is extended by them.
+    Extend,
     /// Sets the keyword names for the next call.
     Keywords(usize),
     /// Call with this number of arguments. The last `keywords` of them are keyword arguments, each
@@ -237,6 +239,8 @@ fn step(dialect: Dialect, op: u8, argument: usize) -> Option<Option<Step>> {
         (Bytes | Words | Py311 | Py312, 133) | (Py313, 50) => Step::Slice(argument),
         // BUILD_TUPLE, BUILD_LIST
         (Bytes | Words | Py311 | Py312, 102 | 103) | (Py313, 52 | 47) => Step::Sequence(argument),
+        // LIST_EXTEND of the list on top of the stack.
+        (Words | Py311 | Py312, 162) | (Py313, 81) if argument == 1 => Step::Extend,
         (Bytes, 131) => Step::CallWithPairs {
             positional: argument & 0xff,
             keywords: argument >> 8,
@@ -406,6 +410,17 @@ impl<'a> Machine<'a> {
             Step::Sequence(n) => {
                 let items = self.pop_many(n)?;
                 self.push(Expression::Sequence(items));
+            }
+            Step::Extend => {
+                let (items, list) = (self.pop()?, self.pop()?);
+                match (&*list, &*items) {
+                    (Expression::Sequence(list), Expression::Constant(Object::Tuple(_)))
+                        if list.is_empty() =>
+                    {
+                        self.stack.push(items);
+                    }
+                    _ => return None,
+                }
             }
             Step::Keywords(i) => self.names = Some(self.code.constants.get(i)?),
             Step::CallWithPairs {

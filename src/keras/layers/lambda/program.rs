@@ -7,12 +7,13 @@ use serde_json::Value;
 
 use super::bytecode::{Expression, Operator};
 use super::marshal::Object;
-use crate::keras::layers::{Call, Operand, Part};
+use crate::keras::layers::plain::between_permutations;
+use crate::keras::layers::{Call, Leaf, Operand, Part};
 use crate::keras::options::dimension;
-use crate::nn::graph::MAX_ELEMENTS;
+use crate::nn::graph::{MAX_ELEMENTS, Weight, WeightId};
 use crate::nn::layers::{
-    Activation, Concat, GlobalPool, InsertAxis, Layer, Map, MapFunction, MatMul, MeanAxis, Merge,
-    MergeOp, Permute, PoolKind, RemoveAxis, Reshape, Slice, Softmax, SumAxis,
+    Activation, BatchNorm, Concat, GlobalPool, InsertAxis, Layer, Map, MapFunction, MatMul,
+    MeanAxis, Merge, MergeOp, Permute, PoolKind, RemoveAxis, Reshape, Slice, Softmax, SumAxis,
 };
 
 /// Operations of a function; the last one gives its result.
@@ -22,12 +23,27 @@ pub struct Program {
     result: Operand,
     /// Number of inputs of the layer.
     pub inputs: usize,
+    constants: Vec<Numbers>,
+}
+
+/// Maximum number of elements of the constants of a function.
+const MAX_NUMBERS: usize = 1 << 20;
+
+/// Constant of several numbers, whose dimensions are aligned with the last ones of a value.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Numbers {
+    shape: Vec<usize>,
+    data: Vec<f32>,
 }
 
 /// An operation; axes are in Keras' numbering (0 is the batch, -1 the last).
 #[derive(Debug, Clone, PartialEq)]
 enum Operation {
     Map(MapFunction),
+    /// Product with a constant, by index.
+    Scale(usize),
+    /// Sum with a constant, by index.
+    Shift(usize),
     Merge(MergeOp),
     Activation(Activation),
     Softmax(i64),
@@ -57,21 +73,36 @@ pub fn translate(expression: &Expression, bound: &[Option<Value>]) -> Option<Pro
         bound,
         steps: Vec::new(),
         inputs: None,
+        constants: Vec::new(),
     };
     let result = writer.tensor(expression)?;
     Some(Program {
         steps: writer.steps,
         result,
         inputs: writer.inputs?,
+        constants: writer.constants,
     })
 }
 
 impl Program {
+    /// Builds the layer.
+    pub fn leaf(self, check: impl Fn(&Call) -> Result<(), String> + Send + Sync + 'static) -> Leaf {
+        let constants: Vec<Weight> = self.constants.iter().flat_map(Numbers::weights).collect();
+        let leaf = Leaf::composed(Vec::new(), move |call| {
+            check(call)?;
+            self.lower(call)
+        });
+        match constants.is_empty() {
+            true => leaf,
+            false => leaf.prepared(move |_| Ok(constants.clone())),
+        }
+    }
+
     /// Returns the nodes for one use.
     ///
     /// # Errors
-    /// If an axis does not exist, or operands have different ranks.
-    pub fn lower(&self, call: &Call) -> Result<Vec<Part>, String> {
+    /// If an axis does not exist, or operands have different ranks or do not fit a constant.
+    fn lower(&self, call: &Call) -> Result<Vec<Part>, String> {
         let mut parts: Vec<Part> = Vec::new();
         let mut ranks: Vec<usize> = Vec::new();
         // The parts that hold the results of the steps.
@@ -84,29 +115,113 @@ impl Program {
                     input => input,
                 })
                 .collect();
-            let given: Vec<usize> = inputs
+            let given: Vec<usize> = operands
                 .iter()
-                .map(|input| match *input {
+                .map(|operand| match *operand {
                     Operand::Input(n) => call.ranks[n],
                     Operand::Part(n) => ranks[n],
                     // A function reads no masks.
                     Operand::Mask(_) => 1,
                 })
                 .collect();
-            let layer = operation.layer(&given)?;
-            ranks.push(layer.rank(&given));
-            held.push(Operand::Part(parts.len()));
-            parts.push(Part { layer, inputs });
+            let constant = |n: usize| (&self.constants[n], &call.weights[n * WEIGHTS..][..WEIGHTS]);
+            let layers = match *operation {
+                Operation::Scale(n) => constant(n).0.layers(given[0], constant(n).1, true)?,
+                Operation::Shift(n) => constant(n).0.layers(given[0], constant(n).1, false)?,
+                _ => vec![operation.layer(&given)?],
+            };
+            // A step is one part or several in a row.
+            let (mut inputs, mut given) = (inputs, given);
+            for layer in layers {
+                given = vec![layer.rank(&given)];
+                let last = Operand::Part(parts.len());
+                parts.push(Part { layer, inputs });
+                inputs = vec![last];
+            }
+            ranks.push(given[0]);
+            held.push(inputs[0]);
         }
         // The result of a function that returns its input is no step.
         match self.result {
             Operand::Input(0) if self.inputs == 1 => Ok(Vec::new()),
             Operand::Input(_) => Err("its function returns one of its inputs".into()),
-            Operand::Part(n) if n + 1 == parts.len() => Ok(parts),
+            Operand::Part(n) if n + 1 == self.steps.len() => Ok(parts),
             Operand::Part(_) | Operand::Mask(_) => {
                 Err("its function computes values that it does not return".into())
             }
         }
+    }
+}
+
+/// Weights of a [`Layer::BatchNorm`] that applies a constant: mean, variance and the constant.
+const WEIGHTS: usize = 3;
+
+impl Numbers {
+    /// Returns the weights of the layer that applies the constant.
+    fn weights(&self) -> [Weight; WEIGHTS] {
+        let count = self.data.len();
+        let fixed = |name: &str, data: Vec<f32>| Weight {
+            name: name.into(),
+            shape: vec![count],
+            data,
+        };
+        [
+            fixed("mean", vec![0.0; count]),
+            fixed("variance", vec![1.0; count]),
+            fixed("constant", self.data.clone()),
+        ]
+    }
+
+    /// Returns the layers that multiply a value of `rank` dimensions by the constant, or add it.
+    fn layers(
+        &self,
+        rank: usize,
+        weights: &[WeightId],
+        scales: bool,
+    ) -> Result<Vec<Layer>, String> {
+        let problem = || {
+            format!(
+                "its function combines a value of {rank} dimensions without the batch and a constant of the shape {:?}; supported are constants along one dimension, and of all dimensions",
+                self.shape
+            )
+        };
+        // The batch is another dimension of the value.
+        if self.shape.len() > rank + 1 || (self.shape.len() > rank && self.shape[0] != 1) {
+            return Err(problem());
+        }
+        if let [number] = *self.data {
+            let function = match scales {
+                true => MapFunction::Multiply(number),
+                false => MapFunction::Add(number),
+            };
+            return Ok(vec![Layer::Map(Map { function })]);
+        }
+        let &[mean, variance, constant] = weights else {
+            return Err("a constant is missing".into());
+        };
+        let layer = Layer::BatchNorm(BatchNorm {
+            gamma: scales.then_some(constant),
+            beta: (!scales).then_some(constant),
+            mean,
+            variance,
+            epsilon: 0.0,
+        });
+        let shape = &self.shape[self.shape.len().saturating_sub(rank)..];
+        let long: Vec<usize> = (0..shape.len()).filter(|&d| shape[d] != 1).collect();
+        if let [d] = *long {
+            let axis = rank - shape.len() + d;
+            let parts = between_permutations(&[axis], rank, layer);
+            return Ok(parts.into_iter().map(|part| part.layer).collect());
+        }
+        if shape.len() != rank || long.len() != rank {
+            return Err(problem());
+        }
+        let reshape = |shape: Vec<usize>| {
+            let shape = shape.into_iter().map(Some).collect();
+            Layer::Reshape(Reshape { shape })
+        };
+        let all = vec![self.data.len()];
+        Ok(vec![reshape(all), layer, reshape(shape.to_vec())])
     }
 }
 
@@ -121,6 +236,7 @@ impl Operation {
         }
         Ok(match *self {
             Self::Map(function) => Layer::Map(Map { function }),
+            Self::Scale(_) | Self::Shift(_) => return Err("a constant is no layer".into()),
             Self::Merge(op) => Layer::Merge(Merge { op }),
             Self::Concat(a) => Layer::Concat(Concat { axis: axis(a)? }),
             Self::Reshape(ref shape) => Layer::Reshape(Reshape {
@@ -176,6 +292,7 @@ struct Writer<'a> {
     /// Number of inputs, once the first use of the argument has shown that it is a tensor (one) or a
     /// list of tensors.
     inputs: Option<usize>,
+    constants: Vec<Numbers>,
 }
 
 impl Writer<'_> {
@@ -269,6 +386,12 @@ impl Writer<'_> {
                 Some(self.map(function, x))
             }
             (None, None) => {
+                match (self.numbers(left), self.numbers(right)) {
+                    (None, None) => {}
+                    (None, Some(c)) => return self.with_constant(operator, left, c, false),
+                    (Some(c), None) => return self.with_constant(operator, right, c, true),
+                    (Some(_), Some(_)) => return None,
+                }
                 let (a, mut b) = (self.tensor(left)?, self.tensor(right)?);
                 let op = match operator {
                     Operator::Add => MergeOp::Add,
@@ -283,6 +406,91 @@ impl Writer<'_> {
                 Some(self.push(Operation::Merge(op), vec![a, b]))
             }
             (Some(_), Some(_)) => None,
+        }
+    }
+
+    /// Writes the operation of a value with a constant of several numbers, which is on the left if it is `first`.
+    fn with_constant(
+        &mut self,
+        operator: Operator,
+        value: &Expression,
+        mut constant: Numbers,
+        first: bool,
+    ) -> Option<Operand> {
+        let mut x = self.tensor(value)?;
+        let mut change = |of: &dyn Fn(f32) -> f32| {
+            constant.data.iter_mut().for_each(|c| *c = of(*c));
+            constant.data.iter().all(|c| c.is_finite()).then_some(())
+        };
+        let scales = match (operator, first) {
+            (Operator::Add, _) => false,
+            (Operator::Subtract, true) => {
+                x = self.map(MapFunction::Negate, x);
+                false
+            }
+            (Operator::Subtract, false) => {
+                change(&|c| -c)?;
+                false
+            }
+            (Operator::Multiply, _) => true,
+            (Operator::Divide, true) => {
+                x = self.map(MapFunction::DivideInto(1.0), x);
+                true
+            }
+            (Operator::Divide, false) => {
+                change(&|c| 1.0 / c)?;
+                true
+            }
+            (Operator::Power, _) => return None,
+        };
+        let stored: usize = self.constants.iter().map(|c| c.data.len()).sum();
+        (stored + constant.data.len() <= MAX_NUMBERS).then_some(())?;
+        self.constants.push(constant);
+        let n = self.constants.len() - 1;
+        let operation = match scales {
+            true => Operation::Scale(n),
+            false => Operation::Shift(n),
+        };
+        Some(self.push(operation, vec![x]))
+    }
+
+    /// Returns a constant of several numbers: nested lists and tuples, also as an array of NumPy or a tensor.
+    fn numbers(&self, expression: &Expression) -> Option<Numbers> {
+        let mut found = Numbers::default();
+        self.gather(expression, &mut found)?;
+        (!found.shape.is_empty()).then_some(found)
+    }
+
+    /// Appends the numbers of an expression; `found` gets its shape.
+    fn gather(&self, expression: &Expression, found: &mut Numbers) -> Option<()> {
+        match expression {
+            Expression::Sequence(items) => {
+                let items = items.iter().map(|item| &**item);
+                nested(items, found, |item, found| self.gather(item, found))
+            }
+            Expression::Constant(object) => objects(object, found),
+            Expression::Call(function, positional, keywords) => {
+                let Expression::Name(path) = &**function else {
+                    return None;
+                };
+                match (path.as_slice(), &**positional, &**keywords) {
+                    (
+                        ["tf" | "tensorflow" | "K", "constant"]
+                        | ["tf" | "tensorflow" | "ops", "convert_to_tensor"]
+                        | ["keras", "ops", "convert_to_tensor"]
+                        | ["np" | "numpy", "array" | "asarray" | "float32"],
+                        [values],
+                        [],
+                    ) => self.gather(values, found),
+                    _ => None,
+                }
+            }
+            Expression::Negation(_) => {
+                found.shape.clear();
+                found.data.push(self.number(expression)?);
+                Some(())
+            }
+            other => values(self.bound(other)?, found),
         }
     }
 
@@ -697,6 +905,64 @@ impl Writer<'_> {
             Expression::Constant(Object::Bool(on)) => Some(*on),
             other => self.bound(other)?.as_bool(),
         }
+    }
+}
+
+/// Appends the numbers of a list, whose items must have equal shapes.
+fn nested<T>(
+    items: impl Iterator<Item = T>,
+    found: &mut Numbers,
+    mut gather: impl FnMut(T, &mut Numbers) -> Option<()>,
+) -> Option<()> {
+    let mut count = 0;
+    let mut inner: Option<Vec<usize>> = None;
+    for item in items {
+        gather(item, found)?;
+        (found.data.len() <= MAX_NUMBERS).then_some(())?;
+        match &inner {
+            Some(shape) => (*shape == found.shape).then_some(())?,
+            None => inner = Some(found.shape.clone()),
+        }
+        count += 1;
+    }
+    // An empty list has no numbers.
+    found.shape = inner?;
+    found.shape.insert(0, count);
+    Some(())
+}
+
+fn append(number: f64, found: &mut Numbers) -> Option<()> {
+    found.shape.clear();
+    found.data.push(number as f32);
+    (number as f32).is_finite().then_some(())
+}
+
+/// Appends the numbers of a constant of the code.
+fn objects(object: &Object, found: &mut Numbers) -> Option<()> {
+    match object {
+        Object::Int(n) => append(*n as f64, found),
+        Object::Float(x) => append(*x, found),
+        Object::Tuple(items) => nested(items.iter(), found, |item, found| objects(item, found)),
+        _ => None,
+    }
+}
+
+/// Appends the numbers of a value of the configuration.
+fn values(value: &Value, found: &mut Numbers) -> Option<()> {
+    match value {
+        Value::Number(number) => append(number.as_f64()?, found),
+        Value::Array(items) => nested(items.iter(), found, values),
+        Value::Object(fields) => {
+            let class = fields.get("class_name").and_then(Value::as_str);
+            let config = fields
+                .get("config")
+                .filter(|_| matches!(class, Some("__numpy__" | "__tensor__")))?;
+            match config {
+                Value::Object(config) => values(config.get("value")?, found),
+                _ => None,
+            }
+        }
+        _ => None,
     }
 }
 

@@ -264,6 +264,7 @@ fn a_simple_recurrent_layer_feeds_its_output_back() {
             activation: Activation::Linear,
             return_sequences,
             go_backwards,
+            stateful: false,
         })
     };
     let weights = || {

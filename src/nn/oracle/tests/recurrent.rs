@@ -23,6 +23,7 @@ fn options(return_sequences: bool, go_backwards: bool) -> Recurrent {
         recurrent_activation: Activation::HardSigmoid,
         return_sequences,
         go_backwards,
+        stateful: false,
     }
 }
 
@@ -97,6 +98,7 @@ fn steps_are_skipped_and_states_go_in_and_out() {
         activation: Activation::Linear,
         return_sequences: true,
         go_backwards,
+        stateful: false,
     };
     let one = || weight(&[1, 1], &[1.0]);
     let run = |layer: StatefulRnn, inputs: &[&[f64]], wanted: &[f64]| {
