@@ -9,6 +9,8 @@ from . import _maeum
 from ._maeum import RecognitionError
 from ._recognizer import PathLike
 
+Arrays = Dict[str, "np.ndarray[Any, np.dtype[np.float32]]"]
+
 
 def _real(name: str, array: Any) -> "np.ndarray[Any, np.dtype[np.float32]]":
     """Return the array as float32. Raise an error for complex numbers and masks, which float32 cannot hold."""
@@ -26,6 +28,10 @@ def _real(name: str, array: Any) -> "np.ndarray[Any, np.dtype[np.float32]]":
         error.code = "input"
         raise error
     return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _named(arrays: Mapping[str, Any]) -> "List[Tuple[str, np.ndarray[Any, np.dtype[np.float32]]]]":
+    return [(name, _real(name, array)) for name, array in arrays.items()]
 
 
 class Network:
@@ -55,14 +61,28 @@ class Network:
 
     def __call__(
         self, arrays: Mapping[str, Any], *, dropout: Union[int, str] = "off", seed: int = 0
-    ) -> Dict[str, "np.ndarray[Any, np.dtype[np.float32]]"]:
+    ) -> Arrays:
         """Run the network; the first dimension of every array is the batch.
 
         Raises:
             RecognitionError: an array is missing, has another shape, or holds no real numbers
         """
-        given = [(name, _real(name, array)) for name, array in arrays.items()]
-        return self._network.run(given, 0 if dropout == "off" else int(dropout), seed)
+        return self._network.run(_named(arrays), 0 if dropout == "off" else int(dropout), seed)
+
+    def run_with_states(
+        self, arrays: Mapping[str, Any], states: Optional[Mapping[str, Any]] = None
+    ) -> Tuple[Arrays, Arrays]:
+        """Run a network with stateful recurrent layers, with dropout off; return its outputs and its last states.
+
+        Args:
+            arrays: inputs
+            states: the states that an earlier run returned, which this run continues; zeros if `None`
+
+        Raises:
+            RecognitionError: the network has no stateful layers, an array is missing, has another shape, or holds no
+                real numbers
+        """
+        return self._network.run_with_states(_named(arrays), None if states is None else _named(states))
 
 
 def convert(source: PathLike, output: PathLike) -> str:

@@ -3,6 +3,7 @@
 
 mod answers;
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use maeum::atomic_file::replaces;
 use maeum::audio::decode;
 use maeum::model::{bundle, from_keras};
 use maeum::nn::npz::Array;
+use maeum::nn::run::{ArraysError, NamedArrays};
 use maeum::nn::{DropoutMode, Graph, run};
 use maeum::programs;
 use maeum::recognizer::{Options, ProfileBuilder, SpeakerProfile};
@@ -563,18 +565,11 @@ impl Network {
     fn run<'py>(
         &self,
         py: Python<'py>,
-        arrays: Vec<(String, PyReadonlyArrayDyn<'py, f32>)>,
+        arrays: GivenArrays<'py>,
         draws: u32,
         seed: u64,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let arrays: Vec<(String, Array)> = arrays
-            .into_iter()
-            .map(|(name, array)| {
-                let shape = array.as_array().shape().to_vec();
-                let data = array.as_array().iter().copied().collect();
-                (name, Array { shape, data })
-            })
-            .collect();
+        let arrays = owned(arrays);
         let dropout = match draws {
             0 => DropoutMode::Off,
             draws => DropoutMode::draws(draws, seed),
@@ -583,14 +578,49 @@ impl Network {
             let named: Vec<(&str, Array)> = arrays.iter().map(|(n, a)| (&**n, a.clone())).collect();
             run::run_arrays(&self.0, &named, &dropout)
         });
-        let result = PyDict::new(py);
-        for (name, array) in outputs.map_err(|e| exception(e.into()))? {
-            let flat = PyArray1::from_vec(py, array.data);
-            let shaped: Bound<'py, PyArrayDyn<f32>> = flat.reshape(array.shape)?;
-            result.set_item(name, shaped)?;
-        }
-        Ok(result)
+        dictionary(py, outputs.map_err(|e| exception(e.into()))?)
     }
+
+    /// Runs the network from the states of an earlier run, or from zeros; returns the outputs and the new states.
+    fn run_with_states<'py>(
+        &self,
+        py: Python<'py>,
+        arrays: GivenArrays<'py>,
+        states: Option<GivenArrays<'py>>,
+    ) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyDict>)> {
+        let arrays: HashMap<String, Array> = owned(arrays).into_iter().collect();
+        let states = states.map(owned);
+        let result = py.detach(|| {
+            let names: Vec<&str> = arrays.keys().map(|name| &**name).collect();
+            // Only the listed names are read.
+            let read = |name: &str| Ok::<_, ArraysError>(arrays[name].clone());
+            run::run_with_states(&self.0, &names, read, states)
+        });
+        let (outputs, states) = result.map_err(|e| exception(e.into()))?;
+        Ok((dictionary(py, outputs)?, dictionary(py, states)?))
+    }
+}
+
+/// Named arrays as Python gives them.
+type GivenArrays<'py> = Vec<(String, PyReadonlyArrayDyn<'py, f32>)>;
+
+fn owned(arrays: GivenArrays) -> NamedArrays {
+    let own = |(name, array): (String, PyReadonlyArrayDyn<f32>)| {
+        let shape = array.as_array().shape().to_vec();
+        let data = array.as_array().iter().copied().collect();
+        (name, Array { shape, data })
+    };
+    arrays.into_iter().map(own).collect()
+}
+
+fn dictionary(py: Python<'_>, arrays: NamedArrays) -> PyResult<Bound<'_, PyDict>> {
+    let result = PyDict::new(py);
+    for (name, array) in arrays {
+        let flat = PyArray1::from_vec(py, array.data);
+        let shaped: Bound<'_, PyArrayDyn<f32>> = flat.reshape(array.shape)?;
+        result.set_item(name, shaped)?;
+    }
+    Ok(result)
 }
 
 /// Converts Keras files: the folder of a speech model's five files, or one `.h5` file.

@@ -40,6 +40,32 @@ def test_a_converted_file_computes_what_the_original_does(file, tmp_path):
         np.testing.assert_array_equal(output, second[name])
 
 
+def test_a_run_continues_from_the_states_of_another():
+    network = maeum.Network(GOLDEN / "stateful_second_call.h5")
+    rng = np.random.default_rng(0)
+    arrays = {
+        name: rng.uniform(-1, 1, (2, *[12 if n is None else n for n in shape]))
+        for name, shape in network.inputs.items()
+    }
+    outputs, states = network.run_with_states(arrays)
+    assert list(outputs) == network.outputs and states
+    for name, output in network(arrays).items():
+        np.testing.assert_array_equal(output, outputs[name])
+    second, last = network.run_with_states(arrays, states)
+    again, _ = network.run_with_states(arrays, {name: np.zeros_like(state) for name, state in states.items()})
+    assert last.keys() == states.keys()
+    for name, output in outputs.items():
+        assert (second[name] != output).any()
+        np.testing.assert_array_equal(again[name], output)
+    name = next(iter(states))
+    for wrong in ({}, {**states, name: np.zeros(1)}, {**states, name: states[name][:1]}):
+        with pytest.raises(maeum.RecognitionError, match=name.split("/")[0]):
+            network.run_with_states(arrays, wrong)
+    with pytest.raises(maeum.RecognitionError, match="no stateful layers"):
+        plain = maeum.Network(next(f for f in models() if accepts(f)))
+        plain.run_with_states({})
+
+
 def test_what_does_not_fit_is_named(tmp_path):
     network = maeum.Network(next(f for f in models() if accepts(f)))
     with pytest.raises(maeum.RecognitionError, match="missing"):
