@@ -25,6 +25,7 @@ from keras_reference import (  # noqa: F401
     cases_graph_operations,
     cases_kapre,
     cases_lambda,
+    cases_lambda_constants,
     cases_layers,
     cases_masks,
     cases_more,
