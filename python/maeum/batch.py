@@ -272,7 +272,8 @@ def _objects(pattern: str) -> pa.Table:
 
 def _with_sizes(files: pa.Table) -> pa.Table:
     """Return a list of files with 0 for unknown sizes."""
-    return pa.table([files["path"].cast(pa.large_string()), pc.fill_null(files["size"].cast(pa.int64()), 0)], schema=_FILES)
+    sizes = files["size"] if "size" in files.column_names else pa.nulls(len(files))
+    return pa.table([files["path"].cast(pa.large_string()), pc.fill_null(sizes.cast(pa.int64()), 0)], schema=_FILES)
 
 
 # ---------------------------------------------------------------- The manifest
@@ -331,19 +332,14 @@ def _from_list(source: str) -> pa.Table:
     """Return the files of a list, each once."""
     try:
         frame = (daft.read_csv if _ending(source) == "csv" else daft.read_parquet)(source)
-        has_sizes = "size" in frame.column_names
-        listed = frame.select("path", *(["size"] if has_sizes else [])).to_arrow()
-        paths = listed["path"].cast(pa.large_string())
-        if has_sizes:
-            listed = _with_sizes(listed)
+        files = _with_sizes(frame.select("path", *(["size"] if "size" in frame.column_names else [])).to_arrow())
     except Exception as error:
         raise BatchError(f"{source}: no list of files with a column path: {_reason(error)}") from error
-    if paths.null_count:
-        raise BatchError(f"{source}: {paths.null_count} rows have no path")
-    sizes = listed["size"] if has_sizes else pa.nulls(len(paths), pa.int64()).fill_null(0)
-    absolute = [[p if _is_url(p) else os.path.abspath(p) for p in chunk.to_pylist()] for chunk in paths.chunks]
-    paths = pa.chunked_array(absolute, pa.large_string())
-    files = pa.table([paths, sizes], schema=_FILES).group_by("path").aggregate([("size", "max")])
+    if files["path"].null_count:
+        raise BatchError(f"{source}: {files['path'].null_count} rows have no path")
+    rows = (row for batch in files.to_batches(_ROWS) for row in zip(batch["path"].to_pylist(), batch["size"].to_pylist()))
+    files = _file_list((path if _is_url(path) else os.path.abspath(path), size) for path, size in rows)
+    files = files.group_by("path").aggregate([("size", "max")])
     return pa.table([files["path"], files["size_max"]], schema=_FILES)
 
 

@@ -17,6 +17,12 @@ def models():
     return files[:: max(1, len(files) // 10)]
 
 
+def random_arrays(network):
+    rng = np.random.default_rng(0)
+    shapes = {name: [12 if n is None else n for n in shape] for name, shape in network.inputs.items()}
+    return {name: rng.uniform(-1, 1, (2, *shape)) for name, shape in shapes.items()}
+
+
 @pytest.mark.parametrize("file", models(), ids=lambda f: f.stem)
 def test_a_converted_file_computes_what_the_original_does(file, tmp_path):
     if file.stem.startswith("refused"):
@@ -28,11 +34,7 @@ def test_a_converted_file_computes_what_the_original_does(file, tmp_path):
     assert len(maeum.convert(file, bundle)) == 64
     converted = maeum.Network(bundle)
     assert converted.inputs == direct.inputs
-    rng = np.random.default_rng(0)
-    arrays = {
-        name: rng.uniform(-1, 1, (2, *[12 if n is None else n for n in shape]))
-        for name, shape in direct.inputs.items()
-    }
+    arrays = random_arrays(direct)
     first, second = direct(arrays), converted(arrays)
     assert list(first) == direct.outputs
     for name, output in first.items():
@@ -42,11 +44,7 @@ def test_a_converted_file_computes_what_the_original_does(file, tmp_path):
 
 def test_a_run_continues_from_the_states_of_another():
     network = maeum.Network(GOLDEN / "stateful_second_call.h5")
-    rng = np.random.default_rng(0)
-    arrays = {
-        name: rng.uniform(-1, 1, (2, *[12 if n is None else n for n in shape]))
-        for name, shape in network.inputs.items()
-    }
+    arrays = random_arrays(network)
     outputs, states = network.run_with_states(arrays)
     assert list(outputs) == network.outputs and states
     for name, output in network(arrays).items():
