@@ -441,7 +441,7 @@ case("refused_masked_heads", "MultiHeadAttention of a masked sequence", lambda x
 case("masks", "Masks through layers into others", masks, (6, 3), first=True, jax=True, padded=True)
 case("states", "Recurrent layers from the states of others", states, [(5, 3), (4, 2)], ("keras", "h5"))
 case("operations_with_constants", "Operations with constants and options", operations_with_constants, [(4, 3), (4, 3)])
-case("operations_with_vectors", "Operations with constants of several numbers", operations_with_vectors, (4, 3))
+case("operations_with_vectors", "Operations with constant tensors", operations_with_vectors, (4, 3))
 case("attentions", "Attention with scales, normalisations", attentions, [(4, 6), (5, 6)], ("keras", "h5"))
 case("hard_sigmoid", "Hard sigmoid of Keras 3", hard_sigmoid, (5, 3), ("keras", "h5"))
 

@@ -23,13 +23,12 @@ impl Graph {
     /// is taken.
     pub fn with_states(&self) -> Result<Self, GraphError> {
         self.validate()?;
-        let mut nodes = Vec::with_capacity(self.nodes.len());
-        for node in &self.nodes {
-            nodes.push(match node.layer.is_stateful() {
-                true => Some(Stateful::of(node, self)?),
-                false => None,
-            });
-        }
+        let stateful = |node| Stateful::of(node, self).transpose();
+        let nodes: Vec<Option<Stateful>> = self
+            .nodes
+            .iter()
+            .map(stateful)
+            .collect::<Result<_, GraphError>>()?;
         let states: Vec<Input> = nodes.iter().flatten().flat_map(Stateful::inputs).collect();
         let mut made = Self {
             name: self.name.clone(),
@@ -37,7 +36,7 @@ impl Graph {
             weights: self.weights.clone(),
             ..Self::default()
         };
-        // Index of the new value for each of the old ones.
+        // For each value of this graph, the one that replaces it.
         let mut values: Vec<ValueId> = (0..self.inputs.len()).map(ValueId).collect();
         let mut next_state = self.inputs.len();
         let mut last_states = Vec::new();
@@ -82,17 +81,24 @@ impl Graph {
 impl Layer {
     /// Returns true for a recurrent layer that continues from the states of the last run.
     pub fn is_stateful(&self) -> bool {
-        match self {
-            Self::Lstm(lstm) => lstm.recurrent.stateful,
-            Self::Gru(gru) => gru.recurrent.stateful,
-            Self::SimpleRnn(rnn) => rnn.stateful,
-            Self::StatefulRnn(rnn) => match &rnn.cell {
-                RnnCell::Lstm(lstm) => lstm.recurrent.stateful,
-                RnnCell::Gru(gru) => gru.recurrent.stateful,
-                RnnCell::SimpleRnn(rnn) => rnn.stateful,
-            },
-            _ => false,
-        }
+        self.stateful_cell().is_some()
+    }
+
+    /// Returns the cell of a recurrent layer that continues from the states of the last run.
+    fn stateful_cell(&self) -> Option<RnnCell> {
+        let cell = match self {
+            Self::Lstm(lstm) => RnnCell::Lstm(lstm.clone()),
+            Self::Gru(gru) => RnnCell::Gru(gru.clone()),
+            Self::SimpleRnn(rnn) => RnnCell::SimpleRnn(rnn.clone()),
+            Self::StatefulRnn(rnn) => rnn.cell.clone(),
+            _ => return None,
+        };
+        let stateful = match &cell {
+            RnnCell::Lstm(lstm) => lstm.recurrent.stateful,
+            RnnCell::Gru(gru) => gru.recurrent.stateful,
+            RnnCell::SimpleRnn(rnn) => rnn.stateful,
+        };
+        stateful.then_some(cell)
     }
 }
 
@@ -107,13 +113,16 @@ struct Stateful {
 }
 
 impl Stateful {
-    fn of(node: &Node, graph: &Graph) -> Result<Self, GraphError> {
-        let (cell, rest) = match node.layer.clone() {
-            Layer::Lstm(lstm) => (RnnCell::Lstm(lstm), None),
-            Layer::Gru(gru) => (RnnCell::Gru(gru), None),
-            Layer::SimpleRnn(rnn) => (RnnCell::SimpleRnn(rnn), None),
-            Layer::StatefulRnn(rnn) => (rnn.cell.clone(), Some(rnn)),
-            _ => unreachable!("only recurrent layers are stateful"),
+    /// Returns `None` for a node whose layer is not stateful.
+    fn of(node: &Node, graph: &Graph) -> Option<Result<Self, GraphError>> {
+        let cell = node.layer.stateful_cell()?;
+        Some(Self::with_cell(cell, node, graph))
+    }
+
+    fn with_cell(cell: RnnCell, node: &Node, graph: &Graph) -> Result<Self, GraphError> {
+        let rest = match &node.layer {
+            Layer::StatefulRnn(rnn) => Some(rnn),
+            _ => None,
         };
         let fault = |problem: &str| GraphError::Node {
             graph: graph.name.clone(),
@@ -121,7 +130,7 @@ impl Stateful {
             class: node.layer.class(),
             problem: problem.into(),
         };
-        if rest.as_ref().is_some_and(|rnn| rnn.initial_state) {
+        if rest.is_some_and(|rnn| rnn.initial_state) {
             return Err(fault(
                 "it is stateful and reads initial states from the model, which leaves open the states that it continues from; run the model without states",
             ));
@@ -136,16 +145,16 @@ impl Stateful {
             return Err(fault("its recurrent kernel has no dimensions"));
         };
         let inside = format!("/{}", node.layer.class());
-        let name = match &rest {
+        let name = match rest {
             Some(rnn) if rnn.return_state => node.name.strip_suffix(&inside),
             _ => None,
         };
         Ok(Self {
             units,
             name: name.unwrap_or(&node.name).into(),
-            returned_states: rest.as_ref().is_some_and(|rnn| rnn.return_state),
+            returned_states: rest.is_some_and(|rnn| rnn.return_state),
             layer: StatefulRnn {
-                masked: rest.as_ref().is_some_and(|rnn| rnn.masked),
+                masked: rest.is_some_and(|rnn| rnn.masked),
                 zero_skipped_output: rest.is_some_and(|rnn| rnn.zero_skipped_output),
                 cell,
                 initial_state: true,

@@ -575,30 +575,18 @@ fn states_continue_a_run() {
     let plain = place.at("plain.npz");
     let states = place.at("states.npz");
     good(["--run", &first, "--out", &plain, text(&h5)]);
-    let text_of = good([
-        "--run",
-        &first,
-        "--out",
-        &out,
-        "--states",
-        &states,
-        text(&h5),
-    ]);
+    let continued = || {
+        let options = ["--run", &first, "--out", &out, "--states", &states];
+        good(options.into_iter().chain([text(&h5)]))
+    };
+    let message = continued();
     assert!(
-        text_of.contains("states.npz, after a start from zeros\n"),
-        "{text_of}"
+        message.contains("states.npz, after a start from zeros\n"),
+        "{message}"
     );
     assert_eq!(fs::read(&plain).unwrap(), fs::read(&out).unwrap());
-    let text_of = good([
-        "--run",
-        &first,
-        "--out",
-        &out,
-        "--states",
-        &states,
-        text(&h5),
-    ]);
-    assert!(!text_of.contains("zeros"), "{text_of}");
+    let message = continued();
+    assert!(!message.contains("zeros"), "{message}");
     assert_ne!(fs::read(&plain).unwrap(), fs::read(&out).unwrap());
 }
 

@@ -116,7 +116,7 @@ operations(
 )
 operations(
     "constants",
-    "arithmetic with constants of several numbers",
+    "arithmetic with constant tensors",
     (4, 3),
     lambda x: [
         x * np.float32([1.0, 2.0, -3.0]),
@@ -142,6 +142,6 @@ def refused(tag, covers, shapes, function, says):
 
 
 refused("sine", "an unknown function", (4,), tf.sin, '"Sin" with T')
-refused("maximum", "the maximum with several numbers", (3,), lambda x: tf.maximum(x, np.float32([1.0, 2.0, 3.0])), '"Maximum" with input 1 = [1.0,2.0,3.0]')
+refused("maximum", "the maximum with a constant tensor", (3,), lambda x: tf.maximum(x, np.float32([1.0, 2.0, 3.0])), '"Maximum" with input 1 = [1.0,2.0,3.0]')
 refused("new_axis", "a subscript that inserts an axis", (4,), lambda x: x[:, tf.newaxis], "new_axis_mask")
 refused("batch", "a sum over the batch", (4,), lambda x: tf.reduce_sum(x, axis=0), "axis 0 is the batch")

@@ -234,7 +234,7 @@ def refused():
     )
 
 
-# This function stands last: the model files contain line numbers, so code inserted above would change them.
+# New functions go to another file: the model files contain line numbers and which constants the functions of a file share.
 def more():
     """Further expressions of known functions."""
     functions = {

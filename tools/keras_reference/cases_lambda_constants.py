@@ -1,4 +1,4 @@
-"""Lambda layers with constants of several numbers."""
+"""Lambda layers with constant tensors."""
 
 import numpy as np
 import tensorflow as tf
@@ -8,7 +8,7 @@ from .core import case, portable
 
 
 def constants():
-    """Arithmetic with constants of several numbers."""
+    """Arithmetic with constant tensors."""
     functions = {
         "list": (lambda x: x * [1.0, -2.0, 0.5] + 1, (4, 3)),
         "tuple": (lambda x: x - (0.5, 1.5, -1), (4, 3)),
@@ -23,14 +23,14 @@ def constants():
     for tag, (function, shape) in functions.items():
         case(
             f"lambda_constants_{tag}",
-            f"Lambda: arithmetic with a constant of several numbers, {tag}",
+            f"Lambda: arithmetic with a constant tensor, {tag}",
             shape,
             lambda x, f=portable(function): L.Lambda(f, name="lambda_1")(x),
         )
     standard = portable(lambda x, mean, deviation: (x - mean) / deviation)
     case(
         "lambda_constants_arguments",
-        "Lambda: constants of several numbers as arguments, one of them in two layers",
+        "Lambda: constant tensors as arguments, one of them in two layers",
         (4, 3),
         lambda x: L.Lambda(standard, arguments={"mean": [0.1, -2.0, 0.7], "deviation": [1.5, 0.5, 3.0]}, name="lambda_1")(
             L.Lambda(standard, arguments={"mean": [0.1, -2.0, 0.7], "deviation": 2.0}, name="lambda_2")(x)
@@ -38,7 +38,7 @@ def constants():
     )
     case(
         "lambda_constants_numpy",
-        "Lambda: constants of several numbers as arrays of NumPy",
+        "Lambda: constant tensors as arrays of NumPy",
         (4, 3),
         lambda x, f=portable(lambda x: (x - np.array([0.5, -1.0, 2.0])) / np.float32([2.0, 4.0, -0.5])): L.Lambda(
             f, name="lambda_1"
@@ -52,7 +52,7 @@ def constants():
     ):
         case(
             f"refused_lambda_constants_{tag}",
-            f"Lambda that must be refused: a constant of several numbers, {tag}",
+            f"Lambda that must be refused: a constant tensor, {tag}",
             shape,
             lambda x, f=portable(function): L.Lambda(f, name="lambda_1")(x),
             refused="lambda_1",

@@ -195,7 +195,7 @@ def operators():
     vector, steps = np.float32([0.5, -1.5, 2.0]), np.float32([[1.0], [2.0], [-0.5], [4.0]])
     case(
         "operators_constants",
-        "Arithmetic with constants of several numbers in the model's code",
+        "Arithmetic with constant tensors in the model's code",
         (4, 3),
         lambda x: [
             (x - vector) / [1.0, 2.0, 4.0],

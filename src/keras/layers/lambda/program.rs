@@ -23,15 +23,15 @@ pub struct Program {
     result: Operand,
     /// Number of inputs of the layer.
     pub inputs: usize,
-    constants: Vec<Numbers>,
+    constants: Vec<ConstantTensor>,
 }
 
-/// Maximum number of elements of the constants of a function.
-const MAX_NUMBERS: usize = 1 << 20;
+/// Largest number of elements of all constant tensors of a function.
+const MAX_CONSTANT_ELEMENTS: usize = 1 << 20;
 
-/// Constant of several numbers, whose dimensions are aligned with the last ones of a value.
+/// Constant tensor. Its dimensions are aligned with the last dimensions of the other operand, as in NumPy's broadcasting.
 #[derive(Debug, Clone, PartialEq, Default)]
-struct Numbers {
+struct ConstantTensor {
     shape: Vec<usize>,
     data: Vec<f32>,
 }
@@ -87,7 +87,11 @@ pub fn translate(expression: &Expression, bound: &[Option<Value>]) -> Option<Pro
 impl Program {
     /// Builds the layer.
     pub fn leaf(self, check: impl Fn(&Call) -> Result<(), String> + Send + Sync + 'static) -> Leaf {
-        let constants: Vec<Weight> = self.constants.iter().flat_map(Numbers::weights).collect();
+        let constants: Vec<Weight> = self
+            .constants
+            .iter()
+            .flat_map(ConstantTensor::weights)
+            .collect();
         let leaf = Leaf::composed(Vec::new(), move |call| {
             check(call)?;
             self.lower(call)
@@ -124,10 +128,10 @@ impl Program {
                     Operand::Mask(_) => 1,
                 })
                 .collect();
-            let constant = |n: usize| (&self.constants[n], &call.weights[n * WEIGHTS..][..WEIGHTS]);
+            let (weights, _) = call.weights.as_chunks::<WEIGHTS>();
             let layers = match *operation {
-                Operation::Scale(n) => constant(n).0.layers(given[0], constant(n).1, true)?,
-                Operation::Shift(n) => constant(n).0.layers(given[0], constant(n).1, false)?,
+                Operation::Scale(n) => self.constants[n].layers(given[0], &weights[n], true)?,
+                Operation::Shift(n) => self.constants[n].layers(given[0], &weights[n], false)?,
                 _ => vec![operation.layer(&given)?],
             };
             // A step is one part or several in a row.
@@ -156,7 +160,7 @@ impl Program {
 /// Weights of a [`Layer::BatchNorm`] that applies a constant: mean, variance and the constant.
 const WEIGHTS: usize = 3;
 
-impl Numbers {
+impl ConstantTensor {
     /// Returns the weights of the layer that applies the constant.
     fn weights(&self) -> [Weight; WEIGHTS] {
         let count = self.data.len();
@@ -176,7 +180,7 @@ impl Numbers {
     fn layers(
         &self,
         rank: usize,
-        weights: &[WeightId],
+        &[mean, variance, constant]: &[WeightId; WEIGHTS],
         scales: bool,
     ) -> Result<Vec<Layer>, String> {
         let problem = || {
@@ -196,9 +200,6 @@ impl Numbers {
             };
             return Ok(vec![Layer::Map(Map { function })]);
         }
-        let &[mean, variance, constant] = weights else {
-            return Err("a constant is missing".into());
-        };
         let layer = Layer::BatchNorm(BatchNorm {
             gamma: scales.then_some(constant),
             beta: (!scales).then_some(constant),
@@ -292,7 +293,7 @@ struct Writer<'a> {
     /// Number of inputs, once the first use of the argument has shown that it is a tensor (one) or a
     /// list of tensors.
     inputs: Option<usize>,
-    constants: Vec<Numbers>,
+    constants: Vec<ConstantTensor>,
 }
 
 impl Writer<'_> {
@@ -386,7 +387,7 @@ impl Writer<'_> {
                 Some(self.map(function, x))
             }
             (None, None) => {
-                match (self.numbers(left), self.numbers(right)) {
+                match (self.constant_tensor(left), self.constant_tensor(right)) {
                     (None, None) => {}
                     (None, Some(c)) => return self.with_constant(operator, left, c, false),
                     (Some(c), None) => return self.with_constant(operator, right, c, true),
@@ -409,20 +410,20 @@ impl Writer<'_> {
         }
     }
 
-    /// Writes the operation of a value with a constant of several numbers, which is on the left if it is `first`.
+    /// Writes an operation with a constant tensor, which is the left operand if `constant_is_left`.
     fn with_constant(
         &mut self,
         operator: Operator,
         value: &Expression,
-        mut constant: Numbers,
-        first: bool,
+        mut constant: ConstantTensor,
+        constant_is_left: bool,
     ) -> Option<Operand> {
         let mut x = self.tensor(value)?;
         let mut change = |of: &dyn Fn(f32) -> f32| {
             constant.data.iter_mut().for_each(|c| *c = of(*c));
             constant.data.iter().all(|c| c.is_finite()).then_some(())
         };
-        let scales = match (operator, first) {
+        let scales = match (operator, constant_is_left) {
             (Operator::Add, _) => false,
             (Operator::Subtract, true) => {
                 x = self.map(MapFunction::Negate, x);
@@ -444,7 +445,7 @@ impl Writer<'_> {
             (Operator::Power, _) => return None,
         };
         let stored: usize = self.constants.iter().map(|c| c.data.len()).sum();
-        (stored + constant.data.len() <= MAX_NUMBERS).then_some(())?;
+        (stored + constant.data.len() <= MAX_CONSTANT_ELEMENTS).then_some(())?;
         self.constants.push(constant);
         let n = self.constants.len() - 1;
         let operation = match scales {
@@ -454,21 +455,23 @@ impl Writer<'_> {
         Some(self.push(operation, vec![x]))
     }
 
-    /// Returns a constant of several numbers: nested lists and tuples, also as an array of NumPy or a tensor.
-    fn numbers(&self, expression: &Expression) -> Option<Numbers> {
-        let mut found = Numbers::default();
-        self.gather(expression, &mut found)?;
+    /// Returns the constant tensor of an expression: nested lists and tuples, also as an array of NumPy or a tensor.
+    fn constant_tensor(&self, expression: &Expression) -> Option<ConstantTensor> {
+        let mut found = ConstantTensor::default();
+        self.append_expression(expression, &mut found)?;
         (!found.shape.is_empty()).then_some(found)
     }
 
-    /// Appends the numbers of an expression; `found` gets its shape.
-    fn gather(&self, expression: &Expression, found: &mut Numbers) -> Option<()> {
+    /// Appends the elements of an expression to `found`, whose shape becomes that of the expression.
+    fn append_expression(&self, expression: &Expression, found: &mut ConstantTensor) -> Option<()> {
         match expression {
             Expression::Sequence(items) => {
                 let items = items.iter().map(|item| &**item);
-                nested(items, found, |item, found| self.gather(item, found))
+                append_list(items, found, |item, found| {
+                    self.append_expression(item, found)
+                })
             }
-            Expression::Constant(object) => objects(object, found),
+            Expression::Constant(object) => append_object(object, found),
             Expression::Call(function, positional, keywords) => {
                 let Expression::Name(path) = &**function else {
                     return None;
@@ -481,7 +484,7 @@ impl Writer<'_> {
                         | ["np" | "numpy", "array" | "asarray" | "float32"],
                         [values],
                         [],
-                    ) => self.gather(values, found),
+                    ) => self.append_expression(values, found),
                     _ => None,
                 }
             }
@@ -490,7 +493,7 @@ impl Writer<'_> {
                 found.data.push(self.number(expression)?);
                 Some(())
             }
-            other => values(self.bound(other)?, found),
+            other => append_json(self.bound(other)?, found),
         }
     }
 
@@ -908,57 +911,59 @@ impl Writer<'_> {
     }
 }
 
-/// Appends the numbers of a list, whose items must have equal shapes.
-fn nested<T>(
+/// Appends the elements of a list, whose items must have equal shapes.
+fn append_list<T>(
     items: impl Iterator<Item = T>,
-    found: &mut Numbers,
-    mut gather: impl FnMut(T, &mut Numbers) -> Option<()>,
+    found: &mut ConstantTensor,
+    mut append: impl FnMut(T, &mut ConstantTensor) -> Option<()>,
 ) -> Option<()> {
     let mut count = 0;
     let mut inner: Option<Vec<usize>> = None;
     for item in items {
-        gather(item, found)?;
-        (found.data.len() <= MAX_NUMBERS).then_some(())?;
+        append(item, found)?;
+        (found.data.len() <= MAX_CONSTANT_ELEMENTS).then_some(())?;
         match &inner {
             Some(shape) => (*shape == found.shape).then_some(())?,
             None => inner = Some(found.shape.clone()),
         }
         count += 1;
     }
-    // An empty list has no numbers.
+    // An empty list has no elements.
     found.shape = inner?;
     found.shape.insert(0, count);
     Some(())
 }
 
-fn append(number: f64, found: &mut Numbers) -> Option<()> {
+fn append_number(number: f64, found: &mut ConstantTensor) -> Option<()> {
     found.shape.clear();
     found.data.push(number as f32);
     (number as f32).is_finite().then_some(())
 }
 
-/// Appends the numbers of a constant of the code.
-fn objects(object: &Object, found: &mut Numbers) -> Option<()> {
+/// Appends the elements of a constant of the bytecode.
+fn append_object(object: &Object, found: &mut ConstantTensor) -> Option<()> {
     match object {
-        Object::Int(n) => append(*n as f64, found),
-        Object::Float(x) => append(*x, found),
-        Object::Tuple(items) => nested(items.iter(), found, |item, found| objects(item, found)),
+        Object::Int(n) => append_number(*n as f64, found),
+        Object::Float(x) => append_number(*x, found),
+        Object::Tuple(items) => append_list(items.iter(), found, |item, found| {
+            append_object(item, found)
+        }),
         _ => None,
     }
 }
 
-/// Appends the numbers of a value of the configuration.
-fn values(value: &Value, found: &mut Numbers) -> Option<()> {
+/// Appends the elements of a value of the layer's configuration.
+fn append_json(value: &Value, found: &mut ConstantTensor) -> Option<()> {
     match value {
-        Value::Number(number) => append(number.as_f64()?, found),
-        Value::Array(items) => nested(items.iter(), found, values),
+        Value::Number(number) => append_number(number.as_f64()?, found),
+        Value::Array(items) => append_list(items.iter(), found, append_json),
         Value::Object(fields) => {
             let class = fields.get("class_name").and_then(Value::as_str);
             let config = fields
                 .get("config")
                 .filter(|_| matches!(class, Some("__numpy__" | "__tensor__")))?;
             match config {
-                Value::Object(config) => values(config.get("value")?, found),
+                Value::Object(config) => append_json(config.get("value")?, found),
                 _ => None,
             }
         }
