@@ -2,16 +2,20 @@
 """Compares the cost of `python -m maeum.batch` with that of `infer` on the same files.
 
     python tools/batch_cost.py --infer target/release/infer FOLDER [--rounds 5]
+    python tools/batch_cost.py --infer target/release/infer FOLDER --instructions
     python tools/batch_cost.py --manifest 1000000            the cost of a manifest of so many files instead
 
 needs the package maeum with its extra daft, built with optimisation from the same source. The runs alternate, on a
 half of the files and on all of them. Prints medians of the waiting time and of the processor time (user and system,
 with all child processes), and the cost per file without the start: the difference of both, divided by their files.
+With `--instructions` each runs once under valgrind, which takes a hundred times as long: the instructions of the
+processes do not depend on the load of the machine. Those of the kernel are not among them.
 """
 
 import argparse
 import os
 import pathlib
+import re
 import resource
 import statistics
 import subprocess
@@ -32,6 +36,14 @@ def measure(command, environment):
     return time.monotonic() - begin, usage.ru_utime + usage.ru_stime
 
 
+def instructions(command, environment):
+    """Instructions of a command and its child processes, in millions."""
+    valgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", "--trace-children=yes"]
+    process = subprocess.run(valgrind + command, capture_output=True, text=True, env=environment)
+    assert process.returncode in (0, 1), f"{command} ended with {process.returncode}: {process.stderr}"
+    return (sum(int(count) for count in re.findall(r"Collected : (\d+)", process.stderr)) / 1e6,)
+
+
 def manifest(count):
     """Print processor time and memory of a manifest."""
     from maeum import batch
@@ -50,6 +62,7 @@ def main():
     parser.add_argument("--infer", help="program infer")
     parser.add_argument("--manifest", type=int, metavar="FILES")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--instructions", action="store_true", help="count instructions with valgrind, in one round")
     arguments = parser.parse_args()
     if arguments.manifest:
         manifest(arguments.manifest)
@@ -58,6 +71,8 @@ def main():
         parser.error("give a folder and --infer")
     files = sorted(p.resolve() for p in arguments.folder.rglob("*") if p.suffix.lower() in ENDINGS)
     environment = {**os.environ, "DAFT_ANALYTICS_ENABLED": "0"}
+    measured = instructions if arguments.instructions else measure
+    units = [("instructions", "million", "million")] if arguments.instructions else [("waiting time", "s", "ms"), ("processor time", "s", "ms")]
     results = {}
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)
@@ -66,7 +81,7 @@ def main():
             (scratch / str(count)).mkdir()
             for number, file in enumerate(files[:: 2 if count < len(files) else 1][:count]):
                 (scratch / str(count) / f"{number:06}{file.suffix}").symlink_to(file)
-        for number in range(arguments.rounds):
+        for number in range(1 if arguments.instructions else arguments.rounds):
             for count in counts:
                 folder = str(scratch / str(count))
                 out = str(scratch / f"out-{number}-{count}")
@@ -75,18 +90,19 @@ def main():
                     "batch": [sys.executable, "-m", "maeum.batch", folder, out],
                 }
                 for name, command in commands.items():
-                    results.setdefault((name, count), []).append(measure(command, environment))
+                    results.setdefault((name, count), []).append(measured(command, environment))
     medians = {key: [statistics.median(column) for column in zip(*values)] for key, values in results.items()}
     for count in counts:
-        for kind, unit in enumerate(("waiting", "processor")):
+        for kind, (quantity, unit, _) in enumerate(units):
             a, b = medians["infer", count][kind], medians["batch", count][kind]
-            print(f"{count} files, {unit} time: infer {a:.2f} s, batch {b:.2f} s, ratio {b / a:.2f}")
-    for kind, unit in enumerate(("waiting", "processor")):
-        per = [
-            (medians[name, counts[1]][kind] - medians[name, counts[0]][kind]) / (counts[1] - counts[0]) * 1000
+            print(f"{count} files, {quantity}: infer {a:.2f} {unit}, batch {b:.2f} {unit}, ratio {b / a:.2f}")
+    for kind, (quantity, unit, small) in enumerate(units):
+        scale = 1 if unit == small else 1000
+        a, b = (
+            (medians[name, counts[1]][kind] - medians[name, counts[0]][kind]) / (counts[1] - counts[0]) * scale
             for name in ("infer", "batch")
-        ]
-        print(f"per file without the start, {unit} time: infer {per[0]:.2f} ms, batch {per[1]:.2f} ms, ratio {per[1] / per[0]:.2f}")
+        )
+        print(f"per file without the start, {quantity}: infer {a:.2f} {small}, batch {b:.2f} {small}, ratio {b / a:.2f}")
 
 
 if __name__ == "__main__":
