@@ -8,7 +8,7 @@
 needs the package maeum with its extra daft, built with optimisation from the same source. The runs alternate, on a
 half of the files and on all of them. Prints medians of the waiting time and of the processor time (user and system,
 with all child processes), and the cost per file without the start: the difference of both, divided by their files.
-With `--instructions` each runs once under valgrind, which takes a hundred times as long: the instructions of the
+With `--instructions` each runs once under valgrind, which takes minutes for a few hundred files: the instructions of the
 processes do not depend on the load of the machine. Those of the kernel are not among them.
 """
 
