@@ -37,9 +37,7 @@ impl Recording {
             return Err(Fault::NoSamples);
         }
         let mut mixer = Mixer::new(1, None, frames, MAX_FRAMES)?;
-        for pair in bytes.chunks_exact(2) {
-            mixer.push(i16::from_le_bytes([pair[0], pair[1]]))?;
-        }
+        mixer.push_all(bytes.as_chunks().0, i16::from_le_bytes)?;
         Ok(mixer.recording(sample_rate, "wav pcm 16 bit".into()))
     }
 }

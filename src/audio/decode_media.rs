@@ -294,14 +294,12 @@ impl Output {
         match decoded {
             GenericAudioBufferRef::F32(_) | GenericAudioBufferRef::F64(_) => {
                 decoded.copy_to_vec_interleaved(&mut floats);
-                floats.iter().try_for_each(|&x| mixer.push_float(x))?;
+                mixer.push_all_floats(&floats, |x| x)?;
             }
             // Symphonia scales integers of every width to 32 bits.
             _ => {
                 decoded.copy_to_vec_interleaved(&mut integers);
-                integers
-                    .iter()
-                    .try_for_each(|&x| mixer.push((x >> 16) as i16))?;
+                mixer.push_all(&integers, |x| (x >> 16) as i16)?;
             }
         }
         (self.floats, self.integers) = (floats, integers);
@@ -313,7 +311,7 @@ impl Output {
         match opus.decode(&packet.data, packet.trim_end.get()) {
             Some(samples) => {
                 let mixer = self.mixer(Opus::RATE, channels)?;
-                samples.iter().try_for_each(|&x| mixer.push(x))
+                mixer.push_all(samples, |x| x)
             }
             None => {
                 self.damaged += 1;

@@ -183,27 +183,27 @@ fn contradiction(format: &Format) -> Option<String> {
 /// Passes all samples of `data`, a whole number of them, to `mixer`.
 fn read(data: &[u8], storage: Storage, mixer: &mut Mixer) -> Result<(), Fault> {
     match storage {
-        Storage::Integer(1) => each(data, |[x]| mixer.push(i16::from_le_bytes([0, x ^ 0x80]))),
-        Storage::Integer(2) => mixer.push_all(data.as_chunks().0),
-        Storage::Integer(3) => each(data, |[_, a, b]| mixer.push(i16::from_le_bytes([a, b]))),
-        Storage::Integer(4) => each(data, |[_, _, a, b]| mixer.push(i16::from_le_bytes([a, b]))),
+        Storage::Integer(1) => mixer.push_all(data, |x| i16::from_le_bytes([0, x ^ 0x80])),
+        Storage::Integer(2) => mixer.push_all(data.as_chunks().0, i16::from_le_bytes),
+        Storage::Integer(3) => {
+            mixer.push_all(data.as_chunks().0, |[_, a, b]| i16::from_le_bytes([a, b]))
+        }
+        Storage::Integer(4) => mixer.push_all(data.as_chunks().0, |[_, _, a, b]| {
+            i16::from_le_bytes([a, b])
+        }),
         Storage::Integer(n) => data
             .chunks_exact(n)
             .try_for_each(|s| mixer.push(i16::from_le_bytes([s[n - 2], s[n - 1]]))),
-        Storage::LowInteger24 => each(data, |[_, a, b, _]| mixer.push(i16::from_le_bytes([a, b]))),
-        Storage::Float32 => each(data, |s| mixer.push_float(f32::from_le_bytes(s).into())),
-        Storage::Float64 => each(data, |s| mixer.push_float(f64::from_le_bytes(s))),
-        Storage::ALaw => each(data, |[code]| mixer.push(from_a_law(code))),
-        Storage::MuLaw => each(data, |[code]| mixer.push(from_mu_law(code))),
+        Storage::LowInteger24 => mixer.push_all(data.as_chunks().0, |[_, a, b, _]| {
+            i16::from_le_bytes([a, b])
+        }),
+        Storage::Float32 => {
+            mixer.push_all_floats(data.as_chunks().0, |s| f32::from_le_bytes(s).into())
+        }
+        Storage::Float64 => mixer.push_all_floats(data.as_chunks().0, f64::from_le_bytes),
+        Storage::ALaw => mixer.push_all(data, from_a_law),
+        Storage::MuLaw => mixer.push_all(data, from_mu_law),
     }
-}
-
-/// Calls `take` for each sample of `N` bytes, until it returns an error.
-fn each<const N: usize>(
-    data: &[u8],
-    take: impl FnMut([u8; N]) -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    data.as_chunks().0.iter().copied().try_for_each(take)
 }
 
 fn storage<'a>(

@@ -128,27 +128,54 @@ impl Mixer {
         Ok(())
     }
 
-    /// Takes the next interleaved samples, in little-endian bytes.
+    /// Takes the next interleaved samples, each decoded by `value`.
     ///
     /// # Errors
     /// The errors of [`Self::push`].
-    pub fn push_all(&mut self, samples: &[[u8; 2]]) -> Result<(), Fault> {
-        let decoded = |bytes: &[u8; 2]| i16::from_le_bytes(*bytes);
-        if self.channels > 1 {
-            return samples.iter().try_for_each(|s| self.push(decoded(s)));
-        }
-        if samples.len() > self.limit - self.mono.len() {
-            return Err(Fault::TooLong { frames: self.limit });
+    #[inline]
+    pub fn push_all<T: Copy>(
+        &mut self,
+        samples: &[T],
+        value: impl Fn(T) -> i16,
+    ) -> Result<(), Fault> {
+        if !self.takes_mono(samples.len()) {
+            return samples.iter().try_for_each(|&s| self.push(value(s)));
         }
         // Loops without an early end, so that the compiler vectorises them.
-        let is_clipped = |s: &[u8; 2]| [i16::MAX, i16::MIN].contains(&decoded(s));
+        let is_clipped = |&s: &T| [i16::MAX, i16::MIN].contains(&value(s));
         for part in samples.chunks(CLIPPING_PART) {
             let clipped: u16 = part.iter().map(|s| u16::from(is_clipped(s))).sum();
             self.clipped += u64::from(clipped);
         }
-        let scaled = samples.iter().map(|s| f32::from(decoded(s)) / 32768.0);
+        let scaled = samples.iter().map(|&s| f32::from(value(s)) / 32768.0);
         self.mono.extend(scaled);
         Ok(())
+    }
+
+    /// Takes the next interleaved samples as floats, each decoded by `value`.
+    ///
+    /// # Errors
+    /// The errors of [`Self::push_float`].
+    #[inline]
+    pub fn push_all_floats<T: Copy>(
+        &mut self,
+        samples: &[T],
+        value: impl Fn(T) -> f64,
+    ) -> Result<(), Fault> {
+        let all_finite = || {
+            samples
+                .iter()
+                .fold(true, |all, &s| all & value(s).is_finite())
+        };
+        if self.takes_mono(samples.len()) && all_finite() {
+            return self.push_all(samples, |s| from_float(value(s)));
+        }
+        samples.iter().try_for_each(|&s| self.push_float(value(s)))
+    }
+
+    /// Returns true if so many samples are as many frames and do not exceed the limit.
+    fn takes_mono(&self, samples: usize) -> bool {
+        self.channels == 1 && samples <= self.limit - self.mono.len()
     }
 
     #[inline]
@@ -243,15 +270,27 @@ mod tests {
             let (mut single, mut together) = (mixer(), mixer());
             samples.iter().for_each(|s| single.push(*s).unwrap());
             let (first, rest) = bytes.split_at(10);
-            together.push_all(first).unwrap();
-            together.push_all(rest).unwrap();
-            let [single, together] = [single, together].map(|m| m.recording(8_000, String::new()));
+            together.push_all(first, i16::from_le_bytes).unwrap();
+            together.push_all(rest, i16::from_le_bytes).unwrap();
+            let mut floats = mixer();
+            let scaled = |s: i16| f64::from(s) / 32768.0;
+            floats.push_all_floats(&samples, scaled).unwrap();
+            let [single, together, floats] =
+                [single, together, floats].map(|m| m.recording(8_000, String::new()));
             assert!(single == together, "{channels} channels");
+            assert!(single == floats, "{channels} channels");
         }
-        let fault = Mixer::new(1, None, 0, 3)
-            .unwrap()
-            .push_all(&bytes)
-            .unwrap_err();
+        let short = || Mixer::new(1, None, 0, 3).unwrap();
+        let fault = short().push_all(&bytes, i16::from_le_bytes).unwrap_err();
+        assert!(matches!(fault, Fault::TooLong { frames: 3 }), "{fault}");
+        let floats = |values: &[f64]| short().push_all_floats(values, |x| x).unwrap_err();
+        let fault = floats(&[0.0, f64::NAN]);
+        let wanted = Fault::NonFinite {
+            frame: 1,
+            channel: 1,
+        };
+        assert_eq!(fault.to_string(), wanted.to_string());
+        let fault = floats(&[0.0, 0.0, 0.0, 0.0, f64::NAN]);
         assert!(matches!(fault, Fault::TooLong { frames: 3 }), "{fault}");
     }
 
