@@ -17,6 +17,8 @@ pub(crate) trait Lanes: Copy {
     /// Returns `x` in every lane.
     fn splat(x: f32) -> Self;
     fn load(from: &[f32; LANES]) -> Self;
+    /// Returns these whole numbers.
+    fn load_i8(from: &[i8; LANES]) -> Self;
     fn store(self, to: &mut [f32; LANES]);
     /// Returns `x * self + sum` per lane, rounded once.
     fn mul_add(self, x: f32, sum: Self) -> Self;
@@ -60,6 +62,11 @@ impl Lanes for [f32; LANES] {
     #[inline(always)]
     fn load(from: &[f32; LANES]) -> Self {
         *from
+    }
+
+    #[inline(always)]
+    fn load_i8(from: &[i8; LANES]) -> Self {
+        from.map(f32::from)
     }
 
     #[inline(always)]
@@ -216,6 +223,30 @@ mod tests {
                         assert!(same, "{} {operation}: {a} {b} {x}", isa.name());
                     }
                 }
+            }
+        }
+    }
+
+    struct WholeNumbers([i8; LANES]);
+
+    impl Kernel for WholeNumbers {
+        type Output = [f32; LANES];
+
+        #[inline(always)]
+        fn run<V: Lanes, const MR: usize>(self) -> Self::Output {
+            let mut out = [f32::NAN; LANES];
+            V::load_i8(&self.0).store(&mut out);
+            out
+        }
+    }
+
+    #[test]
+    fn whole_numbers_stay_in_their_lanes_on_every_instruction_set() {
+        for isa in Isa::available() {
+            for from in (i8::MIN..=i8::MAX).step_by(7) {
+                let numbers = std::array::from_fn(|i| from.wrapping_add(7 * i as i8));
+                let got = isa.dispatch(WholeNumbers(numbers));
+                assert_eq!(got, numbers.map(f32::from), "{}", isa.name());
             }
         }
     }

@@ -5,13 +5,21 @@ use std::sync::Arc;
 use super::gemm::{Init, Packed, matmul};
 use super::math;
 use super::op::{OpCall, PlainOp};
+use super::quantised::QuantisedMatrix;
 use crate::nn::layers::Activation;
 
 /// A dense layer with packed weights.
 #[derive(Debug)]
 pub(crate) struct DensePlan {
-    pub packed: Arc<Packed>,
+    pub weights: DenseWeights,
     pub activation: Activation,
+}
+
+/// Weights of a dense layer; those that 8 bits represent exactly have 8 bits.
+#[derive(Debug, Clone)]
+pub(crate) enum DenseWeights {
+    Single(Arc<Packed>),
+    Quantised(Arc<QuantisedMatrix>),
 }
 
 impl PlainOp for DensePlan {
@@ -20,12 +28,20 @@ impl PlainOp for DensePlan {
     }
 
     fn run(&self, call: OpCall) {
-        let (isa, packed, x) = (call.isa, &self.packed, (call.input)(0));
+        let (isa, x, y) = (call.isa, (call.input)(0), call.output);
         let relu = self.activation == Activation::Relu;
-        let rows = x.len() / packed.k;
-        matmul(isa, x, rows, packed, Init::Bias, call.output, relu);
+        let channels = match &self.weights {
+            DenseWeights::Single(packed) => {
+                matmul(isa, x, x.len() / packed.k, packed, Init::Bias, y, relu);
+                packed.n
+            }
+            DenseWeights::Quantised(matrix) => {
+                matrix.multiply(isa, x, y, relu);
+                matrix.n
+            }
+        };
         if !relu {
-            math::activate(isa, self.activation, packed.n, call.output);
+            math::activate(isa, self.activation, channels, y);
         }
     }
 }

@@ -119,6 +119,12 @@ impl Gemm<'_> {
             && (self.row_stride, self.row_dilation) == (1, 1);
         let mut block = 0;
         while block < blocks {
+            // Each term of a sum waits for the one before it, so a single pixel needs the sums of several blocks at once.
+            if self.rows * self.columns == 1 && max_mr >= 4 && block + 4 <= blocks {
+                self.row_bands::<4, false>(isa, 1, block, 0..1);
+                block += 4;
+                continue;
+            }
             // With 32 registers one input load feeds two accumulators: two channel blocks, or one
             // block of two rows. This many positions and their partial sums nearly fill the
             // registers.

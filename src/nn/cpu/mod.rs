@@ -25,6 +25,7 @@ pub(crate) mod math;
 pub(crate) mod op;
 mod packed;
 pub(crate) mod pool;
+pub(crate) mod quantised;
 pub(crate) mod recurrent;
 pub(crate) mod simple_rnn;
 mod single_channel;

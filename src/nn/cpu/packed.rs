@@ -67,7 +67,7 @@ impl Packed {
 }
 
 /// Packs one element per channel into blocks of lanes, laid out as in [`Packed`].
-fn pack(channels: &[f32]) -> impl Iterator<Item = [f32; LANES]> {
+pub(super) fn pack(channels: &[f32]) -> impl Iterator<Item = [f32; LANES]> {
     let repeats = channels.len() <= LANES / 2;
     channels.chunks(LANES).map(move |part| {
         let mut lanes = [0.0; LANES];

@@ -7,7 +7,7 @@ use super::{CpuOp, Op, Step};
 use crate::nn::cpu::axes::{MeanPlan, SlicePlan};
 use crate::nn::cpu::channel_scaled::{ChannelScaledConv, ChannelScaledWeights};
 use crate::nn::cpu::conv::{ConvEpilogue, ConvPlan};
-use crate::nn::cpu::dense::DensePlan;
+use crate::nn::cpu::dense::{DensePlan, DenseWeights};
 use crate::nn::cpu::depthwise::DepthwisePlan;
 use crate::nn::cpu::elementwise::{Broadcast, MergePlan, PReluPlan};
 use crate::nn::cpu::gemm::{Epilogue, Packed};
@@ -18,6 +18,7 @@ use crate::nn::cpu::map::MapPlan;
 use crate::nn::cpu::mat_mul::MatMulPlan;
 use crate::nn::cpu::op::PlainOp;
 use crate::nn::cpu::pool::PoolPlan;
+use crate::nn::cpu::quantised::QuantisedMatrix;
 use crate::nn::cpu::recurrent::{Cell, RecurrentPlan};
 use crate::nn::cpu::simple_rnn::SimpleRnnPlan;
 use crate::nn::cpu::stateful::{CellPlan, StatefulPlan};
@@ -36,6 +37,7 @@ pub(super) struct CpuLowering<'a> {
     graph: &'a Graph,
     packed: HashMap<(WeightId, Option<WeightId>), Arc<Packed>>,
     scaled: HashMap<(WeightId, Option<WeightId>), Arc<ChannelScaledWeights>>,
+    dense: HashMap<(WeightId, Option<WeightId>), DenseWeights>,
 }
 
 impl Backend for CpuLowering<'_> {
@@ -73,6 +75,7 @@ impl<'a> CpuLowering<'a> {
             graph,
             packed: HashMap::new(),
             scaled: HashMap::new(),
+            dense: HashMap::new(),
         }
     }
 
@@ -142,7 +145,7 @@ impl<'a> CpuLowering<'a> {
                 channels: output[output.len() - 1],
             },
             BackendLayer::Dense(dense) => plain(DensePlan {
-                packed: self.pack(dense.kernel, dense.bias),
+                weights: self.dense_weights(dense.kernel, dense.bias),
                 activation: dense.activation,
             }),
             BackendLayer::Pool(pool) => CpuOp::Pool(PoolPlan::new(pool, x)),
@@ -264,6 +267,21 @@ impl<'a> CpuLowering<'a> {
                 return_state: stateful.return_state,
             }),
         }
+    }
+
+    fn dense_weights(&mut self, kernel: WeightId, bias: Option<WeightId>) -> DenseWeights {
+        if let Some(weights) = self.dense.get(&(kernel, bias)) {
+            return weights.clone();
+        }
+        let weights = &self.graph.weights;
+        let (matrix, values) = (&weights[kernel.0], bias.map(|b| &*weights[b.0].data));
+        let channels = *matrix.shape.last().expect("validated kernel");
+        let weights = match QuantisedMatrix::new(&matrix.data, channels, values) {
+            Some(matrix) => DenseWeights::Quantised(Arc::new(matrix)),
+            None => DenseWeights::Single(self.pack(kernel, bias)),
+        };
+        self.dense.insert((kernel, bias), weights.clone());
+        weights
     }
 
     fn pack(&mut self, kernel: WeightId, bias: Option<WeightId>) -> Arc<Packed> {

@@ -34,6 +34,17 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
+    fn load_i8(from: &[i8; LANES]) -> Self {
+        // SAFETY: see above.
+        unsafe {
+            let all = vld1q_s8(from.as_ptr());
+            let halves = [vmovl_s8(vget_low_s8(all)), vmovl_high_s8(all)];
+            let [a, b] = halves.map(|half| [vmovl_s16(vget_low_s16(half)), vmovl_high_s16(half)]);
+            Self([a[0], a[1], b[0], b[1]].map(|part| vcvtq_f32_s32(part)))
+        }
+    }
+
+    #[inline(always)]
     fn store(self, to: &mut [f32; LANES]) {
         for (i, part) in self.0.into_iter().enumerate() {
             // SAFETY: see above.

@@ -153,6 +153,16 @@ impl<F: MulAdd> Lanes for Wasm<F> {
     }
 
     #[inline(always)]
+    fn load_i8(from: &[i8; LANES]) -> Self {
+        // SAFETY: see above.
+        let all = unsafe { v128_load(from.as_ptr().cast()) };
+        let halves = [i16x8_extend_low_i8x16(all), i16x8_extend_high_i8x16(all)];
+        let [a, b] =
+            halves.map(|half| [i32x4_extend_low_i16x8(half), i32x4_extend_high_i16x8(half)]);
+        Self::new([a[0], a[1], b[0], b[1]].map(f32x4_convert_i32x4))
+    }
+
+    #[inline(always)]
     fn store(self, to: &mut [f32; LANES]) {
         for (i, part) in self.0.into_iter().enumerate() {
             // SAFETY: see above.

@@ -41,6 +41,19 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn load_i8(from: &[i8; LANES]) -> Self {
+        // SAFETY: see above.
+        unsafe {
+            let at = from.as_ptr();
+            let half = |at: *const i8| _mm256_cvtepi8_epi32(_mm_loadl_epi64(at.cast()));
+            Self(
+                _mm256_cvtepi32_ps(half(at)),
+                _mm256_cvtepi32_ps(half(at.add(8))),
+            )
+        }
+    }
+
+    #[inline(always)]
     fn store(self, to: &mut [f32; LANES]) {
         // SAFETY: see above.
         unsafe {
@@ -148,6 +161,15 @@ impl Lanes for Avx512 {
     fn load(from: &[f32; LANES]) -> Self {
         // SAFETY: see above.
         unsafe { Self(_mm512_loadu_ps(from.as_ptr())) }
+    }
+
+    #[inline(always)]
+    fn load_i8(from: &[i8; LANES]) -> Self {
+        // SAFETY: see above.
+        unsafe {
+            let all = _mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast()));
+            Self(_mm512_cvtepi32_ps(all))
+        }
     }
 
     #[inline(always)]

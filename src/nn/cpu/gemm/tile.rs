@@ -6,8 +6,8 @@ use crate::simd::Kernel;
 use crate::simd::lanes::{LANES, Lanes};
 
 /// Computes `count` tiles of a band from position `first` on. A tile is MR x NR: `MR` positions by
-/// `ACCS` accumulators of [`LANES`] outputs. The accumulators of a position are channel blocks
-/// `block`, `block + 1` of one pixel, or if `PAIRED` block `block` of a pixel and of the one below;
+/// `ACCS` accumulators of [`LANES`] outputs. The accumulators of a position are the channel blocks
+/// from `block` on of one pixel, or if `PAIRED` block `block` of a pixel and of the one below;
 /// positions then lie in every second row. Each size is a function of its own: in a function that
 /// holds all of them the compiler runs out of registers.
 pub(super) struct Tiles<'a, 'b, const MR: usize, const ACCS: usize, const PAIRED: bool> {
@@ -25,7 +25,13 @@ impl<const MR: usize, const ACCS: usize, const PAIRED: bool> Kernel
 
     #[inline(always)]
     fn run<V: Lanes, const MAX_MR: usize>(self) {
-        if const { MR <= MAX_MR && (ACCS == 1 || (MAX_MR >= TWO_BLOCK_MR && MR <= 8)) } {
+        if const {
+            match ACCS {
+                1 => MR <= MAX_MR,
+                2 => MR <= 8 && MAX_MR >= TWO_BLOCK_MR,
+                _ => MR == 1 && !PAIRED && ACCS <= MAX_MR,
+            }
+        } {
             self.compute::<V>();
         }
     }
