@@ -17,10 +17,11 @@ import json
 import logging
 import os
 import re
+import stat
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, BinaryIO, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
@@ -290,13 +291,19 @@ def _folder_files(folder: str, endings: Set[str]) -> Iterator[Tuple[str, int]]:
             continue
         seen.add(real)
         for name in names:
+            if name.startswith(".") or _ending(name) not in endings:
+                continue
             path = os.path.join(base, name)
-            if not name.startswith(".") and _ending(name) in endings and os.path.isfile(path):
+            try:
+                status = os.stat(path)
+            except OSError:
+                continue  # A link to nothing.
+            if stat.S_ISREG(status.st_mode):
                 try:
                     path.encode()
                 except UnicodeEncodeError as error:
                     raise BatchError(f"{os.fsencode(path)!r}: the name is no UTF-8; rename the file") from error
-                yield path, os.path.getsize(path)
+                yield path, status.st_size
 
 
 def _ending(name: str) -> str:
@@ -492,22 +499,36 @@ def _with_unread(answers: pa.ChunkedArray, unread: List[int], paths: List[str], 
     return pa.chunked_array([pa.array(rows, answers.type)])
 
 
-def run_part(place: str, job: Job, name: str, paths: List[str], sizes: List[int], part: int) -> Counts:
-    """Recognise the files of a part and write its file; return the number of answers by error code.
+def _read(paths: List[str], job: Job) -> pa.ChunkedArray:
+    """Return the answers for files in order, once every file has been read or never will be.
 
     Raises:
-        StorageError: a file exists and cannot be read, or the output cannot be written
+        StorageError: a file exists and cannot be read
     """
     answers = _recognised(paths, job)
-    codes = pc.struct_field(answers, ["error", "code"]).to_pylist()
-    unread = [i for i, code in enumerate(codes) if code == "unreadable"]
-    if unread:
-        answers = _with_unread(answers, unread, paths, job)
-        codes = pc.struct_field(answers, ["error", "code"]).to_pylist()
+    unread = [i for i, code in enumerate(_codes(answers)) if code == "unreadable"]
+    return _with_unread(answers, unread, paths, job) if unread else answers
+
+
+def _codes(answers: pa.ChunkedArray) -> List[Optional[str]]:
+    """Return the error code of each answer."""
+    codes: List[Optional[str]] = pc.struct_field(answers, ["error", "code"]).to_pylist()
+    return codes
+
+
+def _written(
+    answers: pa.ChunkedArray, place: str, job: Job, name: str, paths: List[str], sizes: List[int], part: int
+) -> Counts:
+    """Write the file of a part; return the number of answers by error code.
+
+    Raises:
+        StorageError: the output cannot be written
+        BatchError: the answers are those of another model
+    """
     for model in pc.unique(pc.struct_field(answers, ["model"])).to_pylist():
         if model not in (None, job["model"]):
             raise BatchError(f"a worker has the model {model}, the job {job['model']}; install the same maeum")
-    counts = dict(sorted(Counter(code or "answered" for code in codes).items()))
+    counts = dict(sorted(Counter(code or "answered" for code in _codes(answers)).items()))
     table = pa.table(
         {
             "path": pa.array(paths, pa.large_string()),
@@ -542,15 +563,33 @@ Done = Callable[[int, Union[Counts, BaseException]], None]
 
 
 def _on_this_machine(place: str, manifest: Manifest, parts: List[int], done: Done) -> None:
-    """Run parts one after the other, each on all processors."""
+    """Run parts one after the other, each on all processors. A part is written while the next one is recognised."""
     _use_native_runner(None)
-    for part in parts:
+    failures = (StorageError, daft.exceptions.DaftCoreException, OSError)
+
+    def write(answers: pa.ChunkedArray, part: int, paths: List[str], sizes: List[int]) -> None:
         try:
-            counts = run_part(place, manifest.job, manifest.name(part), *manifest.files(part), part)
-        except (StorageError, daft.exceptions.DaftCoreException, OSError) as error:
+            counts = _written(answers, place, manifest.job, manifest.name(part), paths, sizes, part)
+        except failures as error:
             done(part, error)
         else:
             done(part, counts)
+
+    # One at a time: `done` is never called twice at once.
+    writing: "Future[None]" = Future()
+    writing.set_result(None)
+    with ThreadPoolExecutor(1) as writer:
+        for part in parts:
+            paths, sizes = manifest.files(part)
+            try:
+                answers = _read(paths, manifest.job)
+            except failures as error:
+                writing.result()
+                done(part, error)
+            else:
+                writing.result()
+                writing = writer.submit(write, answers, part, paths, sizes)
+        writing.result()
 
 
 def _use_native_runner(threads: Optional[int]) -> None:
@@ -559,9 +598,12 @@ def _use_native_runner(threads: Optional[int]) -> None:
         daft.set_runner_native(threads)
 
 
-def _ray_part(threads: int, *arguments: Any) -> Counts:
+def _ray_part(
+    threads: int, place: str, job: Job, name: str, paths: List[str], sizes: List[int], part: int
+) -> Counts:
+    """Run a part in a worker of Ray."""
     _use_native_runner(threads)
-    return run_part(*arguments)
+    return _written(_read(paths, job), place, job, name, paths, sizes, part)
 
 
 def _on_ray(address: str, cpus: Optional[int], place: str, manifest: Manifest, parts: List[int], done: Done) -> None:

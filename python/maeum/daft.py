@@ -63,6 +63,34 @@ ANSWER = DataType.struct(
 )
 
 
+def _directly(array: pyarrow.Array) -> daft.Series:
+    """Return an array as Daft's series, by functions that its documentation does not name."""
+    from daft.daft import PySeries
+
+    return daft.Series._from_pyseries(PySeries.from_arrow("answer", array))
+
+
+def _is_direct() -> bool:
+    """Return whether this version of Daft has the functions of `_directly`."""
+    try:
+        return _directly(pyarrow.array([{"answer": [1.0]}])).to_pylist() == [{"answer": [1.0]}]
+    except Exception:
+        return False
+
+
+_IS_DIRECT = _is_direct()
+
+
+def _series(answers: Any) -> Union[daft.Series, pyarrow.Array]:
+    """Return answers as Daft takes them.
+
+    `Series.from_arrow`, which Daft calls with an array, derives its type in Python. That takes several times as long
+    as the rest.
+    """
+    array = pyarrow.array(answers)
+    return _directly(array) if _IS_DIRECT else array
+
+
 @functools.lru_cache(maxsize=1)
 def _shared(model: Optional[str], version: Any, dropout: Union[int, str], seed: int) -> Recognizer:
     """Return the recogniser of this process: workers in threads share it, and queries one after the other."""
@@ -90,11 +118,11 @@ class _Recogniser:
     def of_data(self, data: daft.Series, names: daft.Series) -> Any:
         named = [name or "recording" for name in names.to_pylist()]
         read = [_read(one, name) for one, name in zip(data.to_pylist(), named)]
-        return pyarrow.array(self._recognizer._engine.answers_of_bytes(read, named))
+        return _series(self._recognizer._engine.answers_of_bytes(read, named))
 
     @daft.method.batch(return_dtype=ANSWER, batch_size=_BATCH)
     def of_files(self, files: daft.Series) -> Any:
-        return pyarrow.array(self._recognizer._engine.answers_of_files(files.to_pylist()))
+        return _series(self._recognizer._engine.answers_of_files(files.to_pylist()))
 
 
 def _read(data: Any, name: str) -> Union[bytes, Tuple[str, str]]:

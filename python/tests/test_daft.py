@@ -110,6 +110,14 @@ def test_columns_have_the_type_of_the_frame(voice, recognizer):
         recognizer._engine.answers_of_bytes([b""], [])
 
 
+def test_a_series_made_directly_is_that_of_the_documented_function(files, recognizer):
+    assert maeum.daft._IS_DIRECT
+    array = pyarrow.array(recognizer._engine.answers_of_files([str(file) for file in files]))
+    direct, documented = maeum.daft._directly(array), daft.Series.from_arrow(array)
+    assert direct.datatype() == documented.datatype() == maeum.daft.ANSWER
+    assert direct.to_pylist() == documented.to_pylist()
+
+
 def test_files_that_cannot_be_read_are_rows(tmp_path):
     frame = daft.from_pydict({"path": [str(tmp_path / "none.wav"), str(tmp_path), None]})
     answers = frame.select(maeum.daft.recognise_files(frame["path"]).alias("answer")).to_pydict()["answer"]
