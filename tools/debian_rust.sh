@@ -16,10 +16,12 @@ install_packages() {
     [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || not_tested "needs the Debian packages $packages"
     local log
     log=$(mktemp)
+    # One at a time: apt-get fails if another one runs.
     {
+        flock 9
         { [ $# = 0 ] || dpkg --add-architecture "$1"; } && apt-get update -qq \
             && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends --no-remove $packages
-    } >"$log" 2>&1 || { tail -n 20 "$log"; rm -f "$log"; not_tested "the Debian packages $packages cannot be installed"; }
+    } >"$log" 2>&1 9>"${TMPDIR:-/tmp}/maeum-apt.lock" || { tail -n 20 "$log"; rm -f "$log"; not_tested "the Debian packages $packages cannot be installed"; }
     rm -f "$log"
     ! missing || not_tested "the packages $packages are installed but not complete"
 }
