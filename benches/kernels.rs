@@ -19,7 +19,9 @@
 //! the machine affects both: `GFLOP/s` and `peak` are medians, `share` is the median of the shares of
 //! single rounds. `padded` is the same share with the products with zero padding included, a common
 //! way to count operations of networks; kernels that skip them can exceed 100 %. The share of a
-//! recurrent layer counts its products, not the functions of its gates.
+//! recurrent layer counts its products, not the functions of its gates. The last line is the median
+//! rate of a loop that only the CPU's front end limits: below 100 %, other programs run on the same
+//! cores.
 
 #[path = "kernels/cases.rs"]
 mod cases;
@@ -177,6 +179,12 @@ fn table(filters: &[&String], rounds: usize) {
             median(0),
             median(1),
             share * padding
+        );
+    }
+    if let Some(share) = peak::front_end() {
+        println!(
+            "\nA loop of no-operations ran at {:.0}% of its best rate.",
+            share * 100.0
         );
     }
 }

@@ -5,9 +5,10 @@
     python tools/batch_cost.py --infer target/release/infer FOLDER --instructions
     python tools/batch_cost.py --manifest 1000000            the cost of a manifest of so many files instead
 
-needs the package maeum with its extra daft, built with optimisation from the same source. The runs alternate, on a
-half of the files and on all of them. Prints medians of the waiting time and of the processor time (user and system,
-with all child processes), and the cost per file without the start: the difference of both, divided by their files.
+needs the package maeum with its extra daft, built with optimisation from the same source. The runs alternate, on one file
+and on all of them. Prints medians of the waiting time and of the processor time (user and system, with all child
+processes), and the cost per file without the start: the time for all files minus that for one, divided by their number. The
+ratios are medians of those of single rounds, because the speed of a machine changes.
 With `--instructions` each runs once under valgrind, which takes minutes for a few hundred files: the instructions of the
 processes do not depend on the load of the machine. Those of the kernel are not among them.
 """
@@ -76,10 +77,10 @@ def main():
     results = {}
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)
-        counts = [len(files) // 2, len(files)]
+        counts = [1, len(files)]
         for count in counts:
             (scratch / str(count)).mkdir()
-            for number, file in enumerate(files[:: 2 if count < len(files) else 1][:count]):
+            for number, file in enumerate(files[:count]):
                 (scratch / str(count) / f"{number:06}{file.suffix}").symlink_to(file)
         for number in range(1 if arguments.instructions else arguments.rounds):
             for count in counts:
@@ -91,18 +92,24 @@ def main():
                 }
                 for name, command in commands.items():
                     results.setdefault((name, count), []).append(measured(command, environment))
-    medians = {key: [statistics.median(column) for column in zip(*values)] for key, values in results.items()}
-    for count in counts:
-        for kind, (quantity, unit, _) in enumerate(units):
-            a, b = medians["infer", count][kind], medians["batch", count][kind]
-            print(f"{count} files, {quantity}: infer {a:.2f} {unit}, batch {b:.2f} {unit}, ratio {b / a:.2f}")
     for kind, (quantity, unit, small) in enumerate(units):
-        scale = 1 if unit == small else 1000
+        columns = {key: [value[kind] for value in values] for key, values in results.items()}
+        for count in counts:
+            a, b = columns["infer", count], columns["batch", count]
+            show(f"{count} files, {quantity}", a, b, unit)
+        scale = (1 if unit == small else 1000) / (counts[1] - counts[0])
         a, b = (
-            (medians[name, counts[1]][kind] - medians[name, counts[0]][kind]) / (counts[1] - counts[0]) * scale
+            [(all_files - one) * scale for one, all_files in zip(columns[name, counts[0]], columns[name, counts[1]])]
             for name in ("infer", "batch")
         )
-        print(f"per file without the start, {quantity}: infer {a:.2f} {small}, batch {b:.2f} {small}, ratio {b / a:.2f}")
+        show(f"per file without the start, {quantity}", a, b, small)
+
+
+def show(what, infer, batch, unit):
+    """Print the medians of both, and the median and range of their ratios."""
+    ratios = sorted(b / a for a, b in zip(infer, batch))
+    a, b, ratio = (statistics.median(values) for values in (infer, batch, ratios))
+    print(f"{what}: infer {a:.2f} {unit}, batch {b:.2f} {unit}, ratio {ratio:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
 
 
 if __name__ == "__main__":

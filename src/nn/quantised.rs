@@ -31,23 +31,44 @@ pub fn narrow(elements: &[f32], channels: usize) -> Option<Quantised> {
     if channels == 0 || !elements.len().is_multiple_of(channels) {
         return None;
     }
+    // The compiler vectorises the loops over a row: they have no early end, and no call of a rounding function.
+    let rows = || elements.chunks_exact(channels);
     let mut scales = vec![0f32; channels];
-    for row in elements.chunks_exact(channels) {
+    for row in rows() {
         for (scale, x) in scales.iter_mut().zip(row) {
             *scale = scale.max(x.abs());
         }
     }
     scales.iter_mut().for_each(|scale| *scale /= LARGEST);
-    let levels: Option<Vec<i8>> = elements
-        .iter()
-        .zip(scales.iter().cycle())
-        .map(|(x, scale)| {
-            // A channel of zeros has the scale 0 and the level 0 / 0, which becomes 0.
-            let level = (x / scale).round_ties_even() as i8;
-            ((f32::from(level) * scale).to_bits() == x.to_bits()).then_some(level)
+    let is_exact = |row: &[f32]| {
+        let elements = row.iter().zip(&scales);
+        elements.fold(true, |all, (&x, &scale)| {
+            let product = (biased_level(x, scale) - BIAS) * scale;
+            // Comparison as numbers refuses NaN, comparison of bits the other zero.
+            all & (product == x) & (product.to_bits() == x.to_bits())
         })
-        .collect();
-    levels.map(|levels| Quantised { levels, scales })
+    };
+    if !rows().all(is_exact) {
+        return None;
+    }
+    let mut levels = Vec::with_capacity(elements.len());
+    for row in rows() {
+        let row = row.iter().zip(&scales);
+        // The last bits of the sum are those of the level.
+        levels.extend(row.map(|(&x, &scale)| biased_level(x, scale).to_bits() as i8));
+    }
+    Some(Quantised { levels, scales })
+}
+
+/// 1.5 * 2^23. Floats between 2^23 and 2^24 have no fractional bits, so a sum with it is rounded to a whole number.
+const BIAS: f32 = 12_582_912.0;
+
+/// Returns [`BIAS`] plus the whole number of scales that is nearest to `x`, whose magnitude is at most 127 scales.
+#[inline(always)]
+fn biased_level(x: f32, scale: f32) -> f32 {
+    // A channel of zeros has the scale 0. Any other number in its place gives the level 0.
+    let scale = if scale == 0.0 { 1.0 } else { scale };
+    x / scale + BIAS
 }
 
 #[cfg(test)]
