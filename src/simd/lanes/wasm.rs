@@ -159,7 +159,7 @@ impl<F: MulAdd> Lanes for Wasm<F> {
         let halves = [i16x8_extend_low_i8x16(all), i16x8_extend_high_i8x16(all)];
         let [a, b] =
             halves.map(|half| [i32x4_extend_low_i16x8(half), i32x4_extend_high_i16x8(half)]);
-        Self::new([a[0], a[1], b[0], b[1]].map(f32x4_convert_i32x4))
+        Self::new([a[0], a[1], b[0], b[1]].map(|part| f32x4_convert_i32x4(part)))
     }
 
     #[inline(always)]
