@@ -3,12 +3,16 @@
 # headless Chromium:
 #   tools/wasm.sh           builds and tests
 #   tools/wasm.sh build     builds only
+#   tools/wasm.sh test      tests what it has built before
 # The compiler is Debian's (rustc-web), which builds its standard library from rust-web-src. Missing packages are installed if
 # permitted. If they are unavailable, the script prints that nothing is tested and exits with 0, or with 1 if WASM_REQUIRED=1.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 subject=WEBASSEMBLY required=${WASM_REQUIRED:-0}
 . tools/debian_rust.sh
+
+steps=${1:-}
+case $steps in build | test) shift ;; esac
 
 target=wasm32-unknown-unknown
 folder=${CARGO_TARGET_DIR:-target}
@@ -31,16 +35,18 @@ compile() {
         CARGO_PROFILE_RELEASE_PANIC=abort \
         cargo rustc -p maeum-ffi --lib --crate-type cdylib --release --target $target -Z build-std=std,panic_abort -Z build-std-features= --no-default-features "$@" -- -C link-arg=--strip-all
 }
-modules=$folder/wasm/modules
-mkdir -p "$modules"
-compile
-cp "$folder/wasm/$target/release/maeum_c.wasm" "$modules/maeum.wasm"
-compile --features relaxed-simd
-cp "$folder/wasm/$target/release/maeum_c.wasm" "$modules/maeum-relaxed.wasm"
-node wasm/build.mjs "$modules" "$folder/wasm"
-rm -f "$folder"/wasm/maeum-*.tgz
-(cd "$folder/wasm" && npm pack --silent ./package)
-[ "${1:-}" != build ] || exit 0
+if [ "$steps" != test ]; then
+    modules=$folder/wasm/modules
+    mkdir -p "$modules"
+    compile
+    cp "$folder/wasm/$target/release/maeum_c.wasm" "$modules/maeum.wasm"
+    compile --features relaxed-simd
+    cp "$folder/wasm/$target/release/maeum_c.wasm" "$modules/maeum-relaxed.wasm"
+    node wasm/build.mjs "$modules" "$folder/wasm"
+    rm -f "$folder"/wasm/maeum-*.tgz
+    (cd "$folder/wasm" && npm pack --silent ./package)
+fi
+[ "$steps" != build ] || exit 0
 
 unset RUSTC
 tools/host_build.sh
