@@ -7,8 +7,8 @@
 
 needs the package maeum with its extra daft, built with optimisation from the same source. The runs alternate, on one file
 and on all of them. Prints medians of the waiting time and of the processor time (user and system, with all child
-processes), and the cost per file without the start: the time for all files minus that for one, divided by their number. The
-ratios are medians of those of single rounds, because the speed of a machine changes.
+processes), and the cost per file without the start: the time for all files minus that for one, divided by the number of the others.
+The ratios are medians of those of single rounds, because the speed of a machine changes.
 With `--instructions` each runs once under valgrind, which takes minutes for a few hundred files: the instructions of the
 processes do not depend on the load of the machine. Those of the kernel are not among them.
 """
@@ -71,6 +71,8 @@ def main():
     if not arguments.folder or not arguments.infer:
         parser.error("give a folder and --infer")
     files = sorted(p.resolve() for p in arguments.folder.rglob("*") if p.suffix.lower() in ENDINGS)
+    if len(files) < 2:
+        parser.error(f"{arguments.folder}: fewer than two recordings")
     environment = {**os.environ, "DAFT_ANALYTICS_ENABLED": "0"}
     measured = instructions if arguments.instructions else measure
     units = [("instructions", "million", "million")] if arguments.instructions else [("waiting time", "s", "ms"), ("processor time", "s", "ms")]

@@ -1,9 +1,6 @@
-//! Peak rate of fused multiply-adds in registers, and the share of the front end.
+//! Peak rate of fused multiply-adds in registers.
 
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-use std::arch::asm;
 use std::hint::black_box;
-use std::time::Instant;
 
 use maeum::simd::Isa;
 
@@ -28,44 +25,6 @@ pub fn run(isa: Isa, steps: u64) -> u64 {
         "neon" => neon::neon(steps),
         _ => portable(steps),
     }
-}
-
-/// Measurements of the front end.
-const RUNS: usize = 2_000;
-/// Steps of a measurement, about 20 microseconds.
-const STEPS: usize = 5_000;
-
-/// Returns the median rate of a loop of no-operations as a share of its best one.
-///
-/// Only the front end of the CPU limits this loop. The threads of a core share the front end, so a share well below 1 shows
-/// another busy thread on the core, perhaps of another virtual machine. A kernel loses more by it than the peak, which
-/// takes a third of the front end.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-pub fn front_end() -> Option<f64> {
-    let time = |_| {
-        let start = Instant::now();
-        for _ in 0..STEPS {
-            // SAFETY: the instructions do nothing.
-            unsafe {
-                asm!(
-                    ".rept 64",
-                    "nop",
-                    ".endr",
-                    options(nomem, nostack, preserves_flags)
-                );
-            }
-        }
-        start.elapsed().as_secs_f64()
-    };
-    let mut times: Vec<f64> = (0..RUNS).map(time).collect();
-    times.sort_by(f64::total_cmp);
-    // The first hundredth, not the very best: a clock may be read early.
-    Some(times[RUNS / 100] / times[RUNS / 2])
-}
-
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub fn front_end() -> Option<f64> {
-    None
 }
 
 /// Defines a function that updates `$sums` accumulators of `$lanes` elements in turn. Their number

@@ -499,7 +499,7 @@ def _with_unread(answers: pa.ChunkedArray, unread: List[int], paths: List[str], 
     return pa.chunked_array([pa.array(rows, answers.type)])
 
 
-def _read(paths: List[str], job: Job) -> pa.ChunkedArray:
+def _all_answers(paths: List[str], job: Job) -> pa.ChunkedArray:
     """Return the answers for files in order, once every file has been read or never will be.
 
     Raises:
@@ -516,7 +516,7 @@ def _codes(answers: pa.ChunkedArray) -> List[Optional[str]]:
     return codes
 
 
-def _written(
+def _write_part(
     answers: pa.ChunkedArray, place: str, job: Job, name: str, paths: List[str], sizes: List[int], part: int
 ) -> Counts:
     """Write the file of a part; return the number of answers by error code.
@@ -569,7 +569,7 @@ def _on_this_machine(place: str, manifest: Manifest, parts: List[int], done: Don
 
     def write(answers: pa.ChunkedArray, part: int, paths: List[str], sizes: List[int]) -> None:
         try:
-            counts = _written(answers, place, manifest.job, manifest.name(part), paths, sizes, part)
+            counts = _write_part(answers, place, manifest.job, manifest.name(part), paths, sizes, part)
         except failures as error:
             done(part, error)
         else:
@@ -582,7 +582,7 @@ def _on_this_machine(place: str, manifest: Manifest, parts: List[int], done: Don
         for part in parts:
             paths, sizes = manifest.files(part)
             try:
-                answers = _read(paths, manifest.job)
+                answers = _all_answers(paths, manifest.job)
             except failures as error:
                 writing.result()
                 done(part, error)
@@ -603,7 +603,7 @@ def _ray_part(
 ) -> Counts:
     """Run a part in a worker of Ray."""
     _use_native_runner(threads)
-    return _written(_read(paths, job), place, job, name, paths, sizes, part)
+    return _write_part(_all_answers(paths, job), place, job, name, paths, sizes, part)
 
 
 def _on_ray(address: str, cpus: Optional[int], place: str, manifest: Manifest, parts: List[int], done: Done) -> None:

@@ -305,7 +305,7 @@ def test_a_storage_that_fails_stops_the_job(folder, tmp_path, capsys, monkeypatc
         raise batch.StorageError("the disk is full")
 
     out = tmp_path / "out"
-    monkeypatch.setattr(batch, "_written", fails)
+    monkeypatch.setattr(batch, "_write_part", fails)
     assert batch.main([str(folder), str(out), "--part-files", "1"]) == batch.UNFINISHED
     errors = capsys.readouterr().err
     assert errors.count("the disk is full") == 3 and "12 of 12 parts" in errors
@@ -340,12 +340,12 @@ def test_parts():
 
 def test_answers_of_another_model_are_not_written(folder, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
-    real = batch._written
+    real = batch._write_part
 
     def other(answers, place, job, *rest):
         return real(answers, place, {**job, "model": "0" * 64}, *rest)
 
-    monkeypatch.setattr(batch, "_written", other)
+    monkeypatch.setattr(batch, "_write_part", other)
     assert batch.main([str(folder), str(out)]) == batch.USAGE
     assert "install the same maeum" in capsys.readouterr().err
     assert not list((out / "answers").iterdir())

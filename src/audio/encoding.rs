@@ -173,7 +173,7 @@ impl Mixer {
         samples.iter().try_for_each(|&s| self.push_float(value(s)))
     }
 
-    /// Returns true if so many samples are as many frames and do not exceed the limit.
+    /// Returns true if `samples` samples are as many frames, all within the limit.
     fn takes_mono(&self, samples: usize) -> bool {
         self.channels == 1 && samples <= self.limit - self.mono.len()
     }

@@ -44,7 +44,7 @@ pub fn narrow(elements: &[f32], channels: usize) -> Option<Quantised> {
         let elements = row.iter().zip(&scales);
         elements.fold(true, |all, (&x, &scale)| {
             let product = (biased_level(x, scale) - BIAS) * scale;
-            // Comparison as numbers refuses NaN, comparison of bits the other zero.
+            // `==` refuses NaN; the comparison of bits also refuses a zero of the other sign.
             all & (product == x) & (product.to_bits() == x.to_bits())
         })
     };

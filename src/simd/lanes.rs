@@ -17,7 +17,7 @@ pub(crate) trait Lanes: Copy {
     /// Returns `x` in every lane.
     fn splat(x: f32) -> Self;
     fn load(from: &[f32; LANES]) -> Self;
-    /// Returns these whole numbers.
+    /// Converts signed bytes.
     fn load_i8(from: &[i8; LANES]) -> Self;
     fn store(self, to: &mut [f32; LANES]);
     /// Returns `x * self + sum` per lane, rounded once.

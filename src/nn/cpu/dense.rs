@@ -16,7 +16,7 @@ pub(crate) struct DensePlan {
 }
 
 /// Weights of a dense layer; those that 8 bits represent exactly have 8 bits.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) enum DenseWeights {
     Single(Arc<Packed>),
     Quantised(Arc<QuantisedMatrix>),

@@ -32,7 +32,7 @@ impl QuantisedMatrix {
             }
         }
         let zeros = vec![0.0; channels];
-        // As in `Packed`, a bias of -0 becomes +0.
+        // The sum turns a bias of -0 into +0, as in `Packed`.
         let bias: Vec<f32> = bias.unwrap_or(&zeros).iter().map(|b| b + 0.0).collect();
         Some(Self {
             k,
@@ -87,7 +87,7 @@ impl Kernel for Product<'_> {
     }
 }
 
-/// Rows that are multiplied at once where there are so many, so that weights are converted for all of them.
+/// Rows of a tile. Each weight is converted once for all of them.
 const ROWS: usize = 4;
 
 impl Product<'_> {

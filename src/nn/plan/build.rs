@@ -37,7 +37,7 @@ pub(super) struct CpuLowering<'a> {
     graph: &'a Graph,
     packed: HashMap<(WeightId, Option<WeightId>), Arc<Packed>>,
     scaled: HashMap<(WeightId, Option<WeightId>), Arc<ChannelScaledWeights>>,
-    dense: HashMap<(WeightId, Option<WeightId>), DenseWeights>,
+    quantised: HashMap<(WeightId, Option<WeightId>), Option<Arc<QuantisedMatrix>>>,
 }
 
 impl Backend for CpuLowering<'_> {
@@ -75,7 +75,7 @@ impl<'a> CpuLowering<'a> {
             graph,
             packed: HashMap::new(),
             scaled: HashMap::new(),
-            dense: HashMap::new(),
+            quantised: HashMap::new(),
         }
     }
 
@@ -270,27 +270,26 @@ impl<'a> CpuLowering<'a> {
     }
 
     fn dense_weights(&mut self, kernel: WeightId, bias: Option<WeightId>) -> DenseWeights {
-        if let Some(weights) = self.dense.get(&(kernel, bias)) {
-            return weights.clone();
-        }
-        let weights = &self.graph.weights;
-        let (matrix, values) = (&weights[kernel.0], bias.map(|b| &*weights[b.0].data));
-        let channels = *matrix.shape.last().expect("validated kernel");
-        let weights = match QuantisedMatrix::new(&matrix.data, channels, values) {
-            Some(matrix) => DenseWeights::Quantised(Arc::new(matrix)),
-            None => DenseWeights::Single(self.pack(kernel, bias)),
+        let graph = self.graph;
+        let quantise = || {
+            let (weights, channels, bias) = matrix(graph, kernel, bias);
+            QuantisedMatrix::new(weights, channels, bias).map(Arc::new)
         };
-        self.dense.insert((kernel, bias), weights.clone());
-        weights
+        match self
+            .quantised
+            .entry((kernel, bias))
+            .or_insert_with(quantise)
+        {
+            Some(matrix) => DenseWeights::Quantised(matrix.clone()),
+            None => DenseWeights::Single(self.pack(kernel, bias)),
+        }
     }
 
     fn pack(&mut self, kernel: WeightId, bias: Option<WeightId>) -> Arc<Packed> {
-        let weights = &self.graph.weights;
+        let graph = self.graph;
         let pack = || {
-            let kernel = &weights[kernel.0];
-            let channels = *kernel.shape.last().expect("validated kernel");
-            let bias = bias.map(|b| &*weights[b.0].data);
-            Arc::new(Packed::new(&kernel.data, channels, bias))
+            let (weights, channels, bias) = matrix(graph, kernel, bias);
+            Arc::new(Packed::new(weights, channels, bias))
         };
         self.packed
             .entry((kernel, bias))
@@ -364,4 +363,16 @@ impl<'a> CpuLowering<'a> {
 
 fn plain(op: impl PlainOp + 'static) -> CpuOp {
     CpuOp::Plain(Box::new(op))
+}
+
+/// Returns the elements of a kernel, its number of output channels, and its bias.
+fn matrix(
+    graph: &Graph,
+    kernel: WeightId,
+    bias: Option<WeightId>,
+) -> (&[f32], usize, Option<&[f32]>) {
+    let data = |id: WeightId| &*graph.weights[id.0].data;
+    let channels = graph.weights[kernel.0].shape.last();
+    let channels = *channels.expect("validated kernel");
+    (data(kernel), channels, bias.map(data))
 }
