@@ -35,10 +35,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from . import __version__, _storage
-from ._batch_table import CommitError, Delta, Iceberg, TableError, open_table
+from ._batch_table import SCHEMA, CommitError, Delta, Iceberg, TableError, open_table
 from ._maeum import RecognitionError, audio_endings
 from ._recognizer import Recognizer
-from .daft import SCHEMA, recognise, recognise_files
+from .daft import SCHEMA as ANSWER_SCHEMA
+from .daft import recognise, recognise_files
 
 #: Exit codes: every file has an answer; some have none; wrong command line; not finished, run it again.
 ANSWERED, REFUSED, USAGE, UNFINISHED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -46,6 +47,8 @@ ANSWERED, REFUSED, USAGE, UNFINISHED, INTERRUPTED = 0, 1, 2, 3, 130
 _MANIFEST, _SUCCESS, _ANSWERS = "manifest.parquet", "_SUCCESS.json", "answers"
 #: Columns of a list of files.
 _FILES = pa.schema([("path", pa.large_string()), ("size", pa.int64())])
+#: Least number of rows in a row group of a file of answers.
+_ROW_GROUP = 500
 #: Rows of a list of files that are Python objects at the same time.
 _ROWS = 1 << 16
 #: Key of this module's JSON in the metadata of Parquet files.
@@ -422,23 +425,24 @@ def _parquet(table: pa.Table) -> bytes:
 # ---------------------------------------------------------------- One part
 
 
-def _recognised(paths: List[str], job: Job) -> pa.ChunkedArray:
-    """Return the answers for files in order; files that could not be read have the code unreadable."""
+def _recognised(paths: List[str], job: Job) -> Iterator[pa.Array]:
+    """Yield the answers for files in order; files that could not be read have the code unreadable."""
     groups: Dict[str, List[int]] = {}
     for i, path in enumerate(paths):
         kind = "folder" if not _is_url(path) else "arrow" if _storage.is_arrow(path) else "daft"
         groups.setdefault(kind, []).append(i)
-    chunks = [c for kind, rows in groups.items() for c in _answers([paths[i] for i in rows], kind, job).chunks]
-    answers = pa.chunked_array(chunks)
-    if len(groups) > 1:
-        answers = answers.take(pa.array(np.argsort([i for rows in groups.values() for i in rows])))
-    return answers
+    answers = (_answers([paths[i] for i in rows], kind, job) for kind, rows in groups.items())
+    if len(groups) == 1:
+        yield from next(answers)
+    else:
+        all_answers = pa.chunked_array([chunk for chunks in answers for chunk in chunks])
+        yield from all_answers.take(pa.array(np.argsort([i for rows in groups.values() for i in rows]))).chunks
 
 
-def _answers(paths: List[str], kind: str, job: Job) -> pa.ChunkedArray:
-    """Return the answers for files of one kind of storage in order."""
-    wanted = pa.array(range(len(paths)), pa.int64())
-    frame = daft.from_arrow(pa.table({"index": wanted, "path": pa.array(paths, pa.large_string())}))
+def _answers(paths: List[str], kind: str, job: Job) -> Iterator[pa.Array]:
+    """Yield the answers for files of one kind of storage in order."""
+    indices = pa.array(range(len(paths)), pa.int64())
+    frame = daft.from_arrow(pa.table({"index": indices, "path": pa.array(paths, pa.large_string())}))
     options = {"model": job["model_file"], "dropout": job["dropout"], "seed": job["seed"]}
     path = frame["path"]
     if kind == "folder":
@@ -447,12 +451,36 @@ def _answers(paths: List[str], kind: str, job: Job) -> pa.ChunkedArray:
         data = _storage.contents(path) if kind == "arrow" else path.download(on_error="null")
         frame = frame.with_column("data", data)
         answer = recognise(frame["data"], name=frame["path"], **options)
-    table = frame.with_column("answer", answer).select("index", "answer").to_arrow()
-    if not table["index"].combine_chunks().equals(wanted):
-        table = table.sort_by("index")
-    if not table["index"].combine_chunks().equals(wanted):
-        raise StorageError(f"Daft returned {len(table)} rows for {len(paths)} files; run the job again")
-    return table["answer"]
+    rows = frame.with_column("answer", answer).select("index", "answer").to_arrow_iter(results_buffer_size=None)
+    count = 0
+    others: List[pa.RecordBatch] = []
+    for batch in rows:
+        if not others and batch["index"].equals(indices.slice(count, len(batch))):
+            count += len(batch)
+            yield batch["answer"]
+        else:
+            others.append(batch)
+    # Daft promises no order.
+    if others:
+        table = pa.Table.from_batches(others).sort_by("index")
+        if not table["index"].combine_chunks().equals(indices.slice(count)):
+            raise StorageError(f"Daft returned {count + len(table)} rows for {len(paths)} files, not one each; run the job again")
+        count += len(table)
+        yield from table["answer"].chunks
+    if count != len(paths):
+        raise StorageError(f"Daft returned {count} rows for {len(paths)} files; run the job again")
+
+
+def _row_groups(answers: Iterator[pa.Array]) -> Iterator[pa.ChunkedArray]:
+    """Yield the same answers in chunks of at least `_ROW_GROUP`, but for the last one."""
+    chunks: List[pa.Array] = []
+    for chunk in answers:
+        chunks.append(chunk)
+        if sum(map(len, chunks)) >= _ROW_GROUP:
+            yield pa.chunked_array(chunks)
+            chunks = []
+    if chunks:
+        yield pa.chunked_array(chunks)
 
 
 def _reread(path: str) -> Optional[BaseException]:
@@ -474,8 +502,15 @@ def _reread(path: str) -> Optional[BaseException]:
     return error
 
 
-def _with_unread(answers: pa.ChunkedArray, unread: List[int], paths: List[str], job: Job) -> pa.ChunkedArray:
-    """Return the answers with those of unread files replaced: by an answer, or by the reason."""
+def _with_unread(answers: pa.ChunkedArray, paths: List[str], job: Job) -> pa.ChunkedArray:
+    """Return the answers with those of unread files replaced: by an answer, or by the reason that it never can be read.
+
+    Raises:
+        StorageError: a file exists and cannot be read
+    """
+    unread = [i for i, code in enumerate(_codes(answers)) if code == "unreadable"]
+    if not unread:
+        return answers
     rows = answers.to_pylist()
     again = []
     for i in unread:
@@ -491,23 +526,12 @@ def _with_unread(answers: pa.ChunkedArray, unread: List[int], paths: List[str], 
                 f"{paths[i]}: cannot be read: {_reason(error)}. If it never can be, --record-unreadable makes it a row"
             )
     if again:
-        repeated = _recognised([paths[i] for i in again], job).to_pylist()
+        repeated = [row for chunk in _recognised([paths[i] for i in again], job) for row in chunk.to_pylist()]
         for i, row in zip(again, repeated):
             if row["error"] and row["error"]["code"] == "unreadable":
                 raise StorageError(f"{paths[i]}: can be read only now and then")
             rows[i] = row
     return pa.chunked_array([pa.array(rows, answers.type)])
-
-
-def _all_answers(paths: List[str], job: Job) -> pa.ChunkedArray:
-    """Return the answers for files in order, once every file has been read or never will be.
-
-    Raises:
-        StorageError: a file exists and cannot be read
-    """
-    answers = _recognised(paths, job)
-    unread = [i for i, code in enumerate(_codes(answers)) if code == "unreadable"]
-    return _with_unread(answers, unread, paths, job) if unread else answers
 
 
 def _codes(answers: pa.ChunkedArray) -> List[Optional[str]]:
@@ -516,30 +540,32 @@ def _codes(answers: pa.ChunkedArray) -> List[Optional[str]]:
     return codes
 
 
-def _write_part(
-    answers: pa.ChunkedArray, place: str, job: Job, name: str, paths: List[str], sizes: List[int], part: int
-) -> Counts:
-    """Write the file of a part; return the number of answers by error code.
+def _part_file(job: Job, part: int, paths: List[str], sizes: List[int]) -> Tuple[bytes, Counts]:
+    """Return the file of a part, and the number of its answers by error code.
+
+    The first answers are encoded while the others are computed.
 
     Raises:
-        StorageError: the output cannot be written
+        StorageError: a file exists and cannot be read
         BatchError: the answers are those of another model
     """
-    for model in pc.unique(pc.struct_field(answers, ["model"])).to_pylist():
-        if model not in (None, job["model"]):
-            raise BatchError(f"a worker has the model {model}, the job {job['model']}; install the same maeum")
-    counts = dict(sorted(Counter(code or "answered" for code in _codes(answers)).items()))
-    table = pa.table(
-        {
-            "path": pa.array(paths, pa.large_string()),
-            "size": pa.array(sizes, pa.int64()),
-            "answer": answers,
-        }
-    )
-    metadata = {"manifest": job["id"], "part": part, "rows": len(paths), "counts": counts}
-    table = table.replace_schema_metadata({_KEY: json.dumps(metadata).encode()})
-    _output(place).write(f"{_ANSWERS}/{name}", _parquet(table))
-    return counts
+    buffer = io.BytesIO()
+    counter: Counter[str] = Counter()
+    start = 0
+    with pq.ParquetWriter(buffer, SCHEMA, compression="zstd") as writer:
+        for answers in _row_groups(_recognised(paths, job)):
+            rows = slice(start, start + len(answers))
+            answers = _with_unread(answers, paths[rows], job)
+            for model in pc.unique(pc.struct_field(answers, ["model"])).to_pylist():
+                if model not in (None, job["model"]):
+                    raise BatchError(f"a worker has the model {model}, the job {job['model']}; install the same maeum")
+            counter.update(code or "answered" for code in _codes(answers))
+            writer.write_table(pa.table([paths[rows], sizes[rows], answers], schema=SCHEMA))
+            start = rows.stop
+        counts = dict(sorted(counter.items()))
+        metadata = {"manifest": job["id"], "part": part, "rows": len(paths), "counts": counts}
+        writer.add_key_value_metadata({_KEY: json.dumps(metadata).encode()})
+    return buffer.getvalue(), counts
 
 
 def _finished(output: Output, manifest: Manifest, part: int) -> Optional[Counts]:
@@ -567,9 +593,9 @@ def _on_this_machine(place: str, manifest: Manifest, parts: List[int], done: Don
     _use_native_runner(None)
     failures = (StorageError, daft.exceptions.DaftCoreException, OSError)
 
-    def write(answers: pa.ChunkedArray, part: int, paths: List[str], sizes: List[int]) -> None:
+    def write(part: int, data: bytes, counts: Counts) -> None:
         try:
-            counts = _write_part(answers, place, manifest.job, manifest.name(part), paths, sizes, part)
+            _output(place).write(f"{_ANSWERS}/{manifest.name(part)}", data)
         except failures as error:
             done(part, error)
         else:
@@ -580,15 +606,14 @@ def _on_this_machine(place: str, manifest: Manifest, parts: List[int], done: Don
     writing.set_result(None)
     with ThreadPoolExecutor(1) as writer:
         for part in parts:
-            paths, sizes = manifest.files(part)
             try:
-                answers = _all_answers(paths, manifest.job)
+                data, counts = _part_file(manifest.job, part, *manifest.files(part))
             except failures as error:
                 writing.result()
                 done(part, error)
             else:
                 writing.result()
-                writing = writer.submit(write, answers, part, paths, sizes)
+                writing = writer.submit(write, part, data, counts)
         writing.result()
 
 
@@ -603,7 +628,9 @@ def _ray_part(
 ) -> Counts:
     """Run a part in a worker of Ray."""
     _use_native_runner(threads)
-    return _write_part(_all_answers(paths, job), place, job, name, paths, sizes, part)
+    data, counts = _part_file(job, part, paths, sizes)
+    _output(place).write(f"{_ANSWERS}/{name}", data)
+    return counts
 
 
 def _on_ray(address: str, cpus: Optional[int], place: str, manifest: Manifest, parts: List[int], done: Done) -> None:
@@ -691,7 +718,7 @@ def _job(arguments: argparse.Namespace) -> Job:
         "model": recognizer.model_identity,
         "dropout": arguments.dropout,
         "seed": arguments.seed,
-        "schema": SCHEMA,
+        "schema": ANSWER_SCHEMA,
         "version": __version__,
     }
 

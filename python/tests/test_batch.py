@@ -300,12 +300,21 @@ def test_what_cannot_be_read(folder, voice, tmp_path, capsys, monkeypatch):
     assert "blocked.wav" in messages["blocked.wav"]["message"]
 
 
-def test_a_storage_that_fails_stops_the_job(folder, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("what", ["recognition", "writing"])
+def test_a_storage_that_fails_stops_the_job(folder, tmp_path, capsys, monkeypatch, what):
+    write = batch.Folder.write
+
     def fails(*_):
         raise batch.StorageError("the disk is full")
 
+    def fails_for_answers(self, name, data):
+        return fails() if name.startswith("answers/") else write(self, name, data)
+
     out = tmp_path / "out"
-    monkeypatch.setattr(batch, "_write_part", fails)
+    if what == "recognition":
+        monkeypatch.setattr(batch, "_part_file", fails)
+    else:
+        monkeypatch.setattr(batch.Folder, "write", fails_for_answers)
     assert batch.main([str(folder), str(out), "--part-files", "1"]) == batch.UNFINISHED
     errors = capsys.readouterr().err
     assert errors.count("the disk is full") == 3 and "12 of 12 parts" in errors
@@ -318,19 +327,60 @@ def test_a_file_that_is_read_at_the_second_try(folder, tmp_path, monkeypatch):
     real, tries = batch._recognised, []
 
     def sometimes(paths, job):
-        answers = real(paths, job)
+        answers = batch.pa.chunked_array(list(real(paths, job)))
         tries.append(paths)
         if len(tries) > 1:
-            return answers
+            return iter(answers.chunks)
         rows = answers.to_pylist()
         rows[0] = {**dict.fromkeys(rows[0]), "error": {"code": "unreadable", "message": "no bytes"}}
-        return batch.pa.chunked_array([batch.pa.array(rows, answers.type)])
+        return iter([batch.pa.array(rows, answers.type)])
 
     out = tmp_path / "out"
     monkeypatch.setattr(batch, "_recognised", sometimes)
     assert batch.main([str(folder), str(out)]) == batch.REFUSED
     assert tries[1] == tries[0][:1]
     assert json.loads((out / "_SUCCESS.json").read_text())["counts"] == {"answered": 10, "unusable_audio": 2}
+
+
+@pytest.fixture
+def rows_of_daft(monkeypatch):
+    """Set a function that changes the batches of rows that Daft returns, which are cut into two rows each."""
+    real = batch.daft.DataFrame.to_arrow_iter
+
+    def set_change(change):
+        def changed(self, **options):
+            every = pa.Table.from_batches(real(self, **options)).combine_chunks().to_batches(2)
+            return iter(change(every))
+
+        monkeypatch.setattr(batch.daft.DataFrame, "to_arrow_iter", changed)
+
+    return set_change
+
+
+def test_rows_in_another_order(folder, tmp_path, rows_of_daft):
+    assert batch.main([str(folder), str(tmp_path / "ordered")]) == batch.REFUSED
+    rows_of_daft(lambda every: [every[0], *every[:0:-1]])
+    assert batch.main([str(folder), str(tmp_path / "shuffled")]) == batch.REFUSED
+    assert rows(tmp_path / "shuffled") == rows(tmp_path / "ordered")
+
+
+@pytest.mark.parametrize("change", [lambda every: every[:-1], lambda every: every[1:], lambda every: every + every[-1:]])
+def test_a_wrong_number_of_rows(folder, tmp_path, capsys, rows_of_daft, change):
+    rows_of_daft(change)
+    assert batch.main([str(folder), str(tmp_path / "out")]) == batch.UNFINISHED
+    assert "rows for 12 files" in capsys.readouterr().err
+
+
+def test_row_groups(folder, tmp_path, monkeypatch, rows_of_daft):
+    rows_of_daft(lambda every: every)
+    monkeypatch.setattr(batch, "_ROW_GROUP", 5)
+    out = tmp_path / "out"
+    assert batch.main([str(folder), str(out)]) == batch.REFUSED
+    rows(out)
+    (file,) = (out / "answers").iterdir()
+    metadata = pq.read_metadata(file)
+    assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [6, 6]
+    assert json.loads(metadata.metadata[b"maeum"])["counts"] == {"answered": 10, "unusable_audio": 2}
 
 
 def test_parts():
@@ -340,12 +390,8 @@ def test_parts():
 
 def test_answers_of_another_model_are_not_written(folder, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
-    real = batch._write_part
-
-    def other(answers, place, job, *rest):
-        return real(answers, place, {**job, "model": "0" * 64}, *rest)
-
-    monkeypatch.setattr(batch, "_write_part", other)
+    real = batch._part_file
+    monkeypatch.setattr(batch, "_part_file", lambda job, *rest: real({**job, "model": "0" * 64}, *rest))
     assert batch.main([str(folder), str(out)]) == batch.USAGE
     assert "install the same maeum" in capsys.readouterr().err
     assert not list((out / "answers").iterdir())
