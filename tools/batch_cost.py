@@ -92,7 +92,9 @@ def main():
                     "infer": [arguments.infer, "--format", "jsonl", "-o", out + ".jsonl", folder],
                     "batch": [sys.executable, "-m", "maeum.batch", folder, out],
                 }
-                for name, command in commands.items():
+                # In turn the first: a machine whose speed falls slows the second.
+                order = list(commands.items())
+                for name, command in order[::-1] if number % 2 else order:
                     results.setdefault((name, count), []).append(measured(command, environment))
     for kind, (quantity, unit, small) in enumerate(units):
         columns = {key: [value[kind] for value in values] for key, values in results.items()}

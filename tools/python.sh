@@ -13,7 +13,7 @@ venv=$target/python-venv
 packages() {
     flock 9
     [ -d "$venv" ] || python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check -r tools/requirements-python.txt
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --no-compile -r tools/requirements-python.txt
     # The emulator of Azure's storage; without npm its test is skipped, and fails if CI is true.
     if command -v npm >/dev/null; then
         npm install --silent --no-audit --no-fund --prefix "$target/azurite" azurite@3.37.0

@@ -65,7 +65,7 @@ fi
 venv=$folder/tmp/page-venv # also that of tests/page.rs
 if ! "$venv/bin/python" -c "import selenium" 2>/dev/null; then
     python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/page/requirements.txt
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --no-compile -r tests/page/requirements.txt
 fi
 downloads=$(mktemp -d)
 trap 'rm -rf "$downloads"' EXIT
