@@ -1,9 +1,9 @@
-"""Counts the instructions of the hot code and compares them with benches/instructions.json.
+"""Counts the instructions of the hot code and compares them with tools/instructions.json.
 
     python3 tools/instructions.py           # fails if a count is well above the table's
     python3 tools/instructions.py --bless   # rewrites the table
 
-Unlike seconds, instructions are nearly equal on every run and machine. benches/instructions.rs runs
+Unlike seconds, instructions are nearly equal on every run and machine. tools/instructions.rs runs
 under valgrind's callgrind, which does not support AVX-512, so the AVX2 kernels are counted.
 """
 
@@ -15,7 +15,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-TABLE = ROOT / "benches" / "instructions.json"
+TABLE = ROOT / "tools" / "instructions.json"
 ISA = "avx2"
 
 # Relative margin: compilers and the C library's kernels differ by less, an accidental slowdown by
@@ -24,9 +24,8 @@ MARGIN = 0.15
 
 
 def build():
-    """Builds the benchmark; returns its program."""
-    # With the features of the program `serve`, so that .ci/run compiles the library once.
-    command = ("cargo", "build", "--release", "--features", "serve", "--bench", "instructions", "--message-format", "json")
+    """Builds the program; returns its path."""
+    command = ("cargo", "build", "--release", "--features", "instructions", "--bin", "instructions", "--message-format", "json")
     built = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     if built.returncode != 0:
         sys.exit(built.returncode)
