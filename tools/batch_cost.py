@@ -92,7 +92,7 @@ def main():
                     "infer": [arguments.infer, "--format", "jsonl", "-o", out + ".jsonl", folder],
                     "batch": [sys.executable, "-m", "maeum.batch", folder, out],
                 }
-                # In turn the first: a machine whose speed falls slows the second.
+                # Each program is first in every second round: a machine whose speed falls slows the second one.
                 order = list(commands.items())
                 for name, command in order[::-1] if number % 2 else order:
                     results.setdefault((name, count), []).append(measured(command, environment))

@@ -21,7 +21,7 @@ from keras.src.layers.rnn import gru_lstm_utils
 tf.get_logger().setLevel("ERROR")
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
-# Keras also traces a variant for GPUs, with gradients, of each LSTM and GRU. That takes half of the time and changes no number here.
+# Keras also traces a variant for GPUs, with gradients, of each LSTM and GRU. That takes much of the time and changes no number here.
 gru_lstm_utils.function_register = lambda *_, **__: None
 
 
