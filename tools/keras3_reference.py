@@ -344,6 +344,17 @@ def convolutions(x):
     return a, L.BatchNormalization(axis=1)(b), L.Cropping2D(1)(c), d
 
 
+def volumes(x, y):
+    first = {"data_format": "channels_first"}
+    a = L.Conv3D(4, (3, 2, 3), strides=(2, 1, 1), padding="same", activation="relu")(x)
+    b = L.ConvLSTM2D(3, 2, padding="same", return_sequences=True)(x)
+    c = L.Conv3D(4, 2, groups=2, **first)(y)
+    d = L.ConvLSTM2D(3, 2, return_sequences=True, **first)(y)
+    e = L.ConvLSTM2D(2, (1, 2), strides=2, **first)(y)
+    f = L.ConvLSTM1D(2, 2, recurrent_activation="hard_sigmoid")(L.Reshape((4, 15, 2))(x))
+    return a, L.AveragePooling3D(2, padding="same")(b), L.MaxPooling3D((2, 1, 3), **first)(c), d, e, f
+
+
 def sequences(x):
     a = L.SeparableConv1D(4, 3, strides=2)(L.ZeroPadding1D(2)(x))
     b = L.LayerNormalization()(L.Conv1DTranspose(3, 4, strides=2)(x))
@@ -359,6 +370,7 @@ def indices(x):
 
 
 case("convolutions", "Separable, depthwise, grouped and transposed convolutions", convolutions, (6, 5, 3), ("keras", "h5"))
+case("volumes", "Layers of volumes, channels last and first", volumes, [(4, 5, 3, 2), (2, 4, 3, 5)], ("keras", "h5"))
 case("sequences", "Layers over time and attention", sequences, (7, 4), ("keras", "h5"))
 case("indices", "Embedding, Rescaling and Normalization", indices, (4,), ("keras", "h5"), whole=5)
 

@@ -391,6 +391,7 @@ impl Builder<'_> {
             Part {
                 layer,
                 inputs: reads,
+                outer,
             },
         ) in parts.into_iter().enumerate()
         {
@@ -402,7 +403,7 @@ impl Builder<'_> {
                 .iter()
                 .map(|&operand| self.operand(operand, inputs, &values))
                 .collect();
-            values.push(self.node(name, layer, &operands, context.outer));
+            values.push(self.node(name, layer, &operands, context.outer + outer));
         }
         let created = mask.map(|mask| self.operand(mask, inputs, &values));
         let mut outputs: Vec<ValueId> = outputs

@@ -9,6 +9,7 @@ mod operation;
 mod plain;
 mod recurrent;
 mod spatial;
+mod volume;
 
 use serde_json::{Map, Value};
 
@@ -92,6 +93,8 @@ pub enum Domain {
 pub struct Part {
     pub layer: Layer,
     pub inputs: Vec<Operand>,
+    /// Number of leading dimensions that this part treats like the batch.
+    pub outer: usize,
 }
 
 /// Value that a [`Part`] reads.
@@ -116,6 +119,7 @@ pub fn chain(inputs: usize, layers: impl IntoIterator<Item = Layer>) -> Vec<Part
         .map(|(i, layer)| Part {
             layer,
             inputs: operands(i),
+            outer: 0,
         })
         .collect()
 }
@@ -326,6 +330,7 @@ impl Leaf {
                     parts.push(Part {
                         inputs: vec![Operand::Part(parts.len() - 1)],
                         layer: permute(after),
+                        outer: 0,
                     });
                 }
                 Ok(parts.into())
@@ -419,6 +424,7 @@ fn masking(class: &str, dialect: Dialect) -> Option<Masking> {
         | "Dropout"
         | "SpatialDropout1D"
         | "SpatialDropout2D"
+        | "SpatialDropout3D"
         | "GaussianNoise"
         | "GaussianDropout"
         | "AlphaDropout"
@@ -468,6 +474,13 @@ fn supported(class: &str, o: &mut Options) -> Option<Result<Leaf, String>> {
         "GlobalAveragePooling2D" | "GlobalAvgPool2D" => {
             spatial::global_pool(o, PoolKind::Average, 3)
         }
+        "Conv3D" | "Convolution3D" => volume::conv(o),
+        "MaxPooling3D" | "MaxPool3D" => volume::pool(o, PoolKind::Max),
+        "AveragePooling3D" | "AvgPool3D" => volume::pool(o, PoolKind::Average),
+        "GlobalMaxPooling3D" | "GlobalMaxPool3D" => volume::global_pool(o, PoolKind::Max),
+        "GlobalAveragePooling3D" | "GlobalAvgPool3D" => volume::global_pool(o, PoolKind::Average),
+        "UpSampling3D" => volume::upsample(o),
+        "ZeroPadding3D" => volume::zero_pad(o),
         "UpSampling2D" => spatial::upsample(o),
         "ZeroPadding2D" => spatial::zero_pad(o),
         "BatchNormalization" | "BatchNormalizationV1" | "BatchNormalizationV2" => {
@@ -481,6 +494,7 @@ fn supported(class: &str, o: &mut Options) -> Option<Result<Leaf, String>> {
         "Conv2DTranspose" | "Convolution2DTranspose" => spatial::conv_transpose::<2>(o),
         "Cropping1D" => spatial::crop::<1>(o),
         "Cropping2D" => spatial::crop::<2>(o),
+        "Cropping3D" => spatial::crop::<3>(o),
         "ZeroPadding1D" => spatial::zero_pad_1d(o),
         "UpSampling1D" => spatial::upsample_1d(o),
         "LayerNormalization" => plain::layer_norm(o),
@@ -491,6 +505,8 @@ fn supported(class: &str, o: &mut Options) -> Option<Result<Leaf, String>> {
         "Embedding" => plain::embedding(o),
         "Masking" => plain::masking(o),
         "SimpleRNN" => recurrent::simple_rnn(o),
+        "ConvLSTM1D" => recurrent::conv_lstm::<1>(o),
+        "ConvLSTM2D" => recurrent::conv_lstm::<2>(o),
         "Dot" => attention::dot(o),
         "Attention" => attention::attention(o),
         "AdditiveAttention" => attention::additive(o),
@@ -514,6 +530,7 @@ fn supported(class: &str, o: &mut Options) -> Option<Result<Leaf, String>> {
         "Dropout" => plain::dropout(o, None),
         "SpatialDropout1D" => plain::dropout(o, Some(2)),
         "SpatialDropout2D" => plain::dropout(o, Some(3)),
+        "SpatialDropout3D" => plain::dropout(o, Some(4)),
         "GaussianNoise" | "GaussianDropout" | "AlphaDropout" | "ActivityRegularization" => {
             plain::training_only(o)
         }

@@ -76,6 +76,7 @@ impl NodeContext<'_, '_> {
         let axis = |axis: usize| axis as i64 + 1;
         Ok(match layer {
             Layer::Conv(conv) => self.conv(conv)?,
+            Layer::Conv3d(conv) => self.conv3d(conv)?,
             Layer::DepthwiseConv(conv) => self.depthwise_conv(conv)?,
             Layer::ConvTranspose(conv) => self.conv_transpose(conv)?,
             Layer::Pool(pool) => self.pool(pool)?,
@@ -117,6 +118,7 @@ impl NodeContext<'_, '_> {
             Layer::Lstm(lstm) => self.lstm(lstm)?,
             Layer::Gru(gru) => self.gru(gru)?,
             Layer::SimpleRnn(rnn) => self.simple_rnn(rnn)?,
+            Layer::ConvLstm(layer) => self.conv_lstm(layer)?,
             Layer::StatefulRnn(rnn) => self.stateful_rnn(rnn)?,
             Layer::Stft(stft) => self.stft(stft)?,
             Layer::Reverse => self.slice(&x, 1, -1, BEFORE_START, -1),

@@ -174,6 +174,8 @@ each_kind! {
     simple_rnn, SimpleRnn, 60;
     stateful_rnn, StatefulRnn, 150;
     stft, Stft, 150;
+    conv3d, Conv3d, 150;
+    conv_lstm, ConvLstm, 100;
 }
 
 /// Scales the number of cases by `PROPTEST_CASES` (default 256). Failing seeds are not written to

@@ -460,7 +460,7 @@ fn every_fault_of_a_layer_names_file_layer_class_and_option() {
             "\"layer\" is missing",
         ),
         (
-            "ConvLSTM2D",
+            "ConvLSTM3D",
             json!({}),
             "this class of layer is not supported",
         ),
@@ -481,7 +481,7 @@ fn every_fault_of_a_layer_names_file_layer_class_and_option() {
 fn all_problems_are_listed_at_once() {
     let config = chain(&[
         ("a", "Dense", dense(4)),
-        ("b", "ConvLSTM2D", json!({"axes": 1})),
+        ("b", "ConvLSTM3D", json!({"axes": 1})),
         (
             "c",
             "Dense",
@@ -507,7 +507,7 @@ fn all_problems_are_listed_at_once() {
         &[
             "m.h5: 7 things stand in the way",
             "\n  it was saved with the backend \"mxnet\"",
-            "\n  layers b (ConvLSTM2D), e (LocallyConnected1D): this class of layer",
+            "\n  layers b (ConvLSTM3D), e (LocallyConnected1D): this class of layer",
             "\n  layer c (Dense): option \"dtype\" is \"float64\"",
             "\n  layer c (Dense): option \"novelty\"",
             "\n  layer a (Dense): its kernel should have shape [?, 4]",

@@ -87,6 +87,51 @@ def shapes():
     one("up_sampling2d_channels_first", "UpSampling2D, channels_first", (2, 3, 4), lambda: L.UpSampling2D(2, "channels_first"))
 
 
+def volumes():
+    volume = (4, 5, 3, 2)
+    for tag, options in (
+        ("valid", {"activation": "relu"}),
+        ("same_strides", {"strides": (2, 1, 2), "padding": "same"}),
+        ("same_even", {"padding": "same", "use_bias": False}),
+        ("dilation", {"dilation_rate": (1, 2, 1), "padding": "same"}),
+        ("groups", {"groups": 2, "activation": "softmax"}),
+    ):
+        kernel = 2 if tag == "same_even" else (3, 2, 3)
+        one(f"conv3d_{tag}", f"Conv3D, {tag}", volume, lambda k=kernel, o=options: L.Conv3D(4, k, **o))
+    one("conv3d_one_channel", "Conv3D of one channel, over the input", (2, 3, 4, 1), lambda: L.Conv3D(3, 5, padding="same"))
+    for padding in ("valid", "same"):
+        one(f"max_pooling3d_{padding}", f"MaxPooling3D, {padding}", volume, lambda p=padding: L.MaxPooling3D(2, padding=p))
+        one(
+            f"average_pooling3d_{padding}",
+            f"AveragePooling3D, {padding}, with strides",
+            volume,
+            lambda p=padding: L.AveragePooling3D((2, 3, 2), strides=(1, 2, 3), padding=p),
+        )
+    one("global_max_pooling3d", "GlobalMaxPooling3D", volume, L.GlobalMaxPooling3D)
+    one("global_average_pooling3d", "GlobalAveragePooling3D that keeps the dimensions", volume, lambda: L.GlobalAveragePooling3D(keepdims=True))
+    one("global_average_pooling3d_channels_first", "GlobalAveragePooling3D, channels_first", volume, lambda: L.GlobalAveragePooling3D("channels_first"))
+    one("up_sampling3d", "UpSampling3D", (2, 3, 2, 2), lambda: L.UpSampling3D((3, 1, 2)))
+    one("zero_padding3d", "ZeroPadding3D", (2, 3, 2, 2), lambda: L.ZeroPadding3D(((1, 2), (0, 1), (2, 0))))
+    one("zero_padding3d_channels_first", "ZeroPadding3D, channels_first", (2, 3, 2, 2), lambda: L.ZeroPadding3D(1, "channels_first"))
+    one("cropping3d", "Cropping3D", volume, lambda: L.Cropping3D(((1, 0), (2, 1), (0, 1))))
+    one("spatial_dropout3d", "SpatialDropout3D at inference", (2, 3, 2, 2), lambda: L.SpatialDropout3D(0.3))
+    one("conv3d_time_distributed", "Conv3D in TimeDistributed", (3, *volume), lambda: L.TimeDistributed(L.Conv3D(2, 2)))
+
+
+def convolutional_lstms():
+    frames = (4, 5, 4, 2)
+    for tag, options in (
+        ("last", {}),
+        ("sequences", {"return_sequences": True, "padding": "same", "recurrent_activation": "sigmoid"}),
+        ("backwards", {"return_sequences": True, "go_backwards": True, "strides": 2}),
+        ("dilation", {"dilation_rate": 2, "use_bias": False, "activation": "relu"}),
+    ):
+        kernel = 2 if tag == "dilation" else (3, 2)
+        one(f"conv_lstm2d_{tag}", f"ConvLSTM2D, {tag}", frames, lambda k=kernel, o=options: L.ConvLSTM2D(3, k, **o))
+    one("conv_lstm1d", "ConvLSTM1D, sequences", (4, 6, 2), lambda: L.ConvLSTM1D(3, 3, padding="same", return_sequences=True))
+    one("conv_lstm1d_last", "ConvLSTM1D", (4, 6, 2), lambda: L.ConvLSTM1D(2, 2, strides=2))
+
+
 def normalizations():
     one("layer_normalization", "LayerNormalization", (4, 6), L.LayerNormalization)
     one("layer_normalization_axes", "LayerNormalization over two axes", (4, 6), lambda: L.LayerNormalization((1, 2)))
@@ -209,5 +254,5 @@ def operators():
     )
 
 
-for register in (convolutions, padded_transposes, shapes, normalizations, others, operators):
+for register in (convolutions, padded_transposes, volumes, convolutional_lstms, shapes, normalizations, others, operators):
     register()

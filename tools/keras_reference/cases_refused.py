@@ -16,11 +16,12 @@ def no(name, covers, shape, layer, says, may_run=False, **options):
 
 def classes():
     for name, shape, layer in (
-        ("conv_lstm2d", (2, 4, 4, 1), lambda: L.ConvLSTM2D(2, 3)),
+        ("conv_lstm3d", (2, 3, 3, 3, 1), lambda: L.ConvLSTM3D(2, 3)),
         ("locally_connected1d", (5, 2), lambda: L.LocallyConnected1D(2, 3)),
     ):
         cls = layer().__class__.__name__
         no(f"refused_{name}", f"{cls} is not known", shape, layer, cls)
+    no("refused_conv_lstm2d_state", "ConvLSTM2D that returns its states", (2, 4, 4, 1), lambda: lambda x: L.ConvLSTM2D(2, 3, return_state=True)(x)[1], "return_state")
     case(
         "refused_dot_normalized",
         "Dot of normalised vectors",

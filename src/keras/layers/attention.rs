@@ -19,6 +19,7 @@ impl Parts {
         self.0.push(Part {
             layer,
             inputs: inputs.to_vec(),
+            outer: 0,
         });
         Operand::Part(self.0.len() - 1)
     }

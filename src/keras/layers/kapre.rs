@@ -462,7 +462,11 @@ fn delta(o: &mut Options) -> Leaf {
         let mut parts = padded(half, border);
         let mut add = |layer| {
             let inputs = vec![Operand::Part(parts.len() - 1)];
-            parts.push(Part { layer, inputs });
+            parts.push(Part {
+                layer,
+                inputs,
+                outer: 0,
+            });
         };
         add(Layer::Conv(Conv {
             kernel: call.weights[0],
@@ -510,6 +514,7 @@ fn padded(half: usize, border: Border) -> Vec<Part> {
             step: 1,
         }),
         inputs: vec![Operand::Input(0)],
+        outer: 0,
     };
     let mut parts: Vec<Part> = before.chain(behind).map(frame).collect();
     let frames = |range: std::ops::Range<usize>| range.map(Operand::Part);
@@ -518,7 +523,11 @@ fn padded(half: usize, border: Border) -> Vec<Part> {
         .chain(frames(half..2 * half))
         .collect();
     let layer = Layer::Concat(Concat { axis: 0 });
-    parts.push(Part { layer, inputs });
+    parts.push(Part {
+        layer,
+        inputs,
+        outer: 0,
+    });
     parts
 }
 
@@ -553,6 +562,7 @@ fn to_decibel(o: &mut Options) -> Leaf {
         parts.push(Part {
             layer: Layer::Merge(Merge { op }),
             inputs: vec![Operand::Part(3), Operand::Part(6)],
+            outer: 0,
         });
         Ok(parts)
     })

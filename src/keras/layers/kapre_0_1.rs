@@ -144,6 +144,7 @@ fn add(parts: &mut Vec<Part>, layer: Layer, inputs: &[Operand]) -> Operand {
     parts.push(Part {
         layer,
         inputs: inputs.to_vec(),
+        outer: 0,
     });
     Operand::Part(parts.len() - 1)
 }

@@ -173,6 +173,7 @@ pub fn unit_norm(o: &mut Options) -> Leaf {
                 op: MergeOp::Multiply,
             }),
             inputs: vec![Operand::Input(0), Operand::Part(5)],
+            outer: 0,
         });
         Ok(parts)
     })
@@ -256,6 +257,7 @@ pub fn embedding(o: &mut Options) -> Leaf {
                 .map(|layer| Part {
                     layer,
                     inputs: vec![Operand::Input(0)],
+                    outer: 0,
                 })
                 .into(),
             outputs: vec![Operand::Part(1)],
@@ -272,6 +274,7 @@ pub fn masking(o: &mut Options) -> Leaf {
         let part = |layer, inputs: &[Operand]| Part {
             layer,
             inputs: inputs.to_vec(),
+            outer: 0,
         };
         let differs = Map {
             function: MapFunction::NotEqual(value),

@@ -2,11 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
+use super::spatial::pair;
 use super::{Call, Dialect, Leaf, Lowered, Masking, Operand, Part, bias_slot, chain, slot};
 use crate::keras::activation;
 use crate::keras::options::{Options, Problems, missing, unsupported};
 use crate::nn::layers::{
-    Activation, Gru, Layer, Lstm, MergeOp, Recurrent, Reshape, RnnCell, SimpleRnn, Slice,
+    Activation, ConvLstm, Gru, Layer, Lstm, MergeOp, Recurrent, Reshape, RnnCell, SimpleRnn, Slice,
     StatefulRnn,
 };
 
@@ -134,6 +135,7 @@ fn parts(cell: RnnCell, shared: &RecurrentOptions, call: &Call) -> Result<Lowere
     let mut parts = vec![Part {
         layer: Layer::StatefulRnn(layer),
         inputs,
+        outer: 0,
     }];
     if !shared.return_state {
         return Ok(parts.into());
@@ -153,6 +155,7 @@ fn parts(cell: RnnCell, shared: &RecurrentOptions, call: &Call) -> Result<Lowere
         parts.push(Part {
             layer,
             inputs: vec![input],
+            outer: 0,
         });
         Operand::Part(parts.len() - 1)
     };
@@ -237,6 +240,83 @@ pub fn simple_rnn(o: &mut Options) -> Leaf {
             stateful: shared.stateful,
         })
     })
+}
+
+pub fn conv_lstm<const N: usize>(o: &mut Options) -> Leaf {
+    let first = o.channels_first();
+    for key in ["time_major", "num_constants", "stateful", "return_state"] {
+        o.off(key);
+    }
+    // Without a mask, no step is skipped.
+    o.ignore(&[
+        "unroll",
+        "implementation",
+        "unit_forget_bias",
+        "zero_output_for_mask",
+    ]);
+    if o.dialect.mirrored_kernels {
+        o.problem("the file was saved with the backend \"theano\", whose kernels are mirrored; train the network with the TensorFlow backend");
+    }
+    let drops = ["dropout", "recurrent_dropout"]
+        .map(|key| o.number(key).unwrap_or(0.0))
+        .iter()
+        .any(|&rate| rate != 0.0);
+    let filters = o.size("filters");
+    let kernel = o.needed_sizes::<N>("kernel_size");
+    let strides = pair(o.sizes::<N>("strides").unwrap_or([1; N]));
+    let dilation = pair(o.sizes::<N>("dilation_rate").unwrap_or([1; N]));
+    let padding = o.padding(false);
+    let activation = required_activation(o, "activation");
+    let recurrent_activation = required_activation(o, "recurrent_activation");
+    let return_sequences = o.bool("return_sequences", false);
+    let go_backwards = o.bool("go_backwards", false);
+    let dims = |inputs: Option<usize>| -> Vec<Option<usize>> {
+        let spatial = kernel.map(Some).into_iter();
+        spatial.chain([inputs, Some(4 * filters)]).collect()
+    };
+    let mut slots = vec![
+        slot("kernel", &dims(None)),
+        slot("recurrent_kernel", &dims(Some(filters))),
+    ];
+    slots.extend(bias_slot(o, &[Some(4 * filters)]));
+    let leaf = Leaf::weighted(slots, move |call| {
+        if drops {
+            call.no_training()?;
+        }
+        call.rank_is(
+            N + 2,
+            match N {
+                1 => "[time, length, channels]",
+                _ => "[time, height, width, channels]",
+            },
+        )?;
+        Ok(Some(Layer::ConvLstm(ConvLstm {
+            kernel: call.weights[0],
+            recurrent_kernel: call.weights[1],
+            bias: call.weights.get(2).copied(),
+            strides,
+            dilation,
+            padding,
+            activation,
+            recurrent_activation,
+            return_sequences,
+            go_backwards,
+        })))
+    });
+    let leaf = leaf.masking(Masking::Refuses("it would have to skip steps"));
+    if !first {
+        return leaf;
+    }
+    // The time stays the first dimension.
+    let last = (2..N + 2).chain([1]);
+    let last = std::iter::once(0).chain(last).collect();
+    let rank = N + 1 + usize::from(return_sequences);
+    let behind_time = usize::from(return_sequences);
+    let back = (0..behind_time)
+        .chain([rank - 1])
+        .chain(behind_time..rank - 1)
+        .collect();
+    leaf.transposed(last, Some(back))
 }
 
 /// Merge of the two directions.

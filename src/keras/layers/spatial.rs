@@ -14,20 +14,21 @@ use crate::nn::layers::{
 };
 
 /// Describes the input of a layer over `spatial` dimensions, for messages.
-fn takes(spatial: usize) -> &'static str {
+pub(super) fn takes(spatial: usize) -> &'static str {
     match spatial {
         1 => "[time, channels]",
-        _ => "[height, width, channels]",
+        2 => "[height, width, channels]",
+        _ => "[depth, height, width, channels]",
     }
 }
 
 /// Returns one value per spatial dimension as the pair that the graph stores.
-fn pair<const N: usize>(sizes: [usize; N]) -> [usize; 2] {
+pub(super) fn pair<const N: usize>(sizes: [usize; N]) -> [usize; 2] {
     [sizes[0], sizes.get(1).copied().unwrap_or(1)]
 }
 
-pub fn conv<const N: usize>(o: &mut Options) -> Leaf {
-    let first = o.channels_first();
+/// Reads the number of groups of a convolution and that of its filters.
+pub(super) fn groups_and_filters(o: &mut Options) -> [usize; 2] {
     let groups = match o.value("groups") {
         None => 1,
         Some(_) => o.size("groups"),
@@ -38,6 +39,27 @@ pub fn conv<const N: usize>(o: &mut Options) -> Leaf {
             "{filters} filters cannot be divided among {groups} groups"
         ));
     }
+    [groups, filters]
+}
+
+/// Converts the stored kernel of a convolution, its first weight, to one that all groups share and that is not
+/// mirrored.
+pub(super) fn with_kernel_of(leaf: Leaf, groups: usize, mirrored: bool) -> Leaf {
+    if groups == 1 && !mirrored {
+        return leaf;
+    }
+    leaf.prepared(move |weights| {
+        let weights = if mirrored { turned(weights) } else { weights };
+        match groups {
+            1 => Ok(weights),
+            _ => ungrouped(weights, groups),
+        }
+    })
+}
+
+pub fn conv<const N: usize>(o: &mut Options) -> Leaf {
+    let first = o.channels_first();
+    let [groups, filters] = groups_and_filters(o);
     let kernel = o.needed_sizes::<N>("kernel_size");
     let strides = pair(o.sizes::<N>("strides").unwrap_or([1; N]));
     let dilation = pair(o.sizes::<N>("dilation_rate").unwrap_or([1; N]));
@@ -58,18 +80,7 @@ pub fn conv<const N: usize>(o: &mut Options) -> Leaf {
             activation,
         })))
     });
-    let mirrored = o.dialect.mirrored_kernels;
-    let leaf = match (groups, mirrored) {
-        (1, false) => leaf,
-        _ => leaf.prepared(move |weights| {
-            let weights = if mirrored { turned(weights) } else { weights };
-            match groups {
-                1 => Ok(weights),
-                _ => ungrouped(weights, groups),
-            }
-        }),
-    };
-    leaf.in_layout(first, N + 1, true)
+    with_kernel_of(leaf, groups, o.dialect.mirrored_kernels).in_layout(first, N + 1, true)
 }
 
 /// Mirrors the spatial dimensions of a kernel, the first weight: `convert_kernel` of Keras' conv_utils.py.
@@ -154,6 +165,7 @@ fn masked_mean() -> Vec<Part> {
     let part = |layer, inputs: &[Operand]| Part {
         layer,
         inputs: inputs.to_vec(),
+        outer: 0,
     };
     let multiply = || {
         Layer::Merge(Merge {
@@ -229,17 +241,23 @@ pub fn zero_pad(o: &mut Options) -> Leaf {
 }
 
 /// Parses a padding: one number for all sides, one per dimension, or two per dimension.
-fn borders(value: &Value) -> Option<[[usize; 2]; 2]> {
-    let count = |v: &Value| usize::try_from(v.as_u64()?).ok();
+pub(super) fn borders<const N: usize>(value: &Value) -> Option<[[usize; 2]; N]> {
+    let count = |v: &Value| {
+        usize::try_from(v.as_u64()?)
+            .ok()
+            .filter(|&n| n <= MAX_ELEMENTS)
+    };
     let sides = |v: &Value| match v.as_array().map(Vec::as_slice) {
         Some([a, b]) => Some([count(a)?, count(b)?]),
         Some(_) => None,
         None => count(v).map(|n| [n, n]),
     };
-    match value.as_array().map(Vec::as_slice) {
-        Some([rows, columns]) => Some([sides(rows)?, sides(columns)?]),
-        Some(_) => None,
-        None => Some([sides(value)?; 2]),
+    match value.as_array() {
+        Some(dimensions) => {
+            let sides: Option<Vec<[usize; 2]>> = dimensions.iter().map(sides).collect();
+            sides?.try_into().ok()
+        }
+        None => count(value).map(|n| [[n, n]; N]),
     }
 }
 
@@ -386,19 +404,25 @@ pub fn conv_transpose<const N: usize>(o: &mut Options) -> Leaf {
 
 pub fn crop<const N: usize>(o: &mut Options) -> Leaf {
     let first = o.channels_first();
-    let wanted = "[[top, bottom], [left, right]] or [start, end] is needed";
     let sides = match o.value("cropping") {
         None => Err(missing("cropping")),
+        // A list of two is one per side in one dimension, and one per dimension in two.
         Some(value) => match N {
-            1 => pair_of(value).map(|side| [side, [0; 2]]),
-            _ => borders(value),
+            1 => pair_of(value).map(|side| [side; N]),
+            _ => borders::<N>(value),
         }
-        .ok_or_else(|| unsupported("cropping", value, wanted)),
+        .ok_or_else(|| {
+            unsupported(
+                "cropping",
+                value,
+                "[[top, bottom], [left, right]] or [start, end] is needed",
+            )
+        }),
     };
-    let sides = o.or_record(sides, [[0; 2]; 2]);
+    let sides = o.or_record(sides, [[0; 2]; N]);
     let leaf = Leaf::composed(Vec::new(), move |call| {
         call.rank_is(N + 1, takes(N))?;
-        let slices = sides.iter().take(N).enumerate();
+        let slices = sides.iter().enumerate();
         let slices = slices.filter(|(_, side)| **side != [0, 0]);
         Ok(chain(
             1,

@@ -12,6 +12,8 @@
 pub(crate) mod axes;
 pub(crate) mod channel_scaled;
 pub(crate) mod conv;
+pub(crate) mod conv3d;
+pub(crate) mod conv_lstm;
 pub(crate) mod dense;
 pub(crate) mod depthwise;
 pub(crate) mod elementwise;

@@ -7,7 +7,7 @@ use super::oracle::{Item, Windows, floats, grid, kernel_size};
 use super::shapes::{
     Problem, count, expect, first_rank, kernel_and_bias, single, spatial, with_spatial,
 };
-use super::windows::{extent, window, windowed};
+use super::windows::{extent, padded, windowed};
 use super::{Activation, BackendLayer, LayerDefinition, Padding, Weight, WeightId};
 
 /// Convolution. The rank of the kernel is the number of spatial dimensions plus two: `[height,
@@ -92,15 +92,9 @@ impl LayerDefinition for Conv {
         let Ok((pixels, channels)) = spatial(input) else {
             return 0;
         };
-        let padded = |axis: usize| -> usize {
-            let n = pixels[axis];
+        let padded = |axis: usize| {
             let span = extent(kernel[axis], self.dilation[axis]);
-            match window(n, span, self.strides[axis], self.padding) {
-                Some((length, before)) if self.padding != Padding::Valid => {
-                    ((length - 1) * self.strides[axis] + span).max(before + n)
-                }
-                _ => n,
-            }
+            padded(pixels[axis], span, self.strides[axis], self.padding)
         };
         padded(0).saturating_mul(padded(1)).saturating_mul(channels)
     }

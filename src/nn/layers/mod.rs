@@ -17,6 +17,8 @@ mod axes;
 mod batch_norm;
 mod concat;
 mod conv;
+mod conv3d;
+mod conv_lstm;
 mod conv_transpose;
 mod dense;
 mod depthwise_conv;
@@ -55,7 +57,9 @@ pub use axes::{InsertAxis, RemoveAxis};
 pub use batch_norm::BatchNorm;
 pub use concat::Concat;
 pub use conv::Conv;
+pub use conv_lstm::ConvLstm;
 pub use conv_transpose::ConvTranspose;
+pub use conv3d::Conv3d;
 pub use dense::Dense;
 pub use depthwise_conv::DepthwiseConv;
 pub use dropout::Dropout;
@@ -144,6 +148,8 @@ pub enum Layer {
     DepthwiseConv(DepthwiseConv),
     /// Transposed convolution.
     ConvTranspose(ConvTranspose),
+    /// Convolution over `[depth, height, width, channels]`.
+    Conv3d(Conv3d),
     /// Normalisation of each row by its own mean and variance.
     LayerNorm(LayerNorm),
     /// Normalisation of groups of channels by their own mean and variance.
@@ -164,6 +170,8 @@ pub enum Layer {
     MatMul(MatMul),
     /// Fully connected recurrent layer over `[time, channels]`.
     SimpleRnn(SimpleRnn),
+    /// Long short-term memory over images or sequences, whose products are convolutions.
+    ConvLstm(ConvLstm),
     /// Recurrent layer with a mask or with states as values.
     StatefulRnn(StatefulRnn),
     /// Short-time Fourier transform of `[samples, channels]`.
@@ -197,9 +205,11 @@ pub(super) enum BackendLayer<'n> {
 pub(super) enum CpuOnly<'n> {
     DepthwiseConv(&'n DepthwiseConv),
     ConvTranspose(&'n ConvTranspose),
+    Conv3d(&'n Conv3d),
     LayerNorm(&'n LayerNorm),
     GroupNorm(&'n GroupNorm),
     SimpleRnn(&'n SimpleRnn),
+    ConvLstm(&'n ConvLstm),
     StatefulRnn(&'n StatefulRnn),
     Stft(&'n Stft),
 }
@@ -231,6 +241,7 @@ macro_rules! dispatch {
             Layer::SumAxis($layer) => $result,
             Layer::DepthwiseConv($layer) => $result,
             Layer::ConvTranspose($layer) => $result,
+            Layer::Conv3d($layer) => $result,
             Layer::LayerNorm($layer) => $result,
             Layer::GroupNorm($layer) => $result,
             Layer::Embedding($layer) => $result,
@@ -241,6 +252,7 @@ macro_rules! dispatch {
             Layer::RemoveAxis($layer) => $result,
             Layer::MatMul($layer) => $result,
             Layer::SimpleRnn($layer) => $result,
+            Layer::ConvLstm($layer) => $result,
             Layer::StatefulRnn($layer) => $result,
             Layer::Stft($layer) => $result,
             Layer::SpatialMultiply => dispatch!(SpatialMultiply, $layer, $result),

@@ -43,6 +43,16 @@ pub(in crate::nn) fn window(
     Some((length, before))
 }
 
+/// Returns the number of samples with the zeros that windows of `extent` read before and behind them.
+pub(super) fn padded(n: usize, extent: usize, stride: usize, padding: Padding) -> usize {
+    match window(n, extent, stride, padding) {
+        Some((length, before)) if padding != Padding::Valid => {
+            ((length - 1) * stride + extent).max(before + n)
+        }
+        _ => n,
+    }
+}
+
 /// Returns the spatial output shape of windows over `x`, after checking their options.
 pub(super) fn windowed(
     x: &[usize],
@@ -51,15 +61,8 @@ pub(super) fn windowed(
     dilation: [usize; 2],
     padding: Padding,
 ) -> Result<[usize; 2], Problem> {
-    let ([height, width], _) = spatial(x)?;
+    let (pixels, _) = spatial(x)?;
     let one_dimensional = x.len() == 2;
-    for v in [size, strides, dilation].concat() {
-        if !(1..=MAX_ELEMENTS).contains(&v) {
-            return Err(format!(
-                "size {size:?}, strides {strides:?}, dilation {dilation:?}"
-            ));
-        }
-    }
     if one_dimensional && (size[1] != 1 || strides[1] != 1 || dilation[1] != 1) {
         return Err(format!(
             "its window has two dimensions, its input {x:?} one"
@@ -68,8 +71,26 @@ pub(super) fn windowed(
     if padding == Padding::Causal && !one_dimensional {
         return Err(format!("causal padding needs [time, channels], not {x:?}"));
     }
-    let mut out = [0; 2];
-    for (axis, n) in [height, width].into_iter().enumerate() {
+    window_lengths(pixels, size, strides, dilation, padding)
+}
+
+/// Returns the output length along every spatial dimension, after checking the options.
+pub(super) fn window_lengths<const N: usize>(
+    samples: [usize; N],
+    size: [usize; N],
+    strides: [usize; N],
+    dilation: [usize; N],
+    padding: Padding,
+) -> Result<[usize; N], Problem> {
+    for v in size.into_iter().chain(strides).chain(dilation) {
+        if !(1..=MAX_ELEMENTS).contains(&v) {
+            return Err(format!(
+                "size {size:?}, strides {strides:?}, dilation {dilation:?}"
+            ));
+        }
+    }
+    let mut out = [0; N];
+    for (axis, n) in samples.into_iter().enumerate() {
         let span = (size[axis] - 1)
             .checked_mul(dilation[axis])
             .filter(|&s| s < MAX_ELEMENTS)

@@ -7,6 +7,8 @@ use super::{CpuOp, Op, Step};
 use crate::nn::cpu::axes::{MeanPlan, SlicePlan};
 use crate::nn::cpu::channel_scaled::{ChannelScaledConv, ChannelScaledWeights};
 use crate::nn::cpu::conv::{ConvEpilogue, ConvPlan};
+use crate::nn::cpu::conv_lstm::{ConvLstmPlan, ConvLstmWeights};
+use crate::nn::cpu::conv3d::Conv3dPlan;
 use crate::nn::cpu::dense::{DensePlan, DenseWeights};
 use crate::nn::cpu::depthwise::DepthwisePlan;
 use crate::nn::cpu::elementwise::{Broadcast, MergePlan, PReluPlan};
@@ -227,6 +229,29 @@ impl<'a> CpuLowering<'a> {
                 x,
                 output[output.len() - 1],
             )),
+            CpuOnly::Conv3d(conv) => {
+                let kernel = weight(conv.kernel);
+                plain(Conv3dPlan::new(
+                    conv,
+                    &kernel.shape,
+                    &kernel.data,
+                    data(conv.bias),
+                    x,
+                ))
+            }
+            CpuOnly::ConvLstm(layer) => {
+                let [kernel, recurrent] = [layer.kernel, layer.recurrent_kernel].map(|id| {
+                    let weight = weight(id);
+                    (&*weight.shape, &*weight.data)
+                });
+                let bias = data(layer.bias);
+                let weights = ConvLstmWeights {
+                    kernel,
+                    recurrent,
+                    bias,
+                };
+                plain(ConvLstmPlan::new(layer, &weights, x, output))
+            }
             CpuOnly::LayerNorm(norm) => {
                 let n = x[x.len() - norm.dims..].iter().product();
                 plain(LayerNormPlan {

@@ -5,7 +5,7 @@ use super::Attribute::{Int, Ints, Text};
 use super::{Attribute, NodeContext, Problem};
 use crate::nn::WeightId;
 use crate::nn::layers::{
-    Activation, Conv, ConvTranspose, DepthwiseConv, Interpolation, Padding, Pool, PoolKind,
+    Activation, Conv, Conv3d, ConvTranspose, DepthwiseConv, Interpolation, Padding, Pool, PoolKind,
     Upsample,
 };
 
@@ -27,15 +27,41 @@ enum Pads {
 
 impl NodeContext<'_, '_> {
     pub(super) fn conv(&mut self, conv: &Conv) -> Result<String, Problem> {
-        let shape = self.weight(conv.kernel).shape.clone();
-        let spatial = shape.len() - 2;
+        let size = self.window_size(conv.kernel);
         let windows = Windows {
-            size: shape[..spatial].to_vec(),
-            strides: conv.strides[..spatial].to_vec(),
-            dilation: conv.dilation[..spatial].to_vec(),
+            strides: conv.strides[..size.len()].to_vec(),
+            dilation: conv.dilation[..size.len()].to_vec(),
+            padding: conv.padding,
+            size,
+        };
+        self.convolution(conv.kernel, conv.bias, conv.activation, &windows)
+    }
+
+    pub(super) fn conv3d(&mut self, conv: &Conv3d) -> Result<String, Problem> {
+        let windows = Windows {
+            size: self.window_size(conv.kernel),
+            strides: conv.strides.to_vec(),
+            dilation: conv.dilation.to_vec(),
             padding: conv.padding,
         };
-        let kernel = self.builder.weight(conv.kernel, "Conv", |shape, data| {
+        self.convolution(conv.kernel, conv.bias, conv.activation, &windows)
+    }
+
+    /// Returns the spatial dimensions of a kernel.
+    fn window_size(&self, kernel: WeightId) -> Vec<usize> {
+        let shape = &self.weight(kernel).shape;
+        shape[..shape.len() - 2].to_vec()
+    }
+
+    fn convolution(
+        &mut self,
+        kernel: WeightId,
+        bias: Option<WeightId>,
+        activation: Activation,
+        windows: &Windows,
+    ) -> Result<String, Problem> {
+        let spatial = windows.size.len();
+        let kernel = self.builder.weight(kernel, "Conv", |shape, data| {
             // `[.., in, out]` to `[out, in, ..]`.
             let order: Vec<usize> = [spatial + 1, spatial]
                 .into_iter()
@@ -43,11 +69,10 @@ impl NodeContext<'_, '_> {
                 .collect();
             transposed(shape, data, &order)
         });
-        let pads = self.pads(&windows)?;
-        let bias = conv.bias;
-        Ok(self.windowed(bias, conv.activation, |context, x, bias| {
+        let pads = self.pads(windows)?;
+        Ok(self.windowed(bias, activation, |context, x, bias| {
             let inputs: Vec<&str> = [x, &*kernel].into_iter().chain(bias).collect();
-            context.over_windows("Conv", &inputs, &windows, &pads, &[])
+            context.over_windows("Conv", &inputs, windows, &pads, &[])
         }))
     }
 

@@ -1,9 +1,10 @@
 //! Recurrent layers step by step, for masks and activations that the recurrent operators lack.
 
 use super::Attribute::{Graph, Int, Ints};
-use super::NodeContext;
+use super::{NodeContext, Problem, known};
 use crate::nn::WeightId;
-use crate::nn::layers::{Activation, Gru, Lstm, RnnCell, SimpleRnn, StatefulRnn};
+use crate::nn::layers::{Activation, Conv, ConvLstm, Gru, Lstm, RnnCell, SimpleRnn, StatefulRnn};
+use crate::onnx::lengths::Shape;
 use crate::onnx::message::Message;
 use crate::onnx::value_info;
 
@@ -90,28 +91,8 @@ impl NodeContext<'_, '_> {
             carried.push(zeros(self));
         }
         let body = self.body(rnn, &steps, [units, width], carried.len());
-        let mut results: Vec<String> = (0..carried.len())
-            .map(|_| self.builder.name(&format!("{}/state", self.name)))
-            .collect();
-        if steps.return_sequences {
-            results.push(self.builder.name(&format!("{}/sequence", self.name)));
-        }
-        let axes = vec![1; scanned.len()];
-        let directions = vec![i64::from(steps.go_backwards); scanned.len()];
-        let mut attributes = vec![
-            ("body", Graph(&body)),
-            ("num_scan_inputs", Int(scanned.len() as i64)),
-            ("scan_input_axes", Ints(&axes)),
-            ("scan_input_directions", Ints(&directions)),
-        ];
-        if steps.return_sequences {
-            attributes.push(("scan_output_axes", Ints(&[1])));
-        }
-        let inputs: Vec<&str> = carried.iter().chain(&scanned).map(String::as_str).collect();
-        let outputs: Vec<&str> = results.iter().map(String::as_str).collect();
-        let node = self.builder.name(&format!("{}/Scan", self.name));
-        self.builder
-            .node("Scan", &inputs, &outputs, &node, &attributes);
+        let sequences = steps.return_sequences;
+        let results = self.scan(&body, &carried, &scanned, steps.go_backwards, sequences);
         let last = if rnn.masked { states } else { 0 };
         let mut y = match steps.return_sequences {
             true => results[results.len() - 1].clone(),
@@ -130,6 +111,118 @@ impl NodeContext<'_, '_> {
         self.add("Concat", &all, &[("axis", Int(1))])
     }
 
+    /// Adds a `Scan` over the time of `scanned`, the first dimension behind the batch. Returns the names of the values
+    /// after the last step, followed by that of the sequence of outputs if there is one.
+    fn scan(
+        &mut self,
+        body: &Message,
+        carried: &[String],
+        scanned: &[String],
+        go_backwards: bool,
+        return_sequences: bool,
+    ) -> Vec<String> {
+        let mut results: Vec<String> = (0..carried.len())
+            .map(|_| self.builder.name(&format!("{}/state", self.name)))
+            .collect();
+        if return_sequences {
+            results.push(self.builder.name(&format!("{}/sequence", self.name)));
+        }
+        let axes = vec![1; scanned.len()];
+        let directions = vec![i64::from(go_backwards); scanned.len()];
+        let mut attributes = vec![
+            ("body", Graph(body)),
+            ("num_scan_inputs", Int(scanned.len() as i64)),
+            ("scan_input_axes", Ints(&axes)),
+            ("scan_input_directions", Ints(&directions)),
+        ];
+        if return_sequences {
+            attributes.push(("scan_output_axes", Ints(&[1])));
+        }
+        let inputs: Vec<&str> = carried.iter().chain(scanned).map(String::as_str).collect();
+        let outputs: Vec<&str> = results.iter().map(String::as_str).collect();
+        let node = self.builder.name(&format!("{}/Scan", self.name));
+        self.builder
+            .node("Scan", &inputs, &outputs, &node, &attributes);
+        results
+    }
+
+    /// Adds a `Scan` over the images.
+    pub(super) fn conv_lstm(&mut self, layer: &ConvLstm) -> Result<String, Problem> {
+        let open = "an image of open size has no equivalent; fix the model's input shape";
+        let image = known(&self.shapes[0][1..]).ok_or(open)?;
+        let state = known(&self.output[usize::from(layer.return_sequences)..]).ok_or(open)?;
+        let x = self.inputs[0].clone();
+        let carried: Vec<String> = (0..2)
+            .map(|_| {
+                let batch = self.add("Shape", &[&x], &[("start", Int(0)), ("end", Int(1))]);
+                let state = self.builder.integers(&state);
+                let shape = self.add("Concat", &[&batch, &state], &[("axis", Int(0))]);
+                self.add("ConstantOfShape", &[&shape], &[])
+            })
+            .collect();
+        let outside = std::mem::take(&mut self.builder.nodes);
+        let [h, c, x_step] = ["before", "before", "x"].map(|part| self.name_in_step(part));
+        let size = |shape: &[i64]| shape.iter().map(|&n| Some(n as usize)).collect::<Vec<_>>();
+        let mut of = |conv: &Conv, input: &str, shape: &[i64]| {
+            self.inputs = vec![input.to_owned()];
+            self.shapes = vec![size(shape)];
+            self.conv(conv)
+        };
+        let of_input = of(&layer.of_input(), &x_step, &image)?;
+        let of_state = of(&layer.of_state(), &h, &state)?;
+        let gates = self.add("Add", &[&of_input, &of_state], &[]);
+        let filters = *state.last().ok_or(open)?;
+        let channels = state.len() as i64;
+        let [i, f, g, o] = [0, 1, 2, 3]
+            .map(|gate| self.slice(&gates, channels, gate * filters, (gate + 1) * filters, 1));
+        let mut after = self.lstm_state(
+            [i, f, g, o],
+            &c,
+            [layer.activation, layer.recurrent_activation],
+        );
+        if layer.return_sequences {
+            after.push(after[0].clone());
+        }
+        let inputs = [(h, size(&state)), (c, size(&state)), (x_step, size(&image))];
+        let body = self.finish_body(outside, &inputs, &after, &size(&state));
+        let sequences = layer.return_sequences;
+        let results = self.scan(&body, &carried, &[x], layer.go_backwards, sequences);
+        Ok(results[if sequences { 2 } else { 0 }].clone())
+    }
+
+    /// Returns a new name in the graph of a step.
+    fn name_in_step(&mut self, part: &str) -> String {
+        self.builder.name(&format!("{}/step/{part}", self.name))
+    }
+
+    /// Returns the graph of a step from the nodes added for it, and restores the nodes around it. Outputs have
+    /// the shape `output`; shapes are without the batch.
+    fn finish_body(
+        &mut self,
+        outside: Message,
+        inputs: &[(String, Shape)],
+        outputs: &[String],
+        output: &[Option<usize>],
+    ) -> Message {
+        // Names of their own, because an output may be no input and no other output.
+        let outputs: Vec<String> = outputs
+            .iter()
+            .map(|value| self.add("Identity", &[value], &[]))
+            .collect();
+        let nodes = std::mem::replace(&mut self.builder.nodes, outside);
+        // `GraphProto`: node 1, name 2, input 11, output 12.
+        let mut body = Message::default();
+        body.extend(&nodes);
+        body.text(2, &self.name_in_step("body"));
+        for (name, shape) in inputs {
+            body.message(11, &value_info(name, shape, None));
+        }
+        for name in &outputs {
+            body.message(12, &value_info(name, output, None));
+        }
+        body
+    }
+
     /// Returns the graph of one step, with `carried` values from the step before.
     fn body(
         &mut self,
@@ -139,12 +232,8 @@ impl NodeContext<'_, '_> {
         carried: usize,
     ) -> Message {
         let outside = std::mem::take(&mut self.builder.nodes);
-        let name = |context: &mut Self, part: &str| {
-            let name = format!("{}/step/{part}", context.name);
-            context.builder.name(&name)
-        };
-        let before: Vec<String> = (0..carried).map(|_| name(self, "before")).collect();
-        let x = name(self, "x");
+        let before: Vec<String> = (0..carried).map(|_| self.name_in_step("before")).collect();
+        let x = self.name_in_step("x");
         let states = &before[..rnn.cell.states()];
         let mut after = match &rnn.cell {
             RnnCell::Lstm(lstm) => self.lstm_step(lstm, units, &x, states),
@@ -156,13 +245,15 @@ impl NodeContext<'_, '_> {
                 vec![self.activation(steps.activation, sum)]
             }
         };
-        let mut inputs: Vec<(String, usize)> = before.iter().map(|b| (b.clone(), units)).collect();
-        inputs.push((x, width));
+        let vector = |length: usize| vec![Some(length)];
+        let mut inputs: Vec<(String, Shape)> =
+            before.iter().map(|b| (b.clone(), vector(units))).collect();
+        inputs.push((x, vector(width)));
         let mut output = after[0].clone();
         if rnn.masked {
-            let mask = name(self, "mask");
+            let mask = self.name_in_step("mask");
             let kept = self.add("Cast", &[&mask], &[("to", Int(BOOL))]);
-            inputs.push((mask, 1));
+            inputs.push((mask, vector(1)));
             output = match rnn.zero_skipped_output {
                 true => {
                     let zero = self.builder.number(0.0);
@@ -175,26 +266,10 @@ impl NodeContext<'_, '_> {
             }
             after.push(output.clone());
         }
-        // Names of their own, because an output may be no input and no other output.
         if steps.return_sequences {
             after.push(output);
         }
-        let outputs: Vec<String> = after
-            .iter()
-            .map(|value| self.add("Identity", &[value], &[]))
-            .collect();
-        let nodes = std::mem::replace(&mut self.builder.nodes, outside);
-        // `GraphProto`: node 1, name 2, input 11, output 12.
-        let mut body = Message::default();
-        body.extend(&nodes);
-        body.text(2, &name(self, "body"));
-        for (name, length) in &inputs {
-            body.message(11, &value_info(name, &[Some(*length)], None));
-        }
-        for name in &outputs {
-            body.message(12, &value_info(name, &[Some(units)], None));
-        }
-        body
+        self.finish_body(outside, &inputs, &after, &vector(units))
     }
 
     /// Returns the states `h` and `c` after a step of the projected input `x`.
@@ -203,13 +278,23 @@ impl NodeContext<'_, '_> {
         let kernel = self.stored(r.recurrent_kernel);
         let product = self.add("MatMul", &[&states[0], &kernel], &[]);
         let gates = self.add("Add", &[x, &product], &[]);
-        let [i, f, g, o] = [0, 1, 2, 3].map(|gate| self.gate(&gates, gate, units));
-        let [i, f, o] = [i, f, o].map(|gate| self.activation(r.recurrent_activation, gate));
-        let g = self.activation(r.activation, g);
-        let kept = self.add("Mul", &[&f, &states[1]], &[]);
+        let gates = [0, 1, 2, 3].map(|gate| self.gate(&gates, gate, units));
+        self.lstm_state(gates, &states[1], [r.activation, r.recurrent_activation])
+    }
+
+    /// Returns the states `h` and `c` of an LSTM with these sums for its gates input, forget, cell and output.
+    fn lstm_state(
+        &mut self,
+        [i, f, g, o]: [String; 4],
+        cell: &str,
+        [activation, recurrent_activation]: [Activation; 2],
+    ) -> Vec<String> {
+        let [i, f, o] = [i, f, o].map(|gate| self.activation(recurrent_activation, gate));
+        let g = self.activation(activation, g);
+        let kept = self.add("Mul", &[&f, cell], &[]);
         let added = self.add("Mul", &[&i, &g], &[]);
         let c = self.add("Add", &[&kept, &added], &[]);
-        let shown = self.activation(r.activation, c.clone());
+        let shown = self.activation(activation, c.clone());
         vec![self.add("Mul", &[&o, &shown], &[]), c]
     }
 

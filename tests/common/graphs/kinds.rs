@@ -36,6 +36,8 @@ pub enum Kind {
     ConvTranspose,
     LayerNorm,
     GroupNorm,
+    Conv3d,
+    ConvLstm,
     Embedding,
     Map,
     Slice,
@@ -84,10 +86,12 @@ pub const KINDS: &[Kind] = &[
     Kind::SimpleRnn,
     Kind::StatefulRnn,
     Kind::Stft,
+    Kind::Conv3d,
+    Kind::ConvLstm,
 ];
 
 /// Kinds without a CUDA op; they come last in [`KINDS`].
-pub const CPU_ONLY: &[Kind] = KINDS.split_at(KINDS.len() - 7).1;
+pub const CPU_ONLY: &[Kind] = KINDS.split_at(KINDS.len() - 9).1;
 /// Kinds with a CUDA op.
 pub const ON_DEVICE: &[Kind] = KINDS.split_at(KINDS.len() - CPU_ONLY.len()).0;
 
@@ -131,6 +135,8 @@ pub fn kind_of(layer: &Layer) -> Kind {
         Layer::SimpleRnn(_) => Kind::SimpleRnn,
         Layer::StatefulRnn(_) => Kind::StatefulRnn,
         Layer::Stft(_) => Kind::Stft,
+        Layer::Conv3d(_) => Kind::Conv3d,
+        Layer::ConvLstm(_) => Kind::ConvLstm,
     }
 }
 
@@ -157,6 +163,11 @@ pub fn items(kind: Kind, c: &mut Choices) -> Vec<Vec<usize>> {
         Kind::ConvTranspose => match c.flag() {
             true => vec![c.size(6), c.size(6), c.size(12)],
             false => vec![c.size(9), c.size(12)],
+        },
+        Kind::Conv3d => vec![c.size(4), c.size(6), c.size(8), c.size(9)],
+        Kind::ConvLstm => match c.flag() {
+            true => vec![c.size(4), c.size(6), c.size(8), c.size(9)],
+            false => vec![c.size(5), c.size(9), c.size(9)],
         },
         Kind::Lstm | Kind::Gru | Kind::SimpleRnn => sequence(c),
         Kind::RepeatVector => dims(c, 1, 40),

@@ -111,6 +111,67 @@ fn conv(b: &mut Builder, x: &[usize]) -> Option<Layer> {
     }))
 }
 
+fn conv3d(b: &mut Builder, x: &[usize]) -> Option<Layer> {
+    let &[depth, height, width, channels] = x else {
+        return None;
+    };
+    let size = [(); 3].map(|()| b.choices.within(1..=3));
+    let strides = [(); 3].map(|()| b.choices.pick(&[1, 1, 2, 3]));
+    let dilation = match strides {
+        [1, 1, 1] => [(); 3].map(|()| b.choices.within(1..=2)),
+        _ => [1; 3],
+    };
+    let samples = [depth, height, width];
+    let fits = (0..3).all(|axis| (size[axis] - 1) * dilation[axis] < samples[axis]);
+    let paddings = [Padding::Same, Padding::Valid];
+    let padding = b.choices.pick(&paddings[..1 + usize::from(fits)]);
+    let filters = b.choices.size(20);
+    let shape = [&size[..], &[channels, filters]].concat();
+    let scale = near_one(size.iter().product::<usize>() * channels);
+    let jumps = b.dyadic;
+    Some(Layer::Conv3d(Conv3d {
+        kernel: weight(b, &shape, scale, 0.0),
+        bias: optional(&mut b.choices).then(|| weight(b, &[filters], 0.5, 0.0)),
+        strides,
+        dilation,
+        padding,
+        activation: activation(&mut b.choices, jumps),
+    }))
+}
+
+fn conv_lstm(b: &mut Builder, x: &[usize]) -> Option<Layer> {
+    let [_, image @ .., channels] = x else {
+        return None;
+    };
+    if !(1..=2).contains(&image.len()) {
+        return None;
+    }
+    let channels = *channels;
+    b.dyadic = false;
+    let (size, strides) = window(&mut b.choices, image.len() + 1);
+    let padding = padding(&mut b.choices, image, size, false);
+    let filters = b.choices.size(9);
+    let kernel = &size[..image.len()];
+    let taps = size[0] * size[1];
+    let shape = |inputs: usize| [kernel, &[inputs, 4 * filters]].concat();
+    Some(Layer::ConvLstm(ConvLstm {
+        kernel: weight(b, &shape(channels), near_one(taps * channels), 0.0),
+        recurrent_kernel: weight(b, &shape(filters), near_one(taps * filters) / 3.0, 0.0),
+        bias: optional(&mut b.choices).then(|| weight(b, &[4 * filters], 0.5, 0.0)),
+        strides,
+        dilation: [1, 1],
+        padding,
+        activation: b.choices.pick(&[Activation::Tanh, Activation::Softsign]),
+        recurrent_activation: b.choices.pick(&[
+            Activation::Sigmoid,
+            Activation::HardSigmoid,
+            Activation::Softmax,
+        ]),
+        return_sequences: b.choices.flag(),
+        go_backwards: b.choices.flag(),
+    }))
+}
+
 fn depthwise(b: &mut Builder, x: &[usize]) -> Option<Layer> {
     let (spatial, channels) = (&x[..x.len() - 1], x[x.len() - 1]);
     if !(1..=2).contains(&spatial.len()) {
@@ -504,6 +565,8 @@ pub fn layer(kind: Kind, b: &mut Builder, inputs: &[Vec<usize>]) -> Option<Layer
         }),
         Kind::DepthwiseConv => return depthwise(b, x),
         Kind::ConvTranspose => return transposed(b, x),
+        Kind::Conv3d => return conv3d(b, x),
+        Kind::ConvLstm => return conv_lstm(b, x),
         Kind::LayerNorm => {
             let dims = b.choices.within(1..=x.len());
             let shape = &x[x.len() - dims..];

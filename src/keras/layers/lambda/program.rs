@@ -139,7 +139,11 @@ impl Program {
             for layer in layers {
                 given = vec![layer.rank(&given)];
                 let last = Operand::Part(parts.len());
-                parts.push(Part { layer, inputs });
+                parts.push(Part {
+                    layer,
+                    inputs,
+                    outer: 0,
+                });
                 inputs = vec![last];
             }
             ranks.push(given[0]);

@@ -56,6 +56,50 @@ fn lstm_gates_come_in_the_order_input_forget_cell_output() {
 }
 
 #[test]
+fn convolutional_lstm_feeds_neighbours_back() {
+    // One filter, kernel of two samples, gates input, forget, cell, output. The input opens all gates to
+    // 0.5, and the cell input is the sample itself. The state of the sample behind is added to the cell input.
+    let layer = |return_sequences, go_backwards| {
+        Layer::ConvLstm(ConvLstm {
+            kernel: WeightId(0),
+            recurrent_kernel: WeightId(1),
+            bias: None,
+            strides: [1, 1],
+            dilation: [1, 1],
+            padding: Padding::Same,
+            activation: Activation::Linear,
+            recurrent_activation: Activation::HardSigmoid,
+            return_sequences,
+            go_backwards,
+        })
+    };
+    let weights = || {
+        vec![
+            weight(&[2, 1, 4], &[0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]),
+            weight(&[2, 1, 4], &[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]),
+        ]
+    };
+    // Step 1: c = (1, 2), h = (0.5, 1). Step 2: c = 0.5 c + 0.5 (x + the state behind)
+    // = (0.5 + 0.5 (4 + 1), 1 + 0.5 * 6) = (3, 4), h = (1.5, 2).
+    check(
+        layer(true, false),
+        &[2, 2, 1],
+        weights(),
+        &[2.0, 4.0, 4.0, 6.0],
+        &[2, 2, 1],
+        &[0.5, 1.0, 1.5, 2.0],
+    );
+    check(
+        layer(false, true),
+        &[2, 2, 1],
+        weights(),
+        &[4.0, 6.0, 2.0, 4.0],
+        &[2, 1],
+        &[1.5, 2.0],
+    );
+}
+
+#[test]
 fn gru_resets_before_or_after_the_recurrent_product() {
     let gru = |reset_after| {
         Layer::Gru(Gru {

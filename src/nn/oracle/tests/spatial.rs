@@ -99,6 +99,43 @@ fn convolution_sums_over_both_dimensions_and_all_channels() {
 }
 
 #[test]
+fn convolution_of_volumes_sums_over_three_dimensions() {
+    let layer = |padding, strides| {
+        Layer::Conv3d(Conv3d {
+            kernel: WeightId(0),
+            bias: Some(WeightId(1)),
+            strides,
+            dilation: [1, 1, 1],
+            padding,
+            activation: Activation::Linear,
+        })
+    };
+    // Depth, height and width of 2 with the weights 1, 2, ..., 8; two volumes of 2x2x2.
+    let kernel: Vec<f32> = (1..=8_u8).map(f32::from).collect();
+    let weights = || vec![weight(&[2, 2, 2, 1, 1], &kernel), weight(&[1], &[0.5])];
+    let x: Vec<f64> = (1..=8).map(f64::from).collect();
+    check(
+        layer(Padding::Valid, [1, 1, 1]),
+        &[2, 2, 2, 1],
+        weights(),
+        &x,
+        &[1, 1, 1, 1],
+        // 1 + 4 + 9 + ... + 64.
+        &[204.5],
+    );
+    // The zeros of an even kernel are behind; the second output along the depth reads 5 to 8 with the
+    // weights 1 to 4.
+    check(
+        layer(Padding::Same, [1, 2, 2]),
+        &[2, 2, 2, 1],
+        weights(),
+        &x,
+        &[2, 1, 1, 1],
+        &[204.5, 70.5],
+    );
+}
+
+#[test]
 fn pooling_leaves_padding_out() {
     use PoolKind::{Average, Max};
     let x = [-1.0, -2.0, -3.0, -4.0, -5.0];

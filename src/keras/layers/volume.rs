@@ -1,0 +1,162 @@
+//! Convolutions, pooling, upsampling and padding of three dimensions.
+//!
+//! All but the convolution consist of the same operation on the images and then along the depth.
+
+use super::spatial::{borders, groups_and_filters, takes, with_kernel_of};
+use super::{Leaf, Operand, Part, bias_slot, slot};
+use crate::keras::activation;
+use crate::keras::options::{Options, missing, unsupported};
+use crate::nn::layers::{
+    Conv3d, GlobalPool, InsertAxis, Interpolation, Layer, Permute, Pool, PoolKind, Upsample,
+    ZeroPad,
+};
+
+/// Number of dimensions of an input.
+const RANK: usize = 4;
+
+pub fn conv(o: &mut Options) -> Leaf {
+    let first = o.channels_first();
+    let [groups, filters] = groups_and_filters(o);
+    let kernel = o.needed_sizes::<3>("kernel_size");
+    let strides = o.sizes::<3>("strides").unwrap_or([1; 3]);
+    let dilation = o.sizes::<3>("dilation_rate").unwrap_or([1; 3]);
+    let padding = o.padding(false);
+    let activation = activation::option(o, "activation");
+    let mut dims: Vec<Option<usize>> = kernel.map(Some).to_vec();
+    dims.extend([None, Some(filters)]);
+    let mut slots = vec![slot("kernel", &dims)];
+    slots.extend(bias_slot(o, &[Some(filters)]));
+    let leaf = Leaf::weighted(slots, move |call| {
+        call.rank_is(RANK, takes(3))?;
+        Ok(Some(Layer::Conv3d(Conv3d {
+            kernel: call.weights[0],
+            bias: call.weights.get(1).copied(),
+            strides,
+            dilation,
+            padding,
+            activation,
+        })))
+    });
+    with_kernel_of(leaf, groups, o.dialect.mirrored_kernels).in_layout(first, RANK, true)
+}
+
+/// Returns the parts that apply `images` to every image and then `depth` to `[depth, width, channels]` at every
+/// height.
+fn in_turn(images: Layer, depth: Layer) -> Vec<Part> {
+    let swap = || {
+        Layer::Permute(Permute {
+            order: vec![1, 0, 2, 3],
+        })
+    };
+    let layers = [(images, 1), (swap(), 0), (depth, 1), (swap(), 0)];
+    let parts = layers.into_iter().enumerate();
+    parts
+        .map(|(i, (layer, outer))| Part {
+            layer,
+            inputs: vec![match i.checked_sub(1) {
+                None => Operand::Input(0),
+                Some(before) => Operand::Part(before),
+            }],
+            outer,
+        })
+        .collect()
+}
+
+pub fn pool(o: &mut Options, kind: PoolKind) -> Leaf {
+    let first = o.channels_first();
+    let size = o.needed_sizes::<3>("pool_size");
+    let strides = o.sizes::<3>("strides").unwrap_or(size);
+    let padding = o.padding(false);
+    let over = move |size: [usize; 2], strides: [usize; 2]| {
+        Layer::Pool(Pool {
+            kind,
+            size,
+            strides,
+            padding,
+        })
+    };
+    let leaf = Leaf::composed(Vec::new(), move |call| {
+        call.rank_is(RANK, takes(3))?;
+        // The mean of the means: as many samples lie in every image of a window.
+        Ok(in_turn(
+            over([size[1], size[2]], [strides[1], strides[2]]),
+            over([size[0], 1], [strides[0], 1]),
+        ))
+    });
+    leaf.in_layout(first, RANK, true)
+}
+
+pub fn global_pool(o: &mut Options, kind: PoolKind) -> Leaf {
+    let first = o.channels_first();
+    let keep_dims = o.bool("keepdims", false);
+    let leaf = Leaf::composed(Vec::new(), move |call| {
+        call.rank_is(RANK, takes(3))?;
+        let pool = || {
+            Layer::GlobalPool(GlobalPool {
+                kind,
+                keep_dims: false,
+            })
+        };
+        let part = |layer, input, outer| Part {
+            layer,
+            inputs: vec![input],
+            outer,
+        };
+        let mut parts = vec![
+            part(pool(), Operand::Input(0), 1),
+            part(pool(), Operand::Part(0), 0),
+        ];
+        if keep_dims {
+            for _ in 0..3 {
+                let last = Operand::Part(parts.len() - 1);
+                parts.push(part(Layer::InsertAxis(InsertAxis { axis: 0 }), last, 0));
+            }
+        }
+        Ok(parts)
+    });
+    leaf.in_layout(first, RANK, keep_dims)
+}
+
+pub fn upsample(o: &mut Options) -> Leaf {
+    let first = o.channels_first();
+    let factor = o.needed_sizes::<3>("size");
+    let by = |factor: [usize; 2]| {
+        Layer::Upsample(Upsample {
+            factor,
+            interpolation: Interpolation::Nearest,
+        })
+    };
+    let leaf = Leaf::composed(Vec::new(), move |call| {
+        call.rank_is(RANK, takes(3))?;
+        Ok(in_turn(by([factor[1], factor[2]]), by([factor[0], 1])))
+    });
+    leaf.in_layout(first, RANK, true)
+}
+
+pub fn zero_pad(o: &mut Options) -> Leaf {
+    let first = o.channels_first();
+    let sides = match o.value("padding") {
+        None => Err(missing("padding")),
+        Some(value) => borders::<3>(value).ok_or_else(|| {
+            unsupported(
+                "padding",
+                value,
+                "[[front, back], [top, bottom], [left, right]] is needed",
+            )
+        }),
+    };
+    let [depth, rows, columns] = o.or_record(sides, [[0; 2]; 3]);
+    let around = |[top, bottom]: [usize; 2], [left, right]: [usize; 2]| {
+        Layer::ZeroPad(ZeroPad {
+            top,
+            bottom,
+            left,
+            right,
+        })
+    };
+    let leaf = Leaf::composed(Vec::new(), move |call| {
+        call.rank_is(RANK, takes(3))?;
+        Ok(in_turn(around(rows, columns), around(depth, [0; 2])))
+    });
+    leaf.in_layout(first, RANK, true)
+}
