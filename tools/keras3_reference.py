@@ -49,7 +49,7 @@ CASES = []
 def case(name, covers, build, shapes=(), layouts=("keras",), first=False, **options):
     """Registers a model. `layouts`: `keras` and `h5` for whole models, `weights` for weights by path and
     an architecture. `first`: Keras 3.0.5 writes it too. `jax`: only JAX computes it, because NumPy has no masks.
-    `padded`: some steps of the inputs are zeros. `patch` changes the files of an archive."""
+    `padded`: some steps of the inputs are zeros. `rows`: size of the batch, 3 unless it is given. `patch` changes the files of an archive."""
     shapes = [shapes] if shapes and not isinstance(shapes[0], (tuple, list)) else shapes
     CASES.append({"name": name, "covers": covers, "build": build, "shapes": shapes, "layouts": layouts,
                   "first": first, **options})  # fmt: skip
@@ -89,7 +89,7 @@ def make_inputs(item, model):
         draws = rng(item["name"], "input")
         return [draws.integers(0, item["whole"], shape).astype(np.float32) for shape in shapes]
     inputs = [
-        rng(item["name"], "input", k).standard_normal((3, *t.shape[1:])).astype(np.float32)
+        rng(item["name"], "input", k).standard_normal((item.get("rows", 3), *t.shape[1:])).astype(np.float32)
         for k, t in enumerate(model.inputs)
     ]
     for x in inputs if "padded" in item else []:
@@ -355,6 +355,41 @@ def volumes(x, y):
     return a, L.AveragePooling3D(2, padding="same")(b), L.MaxPooling3D((2, 1, 3), **first)(c), d, e, f
 
 
+def mel_spectrograms(x):
+    power = L.MelSpectrogram(fft_length=64, sequence_stride=20, sampling_rate=8000, num_mel_bins=10, power_to_db=False)(x)
+    root = L.MelSpectrogram(
+        fft_length=50, sequence_stride=16, sequence_length=33, window="hamming", sampling_rate=16000, num_mel_bins=7,
+        min_freq=100.0, max_freq=7000.0, power_to_db=False, mag_exp=1.0,
+    )(x)  # fmt: skip
+    other = L.MelSpectrogram(
+        fft_length=32, sequence_stride=40, sequence_length=20, window=None, num_mel_bins=5, power_to_db=False, mag_exp=1.5
+    )(x)
+    # The range is that of the whole batch in Keras, so no value is raised here.
+    decibels = L.MelSpectrogram(fft_length=64, sequence_stride=25, num_mel_bins=6, top_db=200.0, ref_power=2.0)(x)
+    return power, root, other, decibels
+
+
+def mel_range(x):
+    return L.MelSpectrogram(fft_length=64, sequence_stride=25, num_mel_bins=6, top_db=3.0)(x)
+
+
+def spectrograms(x, y):
+    outputs = []
+    for mode in ("log", "magnitude", "psd", "real", "imag", "stft"):
+        outputs.append(L.STFTSpectrogram(mode, frame_length=20, frame_step=8, fft_length=32)(x))
+    outputs.append(L.STFTSpectrogram("psd", frame_length=12, padding="same", expand_dims=True, window="hamming")(x))
+    first = {"frame_length": 16, "data_format": "channels_first", "periodic": True, "scaling": "spectrum"}
+    outputs.append(L.STFTSpectrogram("magnitude", **first)(y))
+    outputs.append(L.STFTSpectrogram("stft", expand_dims=True, **first)(y))
+    return outputs
+
+
+def resizing(x, y):
+    a = L.Resizing(4, 9)(x)
+    b = L.Resizing(3, 4, interpolation="nearest", data_format="channels_first")(y)
+    return L.Identity()(L.RandomFlip()(a)), b
+
+
 def sequences(x):
     a = L.SeparableConv1D(4, 3, strides=2)(L.ZeroPadding1D(2)(x))
     b = L.LayerNormalization()(L.Conv1DTranspose(3, 4, strides=2)(x))
@@ -371,6 +406,12 @@ def indices(x):
 
 case("convolutions", "Separable, depthwise, grouped and transposed convolutions", convolutions, (6, 5, 3), ("keras", "h5"))
 case("volumes", "Layers of volumes, channels last and first", volumes, [(4, 5, 3, 2), (2, 4, 3, 5)], ("keras", "h5"))
+case("mel_spectrograms", "Mel spectrograms", mel_spectrograms, (300,))
+case("mel_range", "Mel spectrogram in decibels of a limited range", mel_range, (300,), rows=1)
+case("spectrograms", "Spectrograms by convolution", spectrograms, [(90, 2), (2, 64)], ("keras", "h5"))
+case("refused_angles", "Spectrogram of angles", lambda x: L.STFTSpectrogram("angle", frame_length=8)(x), (20, 1), refused="angle")
+case("refused_aspect_ratio", "Resizing that keeps the aspect ratio", lambda x: L.Resizing(4, 4, pad_to_aspect_ratio=True)(x), (7, 5, 1), refused="pad_to_aspect_ratio")
+case("resizing", "Images of another size, channels last and first", resizing, [(7, 5, 2), (2, 8, 9)], ("keras", "h5"))
 case("sequences", "Layers over time and attention", sequences, (7, 4), ("keras", "h5"))
 case("indices", "Embedding, Rescaling and Normalization", indices, (4,), ("keras", "h5"), whole=5)
 

@@ -9,6 +9,7 @@ mod operation;
 mod plain;
 mod recurrent;
 mod spatial;
+mod spectrogram;
 mod volume;
 
 use serde_json::{Map, Value};
@@ -449,6 +450,7 @@ fn masking(class: &str, dialect: Dialect) -> Option<Masking> {
             ),
         },
         "Add" | "Subtract" | "Multiply" | "Average" | "Maximum" | "Minimum" => Masking::Merges,
+        "Identity" => Masking::Passes,
         "GlobalAveragePooling1D" | "GlobalAvgPool1D" => Masking::Reads,
         "GroupNormalization" => {
             Masking::Refuses("Keras 2 applies it to the channels instead of the steps")
@@ -482,6 +484,9 @@ fn supported(class: &str, o: &mut Options) -> Option<Result<Leaf, String>> {
         "UpSampling3D" => volume::upsample(o),
         "ZeroPadding3D" => volume::zero_pad(o),
         "UpSampling2D" => spatial::upsample(o),
+        "Resizing" => spatial::resize(o),
+        "MelSpectrogram" => spectrogram::mel_spectrogram(o),
+        "STFTSpectrogram" => spectrogram::stft_spectrogram(o),
         "ZeroPadding2D" => spatial::zero_pad(o),
         "BatchNormalization" | "BatchNormalizationV1" | "BatchNormalizationV2" => {
             plain::batch_norm(o)
@@ -533,6 +538,10 @@ fn supported(class: &str, o: &mut Options) -> Option<Result<Leaf, String>> {
         "SpatialDropout3D" => plain::dropout(o, Some(4)),
         "GaussianNoise" | "GaussianDropout" | "AlphaDropout" | "ActivityRegularization" => {
             plain::training_only(o)
+        }
+        "Identity" => Leaf::plain(|_| Ok(None)),
+        "RandomFlip" | "RandomRotation" | "RandomZoom" | "RandomTranslation" | "RandomContrast" => {
+            plain::augmentation(o)
         }
         "Lambda" => return Some(lambda::layer(o)),
         "TensorFlowOpLayer" => return Some(graph_operation::layer(o)),

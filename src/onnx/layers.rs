@@ -91,6 +91,7 @@ impl NodeContext<'_, '_> {
                 self.add(op, &[&x], &attributes)
             }
             Layer::Upsample(upsample) => self.upsample(upsample),
+            Layer::Resize(resize) => self.resize(resize),
             Layer::ZeroPad(pad) => {
                 let pads = [0, pad.top, pad.left, 0, 0, pad.bottom, pad.right, 0];
                 let pads = self.builder.integers(&pads.map(|n| n as i64));

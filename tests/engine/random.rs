@@ -176,6 +176,7 @@ each_kind! {
     stft, Stft, 150;
     conv3d, Conv3d, 150;
     conv_lstm, ConvLstm, 100;
+    resize, Resize, 100;
 }
 
 /// Scales the number of cases by `PROPTEST_CASES` (default 256). Failing seeds are not written to

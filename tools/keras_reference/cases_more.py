@@ -132,6 +132,23 @@ def convolutional_lstms():
     one("conv_lstm1d_last", "ConvLSTM1D", (4, 6, 2), lambda: L.ConvLSTM1D(2, 2, strides=2))
 
 
+def resizing():
+    for name, size in (("smaller", (4, 3)), ("larger", (11, 5)), ("mixed", (3, 13)), ("same", (7, 6)), ("rounded", (41, 47))):
+        for interpolation in ("bilinear", "nearest"):
+            one(
+                f"resizing_{interpolation}_{name}",
+                f"Resizing to {size}, {interpolation}",
+                (4, 4, 1) if name == "rounded" else (7, 6, 2),
+                lambda s=size, i=interpolation: L.Resizing(*s, interpolation=i),
+            )
+    one(
+        "augmentations",
+        "Layers that change images in training alone",
+        (4, 3, 2),
+        lambda: lambda x: L.Identity()(L.RandomContrast(0.2)(L.RandomZoom(0.1)(L.RandomTranslation(0.1, 0.2)(L.RandomRotation(0.1)(L.RandomFlip()(x)))))),
+    )
+
+
 def normalizations():
     one("layer_normalization", "LayerNormalization", (4, 6), L.LayerNormalization)
     one("layer_normalization_axes", "LayerNormalization over two axes", (4, 6), lambda: L.LayerNormalization((1, 2)))
@@ -254,5 +271,5 @@ def operators():
     )
 
 
-for register in (convolutions, padded_transposes, volumes, convolutional_lstms, shapes, normalizations, others, operators):
+for register in (convolutions, padded_transposes, volumes, convolutional_lstms, resizing, shapes, normalizations, others, operators):
     register()

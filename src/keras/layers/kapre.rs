@@ -18,8 +18,8 @@ use crate::nn::layers::{
 
 /// Maximum length of a transform and of filters over all frequencies: far above those of any real file,
 /// and low enough that a hostile file cannot request all memory.
-const MAX_LENGTH: usize = 1 << 20;
-const MAX_FILTERS: usize = 1 << 22;
+pub(super) const MAX_LENGTH: usize = 1 << 20;
+pub(super) const MAX_FILTERS: usize = 1 << 22;
 
 /// Parses a layer of this library; `None` for other classes.
 pub fn layer(class: &str, o: &mut Options) -> Option<Leaf> {
@@ -60,7 +60,7 @@ pub(super) fn map(function: MapFunction) -> Layer {
     Layer::Map(Map { function })
 }
 
-fn constant(name: &str, shape: Vec<usize>, data: Vec<f32>) -> Weight {
+pub(super) fn constant(name: &str, shape: Vec<usize>, data: Vec<f32>) -> Weight {
     Weight {
         name: name.into(),
         shape,
@@ -542,28 +542,46 @@ fn to_decibel(o: &mut Options) -> Leaf {
     }
     let offset = -10.0 * f64::from(smallest.max(reference)).log10();
     Leaf::composed(Vec::new(), move |_: &Call| {
-        let largest = GlobalPool {
-            kind: PoolKind::Max,
-            keep_dims: false,
-        };
-        let mut parts = chain(
-            1,
-            [
-                map(MapFunction::Maximum(smallest)),
-                map(MapFunction::Log),
-                map(MapFunction::Multiply(10.0 / std::f32::consts::LN_10)),
-                map(MapFunction::Add(offset as f32)),
-                all_in_one(),
-                Layer::GlobalPool(largest),
-                map(MapFunction::Add(-range)),
-            ],
-        );
-        let op = MergeOp::Maximum;
-        parts.push(Part {
-            layer: Layer::Merge(Merge { op }),
-            inputs: vec![Operand::Part(3), Operand::Part(6)],
-            outer: 0,
-        });
+        let mut parts = Vec::new();
+        let input = Operand::Input(0);
+        raise_to_range(&mut parts, input, smallest, offset as f32, range);
         Ok(parts)
     })
+}
+
+/// Adds the parts of `10 log10(max(x, smallest)) + offset`, at least the largest of the row minus `range`; returns the
+/// last of them.
+pub(super) fn raise_to_range(
+    parts: &mut Vec<Part>,
+    x: Operand,
+    smallest: f32,
+    offset: f32,
+    range: f32,
+) -> Operand {
+    let mut add = |layer: Layer, inputs: &[Operand]| {
+        parts.push(Part {
+            layer,
+            inputs: inputs.to_vec(),
+            outer: 0,
+        });
+        Operand::Part(parts.len() - 1)
+    };
+    let decibels = [
+        MapFunction::Maximum(smallest),
+        MapFunction::Log,
+        MapFunction::Multiply(10.0 / std::f32::consts::LN_10),
+        MapFunction::Add(offset),
+    ];
+    let decibels = decibels
+        .into_iter()
+        .fold(x, |x, function| add(map(function), &[x]));
+    let all = add(all_in_one(), &[decibels]);
+    let largest = Layer::GlobalPool(GlobalPool {
+        kind: PoolKind::Max,
+        keep_dims: false,
+    });
+    let largest = add(largest, &[all]);
+    let smallest = add(map(MapFunction::Add(-range)), &[largest]);
+    let op = MergeOp::Maximum;
+    add(Layer::Merge(Merge { op }), &[decibels, smallest])
 }

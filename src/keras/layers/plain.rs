@@ -468,3 +468,28 @@ pub fn training_only(o: &mut Options) -> Leaf {
         Ok(None)
     })
 }
+
+/// Parses a layer that changes images at random in training alone.
+pub fn augmentation(o: &mut Options) -> Leaf {
+    o.ignore(&[
+        "mode",
+        "seed",
+        "factor",
+        "height_factor",
+        "width_factor",
+        "fill_mode",
+        "fill_value",
+        "interpolation",
+        "value_range",
+        "data_format",
+        "bounding_box_format",
+    ]);
+    // Keras 3 stores training=True, the argument's default, and changes nothing at inference nevertheless.
+    let is_stored_always = o.dialect.keras3.is_some();
+    Leaf::plain(move |call| {
+        if !is_stored_always {
+            call.no_training()?;
+        }
+        Ok(None)
+    })
+}

@@ -9,7 +9,7 @@ use crate::nn::graph::MAX_ELEMENTS;
 use crate::nn::graph::{Weight, WeightId};
 use crate::nn::layers::{
     Activation, Conv, ConvTranspose, DepthwiseConv, GlobalPool, InsertAxis, Interpolation, Layer,
-    Map, MapFunction, Merge, MergeOp, Padding, Pool, PoolKind, RemoveAxis, Slice, SumAxis,
+    Map, MapFunction, Merge, MergeOp, Padding, Pool, PoolKind, RemoveAxis, Resize, Slice, SumAxis,
     Upsample, ZeroPad,
 };
 
@@ -215,6 +215,32 @@ pub fn upsample(o: &mut Options) -> Leaf {
             factor,
             interpolation,
         })))
+    });
+    leaf.in_layout(first, 3, true)
+}
+
+pub fn resize(o: &mut Options) -> Leaf {
+    let first = o.channels_first();
+    let size = [o.size("height"), o.size("width")];
+    let bilinear = match o.text("interpolation") {
+        Some("bilinear") => Ok(true),
+        Some("nearest") => Ok(false),
+        Some(other) => Err(unsupported(
+            "interpolation",
+            &other.into(),
+            "only \"nearest\" and \"bilinear\" are supported",
+        )),
+        None => Err(missing("interpolation")),
+    };
+    let bilinear = o.or_record(bilinear, true);
+    for key in ["crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias"] {
+        o.off(key);
+    }
+    // Options of padding, and of the base class.
+    o.ignore(&["fill_mode", "fill_value", "factor", "bounding_box_format"]);
+    let leaf = Leaf::plain(move |call| {
+        call.rank_is(3, takes(2))?;
+        Ok(Some(Layer::Resize(Resize { size, bilinear })))
     });
     leaf.in_layout(first, 3, true)
 }

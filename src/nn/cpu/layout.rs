@@ -1,7 +1,7 @@
 //! Layers that move, repeat or interpolate elements.
 
 use super::op::{OpCall, PlainOp};
-use crate::nn::layers::{Interpolation, Upsample};
+use crate::nn::layers::{Interpolation, Resize, Upsample, nearest};
 use crate::simd::mul_add;
 
 /// Transposes `[.., dims, ..]` so that output dimension `i` is input dimension `order[i]`.
@@ -100,7 +100,7 @@ struct Tap {
     fraction: f32,
 }
 
-/// Upsampling with its interpolation taps.
+/// Interpolation of images with its taps.
 #[derive(Debug, Clone)]
 pub(crate) struct UpsamplePlan {
     image: [usize; 3],
@@ -114,6 +114,33 @@ impl UpsamplePlan {
             let (n, factor) = (image[axis], layer.factor[axis]);
             (0..n * factor)
                 .map(|i| tap(i, n, factor, layer.interpolation))
+                .collect()
+        };
+        Self {
+            image,
+            rows: taps(0),
+            columns: taps(1),
+        }
+    }
+
+    pub fn resize(layer: &Resize, image: [usize; 3]) -> Self {
+        let taps = |axis: usize| {
+            let (n, length) = (image[axis], layer.size[axis]);
+            (0..length)
+                .map(|i| match layer.bilinear {
+                    true => {
+                        let scale = n as f32 / length as f32;
+                        between((i as f32 + 0.5) * scale - 0.5, n)
+                    }
+                    false => {
+                        let nearest = nearest(i, n, length);
+                        Tap {
+                            lower: nearest,
+                            upper: nearest,
+                            fraction: 0.0,
+                        }
+                    }
+                })
                 .collect()
         };
         Self {
@@ -166,9 +193,14 @@ fn tap(i: usize, n: usize, factor: usize, interpolation: Interpolation) -> Tap {
         Interpolation::BilinearLegacy => i as f32 / factor as f32,
         Interpolation::BilinearHalfPixel => (i as f32 + 0.5) / factor as f32 - 0.5,
     };
+    between(source, n)
+}
+
+/// Returns the tap for a place between two of `n` samples, or outside of them.
+fn between(source: f32, n: usize) -> Tap {
     let floor = source.floor();
     Tap {
-        lower: floor.max(0.0) as usize,
+        lower: (floor.max(0.0) as usize).min(n - 1),
         upper: ((floor + 1.0) as usize).min(n - 1),
         fraction: source - floor,
     }

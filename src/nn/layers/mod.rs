@@ -40,6 +40,7 @@ mod prelu;
 mod recurrent;
 mod repeat_vector;
 mod reshape;
+mod resize;
 mod reverse;
 pub(super) mod shapes;
 mod simple_rnn;
@@ -76,6 +77,7 @@ pub use prelu::PRelu;
 pub use recurrent::{Gru, Lstm, Recurrent};
 pub use repeat_vector::RepeatVector;
 pub use reshape::Reshape;
+pub use resize::Resize;
 pub use simple_rnn::SimpleRnn;
 pub use slice::Slice;
 pub use softmax::Softmax;
@@ -93,6 +95,7 @@ use flatten::Flatten;
 use multiply::{ChannelMultiply, SpatialMultiply};
 use ops::{Lowering, NodeShapes};
 use oracle::Item;
+pub(crate) use resize::nearest;
 use reverse::Reverse;
 use shapes::Problem;
 
@@ -110,6 +113,8 @@ pub enum Layer {
     GlobalPool(GlobalPool),
     /// Repeats or interpolates rows and columns of `[height, width, channels]`.
     Upsample(Upsample),
+    /// Interpolates `[height, width, channels]` to a given size.
+    Resize(Resize),
     /// Zeros around `[height, width, channels]`.
     ZeroPad(ZeroPad),
     /// `(x - mean) / sqrt(variance + epsilon) * gamma + beta` per channel.
@@ -206,6 +211,7 @@ pub(super) enum CpuOnly<'n> {
     DepthwiseConv(&'n DepthwiseConv),
     ConvTranspose(&'n ConvTranspose),
     Conv3d(&'n Conv3d),
+    Resize(&'n Resize),
     LayerNorm(&'n LayerNorm),
     GroupNorm(&'n GroupNorm),
     SimpleRnn(&'n SimpleRnn),
@@ -222,6 +228,7 @@ macro_rules! dispatch {
             Layer::Pool($layer) => $result,
             Layer::GlobalPool($layer) => $result,
             Layer::Upsample($layer) => $result,
+            Layer::Resize($layer) => $result,
             Layer::ZeroPad($layer) => $result,
             Layer::BatchNorm($layer) => $result,
             Layer::Dense($layer) => $result,

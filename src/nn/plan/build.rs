@@ -252,6 +252,7 @@ impl<'a> CpuLowering<'a> {
                 };
                 plain(ConvLstmPlan::new(layer, &weights, x, output))
             }
+            CpuOnly::Resize(resize) => plain(UpsamplePlan::resize(resize, [x[0], x[1], x[2]])),
             CpuOnly::LayerNorm(norm) => {
                 let n = x[x.len() - norm.dims..].iter().product();
                 plain(LayerNormPlan {

@@ -6,7 +6,7 @@ use super::{Attribute, NodeContext, Problem};
 use crate::nn::WeightId;
 use crate::nn::layers::{
     Activation, Conv, Conv3d, ConvTranspose, DepthwiseConv, Interpolation, Padding, Pool, PoolKind,
-    Upsample,
+    Resize, Upsample, nearest,
 };
 
 /// Sizes of windows along one or two dimensions.
@@ -197,6 +197,42 @@ impl NodeContext<'_, '_> {
             ];
             context.add("Resize", &[x, "", &factors], &attributes)
         })
+    }
+
+    pub(super) fn resize(&mut self, resize: &Resize) -> String {
+        if !resize.bilinear
+            && let [Some(height), Some(width), _] = *self.shapes[0]
+        {
+            return self.nearest([height, width], resize.size);
+        }
+        let size = resize.size.map(|n| n as i64);
+        // The nearest sample is `floor((i + 0.5) * n / size)`.
+        let (mode, nearest) = match resize.bilinear {
+            true => ("linear", "floor"),
+            false => ("nearest", "round_prefer_ceil"),
+        };
+        self.windowed(None, Activation::Linear, |context, x, _| {
+            let leading = context.add("Shape", &[x], &[("start", Int(0)), ("end", Int(2))]);
+            let size = context.builder.integers(&size);
+            let sizes = context.add("Concat", &[&leading, &size], &[("axis", Int(0))]);
+            let attributes = [
+                ("mode", Text(mode)),
+                ("coordinate_transformation_mode", Text("half_pixel")),
+                ("nearest_mode", Text(nearest)),
+            ];
+            context.add("Resize", &[x, "", "", &sizes], &attributes)
+        })
+    }
+
+    /// Gathers the nearest rows and columns, whose numbers do not depend on the rounding of a runtime.
+    fn nearest(&mut self, from: [usize; 2], to: [usize; 2]) -> String {
+        let mut y = self.inputs[0].clone();
+        for axis in 0..2 {
+            let numbers = (0..to[axis]).map(|i| nearest(i, from[axis], to[axis]) as i64);
+            let numbers = self.builder.integers(&numbers.collect::<Vec<_>>());
+            y = self.add("Gather", &[&y, &numbers], &[("axis", Int(axis as i64 + 1))]);
+        }
+        y
     }
 
     /// Adds an operator with the channels first between two transpositions. An activation follows

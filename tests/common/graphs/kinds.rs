@@ -46,6 +46,7 @@ pub enum Kind {
     SimpleRnn,
     StatefulRnn,
     Stft,
+    Resize,
 }
 
 pub const KINDS: &[Kind] = &[
@@ -88,10 +89,11 @@ pub const KINDS: &[Kind] = &[
     Kind::Stft,
     Kind::Conv3d,
     Kind::ConvLstm,
+    Kind::Resize,
 ];
 
 /// Kinds without a CUDA op; they come last in [`KINDS`].
-pub const CPU_ONLY: &[Kind] = KINDS.split_at(KINDS.len() - 9).1;
+pub const CPU_ONLY: &[Kind] = KINDS.split_at(KINDS.len() - 10).1;
 /// Kinds with a CUDA op.
 pub const ON_DEVICE: &[Kind] = KINDS.split_at(KINDS.len() - CPU_ONLY.len()).0;
 
@@ -135,6 +137,7 @@ pub fn kind_of(layer: &Layer) -> Kind {
         Layer::SimpleRnn(_) => Kind::SimpleRnn,
         Layer::StatefulRnn(_) => Kind::StatefulRnn,
         Layer::Stft(_) => Kind::Stft,
+        Layer::Resize(_) => Kind::Resize,
         Layer::Conv3d(_) => Kind::Conv3d,
         Layer::ConvLstm(_) => Kind::ConvLstm,
     }
@@ -159,7 +162,7 @@ pub fn items(kind: Kind, c: &mut Choices) -> Vec<Vec<usize>> {
             true => image(c, 40),
             false => sequence(c),
         },
-        Kind::Upsample | Kind::ZeroPad => image(c, 40),
+        Kind::Upsample | Kind::Resize | Kind::ZeroPad => image(c, 40),
         Kind::ConvTranspose => match c.flag() {
             true => vec![c.size(6), c.size(6), c.size(12)],
             false => vec![c.size(9), c.size(12)],

@@ -544,6 +544,10 @@ pub fn layer(kind: Kind, b: &mut Builder, inputs: &[Vec<usize>]) -> Option<Layer
                 op: b.choices.pick(&ops[..usable]),
             })
         }
+        Kind::Resize if x.len() == 3 => Layer::Resize(Resize {
+            size: [b.choices.size(20), b.choices.size(20)],
+            bilinear: b.choices.flag(),
+        }),
         Kind::Dropout => Layer::Dropout(Dropout {
             rate: b.choices.pick(&[0.5, 0.3, 0.1, 0.0]),
             forced: optional(&mut b.choices),
@@ -642,6 +646,7 @@ pub fn layer(kind: Kind, b: &mut Builder, inputs: &[Vec<usize>]) -> Option<Layer
         Kind::Pool
         | Kind::GlobalPool
         | Kind::Upsample
+        | Kind::Resize
         | Kind::ZeroPad
         | Kind::RepeatVector
         | Kind::SumAxis

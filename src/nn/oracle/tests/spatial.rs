@@ -136,6 +136,38 @@ fn convolution_of_volumes_sums_over_three_dimensions() {
 }
 
 #[test]
+fn resizing_interpolates_between_the_centres_of_pixels() {
+    let layer = |size, bilinear| Layer::Resize(Resize { size, bilinear });
+    // The centres of two rows lie between those of four; those of four columns partly outside of those of two.
+    let x = [1.0, 3.0, 7.0, 9.0];
+    check(
+        layer([2, 1], true),
+        &[4, 1, 1],
+        vec![],
+        &x,
+        &[2, 1, 1],
+        &[2.0, 8.0],
+    );
+    check(
+        layer([1, 4], true),
+        &[1, 2, 1],
+        vec![],
+        &[1.0, 5.0],
+        &[1, 4, 1],
+        &[1.0, 2.0, 4.0, 5.0],
+    );
+    // 0.5 * 4 / 3, 1.5 * 4 / 3, 2.5 * 4 / 3, rounded down.
+    check(
+        layer([3, 1], false),
+        &[4, 1, 1],
+        vec![],
+        &x,
+        &[3, 1, 1],
+        &[1.0, 7.0, 9.0],
+    );
+}
+
+#[test]
 fn pooling_leaves_padding_out() {
     use PoolKind::{Average, Max};
     let x = [-1.0, -2.0, -3.0, -4.0, -5.0];
