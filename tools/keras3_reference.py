@@ -49,7 +49,8 @@ CASES = []
 def case(name, covers, build, shapes=(), layouts=("keras",), first=False, **options):
     """Registers a model. `layouts`: `keras` and `h5` for whole models, `weights` for weights by path and
     an architecture. `first`: Keras 3.0.5 writes it too. `jax`: only JAX computes it, because NumPy has no masks.
-    `padded`: some steps of the inputs are zeros. `rows`: size of the batch, 3 unless it is given. `patch` changes the files of an archive."""
+    `padded`: some steps of the inputs are zeros. `rows`: size of the batch, 3 unless it is given. `second`: the model
+    is called again without a reset of its states. `patch` changes the files of an archive."""
     shapes = [shapes] if shapes and not isinstance(shapes[0], (tuple, list)) else shapes
     CASES.append({"name": name, "covers": covers, "build": build, "shapes": shapes, "layouts": layouts,
                   "first": first, **options})  # fmt: skip
@@ -152,6 +153,10 @@ def write_case(item, folder):
         names = [t.name.split(":")[0] for t in model.inputs]
         arrays = {f"in.{n}": x for n, x in zip(names, inputs)}
         arrays |= {f"out.{k}": y for k, y in enumerate(evaluate(model, inputs))}
+        if "second" in item:
+            again = [-x for x in inputs]
+            arrays |= {f"second.in.{n}": x for n, x in zip(names, again)}
+            arrays |= {f"second.out.{k}": y for k, y in enumerate(evaluate(model, again))}
         npz = folder / f"{item['name']}{suffix}.npz"
         write_npz(npz, arrays)
     for layout in item["layouts"]:
@@ -390,6 +395,20 @@ def resizing(x, y):
     return L.Identity()(L.RandomFlip()(a)), b
 
 
+def stateful():
+    i = L.Input(batch_shape=(3, 6, 3), name="input_1")
+    x = L.Bidirectional(L.LSTM(2, return_sequences=True, stateful=True))(i)
+    steps, h, c = L.LSTM(3, stateful=True, return_sequences=True, return_state=True)(x)
+    last = L.GRU(4, stateful=True, go_backwards=True)(x)
+    layers = [
+        L.Input(batch_shape=(3, 6, 3), name="inner_input"),
+        L.SimpleRNN(2, stateful=True, return_sequences=True),
+        L.GRU(2, stateful=True, reset_after=False),
+        L.Dense(2),
+    ]
+    return keras.Model(i, [steps, h, c, last, keras.Sequential(layers, name="inner")(i)], name="model")
+
+
 def sequences(x):
     a = L.SeparableConv1D(4, 3, strides=2)(L.ZeroPadding1D(2)(x))
     b = L.LayerNormalization()(L.Conv1DTranspose(3, 4, strides=2)(x))
@@ -412,6 +431,7 @@ case("spectrograms", "Spectrograms by convolution", spectrograms, [(90, 2), (2, 
 case("refused_angles", "Spectrogram of angles", lambda x: L.STFTSpectrogram("angle", frame_length=8)(x), (20, 1), refused="angle")
 case("refused_aspect_ratio", "Resizing that keeps the aspect ratio", lambda x: L.Resizing(4, 4, pad_to_aspect_ratio=True)(x), (7, 5, 1), refused="pad_to_aspect_ratio")
 case("resizing", "Images of another size, channels last and first", resizing, [(7, 5, 2), (2, 8, 9)], ("keras", "h5"))
+case("stateful", "Stateful layers, two calls", stateful, layouts=("keras", "h5"), second=True)
 case("sequences", "Layers over time and attention", sequences, (7, 4), ("keras", "h5"))
 case("indices", "Embedding, Rescaling and Normalization", indices, (4,), ("keras", "h5"), whole=5)
 

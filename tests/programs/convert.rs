@@ -526,9 +526,19 @@ fn the_models_of_2020_convert_and_compute_the_captured_outputs() {
 
 #[test]
 fn states_continue_a_run() {
+    states_continue("stateful_second_call.h5", "stateful_second_call.npz");
+}
+
+#[test]
+fn states_continue_a_run_of_a_keras_3_model() {
+    states_continue("keras3/stateful.keras", "keras3/stateful.npz");
+    states_continue("keras3/stateful_h5.h5", "keras3/stateful.npz");
+}
+
+fn states_continue(model: &str, numbers: &str) {
     let place = Place::new();
-    let h5 = golden("stateful_second_call.h5");
-    let numbers = open(golden("stateful_second_call.npz"));
+    let h5 = golden(model);
+    let numbers = open(golden(numbers));
     let first = place.npz("first.npz", &arrays(&numbers, "in."));
     let second = place.npz("second.npz", &arrays(&numbers, "second.in."));
     let bundle = place.at("model.safetensors");

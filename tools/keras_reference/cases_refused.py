@@ -21,6 +21,7 @@ def classes():
     ):
         cls = layer().__class__.__name__
         no(f"refused_{name}", f"{cls} is not known", shape, layer, cls)
+    no("refused_conv3d_strides", "Conv3D with windows that TensorFlow's kernels place differently", (6, 2, 2, 1), lambda: L.Conv3D(2, (1, 2, 2), strides=(3, 1, 1), padding="same"), "different samples")
     no("refused_conv_lstm2d_state", "ConvLSTM2D that returns its states", (2, 4, 4, 1), lambda: lambda x: L.ConvLSTM2D(2, 3, return_state=True)(x)[1], "return_state")
     case(
         "refused_dot_normalized",

@@ -6,9 +6,10 @@ use super::spatial::{borders, groups_and_filters, takes, with_kernel_of};
 use super::{Leaf, Operand, Part, bias_slot, slot};
 use crate::keras::activation;
 use crate::keras::options::{Options, missing, unsupported};
+use crate::nn::layers::windows::extent;
 use crate::nn::layers::{
-    Conv3d, GlobalPool, InsertAxis, Interpolation, Layer, Permute, Pool, PoolKind, Upsample,
-    ZeroPad,
+    Conv3d, GlobalPool, InsertAxis, Interpolation, Layer, Padding, Permute, Pool, PoolKind,
+    Upsample, ZeroPad,
 };
 
 /// Number of dimensions of an input.
@@ -21,6 +22,7 @@ pub fn conv(o: &mut Options) -> Leaf {
     let strides = o.sizes::<3>("strides").unwrap_or([1; 3]);
     let dilation = o.sizes::<3>("dilation_rate").unwrap_or([1; 3]);
     let padding = o.padding(false);
+    check_places(o, padding, kernel, strides, dilation);
     let activation = activation::option(o, "activation");
     let mut dims: Vec<Option<usize>> = kernel.map(Some).to_vec();
     dims.extend([None, Some(filters)]);
@@ -38,6 +40,23 @@ pub fn conv(o: &mut Options) -> Leaf {
         })))
     });
     with_kernel_of(leaf, groups, o.dialect.mirrored_kernels).in_layout(first, RANK, true)
+}
+
+/// Refuses windows whose place differs between TensorFlow's kernels for the CPU and for the GPU: if samples are left over
+/// on both sides, the former skip the first of them. Keras 3 stores models for all backends.
+fn check_places(
+    o: &mut Options,
+    padding: Padding,
+    size: [usize; 3],
+    strides: [usize; 3],
+    dilation: [usize; 3],
+) {
+    let skips = (0..3).any(|axis| strides[axis] >= extent(size[axis], dilation[axis]) + 2);
+    if skips && padding == Padding::Same && o.dialect.keras3.is_none() {
+        o.problem(format!(
+            "with strides {strides:?} over windows of {size:?} and same padding, TensorFlow on a CPU and on a GPU reads different samples; use smaller strides, or valid padding"
+        ));
+    }
 }
 
 /// Returns the parts that apply `images` to every image and then `depth` to `[depth, width, channels]` at every
@@ -67,6 +86,7 @@ pub fn pool(o: &mut Options, kind: PoolKind) -> Leaf {
     let size = o.needed_sizes::<3>("pool_size");
     let strides = o.sizes::<3>("strides").unwrap_or(size);
     let padding = o.padding(false);
+    check_places(o, padding, size, strides, [1; 3]);
     let over = move |size: [usize; 2], strides: [usize; 2]| {
         Layer::Pool(Pool {
             kind,

@@ -50,7 +50,7 @@ mod stateful_rnn;
 mod stft;
 mod sum_axis;
 mod upsample;
-pub(super) mod windows;
+pub(crate) mod windows;
 mod zero_pad;
 
 pub use activation::Activation;

@@ -19,7 +19,7 @@ pub enum Padding {
 }
 
 /// Returns the number of samples that a window of `size` with `dilation` spans.
-pub(in crate::nn) fn extent(size: usize, dilation: usize) -> usize {
+pub(crate) fn extent(size: usize, dilation: usize) -> usize {
     (size - 1) * dilation + 1
 }
 
