@@ -109,6 +109,33 @@ pub enum Operand {
     Mask(usize),
 }
 
+/// Parts under construction.
+#[derive(Default)]
+struct Parts(Vec<Part>);
+
+impl Parts {
+    fn add(&mut self, layer: Layer, inputs: &[Operand]) -> Operand {
+        self.add_within(layer, inputs, 0)
+    }
+
+    /// Adds a part that treats the first `outer` dimensions like the batch.
+    fn add_within(&mut self, layer: Layer, inputs: &[Operand], outer: usize) -> Operand {
+        self.0.push(Part {
+            layer,
+            inputs: inputs.to_vec(),
+            outer,
+        });
+        Operand::Part(self.0.len() - 1)
+    }
+
+    /// Adds layers that read each other in order; returns the last.
+    fn add_chain(&mut self, first: Operand, layers: impl IntoIterator<Item = Layer>) -> Operand {
+        layers
+            .into_iter()
+            .fold(first, |input, layer| self.add(layer, &[input]))
+    }
+}
+
 /// Makes parts that read each other in order; the first reads all `inputs` of the layer.
 pub fn chain(inputs: usize, layers: impl IntoIterator<Item = Layer>) -> Vec<Part> {
     let layers = layers.into_iter().enumerate();

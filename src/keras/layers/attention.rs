@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Call, Leaf, Masking, Operand, Part, Slot, SlotShape, slot};
+use super::{Call, Leaf, Masking, Operand, Part, Parts, Slot, SlotShape, slot};
 use crate::keras::options::{Options, unsupported};
 use crate::nn::graph::{Weight, WeightId};
 use crate::nn::layers::{
@@ -10,20 +10,7 @@ use crate::nn::layers::{
     RemoveAxis, Reshape, Softmax, SumAxis,
 };
 
-/// Nodes of a layer under construction.
-#[derive(Default)]
-pub(super) struct Parts(pub(super) Vec<Part>);
-
 impl Parts {
-    pub(super) fn add(&mut self, layer: Layer, inputs: &[Operand]) -> Operand {
-        self.0.push(Part {
-            layer,
-            inputs: inputs.to_vec(),
-            outer: 0,
-        });
-        Operand::Part(self.0.len() - 1)
-    }
-
     /// Multiplies a value of `rank` dimensions by a weight of one element, `[1, 1]`.
     fn scaled(&mut self, value: Operand, rank: usize, factor: WeightId) -> Operand {
         let single = self.add(Layer::InsertAxis(InsertAxis { axis: rank }), &[value]);

@@ -8,7 +8,7 @@ use std::f64::consts::PI;
 
 use serde_json::{Map as Json, Value};
 
-use super::{Call, Domain, Leaf, Operand, Part, chain};
+use super::{Call, Domain, Leaf, Operand, Part, Parts, chain};
 use crate::keras::options::{Options, brief, missing, unsupported};
 use crate::nn::graph::Weight;
 use crate::nn::layers::{
@@ -542,46 +542,35 @@ fn to_decibel(o: &mut Options) -> Leaf {
     }
     let offset = -10.0 * f64::from(smallest.max(reference)).log10();
     Leaf::composed(Vec::new(), move |_: &Call| {
-        let mut parts = Vec::new();
+        let mut parts = Parts::default();
         let input = Operand::Input(0);
         raise_to_range(&mut parts, input, smallest, offset as f32, range);
-        Ok(parts)
+        Ok(parts.0)
     })
 }
 
 /// Adds the parts of `10 log10(max(x, smallest)) + offset`, at least the largest of the row minus `range`; returns the
 /// last of them.
 pub(super) fn raise_to_range(
-    parts: &mut Vec<Part>,
+    parts: &mut Parts,
     x: Operand,
     smallest: f32,
     offset: f32,
     range: f32,
 ) -> Operand {
-    let mut add = |layer: Layer, inputs: &[Operand]| {
-        parts.push(Part {
-            layer,
-            inputs: inputs.to_vec(),
-            outer: 0,
-        });
-        Operand::Part(parts.len() - 1)
-    };
     let decibels = [
         MapFunction::Maximum(smallest),
         MapFunction::Log,
         MapFunction::Multiply(10.0 / std::f32::consts::LN_10),
         MapFunction::Add(offset),
     ];
-    let decibels = decibels
-        .into_iter()
-        .fold(x, |x, function| add(map(function), &[x]));
-    let all = add(all_in_one(), &[decibels]);
+    let decibels = parts.add_chain(x, decibels.map(map));
     let largest = Layer::GlobalPool(GlobalPool {
         kind: PoolKind::Max,
         keep_dims: false,
     });
-    let largest = add(largest, &[all]);
-    let smallest = add(map(MapFunction::Add(-range)), &[largest]);
+    let below = map(MapFunction::Add(-range));
+    let smallest = parts.add_chain(decibels, [all_in_one(), largest, below]);
     let op = MergeOp::Maximum;
-    add(Layer::Merge(Merge { op }), &[decibels, smallest])
+    parts.add(Layer::Merge(Merge { op }), &[decibels, smallest])
 }

@@ -2,7 +2,7 @@
 //! (<https://github.com/keunwoochoi/kapre>, `kapre.time_frequency` and `kapre.utils` of 0.1.7).
 
 use super::kapre::{all_in_one, channels_first, map, permute};
-use super::{Leaf, Operand, Part, Slot, SlotShape, chain, slot};
+use super::{Leaf, Operand, Parts, Slot, SlotShape, chain, slot};
 use crate::keras::options::{Options, missing, unsupported};
 use crate::nn::layers::{
     Activation, Conv, Dense, GlobalPool, InsertAxis, Layer, MapFunction, Merge, MergeOp, PoolKind,
@@ -97,8 +97,8 @@ fn spectrogram(o: &mut Options, mel: Option<Mel>) -> Leaf {
                 activation: Activation::Linear,
             })
         };
-        let mut parts = Vec::new();
-        let mut add = |layer, inputs: &[Operand]| add(&mut parts, layer, inputs);
+        let mut parts = Parts::default();
+        let mut add = |layer, inputs: &[Operand]| parts.add(layer, inputs);
         // `[samples, channels, 1]`, so that the columns of the image are the channels.
         let columns = add(permute(&[1, 0]), &[Operand::Input(0)]);
         let image = add(Layer::InsertAxis(InsertAxis { axis: 2 }), &[columns]);
@@ -131,22 +131,13 @@ fn spectrogram(o: &mut Options, mel: Option<Mel>) -> Leaf {
         // From `[frames, channels, bins]`.
         let order = if first { [1, 2, 0] } else { [2, 0, 1] };
         add(permute(&order), &[y]);
-        Ok(parts)
+        Ok(parts.0)
     })
 }
 
 /// Creates the weight of the bands, which the library does not name.
 fn bands_slot(bins: usize, bands: usize) -> Slot {
     slot("Variable", &[Some(bins), Some(bands)])
-}
-
-fn add(parts: &mut Vec<Part>, layer: Layer, inputs: &[Operand]) -> Operand {
-    parts.push(Part {
-        layer,
-        inputs: inputs.to_vec(),
-        outer: 0,
-    });
-    Operand::Part(parts.len() - 1)
 }
 
 /// Adds `max(10 log10(max(x, smallest)) - its largest, -range)`.
@@ -178,10 +169,10 @@ fn amplitude_to_decibel(o: &mut Options) -> Leaf {
         o.problem("option \"amin\" is not positive");
     }
     Leaf::composed(Vec::new(), move |_| {
-        let mut parts = Vec::new();
-        let mut add = |layer, inputs: &[Operand]| add(&mut parts, layer, inputs);
+        let mut parts = Parts::default();
+        let mut add = |layer, inputs: &[Operand]| parts.add(layer, inputs);
         decibel(&mut add, Operand::Input(0), smallest, range);
-        Ok(parts)
+        Ok(parts.0)
     })
 }
 
@@ -202,8 +193,8 @@ fn normalization(o: &mut Options) -> Leaf {
     o.ignore(&["str_axis", "image_data_format"]);
     Leaf::composed(Vec::new(), move |call| {
         call.rank_is(3, "a spectrogram")?;
-        let mut parts = Vec::new();
-        let mut add = |layer, inputs: &[Operand]| add(&mut parts, layer, inputs);
+        let mut parts = Parts::default();
+        let mut add = |layer, inputs: &[Operand]| parts.add(layer, inputs);
         let merge = |op| Layer::Merge(Merge { op });
         let mean = || {
             Layer::GlobalPool(GlobalPool {
@@ -222,7 +213,7 @@ fn normalization(o: &mut Options) -> Leaf {
         let safe = add(map(MapFunction::Add(1e-10)), &[deviation]);
         let factor = add(map(MapFunction::DivideInto(1.0)), &[safe]);
         add(merge(MergeOp::Multiply), &[moved, factor]);
-        Ok(parts)
+        Ok(parts.0)
     })
 }
 

@@ -1,7 +1,8 @@
 //! Dense, normalisation, shape and merge layers, and layers that act only in training.
 
-use super::attention::Parts;
-use super::{Call, Leaf, Lowered, Masking, Operand, Part, Slot, SlotShape, bias_slot, chain, slot};
+use super::{
+    Call, Leaf, Lowered, Masking, Operand, Part, Parts, Slot, SlotShape, bias_slot, chain, slot,
+};
 use crate::keras::activation;
 use crate::keras::options::{Options, dimension, unsupported};
 use crate::nn::layers::{

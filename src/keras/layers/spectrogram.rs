@@ -8,7 +8,7 @@ use std::f64::consts::PI;
 use serde_json::Value;
 
 use super::kapre::{MAX_FILTERS, MAX_LENGTH, constant, map, permute, raise_to_range};
-use super::{Leaf, Operand, Part, slot};
+use super::{Leaf, Operand, Parts, slot};
 use crate::keras::options::{Options, missing, unsupported};
 use crate::nn::layers::{
     Activation, Concat, Conv, Dense, InsertAxis, Layer, MapFunction, Merge, MergeOp, RemoveAxis,
@@ -17,32 +17,6 @@ use crate::nn::layers::{
 
 /// `keras.config.epsilon()`, unless it was changed. Files do not state it.
 const EPSILON: f32 = 1e-7;
-
-/// Nodes of one use, each of which reads earlier ones.
-#[derive(Default)]
-struct Parts(Vec<Part>);
-
-impl Parts {
-    fn add_within(&mut self, layer: Layer, inputs: &[Operand], outer: usize) -> Operand {
-        self.0.push(Part {
-            layer,
-            inputs: inputs.to_vec(),
-            outer,
-        });
-        Operand::Part(self.0.len() - 1)
-    }
-
-    fn add(&mut self, layer: Layer, inputs: &[Operand]) -> Operand {
-        self.add_within(layer, inputs, 0)
-    }
-
-    /// Adds layers that read each other in order.
-    fn then(&mut self, first: Operand, layers: impl IntoIterator<Item = Layer>) -> Operand {
-        layers
-            .into_iter()
-            .fold(first, |input, layer| self.add(layer, &[input]))
-    }
-}
 
 fn slice(axis: usize, start: i64, stop: Option<i64>) -> Layer {
     Layer::Slice(Slice {
@@ -140,7 +114,7 @@ pub fn mel_spectrogram(o: &mut Options) -> Leaf {
             let exactly = Layer::Reshape(Reshape {
                 shape: vec![Some(reach), Some(1)],
             });
-            parts.then(wave, [slice(0, start, Some(stop)), exactly, Layer::Reverse])
+            parts.add_chain(wave, [slice(0, start, Some(stop)), exactly, Layer::Reverse])
         };
         let first = mirrored(1, 1 + reach as i64);
         let last = mirrored(-1 - reach as i64, -1);
@@ -158,7 +132,7 @@ pub fn mel_spectrogram(o: &mut Options) -> Leaf {
             Layer::SumAxis(SumAxis { axis: 3 }),
             Layer::RemoveAxis(RemoveAxis { axis: 2 }),
         ];
-        let mut y = parts.then(padded, power);
+        let mut y = parts.add_chain(padded, power);
         // The exponent is that of the root of the power.
         if exponent == 1.0 {
             y = parts.add(map(MapFunction::Sqrt), &[y]);
@@ -168,7 +142,7 @@ pub fn mel_spectrogram(o: &mut Options) -> Leaf {
                 MapFunction::Multiply(exponent / 2.0),
                 MapFunction::Exp,
             ];
-            y = parts.then(y, steps.map(map));
+            y = parts.add_chain(y, steps.map(map));
         }
         let bands = Layer::Dense(Dense {
             kernel: call.weights[1],
@@ -177,7 +151,7 @@ pub fn mel_spectrogram(o: &mut Options) -> Leaf {
         });
         y = parts.add(bands, &[y]);
         if decibels {
-            y = raise_to_range(&mut parts.0, y, smallest, offset as f32, range);
+            y = raise_to_range(&mut parts, y, smallest, offset as f32, range);
         }
         parts.add(permute(&[1, 0]), &[y]);
         Ok(parts.0)
@@ -326,7 +300,7 @@ pub fn stft_spectrogram(o: &mut Options) -> Leaf {
                 .collect();
             parts.add(merge(MergeOp::Add), &squares)
         };
-        let mut y = match mode {
+        let y = match mode {
             Mode::Real | Mode::Imaginary => spectra[0],
             Mode::Both => parts.add(concat(2), &spectra),
             Mode::PowerDensity => {
@@ -336,25 +310,26 @@ pub fn stft_spectrogram(o: &mut Options) -> Leaf {
             Mode::Log | Mode::Magnitude => {
                 let power = power(&mut parts);
                 let floor = || MapFunction::Maximum(EPSILON);
-                let root = parts.then(power, [floor(), MapFunction::Sqrt].map(map));
+                let root = parts.add_chain(power, [floor(), MapFunction::Sqrt].map(map));
                 match mode {
-                    Mode::Log => parts.then(root, [floor(), MapFunction::Log].map(map)),
+                    Mode::Log => parts.add_chain(root, [floor(), MapFunction::Log].map(map)),
                     _ => root,
                 }
             }
         };
         match (expand_dims, first) {
             (true, true) => {}
-            (true, false) => y = parts.add(permute(&[1, 2, 0]), &[y]),
+            (true, false) => {
+                parts.add(permute(&[1, 2, 0]), &[y]);
+            }
             (false, _) => {
-                y = parts.add(permute(&[1, 0, 2]), &[y]);
-                y = parts.add_within(Layer::Flatten, &[y], 1);
+                let frames = parts.add(permute(&[1, 0, 2]), &[y]);
+                let joined = parts.add_within(Layer::Flatten, &[frames], 1);
                 if first {
-                    y = parts.add(permute(&[1, 0]), &[y]);
+                    parts.add(permute(&[1, 0]), &[joined]);
                 }
             }
         }
-        let _ = y;
         Ok(parts.0)
     })
 }
@@ -365,7 +340,7 @@ fn both_sides(parts: &mut Parts, power: Operand, bins: usize) -> Operand {
         return power;
     }
     let first = parts.add(slice(2, 0, Some(1)), &[power]);
-    let middle = parts.then(
+    let middle = parts.add_chain(
         power,
         [slice(2, 1, Some(-1)), map(MapFunction::Multiply(2.0))],
     );

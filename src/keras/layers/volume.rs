@@ -3,7 +3,7 @@
 //! All but the convolution consist of the same operation on the images and then along the depth.
 
 use super::spatial::{borders, groups_and_filters, takes, with_kernel_of};
-use super::{Leaf, Operand, Part, bias_slot, slot};
+use super::{Leaf, Operand, Part, Parts, bias_slot, slot};
 use crate::keras::activation;
 use crate::keras::options::{Options, missing, unsupported};
 use crate::nn::layers::windows::extent;
@@ -68,17 +68,12 @@ fn in_turn(images: Layer, depth: Layer) -> Vec<Part> {
         })
     };
     let layers = [(images, 1), (swap(), 0), (depth, 1), (swap(), 0)];
-    let parts = layers.into_iter().enumerate();
-    parts
-        .map(|(i, (layer, outer))| Part {
-            layer,
-            inputs: vec![match i.checked_sub(1) {
-                None => Operand::Input(0),
-                Some(before) => Operand::Part(before),
-            }],
-            outer,
-        })
-        .collect()
+    let mut parts = Parts::default();
+    let mut last = Operand::Input(0);
+    for (layer, outer) in layers {
+        last = parts.add_within(layer, &[last], outer);
+    }
+    parts.0
 }
 
 pub fn pool(o: &mut Options, kind: PoolKind) -> Leaf {
@@ -117,22 +112,14 @@ pub fn global_pool(o: &mut Options, kind: PoolKind) -> Leaf {
                 keep_dims: false,
             })
         };
-        let part = |layer, input, outer| Part {
-            layer,
-            inputs: vec![input],
-            outer,
-        };
-        let mut parts = vec![
-            part(pool(), Operand::Input(0), 1),
-            part(pool(), Operand::Part(0), 0),
-        ];
+        let mut parts = Parts::default();
+        let by_image = parts.add_within(pool(), &[Operand::Input(0)], 1);
+        let pooled = parts.add(pool(), &[by_image]);
         if keep_dims {
-            for _ in 0..3 {
-                let last = Operand::Part(parts.len() - 1);
-                parts.push(part(Layer::InsertAxis(InsertAxis { axis: 0 }), last, 0));
-            }
+            let axis = || Layer::InsertAxis(InsertAxis { axis: 0 });
+            parts.add_chain(pooled, [axis(), axis(), axis()]);
         }
-        Ok(parts)
+        Ok(parts.0)
     });
     leaf.in_layout(first, RANK, keep_dims)
 }
