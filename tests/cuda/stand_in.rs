@@ -129,10 +129,6 @@ fn every_test_passes_on_it() {
     let mut command = stand_in.command(std::env::current_exe().unwrap());
     // The stand-in compiler compiles nothing.
     command.args(["--skip", "stand_in::", "--skip", "compile::"]);
-    // The tests of this process compare the kernels' numbers in all random cases. Each kind of call occurs in a quarter of them.
-    if std::env::var_os("PROPTEST_CASES").is_none() {
-        command.env("PROPTEST_CASES", "64");
-    }
     let output = output(command.env("MAEUM_CUDA", "gpu"));
     let said = text(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", text(&output.stderr));
