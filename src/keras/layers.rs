@@ -20,7 +20,7 @@ pub use recurrent::{Bidirectional, MergeMode};
 use super::activation;
 use super::options::{Options, Problems};
 use crate::nn::graph::{Weight, WeightId};
-use crate::nn::layers::{Activation, Layer, MergeOp, Permute, PoolKind};
+use crate::nn::layers::{Activation, Layer, MapFunction, Merge, MergeOp, Permute, PoolKind};
 
 /// A layer that becomes nodes: usually one, none if it does nothing.
 pub struct Leaf {
@@ -98,6 +98,16 @@ pub struct Part {
     pub outer: usize,
 }
 
+impl Part {
+    fn new(layer: Layer, inputs: &[Operand]) -> Self {
+        Self {
+            layer,
+            inputs: inputs.to_vec(),
+            outer: 0,
+        }
+    }
+}
+
 /// Value that a [`Part`] reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operand {
@@ -115,15 +125,15 @@ struct Parts(Vec<Part>);
 
 impl Parts {
     fn add(&mut self, layer: Layer, inputs: &[Operand]) -> Operand {
-        self.add_within(layer, inputs, 0)
+        self.0.push(Part::new(layer, inputs));
+        Operand::Part(self.0.len() - 1)
     }
 
-    /// Adds a part that treats the first `outer` dimensions like the batch.
-    fn add_within(&mut self, layer: Layer, inputs: &[Operand], outer: usize) -> Operand {
+    /// Adds a part that treats the first dimension of its input like the batch.
+    fn add_to_each(&mut self, layer: Layer, input: Operand) -> Operand {
         self.0.push(Part {
-            layer,
-            inputs: inputs.to_vec(),
-            outer,
+            outer: 1,
+            ..Part::new(layer, &[input])
         });
         Operand::Part(self.0.len() - 1)
     }
@@ -144,12 +154,22 @@ pub fn chain(inputs: usize, layers: impl IntoIterator<Item = Layer>) -> Vec<Part
         Some(before) => vec![Operand::Part(before)],
     };
     layers
-        .map(|(i, layer)| Part {
-            layer,
-            inputs: operands(i),
-            outer: 0,
-        })
+        .map(|(i, layer)| Part::new(layer, &operands(i)))
         .collect()
+}
+
+fn permute(order: &[usize]) -> Layer {
+    Layer::Permute(Permute {
+        order: order.to_vec(),
+    })
+}
+
+fn map(function: MapFunction) -> Layer {
+    Layer::Map(crate::nn::layers::Map { function })
+}
+
+fn merge(op: MergeOp) -> Layer {
+    Layer::Merge(Merge { op })
 }
 
 /// Weight of a layer.
@@ -334,11 +354,6 @@ impl Leaf {
                 if inner.is_empty() {
                     return Ok(inner.into());
                 }
-                let permute = |order: &[usize]| {
-                    Layer::Permute(Permute {
-                        order: order.to_vec(),
-                    })
-                };
                 let mut parts = chain(1, [permute(&before)]);
                 parts.extend(inner.into_iter().map(|part| {
                     Part {
@@ -355,11 +370,8 @@ impl Leaf {
                     }
                 }));
                 if let Some(after) = &after {
-                    parts.push(Part {
-                        inputs: vec![Operand::Part(parts.len() - 1)],
-                        layer: permute(after),
-                        outer: 0,
-                    });
+                    let last = Operand::Part(parts.len() - 1);
+                    parts.push(Part::new(permute(after), &[last]));
                 }
                 Ok(parts.into())
             }),

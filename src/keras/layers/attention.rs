@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use super::{Call, Leaf, Masking, Operand, Part, Parts, Slot, SlotShape, slot};
+use super::{Call, Leaf, Masking, Operand, Part, Parts, Slot, SlotShape, map, merge, slot};
 use crate::keras::options::{Options, unsupported};
 use crate::nn::graph::{Weight, WeightId};
 use crate::nn::layers::{
-    Activation, Dense, InsertAxis, Layer, Map, MapFunction, MatMul, Merge, MergeOp, Permute,
-    RemoveAxis, Reshape, Softmax, SumAxis,
+    Activation, Dense, InsertAxis, Layer, MapFunction, MatMul, MergeOp, Permute, RemoveAxis,
+    Reshape, Softmax, SumAxis,
 };
 
 impl Parts {
@@ -22,25 +22,21 @@ impl Parts {
     fn pairwise_sums(&mut self, a: Operand, b: Operand) -> Operand {
         let rows = self.add(Layer::InsertAxis(InsertAxis { axis: 1 }), &[a]);
         let columns = self.add(Layer::InsertAxis(InsertAxis { axis: 0 }), &[b]);
-        let op = MergeOp::Add;
-        self.add(Layer::Merge(Merge { op }), &[rows, columns])
+        self.add(merge(MergeOp::Add), &[rows, columns])
     }
 
     /// Multiplies two values of equal ranks.
     pub(super) fn multiplied(&mut self, a: Operand, b: Operand) -> Operand {
-        let op = MergeOp::Multiply;
-        self.add(Layer::Merge(Merge { op }), &[a, b])
+        self.add(merge(MergeOp::Multiply), &[a, b])
     }
 
     /// Replaces the scores where a mask of the same rank is 0.
     pub(super) fn excluded(&mut self, scores: Operand, mask: Operand) -> Operand {
-        let map = |function| Layer::Map(Map { function });
         // The sum of a score and this constant would be the constant, by the rounding of 32 bits.
         let kept = self.multiplied(scores, mask);
         let skipped = self.add(map(MapFunction::SubtractFrom(1.0)), &[mask]);
         let excluded = self.add(map(MapFunction::Multiply(EXCLUDED)), &[skipped]);
-        let op = MergeOp::Add;
-        self.add(Layer::Merge(Merge { op }), &[kept, excluded])
+        self.add(merge(MergeOp::Add), &[kept, excluded])
     }
 
     /// Inserts dimensions of one element into a mask `[time]`.
@@ -331,7 +327,7 @@ fn heads_of(
     let k = project(1, key, key_dim);
     let v = project(2, value, value_dim);
     let scale = MapFunction::Multiply(1.0 / (key_dim as f32).sqrt());
-    let scaled = parts.add(Layer::Map(Map { function: scale }), &[q]);
+    let scaled = parts.add(map(scale), &[q]);
     let mut scores = parts.product(scaled, k, [false, true]);
     // The steps of query, value and key that are skipped, in the scores `[heads, query, key]`.
     let masks = call.masks.iter().zip([[0, 2], [0, 0], [0, 0]]).enumerate();

@@ -8,12 +8,12 @@ use std::f64::consts::PI;
 
 use serde_json::{Map as Json, Value};
 
-use super::{Call, Domain, Leaf, Operand, Part, Parts, chain};
+use super::{Call, Domain, Leaf, Operand, Part, Parts, chain, map, merge, permute};
 use crate::keras::options::{Options, brief, missing, unsupported};
 use crate::nn::graph::Weight;
 use crate::nn::layers::{
-    Activation, Concat, Conv, Dense, GlobalPool, Layer, Map, MapFunction, Merge, MergeOp, Padding,
-    Permute, PoolKind, Reshape, Slice, Stft, SumAxis, ZeroPad,
+    Activation, Concat, Conv, Dense, GlobalPool, Layer, MapFunction, MergeOp, Padding, PoolKind,
+    Reshape, Slice, Stft, SumAxis, ZeroPad,
 };
 
 /// Maximum length of a transform and of filters over all frequencies: far above those of any real file,
@@ -48,16 +48,6 @@ pub(super) fn channels_first(o: &mut Options, key: &'static str) -> bool {
             false
         }
     }
-}
-
-pub(super) fn permute(order: &[usize]) -> Layer {
-    Layer::Permute(Permute {
-        order: order.to_vec(),
-    })
-}
-
-pub(super) fn map(function: MapFunction) -> Layer {
-    Layer::Map(Map { function })
 }
 
 pub(super) fn constant(name: &str, shape: Vec<usize>, data: Vec<f32>) -> Weight {
@@ -461,12 +451,8 @@ fn delta(o: &mut Options) -> Leaf {
         call.rank_is(3, "[time, frequency, 1]")?;
         let mut parts = padded(half, border);
         let mut add = |layer| {
-            let inputs = vec![Operand::Part(parts.len() - 1)];
-            parts.push(Part {
-                layer,
-                inputs,
-                outer: 0,
-            });
+            let last = Operand::Part(parts.len() - 1);
+            parts.push(Part::new(layer, &[last]));
         };
         add(Layer::Conv(Conv {
             kernel: call.weights[0],
@@ -506,28 +492,22 @@ fn padded(half: usize, border: Border) -> Vec<Part> {
     };
     let before = (skipped..skipped + count).rev();
     let behind = (skipped..skipped + count).map(|i| -1 - i);
-    let frame = |start: i64| Part {
-        layer: Layer::Slice(Slice {
+    let frame = |start: i64| {
+        let slice = Layer::Slice(Slice {
             axis: 0,
             start,
             stop: Some(start + 1).filter(|&stop| stop != 0),
             step: 1,
-        }),
-        inputs: vec![Operand::Input(0)],
-        outer: 0,
+        });
+        Part::new(slice, &[Operand::Input(0)])
     };
     let mut parts: Vec<Part> = before.chain(behind).map(frame).collect();
     let frames = |range: std::ops::Range<usize>| range.map(Operand::Part);
-    let inputs = frames(0..half)
+    let inputs: Vec<Operand> = frames(0..half)
         .chain([Operand::Input(0)])
         .chain(frames(half..2 * half))
         .collect();
-    let layer = Layer::Concat(Concat { axis: 0 });
-    parts.push(Part {
-        layer,
-        inputs,
-        outer: 0,
-    });
+    parts.push(Part::new(Layer::Concat(Concat { axis: 0 }), &inputs));
     parts
 }
 
@@ -544,14 +524,14 @@ fn to_decibel(o: &mut Options) -> Leaf {
     Leaf::composed(Vec::new(), move |_: &Call| {
         let mut parts = Parts::default();
         let input = Operand::Input(0);
-        raise_to_range(&mut parts, input, smallest, offset as f32, range);
+        decibels(&mut parts, input, smallest, offset as f32, range);
         Ok(parts.0)
     })
 }
 
 /// Adds the parts of `10 log10(max(x, smallest)) + offset`, at least the largest of the row minus `range`; returns the
 /// last of them.
-pub(super) fn raise_to_range(
+pub(super) fn decibels(
     parts: &mut Parts,
     x: Operand,
     smallest: f32,
@@ -571,6 +551,5 @@ pub(super) fn raise_to_range(
     });
     let below = map(MapFunction::Add(-range));
     let smallest = parts.add_chain(decibels, [all_in_one(), largest, below]);
-    let op = MergeOp::Maximum;
-    parts.add(Layer::Merge(Merge { op }), &[decibels, smallest])
+    parts.add(merge(MergeOp::Maximum), &[decibels, smallest])
 }

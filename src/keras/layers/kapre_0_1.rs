@@ -1,8 +1,8 @@
 //! Layers of kapre 0.1 and 0.2: spectrograms by convolution with stored kernels
 //! (<https://github.com/keunwoochoi/kapre>, `kapre.time_frequency` and `kapre.utils` of 0.1.7).
 
-use super::kapre::{all_in_one, channels_first, map, permute};
-use super::{Leaf, Operand, Parts, Slot, SlotShape, chain, slot};
+use super::kapre::{all_in_one, channels_first};
+use super::{Leaf, Operand, Parts, Slot, SlotShape, chain, map, merge, permute, slot};
 use crate::keras::options::{Options, missing, unsupported};
 use crate::nn::layers::{
     Activation, Conv, Dense, GlobalPool, InsertAxis, Layer, MapFunction, Merge, MergeOp, PoolKind,
@@ -106,8 +106,7 @@ fn spectrogram(o: &mut Options, mel: Option<Mel>) -> Leaf {
             let part = add(conv(n), &[image]);
             add(map(MapFunction::Square), &[part])
         });
-        let op = MergeOp::Add;
-        let mut y = add(Layer::Merge(Merge { op }), &squares);
+        let mut y = add(merge(MergeOp::Add), &squares);
         if power == Power::Magnitude {
             y = add(map(MapFunction::Sqrt), &[y]);
         }
@@ -195,7 +194,6 @@ fn normalization(o: &mut Options) -> Leaf {
         call.rank_is(3, "a spectrogram")?;
         let mut parts = Parts::default();
         let mut add = |layer, inputs: &[Operand]| parts.add(layer, inputs);
-        let merge = |op| Layer::Merge(Merge { op });
         let mean = || {
             Layer::GlobalPool(GlobalPool {
                 kind: PoolKind::Average,

@@ -1,7 +1,8 @@
 //! Dense, normalisation, shape and merge layers, and layers that act only in training.
 
 use super::{
-    Call, Leaf, Lowered, Masking, Operand, Part, Parts, Slot, SlotShape, bias_slot, chain, slot,
+    Call, Leaf, Lowered, Masking, Operand, Part, Parts, Slot, SlotShape, bias_slot, chain, map,
+    slot,
 };
 use crate::keras::activation;
 use crate::keras::options::{Options, dimension, unsupported};
@@ -157,7 +158,6 @@ pub fn unit_norm(o: &mut Options) -> Leaf {
         if call.ranks[0] == 1 {
             return Err("its input is a vector; more dimensions are supported".into());
         }
-        let map = |function| Layer::Map(Map { function });
         let mut parts = chain(
             1,
             [
@@ -169,13 +169,8 @@ pub fn unit_norm(o: &mut Options) -> Leaf {
                 Layer::InsertAxis(InsertAxis { axis }),
             ],
         );
-        parts.push(Part {
-            layer: Layer::Merge(Merge {
-                op: MergeOp::Multiply,
-            }),
-            inputs: vec![Operand::Input(0), Operand::Part(5)],
-            outer: 0,
-        });
+        let both = [Operand::Input(0), Operand::Part(5)];
+        parts.push(Part::new(super::merge(MergeOp::Multiply), &both));
         Ok(parts)
     })
 }
@@ -232,7 +227,7 @@ pub fn rescaling(o: &mut Options) -> Leaf {
     let offset = o.number("offset").unwrap_or(0.0);
     Leaf::composed(Vec::new(), move |_| {
         let steps = [MapFunction::Multiply(scale), MapFunction::Add(offset)];
-        Ok(chain(1, steps.map(|function| Layer::Map(Map { function }))))
+        Ok(chain(1, steps.map(map)))
     })
 }
 
@@ -255,11 +250,7 @@ pub fn embedding(o: &mut Options) -> Leaf {
         });
         Ok(Lowered {
             parts: [mask, rows]
-                .map(|layer| Part {
-                    layer,
-                    inputs: vec![Operand::Input(0)],
-                    outer: 0,
-                })
+                .map(|layer| Part::new(layer, &[Operand::Input(0)]))
                 .into(),
             outputs: vec![Operand::Part(1)],
             mask: Some(Operand::Part(0)),
@@ -272,11 +263,7 @@ pub fn masking(o: &mut Options) -> Leaf {
     let value = o.number("mask_value").unwrap_or(0.0);
     Leaf::with_outputs(Vec::new(), move |call| {
         call.rank_is(2, "[time, channels]")?;
-        let part = |layer, inputs: &[Operand]| Part {
-            layer,
-            inputs: inputs.to_vec(),
-            outer: 0,
-        };
+        let part = Part::new;
         let differs = Map {
             function: MapFunction::NotEqual(value),
         };

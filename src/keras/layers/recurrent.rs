@@ -1,9 +1,9 @@
-//! LSTM, GRU, SimpleRNN and Bidirectional.
+//! LSTM, GRU, SimpleRNN, convolutional LSTMs and Bidirectional.
 
 use serde_json::{Map, Value, json};
 
 use super::spatial::pair;
-use super::{Call, Dialect, Leaf, Lowered, Masking, Operand, Part, bias_slot, chain, slot};
+use super::{Call, Dialect, Leaf, Lowered, Masking, Operand, Parts, bias_slot, chain, slot};
 use crate::keras::activation;
 use crate::keras::options::{Options, Problems, missing, unsupported};
 use crate::nn::layers::{
@@ -32,8 +32,6 @@ fn shared_options(o: &mut Options) -> RecurrentOptions {
     }
     // Options of the implementation alone; the result is the same.
     o.ignore(&["unroll", "implementation", "input_dim", "input_length"]);
-    let inputs_dropped = o.number("dropout").unwrap_or(0.0);
-    let states_dropped = o.number("recurrent_dropout").unwrap_or(0.0);
     RecurrentOptions {
         units: o.size("units"),
         activation: required_activation(o, "activation"),
@@ -42,10 +40,16 @@ fn shared_options(o: &mut Options) -> RecurrentOptions {
         zero_output_for_mask: o.bool("zero_output_for_mask", false),
         go_backwards: o.bool("go_backwards", false),
         stateful: o.bool("stateful", false),
-        drops: inputs_dropped != 0.0 || states_dropped != 0.0,
+        drops: drops(o),
         old_skipped_outputs: o.dialect.old_skipped_outputs,
         is_keras3: o.dialect.keras3.is_some(),
     }
+}
+
+/// Returns whether the layer drops inputs or states in training.
+fn drops(o: &mut Options) -> bool {
+    let rates = ["dropout", "recurrent_dropout"].map(|key| o.number(key).unwrap_or(0.0));
+    rates.iter().any(|&rate| rate != 0.0)
 }
 
 /// Reads an activation that does not default to linear.
@@ -132,13 +136,10 @@ fn parts(cell: RnnCell, shared: &RecurrentOptions, call: &Call) -> Result<Lowere
         initial_state,
         return_state: shared.return_state,
     };
-    let mut parts = vec![Part {
-        layer: Layer::StatefulRnn(layer),
-        inputs,
-        outer: 0,
-    }];
+    let mut parts = Parts::default();
+    let all = parts.add(Layer::StatefulRnn(layer), &inputs);
     if !shared.return_state {
-        return Ok(parts.into());
+        return Ok(parts.0.into());
     }
     // The states lie behind the output, whose length may be open.
     let units = shared.units as i64;
@@ -151,27 +152,19 @@ fn parts(cell: RnnCell, shared: &RecurrentOptions, call: &Call) -> Result<Lowere
             step: 1,
         })
     };
-    let mut add = |layer, input| {
-        parts.push(Part {
-            layer,
-            inputs: vec![input],
-            outer: 0,
-        });
-        Operand::Part(parts.len() - 1)
-    };
-    let mut output = add(slice(0, Some(-behind)), Operand::Part(0));
+    let mut output = parts.add(slice(0, Some(-behind)), &[all]);
     if shared.return_sequences {
         let shape = vec![None, Some(shared.units)];
-        output = add(Layer::Reshape(Reshape { shape }), output);
+        output = parts.add(Layer::Reshape(Reshape { shape }), &[output]);
     }
     let mut outputs = vec![output];
     for state in 0..states as i64 {
         let start = state * units - behind;
         let stop = Some(start + units).filter(|&stop| stop < 0);
-        outputs.push(add(slice(start, stop), Operand::Part(0)));
+        outputs.push(parts.add(slice(start, stop), &[all]));
     }
     Ok(Lowered {
-        parts,
+        parts: parts.0,
         outputs,
         mask: None,
     })
@@ -257,10 +250,7 @@ pub fn conv_lstm<const N: usize>(o: &mut Options) -> Leaf {
     if o.dialect.mirrored_kernels {
         o.problem("the file was saved with the backend \"theano\", whose kernels are mirrored; train the network with the TensorFlow backend");
     }
-    let drops = ["dropout", "recurrent_dropout"]
-        .map(|key| o.number(key).unwrap_or(0.0))
-        .iter()
-        .any(|&rate| rate != 0.0);
+    let drops = drops(o);
     let filters = o.size("filters");
     let kernel = o.needed_sizes::<N>("kernel_size");
     let strides = pair(o.sizes::<N>("strides").unwrap_or([1; N]));

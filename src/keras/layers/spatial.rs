@@ -2,15 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::{Leaf, Operand, Part, bias_slot, chain, slot};
+use super::{Leaf, Operand, Part, Parts, bias_slot, chain, map, merge, slot};
 use crate::keras::activation;
 use crate::keras::options::{Options, missing, unsupported};
 use crate::nn::graph::MAX_ELEMENTS;
 use crate::nn::graph::{Weight, WeightId};
 use crate::nn::layers::{
     Activation, Conv, ConvTranspose, DepthwiseConv, GlobalPool, InsertAxis, Interpolation, Layer,
-    Map, MapFunction, Merge, MergeOp, Padding, Pool, PoolKind, RemoveAxis, Resize, Slice, SumAxis,
-    Upsample, ZeroPad,
+    MapFunction, MergeOp, Padding, Pool, PoolKind, RemoveAxis, Resize, Slice, SumAxis, Upsample,
+    ZeroPad,
 };
 
 /// Describes the input of a layer over `spatial` dimensions, for messages.
@@ -27,60 +27,85 @@ pub(super) fn pair<const N: usize>(sizes: [usize; N]) -> [usize; 2] {
     [sizes[0], sizes.get(1).copied().unwrap_or(1)]
 }
 
-/// Reads the number of groups of a convolution and that of its filters.
-pub(super) fn groups_and_filters(o: &mut Options) -> [usize; 2] {
-    let groups = match o.value("groups") {
-        None => 1,
-        Some(_) => o.size("groups"),
-    };
-    let filters = o.size("filters");
-    if !filters.is_multiple_of(groups) {
-        o.problem(format!(
-            "{filters} filters cannot be divided among {groups} groups"
-        ));
-    }
-    [groups, filters]
+/// Options that the convolutions of one to three dimensions share.
+#[derive(Clone, Copy)]
+pub(super) struct ConvOptions<const N: usize> {
+    channels_first: bool,
+    groups: usize,
+    filters: usize,
+    pub kernel: [usize; N],
+    pub strides: [usize; N],
+    pub dilation: [usize; N],
+    pub padding: Padding,
+    pub activation: Activation,
 }
 
-/// Converts the stored kernel of a convolution, its first weight, to one that all groups share and that is not
-/// mirrored.
-pub(super) fn with_kernel_of(leaf: Leaf, groups: usize, mirrored: bool) -> Leaf {
-    if groups == 1 && !mirrored {
-        return leaf;
-    }
-    leaf.prepared(move |weights| {
-        let weights = if mirrored { turned(weights) } else { weights };
-        match groups {
-            1 => Ok(weights),
-            _ => ungrouped(weights, groups),
+impl<const N: usize> ConvOptions<N> {
+    pub fn read(o: &mut Options) -> Self {
+        let channels_first = o.channels_first();
+        let groups = match o.value("groups") {
+            None => 1,
+            Some(_) => o.size("groups"),
+        };
+        let filters = o.size("filters");
+        if !filters.is_multiple_of(groups) {
+            o.problem(format!(
+                "{filters} filters cannot be divided among {groups} groups"
+            ));
         }
-    })
+        Self {
+            channels_first,
+            groups,
+            filters,
+            kernel: o.needed_sizes("kernel_size"),
+            strides: o.sizes("strides").unwrap_or([1; N]),
+            dilation: o.sizes("dilation_rate").unwrap_or([1; N]),
+            padding: o.padding(N == 1),
+            activation: activation::option(o, "activation"),
+        }
+    }
+
+    /// Creates the layer that `make` returns for a kernel and a bias.
+    pub fn leaf(
+        self,
+        o: &mut Options,
+        make: impl Fn(Self, WeightId, Option<WeightId>) -> Layer + Send + Sync + 'static,
+    ) -> Leaf {
+        let mut dims: Vec<Option<usize>> = self.kernel.map(Some).to_vec();
+        dims.extend([None, Some(self.filters)]);
+        let mut slots = vec![slot("kernel", &dims)];
+        slots.extend(bias_slot(o, &[Some(self.filters)]));
+        let leaf = Leaf::weighted(slots, move |call| {
+            call.rank_is(N + 1, takes(N))?;
+            let bias = call.weights.get(1).copied();
+            Ok(Some(make(self, call.weights[0], bias)))
+        });
+        let (groups, mirrored) = (self.groups, o.dialect.mirrored_kernels);
+        let leaf = match (groups, mirrored) {
+            (1, false) => leaf,
+            _ => leaf.prepared(move |weights| {
+                let weights = if mirrored { turned(weights) } else { weights };
+                match groups {
+                    1 => Ok(weights),
+                    _ => ungrouped(weights, groups),
+                }
+            }),
+        };
+        leaf.in_layout(self.channels_first, N + 1, true)
+    }
 }
 
 pub fn conv<const N: usize>(o: &mut Options) -> Leaf {
-    let first = o.channels_first();
-    let [groups, filters] = groups_and_filters(o);
-    let kernel = o.needed_sizes::<N>("kernel_size");
-    let strides = pair(o.sizes::<N>("strides").unwrap_or([1; N]));
-    let dilation = pair(o.sizes::<N>("dilation_rate").unwrap_or([1; N]));
-    let padding = o.padding(N == 1);
-    let activation = activation::option(o, "activation");
-    let mut dims: Vec<Option<usize>> = kernel.map(Some).to_vec();
-    dims.extend([None, Some(filters)]);
-    let mut slots = vec![slot("kernel", &dims)];
-    slots.extend(bias_slot(o, &[Some(filters)]));
-    let leaf = Leaf::weighted(slots, move |call| {
-        call.rank_is(N + 1, takes(N))?;
-        Ok(Some(Layer::Conv(Conv {
-            kernel: call.weights[0],
-            bias: call.weights.get(1).copied(),
-            strides,
-            dilation,
-            padding,
-            activation,
-        })))
-    });
-    with_kernel_of(leaf, groups, o.dialect.mirrored_kernels).in_layout(first, N + 1, true)
+    ConvOptions::<N>::read(o).leaf(o, |options, kernel, bias| {
+        Layer::Conv(Conv {
+            kernel,
+            bias,
+            strides: pair(options.strides),
+            dilation: pair(options.dilation),
+            padding: options.padding,
+            activation: options.activation,
+        })
+    })
 }
 
 /// Mirrors the spatial dimensions of a kernel, the first weight: `convert_kernel` of Keras' conv_utils.py.
@@ -162,29 +187,16 @@ pub fn global_pool(o: &mut Options, kind: PoolKind, rank: usize) -> Leaf {
 
 /// Returns the nodes of the mean over the steps that the mask of `[time, channels]` does not skip.
 fn masked_mean() -> Vec<Part> {
-    let part = |layer, inputs: &[Operand]| Part {
-        layer,
-        inputs: inputs.to_vec(),
-        outer: 0,
-    };
-    let multiply = || {
-        Layer::Merge(Merge {
-            op: MergeOp::Multiply,
-        })
-    };
     let sum = || Layer::SumAxis(SumAxis { axis: 0 });
-    let inverse = Layer::Map(Map {
-        function: MapFunction::DivideInto(1.0),
-    });
     let column = Layer::InsertAxis(InsertAxis { axis: 1 });
-    vec![
-        part(column, &[Operand::Mask(0)]),
-        part(multiply(), &[Operand::Input(0), Operand::Part(0)]),
-        part(sum(), &[Operand::Part(1)]),
-        part(sum(), &[Operand::Part(0)]),
-        part(inverse, &[Operand::Part(3)]),
-        part(multiply(), &[Operand::Part(2), Operand::Part(4)]),
-    ]
+    let mut parts = Parts::default();
+    let mask = parts.add(column, &[Operand::Mask(0)]);
+    let kept = parts.add(merge(MergeOp::Multiply), &[Operand::Input(0), mask]);
+    let total = parts.add(sum(), &[kept]);
+    let inverse = map(MapFunction::DivideInto(1.0));
+    let inverse_count = parts.add_chain(mask, [sum(), inverse]);
+    parts.add(merge(MergeOp::Multiply), &[total, inverse_count]);
+    parts.0
 }
 
 pub fn upsample(o: &mut Options) -> Leaf {
@@ -249,9 +261,9 @@ pub fn zero_pad(o: &mut Options) -> Leaf {
     let first = o.channels_first();
     let sides = match o.value("padding") {
         None => Err(missing("padding")),
-        Some(value) => borders(value).ok_or_else(|| {
-            unsupported("padding", value, "[[top, bottom], [left, right]] is needed")
-        }),
+        Some(value) => {
+            borders(value).ok_or_else(|| unsupported("padding", value, needed_borders(2)))
+        }
     };
     let [[top, bottom], [left, right]] = o.or_record(sides, [[0; 2]; 2]);
     let leaf = Leaf::plain(move |call| {
@@ -266,24 +278,23 @@ pub fn zero_pad(o: &mut Options) -> Leaf {
     leaf.in_layout(first, 3, true)
 }
 
-/// Parses a padding: one number for all sides, one per dimension, or two per dimension.
+/// Describes the sides of a padding or a cropping, for messages.
+pub(super) fn needed_borders(spatial: usize) -> &'static str {
+    match spatial {
+        1 => "[start, end] is needed",
+        2 => "[[top, bottom], [left, right]] is needed",
+        _ => "[[front, back], [top, bottom], [left, right]] is needed",
+    }
+}
+
+/// Parses a padding or a cropping: one number for all sides, one per dimension, or two per dimension.
 pub(super) fn borders<const N: usize>(value: &Value) -> Option<[[usize; 2]; N]> {
-    let count = |v: &Value| {
-        usize::try_from(v.as_u64()?)
-            .ok()
-            .filter(|&n| n <= MAX_ELEMENTS)
-    };
-    let sides = |v: &Value| match v.as_array().map(Vec::as_slice) {
-        Some([a, b]) => Some([count(a)?, count(b)?]),
-        Some(_) => None,
-        None => count(v).map(|n| [n, n]),
-    };
     match value.as_array() {
         Some(dimensions) => {
-            let sides: Option<Vec<[usize; 2]>> = dimensions.iter().map(sides).collect();
+            let sides: Option<Vec<[usize; 2]>> = dimensions.iter().map(pair_of).collect();
             sides?.try_into().ok()
         }
-        None => count(value).map(|n| [[n, n]; N]),
+        None => pair_of(value).map(|sides| [sides; N]),
     }
 }
 
@@ -437,13 +448,7 @@ pub fn crop<const N: usize>(o: &mut Options) -> Leaf {
             1 => pair_of(value).map(|side| [side; N]),
             _ => borders::<N>(value),
         }
-        .ok_or_else(|| {
-            unsupported(
-                "cropping",
-                value,
-                "[[top, bottom], [left, right]] or [start, end] is needed",
-            )
-        }),
+        .ok_or_else(|| unsupported("cropping", value, needed_borders(N))),
     };
     let sides = o.or_record(sides, [[0; 2]; N]);
     let leaf = Leaf::composed(Vec::new(), move |call| {
@@ -497,7 +502,7 @@ pub fn zero_pad_1d(o: &mut Options) -> Leaf {
     let sides = match o.value("padding") {
         None => Err(missing("padding")),
         Some(value) => {
-            pair_of(value).ok_or_else(|| unsupported("padding", value, "[start, end] is needed"))
+            pair_of(value).ok_or_else(|| unsupported("padding", value, needed_borders(1)))
         }
     };
     let [top, bottom] = o.or_record(sides, [0; 2]);

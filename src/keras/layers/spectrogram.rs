@@ -4,15 +4,17 @@
 //! precision of Keras.
 
 use std::f64::consts::PI;
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::kapre::{MAX_FILTERS, MAX_LENGTH, constant, map, permute, raise_to_range};
-use super::{Leaf, Operand, Parts, slot};
+use super::kapre::{MAX_FILTERS, MAX_LENGTH, constant, decibels};
+use super::{Leaf, Operand, Part, Parts, map, merge, permute, slot};
 use crate::keras::options::{Options, missing, unsupported};
+use crate::nn::graph::WeightId;
 use crate::nn::layers::{
-    Activation, Concat, Conv, Dense, InsertAxis, Layer, MapFunction, Merge, MergeOp, RemoveAxis,
-    Reshape, Slice, Stft, SumAxis,
+    Activation, Concat, Conv, Dense, InsertAxis, Layer, MapFunction, MergeOp, RemoveAxis, Reshape,
+    Slice, Stft, SumAxis,
 };
 
 /// `keras.config.epsilon()`, unless it was changed. Files do not state it.
@@ -31,98 +33,120 @@ fn concat(axis: usize) -> Layer {
     Layer::Concat(Concat { axis })
 }
 
-fn merge(op: MergeOp) -> Layer {
-    Layer::Merge(Merge { op })
-}
-
-/// Checked options of a mel spectrogram.
+/// Options of a mel spectrogram.
 struct MelOptions {
-    bins: usize,
-    bands: usize,
+    fft_length: usize,
+    hop: usize,
+    window_length: usize,
+    /// The `a` of a window `a - (1 - a) cos(2 pi i / n)`: a Hann or Hamming window.
+    window: Option<f64>,
     sampling_rate: f32,
+    bands: usize,
     lowest: f32,
     highest: f32,
+    /// Exponent of the magnitudes.
+    exponent: f32,
+    decibels: Option<DecibelOptions>,
+}
+
+#[derive(Clone, Copy)]
+struct DecibelOptions {
+    smallest: f32,
+    offset: f32,
+    range: f32,
 }
 
 /// Mel spectrogram `[bands, frames]` of a waveform `[samples]`.
 pub fn mel_spectrogram(o: &mut Options) -> Leaf {
-    let fft_length = o.size("fft_length");
-    let hop = o.size("sequence_stride");
-    let length = match o.value("sequence_length") {
-        None => fft_length,
-        Some(_) => o.size("sequence_length"),
-    };
-    if !(2..=MAX_LENGTH).contains(&fft_length) || length > fft_length {
-        o.problem(format!(
-            "option \"fft_length\" is {fft_length}; 2 to {MAX_LENGTH}, and at least \"sequence_length\" ({length}), are supported"
-        ));
-    }
-    // Hann and Hamming windows are `a - (1 - a) cos(2 pi i / n)`.
-    let raised = match o.value("window") {
-        None => None,
-        Some(Value::String(name)) if name == "hann" => Some(0.5),
-        Some(Value::String(name)) if name == "hamming" => Some(0.54),
-        Some(other) => {
-            o.problem(unsupported(
-                "window",
-                other,
-                "\"hann\", \"hamming\" and none are supported",
-            ));
-            None
-        }
-    };
-    let sampling_rate = o.needed_number("sampling_rate");
-    let bands = o.size("num_mel_bins");
-    let lowest = o.needed_number("min_freq");
-    let highest = match o.value("max_freq") {
-        None => (sampling_rate / 2.0).floor(),
-        Some(_) => o.needed_number("max_freq"),
-    };
-    let bins = fft_length / 2 + 1;
-    if bins.saturating_mul(bands) > MAX_FILTERS {
-        o.problem(format!(
-            "{bands} bands of {bins} frequencies are more than {MAX_FILTERS} factors"
-        ));
-    }
-    if !(sampling_rate > 0.0 && lowest >= 0.0 && highest > lowest) {
-        o.problem(format!(
-            "options \"sampling_rate\" ({sampling_rate}), \"min_freq\" ({lowest}) and \"max_freq\" ({highest}) must be positive, and the frequencies must rise"
-        ));
-    }
-    let exponent = o.needed_number("mag_exp");
-    if exponent <= 0.0 {
-        o.problem("option \"mag_exp\" is not positive");
-    }
-    let decibels = o.bool("power_to_db", true);
-    let range = o.needed_number("top_db");
-    let smallest = o.needed_number("min_power");
-    let reference = o.needed_number("ref_power");
-    if smallest <= 0.0 {
-        o.problem("option \"min_power\" is not positive");
-    }
-    let offset = -10.0 * f64::from(smallest.max(reference.abs())).log10();
+    let options = Arc::new(MelOptions::read(o));
+    let of_parts = options.clone();
     let leaf = Leaf::composed(Vec::new(), move |call| {
         call.rank_is(1, "a waveform [samples]")?;
-        let mut parts = Parts::default();
-        let reach = fft_length / 2;
-        let wave = Layer::Reshape(Reshape {
-            shape: vec![None, Some(1)],
-        });
-        let wave = parts.add(wave, &[Operand::Input(0)]);
-        // Samples mirrored at the first and at the last one. The shape refuses a recording that is too short.
-        let mut mirrored = |start: i64, stop: i64| {
-            let exactly = Layer::Reshape(Reshape {
-                shape: vec![Some(reach), Some(1)],
-            });
-            parts.add_chain(wave, [slice(0, start, Some(stop)), exactly, Layer::Reverse])
+        Ok(of_parts.parts(call.weights[0], call.weights[1]))
+    });
+    leaf.prepared(move |_| {
+        let shape = vec![options.bins(), options.bands];
+        Ok(vec![
+            constant("window", vec![options.fft_length], options.window()),
+            constant("mel", shape, options.matrix()),
+        ])
+    })
+}
+
+impl MelOptions {
+    fn read(o: &mut Options) -> Self {
+        let fft_length = o.size("fft_length");
+        let window_length = match o.value("sequence_length") {
+            None => fft_length,
+            Some(_) => o.size("sequence_length"),
         };
-        let first = mirrored(1, 1 + reach as i64);
-        let last = mirrored(-1 - reach as i64, -1);
-        let padded = parts.add(concat(0), &[first, wave, last]);
-        let stft = Layer::Stft(Stft {
-            window: call.weights[0],
-            hop,
+        if !(2..=MAX_LENGTH).contains(&fft_length) || window_length > fft_length {
+            o.problem(format!(
+                "option \"fft_length\" is {fft_length}; 2 to {MAX_LENGTH}, and at least \"sequence_length\" ({window_length}), are supported"
+            ));
+        }
+        let window = match o.value("window") {
+            None => None,
+            Some(Value::String(name)) if name == "hann" => Some(0.5),
+            Some(Value::String(name)) if name == "hamming" => Some(0.54),
+            Some(other) => {
+                o.problem(unsupported(
+                    "window",
+                    other,
+                    "\"hann\", \"hamming\" and none are supported",
+                ));
+                None
+            }
+        };
+        let sampling_rate = o.needed_number("sampling_rate");
+        let options = Self {
             fft_length,
+            hop: o.size("sequence_stride"),
+            window_length,
+            window,
+            sampling_rate,
+            bands: o.size("num_mel_bins"),
+            lowest: o.needed_number("min_freq"),
+            highest: match o.value("max_freq") {
+                None => (sampling_rate / 2.0).floor(),
+                Some(_) => o.needed_number("max_freq"),
+            },
+            exponent: o.needed_number("mag_exp"),
+            decibels: DecibelOptions::read(o),
+        };
+        options.check(o);
+        options
+    }
+
+    fn check(&self, o: &mut Options) {
+        let (bins, bands) = (self.bins(), self.bands);
+        if bins.saturating_mul(bands) > MAX_FILTERS {
+            o.problem(format!(
+                "{bands} bands of {bins} frequencies are more than {MAX_FILTERS} factors"
+            ));
+        }
+        let (rate, lowest, highest) = (self.sampling_rate, self.lowest, self.highest);
+        if !(rate > 0.0 && lowest >= 0.0 && highest > lowest) {
+            o.problem(format!(
+                "options \"sampling_rate\" ({rate}), \"min_freq\" ({lowest}) and \"max_freq\" ({highest}) must be positive, and the frequencies must rise"
+            ));
+        }
+        if self.exponent <= 0.0 {
+            o.problem("option \"mag_exp\" is not positive");
+        }
+    }
+
+    fn bins(&self) -> usize {
+        self.fft_length / 2 + 1
+    }
+
+    fn parts(&self, window: WeightId, matrix: WeightId) -> Vec<Part> {
+        let mut parts = Parts::default();
+        let padded = mirrored(&mut parts, self.fft_length / 2);
+        let stft = Layer::Stft(Stft {
+            window,
+            hop: self.hop,
+            fft_length: self.fft_length,
             pad_begin: 0,
             pad_end: false,
         });
@@ -133,67 +157,49 @@ pub fn mel_spectrogram(o: &mut Options) -> Leaf {
             Layer::RemoveAxis(RemoveAxis { axis: 2 }),
         ];
         let mut y = parts.add_chain(padded, power);
-        // The exponent is that of the root of the power.
-        if exponent == 1.0 {
+        // The magnitude is the root of the power.
+        if self.exponent == 1.0 {
             y = parts.add(map(MapFunction::Sqrt), &[y]);
-        } else if exponent != 2.0 {
+        } else if self.exponent != 2.0 {
             let steps = [
                 MapFunction::Log,
-                MapFunction::Multiply(exponent / 2.0),
+                MapFunction::Multiply(self.exponent / 2.0),
                 MapFunction::Exp,
             ];
             y = parts.add_chain(y, steps.map(map));
         }
         let bands = Layer::Dense(Dense {
-            kernel: call.weights[1],
+            kernel: matrix,
             bias: None,
             activation: Activation::Linear,
         });
         y = parts.add(bands, &[y]);
-        if decibels {
-            y = raise_to_range(&mut parts, y, smallest, offset as f32, range);
+        if let Some(d) = self.decibels {
+            y = decibels(&mut parts, y, d.smallest, d.offset, d.range);
         }
         parts.add(permute(&[1, 0]), &[y]);
-        Ok(parts.0)
-    });
-    let mel = MelOptions {
-        bins,
-        bands,
-        sampling_rate,
-        lowest,
-        highest,
-    };
-    leaf.prepared(move |_| {
-        Ok(vec![
-            constant(
-                "window",
-                vec![fft_length],
-                window(raised, length, fft_length),
-            ),
-            constant("mel", vec![mel.bins, mel.bands], mel.matrix()),
-        ])
-    })
-}
-
-/// Periodic window of SciPy (`scipy.signal.get_window`) in the middle of the transform; ones over the whole of it if
-/// there is none.
-fn window(raised: Option<f64>, length: usize, fft_length: usize) -> Vec<f32> {
-    let Some(a) = raised else {
-        return vec![1.0; fft_length];
-    };
-    let mut window = vec![0.0; fft_length];
-    let before = (fft_length - length) / 2;
-    for (i, value) in window[before..][..length].iter_mut().enumerate() {
-        let angle = 2.0 * PI * i as f64 / length as f64;
-        *value = match length {
-            1 => 1.0,
-            _ => (a - (1.0 - a) * angle.cos()) as f32,
-        };
+        parts.0
     }
-    window
-}
 
-impl MelOptions {
+    /// Returns the factors of a frame: SciPy's periodic window (`scipy.signal.get_window`) in the middle of zeros, or
+    /// ones if there is no window.
+    fn window(&self) -> Vec<f32> {
+        let length = self.window_length;
+        let Some(a) = self.window else {
+            return vec![1.0; self.fft_length];
+        };
+        let mut window = vec![0.0; self.fft_length];
+        let before = (self.fft_length - length) / 2;
+        for (i, value) in window[before..][..length].iter_mut().enumerate() {
+            let angle = 2.0 * PI * i as f64 / length as f64;
+            *value = match length {
+                1 => 1.0,
+                _ => (a - (1.0 - a) * angle.cos()) as f32,
+            };
+        }
+        window
+    }
+
     /// Returns triangles on the mel scale of HTK, `[bins, bands]`: `linear_to_mel_weight_matrix` of Keras, in 32 bits.
     fn matrix(&self) -> Vec<f32> {
         let mel = |hertz: f32| 1127.0 * f64::from(1.0 + hertz / 700.0).ln() as f32;
@@ -203,10 +209,11 @@ impl MelOptions {
             false => from + i as f32 * ((to - from) / (count - 1) as f32),
         };
         let edge = |i: usize| spaced(low, high, self.bands + 2, i);
-        let mut matrix = vec![0.0; self.bins * self.bands];
+        let bins = self.bins();
+        let mut matrix = vec![0.0; bins * self.bands];
         // The constant part belongs to no band.
         for (bin, row) in matrix.chunks_exact_mut(self.bands).enumerate().skip(1) {
-            let place = mel(spaced(0.0, self.sampling_rate / 2.0, self.bins, bin));
+            let place = mel(spaced(0.0, self.sampling_rate / 2.0, bins, bin));
             for (band, factor) in row.iter_mut().enumerate() {
                 let [lower, centre, upper] = [0, 1, 2].map(|i| edge(band + i));
                 let rising = (place - lower) / (centre - lower);
@@ -216,6 +223,46 @@ impl MelOptions {
         }
         matrix
     }
+}
+
+impl DecibelOptions {
+    /// Returns `None` if the power is not converted.
+    fn read(o: &mut Options) -> Option<Self> {
+        let is_used = o.bool("power_to_db", true);
+        let range = o.needed_number("top_db");
+        let smallest = o.needed_number("min_power");
+        let reference = o.needed_number("ref_power");
+        if smallest <= 0.0 {
+            o.problem("option \"min_power\" is not positive");
+        }
+        let offset = -10.0 * f64::from(smallest.max(reference.abs())).log10();
+        is_used.then_some(Self {
+            smallest,
+            offset: offset as f32,
+            range,
+        })
+    }
+}
+
+/// Adds the parts of a waveform as a column, with `reach` samples mirrored at its first and at its last one.
+fn mirrored(parts: &mut Parts, reach: usize) -> Operand {
+    let column = |length| {
+        let shape = vec![length, Some(1)];
+        Layer::Reshape(Reshape { shape })
+    };
+    let wave = parts.add(column(None), &[Operand::Input(0)]);
+    // The shape refuses a waveform of too few samples.
+    let mut end = |start: i64, stop: i64| {
+        let steps = [
+            slice(0, start, Some(stop)),
+            column(Some(reach)),
+            Layer::Reverse,
+        ];
+        parts.add_chain(wave, steps)
+    };
+    let first = end(1, 1 + reach as i64);
+    let last = end(-1 - reach as i64, -1);
+    parts.add(concat(0), &[first, wave, last])
 }
 
 /// Part of a spectrum that a spectrogram shows.
@@ -290,7 +337,7 @@ pub fn stft_spectrogram(o: &mut Options) -> Leaf {
                     padding,
                     activation: Activation::Linear,
                 });
-                parts.add_within(conv, &[x], 1)
+                parts.add_to_each(conv, x)
             })
             .collect();
         let power = |parts: &mut Parts| {
@@ -324,7 +371,7 @@ pub fn stft_spectrogram(o: &mut Options) -> Leaf {
             }
             (false, _) => {
                 let frames = parts.add(permute(&[1, 0, 2]), &[y]);
-                let joined = parts.add_within(Layer::Flatten, &[frames], 1);
+                let joined = parts.add_to_each(Layer::Flatten, frames);
                 if first {
                     parts.add(permute(&[1, 0]), &[joined]);
                 }

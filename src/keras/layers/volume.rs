@@ -2,44 +2,37 @@
 //!
 //! All but the convolution consist of the same operation on the images and then along the depth.
 
-use super::spatial::{borders, groups_and_filters, takes, with_kernel_of};
-use super::{Leaf, Operand, Part, Parts, bias_slot, slot};
-use crate::keras::activation;
+use super::spatial::{ConvOptions, borders, needed_borders, takes};
+use super::{Leaf, Operand, Part, Parts, permute};
 use crate::keras::options::{Options, missing, unsupported};
 use crate::nn::layers::windows::extent;
 use crate::nn::layers::{
-    Conv3d, GlobalPool, InsertAxis, Interpolation, Layer, Padding, Permute, Pool, PoolKind,
-    Upsample, ZeroPad,
+    Conv3d, GlobalPool, InsertAxis, Interpolation, Layer, Padding, Pool, PoolKind, Upsample,
+    ZeroPad,
 };
 
 /// Number of dimensions of an input.
 const RANK: usize = 4;
 
 pub fn conv(o: &mut Options) -> Leaf {
-    let first = o.channels_first();
-    let [groups, filters] = groups_and_filters(o);
-    let kernel = o.needed_sizes::<3>("kernel_size");
-    let strides = o.sizes::<3>("strides").unwrap_or([1; 3]);
-    let dilation = o.sizes::<3>("dilation_rate").unwrap_or([1; 3]);
-    let padding = o.padding(false);
-    check_places(o, padding, kernel, strides, dilation);
-    let activation = activation::option(o, "activation");
-    let mut dims: Vec<Option<usize>> = kernel.map(Some).to_vec();
-    dims.extend([None, Some(filters)]);
-    let mut slots = vec![slot("kernel", &dims)];
-    slots.extend(bias_slot(o, &[Some(filters)]));
-    let leaf = Leaf::weighted(slots, move |call| {
-        call.rank_is(RANK, takes(3))?;
-        Ok(Some(Layer::Conv3d(Conv3d {
-            kernel: call.weights[0],
-            bias: call.weights.get(1).copied(),
-            strides,
-            dilation,
-            padding,
-            activation,
-        })))
-    });
-    with_kernel_of(leaf, groups, o.dialect.mirrored_kernels).in_layout(first, RANK, true)
+    let options = ConvOptions::<3>::read(o);
+    check_places(
+        o,
+        options.padding,
+        options.kernel,
+        options.strides,
+        options.dilation,
+    );
+    options.leaf(o, |options, kernel, bias| {
+        Layer::Conv3d(Conv3d {
+            kernel,
+            bias,
+            strides: options.strides,
+            dilation: options.dilation,
+            padding: options.padding,
+            activation: options.activation,
+        })
+    })
 }
 
 /// Refuses windows whose place differs between TensorFlow's kernels for the CPU and for the GPU: if samples are left over
@@ -54,7 +47,7 @@ fn check_places(
     let skips = (0..3).any(|axis| strides[axis] >= extent(size[axis], dilation[axis]) + 2);
     if skips && padding == Padding::Same && o.dialect.keras3.is_none() {
         o.problem(format!(
-            "with strides {strides:?} over windows of {size:?} and same padding, TensorFlow on a CPU and on a GPU reads different samples; use smaller strides, or valid padding"
+            "with strides {strides:?} over windows of {size:?} and same padding, TensorFlow's kernels for the CPU and the GPU read different samples; use smaller strides, or valid padding"
         ));
     }
 }
@@ -62,17 +55,12 @@ fn check_places(
 /// Returns the parts that apply `images` to every image and then `depth` to `[depth, width, channels]` at every
 /// height.
 fn in_turn(images: Layer, depth: Layer) -> Vec<Part> {
-    let swap = || {
-        Layer::Permute(Permute {
-            order: vec![1, 0, 2, 3],
-        })
-    };
-    let layers = [(images, 1), (swap(), 0), (depth, 1), (swap(), 0)];
+    let swap = || permute(&[1, 0, 2, 3]);
     let mut parts = Parts::default();
-    let mut last = Operand::Input(0);
-    for (layer, outer) in layers {
-        last = parts.add_within(layer, &[last], outer);
-    }
+    let images = parts.add_to_each(images, Operand::Input(0));
+    let rows = parts.add(swap(), &[images]);
+    let rows = parts.add_to_each(depth, rows);
+    parts.add(swap(), &[rows]);
     parts.0
 }
 
@@ -113,7 +101,7 @@ pub fn global_pool(o: &mut Options, kind: PoolKind) -> Leaf {
             })
         };
         let mut parts = Parts::default();
-        let by_image = parts.add_within(pool(), &[Operand::Input(0)], 1);
+        let by_image = parts.add_to_each(pool(), Operand::Input(0));
         let pooled = parts.add(pool(), &[by_image]);
         if keep_dims {
             let axis = || Layer::InsertAxis(InsertAxis { axis: 0 });
@@ -144,13 +132,9 @@ pub fn zero_pad(o: &mut Options) -> Leaf {
     let first = o.channels_first();
     let sides = match o.value("padding") {
         None => Err(missing("padding")),
-        Some(value) => borders::<3>(value).ok_or_else(|| {
-            unsupported(
-                "padding",
-                value,
-                "[[front, back], [top, bottom], [left, right]] is needed",
-            )
-        }),
+        Some(value) => {
+            borders::<3>(value).ok_or_else(|| unsupported("padding", value, needed_borders(3)))
+        }
     };
     let [depth, rows, columns] = o.or_record(sides, [[0; 2]; 3]);
     let around = |[top, bottom]: [usize; 2], [left, right]: [usize; 2]| {

@@ -4,6 +4,7 @@ use super::conv::{ConvEpilogue, ConvPlan};
 use super::math;
 use super::op::{OpCall, PlainOp};
 use super::packed::Packed;
+use crate::nn::graph::Weight;
 use crate::nn::layers::{Activation, ConvLstm};
 use crate::simd::mul_add;
 
@@ -21,16 +22,15 @@ pub(crate) struct ConvLstmPlan {
     go_backwards: bool,
 }
 
-/// Shapes and elements of the weights.
-pub(crate) struct ConvLstmWeights<'a> {
-    pub kernel: (&'a [usize], &'a [f32]),
-    pub recurrent: (&'a [usize], &'a [f32]),
-    pub bias: Option<&'a [f32]>,
-}
-
 impl ConvLstmPlan {
-    /// Plans a validated layer for input shape `x` and output shape `output`.
-    pub fn new(layer: &ConvLstm, weights: &ConvLstmWeights, x: &[usize], output: &[usize]) -> Self {
+    /// Plans a validated layer with the kernels of input and state, for input shape `x` and output shape `output`.
+    pub fn new(
+        layer: &ConvLstm,
+        [kernel, recurrent]: [&Weight; 2],
+        bias: Option<&[f32]>,
+        x: &[usize],
+        output: &[usize],
+    ) -> Self {
         let filters = output[output.len() - 1];
         let ordered = |rows: &[f32]| -> Vec<f32> {
             let rows = rows.chunks_exact(4 * filters);
@@ -41,16 +41,14 @@ impl ConvLstmPlan {
             })
             .collect()
         };
-        let (kernel_shape, kernel) = weights.kernel;
-        let (recurrent_shape, recurrent) = weights.recurrent;
-        let bias = weights.bias.map(ordered);
+        let bias = bias.map(ordered);
         let state = &output[usize::from(layer.return_sequences)..];
         Self {
             time: x[0],
-            of_input: ConvPlan::new(&layer.of_input(), kernel_shape, &x[1..]),
-            of_state: ConvPlan::new(&layer.of_state(), recurrent_shape, state),
-            kernel: Packed::new(&ordered(kernel), 4 * filters, bias.as_deref()),
-            recurrent: Packed::new(&ordered(recurrent), 4 * filters, None),
+            of_input: ConvPlan::new(&layer.of_input(), &kernel.shape, &x[1..]),
+            of_state: ConvPlan::new(&layer.of_state(), &recurrent.shape, state),
+            kernel: Packed::new(&ordered(&kernel.data), 4 * filters, bias.as_deref()),
+            recurrent: Packed::new(&ordered(&recurrent.data), 4 * filters, None),
             activation: layer.activation,
             recurrent_activation: layer.recurrent_activation,
             return_sequences: layer.return_sequences,

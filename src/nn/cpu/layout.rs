@@ -1,7 +1,7 @@
 //! Layers that move, repeat or interpolate elements.
 
 use super::op::{OpCall, PlainOp};
-use crate::nn::layers::{Interpolation, Resize, Upsample, nearest};
+use crate::nn::layers::{Interpolation, Resize, Upsample};
 use crate::simd::mul_add;
 
 /// Transposes `[.., dims, ..]` so that output dimension `i` is input dimension `order[i]`.
@@ -100,49 +100,37 @@ struct Tap {
     fraction: f32,
 }
 
-/// Interpolation of images with its taps.
+/// Interpolation of the rows and columns of images.
 #[derive(Debug, Clone)]
-pub(crate) struct UpsamplePlan {
+pub(crate) struct InterpolationPlan {
     image: [usize; 3],
     rows: Vec<Tap>,
     columns: Vec<Tap>,
 }
 
-impl UpsamplePlan {
-    pub fn new(layer: &Upsample, image: [usize; 3]) -> Self {
-        let taps = |axis: usize| {
-            let (n, factor) = (image[axis], layer.factor[axis]);
-            (0..n * factor)
-                .map(|i| tap(i, n, factor, layer.interpolation))
-                .collect()
-        };
-        Self {
-            image,
-            rows: taps(0),
-            columns: taps(1),
-        }
+impl InterpolationPlan {
+    pub fn upsample(layer: &Upsample, image: [usize; 3]) -> Self {
+        let length = |axis: usize| image[axis] * layer.factor[axis];
+        Self::new(image, [length(0), length(1)], |axis, i| {
+            tap(i, image[axis], layer.factor[axis], layer.interpolation)
+        })
     }
 
     pub fn resize(layer: &Resize, image: [usize; 3]) -> Self {
-        let taps = |axis: usize| {
-            let (n, length) = (image[axis], layer.size[axis]);
-            (0..length)
-                .map(|i| match layer.bilinear {
-                    true => {
-                        let scale = n as f32 / length as f32;
-                        between((i as f32 + 0.5) * scale - 0.5, n)
-                    }
-                    false => {
-                        let nearest = nearest(i, n, length);
-                        Tap {
-                            lower: nearest,
-                            upper: nearest,
-                            fraction: 0.0,
-                        }
-                    }
-                })
-                .collect()
-        };
+        Self::new(image, layer.size, |axis, i| {
+            let n = image[axis];
+            match layer.bilinear {
+                true => {
+                    let scale = n as f32 / layer.size[axis] as f32;
+                    between((i as f32 + 0.5) * scale - 0.5, n)
+                }
+                false => between(layer.nearest(axis, i, n) as f32, n),
+            }
+        })
+    }
+
+    fn new(image: [usize; 3], size: [usize; 2], tap: impl Fn(usize, usize) -> Tap) -> Self {
+        let taps = |axis: usize| (0..size[axis]).map(|i| tap(axis, i)).collect();
         Self {
             image,
             rows: taps(0),
@@ -177,7 +165,7 @@ impl UpsamplePlan {
     }
 }
 
-impl PlainOp for UpsamplePlan {
+impl PlainOp for InterpolationPlan {
     fn scratch(&self, _: usize) -> usize {
         0
     }

@@ -95,7 +95,6 @@ use flatten::Flatten;
 use multiply::{ChannelMultiply, SpatialMultiply};
 use ops::{Lowering, NodeShapes};
 use oracle::Item;
-pub(crate) use resize::nearest;
 use reverse::Reverse;
 use shapes::Problem;
 

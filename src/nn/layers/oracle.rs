@@ -43,6 +43,39 @@ pub(super) fn sum_over(axis: usize, x: Item) -> Vec<f64> {
     y
 }
 
+/// Interpolates the rows and columns of an image linearly. `position` returns the place in the image of an output row (axis
+/// 0) or column from its axis, its number, and the rows or columns of image and output; places outside of the image
+/// are moved to its edge.
+pub(super) fn interpolate(
+    x: Item,
+    output: &[usize],
+    position: impl Fn(usize, usize, usize, usize) -> f64,
+) -> Vec<f64> {
+    let [height, width, channels] = grid(x.shape);
+    let [out_height, out_width, _] = grid(output);
+    // Two neighbouring samples and the weight of the second.
+    let source = |axis, i, samples: usize, length| -> (usize, usize, f64) {
+        let position = position(axis, i, samples, length).clamp(0.0, (samples - 1) as f64);
+        let lower = position.floor();
+        let upper = (lower as usize + 1).min(samples - 1);
+        (lower as usize, upper, position - lower)
+    };
+    let mut y = Vec::with_capacity(out_height * out_width * channels);
+    for i in 0..out_height {
+        let (top, bottom, down) = source(0, i, height, out_height);
+        for j in 0..out_width {
+            let (left, right, across) = source(1, j, width, out_width);
+            for c in 0..channels {
+                let at = |row: usize, column: usize| x.data[(row * width + column) * channels + c];
+                let above = at(top, left) * (1.0 - across) + at(top, right) * across;
+                let below = at(bottom, left) * (1.0 - across) + at(bottom, right) * across;
+                y.push(above * (1.0 - down) + below * down);
+            }
+        }
+    }
+    y
+}
+
 /// Returns the index, in a value of shape `part`, of element `index` of a value of shape `full`.
 /// Shapes are aligned at the last dimension; dimensions of length 1 stretch.
 pub(super) fn broadcast_index(mut index: usize, full: &[usize], part: &[usize]) -> usize {

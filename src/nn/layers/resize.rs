@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ops::{Lowering, NodeShapes};
-use super::oracle::{Item, grid};
+use super::oracle::{Item, interpolate};
 use super::shapes::{Problem, count, first_rank, image, single};
 use super::{Activation, BackendLayer, CpuOnly, LayerDefinition, Weight, WeightId};
 use crate::nn::limits::MAX_ELEMENTS;
@@ -19,10 +19,13 @@ pub struct Resize {
     pub bilinear: bool,
 }
 
-/// Returns the sample nearest to sample `i` of `length` where there are `samples`, in 32 bits like TensorFlow.
-pub(crate) fn nearest(i: usize, samples: usize, length: usize) -> usize {
-    let scale = samples as f32 / length as f32;
-    (((i as f32 + 0.5) * scale) as usize).min(samples - 1)
+impl Resize {
+    /// Returns the row (`axis` 0) or column of an image of `samples` rows or columns that is nearest to row or column `i` of
+    /// the output, in 32 bits like TensorFlow.
+    pub(crate) fn nearest(&self, axis: usize, i: usize, samples: usize) -> usize {
+        let scale = samples as f32 / self.size[axis] as f32;
+        (((i as f32 + 0.5) * scale) as usize).min(samples - 1)
+    }
 }
 
 impl LayerDefinition for Resize {
@@ -63,36 +66,13 @@ impl LayerDefinition for Resize {
     /// rows, and likewise two columns, the result is linear. The nearest row is
     /// `floor((i + 0.5) * (rows / new rows))`, whose product and quotient are rounded to 32 bits.
     fn oracle(&self, _: &[Weight], inputs: &[Item], output: &[usize]) -> Vec<f64> {
-        let x = inputs[0];
-        let [height, width, channels] = grid(x.shape);
-        let [out_height, out_width, _] = grid(output);
-        // Two neighbouring samples and the weight of the second.
-        let source = |i: usize, samples: usize, length: usize| -> (usize, usize, f64) {
-            if !self.bilinear {
-                let nearest = nearest(i, samples, length);
-                return (nearest, nearest, 0.0);
+        interpolate(inputs[0], output, |_, i, samples, length| {
+            if self.bilinear {
+                return (i as f64 + 0.5) * samples as f64 / length as f64 - 0.5;
             }
-            let position = (i as f64 + 0.5) * samples as f64 / length as f64 - 0.5;
-            let position = position.clamp(0.0, (samples - 1) as f64);
-            let lower = position.floor();
-            let upper = (lower as usize + 1).min(samples - 1);
-            (lower as usize, upper, position - lower)
-        };
-        let mut y = Vec::with_capacity(out_height * out_width * channels);
-        for i in 0..out_height {
-            let (top, bottom, down) = source(i, height, out_height);
-            for j in 0..out_width {
-                let (left, right, across) = source(j, width, out_width);
-                for c in 0..channels {
-                    let at =
-                        |row: usize, column: usize| x.data[(row * width + column) * channels + c];
-                    let above = at(top, left) * (1.0 - across) + at(top, right) * across;
-                    let below = at(bottom, left) * (1.0 - across) + at(bottom, right) * across;
-                    y.push(above * (1.0 - down) + below * down);
-                }
-            }
-        }
-        y
+            let position = (i as f32 + 0.5) * (samples as f32 / length as f32);
+            f64::from(position.floor())
+        })
     }
 
     fn lower<W>(&self, _: &NodeShapes) -> Lowering<'_, W> {

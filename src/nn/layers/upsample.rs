@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ops::{Lowering, NodeShapes};
-use super::oracle::{Item, grid};
+use super::oracle::{Item, interpolate};
 use super::shapes::{Problem, count, first_rank, image, single};
 use super::{Activation, BackendLayer, LayerDefinition, Weight, WeightId};
 
@@ -76,36 +76,14 @@ impl LayerDefinition for Upsample {
     ///
     /// clamped to the image; between two rows, and likewise two columns, the result is linear.
     fn oracle(&self, _: &[Weight], inputs: &[Item], output: &[usize]) -> Vec<f64> {
-        let x = inputs[0];
-        let [height, width, channels] = grid(x.shape);
-        let [out_height, out_width, _] = grid(output);
-        // Two neighbouring samples and the weight of the second.
-        let source = |i: usize, factor: usize, samples: usize| -> (usize, usize, f64) {
-            let position = match self.interpolation {
-                Interpolation::Nearest => return (i / factor, i / factor, 0.0),
+        interpolate(inputs[0], output, |axis, i, _, _| {
+            let factor = self.factor[axis];
+            match self.interpolation {
+                Interpolation::Nearest => (i / factor) as f64,
                 Interpolation::BilinearLegacy => i as f64 / factor as f64,
                 Interpolation::BilinearHalfPixel => (i as f64 + 0.5) / factor as f64 - 0.5,
-            };
-            let position = position.clamp(0.0, (samples - 1) as f64);
-            let lower = position.floor();
-            let upper = (lower as usize + 1).min(samples - 1);
-            (lower as usize, upper, position - lower)
-        };
-        let mut y = Vec::with_capacity(out_height * out_width * channels);
-        for i in 0..out_height {
-            let (top, bottom, down) = source(i, self.factor[0], height);
-            for j in 0..out_width {
-                let (left, right, across) = source(j, self.factor[1], width);
-                for c in 0..channels {
-                    let at =
-                        |row: usize, column: usize| x.data[(row * width + column) * channels + c];
-                    let above = at(top, left) * (1.0 - across) + at(top, right) * across;
-                    let below = at(bottom, left) * (1.0 - across) + at(bottom, right) * across;
-                    y.push(above * (1.0 - down) + below * down);
-                }
             }
-        }
-        y
+        })
     }
 
     fn lower<W>(&self, _: &NodeShapes) -> Lowering<'_, W> {

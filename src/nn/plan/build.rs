@@ -7,7 +7,7 @@ use super::{CpuOp, Op, Step};
 use crate::nn::cpu::axes::{MeanPlan, SlicePlan};
 use crate::nn::cpu::channel_scaled::{ChannelScaledConv, ChannelScaledWeights};
 use crate::nn::cpu::conv::{ConvEpilogue, ConvPlan};
-use crate::nn::cpu::conv_lstm::{ConvLstmPlan, ConvLstmWeights};
+use crate::nn::cpu::conv_lstm::ConvLstmPlan;
 use crate::nn::cpu::conv3d::Conv3dPlan;
 use crate::nn::cpu::dense::{DensePlan, DenseWeights};
 use crate::nn::cpu::depthwise::DepthwisePlan;
@@ -15,7 +15,7 @@ use crate::nn::cpu::elementwise::{Broadcast, MergePlan, PReluPlan};
 use crate::nn::cpu::gemm::{Epilogue, Packed};
 use crate::nn::cpu::group_norm::GroupNormPlan;
 use crate::nn::cpu::layer_norm::LayerNormPlan;
-use crate::nn::cpu::layout::UpsamplePlan;
+use crate::nn::cpu::layout::InterpolationPlan;
 use crate::nn::cpu::map::MapPlan;
 use crate::nn::cpu::mat_mul::MatMulPlan;
 use crate::nn::cpu::op::PlainOp;
@@ -152,7 +152,7 @@ impl<'a> CpuLowering<'a> {
             }),
             BackendLayer::Pool(pool) => CpuOp::Pool(PoolPlan::new(pool, x)),
             BackendLayer::Upsample(upsample) => {
-                plain(UpsamplePlan::new(upsample, [x[0], x[1], x[2]]))
+                plain(InterpolationPlan::upsample(upsample, [x[0], x[1], x[2]]))
             }
             BackendLayer::BatchNorm(b) => {
                 let (scale, shift) = fold_batch_norm(self.graph, b);
@@ -240,19 +240,16 @@ impl<'a> CpuLowering<'a> {
                 ))
             }
             CpuOnly::ConvLstm(layer) => {
-                let [kernel, recurrent] = [layer.kernel, layer.recurrent_kernel].map(|id| {
-                    let weight = weight(id);
-                    (&*weight.shape, &*weight.data)
-                });
-                let bias = data(layer.bias);
-                let weights = ConvLstmWeights {
-                    kernel,
-                    recurrent,
-                    bias,
-                };
-                plain(ConvLstmPlan::new(layer, &weights, x, output))
+                let kernels = [layer.kernel, layer.recurrent_kernel].map(weight);
+                plain(ConvLstmPlan::new(
+                    layer,
+                    kernels,
+                    data(layer.bias),
+                    x,
+                    output,
+                ))
             }
-            CpuOnly::Resize(resize) => plain(UpsamplePlan::resize(resize, [x[0], x[1], x[2]])),
+            CpuOnly::Resize(resize) => plain(InterpolationPlan::resize(resize, [x[0], x[1], x[2]])),
             CpuOnly::LayerNorm(norm) => {
                 let n = x[x.len() - norm.dims..].iter().product();
                 plain(LayerNormPlan {

@@ -6,7 +6,7 @@ use super::{Attribute, NodeContext, Problem};
 use crate::nn::WeightId;
 use crate::nn::layers::{
     Activation, Conv, Conv3d, ConvTranspose, DepthwiseConv, Interpolation, Padding, Pool, PoolKind,
-    Resize, Upsample, nearest,
+    Resize, Upsample,
 };
 
 /// Sizes of windows along one or two dimensions.
@@ -203,7 +203,7 @@ impl NodeContext<'_, '_> {
         if !resize.bilinear
             && let [Some(height), Some(width), _] = *self.shapes[0]
         {
-            return self.nearest([height, width], resize.size);
+            return self.nearest(resize, [height, width]);
         }
         let size = resize.size.map(|n| n as i64);
         // The nearest sample is `floor((i + 0.5) * n / size)`.
@@ -224,11 +224,11 @@ impl NodeContext<'_, '_> {
         })
     }
 
-    /// Gathers the nearest rows and columns, whose numbers do not depend on the rounding of a runtime.
-    fn nearest(&mut self, from: [usize; 2], to: [usize; 2]) -> String {
+    /// Copies the nearest rows and columns by their numbers. A runtime may compute other numbers where two are equally near.
+    fn nearest(&mut self, resize: &Resize, image: [usize; 2]) -> String {
         let mut y = self.inputs[0].clone();
-        for axis in 0..2 {
-            let numbers = (0..to[axis]).map(|i| nearest(i, from[axis], to[axis]) as i64);
+        for (axis, samples) in image.into_iter().enumerate() {
+            let numbers = (0..resize.size[axis]).map(|i| resize.nearest(axis, i, samples) as i64);
             let numbers = self.builder.integers(&numbers.collect::<Vec<_>>());
             y = self.add("Gather", &[&y, &numbers], &[("axis", Int(axis as i64 + 1))]);
         }

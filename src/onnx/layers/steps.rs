@@ -1,4 +1,5 @@
-//! Recurrent layers step by step, for masks and activations that the recurrent operators lack.
+//! Recurrent layers step by step: those with masks or activations that the recurrent operators lack, and convolutional
+//! LSTMs.
 
 use super::Attribute::{Graph, Int, Ints};
 use super::{NodeContext, Problem, known};
@@ -75,12 +76,7 @@ impl NodeContext<'_, '_> {
             let mask = self.inputs[1].clone();
             scanned.push(self.unsqueeze(&mask, &[2]));
         }
-        let zeros = |context: &mut Self| {
-            let batch = context.add("Shape", &[&x], &[("start", Int(0)), ("end", Int(1))]);
-            let units = context.builder.integers(&[units as i64]);
-            let shape = context.add("Concat", &[&batch, &units], &[("axis", Int(0))]);
-            context.add("ConstantOfShape", &[&shape], &[])
-        };
+        let zeros = |context: &mut Self| context.zeros(&x, &[units as i64]);
         let states = rnn.cell.states();
         let mut carried: Vec<String> = match rnn.initial_state {
             true => self.inputs[1 + usize::from(rnn.masked)..].to_vec(),
@@ -152,14 +148,7 @@ impl NodeContext<'_, '_> {
         let image = known(&self.shapes[0][1..]).ok_or(open)?;
         let state = known(&self.output[usize::from(layer.return_sequences)..]).ok_or(open)?;
         let x = self.inputs[0].clone();
-        let carried: Vec<String> = (0..2)
-            .map(|_| {
-                let batch = self.add("Shape", &[&x], &[("start", Int(0)), ("end", Int(1))]);
-                let state = self.builder.integers(&state);
-                let shape = self.add("Concat", &[&batch, &state], &[("axis", Int(0))]);
-                self.add("ConstantOfShape", &[&shape], &[])
-            })
-            .collect();
+        let carried = [(); 2].map(|()| self.zeros(&x, &state));
         let outside = std::mem::take(&mut self.builder.nodes);
         let [h, c, x_step] = ["before", "before", "x"].map(|part| self.name_in_step(part));
         let size = |shape: &[i64]| shape.iter().map(|&n| Some(n as usize)).collect::<Vec<_>>();
@@ -188,6 +177,14 @@ impl NodeContext<'_, '_> {
         let sequences = layer.return_sequences;
         let results = self.scan(&body, &carried, &[x], layer.go_backwards, sequences);
         Ok(results[if sequences { 2 } else { 0 }].clone())
+    }
+
+    /// Adds zeros of this shape, behind the batch of `x`.
+    fn zeros(&mut self, x: &str, shape: &[i64]) -> String {
+        let batch = self.add("Shape", &[x], &[("start", Int(0)), ("end", Int(1))]);
+        let shape = self.builder.integers(shape);
+        let shape = self.add("Concat", &[&batch, &shape], &[("axis", Int(0))]);
+        self.add("ConstantOfShape", &[&shape], &[])
     }
 
     /// Returns a new name in the graph of a step.

@@ -139,11 +139,7 @@ impl Program {
             for layer in layers {
                 given = vec![layer.rank(&given)];
                 let last = Operand::Part(parts.len());
-                parts.push(Part {
-                    layer,
-                    inputs,
-                    outer: 0,
-                });
+                parts.push(Part::new(layer, &inputs));
                 inputs = vec![last];
             }
             ranks.push(given[0]);
