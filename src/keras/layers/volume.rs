@@ -35,8 +35,9 @@ pub fn conv(o: &mut Options) -> Leaf {
     })
 }
 
-/// Refuses windows whose place differs between TensorFlow's kernels for the CPU and for the GPU: if samples are left over
-/// on both sides, the former skip the first of them. Keras 3 stores models for all backends.
+/// Refuses same padding with strides of the window's extent and two more: TensorFlow's kernels for the CPU then skip the
+/// first samples of an input whose length is a multiple of the strides, and those for the GPU do not. Keras 3 stores models
+/// for all backends.
 fn check_places(
     o: &mut Options,
     padding: Padding,
