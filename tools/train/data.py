@@ -2,6 +2,7 @@
 
 import csv
 import zlib
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -122,25 +123,31 @@ class Profile:
 
     def __init__(self, data, view, recordings, population):
         v = data.views[view]
-        rows = np.array([r for i in recordings for r in v.rows[i]])
+        rows = [r for i in recordings for r in v.rows[i]]
         n = self.n = len(rows)
         if n == 0:
             return
-        own = v.stats[rows].astype("f8")
-        p = population
         share = n / (n + MEAN_PRIOR)
-        mean = own.mean(0)
-        squares = ((own - mean) ** 2).sum(0)
-        ratio = (DEVIATION_PRIOR + squares / p.deviation**2) / (DEVIATION_PRIOR + n - 1)
-        self.spread = np.sqrt(np.maximum(ratio, LEAST_RATIO))
-        self.centre = p.mean + share * (mean - p.mean)
-        self.mean = p.mean
+        self.of_stats = v.stats, rows, population, share
         sums = data.frame_sums[view][recordings].sum(0)
         frames = np.append(sums[:BANDS] / max(sums[BANDS], 1), sums[BANDS + 1] / max(sums[BANDS + 2], 1))
-        self.shift = (share * (p.frames - frames)).astype("f4")
+        self.shift = (share * (population.frames - frames)).astype("f4")
+
+    @cached_property
+    def centre_and_spread(self):
+        """Of the descriptors; what reads frames alone does not need them."""
+        stats, rows, p, share = self.of_stats
+        own = stats[rows].astype("f8")
+        mean = own.mean(0)
+        squares = ((own - mean) ** 2).sum(0)
+        ratio = (DEVIATION_PRIOR + squares / p.deviation**2) / (DEVIATION_PRIOR + self.n - 1)
+        return p.mean + share * (mean - p.mean), np.sqrt(np.maximum(ratio, LEAST_RATIO))
 
     def stats(self, x):
-        return x if self.n == 0 else self.mean + (x - self.centre) / self.spread
+        if self.n == 0:
+            return x
+        centre, spread = self.centre_and_spread
+        return self.of_stats[2].mean + (x - centre) / spread
 
     def both(self, x):
         """Descriptors as they are, and relative to the speaker."""
