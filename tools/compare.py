@@ -162,6 +162,15 @@ def python(venv, *requirements):
     return interpreter
 
 
+def hide_avx512():
+    """Lets the programs that are started from here on see a processor without AVX-512
+    (tools/compare/without_avx512.c)."""
+    library = BUILD / "without_avx512.so"
+    run(os.environ.get("CC", "cc"), "-O2", "-shared", "-fPIC", "tools/compare/without_avx512.c", "-o", library)
+    os.environ["LD_PRELOAD"] = str(library)
+    run(sys.executable, "-c", "")
+
+
 def build(reference, contenders):
     """Builds programs and bundles; returns our contender and the bundles by name."""
     # One command compiles the library once: a build of the benchmark alone selects more features of the dependencies.
@@ -454,6 +463,8 @@ def parse():
                         help="the five networks as ONNX files [default: $MAEUM_REFERENCE_DIR/peers]")  # fmt: skip
     parser.add_argument("--files", type=pathlib.Path, metavar="DIR",
                         help="also measure a batch of all WAV files of this folder, which fit into memory together")  # fmt: skip
+    parser.add_argument("--without-avx512", action="store_true",
+                        help="hide AVX-512 from all contenders (Linux, where /proc/cpuinfo lists cpuid_fault)")  # fmt: skip
     parser.add_argument("--contenders", default=",".join(OTHERS), metavar="NAMES",
                         help="those beside ours, separated by commas [default: %(default)s]")  # fmt: skip
     arguments = parser.parse_args()
@@ -477,7 +488,9 @@ def main():
     has_python = {"onnxruntime", "keras"} & set(arguments.contenders)
     interpreter = python("venv", "compare", "keras") if has_python else None
     program, bundles = build(reference, arguments.contenders)
-    print(machine())
+    if arguments.without_avx512:
+        hide_avx512()
+    print(machine() + (", hidden" if arguments.without_avx512 else ""))
     print(f"  {arguments.rounds} rounds; medians and [quartiles]; load at the start: {os.getloadavg()[0]:.1f}")
     ratios, ours = networks(arguments, reference, program, bundles, interpreter)
     more, sample, ten = whole_recordings(arguments, reference, bundles, ours)
