@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::cpu::axes::SlicePlan;
 use super::cpu::channel_scaled::ChannelScaledConv;
 use super::cpu::conv::{ConvEpilogue, ConvPlan};
 use super::cpu::gemm::Packed;
@@ -48,6 +49,7 @@ pub(super) enum CpuOp {
     /// draw-invariant.
     ChannelScaledConv(ChannelScaledConv),
     Pool(PoolPlan),
+    Slice(SlicePlan),
     ScaleShift {
         scale: Vec<f32>,
         shift: Vec<f32>,

@@ -1,12 +1,13 @@
 //! Sharing of rows between overlapping windows.
 //!
-//! The first layers of a network over time (convolutions, element-wise functions, max pooling) are
-//! local: an output row depends on a few neighbouring input rows. Two windows that contain these
+//! The first layers of a network over time (convolutions, element-wise functions, max pooling, parts of
+//! rows) are local: an output row depends on a few neighbouring input rows. Two windows that contain these
 //! input rows have the same output row. Such rows are computed once for the whole sequence of
 //! frames. Only the rows near a window's ends are computed per window, because convolutions pad
 //! with zeros there. Both ways use the same operations in the same order, so the results are
 //! bit-identical.
 
+use super::cpu::axes::SlicePlan;
 use super::cpu::conv::{ConvEpilogue, ConvPlan};
 use super::cpu::gemm::Packed;
 use super::layers::Activation;
@@ -69,6 +70,8 @@ enum LocalOp<'p> {
         size: [usize; 2],
         input: [usize; 3],
     },
+    /// Part of each row.
+    Slice(&'p SlicePlan),
     ScaleShift {
         scale: &'p [f32],
         shift: &'p [f32],
@@ -99,6 +102,7 @@ impl<'p> LocalOp<'p> {
                 size: pool.non_overlapping_max()?,
                 input: pool.input(),
             }),
+            Op::Backend(CpuOp::Slice(slice)) => Some(Self::Slice(slice)),
             Op::Backend(CpuOp::ScaleShift { scale, shift }) => {
                 Some(Self::ScaleShift { scale, shift })
             }
@@ -253,9 +257,14 @@ impl Chain {
                 };
                 stage.outer = [rows / size[0], value.elements / (rows / size[0])];
             }
+            LocalOp::Slice(slice) if row.is_multiple_of(slice.block()) => {
+                stage.outer = [rows, row / slice.block() * slice.sliced()];
+            }
             LocalOp::ScaleShift { scale, .. } if row.is_multiple_of(scale.len()) => {}
             LocalOp::Activation { last, .. } if row.is_multiple_of(last) => {}
-            LocalOp::ScaleShift { .. } | LocalOp::Activation { .. } => return None,
+            LocalOp::Slice(_) | LocalOp::ScaleShift { .. } | LocalOp::Activation { .. } => {
+                return None;
+            }
         }
         (stage.outer[0] * stage.outer[1] == value.elements).then_some(stage)
     }

@@ -12,15 +12,24 @@ pub(crate) struct SlicePlan {
     pub count: usize,
 }
 
-impl PlainOp for SlicePlan {
-    fn scratch(&self, _: usize) -> usize {
-        0
+impl SlicePlan {
+    /// Elements that one block is sliced from.
+    pub fn block(&self) -> usize {
+        self.n * self.after
     }
 
-    fn run(&self, call: OpCall) {
-        let OpCall { input, output, .. } = call;
-        let blocks = input(0).chunks_exact(self.n * self.after);
-        for (x, y) in blocks.zip(output.chunks_exact_mut(self.count * self.after)) {
+    /// Elements of a sliced block.
+    pub fn sliced(&self) -> usize {
+        self.count * self.after
+    }
+
+    pub fn run(&self, input: &[f32], output: &mut [f32]) {
+        let blocks = input.chunks_exact(self.block());
+        for (x, y) in blocks.zip(output.chunks_exact_mut(self.sliced())) {
+            if self.step == 1 {
+                y.copy_from_slice(&x[self.start * self.after..][..y.len()]);
+                continue;
+            }
             for (k, y) in y.chunks_exact_mut(self.after).enumerate() {
                 let from = (self.start + k * self.step) * self.after;
                 y.copy_from_slice(&x[from..][..self.after]);

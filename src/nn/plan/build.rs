@@ -178,7 +178,7 @@ impl<'a> CpuLowering<'a> {
             BackendLayer::Slice(slice) => {
                 let n = x[slice.axis];
                 let (start, count) = slice.range(n);
-                plain(SlicePlan {
+                CpuOp::Slice(SlicePlan {
                     n,
                     after: x[slice.axis + 1..].iter().product(),
                     start,

@@ -90,6 +90,7 @@ impl OpContext {
             }
             CpuOp::ChannelScaledConv(conv) => conv.run(isa, x, input(1), output, scratch),
             CpuOp::Pool(plan) => plan.run(isa, x, output),
+            CpuOp::Slice(plan) => plan.run(x, output),
             CpuOp::ScaleShift { scale, shift } => {
                 elementwise::scale_shift(isa, scale, shift, x, output);
             }
@@ -116,7 +117,7 @@ pub(super) fn scratch_len(op: &Op, items: usize) -> usize {
             } => plan.scratch(*channels, epilogue),
             CpuOp::ChannelScaledConv(conv) => conv.scratch(),
             CpuOp::Plain(op) => op.scratch(items),
-            CpuOp::Pool(_) | CpuOp::ScaleShift { .. } => 0,
+            CpuOp::Pool(_) | CpuOp::Slice(_) | CpuOp::ScaleShift { .. } => 0,
         },
         Op::Dropout(dropout) => dropout.units,
         Op::Softmax { n, .. } => *n,

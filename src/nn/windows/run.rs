@@ -263,6 +263,7 @@ impl ChainRun<'_> {
                     math::activate(isa, activation, channels, output);
                 }
             }
+            LocalOp::Slice(slice) => slice.run(band.rows, output),
             LocalOp::ScaleShift { scale, shift } => {
                 elementwise::scale_shift(isa, scale, shift, band.rows, output);
             }

@@ -140,6 +140,9 @@ pub fn windowed() -> impl Strategy<Value = Windowed> {
         for _ in 0..b.choices.within(1..=2) {
             let mut last = input;
             for _ in 0..b.choices.within(1..=4) {
+                if b.choices.within(0..=2) == 0 {
+                    last = follow(&mut b, &shapes, last, Kind::Slice, true);
+                }
                 last = follow(&mut b, &shapes, last, Kind::Conv, true);
                 for kind in [Kind::BatchNorm, Kind::Activation, Kind::BatchNorm] {
                     if b.choices.within(0..=2) == 0 {
