@@ -52,14 +52,42 @@ def stats_trunk(inputs, outputs, cfg, mean, std):
     return i, out
 
 
-def window_model(cfg, outputs, frames=None, name="logits"):
+def steps_of_frames(i, cfg):
+    """Convolutions over time alone: every filter reads all bands and the pitch."""
     tf, keras, L = keras_modules()
-    i = L.Input((features.WINDOW, features.BANDS + 4), name="frames") if frames is None else frames
     x = i
     for u in cfg["conv"]:
         x = L.Conv1D(u, 5, padding="same", kernel_regularizer=keras.regularizers.l2(1e-5))(x)
         x = L.Activation("relu")(L.BatchNormalization()(x))
         x = L.SpatialDropout1D(cfg["drop_conv"])(L.MaxPooling1D(2)(x))
+    return x
+
+
+def steps_of_plane(i, cfg):
+    """Convolutions over time and bands, which recognise a pattern at any height, beside those of the pitch over time."""
+    tf, keras, L = keras_modules()
+    l2 = keras.regularizers.l2(1e-5)
+    bands, width = features.BANDS, features.BANDS + 4
+    plane = L.Reshape((features.WINDOW, width, 1))(i)
+    x = L.Cropping2D(((0, 0), (0, width - bands)))(plane)
+    for k, u in enumerate(cfg["planes"]):
+        x = L.Conv2D(u, 3, padding="same", use_bias=False, kernel_regularizer=l2)(x)
+        x = L.Activation("relu")(L.BatchNormalization()(x))
+        x = L.MaxPooling2D((2, 2) if k < 2 else (1, 2))(x)
+    steps, high, wide = x.shape[1:]
+    x = L.SpatialDropout1D(cfg["drop_conv"])(L.Reshape((steps, high * wide))(x))
+    v = L.Reshape((features.WINDOW, width - bands))(L.Cropping2D(((0, 0), (bands, 0)))(plane))
+    for _ in range(2):
+        v = L.Conv1D(cfg["pitch"], 5, padding="same", use_bias=False)(v)
+        v = L.MaxPooling1D(2)(L.Activation("relu")(L.BatchNormalization()(v)))
+    x = L.Conv1D(cfg["mix"], 1, use_bias=False, kernel_regularizer=l2)(L.Concatenate()([x, v]))
+    return L.SpatialDropout1D(cfg["drop_conv"])(L.Activation("relu")(L.BatchNormalization()(x)))
+
+
+def window_model(cfg, outputs, frames=None, name="logits"):
+    tf, keras, L = keras_modules()
+    i = L.Input((features.WINDOW, features.BANDS + 4), name="frames") if frames is None else frames
+    x = steps_of_plane(i, cfg) if "planes" in cfg else steps_of_frames(i, cfg)
     x = L.Bidirectional(L.GRU(cfg["gru"], return_sequences=True, reset_after=True))(x)
     time_steps, width = x.shape[1:]
     a = L.Reshape((time_steps,))(L.Dense(1)(L.Dense(32, activation="tanh")(x)))
@@ -71,17 +99,15 @@ def window_model(cfg, outputs, frames=None, name="logits"):
     return keras.Model(i, L.Dense(outputs, name=name)(L.Dropout(cfg["drop"])(y)))
 
 
-def average_windows(cfg, outputs, members):
-    """One network that averages the logits of several, given by their weights."""
+def average_windows(members, outputs, trained):
+    """One network that averages the logits of several, given by their recipes and trained models."""
     tf, keras, L = keras_modules()
-    if len(members) == 1:
-        net = window_model(cfg, outputs)
-        net.set_weights(members[0])
-        return net
+    weights = [net.get_weights() for net in trained]
+    keras.backend.clear_session()
     i = L.Input((features.WINDOW, features.BANDS + 4), name="frames")
-    nets = [window_model(cfg, outputs, i, f"logits_{k}") for k in range(len(members))]
-    for net, weights in zip(nets, members):
-        net.set_weights(weights)
+    nets = [window_model(cfg, outputs, i, f"logits_{k}") for k, cfg in enumerate(members)]
+    for net, own in zip(nets, weights, strict=True):
+        net.set_weights(own)
     return keras.Model(i, L.Average(name="logits")([net.output for net in nets]))
 
 

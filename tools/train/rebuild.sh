@@ -4,7 +4,7 @@
 #     tools/train/rebuild.sh CORPORA OUT               models/default
 #     tools/train/rebuild.sh CORPORA OUT commercial    models/commercial, from the freely licensed corpora alone
 #
-# OUT gets the degraded copies, the features, report.json (what is fitted on the valid split), the six Keras
+# OUT gets the degraded copies, the features, report.json (what is fitted on the valid split), the Keras
 # files and the bundle. Needs Rust, Python 3.11, fluidsynth and the FluidR3 sound font (Debian: fluidsynth,
 # fluid-soundfont-gm). About two hours on two cores.
 set -euo pipefail

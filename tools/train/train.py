@@ -10,10 +10,12 @@ Steps, each of which leaves its result in OUT_DIR for the next:
   temperature  calibration of the networks of `compare`, with one temperature and with one per condition
   held      networks trained on the train split alone, for what is fitted on the valid split: merge weights, temperatures,
             age interval, threshold of the speech check (report.json)
-  windows   one member of the window network, `--member K`
+  without   both emotion networks trained without the corpus `--corpus NAME`, evaluated on it
+  windows   the window networks, or with `--member K` one of them
   final     all other networks, trained on train + valid, and the model's description (model.json)
 
-`--only emotion_features` (with the merge) or `--only speech` renews that network in an OUT_DIR that holds a whole model.
+`--only emotion_features`, `--only emotion_windows` (both with the merge) or `--only speech` renews that network in an
+OUT_DIR that holds a whole model.
 `--commercial` describes the model of the freely licensed corpora and refuses recordings of any other (free.py).
 """
 
@@ -47,7 +49,10 @@ NEUTRAL = 0.3
 DRAWS = 24
 
 EMOTION = dict(branches=4, relative=2, units=192, drop_in=0.35, drop=0.4, smoothing=0.1, epochs=80, batch=128, rate=2e-3, corpus=0.7, label=0.5, heard=0.0, missing_below=-9.5)
-WINDOWS = dict(conv=(64, 96), gru=48, units=64, drop_conv=0.1, drop=0.3, smoothing=0.05, epochs=45, batch=64, rate=2e-3, members=1)
+WINDOWS = (
+    dict(conv=(64, 96), gru=48, units=64, drop_conv=0.1, drop=0.3, smoothing=0.05, epochs=45, batch=64, rate=2e-3),
+    dict(planes=(16, 32, 64), pitch=16, mix=96, gru=48, units=64, drop_conv=0.1, drop=0.3, smoothing=0.05, epochs=45, batch=64, rate=2e-3),
+)
 GENDER = dict(branches=2, units=128, drop_in=0.25, drop=0.3, smoothing=0.05, epochs=60, batch=128, rate=2e-3)
 AGE = dict(branches=2, units=96, drop_in=0.2, drop=0.3, epochs=60, batch=128, rate=2e-3)
 SPEECH = dict(branches=1, units=32, drop_in=0.3, drop=0.2, smoothing=0.02, epochs=25, batch=128, rate=2e-3)
@@ -56,7 +61,7 @@ QUANTILES = (0.1, 0.5, 0.9)
 COVERAGE = 0.8
 # Names and licences of the two models.
 DEFAULT = dict(
-    name="maeum default 5",
+    name="maeum default 6",
     licences=[
         {"estimates": ["emotion"], "licence": "CC-BY-NC-SA-4.0", "terms": "non-commercial use only"},
         {"estimates": ["age", "gender"], "licence": "CC-BY-4.0", "terms": "any use with attribution"},
@@ -255,10 +260,11 @@ def emotion_features(data, index, population, seed, cfg=EMOTION, x=None):
     return fit_stats(x, y, w, population, len(EMOTIONS), categorical(cfg["smoothing"]), cfg, seed)
 
 
-def emotion_windows(data, index, population, seed, cfg=WINDOWS):
+def emotion_windows(data, index, population, k):
+    """Member k of the window networks."""
     y = emotion_targets(data, index, EMOTION["heard"])
     w = balanced(data.corpus[index], data.emotion[index], EMOTION["corpus"], EMOTION["label"])
-    return fit_windows(data, index, y, w, population, cfg, seed)
+    return fit_windows(data, index, y, w, population, WINDOWS[k], SEED + MEMBER * k)
 
 
 def gender(data, index, population, seed):
@@ -381,7 +387,7 @@ def window_logits(net, data, index, view, profiles):
 def held(data, negatives, out, only):
     """What is fitted on the valid split, which these networks have not seen."""
     report = json.loads((out / "report.json").read_text()) if only else {}
-    if only in (None, "emotion_features"):
+    if only in (None, "emotion_features", "emotion_windows"):
         held_emotion(data, out, report)
     if only is None:
         held_gender(data, report)
@@ -395,26 +401,25 @@ def held_population(data):
     return Population(data, np.isin(np.arange(len(data)), subset(data, "emotion", ("train",))))
 
 
-def held_emotion(data, out, report):
-    tf, keras, L = keras_modules()
-    train, valid = subset(data, "emotion", ("train",)), subset(data, "emotion", ("valid",))
-    population = held_population(data)
-    if not (out / "held_windows.h5").exists():
-        emotion_windows(data, train, population, SEED).save(out / "held_windows.h5", include_optimizer=False)
-    windows_net = keras.models.load_model(out / "held_windows.h5", compile=False)
+def emotion_logits(data, out, name, train, held, population):
+    """Per condition, the two emotion networks' logits of the recordings `held`, with their corpora and emotions; the
+    networks are trained on `train`."""
+    windows_net = windows(data, train, population, out, f"{name}_windows")
     features_net = emotion_features(data, train, population, SEED)
-    corpus, truth = data.corpus[valid], data.emotion[valid]
     z = {}
     for c in CONDITIONS:
         # Those that have a copy in this view.
-        there = np.array([bool(data.views[c[0]].rows[i]) for i in valid])
-        rows, places, profiles = evaluation(data, valid[there], population, SEED, *c)
-        zf = answer(features_net, without_missing_bands(rows, population), places, there.sum())
-        zw = window_logits(windows_net, data, valid[there], c[0], profiles)
-        z[name_of(*c)] = zw, zf, corpus[there], truth[there]
-    # One merge for all conditions: every one counts alike.
-    wa, wb = fit_merge(*(np.concatenate([of[k] for of in z.values()]) for k in (0, 1, 3)))
-    report["merge"] = [float(wa), float(wb)]
+        there = held[[bool(data.views[c[0]].rows[i]) for i in held]]
+        rows, places, profiles = evaluation(data, there, population, SEED, *c)
+        zf = answer(features_net, without_missing_bands(rows, population), places, len(there))
+        zw = window_logits(windows_net, data, there, c[0], profiles)
+        z[name_of(*c)] = zw, zf, data.corpus[there], data.emotion[there]
+    np.savez(out / f"{name}.npz", **{f"{n}|{k}": v for n, of in z.items() for k, v in zip(("windows", "features", "corpus", "truth"), of)})
+    return z
+
+
+def emotion_tables(z, merge, report):
+    wa, wb = merge
     for name, (zw, zf, corpus, truth) in z.items():
         p = softmax(wa * zw + wb * zf)
         report[name] = dict(
@@ -424,7 +429,25 @@ def held_emotion(data, out, report):
             calibration_error=round(float(calibration_error(p, truth)), 3),
         )
         say("calibration error", report[name]["calibration_error"])
-    np.savez(out / "held.npz", **{f"{n}|{k}": v for n, of in z.items() for k, v in zip(("windows", "features", "corpus", "truth"), of)})
+
+
+def held_emotion(data, out, report):
+    train, valid = subset(data, "emotion", ("train",)), subset(data, "emotion", ("valid",))
+    z = emotion_logits(data, out, "held", train, valid, held_population(data))
+    # One merge for all conditions: every one counts alike.
+    report["merge"] = [float(w) for w in fit_merge(*(np.concatenate([of[k] for of in z.values()]) for k in (0, 1, 3)))]
+    emotion_tables(z, report["merge"], report)
+
+
+def without(data, out, corpus):
+    """Both emotion networks on a corpus that they have not seen, merged as `held` has fitted."""
+    index = all_of(data, "emotion")
+    train, held = index[data.corpus[index] != corpus], index[data.corpus[index] == corpus]
+    population = Population(data, np.isin(np.arange(len(data)), train))
+    z = emotion_logits(data, out, f"without_{corpus}", train, held, population)
+    report = {}
+    emotion_tables(z, json.loads((out / "report.json").read_text())["merge"], report)
+    (out / f"without_{corpus}.json").write_text(json.dumps(report, indent=1) + "\n")
 
 
 def held_gender(data, report):
@@ -487,11 +510,15 @@ def all_of(data, what):
     return subset(data, what, ("train", "valid"))
 
 
-def member(data, out, k):
-    index = all_of(data, "emotion")
-    population = Population(data, np.isin(np.arange(len(data)), index))
-    net = emotion_windows(data, index, population, SEED + MEMBER * k)
-    net.save(out / f"member_{k}.h5", include_optimizer=False)
+def windows(data, index, population, out, name, only=None):
+    """The mean of the window networks, or one of them, trained where OUT_DIR does not hold them yet."""
+    tf, keras, L = keras_modules()
+    members = range(len(WINDOWS)) if only is None else [only]
+    for k in members:
+        if not (out / f"{name}_{k}.h5").exists():
+            emotion_windows(data, index, population, k).save(out / f"{name}_{k}.h5", include_optimizer=False)
+    trained = [keras.models.load_model(out / f"{name}_{k}.h5", compile=False) for k in members]
+    return average_windows([WINDOWS[k] for k in members], len(EMOTIONS), trained)
 
 
 def final(data, negatives, out, about, only):
@@ -504,9 +531,12 @@ def final(data, negatives, out, about, only):
         round_kernels(net).save(out / f"{name}.h5", include_optimizer=False)
         say(f"{name}: {net.count_params()} parameters")
 
+    if only in (None, "emotion_windows"):
+        save(windows(data, index, population, out, "windows"), "emotion_windows")
     if only in (None, "emotion_features"):
         keras.backend.clear_session()
         save(emotion_features(data, index, population, SEED), "emotion_features")
+    if only in (None, "emotion_features", "emotion_windows"):
         merge(numbers["merge"]).save(out / "merge.h5", include_optimizer=False)
     if only is None:
         scale = numbers["gender_scale"]
@@ -515,10 +545,6 @@ def final(data, negatives, out, about, only):
         # Quantiles to years: low = middle - s (middle - low), and so on.
         kernel = AGE_SCALE * np.array([[s, 0, 0], [1 - s, 1, 1 - s], [0, 0, s]])
         save(finish(age(data, all_of(data, "age"), population, SEED), kernel, [AGE_CENTRE] * 3, None, "years"), "age")
-        keras.backend.clear_session()
-        members = [keras.models.load_model(out / f"member_{k}.h5", compile=False).get_weights() for k in range(WINDOWS["members"])]
-        keras.backend.clear_session()
-        save(average_windows(WINDOWS, len(EMOTIONS), members), "emotion_windows")
     if only in (None, "speech"):
         save(finish(speech(data, all_of(data, "speech"), Negatives(negatives).stats, population, SEED), [[1.0]], [0], "sigmoid", "speech"), "speech")
     describe(population, numbers, out, about)
@@ -571,13 +597,16 @@ def main():
     a.add_argument("corpora")
     a.add_argument("features", type=Path)
     a.add_argument("out", type=Path)
-    a.add_argument("steps", nargs="+", choices=["compare", "temperature", "held", "windows", "final"])
-    a.add_argument("--member", type=int, default=0)
+    a.add_argument("steps", nargs="+", choices=["compare", "temperature", "held", "without", "windows", "final"])
+    a.add_argument("--corpus", choices=CORPORA)
+    a.add_argument("--member", type=int, choices=range(len(WINDOWS)), help="of the window networks [default: all]")
     a.add_argument("--name", default="kept")
-    a.add_argument("--only", choices=["emotion_features", "speech"])
+    a.add_argument("--only", choices=["emotion_features", "emotion_windows", "speech"])
     a.add_argument("--commercial", action="store_true")
     a.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     args = a.parse_args()
+    if "without" in args.steps and not args.corpus:
+        a.error("the step `without` needs --corpus")
     args.out.mkdir(parents=True, exist_ok=True)
     data = Data(args.corpora, args.features)
     if args.commercial and not data.free.all():
@@ -594,8 +623,11 @@ def main():
             temperature(args.out, args.name)
         elif step == "held":
             held(data, negatives, args.out, args.only)
+        elif step == "without":
+            without(data, args.out, args.corpus)
         elif step == "windows":
-            member(data, args.out, args.member)
+            index = all_of(data, "emotion")
+            windows(data, index, Population(data, np.isin(np.arange(len(data)), index)), args.out, "windows", args.member)
         else:
             final(data, negatives, args.out, COMMERCIAL if args.commercial else DEFAULT, args.only)
         say(f"{step}: {time.time() - start:.0f} s")
