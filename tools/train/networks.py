@@ -108,7 +108,8 @@ def average_windows(members, outputs, trained):
     nets = [window_model(cfg, outputs, i, f"logits_{k}") for k, cfg in enumerate(members)]
     for net, own in zip(nets, weights, strict=True):
         net.set_weights(own)
-    return keras.Model(i, L.Average(name="logits")([net.output for net in nets]))
+    logits = [net.output for net in nets]
+    return keras.Model(i, logits[0] if len(logits) == 1 else L.Average(name="logits")(logits))
 
 
 def predict_windows(model, frames):

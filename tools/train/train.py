@@ -49,10 +49,10 @@ NEUTRAL = 0.3
 DRAWS = 24
 
 EMOTION = dict(branches=4, relative=2, units=192, drop_in=0.35, drop=0.4, smoothing=0.1, epochs=80, batch=128, rate=2e-3, corpus=0.7, label=0.5, heard=0.0, missing_below=-9.5)
-WINDOWS = (
+WINDOWS = [
     dict(conv=(64, 96), gru=48, units=64, drop_conv=0.1, drop=0.3, smoothing=0.05, epochs=45, batch=64, rate=2e-3),
     dict(planes=(16, 32, 64), pitch=16, mix=96, gru=48, units=64, drop_conv=0.1, drop=0.3, smoothing=0.05, epochs=45, batch=64, rate=2e-3),
-)
+]
 GENDER = dict(branches=2, units=128, drop_in=0.25, drop=0.3, smoothing=0.05, epochs=60, batch=128, rate=2e-3)
 AGE = dict(branches=2, units=96, drop_in=0.2, drop=0.3, epochs=60, batch=128, rate=2e-3)
 SPEECH = dict(branches=1, units=32, drop_in=0.3, drop=0.2, smoothing=0.02, epochs=25, batch=128, rate=2e-3)
@@ -613,6 +613,7 @@ def main():
         raise SystemExit(f"not free: {', '.join(sorted(set(data.corpus[~data.free])))}")
     if args.commercial:
         EMOTION["missing_below"] = None
+        del WINDOWS[1:]
     say(f"{len(data)} recordings, {(data.emotion >= 0).sum()} with an emotion")
     negatives = args.features / "negatives.npz"
     for step in args.steps:
