@@ -24,7 +24,7 @@ enum { FAULTS = 0, WORKS = 1 };
 
 static long set_cpuid(long state) { return syscall(SYS_arch_prctl, ARCH_SET_CPUID, state); }
 
-// Bit numbers: Intel, Software Developer's Manual, volume 2, CPUID.
+// Positions of the bits: Intel, Software Developer's Manual, volume 2, CPUID.
 static void hide(uint32_t leaf, uint32_t subleaf, uint32_t *eax, uint32_t *ebx, uint32_t *ecx, uint32_t *edx) {
     if (leaf == 7 && subleaf == 0) {
         // AVX512F, DQ, IFMA, PF, ER, CD, BW, VL.

@@ -64,7 +64,7 @@ def steps_of_frames(i, cfg):
 
 
 def steps_of_plane(i, cfg):
-    """Convolutions over time and bands, which recognise a pattern at any height, beside those of the pitch over time."""
+    """Convolutions over time and bands, which find a pattern at any frequency, beside convolutions of the pitch over time."""
     tf, keras, L = keras_modules()
     l2 = keras.regularizers.l2(1e-5)
     bands, width = features.BANDS, features.BANDS + 4

@@ -181,8 +181,8 @@ impl MelOptions {
         parts.0
     }
 
-    /// Returns the factors of a frame: SciPy's periodic window (`scipy.signal.get_window`) in the middle of zeros, or
-    /// ones if there is no window.
+    /// Returns the factors of a frame: SciPy's periodic window (`scipy.signal.get_window`) in the middle of zeros. Without
+    /// a window every factor is 1.
     fn window(&self) -> Vec<f32> {
         let length = self.window_length;
         let Some(a) = self.window else {

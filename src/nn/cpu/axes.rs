@@ -13,16 +13,17 @@ pub(crate) struct SlicePlan {
 }
 
 impl SlicePlan {
-    /// Elements that one block is sliced from.
+    /// Returns the number of elements of a block `[n, after]`.
     pub fn block(&self) -> usize {
         self.n * self.after
     }
 
-    /// Elements of a sliced block.
+    /// Returns the number of elements that remain of a block.
     pub fn sliced(&self) -> usize {
         self.count * self.after
     }
 
+    /// Slices every block of the input.
     pub fn run(&self, input: &[f32], output: &mut [f32]) {
         let blocks = input.chunks_exact(self.block());
         for (x, y) in blocks.zip(output.chunks_exact_mut(self.sliced())) {

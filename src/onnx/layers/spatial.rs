@@ -224,7 +224,8 @@ impl NodeContext<'_, '_> {
         })
     }
 
-    /// Copies the nearest rows and columns by their numbers. A runtime may compute other numbers where two are equally near.
+    /// Copies the nearest rows and columns by stored indices, because runtimes differ in which of two equally near ones they
+    /// take.
     fn nearest(&mut self, resize: &Resize, image: [usize; 2]) -> String {
         let mut y = self.inputs[0].clone();
         for (axis, samples) in image.into_iter().enumerate() {
