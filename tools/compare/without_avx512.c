@@ -4,7 +4,7 @@
 //     cc -O2 -shared -fPIC tools/compare/without_avx512.c -o without_avx512.so
 //     LD_PRELOAD=$PWD/without_avx512.so PROGRAM
 //
-// The kernel lets the instruction CPUID fault (`cpuid_fault` in /proc/cpuinfo; Linux on Intel, and AMD from Zen 5 on). The
+// The kernel lets the instruction CPUID fault (`cpuid_fault` in /proc/cpuinfo). The
 // handler executes it instead and removes the features. The dynamic loader has asked before: the C library keeps its own
 // AVX-512 routines for copying memory.
 
