@@ -380,7 +380,7 @@ def mel_range(x):
 
 def spectrograms(x, y):
     outputs = []
-    for mode in ("log", "magnitude", "psd", "real", "imag", "stft"):
+    for mode in ("log", "magnitude", "psd", "real", "imag", "stft", "angle"):
         outputs.append(L.STFTSpectrogram(mode, frame_length=20, frame_step=8, fft_length=32)(x))
     outputs.append(L.STFTSpectrogram("psd", frame_length=12, padding="same", expand_dims=True, window="hamming")(x))
     first = {"frame_length": 16, "data_format": "channels_first", "periodic": True, "scaling": "spectrum"}
@@ -428,7 +428,6 @@ case("volumes", "Layers of volumes, channels last and first", volumes, [(4, 5, 3
 case("mel_spectrograms", "Mel spectrograms", mel_spectrograms, (300,))
 case("mel_range", "Mel spectrogram in decibels of a limited range", mel_range, (300,), rows=1)
 case("spectrograms", "Spectrograms by convolution", spectrograms, [(90, 2), (2, 64)], ("keras", "h5"))
-case("refused_angles", "Spectrogram of angles", lambda x: L.STFTSpectrogram("angle", frame_length=8)(x), (20, 1), refused="angle")
 case("refused_aspect_ratio", "Resizing that keeps the aspect ratio", lambda x: L.Resizing(4, 4, pad_to_aspect_ratio=True)(x), (7, 5, 1), refused="pad_to_aspect_ratio")
 case("resizing", "Images of another size, channels last and first", resizing, [(7, 5, 2), (2, 8, 9)], ("keras", "h5"))
 case("stateful", "Stateful layers, two calls", stateful, layouts=("keras", "h5"), second=True)

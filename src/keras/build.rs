@@ -228,7 +228,7 @@ impl Builder<'_> {
                 match (is_complex, leaf.domain) {
                     (true, Domain::Real | Domain::RealToComplex) => {
                         return Err(spec.fault(
-                            "its input is complex, which is supported for kapre's Magnitude only",
+                            "its input is complex, which is supported for kapre's Magnitude and Phase only",
                         ));
                     }
                     (false, Domain::ComplexToReal) => {

@@ -122,6 +122,7 @@ impl NodeContext<'_, '_> {
             Layer::ConvLstm(layer) => self.conv_lstm(layer)?,
             Layer::StatefulRnn(rnn) => self.stateful_rnn(rnn)?,
             Layer::Stft(stft) => self.stft(stft)?,
+            Layer::Angle => self.angle(),
             Layer::Reverse => self.slice(&x, 1, -1, BEFORE_START, -1),
             Layer::Flatten => self.add("Flatten", &[&x], &[("axis", Int(1))]),
             Layer::Reshape(reshape) => {

@@ -207,7 +207,7 @@ pub fn single(kind: Kind) -> impl Strategy<Value = Case> {
     let numbers = prop::collection::vec(any::<u32>(), 80);
     numbers.prop_map(move |numbers| {
         let mut b = Builder::new(numbers);
-        b.dyadic = b.choices.flag();
+        b.dyadic = b.choices.flag() || kind == Kind::Angle;
         let outer: Vec<usize> = (0..b.choices.within(0..=8).saturating_sub(6))
             .map(|_| b.choices.within(1..=4))
             .collect();

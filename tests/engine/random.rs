@@ -174,6 +174,7 @@ each_kind! {
     simple_rnn, SimpleRnn, 60;
     stateful_rnn, StatefulRnn, 150;
     stft, Stft, 150;
+    angle, Angle, 60;
     conv3d, Conv3d, 150;
     conv_lstm, ConvLstm, 100;
     resize, Resize, 100;

@@ -24,6 +24,14 @@ def spectrum(name, covers, shape=(130, 1), **options):
     case(f"kapre_{name}", covers, shape, lambda x: kapre.Magnitude()(kapre.STFT(**options)(x)))
 
 
+def phase(terms=None):
+    return kapre.time_frequency.Phase(terms)
+
+
+def both(x):
+    return L.Concatenate()([kapre.Magnitude()(x), phase()(x)])
+
+
 def bands(name, covers, kind, kwargs, shape=(9, 17, 2), **options):
     case(f"kapre_{name}", covers, shape, lambda x: kapre.ApplyFilterbank(kind, kwargs, **options)(x))
 
@@ -41,6 +49,14 @@ def spectra():
         (2, 90),
         input_data_format="channels_first",
         output_data_format="channels_first",
+    )
+    case("kapre_phase", "Phase of an STFT", (130, 1), lambda x: phase()(kapre.STFT(n_fft=32, hop_length=8)(x)), reloads=False)
+    case(
+        "kapre_phase_network",
+        "Magnitude and Phase of an STFT whose length is no power of two, joined",
+        (90, 1),
+        lambda x: both(kapre.STFT(n_fft=30, hop_length=15)(x)),
+        reloads=False,
     )
     bands("mel", "ApplyFilterbank, mel", "mel", MEL)
     bands("mel_htk", "ApplyFilterbank, mel of HTK without norm", "mel", MEL | {"htk": True, "norm": None, "f_min": 100.0, "f_max": 3000.0})
@@ -134,7 +150,8 @@ def refused():
         return kapre.STFT(n_fft=32, hop_length=8, **options)
 
     no("window", "STFT, Kaiser window", "kaiser_window", lambda x: kapre.Magnitude()(stft(window_name="kaiser_window")(x)))
-    no("phase", "Phase of an STFT", "Phase", lambda x: kapre.Phase()(stft()(x)))
+    no("phase", "Approximate Phase of an STFT", "tflite_phase_accuracy", lambda x: phase(100)(stft()(x)))
+    no("phase_of_real", "Phase of a real input", "complex", lambda x: phase()(L.Reshape((130, 1))(x)))
     no("complex", "A complex output", "complex", lambda x: stft()(x))
     no("complex_input", "Reshape of an STFT", "complex", lambda x: kapre.Magnitude()(L.Reshape((1, 13, 17))(stft()(x))))
 

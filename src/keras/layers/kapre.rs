@@ -26,6 +26,7 @@ pub fn layer(class: &str, o: &mut Options) -> Option<Leaf> {
     Some(match class.strip_prefix("Kapre>").unwrap_or(class) {
         "STFT" => stft(o),
         "Magnitude" => magnitude(),
+        "Phase" => phase(o),
         "ApplyFilterbank" => apply_filterbank(o),
         "MagnitudeToDecibel" => to_decibel(o),
         "Delta" => delta(o),
@@ -148,6 +149,20 @@ fn magnitude() -> Leaf {
             ],
         ))
     });
+    leaf.in_domain(Domain::ComplexToReal)
+}
+
+/// Angle of a complex spectrogram.
+fn phase(o: &mut Options) -> Leaf {
+    // The name of the option in files differs from that of the layer's argument.
+    for key in ["approx_atan_accuracy", "tflite_phase_accuracy"] {
+        match o.value(key) {
+            None => {}
+            Some(Value::Number(terms)) if terms.as_f64() == Some(0.0) => {}
+            Some(other) => o.problem(unsupported(key, other, "only the exact angle is supported")),
+        }
+    }
+    let leaf = Leaf::composed(Vec::new(), |_| Ok(chain(1, [Layer::Angle])));
     leaf.in_domain(Domain::ComplexToReal)
 }
 

@@ -273,6 +273,7 @@ enum Mode {
     PowerDensity,
     Real,
     Imaginary,
+    Angle,
     Both,
 }
 
@@ -284,11 +285,12 @@ pub fn stft_spectrogram(o: &mut Options) -> Leaf {
         Some("psd") => Ok(Mode::PowerDensity),
         Some("real") => Ok(Mode::Real),
         Some("imag") => Ok(Mode::Imaginary),
+        Some("angle") => Ok(Mode::Angle),
         Some("stft") => Ok(Mode::Both),
         Some(other) => Err(unsupported(
             "mode",
             &other.into(),
-            "\"log\", \"magnitude\", \"psd\", \"real\", \"imag\" and \"stft\" are supported",
+            "\"log\", \"magnitude\", \"psd\", \"real\", \"imag\", \"angle\" and \"stft\" are supported",
         )),
         None => Err(missing("mode")),
     };
@@ -350,6 +352,13 @@ pub fn stft_spectrogram(o: &mut Options) -> Leaf {
         let y = match mode {
             Mode::Real | Mode::Imaginary => spectra[0],
             Mode::Both => parts.add(concat(2), &spectra),
+            Mode::Angle => {
+                let mut column =
+                    |&part: &Operand| parts.add(Layer::InsertAxis(InsertAxis { axis: 3 }), &[part]);
+                let columns: Vec<Operand> = spectra.iter().map(&mut column).collect();
+                let pairs = parts.add(concat(3), &columns);
+                parts.add(Layer::Angle, &[pairs])
+            }
             Mode::PowerDensity => {
                 let power = power(&mut parts);
                 both_sides(&mut parts, power, bins)

@@ -3,6 +3,23 @@
 use super::op::{OpCall, PlainOp};
 use crate::nn::layers::MapFunction;
 
+/// The angle of each complex number of `[.., 2]`.
+#[derive(Debug)]
+pub(crate) struct AnglePlan;
+
+impl PlainOp for AnglePlan {
+    fn scratch(&self, _: usize) -> usize {
+        0
+    }
+
+    fn run(&self, call: OpCall) {
+        let OpCall { input, output, .. } = call;
+        for (y, x) in output.iter_mut().zip(input(0).chunks_exact(2)) {
+            *y = f64::from(x[1]).atan2(x[0].into()) as f32;
+        }
+    }
+}
+
 /// A function of each element.
 #[derive(Debug)]
 pub(crate) struct MapPlan(pub MapFunction);

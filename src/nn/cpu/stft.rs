@@ -26,7 +26,9 @@ pub(crate) fn turns(n: usize) -> Vec<[f64; 2]> {
     (0..n)
         .map(|i| {
             let (sin, cos) = (-2.0 * PI * i as f64 / n as f64).sin_cos();
-            [cos, sin]
+            // Half a turn is exact, because the highest frequency of an even length has no imaginary part:
+            // a rounding error of it would make its angle jump.
+            if 2 * i == n { [-1.0, 0.0] } else { [cos, sin] }
         })
         .collect()
 }

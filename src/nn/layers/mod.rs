@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::weight::{Weight, WeightId};
 
 mod activation;
+mod angle;
 mod axes;
 mod batch_norm;
 mod concat;
@@ -90,6 +91,7 @@ pub use zero_pad::ZeroPad;
 
 #[cfg(test)]
 pub(super) use activation::erfc;
+use angle::Angle;
 pub(super) use conv::conv_kernel;
 use flatten::Flatten;
 use multiply::{ChannelMultiply, SpatialMultiply};
@@ -180,6 +182,8 @@ pub enum Layer {
     StatefulRnn(StatefulRnn),
     /// Short-time Fourier transform of `[samples, channels]`.
     Stft(Stft),
+    /// Angles in radians, from -pi to pi, of complex numbers `[.., 2]`, real part before imaginary part.
+    Angle,
     /// Maps `[height, width, channels]` times attention `[height, width, 1]`.
     SpatialMultiply,
     /// Maps `[height, width, channels]` times attention `[channels]`.
@@ -217,6 +221,7 @@ pub(super) enum CpuOnly<'n> {
     ConvLstm(&'n ConvLstm),
     StatefulRnn(&'n StatefulRnn),
     Stft(&'n Stft),
+    Angle,
 }
 
 /// Evaluates an expression with the attributes of any layer, a `LayerDefinition`.
@@ -261,6 +266,7 @@ macro_rules! dispatch {
             Layer::ConvLstm($layer) => $result,
             Layer::StatefulRnn($layer) => $result,
             Layer::Stft($layer) => $result,
+            Layer::Angle => dispatch!(Angle, $layer, $result),
             Layer::SpatialMultiply => dispatch!(SpatialMultiply, $layer, $result),
             Layer::ChannelMultiply => dispatch!(ChannelMultiply, $layer, $result),
         }

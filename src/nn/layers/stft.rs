@@ -130,7 +130,10 @@ impl LayerDefinition for Stft {
                         let (sin, cos) = (-2.0 * std::f64::consts::PI * turns).sin_cos();
                         let sample = x.data[place * channels + channel] * factor;
                         real += sample * cos;
-                        imaginary += sample * sin;
+                        // The highest frequency of an even length is real.
+                        if 2 * bin != self.fft_length {
+                            imaginary += sample * sin;
+                        }
                     }
                     y.extend([real, imaginary]);
                 }

@@ -16,7 +16,7 @@ use crate::nn::cpu::gemm::{Epilogue, Packed};
 use crate::nn::cpu::group_norm::GroupNormPlan;
 use crate::nn::cpu::layer_norm::LayerNormPlan;
 use crate::nn::cpu::layout::InterpolationPlan;
-use crate::nn::cpu::map::MapPlan;
+use crate::nn::cpu::map::{AnglePlan, MapPlan};
 use crate::nn::cpu::mat_mul::MatMulPlan;
 use crate::nn::cpu::op::PlainOp;
 use crate::nn::cpu::pool::PoolPlan;
@@ -278,6 +278,7 @@ impl<'a> CpuLowering<'a> {
                 window: weight(stft.window).data.iter().map(|&w| w.into()).collect(),
                 turns: turns(stft.fft_length),
             }),
+            CpuOnly::Angle => plain(AnglePlan),
             CpuOnly::StatefulRnn(stateful) => plain(StatefulPlan {
                 cell: match &stateful.cell {
                     RnnCell::Lstm(lstm) => CellPlan::Gated(Box::new(self.lstm(lstm, x)), 2),

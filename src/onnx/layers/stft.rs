@@ -1,8 +1,10 @@
-//! Short-time Fourier transform.
+//! Short-time Fourier transform, and the angle of complex numbers.
+
+use std::f32::consts::PI;
 
 use super::{NodeContext, Problem};
 use crate::nn::layers::Stft;
-use crate::onnx::builder::Attribute::Ints;
+use crate::onnx::builder::Attribute::{Int, Ints};
 
 impl NodeContext<'_, '_> {
     /// Transforms every channel as a row of the batch. The operator's frames are as long as the
@@ -39,7 +41,37 @@ impl NodeContext<'_, '_> {
         let spectrum = self.add("STFT", &[&signal, &hop, &window, &length], &[]);
         let shape = self.builder.integers(&[-1, channels, frames, bins, 2]);
         let spectrum = self.add("Reshape", &[&spectrum, &shape], &[]);
+        // The lowest frequency, and the highest of an even length, are real; a rounding error of their
+        // imaginary part would make an angle jump.
+        let is_real = |bin: usize| bin == 0 || 2 * bin == stft.fft_length;
+        let parts = (0..stft.bins()).flat_map(|bin| [1.0, f32::from(u8::from(!is_real(bin)))]);
+        let parts: Vec<f32> = parts.collect();
+        let name = format!("{}/parts", self.name);
+        let parts = self.builder.constant(&name, &[stft.bins(), 2], &parts);
+        let spectrum = self.add("Mul", &[&spectrum, &parts], &[]);
         let order = [0, 2, 3, 1, 4];
         Ok(self.add("Transpose", &[&spectrum], &[("perm", Ints(&order))]))
+    }
+
+    /// Angle by the arctangent of the quotient, which is that of the half plane of positive real parts.
+    pub(super) fn angle(&mut self) -> String {
+        let x = self.inputs[0].clone();
+        let axis = self.shapes[0].len() as i64;
+        let [real, imaginary] = [0, 1].map(|part| {
+            let part = self.builder.scalar(part);
+            self.add("Gather", &[&x, &part], &[("axis", Int(axis))])
+        });
+        let [zero, tiny, half_turn, minus] =
+            [0.0, f32::MIN_POSITIVE, PI, -PI].map(|c| self.builder.number(c));
+        // A real part of 0 gives a quarter turn, or 0 for 0.
+        let none = self.add("Equal", &[&real, &zero], &[]);
+        let divisor = self.add("Where", &[&none, &tiny, &real], &[]);
+        let quotient = self.add("Div", &[&imaginary, &divisor], &[]);
+        let angle = self.add("Atan", &[&quotient], &[]);
+        let below = self.add("Less", &[&imaginary, &zero], &[]);
+        let turn = self.add("Where", &[&below, &minus, &half_turn], &[]);
+        let turned = self.add("Add", &[&angle, &turn], &[]);
+        let behind = self.add("Less", &[&real, &zero], &[]);
+        self.add("Where", &[&behind, &turned, &angle], &[])
     }
 }

@@ -46,6 +46,7 @@ pub enum Kind {
     SimpleRnn,
     StatefulRnn,
     Stft,
+    Angle,
     Resize,
 }
 
@@ -87,13 +88,14 @@ pub const KINDS: &[Kind] = &[
     Kind::SimpleRnn,
     Kind::StatefulRnn,
     Kind::Stft,
+    Kind::Angle,
     Kind::Conv3d,
     Kind::ConvLstm,
     Kind::Resize,
 ];
 
 /// Kinds without a CUDA op; they come last in [`KINDS`].
-pub const CPU_ONLY: &[Kind] = KINDS.split_at(KINDS.len() - 10).1;
+pub const CPU_ONLY: &[Kind] = KINDS.split_at(KINDS.len() - 11).1;
 /// Kinds with a CUDA op.
 pub const ON_DEVICE: &[Kind] = KINDS.split_at(KINDS.len() - CPU_ONLY.len()).0;
 
@@ -137,6 +139,7 @@ pub fn kind_of(layer: &Layer) -> Kind {
         Layer::SimpleRnn(_) => Kind::SimpleRnn,
         Layer::StatefulRnn(_) => Kind::StatefulRnn,
         Layer::Stft(_) => Kind::Stft,
+        Layer::Angle => Kind::Angle,
         Layer::Resize(_) => Kind::Resize,
         Layer::Conv3d(_) => Kind::Conv3d,
         Layer::ConvLstm(_) => Kind::ConvLstm,
@@ -175,6 +178,10 @@ pub fn items(kind: Kind, c: &mut Choices) -> Vec<Vec<usize>> {
         Kind::Lstm | Kind::Gru | Kind::SimpleRnn => sequence(c),
         Kind::RepeatVector => dims(c, 1, 40),
         Kind::Stft => vec![c.size(60), c.size(3)],
+        Kind::Angle => {
+            let rank = c.within(1..=3);
+            [dims(c, rank, 9), vec![2]].concat()
+        }
         Kind::SumAxis | Kind::MeanAxis => {
             let rank = c.within(2..=4);
             dims(c, rank, 9)

@@ -599,6 +599,8 @@ pub fn layer(kind: Kind, b: &mut Builder, inputs: &[Vec<usize>]) -> Option<Layer
                 pad_end,
             })
         }
+        // Angles jump by a whole turn, so the inputs must be exact.
+        Kind::Angle if b.dyadic && x.len() > 1 && x[x.len() - 1] == 2 => Layer::Angle,
         Kind::GroupNorm => {
             let channels = x[x.len() - 1];
             let divisors: Vec<usize> = (1..=channels)
@@ -652,6 +654,7 @@ pub fn layer(kind: Kind, b: &mut Builder, inputs: &[Vec<usize>]) -> Option<Layer
         | Kind::SumAxis
         | Kind::MeanAxis
         | Kind::Stft
+        | Kind::Angle
         | Kind::RemoveAxis
         | Kind::SpatialMultiply
         | Kind::ChannelMultiply => return None,

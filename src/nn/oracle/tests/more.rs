@@ -307,3 +307,11 @@ fn short_time_fourier_transform_of_padded_frames() {
     let both = [first, second].concat();
     check(layer(true), &[3, 1], window(), &x, &[2, 3, 1, 2], &both);
 }
+
+#[test]
+fn angles_of_complex_numbers() {
+    let (turn, eighth) = (std::f64::consts::PI, std::f64::consts::FRAC_PI_4);
+    let x = [2.0, 2.0, -3.0, 0.0, 1.0, -1.0, 0.0, -5.0];
+    let angles = [eighth, turn, -eighth, -2.0 * eighth];
+    check(Layer::Angle, &[2, 2, 2], vec![], &x, &[2, 2], &angles);
+}
