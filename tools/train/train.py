@@ -39,7 +39,6 @@ from measures import calibration_error, fit_merge, softmax, uar
 from networks import average_windows, finish, keras_modules, predict_windows, round_kernels, stats_trunk, window_model
 
 SEED = 20261
-MEMBER = 1000
 # How often a training sample is taken from each view, and with a profile of each size of `SIZES`.
 VIEW_SHARES = dict(clean=0.35, band=0.13, phone=0.13, noise=0.13, room=0.13, mixed=0.13)
 SIZE_SHARES = (0.5, 0.1, 0.13, 0.14, 0.13)
@@ -49,10 +48,12 @@ NEUTRAL = 0.3
 DRAWS = 24
 
 EMOTION = dict(branches=4, relative=2, units=192, drop_in=0.35, drop=0.4, smoothing=0.1, epochs=80, batch=128, rate=2e-3, corpus=0.7, label=0.5, heard=0.0, missing_below=-9.5)
-WINDOWS = [
-    dict(conv=(64, 96), gru=48, units=64, drop_conv=0.1, drop=0.3, smoothing=0.05, epochs=45, batch=64, rate=2e-3),
-    dict(planes=(16, 32, 64), pitch=16, mix=96, gru=48, units=64, drop_conv=0.1, drop=0.3, smoothing=0.05, epochs=45, batch=64, rate=2e-3),
-]
+WINDOW = dict(gru=48, units=64, drop_conv=0.1, drop=0.3, smoothing=0.05, epochs=45, batch=64, rate=2e-3)
+FRAMES = WINDOW | dict(conv=(64, 96))
+PLANE = WINDOW | dict(planes=(16, 32, 64), pitch=16, mix=96)
+# The window networks whose mean is `emotion_windows`; the commercial model has COMMERCIAL_WINDOWS.
+WINDOWS = [PLANE | dict(seed=SEED + 1000), PLANE | dict(seed=SEED + 1007)]
+COMMERCIAL_WINDOWS = [FRAMES | dict(seed=SEED)]
 GENDER = dict(branches=2, units=128, drop_in=0.25, drop=0.3, smoothing=0.05, epochs=60, batch=128, rate=2e-3)
 AGE = dict(branches=2, units=96, drop_in=0.2, drop=0.3, epochs=60, batch=128, rate=2e-3)
 SPEECH = dict(branches=1, units=32, drop_in=0.3, drop=0.2, smoothing=0.02, epochs=25, batch=128, rate=2e-3)
@@ -61,7 +62,7 @@ QUANTILES = (0.1, 0.5, 0.9)
 COVERAGE = 0.8
 # Names and licences of the two models.
 DEFAULT = dict(
-    name="maeum default 6",
+    name="maeum default 7",
     licences=[
         {"estimates": ["emotion"], "licence": "CC-BY-NC-SA-4.0", "terms": "non-commercial use only"},
         {"estimates": ["age", "gender"], "licence": "CC-BY-4.0", "terms": "any use with attribution"},
@@ -196,11 +197,11 @@ def fit_stats(x, y, w, population, outputs, loss, cfg, seed):
     return keras.Model(i, out)
 
 
-def fit_windows(data, index, y, w, population, cfg, seed):
+def fit_windows(data, index, y, w, population, cfg):
     tf, keras, L = keras_modules()
     keras.backend.clear_session()
-    keras.utils.set_random_seed(seed)
-    rng = np.random.default_rng(seed)
+    keras.utils.set_random_seed(cfg["seed"])
+    rng = np.random.default_rng(cfg["seed"])
     model = window_model(cfg, y.shape[1])
     steps = len(index) // cfg["batch"]
     rate = keras.optimizers.schedules.CosineDecay(cfg["rate"], cfg["epochs"] * steps)
@@ -264,7 +265,7 @@ def emotion_windows(data, index, population, k):
     """Member k of the window networks."""
     y = emotion_targets(data, index, EMOTION["heard"])
     w = balanced(data.corpus[index], data.emotion[index], EMOTION["corpus"], EMOTION["label"])
-    return fit_windows(data, index, y, w, population, WINDOWS[k], SEED + MEMBER * k)
+    return fit_windows(data, index, y, w, population, WINDOWS[k])
 
 
 def gender(data, index, population, seed):
@@ -599,7 +600,7 @@ def main():
     a.add_argument("out", type=Path)
     a.add_argument("steps", nargs="+", choices=["compare", "temperature", "held", "without", "windows", "final"])
     a.add_argument("--corpus", choices=CORPORA)
-    a.add_argument("--member", type=int, choices=range(len(WINDOWS)), help="of the window networks [default: all]")
+    a.add_argument("--member", type=int, help="of the window networks [default: all]")
     a.add_argument("--name", default="kept")
     a.add_argument("--only", choices=["emotion_features", "emotion_windows", "speech"])
     a.add_argument("--commercial", action="store_true")
@@ -613,7 +614,9 @@ def main():
         raise SystemExit(f"not free: {', '.join(sorted(set(data.corpus[~data.free])))}")
     if args.commercial:
         EMOTION["missing_below"] = None
-        del WINDOWS[1:]
+        WINDOWS[:] = COMMERCIAL_WINDOWS
+    if args.member is not None and args.member >= len(WINDOWS):
+        a.error(f"there is no window network {args.member} but {len(WINDOWS)} of them, from 0")
     say(f"{len(data)} recordings, {(data.emotion >= 0).sum()} with an emotion")
     negatives = args.features / "negatives.npz"
     for step in args.steps:
