@@ -176,7 +176,7 @@ fn the_network_of_2020_multiplies_at_once() {
     }
 }
 
-/// Both window networks of the built-in model weigh rows by one score for all columns and take the mean.
+/// The window network of the built-in model weighs rows by one score for all columns and takes the mean.
 #[cfg(feature = "default-model")]
 #[test]
 fn the_built_in_model_pools_at_once() {
@@ -185,7 +185,7 @@ fn the_built_in_model_pools_at_once() {
     let shapes = network.graph.fixed_input_shapes().unwrap();
     let steps = steps(&network.graph, &shapes);
     let pools = steps.iter().filter(|&&step| step == "attention pool");
-    assert_eq!(pools.count(), 2, "{steps:?}");
+    assert_eq!(pools.count(), 1, "{steps:?}");
     for within in ["softmax", "repeat", "permute"] {
         assert!(!steps.contains(&within), "{steps:?}");
     }

@@ -50,9 +50,9 @@ DRAWS = 24
 EMOTION = dict(branches=4, relative=2, units=192, drop_in=0.35, drop=0.4, smoothing=0.1, epochs=80, batch=128, rate=2e-3, corpus=0.7, label=0.5, heard=0.0, missing_below=-9.5)
 WINDOW = dict(gru=48, units=64, drop_conv=0.1, drop=0.3, smoothing=0.05, epochs=45, batch=64, rate=2e-3)
 FRAMES = WINDOW | dict(conv=(64, 96))
-PLANE = WINDOW | dict(planes=(16, 32, 64), pitch=16, mix=96)
+PLANE = WINDOW | dict(planes=(16, 32, 64), pitch=16, mix=96, epochs=90)
 # The window networks whose mean is `emotion_windows`; the commercial model has COMMERCIAL_WINDOWS.
-WINDOWS = [PLANE | dict(seed=SEED + 1000), PLANE | dict(seed=SEED + 1007)]
+WINDOWS = [PLANE | dict(seed=SEED + 1000)]
 COMMERCIAL_WINDOWS = [FRAMES | dict(seed=SEED)]
 GENDER = dict(branches=2, units=128, drop_in=0.25, drop=0.3, smoothing=0.05, epochs=60, batch=128, rate=2e-3)
 AGE = dict(branches=2, units=96, drop_in=0.2, drop=0.3, epochs=60, batch=128, rate=2e-3)
@@ -62,7 +62,7 @@ QUANTILES = (0.1, 0.5, 0.9)
 COVERAGE = 0.8
 # Names and licences of the two models.
 DEFAULT = dict(
-    name="maeum default 7",
+    name="maeum default 8",
     licences=[
         {"estimates": ["emotion"], "licence": "CC-BY-NC-SA-4.0", "terms": "non-commercial use only"},
         {"estimates": ["age", "gender"], "licence": "CC-BY-4.0", "terms": "any use with attribution"},
