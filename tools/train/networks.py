@@ -84,9 +84,9 @@ def steps_of_plane(i, cfg):
     return L.SpatialDropout1D(cfg["drop_conv"])(L.Activation("relu")(L.BatchNormalization()(x)))
 
 
-def window_model(cfg, outputs, frames=None, name="logits"):
+def window_model(cfg, outputs):
     tf, keras, L = keras_modules()
-    i = L.Input((features.WINDOW, features.BANDS + 4), name="frames") if frames is None else frames
+    i = L.Input((features.WINDOW, features.BANDS + 4), name="frames")
     x = steps_of_plane(i, cfg) if "planes" in cfg else steps_of_frames(i, cfg)
     x = L.Bidirectional(L.GRU(cfg["gru"], return_sequences=True, reset_after=True))(x)
     time_steps, width = x.shape[1:]
@@ -96,20 +96,7 @@ def window_model(cfg, outputs, frames=None, name="logits"):
     a = L.BatchNormalization()(L.GlobalAveragePooling1D()(L.Multiply()([x, a])))
     y = L.Concatenate()([a, L.GlobalMaxPooling1D()(x), L.GlobalAveragePooling1D()(x)])
     y = L.Dense(cfg["units"], activation="relu")(L.Dropout(cfg["drop"])(y))
-    return keras.Model(i, L.Dense(outputs, name=name)(L.Dropout(cfg["drop"])(y)))
-
-
-def average_windows(members, outputs, trained):
-    """One network that averages the logits of several, given by their recipes and trained models."""
-    tf, keras, L = keras_modules()
-    weights = [net.get_weights() for net in trained]
-    keras.backend.clear_session()
-    i = L.Input((features.WINDOW, features.BANDS + 4), name="frames")
-    nets = [window_model(cfg, outputs, i, f"logits_{k}") for k, cfg in enumerate(members)]
-    for net, own in zip(nets, weights, strict=True):
-        net.set_weights(own)
-    logits = [net.output for net in nets]
-    return keras.Model(i, logits[0] if len(logits) == 1 else L.Average(name="logits")(logits))
+    return keras.Model(i, L.Dense(outputs, name="logits")(L.Dropout(cfg["drop"])(y)))
 
 
 def predict_windows(model, frames):

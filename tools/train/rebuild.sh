@@ -6,7 +6,7 @@
 #
 # OUT gets the degraded copies, the features, report.json (what is fitted on the valid split), the Keras
 # files and the bundle. Needs Rust, Python 3.11, fluidsynth and the FluidR3 sound font (Debian: fluidsynth,
-# fluid-soundfont-gm). About three hours on two cores.
+# fluid-soundfont-gm). Takes hours on two cores.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 corpora=$(realpath "$1")

@@ -11,7 +11,7 @@ Steps, each of which leaves its result in OUT_DIR for the next:
   held      networks trained on the train split alone, for what is fitted on the valid split: merge weights, temperatures,
             age interval, threshold of the speech check (report.json)
   without   both emotion networks trained without the corpus `--corpus NAME`, evaluated on it
-  windows   the window networks, or with `--member K` one of them
+  windows   the window network
   final     all other networks, trained on train + valid, and the model's description (model.json)
 
 `--only emotion_features`, `--only emotion_windows` (both with the merge) or `--only speech` renews that network in an
@@ -36,7 +36,7 @@ import augment
 import features
 from data import DEVIATION_PRIOR, EMOTIONS, FOLDS, MEAN_PRIOR, PROFILE_VIEWS, SIZES, VIEWS, Data, Population, View, draw_profile
 from measures import calibration_error, fit_merge, softmax, uar
-from networks import average_windows, finish, keras_modules, predict_windows, round_kernels, stats_trunk, window_model
+from networks import finish, keras_modules, predict_windows, round_kernels, stats_trunk, window_model
 
 SEED = 20261
 # How often a training sample is taken from each view, and with a profile of each size of `SIZES`.
@@ -48,12 +48,9 @@ NEUTRAL = 0.3
 DRAWS = 24
 
 EMOTION = dict(branches=4, relative=2, units=192, drop_in=0.35, drop=0.4, smoothing=0.1, epochs=80, batch=128, rate=2e-3, corpus=0.7, label=0.5, heard=0.0, missing_below=-9.5)
-WINDOW = dict(gru=48, units=64, drop_conv=0.1, drop=0.3, smoothing=0.05, epochs=45, batch=64, rate=2e-3)
-FRAMES = WINDOW | dict(conv=(64, 96))
-PLANE = WINDOW | dict(planes=(16, 32, 64), pitch=16, mix=96, epochs=90)
-# The window networks whose mean is `emotion_windows`; the commercial model has COMMERCIAL_WINDOWS.
-WINDOWS = [PLANE | dict(seed=SEED + 1000)]
-COMMERCIAL_WINDOWS = [FRAMES | dict(seed=SEED)]
+WINDOWS = dict(planes=(16, 32, 64), pitch=16, mix=96, gru=48, units=64, drop_conv=0.1, drop=0.3, smoothing=0.05, epochs=90, batch=64, rate=2e-3, seed=SEED + 1000)
+# The window network of the commercial model.
+COMMERCIAL_WINDOWS = dict(conv=(64, 96), gru=48, units=64, drop_conv=0.1, drop=0.3, smoothing=0.05, epochs=45, batch=64, rate=2e-3, seed=SEED)
 GENDER = dict(branches=2, units=128, drop_in=0.25, drop=0.3, smoothing=0.05, epochs=60, batch=128, rate=2e-3)
 AGE = dict(branches=2, units=96, drop_in=0.2, drop=0.3, epochs=60, batch=128, rate=2e-3)
 SPEECH = dict(branches=1, units=32, drop_in=0.3, drop=0.2, smoothing=0.02, epochs=25, batch=128, rate=2e-3)
@@ -261,11 +258,10 @@ def emotion_features(data, index, population, seed, cfg=EMOTION, x=None):
     return fit_stats(x, y, w, population, len(EMOTIONS), categorical(cfg["smoothing"]), cfg, seed)
 
 
-def emotion_windows(data, index, population, k):
-    """Member k of the window networks."""
+def emotion_windows(data, index, population):
     y = emotion_targets(data, index, EMOTION["heard"])
     w = balanced(data.corpus[index], data.emotion[index], EMOTION["corpus"], EMOTION["label"])
-    return fit_windows(data, index, y, w, population, WINDOWS[k])
+    return fit_windows(data, index, y, w, population, WINDOWS)
 
 
 def gender(data, index, population, seed):
@@ -405,7 +401,7 @@ def held_population(data):
 def emotion_logits(data, out, name, train, held, population):
     """Per condition, the two emotion networks' logits of the recordings `held`, with their corpora and emotions; the
     networks are trained on `train`."""
-    windows_net = windows(data, train, population, out, f"{name}_windows")
+    windows_net = windows(data, train, population, out / f"{name}_windows.h5")
     features_net = emotion_features(data, train, population, SEED)
     z = {}
     for c in CONDITIONS:
@@ -511,15 +507,12 @@ def all_of(data, what):
     return subset(data, what, ("train", "valid"))
 
 
-def windows(data, index, population, out, name, only=None):
-    """The mean of the window networks, or one of them, trained where OUT_DIR does not hold them yet."""
+def windows(data, index, population, file):
+    """The window network, trained unless the file holds it already."""
     tf, keras, L = keras_modules()
-    members = range(len(WINDOWS)) if only is None else [only]
-    for k in members:
-        if not (out / f"{name}_{k}.h5").exists():
-            emotion_windows(data, index, population, k).save(out / f"{name}_{k}.h5", include_optimizer=False)
-    trained = [keras.models.load_model(out / f"{name}_{k}.h5", compile=False) for k in members]
-    return average_windows([WINDOWS[k] for k in members], len(EMOTIONS), trained)
+    if not file.exists():
+        emotion_windows(data, index, population).save(file, include_optimizer=False)
+    return keras.models.load_model(file, compile=False)
 
 
 def final(data, negatives, out, about, only):
@@ -533,7 +526,7 @@ def final(data, negatives, out, about, only):
         say(f"{name}: {net.count_params()} parameters")
 
     if only in (None, "emotion_windows"):
-        save(windows(data, index, population, out, "windows"), "emotion_windows")
+        save(windows(data, index, population, out / "windows.h5"), "emotion_windows")
     if only in (None, "emotion_features"):
         keras.backend.clear_session()
         save(emotion_features(data, index, population, SEED), "emotion_features")
@@ -600,7 +593,6 @@ def main():
     a.add_argument("out", type=Path)
     a.add_argument("steps", nargs="+", choices=["compare", "temperature", "held", "without", "windows", "final"])
     a.add_argument("--corpus", choices=CORPORA)
-    a.add_argument("--member", type=int, help="of the window networks [default: all]")
     a.add_argument("--name", default="kept")
     a.add_argument("--only", choices=["emotion_features", "emotion_windows", "speech"])
     a.add_argument("--commercial", action="store_true")
@@ -614,9 +606,8 @@ def main():
         raise SystemExit(f"not free: {', '.join(sorted(set(data.corpus[~data.free])))}")
     if args.commercial:
         EMOTION["missing_below"] = None
-        WINDOWS[:] = COMMERCIAL_WINDOWS
-    if args.member is not None and args.member >= len(WINDOWS):
-        a.error(f"there is no window network {args.member} but {len(WINDOWS)} of them, from 0")
+        WINDOWS.clear()
+        WINDOWS.update(COMMERCIAL_WINDOWS)
     say(f"{len(data)} recordings, {(data.emotion >= 0).sum()} with an emotion")
     negatives = args.features / "negatives.npz"
     for step in args.steps:
@@ -631,7 +622,7 @@ def main():
             without(data, args.out, args.corpus)
         elif step == "windows":
             index = all_of(data, "emotion")
-            windows(data, index, Population(data, np.isin(np.arange(len(data)), index)), args.out, "windows", args.member)
+            windows(data, index, Population(data, np.isin(np.arange(len(data)), index)), args.out / "windows.h5")
         else:
             final(data, negatives, args.out, COMMERCIAL if args.commercial else DEFAULT, args.only)
         say(f"{step}: {time.time() - start:.0f} s")

@@ -1,4 +1,4 @@
-//! Short-time Fourier transform, and the angle of complex numbers.
+//! Spectra of complex numbers: the short-time Fourier transform and its angles.
 
 use std::f32::consts::PI;
 
