@@ -87,12 +87,15 @@ pub fn assign(model: &Model, leaves: usize, stored: StoredWeights, matching: Mat
             assigned.faults.extend(found.err().into_iter().flatten());
         }
     }
-    if let Some((layer, weights)) = groups.into_iter().find(|(_, w)| !w.is_empty()) {
-        assigned.faults.push(Fault::Format(format!(
-            "it has weights for a layer {layer:?}, which the model does not have{}",
-            listing(&weights)
-        )));
-    }
+    let mut rest: Vec<_> = groups.into_iter().filter(|(_, w)| !w.is_empty()).collect();
+    rest.sort_by(|(a, _), (b, _)| a.cmp(b));
+    assigned.faults.extend(rest.iter().map(|(layer, weights)| {
+        let weights = listing(weights);
+        let problem = "which the model does not have";
+        Fault::Format(format!(
+            "it has weights for a layer {layer:?}, {problem}{weights}"
+        ))
+    }));
     prepare(model, &mut assigned);
     assigned
 }

@@ -275,6 +275,22 @@ fn forms_of_an_architecture_are_equivalent() {
 }
 
 #[test]
+fn all_layers_that_only_the_weights_have_are_named_in_one_order() {
+    let text = String::from_utf8(read("weights_named.json")).unwrap();
+    // With an unsupported layer, the others are paired by name alone.
+    let text = text.replace("\"Flatten\"", "\"Unknown\"");
+    let text = text.replace("\"dense\"", "\"first\"");
+    let text = text.replace("\"dense_1\"", "\"second\"");
+    let error = with_architecture("weights_named.h5", text.as_bytes()).unwrap_err();
+    let message = error.to_string();
+    let named = ["dense", "dense_1"].map(|name| {
+        let part = format!("weights for a layer \"{name}\", which the model does not have");
+        message.find(&part)
+    });
+    assert!(matches!(named, [Some(a), Some(b)] if a < b), "{message}");
+}
+
+#[test]
 fn weights_of_equal_names_are_paired_by_name_whatever_their_order() {
     // The architecture lists its two dense layers, which have equal shapes, in reverse.
     let layer = |name: &str, before: &str| {
